@@ -1,0 +1,64 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every Swift target is built in the Swift 6 language mode with warnings that matter kept visible.
+let swiftSettings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+let package = Package(
+    name: "stampede",
+    products: [
+        .executable(name: "stampede", targets: ["stampede"]),
+    ],
+    traits: [
+        .trait(
+            name: "URing",
+            description: "The io_uring driver. Needs liburing-dev (2.3 or later). Without it: the epoll build."),
+        .default(enabledTraits: ["URing"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+    ],
+    targets: [
+        // The C shim over liburing. Empty, and linked to nothing, in the epoll build.
+        .target(
+            name: "CURing",
+            cSettings: [.define("STAMPEDE_URING", .when(traits: ["URing"]))],
+            linkerSettings: [.linkedLibrary("uring", .when(traits: ["URing"]))]),
+        .target(name: "Slabs", swiftSettings: swiftSettings),
+        .target(name: "IO", dependencies: ["Slabs"], swiftSettings: swiftSettings),
+        .target(name: "STOMP", dependencies: ["Slabs"], swiftSettings: swiftSettings),
+        .target(name: "Broker", dependencies: ["IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+        .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
+        .target(
+            name: "Configuration",
+            dependencies: ["Broker", "IO", .product(name: "Yams", package: "Yams")],
+            swiftSettings: swiftSettings),
+        .target(
+            name: "Server",
+            dependencies: [
+                "Broker", "Configuration", "Drivers", "IO", "Slabs",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede",
+            dependencies: [
+                "Broker", "Configuration", "Drivers", "IO", "Server",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: swiftSettings),
+        .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
+        .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
+        .testTarget(name: "BrokerTests", dependencies: ["Broker", "IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+        .testTarget(name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ConfigurationTests", dependencies: ["Configuration", "Broker", "IO"], swiftSettings: swiftSettings),
+    ]
+)

@@ -1,0 +1,123 @@
+/// Every bound of the broker, with its default, its unit and what happens at it.
+///
+/// Limits are per worker where they bound a worker's table and per connection or destination where their name says so;
+/// `Config/stampede.yaml` documents each under `limits`.
+public struct Limits: Sendable, Equatable, BitwiseCopyable {
+    // Before a connection is CONNECTED
+    /// Bytes a connection may send before it is CONNECTED. At the limit: ERROR, close.
+    public var preConnectByteCountMax = 8 * 1024
+    /// From accept to CONNECTED. At the limit: close.
+    public var connectMillisecondsMax = 5_000
+
+    // Frames. At the limit: ERROR, close.
+    public var commandByteCountMax = 64
+    public var headerCountMax = 64
+    public var headerByteCountMax = 8 * 1024
+    public var headersByteCountMax = 32 * 1024
+    public var bodyByteCountMax = 1024 * 1024
+    /// From the first byte of a frame to its last, plus one second per `frameBytesPerSecondMin` bytes received.
+    public var frameMillisecondsMax = 30_000
+    public var frameBytesPerSecondMin = 1024
+
+    // Connections
+    /// Connections of one worker. 0: as many as the driver's table holds. At the limit: another worker takes the
+    /// newcomer, or it is refused.
+    public var connectionCountMax = 0
+    /// Connections from one address (all workers counted one by one). 0: off. At the limit: refuse.
+    public var connectionsPerAddressMax = 0
+    /// Accepted connections per second and worker. 0: off. At the limit: refuse.
+    public var connectionsPerSecondMax = 0
+    public var subscriptionsPerConnectionMax = 1_000
+    public var transactionsPerConnectionMax = 16
+    public var framesPerTransactionMax = 1_000
+    public var transactionByteCountMax = 8 * 1024 * 1024
+    public var transactionMillisecondsMax = 60_000
+
+    // Output
+    /// Bytes that wait for a connection. At the limit: a topic's subscriber is disconnected; a queue stops dispatching.
+    public var outputByteCountMax = 8 * 1024 * 1024
+    /// Time without a byte taken while output waits. At the limit: disconnect.
+    public var outputStallMillisecondsMax = 10_000
+    /// After ERROR or DISCONNECT: how long the peer may take to read the rest and close. Then: close.
+    public var lingerMillisecondsMax = 3_000
+
+    // Subscriptions
+    /// Messages that a subscription holds unacknowledged, unless it asks for less. At the limit: stop dispatching.
+    public var prefetchCountMax = 1_000
+    public var prefetchByteCountMax = 8 * 1024 * 1024
+
+    // Destinations
+    /// Destinations of one worker. At the limit: ERROR.
+    public var destinationCountMax = 10_000
+    public var destinationNameByteCountMax = 256
+
+    // Heart-beats
+    /// What the server offers to send and wants to receive, in milliseconds. 0: none.
+    public var heartBeatSendMilliseconds = 10_000
+    public var heartBeatReceiveMilliseconds = 10_000
+    /// No heart-beat is sent or expected more often than this.
+    public var heartBeatMillisecondsMin = 100
+    /// A peer is dead after so many percent of its interval in silence.
+    public var heartBeatTolerancePercent = 200
+
+    // Memory
+    /// Bytes of all messages and buffers of one worker. At 100 %: stop reading from publishers.
+    public var messageMemoryByteCountMax = 512 * 1024 * 1024
+    /// Bytes waiting in a worker's mailbox. At the limit: the senders stop reading from their connections.
+    public var mailboxByteCountMax = 16 * 1024 * 1024
+    /// Records (queued messages, deliveries) of one worker: their tables' size.
+    public var queuedMessageCountMax = 4_000_000
+    public var subscriptionCountMax = 2_000_000
+
+    // Drain
+    /// After SIGTERM: how long consumers may take to empty queues and outputs. Then: report and exit.
+    public var drainMillisecondsMax = 5_000
+
+    public init() {}
+}
+
+/// What happens to a SEND at a queue's limit.
+public enum OverflowPolicy: UInt8, Sendable, CaseIterable, BitwiseCopyable {
+    /// The SEND is answered with ERROR and its connection closed.
+    case reject
+    /// The oldest ready message makes room (and goes to the dead-letter queue where one is configured).
+    case dropOldest
+    /// The publisher's socket is not read until there is room.
+    case block
+}
+
+/// The policy of the destinations that match a name or pattern.
+public struct DestinationPolicy: Sendable, Equatable {
+    /// A destination as clients write it, or a pattern with `*` and `#`: "/queue/orders", "/queue/orders.#", "/topic/#".
+    public var pattern: String
+    public var queueMessageCountMax = 100_000
+    public var queueByteCountMax = 64 * 1024 * 1024
+    public var overflow = OverflowPolicy.reject
+    /// Life of a message that brings no expiry of its own, in milliseconds. 0: for ever.
+    public var messageMillisecondsMax = 0
+    /// Deliveries of one message before it goes to the dead-letter destination. 0: no limit.
+    public var deliveryCountMax = 10
+    /// Where messages go that were delivered too often, refused for good, or expired. Empty: they are dropped, counted.
+    public var deadLetterDestination = "/queue/DLQ"
+    /// Expired messages go to the dead-letter destination too.
+    public var deadLettersExpired = false
+
+    public init(pattern: String) { self.pattern = pattern }
+}
+
+/// What the core needs to know besides its limits.
+public struct BrokerOptions: Sendable {
+    public var limits = Limits()
+    /// In order of precedence: the first whose pattern matches applies. None: the defaults of `DestinationPolicy`.
+    public var destinationPolicies: [DestinationPolicy] = []
+    /// Clients may use destinations that no policy names. false: such a frame is answered with ERROR.
+    public var clientsCreateDestinations = true
+    /// What a bare name (no leading slash) means. Empty: it is an error.
+    public var bareNamePrefix = "/topic/"
+    /// The `server` header of CONNECTED.
+    public var serverName = "stampede/0.1.0"
+    /// Seed of hash tables and session ids.
+    public var seed: UInt64 = 0
+
+    public init() {}
+}

@@ -1,0 +1,6 @@
+#ifndef CURING_H
+#define CURING_H
+#ifdef STAMPEDE_URING
+#include <liburing.h>
+#endif
+#endif

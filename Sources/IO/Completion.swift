@@ -1,0 +1,51 @@
+public import Slabs
+
+/// One event that a driver reports to its core: a plain value, 32 bytes, carried in batches.
+@frozen
+public struct Completion: BitwiseCopyable {
+    public enum Kind: UInt8, BitwiseCopyable, Sendable {
+        /// A connection was accepted. `value` is its descriptor (an fd, or an index of the ring's file table), `peer`
+        /// the listener's index. `address` is the peer's IPv4 address or a hash of its IPv6 address where the driver
+        /// was asked to find it, else 0. The core answers with `.adopt`, `.refuse` or `.handOff` in the same turn.
+        case accepted
+        /// Accepting failed with errno `-value` (EMFILE, ENFILE, ENOBUFS, ENOMEM: no room). The driver has stopped
+        /// accepting until `.resumeAccepting`.
+        case acceptFailed
+        /// `value` bytes arrived at `pointer`. They belong to the driver and are valid until the core's turn ends.
+        case received
+        /// The peer ended its sending side. Nothing more is received; sending may go on.
+        case receiveEnded
+        /// Receiving failed with errno `-value` (reset, time-out). The connection is of no more use.
+        case receiveFailed
+        /// The send of this exchange was not taken whole: `value` bytes were (0 when the socket was full), or -errno.
+        case sendIncomplete
+        /// The bytes of a zero-copy send may be reused; `value` bytes were sent, or -errno.
+        case sendReleased
+        /// The socket takes bytes again, or has failed (the next send will tell).
+        case writable
+        /// The connection is closed and no completion of it is outstanding: its slot may be reused.
+        case closed
+        /// The mailbox was filled, or somebody called the driver's wake handle.
+        case woken
+    }
+
+    public var kind: Kind
+    public var peer: UInt16
+    public var value: Int32
+    public var connection: Slot
+    public var pointer: UnsafeRawPointer?
+    public var address: UInt64
+
+    @inlinable
+    public init(
+        _ kind: Kind, connection: Slot = .none, value: Int32 = 0, peer: UInt16 = 0,
+        pointer: UnsafeRawPointer? = nil, address: UInt64 = 0
+    ) {
+        self.kind = kind
+        self.peer = peer
+        self.value = value
+        self.connection = connection
+        self.pointer = pointer
+        self.address = address
+    }
+}

@@ -1,0 +1,50 @@
+/// What an operator may set of a driver. Defaults, units and reasons: Config/stampede.yaml, section `io`.
+public struct DriverOptions: Sendable, Equatable {
+    /// How the io_uring driver waits for the next bytes of a connection.
+    public enum ReceiveMode: String, Sendable, CaseIterable {
+        /// Every connection is parked on a multishot POLL (256 B of kernel memory) and read when it fires.
+        case poll
+        /// Every connection keeps a multishot RECV armed (864 B of kernel memory): the least CPU per message.
+        case multishot
+        /// Parked on POLL; promoted to multishot RECV while busy, demoted when quiet.
+        case adaptive
+    }
+
+    /// Slots of the ring's table of direct descriptors, and the most connections a worker holds. 0: as many as
+    /// RLIMIT_NOFILE allows.
+    public var connectionCountMax = 0
+
+    // io_uring
+    public var submissionEntryCount = 4096
+    public var completionEntryCount = 32768
+    /// The buffers that POLL-parked connections are read into.
+    public var receiveBufferCount = 512
+    public var receiveBufferByteCount = 2048
+    /// The buffers that busy connections (multishot RECV) are read into.
+    public var largeReceiveBufferCount = 32
+    public var largeReceiveBufferByteCount = 65536
+    public var receiveMode = ReceiveMode.adaptive
+    /// Adaptive: a connection whose POLL fired this many times within `promotionWindowMilliseconds` is promoted...
+    public var promotionCount = 8
+    public var promotionWindowMilliseconds = 100
+    /// ... up to this many at a time, and demoted after this much silence.
+    public var promotedCountMax = 1024
+    public var demotionMilliseconds = 1000
+    /// Submissions per `io_uring_enter` while sending.
+    public var sendBatchCount = 256
+    /// Sends of at least so many bytes use SEND_ZC. 0: never.
+    public var zeroCopyByteCountMin = 0
+    /// Completions to wait for while under load, and how long at most (`min-wait`, kernel 6.12 and later).
+    public var completionsToWaitFor = 32
+    public var minWaitMicroseconds = 50
+    /// Restrict the ring to the operations in use before it is enabled.
+    public var isRestricted = true
+
+    // epoll
+    public var eventsPerWait = 512
+
+    /// Find the peer's address of each accepted connection (only needed by a limit per address).
+    public var findsPeerAddress = false
+
+    public init() {}
+}

@@ -1,0 +1,68 @@
+public import Slabs
+
+/// One request of the core to its driver: a plain value, 32 bytes, carried in batches.
+///
+/// A connection is named by `connection`, the core's session slot: the driver keeps a table indexed by `connection.index`
+/// and checks the generation.
+@frozen
+public struct Submission: BitwiseCopyable {
+    public enum Kind: UInt8, BitwiseCopyable, Sendable {
+        /// `value` is an accepted descriptor (from `.accepted`); from now on it is `connection`. The driver starts to
+        /// receive. Answered by `.received`, `.receiveEnded` or `.receiveFailed` at any later time.
+        case adopt
+        /// `value` is an accepted descriptor that the core will not take (a limit): close it. No answer.
+        case refuse
+        /// `value` is an accepted descriptor for which this shard has no room: give it to the worker `peer`, where it
+        /// appears as `.accepted`. If that fails it is closed. No answer.
+        case handOff
+        /// Send `byteCount` bytes at `pointer`, now and without waiting. The bytes need to stay valid only until
+        /// `exchange` has returned. When the socket took them all there is no answer. Otherwise `.sendIncomplete`
+        /// arrives among the completions of the same exchange, before any other completion of this connection.
+        /// At most one send per connection and exchange.
+        case send
+        /// As `send`, with `byteCount` the number of `iovec`s at `pointer` (1 ... 64) and `value` their bytes in all.
+        /// The `iovec` array too stays valid until `exchange` has returned.
+        case sendVector
+        /// As `send`, but the kernel may read the bytes after `exchange` has returned: they stay valid until
+        /// `.sendReleased` is reported, which always comes, with the count of bytes taken or -errno.
+        /// A driver without zero-copy sends normally and reports `.sendReleased` in the same exchange.
+        case sendZeroCopy
+        /// Report `.writable`, once, when the socket takes bytes again.
+        case awaitWritable
+        /// Stop receiving (back pressure). Bytes that were already received may still be reported.
+        case pauseReceive
+        /// Receive again.
+        case resumeReceive
+        /// shutdown(SHUT_WR): the peer reads what was sent, then end of file. Receiving goes on.
+        case shutdownWrite
+        /// Cancel what is outstanding, close the descriptor, and report `.closed` after the last completion of this
+        /// connection. With `value` = 1 the connection is reset (SO_LINGER 0 where possible) instead of ended.
+        case close
+        /// Wake the worker `peer`: its mailbox has letters.
+        case wake
+        /// Stop accepting on all listeners (drain); listeners are closed. No answer.
+        case stopAccepting
+        /// Accept again after `.acceptFailed`.
+        case resumeAccepting
+    }
+
+    public var kind: Kind
+    public var peer: UInt16
+    public var value: Int32
+    public var connection: Slot
+    public var pointer: UnsafeRawPointer?
+    public var byteCount: Int
+
+    @inlinable
+    public init(
+        _ kind: Kind, connection: Slot = .none, value: Int32 = 0, peer: UInt16 = 0,
+        pointer: UnsafeRawPointer? = nil, byteCount: Int = 0
+    ) {
+        self.kind = kind
+        self.peer = peer
+        self.value = value
+        self.connection = connection
+        self.pointer = pointer
+        self.byteCount = byteCount
+    }
+}
