@@ -52,11 +52,10 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var destinationNameByteCountMax = 256
 
     // Heart-beats
-    /// What the server offers to send and wants to receive, in milliseconds. 0: none.
-    public var heartBeatSendMilliseconds = 10_000
-    public var heartBeatReceiveMilliseconds = 10_000
-    /// No heart-beat is sent or expected more often than this.
-    public var heartBeatMillisecondsMin = 100
+    /// The shortest interval at which the server offers to send and asks to receive, in milliseconds; the client's own
+    /// wish decides above it (STOMP 1.2, section Heart-beating: the larger of the two counts). 0: none.
+    public var heartBeatSendMilliseconds = 100
+    public var heartBeatReceiveMilliseconds = 100
     /// A peer is dead after so many percent of its interval in silence.
     public var heartBeatTolerancePercent = 200
 

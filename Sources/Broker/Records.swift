@@ -1,0 +1,410 @@
+import Slabs
+import STOMP
+
+/// Where a connection stands. Each event in each state is decided in `Shard+Connections.swift` and
+/// `Shard+Commands.swift`.
+enum SessionState: UInt8, BitwiseCopyable {
+    /// Accepted; only CONNECT or STOMP is welcome.
+    case fresh
+    /// CONNECTED was sent.
+    case connected
+    /// Nothing more is processed (DISCONNECT, ERROR, end of file); the output is flushed.
+    case ending
+    /// The output is flushed and shut down; what still arrives is read and thrown away, so that no reset eats it.
+    case lingering
+    /// `.close` was submitted; the slot is freed by `.closed`.
+    case closing
+}
+
+struct SessionFlags: OptionSet, BitwiseCopyable {
+    let rawValue: UInt16
+    /// On the list of sessions that gained output in this turn.
+    static let dirty = SessionFlags(rawValue: 1 << 0)
+    /// Parsing waits for an answer of another worker, for room in a queue, or for memory.
+    static let suspended = SessionFlags(rawValue: 1 << 1)
+    /// The socket was full; `.writable` is due.
+    static let awaitsWritable = SessionFlags(rawValue: 1 << 2)
+    /// The kernel reads from the output's first segments (zero-copy).
+    static let zeroCopyInFlight = SessionFlags(rawValue: 1 << 3)
+    /// The send of the last exchange was not taken whole; `sendResult` says how far it came.
+    static let sendIncomplete = SessionFlags(rawValue: 1 << 4)
+    /// The peer ended its sending side.
+    static let peerEnded = SessionFlags(rawValue: 1 << 5)
+    /// On the list of sessions to be cut at the end of this turn.
+    static let doomed = SessionFlags(rawValue: 1 << 6)
+    /// Receiving is paused in the driver.
+    static let receivePaused = SessionFlags(rawValue: 1 << 7)
+    /// Its queue consumers are paused because output waits.
+    static let consumersPaused = SessionFlags(rawValue: 1 << 8)
+    /// The output's last segment is a block of this session's own with room at its end.
+    static let tailIsOwn = SessionFlags(rawValue: 1 << 9)
+    /// Has (or had) a topic subscription: cut, rather than left alone, when it stops reading.
+    static let hasTopics = SessionFlags(rawValue: 1 << 10)
+    /// The pending operation is a SEND that will be parsed again.
+    static let retriesFrame = SessionFlags(rawValue: 1 << 11)
+    /// On the list of sessions that wait for memory or for a peer's mailbox.
+    static let awaitsRoom = SessionFlags(rawValue: 1 << 12)
+    /// A send of this session is part of the exchange under way.
+    static let sendInFlight = SessionFlags(rawValue: 1 << 13)
+}
+
+/// One connection: what remains while it idles. Everything else is borrowed while bytes are in flight.
+struct Session: SlabRecord {
+    var generation: UInt32
+    var index: UInt32
+    var state: SessionState
+    var version: Version
+    var flags: SessionFlags
+    var subscriptionCount: UInt16
+    var transactionCount: UInt16
+
+    /// A frame cut short: `PartialInput`, then the bytes. 0: none.
+    var input: BlockIndex
+    var inputByteCount: UInt32
+
+    /// Segments that wait to be sent, first to last.
+    var outputHead: UInt32
+    var outputTail: UInt32
+    var outputByteCount: UInt32
+    /// Bytes of the send in flight, and its result where it fell short.
+    var sendByteCount: UInt32
+    var sendResult: Int32
+    /// Deliveries of `auto` subscriptions that wait until their bytes are with the kernel, first to last.
+    var flightHead: UInt32
+    var flightTail: UInt32
+    /// Bytes ever appended to the output: the position that flights wait for.
+    var outputPosition: UInt64
+
+    var subscriptionHead: UInt32
+    var transactionHead: UInt32
+    /// Temporary destinations of this connection.
+    var temporaryHead: UInt32
+    /// Operations and receipts that wait for other workers, first to last.
+    var pendingHead: UInt32
+    var pendingTail: UInt32
+    /// Workers with letters of this session that no barrier has confirmed yet (index into `remoteSets`). 0: none.
+    var remoteSet: UInt32
+    /// The destination of the last SEND: most publishers stay with one.
+    var lastDestination: Slot
+
+    /// Heart-beat intervals in milliseconds. 0: none.
+    var sendInterval: UInt32
+    var receiveInterval: UInt32
+    /// Times in milliseconds of the shard's clock, wrapping (compare differences).
+    var lastReceived: UInt32
+    var lastSent: UInt32
+    /// When the state began; while output waits: when the socket last took a byte.
+    var since: UInt32
+    var lastProgress: UInt32
+    /// The session's one timer: due when the earliest of its deadlines may be.
+    var timer: UInt32
+    var timerAt: UInt32
+    /// The peer's address where a limit per address asks for it.
+    var address: UInt64
+}
+
+/// Heads the block of a frame cut short.
+struct PartialInput: BitwiseCopyable {
+    var parser: ParserState
+    /// When the frame's first byte arrived, in milliseconds of the shard's clock.
+    var since: UInt32
+
+    /// The bytes begin here, on a 16-byte boundary.
+    static var byteCount: Int { (MemoryLayout<PartialInput>.size + 15) & ~15 }
+}
+
+/// A run of bytes that waits in a session's output. Owns one reference to its block.
+struct Segment: SlabRecord {
+    var generation: UInt32
+    var next: UInt32
+    var block: BlockIndex
+    var offset: UInt32
+    var byteCount: UInt32
+    var unused: UInt32
+}
+
+enum AckMode: UInt8, BitwiseCopyable {
+    case auto, client, clientIndividual
+}
+
+struct SubscriptionFlags: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// Waits for other workers before it counts.
+    static let pending = SubscriptionFlags(rawValue: 1 << 0)
+    /// Takes from a queue (its own, where it is an acknowledging topic subscription).
+    static let isConsumer = SubscriptionFlags(rawValue: 1 << 1)
+    /// Its queue exists for this subscription alone.
+    static let ownsQueue = SubscriptionFlags(rawValue: 1 << 2)
+}
+
+/// One SUBSCRIBE.
+struct Subscription: SlabRecord {
+    var generation: UInt32
+    var session: UInt32
+    var next: UInt32
+    var previous: UInt32
+    /// Topic or pattern, queue, or the local stand-in of another worker's queue.
+    var destination: UInt32
+    var group: UInt32
+    /// Place in the group's members.
+    var position: UInt32
+    /// At the queue's owner.
+    var consumer: Slot
+    /// Deliveries that are not acknowledged yet, in the order of delivery.
+    var deliveryHead: UInt32
+    var deliveryTail: UInt32
+    /// The queue between topic and subscriber of an acknowledging topic subscription.
+    var queue: UInt32
+    var ackMode: AckMode
+    var flags: SubscriptionFlags
+    var unused: UInt16
+}
+
+struct GroupFlags: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    static let dirty = GroupFlags(rawValue: 1 << 0)
+    /// The prefix lacks the destination: it differs from message to message.
+    static let namesDestination = GroupFlags(rawValue: 1 << 1)
+}
+
+/// Subscribers whose MESSAGEs are the same, byte for byte: same destination, same subscription id, same version.
+///
+/// The block at `prefix` holds the group's key (destination, version, kind, id) and, behind it, the first bytes of each
+/// MESSAGE: `MESSAGE\nsubscription:ID\n[destination:NAME\n]message-id:`.
+struct Group: SlabRecord {
+    var generation: UInt32
+    var destination: UInt32
+    var next: UInt32
+    var previous: UInt32
+    var prefix: BlockIndex
+    var keyByteCount: UInt16
+    var prefixByteCount: UInt16
+    var version: Version
+    var flags: GroupFlags
+    var unused: UInt16
+    /// Consumers of queues that use this encoding (they are no members).
+    var consumerCount: UInt32
+    /// The bytes that this turn's messages have been encoded to, from `runOffset` on not yet given to the members.
+    var run: BlockIndex
+    var runOffset: UInt32
+    /// What the last turn needed: the next run is allocated as large.
+    var runByteCountExpected: UInt32
+    var members: MemberList
+}
+
+enum DestinationKind: UInt8, BitwiseCopyable {
+    /// A topic's exact name.
+    case topic
+    /// Topic names with wildcards.
+    case pattern
+    /// A queue, its messages with this worker.
+    case queue
+    /// A queue of another worker.
+    case remoteQueue
+    /// The queue of one acknowledging topic subscription; it has no name of its own.
+    case subscriptionQueue
+}
+
+enum Interest: UInt8, BitwiseCopyable {
+    case none, registering, registered
+}
+
+/// A destination as this worker sees it.
+struct Destination: SlabRecord {
+    var generation: UInt32
+    var name: BlockIndex
+    var nameByteCount: UInt16
+    var kind: DestinationKind
+    var interest: Interest
+    /// The worker that holds the queue.
+    var owner: UInt16
+    /// Made by a `/temp-…` name: goes with its connection.
+    var isTemporary: Bool
+    var isConfigured: Bool
+    var groupHead: UInt32
+    /// Local subscriptions, members and consumers.
+    var subscriptionCount: UInt32
+    var queue: UInt32
+    /// Counts registrations with other workers, so that a late answer to an earlier one is recognised.
+    var interestEpoch: UInt32
+    var answersDue: UInt32
+    /// Sessions that wait for the registration.
+    var pendingHead: UInt32
+    /// Least recently used list of destinations that nobody needs and that may be forgotten.
+    var idleNext: UInt32
+    var idlePrevious: UInt32
+    var isIdle: Bool
+    /// Owner of a temporary destination, and its list.
+    var temporarySession: UInt32
+    var temporaryNext: UInt32
+    /// Other workers with subscribers, one bit each.
+    var remoteLow: UInt64
+    var remoteHigh: UInt64
+    /// Topic: the patterns that match it. Pattern: the topics. (`Member.session` holds a destination.)
+    var matches: MemberList
+    /// Subscription queues bound to this topic or pattern. (`Member.session` holds a destination.)
+    var bound: MemberList
+
+    var hasRemote: Bool { remoteLow | remoteHigh != 0 }
+}
+
+/// A queue, with its owner.
+struct Queue: SlabRecord {
+    var generation: UInt32
+    var destination: UInt32
+    /// Ready messages, in order.
+    var readyHead: UInt32
+    var readyTail: UInt32
+    var readyCount: UInt32
+    /// Ready and unacknowledged messages, and room promised to transactions.
+    var messageCount: UInt32
+    var byteCount: UInt64
+    /// All consumers, and those with free prefetch in the order of their turns.
+    var consumerHead: UInt32
+    var turnHead: UInt32
+    var turnTail: UInt32
+    var consumerCount: UInt32
+    /// Publishers that wait for room (policy `block`).
+    var blockedHead: UInt32
+    var blockedTail: UInt32
+    /// Index into the shard's table of policies.
+    var policy: UInt32
+    var messageCountMax: UInt32
+    var deliveryCountMax: UInt32
+    var byteCountMax: UInt64
+    var messageMillisecondsMax: UInt64
+    var overflow: OverflowPolicy
+    var isClosed: Bool
+}
+
+enum EntryState: UInt8, BitwiseCopyable {
+    case ready, delivered
+}
+
+/// A message in a queue.
+struct Entry: SlabRecord {
+    var generation: UInt32
+    var next: UInt32
+    var previous: UInt32
+    var queue: UInt32
+    /// `StoredMessage`, then header lines, LF, body, NUL, LF.
+    var message: BlockIndex
+    var consumer: UInt32
+    var identity: UInt64
+    /// Wall-clock milliseconds. 0: never.
+    var expiresAt: UInt64
+    var timer: UInt32
+    /// What the message counts against limits.
+    var byteCount: UInt32
+    var deliveryCount: UInt16
+    var state: EntryState
+    var isRedelivered: Bool
+    /// Order within the queue.
+    var order: UInt64
+}
+
+/// Heads a stored message's block.
+struct StoredMessage: BitwiseCopyable {
+    var headersByteCount: UInt32
+    var bodyByteCount: UInt32
+    var isPlain: Bool
+
+    static var byteCount: Int { 16 }
+    /// Header lines, LF, body, NUL, LF.
+    var contentByteCount: Int { Int(headersByteCount) + 1 + Int(bodyByteCount) + 2 }
+}
+
+/// A queue's consumer, with the queue's owner; its session may live with another worker.
+struct Consumer: SlabRecord {
+    var generation: UInt32
+    var queue: UInt32
+    var subscription: Slot
+    var next: UInt32
+    var previous: UInt32
+    var turnNext: UInt32
+    var turnPrevious: UInt32
+    var unackedHead: UInt32
+    var unackedTail: UInt32
+    var credit: UInt32
+    var unackedByteCount: UInt32
+    var byteCountMax: UInt32
+    var shard: UInt16
+    var hasTurn: Bool
+    var isPaused: Bool
+}
+
+/// A message on its way to a subscriber or waiting for its acknowledgement, with the session.
+struct Delivery: SlabRecord {
+    var generation: UInt32
+    var subscription: UInt32
+    /// In the subscription's list.
+    var next: UInt32
+    var previous: UInt32
+    /// In the session's flight list (auto).
+    var flightNext: UInt32
+    /// Acknowledged in this open transaction. 0: none.
+    var transaction: UInt32
+    /// At the queue's owner.
+    var entry: Slot
+    /// MESSAGE's message-id.
+    var identity: UInt64
+    /// The session's output position behind the MESSAGE.
+    var position: UInt64
+}
+
+/// An open transaction: the frames received in it, in order.
+struct Transaction: SlabRecord {
+    var generation: UInt32
+    var session: UInt32
+    var next: UInt32
+    var name: BlockIndex
+    var nameByteCount: UInt32
+    /// `[UInt32 byte count][frame bytes]` …
+    var frames: BlockIndex
+    var framesByteCount: UInt32
+    var frameCount: UInt32
+    var timer: UInt32
+    var unused: UInt32
+}
+
+enum PendingKind: UInt8, BitwiseCopyable {
+    /// A RECEIPT that waits for barriers.
+    case receipt
+    /// A SUBSCRIBE that waits for other workers; its RECEIPT follows.
+    case subscribe
+    /// A COMMIT that waits for room at other workers' queues.
+    case commit
+    /// A SEND that waits for room in another worker's queue.
+    case send
+}
+
+/// Something of a session that waits for other workers. Receipts leave in the order of their frames.
+struct PendingOperation: SlabRecord {
+    var generation: UInt32
+    var session: UInt32
+    var next: UInt32
+    /// In the destination's or queue's list of those who wait.
+    var waitNext: UInt32
+    var answersDue: UInt32
+    /// The receipt's id, encoded. 0: no receipt was asked for.
+    var receipt: BlockIndex
+    var receiptByteCount: UInt32
+    var subscription: UInt32
+    var transaction: UInt32
+    var kind: PendingKind
+    var isRefused: Bool
+    var unused: UInt16
+}
+
+/// Other workers, one bit each.
+struct RemoteSet: SlabRecord {
+    var generation: UInt32
+    var unused: UInt32
+    var low: UInt64
+    var high: UInt64
+}
+
+/// What a timer belongs to (`TimerWheel.Expired.kind`).
+enum TimerKind: UInt8 {
+    case session = 1, entry, transaction, accept, room, drain
+}
