@@ -49,6 +49,7 @@ struct LargeBlockCache: ~Copyable {
         byteCount = 0
     }
 
+    @inlinable
     deinit {
         for position in 0..<count {
             Pages.unmap(entries[position].base, byteCount: SizeClass.byteCount(entries[position].sizeClass))

@@ -80,7 +80,10 @@ public struct BlockPool: ~Copyable {
         storedByteCountMax = byteCountMax
     }
 
-    deinit {
+    @inlinable deinit { unmapAll() }
+
+    @usableFromInline
+    func unmapAll() {
         var block = records.nextLive(after: 0)
         while block != 0 {
             let record = records[block].pointee

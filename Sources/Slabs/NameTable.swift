@@ -33,7 +33,7 @@ public struct NameTable: ~Copyable {
         storedCount = 0
     }
 
-    deinit { entries?.deallocate() }
+    @inlinable deinit { entries?.deallocate() }
 
     /// Keys in the table.
     @inlinable public var count: Int { storedCount }

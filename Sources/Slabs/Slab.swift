@@ -116,7 +116,7 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
         }
     }
 
-    deinit { Pages.unmap(base, byteCount: mappedByteCount) }
+    @inlinable deinit { Pages.unmap(base, byteCount: mappedByteCount) }
 
     // MARK: Geometry
 

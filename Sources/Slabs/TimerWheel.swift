@@ -66,7 +66,7 @@ public struct TimerWheel: ~Copyable {
         }
     }
 
-    deinit { occupied.deallocate() }
+    @inlinable deinit { occupied.deallocate() }
 
     /// Timers that are scheduled, and those that are due and were not popped yet.
     public var count: Int { timers.liveCount - Int(Self.expiredList) }
