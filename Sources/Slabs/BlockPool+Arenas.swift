@@ -1,0 +1,148 @@
+extension BlockPool {
+    /// Blocks that an arena of `sizeClass` has. What is left at its end is never touched.
+    private static func blockCount(_ sizeClass: Int) -> Int {
+        arenaByteCount / SizeClass.byteCount(sizeClass)
+    }
+
+    // MARK: Carving
+
+    @usableFromInline @inline(never)
+    mutating func allocateFromNewArena(_ sizeClass: Int) -> BlockIndex {
+        let arenaIndex = takeArena()
+        guard arenaIndex != 0 else { return 0 }
+        arenas[arenaIndex].pointee.sizeClass = UInt32(sizeClass)
+        roomyArenas[sizeClass] = arenaIndex
+        return carve(arenaIndex)
+    }
+
+    /// A spare arena or a new mapping, in no list and without blocks; 0 when there is no more memory.
+    private mutating func takeArena() -> UInt32 {
+        let spare = spareArena
+        if spare != 0 {
+            spareArena = arenas[spare].pointee.next
+            spareArenaCount -= 1
+            arenas[spare].pointee.next = 0
+            return spare
+        }
+        let slot = arenas.allocate()
+        guard !slot.isNone else { return 0 }
+        guard let base = Pages.map(byteCount: Self.arenaByteCount) else {
+            arenas.free(slot.index)
+            return 0
+        }
+        arenas[slot.index].pointee.base = base
+        return slot.index
+    }
+
+    /// Takes a block of an arena that has none in its free list and is not carved to its end.
+    @usableFromInline @inline(never)
+    mutating func carve(_ arenaIndex: UInt32) -> BlockIndex {
+        let arena = arenas[arenaIndex]
+        let sizeClass = Int(arena.pointee.sizeClass)
+        let capacity = SizeClass.byteCount(sizeClass)
+        let slot = records.allocate()
+        guard !slot.isNone else { return 0 }
+        let record = records[slot.index]
+        record.pointee.base = arena.pointee.base + Int(arena.pointee.carvedCount) * capacity
+        record.pointee.origin = arenaIndex << 8 | UInt32(sizeClass)
+        record.pointee.referenceCount = 1
+        arena.pointee.carvedCount += 1
+        arena.pointee.liveCount += 1
+        storedByteCountInUse += capacity
+        closeIfFull(arenaIndex)
+        return slot.index
+    }
+
+    // MARK: The lists of arenas with room
+
+    /// Takes an arena with an empty free list out of its class's list when it is carved to its end as well.
+    @usableFromInline
+    mutating func closeIfFull(_ arenaIndex: UInt32) {
+        let arena = arenas[arenaIndex]
+        guard arena.pointee.carvedCount == Self.blockCount(Int(arena.pointee.sizeClass)) else { return }
+        unlink(arenaIndex)
+        arena.pointee.isFull = 1
+    }
+
+    /// Puts an arena that was full back into its class's list.
+    ///
+    /// Second in line: the head, which is in use, stays in use. But if the head is empty it goes, so that no arena but a
+    /// lone head is ever both empty and in a list.
+    @usableFromInline @inline(never)
+    mutating func reopen(_ arenaIndex: UInt32) {
+        let arena = arenas[arenaIndex]
+        let sizeClass = Int(arena.pointee.sizeClass)
+        arena.pointee.isFull = 0
+        let head = roomyArenas[sizeClass]
+        guard head != 0 else {
+            roomyArenas[sizeClass] = arenaIndex
+            return
+        }
+        let second = arenas[head].pointee.next
+        arena.pointee.previous = head
+        arena.pointee.next = second
+        arenas[head].pointee.next = arenaIndex
+        if second != 0 { arenas[second].pointee.previous = arenaIndex }
+        if arenas[head].pointee.liveCount == 0 { retire(head) }
+    }
+
+    private mutating func unlink(_ arenaIndex: UInt32) {
+        let arena = arenas[arenaIndex]
+        let next = arena.pointee.next
+        let previous = arena.pointee.previous
+        if previous != 0 {
+            arenas[previous].pointee.next = next
+        } else {
+            roomyArenas[Int(arena.pointee.sizeClass)] = next
+        }
+        if next != 0 { arenas[next].pointee.previous = previous }
+        arena.pointee.next = 0
+        arena.pointee.previous = 0
+    }
+
+    // MARK: Giving back
+
+    /// Takes an arena without live blocks out of its class: it becomes a spare, or one goes back to the kernel.
+    @usableFromInline @inline(never)
+    mutating func retire(_ arenaIndex: UInt32) {
+        unlink(arenaIndex)
+        let arena = arenas[arenaIndex]
+        invariant(arena.pointee.liveCount == 0, "an arena that is retired has no live block")
+        var block = arena.pointee.firstFree
+        while block != 0 {
+            let next = records[block].pointee.used
+            records.free(block)
+            block = next
+        }
+        arena.pointee.firstFree = 0
+        arena.pointee.carvedCount = 0
+        arena.pointee.next = spareArena
+        spareArena = arenaIndex
+        spareArenaCount += 1
+        // A spare at least, and more where many arenas come and go, so that a load that swings does not pay for
+        // mapping and page faults at each swing.
+        unmapSpareArenas(keeping: 1 + (arenas.liveCount - spareArenaCount) / 4)
+    }
+
+    private mutating func unmapSpareArenas(keeping count: Int) {
+        while spareArenaCount > count {
+            let arenaIndex = spareArena
+            spareArena = arenas[arenaIndex].pointee.next
+            spareArenaCount -= 1
+            Pages.unmap(arenas[arenaIndex].pointee.base, byteCount: Self.arenaByteCount)
+            arenas.free(arenaIndex)
+        }
+    }
+
+    /// Gives all memory that holds no live block back to the kernel. Meant for the quiet after a burst.
+    public mutating func trim() {
+        for sizeClass in 0..<SizeClass.arenaClassCount {
+            let head = roomyArenas[sizeClass]
+            if head != 0 && arenas[head].pointee.liveCount == 0 { retire(head) }
+        }
+        unmapSpareArenas(keeping: 0)
+        largeCache.removeAll()
+        records.trim()
+        arenas.trim()
+    }
+}

@@ -1,0 +1,99 @@
+extension BlockPool {
+    @usableFromInline @inline(never)
+    mutating func allocateLarge(_ sizeClass: Int) -> BlockIndex {
+        let capacity = SizeClass.byteCount(sizeClass)
+        let slot = records.allocate()
+        guard !slot.isNone else { return 0 }
+        guard let base = largeCache.take(sizeClass) ?? Pages.map(byteCount: capacity) else {
+            records.free(slot.index)
+            return 0
+        }
+        let record = records[slot.index]
+        record.pointee.base = base
+        record.pointee.origin = UInt32(sizeClass)
+        record.pointee.referenceCount = 1
+        storedByteCountInUse += capacity
+        return slot.index
+    }
+
+    @usableFromInline @inline(never)
+    mutating func releaseLarge(_ block: BlockIndex) {
+        let record = records[block].pointee
+        records.free(block)
+        largeCache.put(record.base, sizeClass: record.sizeClass)
+    }
+}
+
+/// Mappings of large blocks that were freed last, kept because a fresh mapping costs a page fault for every 4 KiB.
+@frozen @usableFromInline
+struct LargeBlockCache: ~Copyable {
+    @frozen @usableFromInline
+    struct Entry: BitwiseCopyable {
+        @usableFromInline var base: UnsafeMutableRawPointer
+        @usableFromInline var sizeClass: Int
+    }
+
+    private static var entryCountMax: Int { 8 }
+    /// The most bytes kept. A single block larger than half of it is not kept.
+    private static var byteCountMax: Int { 16 << 20 }
+
+    /// From the oldest to the newest.
+    @usableFromInline let entries: UnsafeMutablePointer<Entry>
+    @usableFromInline var count: Int
+    @usableFromInline var byteCount: Int
+
+    @usableFromInline
+    init() {
+        entries = .allocate(capacity: Self.entryCountMax)
+        count = 0
+        byteCount = 0
+    }
+
+    @inlinable
+    deinit {
+        for position in 0..<count {
+            Pages.unmap(entries[position].base, byteCount: SizeClass.byteCount(entries[position].sizeClass))
+        }
+        entries.deallocate()
+    }
+
+    /// The newest mapping of a class, which is the caller's from now on.
+    mutating func take(_ sizeClass: Int) -> UnsafeMutableRawPointer? {
+        var position = count - 1
+        while position >= 0 {
+            if entries[position].sizeClass == sizeClass { return remove(at: position) }
+            position -= 1
+        }
+        return nil
+    }
+
+    /// Takes a mapping over, and unmaps it or the oldest where there are too many.
+    mutating func put(_ base: UnsafeMutableRawPointer, sizeClass: Int) {
+        let newByteCount = SizeClass.byteCount(sizeClass)
+        guard newByteCount <= Self.byteCountMax / 2 else {
+            Pages.unmap(base, byteCount: newByteCount)
+            return
+        }
+        while count == Self.entryCountMax || byteCount + newByteCount > Self.byteCountMax { removeOldest() }
+        (entries + count).initialize(to: Entry(base: base, sizeClass: sizeClass))
+        count += 1
+        byteCount += newByteCount
+    }
+
+    mutating func removeAll() {
+        while count > 0 { removeOldest() }
+    }
+
+    private mutating func removeOldest() {
+        let unmappedByteCount = SizeClass.byteCount(entries[0].sizeClass)
+        Pages.unmap(remove(at: 0), byteCount: unmappedByteCount)
+    }
+
+    private mutating func remove(at position: Int) -> UnsafeMutableRawPointer {
+        let entry = entries[position]
+        count -= 1
+        byteCount -= SizeClass.byteCount(entry.sizeClass)
+        (entries + position).update(from: entries + position + 1, count: count - position)
+        return entry.base
+    }
+}

@@ -1,0 +1,233 @@
+/// One timer, or the sentinel of a list of timers: 32 bytes.
+@frozen @usableFromInline
+struct TimerRecord: SlabRecord, Sendable {
+    @usableFromInline var generation: UInt32
+    @usableFromInline var kind: UInt32
+    /// Neighbours in a ring that a sentinel closes, so that a timer leaves its list without knowing which it is.
+    @usableFromInline var next: UInt32
+    @usableFromInline var previous: UInt32
+    @usableFromInline var owner: Slot
+    @usableFromInline var tick: UInt64
+}
+
+/// Timers in a hierarchical wheel: 8 levels of 64 lists, each level 64 times coarser than the one below.
+///
+/// A tick is 2^22 ns (4.19 ms). A timer is on the level of the highest six-bit digit in which its tick differs from
+/// the present one, in the list of that digit:
+///
+///     level      7 ... 3         2         1         0
+///     tick    | digits ... | 6 bits  | 6 bits  | 6 bits |
+///
+/// So the lists of a level are all in the future and in order, the lowest level that has a timer has the first one, and
+/// a jump over any distance empties whole lists by splicing them and spreads at most one list over the levels below
+/// it. A bit per list says whether it has timers; none is looked at in vain.
+///
+/// A timer never fires before its deadline, and as soon as `advance` passes the first tick that is not before it, at
+/// least one tick after it was scheduled: who schedules for the past from within a loop over `popExpired` does not
+/// loop for ever. Deadlines may be as far away as 64 bits of nanoseconds reach (584 years).
+///
+/// `schedule`, `cancel`, `popExpired` and `nextDeadline` take constant time. A timer takes 32 bytes.
+@frozen
+public struct TimerWheel: ~Copyable {
+    private static var levelCount: Int { 8 }
+    private static var tickShift: UInt64 { 22 }
+    /// The sentinel of the timers that are due, behind those of the wheel's lists, which begin at index 1.
+    private static var expiredList: UInt32 { UInt32(levelCount * 64 + 1) }
+
+    @usableFromInline var timers: Slab<TimerRecord>
+    /// For each level, a bit for each list that has timers.
+    @usableFromInline let occupied: UnsafeMutablePointer<UInt64>
+    @usableFromInline var now: UInt64
+    @usableFromInline var currentTick: UInt64
+
+    /// A timer that is due. It is freed already: `timer` only tells the owner which of its links to forget.
+    @frozen
+    public struct Expired: BitwiseCopyable, Sendable {
+        public var kind: UInt8
+        public var owner: Slot
+        public var timer: UInt32
+    }
+
+    /// A wheel without timers that stands at `now` (nanoseconds of the clock that deadlines are told in).
+    public init(timerCountMax: Int, now: UInt64) throws(SlabError) {
+        guard timerCountMax >= 0, timerCountMax < Int(UInt32.max) - Int(Self.expiredList) else {
+            throw .sizeOutOfRange(timerCountMax)
+        }
+        timers = try Slab(recordCountMax: timerCountMax + Int(Self.expiredList))
+        occupied = .allocate(capacity: Self.levelCount)
+        occupied.initialize(repeating: 0, count: Self.levelCount)
+        self.now = now
+        currentTick = now >> Self.tickShift
+        for list in 1...Self.expiredList {
+            let slot = timers.allocate()
+            invariant(slot.index == list, "a new slab hands out its indices in order")
+            timers[list].pointee.next = list
+            timers[list].pointee.previous = list
+        }
+    }
+
+    @inlinable deinit { occupied.deallocate() }
+
+    /// Timers that are scheduled, and those that are due and were not popped yet.
+    public var count: Int { timers.liveCount - Int(Self.expiredList) }
+
+    /// Sets a timer. `kind` and `owner` come back when it expires. 0 when the wheel is full.
+    public mutating func schedule(at deadlineNanoseconds: UInt64, kind: UInt8, owner: Slot) -> UInt32 {
+        let slot = timers.allocate()
+        guard !slot.isNone else { return 0 }
+        let timer = timers[slot.index]
+        timer.pointee.kind = UInt32(kind)
+        timer.pointee.owner = owner
+        timer.pointee.tick = max(Self.tick(notBefore: deadlineNanoseconds), currentTick + 1)
+        place(slot.index)
+        return slot.index
+    }
+
+    /// Forgets a timer that was not popped yet, due or not. 0 is ignored.
+    public mutating func cancel(_ timer: UInt32) {
+        guard timer != 0 else { return }
+        invariant(timer > Self.expiredList, "what is cancelled is a timer")
+        unlink(timer)
+        timers.free(timer)
+    }
+
+    /// Moves the wheel to `now` and the timers that are due to the end of the list that `popExpired` takes from.
+    ///
+    /// Timers come list by list, each list in the order of time; within a list that a jump has emptied whole, in the
+    /// order of scheduling. A `now` in the past is ignored.
+    public mutating func advance(to now: UInt64) {
+        guard now > self.now else { return }
+        self.now = now
+        let newTick = now >> Self.tickShift
+        guard newTick > currentTick else { return }
+        let topLevel = Self.level(newTick ^ currentTick)
+        // Below the highest digit that changes, every list lies between the present and the new tick.
+        for level in 0..<topLevel { expireLists(of: level, where: ~0) }
+        let digit = Self.digit(newTick, topLevel)
+        expireLists(of: topLevel, where: 1 << digit &- 1)
+        currentTick = newTick
+        if occupied[topLevel] & 1 << digit != 0 { spread(topLevel, digit) }
+    }
+
+    /// Takes the timer that has been due longest and frees it; nil when none is due.
+    public mutating func popExpired() -> Expired? {
+        let index = timers[Self.expiredList].pointee.next
+        guard index != Self.expiredList else { return nil }
+        let timer = timers[index].pointee
+        unlink(index)
+        timers.free(index)
+        return Expired(kind: UInt8(truncatingIfNeeded: timer.kind), owner: timer.owner, timer: index)
+    }
+
+    /// When to call `advance` next, in nanoseconds: never later than the first deadline rounded up to its tick, and
+    /// possibly earlier, when timers have to move to a finer level. The wheel's present when timers are due already;
+    /// nil when there is no timer.
+    public var nextDeadline: UInt64? {
+        if timers[Self.expiredList].pointee.next != Self.expiredList { return now }
+        for level in 0..<Self.levelCount where occupied[level] != 0 {
+            let digit = UInt64(occupied[level].trailingZeroBitCount)
+            let shift = UInt64(6 * level)
+            let tick = (currentTick >> (shift + 6)) << (shift + 6) | digit << shift
+            // The tick after the last that 64 bits of nanoseconds can tell never comes.
+            return tick > UInt64.max >> Self.tickShift ? UInt64.max : tick << Self.tickShift
+        }
+        return nil
+    }
+
+    /// Gives the memory of a burst of timers back to the kernel.
+    public mutating func trim() { timers.trim() }
+
+    // MARK: Ticks
+
+    /// The first tick that does not begin before `nanoseconds`.
+    private static func tick(notBefore nanoseconds: UInt64) -> UInt64 {
+        let remainder = nanoseconds & (1 << tickShift - 1)
+        return nanoseconds >> tickShift + (remainder == 0 ? 0 : 1)
+    }
+
+    /// The level of the highest digit in which two ticks differ; `difference` is their exclusive or and not 0.
+    private static func level(_ difference: UInt64) -> Int {
+        (63 - difference.leadingZeroBitCount) / 6
+    }
+
+    private static func digit(_ tick: UInt64, _ level: Int) -> UInt64 {
+        tick >> UInt64(6 * level) & 63
+    }
+
+    // MARK: Lists
+
+    /// Puts a timer that is in no list where its tick belongs.
+    private mutating func place(_ timer: UInt32) {
+        let tick = timers[timer].pointee.tick
+        guard tick > currentTick else { return append(timer, to: Self.expiredList) }
+        let level = Self.level(tick ^ currentTick)
+        let digit = Self.digit(tick, level)
+        occupied[level] |= 1 << digit
+        append(timer, to: UInt32(level * 64) + UInt32(digit) + 1)
+    }
+
+    private mutating func append(_ timer: UInt32, to list: UInt32) {
+        let last = timers[list].pointee.previous
+        timers[timer].pointee.next = list
+        timers[timer].pointee.previous = last
+        timers[last].pointee.next = timer
+        timers[list].pointee.previous = timer
+    }
+
+    private mutating func unlink(_ timer: UInt32) {
+        let next = timers[timer].pointee.next
+        let previous = timers[timer].pointee.previous
+        timers[previous].pointee.next = next
+        timers[next].pointee.previous = previous
+        // Only the sentinel of an empty list is its own neighbour on both sides.
+        if next == previous && next < Self.expiredList {
+            occupied[Int(next - 1) >> 6] &= ~(1 << UInt64((next - 1) & 63))
+        }
+    }
+
+    /// Appends the lists of a level that are in `mask` and have timers to the expired list.
+    private mutating func expireLists(of level: Int, where mask: UInt64) {
+        var lists = occupied[level] & mask
+        occupied[level] &= ~mask
+        while lists != 0 {
+            splice(UInt32(level * 64 + lists.trailingZeroBitCount + 1))
+            lists &= lists - 1
+        }
+    }
+
+    /// Appends a whole list, which has timers, to the expired list.
+    private mutating func splice(_ list: UInt32) {
+        let (first, last) = takeAll(list)
+        let lastExpired = timers[Self.expiredList].pointee.previous
+        timers[lastExpired].pointee.next = first
+        timers[first].pointee.previous = lastExpired
+        timers[last].pointee.next = Self.expiredList
+        timers[Self.expiredList].pointee.previous = last
+    }
+
+    private mutating func takeAll(_ list: UInt32) -> (first: UInt32, last: UInt32) {
+        let sentinel = timers[list]
+        let ends = (first: sentinel.pointee.next, last: sentinel.pointee.previous)
+        sentinel.pointee.next = list
+        sentinel.pointee.previous = list
+        return ends
+    }
+
+    /// Places the timers of a list anew because the present has come to its digit.
+    private mutating func spread(_ level: Int, _ digit: UInt64) {
+        occupied[level] &= ~(1 << digit)
+        let list = UInt32(level * 64) + UInt32(digit) + 1
+        let (first, last) = takeAll(list)
+        var timer = first
+        var isLast = false
+        while !isLast {
+            isLast = timer == last
+            let next = timers[timer].pointee.next
+            place(timer)
+            timer = next
+        }
+    }
+}
+
+// The pointers lead to memory that the wheel alone owns, so it can be handed over whole.
+extension TimerWheel: @unchecked Sendable {}
