@@ -98,6 +98,21 @@ import Testing
         #expect(left == [0, 0, 0])
     }
 
+    @Test func `an empty arena makes way for one of its class that is in use`() throws {
+        var pool = try BlockPool(byteCountMax: 64 << 20)
+        let blocks = (0..<16).map { _ in pool.allocate(byteCount: 65536) }
+        let full = [pool.arenas.liveCount, Int(pool.roomyArenas[18])]
+        #expect(full == [2, 0])
+        for block in blocks[..<8] { pool.release(block) }
+        let withLoneEmptyHead = pool.spareArenaCount
+        #expect(withLoneEmptyHead == 0)
+        pool.release(blocks[8])
+        let after = [pool.spareArenaCount, Int(pool.roomyArenas[18])]
+        #expect(after == [1, Int(pool.records[blocks[9]].pointee.arena)])
+        let reused = pool.allocate(byteCount: 65536)
+        #expect(reused == blocks[8])
+    }
+
     @Test(arguments: 1...5 as ClosedRange<UInt64>)
     func `random blocks keep their bytes and never overlap`(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
