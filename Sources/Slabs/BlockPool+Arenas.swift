@@ -66,8 +66,8 @@ extension BlockPool {
 
     /// Puts an arena that was full back into its class's list.
     ///
-    /// Second in line: the head, which is in use, stays in use. But if the head is empty it goes, so that no arena but a
-    /// lone head is ever both empty and in a list.
+    /// Second in line: the head, which is in use, stays in use. But if the head is empty it goes, so that no arena but
+    /// a lone head is ever both empty and in a list.
     @usableFromInline @inline(never)
     mutating func reopen(_ arenaIndex: UInt32) {
         let arena = arenas[arenaIndex]

@@ -108,10 +108,11 @@ public struct BlockPool: ~Copyable {
 
     /// Takes a block of at least `byteCount` bytes with one reference and `used` 0. Its bytes are undefined.
     ///
-    /// 0 when the pool's limit is reached, when `byteCount` is over 128 MiB, or when the kernel refuses memory.
+    /// 0 when the pool's limit is reached, when `byteCount` is over 128 MiB (or negative), or when the kernel refuses
+    /// memory.
     @inlinable
     public mutating func allocate(byteCount: Int) -> BlockIndex {
-        guard byteCount <= SizeClass.byteCountMax else { return 0 }
+        guard UInt(bitPattern: byteCount) <= UInt(SizeClass.byteCountMax) else { return 0 }
         let sizeClass = SizeClass.holding(byteCount)
         let capacity = SizeClass.byteCount(sizeClass)
         guard capacity <= storedByteCountMax &- storedByteCountInUse else { return 0 }

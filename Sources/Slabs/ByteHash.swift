@@ -60,7 +60,8 @@ struct ByteHash: Sendable {
             high = Self.halfWord(bytes, byteCount &- 4)
         } else if byteCount > 0 {
             // First, middle and last byte: all there are, whether one, two or three.
-            low = UInt64(bytes.load(as: UInt8.self)) << 16
+            low =
+                UInt64(bytes.load(as: UInt8.self)) << 16
                 | UInt64(bytes.load(fromByteOffset: byteCount &>> 1, as: UInt8.self)) << 8
             high = UInt64(bytes.load(fromByteOffset: byteCount &- 1, as: UInt8.self))
         } else {
