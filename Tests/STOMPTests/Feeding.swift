@@ -169,7 +169,7 @@ struct Feeder: ~Copyable {
 func transcript(_ bytes: [UInt8], _ reading: Reading, cuts: [Int] = []) -> Transcript {
     var feeder = Feeder(reading, capacity: bytes.count)
     var start = 0
-    for cut in cuts + [bytes.count] where cut > start {
+    for cut in cuts + [bytes.count] where cut > start && cut <= bytes.count {
         feeder.feed(bytes[start..<cut])
         start = cut
     }
