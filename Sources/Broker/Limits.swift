@@ -115,6 +115,8 @@ public struct BrokerOptions: Sendable {
     public var bareNamePrefix = "/topic/"
     /// The `server` header of CONNECTED.
     public var serverName = "stampede/0.1.0"
+    /// Sends of at least so many bytes leave by zero-copy. 0: never. (Set from `DriverOptions`.)
+    public var zeroCopyByteCountMin = 0
     /// Seed of hash tables and session ids.
     public var seed: UInt64 = 0
 

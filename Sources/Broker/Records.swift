@@ -40,12 +40,16 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let tailIsOwn = SessionFlags(rawValue: 1 << 9)
     /// Has (or had) a topic subscription: cut, rather than left alone, when it stops reading.
     static let hasTopics = SessionFlags(rawValue: 1 << 10)
-    /// The pending operation is a SEND that will be parsed again.
-    static let retriesFrame = SessionFlags(rawValue: 1 << 11)
+    /// Suspended until its pending operations are over; the frame will be parsed again then.
+    static let awaitsPending = SessionFlags(rawValue: 1 << 11)
     /// On the list of sessions that wait for memory or for a peer's mailbox.
     static let awaitsRoom = SessionFlags(rawValue: 1 << 12)
     /// A send of this session is part of the exchange under way.
     static let sendInFlight = SessionFlags(rawValue: 1 << 13)
+    /// The connection has failed: what waits in its output will not be sent.
+    static let isBroken = SessionFlags(rawValue: 1 << 14)
+    /// Room for the next SEND was reserved at another worker's queue.
+    static let hasReservation = SessionFlags(rawValue: 1 << 15)
 }
 
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are in flight.
@@ -155,6 +159,8 @@ struct Subscription: SlabRecord {
     var deliveryTail: UInt32
     /// The queue between topic and subscriber of an acknowledging topic subscription.
     var queue: UInt32
+    /// How much it takes before it acknowledges.
+    var window: Window
     var ackMode: AckMode
     var flags: SubscriptionFlags
     var unused: UInt16
@@ -220,7 +226,8 @@ struct Destination: SlabRecord {
     var owner: UInt16
     /// Made by a `/temp-…` name: goes with its connection.
     var isTemporary: Bool
-    var isConfigured: Bool
+    /// Remote queue: its policy makes publishers wait for room.
+    var blocks: Bool
     var groupHead: UInt32
     /// Local subscriptions, members and consumers.
     var subscriptionCount: UInt32
@@ -374,8 +381,11 @@ enum PendingKind: UInt8, BitwiseCopyable {
     case subscribe
     /// A COMMIT that waits for room at other workers' queues.
     case commit
-    /// A SEND that waits for room in another worker's queue.
+    /// A SEND that waits for room in a queue; its session parses it again then.
     case send
+    /// With a queue's owner: another worker's request for room, which waits. `session` is that worker, `subscription`
+    /// and `transaction` its pending operation, `answersDue` the bytes.
+    case remoteReservation
 }
 
 /// Something of a session that waits for other workers. Receipts leave in the order of their frames.
@@ -393,7 +403,9 @@ struct PendingOperation: SlabRecord {
     var transaction: UInt32
     var kind: PendingKind
     var isRefused: Bool
-    var unused: UInt16
+    /// Nothing but its place in the order holds it back.
+    var isReady: Bool
+    var unused: UInt8
 }
 
 /// Other workers, one bit each.

@@ -1,0 +1,54 @@
+public import Slabs
+import Synchronization
+
+/// What the shards of one broker share: a mailbox each, and how many connections each holds.
+///
+/// Filled before the workers start; afterwards only mailboxes (lock-free) and the load figures (relaxed atomics, a hint)
+/// change.
+public final class Fabric: Sendable {
+    public let shardCount: Int
+    let mailboxes: [Mailbox]
+    private let loads: [Load]
+
+    private final class Load: Sendable {
+        let connectionCount = Atomic<Int>(0)
+        let connectionCountMax = Atomic<Int>(0)
+        let isQuiet = Atomic<Bool>(false)
+    }
+
+    public init(shardCount: Int, mailboxByteCountMax: Int) {
+        invariant(shardCount >= 1 && shardCount <= 128, "a fabric has 1 to 128 shards")
+        self.shardCount = shardCount
+        mailboxes = (0..<shardCount).map { _ in Mailbox(byteCountMax: mailboxByteCountMax) }
+        loads = (0..<shardCount).map { _ in Load() }
+    }
+
+    public func mailbox(_ shard: Int) -> Mailbox { mailboxes[shard] }
+
+    func report(shard: Int, connectionCount: Int, max: Int) {
+        loads[shard].connectionCount.store(connectionCount, ordering: .relaxed)
+        loads[shard].connectionCountMax.store(max, ordering: .relaxed)
+    }
+
+    /// Nothing waits in this shard that a drain should wait for.
+    func reportQuiet(shard: Int, _ isQuiet: Bool) { loads[shard].isQuiet.store(isQuiet, ordering: .relaxed) }
+
+    /// No shard has anything that a drain should wait for.
+    var isQuiet: Bool { loads.allSatisfy { $0.isQuiet.load(ordering: .relaxed) } }
+
+    /// The shard with the most room for connections, other than `shard`. nil when none has any.
+    func shardWithRoom(besides shard: Int) -> Int? {
+        var best: Int?
+        var bestRoom = 0
+        for candidate in 0..<shardCount where candidate != shard {
+            let room =
+                loads[candidate].connectionCountMax.load(ordering: .relaxed)
+                - loads[candidate].connectionCount.load(ordering: .relaxed)
+            if room > bestRoom {
+                best = candidate
+                bestRoom = room
+            }
+        }
+        return best
+    }
+}

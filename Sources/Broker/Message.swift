@@ -1,0 +1,96 @@
+import Glibc
+import STOMP
+import Slabs
+
+/// A message on its way: points into the receive buffer, a letter or a stored block; valid while these are.
+struct Message {
+    /// Header lines that pass through to MESSAGE, each ended by LF; escaped as STOMP 1.2 has it unless `isPlain`.
+    var headers: UnsafeRawPointer
+    var headersByteCount: Int
+    var body: UnsafeRawPointer
+    var bodyByteCount: Int
+    /// The header lines' bytes are the same in all versions.
+    var isPlain: Bool
+    var identity: UInt64
+    /// Wall-clock milliseconds; 0: never.
+    var expiresAt: UInt64
+
+    /// Header lines, LF, body, NUL, LF.
+    var contentByteCount: Int { headersByteCount + 1 + bodyByteCount + 2 }
+
+    /// Writes header lines, the empty line, body, NUL and LF for a receiver of `version`.
+    ///
+    /// The room must hold `contentByteCountMax`.
+    @inline(__always)
+    func writeContent(_ writer: inout FrameWriter, version: Version) {
+        if isPlain || version == .v1_2 {
+            writer.write(headers, headersByteCount)
+        } else {
+            transcode(&writer, version: version)
+        }
+        writer.write(UInt8(ascii: "\n"))
+        writer.write(body, bodyByteCount)
+        writer.write(UInt8(0))
+        writer.write(UInt8(ascii: "\n"))
+    }
+
+    /// A receiver's version escapes no more than 1.2 does, so transcoding never lengthens.
+    var contentByteCountMax: Int { contentByteCount }
+
+    /// Header lines in the escapes of 1.2 become those of 1.0 or 1.1.
+    private func transcode(_ writer: inout FrameWriter, version: Version) {
+        var position = 0
+        while position < headersByteCount {
+            let byte = headers.load(fromByteOffset: position, as: UInt8.self)
+            position += 1
+            guard byte == UInt8(ascii: "\\"), position < headersByteCount else {
+                writer.write(byte)
+                continue
+            }
+            let escaped = headers.load(fromByteOffset: position, as: UInt8.self)
+            position += 1
+            switch (escaped, version) {
+            case (UInt8(ascii: "r"), .v1_1), (UInt8(ascii: "r"), .v1_0):
+                // 1.1 has no escape for CR and 1.0 none at all, but both carry it as it is.
+                writer.write(UInt8(ascii: "\r"))
+            case (UInt8(ascii: "n"), .v1_0):
+                // A line feed cannot be said in 1.0; a blank keeps the framing.
+                writer.write(UInt8(ascii: " "))
+            case (UInt8(ascii: "c"), .v1_0): writer.write(UInt8(ascii: ":"))
+            case (UInt8(ascii: "\\"), .v1_0): writer.write(UInt8(ascii: "\\"))
+            default:
+                writer.write(UInt8(ascii: "\\"))
+                writer.write(escaped)
+            }
+        }
+    }
+}
+
+extension Shard {
+    /// Copies a message to a block of its own: `StoredMessage`, then the content. 0: no memory.
+    ///
+    /// `extra` are header lines that go in front of the message's own; they must be plain.
+    mutating func store(_ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)) -> BlockIndex {
+        let block = blocks.allocate(byteCount: StoredMessage.byteCount + extra.count + message.contentByteCount)
+        if block == 0 { return 0 }
+        let base = blocks.base(block)
+        base.assumingMemoryBound(to: StoredMessage.self).initialize(
+            to: StoredMessage(
+                headersByteCount: UInt32(extra.count + message.headersByteCount),
+                bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain))
+        var writer = FrameWriter(at: base + StoredMessage.byteCount)
+        if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
+        message.writeContent(&writer, version: .v1_2)
+        return block
+    }
+
+    func stored(_ block: BlockIndex, identity: UInt64, expiresAt: UInt64) -> Message {
+        let base = UnsafeRawPointer(blocks.base(block))
+        let head = base.assumingMemoryBound(to: StoredMessage.self).pointee
+        let headers = base + StoredMessage.byteCount
+        return Message(
+            headers: headers, headersByteCount: Int(head.headersByteCount),
+            body: headers + Int(head.headersByteCount) + 1, bodyByteCount: Int(head.bodyByteCount),
+            isPlain: head.isPlain, identity: identity, expiresAt: expiresAt)
+    }
+}

@@ -1,0 +1,336 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+// Deliveries from queues, and what comes back: ACK, NACK, and for `auto` the word of the kernel that it has the bytes.
+extension Shard {
+    // MARK: Delivering
+
+    /// Writes a queue's message to the session of a local subscription.
+    ///
+    ///     MESSAGE\nsubscription:ID\ndestination:NAME\nmessage-id:HEX\n[ack:HEX\n][redelivered:true\n
+    ///     delivery-count:N\n]content-length:N\nHEADERS\n\nBODY\0\n
+    ///
+    /// - Parameter deliveryCount: 0 where this is the first delivery.
+    mutating func deliver(_ message: Message, to slot: Slot, entry: Slot, deliveryCount: UInt16) {
+        guard let subscription = subscriptions.find(slot) else {
+            counters.staleLetters &+= 1  // its consumer's removal is on the way and returns the message
+            return
+        }
+        let session = sessions[subscription.pointee.session]
+        let group = groups[subscription.pointee.group]
+        let prefixByteCount = Int(group.pointee.prefixByteCount)
+        let record = deliveries.allocate()
+        guard !record.isNone,
+            let room = reserveOutput(session, prefixByteCount + 160 + message.contentByteCountMax)
+        else {
+            if !record.isNone { deliveries.free(record.index) }
+            doom(session)
+            return
+        }
+        let acknowledges = subscription.pointee.ackMode != .auto
+        var writer = FrameWriter(at: room)
+        writer.write(
+            UnsafeRawPointer(blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount), prefixByteCount)
+        writer.writeHex(message.identity)
+        if acknowledges, group.pointee.version == .v1_2 {
+            writer.write("\nack:")
+            writer.writeHex(UInt64(record.index) << 24 | UInt64(record.generation))
+        }
+        if deliveryCount != 0 {
+            writer.write("\nredelivered:true\ndelivery-count:")
+            writer.writeDecimal(UInt64(deliveryCount))
+        }
+        writer.write("\ncontent-length:")
+        writer.writeDecimal(UInt64(message.bodyByteCount))
+        writer.write(UInt8(ascii: "\n"))
+        message.writeContent(&writer, version: group.pointee.version)
+        commitOutput(session, writer.cursor - room)
+        counters.messagesDelivered &+= 1
+
+        let delivery = deliveries[record.index]
+        delivery.pointee.subscription = slot.index
+        delivery.pointee.entry = entry
+        delivery.pointee.identity = message.identity
+        delivery.pointee.position = session.pointee.outputPosition
+        delivery.pointee.previous = subscription.pointee.deliveryTail
+        if subscription.pointee.deliveryTail != 0 {
+            deliveries[subscription.pointee.deliveryTail].pointee.next = record.index
+        } else {
+            subscription.pointee.deliveryHead = record.index
+        }
+        subscription.pointee.deliveryTail = record.index
+        if !acknowledges {
+            if session.pointee.flightTail != 0 {
+                deliveries[session.pointee.flightTail].pointee.flightNext = record.index
+            } else {
+                session.pointee.flightHead = record.index
+            }
+            session.pointee.flightTail = record.index
+        }
+        if Int(session.pointee.outputByteCount) > limits.outputByteCountMax / 2 { pauseConsumers(session) }
+    }
+
+    /// `auto`: deliveries whose bytes the kernel has taken are acknowledged.
+    mutating func landFlights(_ session: UnsafeMutablePointer<Session>) {
+        let sent = session.pointee.outputPosition &- UInt64(session.pointee.outputByteCount)
+        while session.pointee.flightHead != 0 {
+            let index = session.pointee.flightHead
+            let delivery = deliveries[index]
+            guard delivery.pointee.position <= sent else { return }
+            session.pointee.flightHead = delivery.pointee.flightNext
+            if session.pointee.flightHead == 0 { session.pointee.flightTail = 0 }
+            if delivery.pointee.subscription == 0 {
+                deliveries.free(index)  // its subscription has ended
+            } else {
+                settleDelivery(index, .acknowledged)
+            }
+        }
+    }
+
+    /// Forgets what a subscription that ends has outstanding. Its consumer's removal returns the messages, except those
+    /// of `auto`: what is in the output of a connection that is still flushed counts as delivered, and what a broken
+    /// connection never took was not seen.
+    mutating func forgetDeliveries(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+        let subscription = subscriptions[index]
+        let isAuto = subscription.pointee.ackMode == .auto
+        while subscription.pointee.deliveryHead != 0 {
+            let delivery = subscription.pointee.deliveryHead
+            if isAuto {
+                let entry = deliveries[delivery].pointee.entry
+                unlinkDelivery(delivery)
+                deliveries[delivery].pointee.subscription = 0
+                settle(
+                    entry, of: index, session.pointee.flags.contains(.isBroken) ? .unseen : .acknowledged)
+            } else {
+                unlinkDelivery(delivery)
+                deliveries.free(delivery)
+            }
+        }
+    }
+
+    /// Frees the deliveries whose subscriptions have ended: the session itself ends.
+    mutating func dropFlights(_ session: UnsafeMutablePointer<Session>) {
+        while session.pointee.flightHead != 0 {
+            let index = session.pointee.flightHead
+            session.pointee.flightHead = deliveries[index].pointee.flightNext
+            deliveries.free(index)
+        }
+        session.pointee.flightTail = 0
+    }
+
+    private mutating func unlinkDelivery(_ index: UInt32) {
+        let delivery = deliveries[index]
+        let subscription = subscriptions[delivery.pointee.subscription]
+        let next = delivery.pointee.next
+        let previous = delivery.pointee.previous
+        if next != 0 {
+            deliveries[next].pointee.previous = previous
+        } else {
+            subscription.pointee.deliveryTail = previous
+        }
+        if previous != 0 {
+            deliveries[previous].pointee.next = next
+        } else {
+            subscription.pointee.deliveryHead = next
+        }
+    }
+
+    /// Ends a delivery and tells the queue's owner.
+    private mutating func settleDelivery(_ index: UInt32, _ settlement: Settlement) {
+        let entry = deliveries[index].pointee.entry
+        let subscription = deliveries[index].pointee.subscription
+        unlinkDelivery(index)
+        deliveries.free(index)
+        settle(entry, of: subscription, settlement)
+    }
+
+    private mutating func settle(_ entry: Slot, of index: UInt32, _ settlement: Settlement) {
+        let subscription = subscriptions[index]
+        let destination = destinations[subscription.pointee.destination]
+        if destination.pointee.kind == .remoteQueue {
+            settleAtOwner(
+                Int(destination.pointee.owner), entry, consumer: subscription.pointee.consumer, settlement,
+                session: sessions[subscription.pointee.session])
+        } else {
+            settle(entry, consumer: subscription.pointee.consumer, settlement)
+        }
+    }
+
+    /// Takes the consumer of a subscription out of its queue, wherever that is.
+    mutating func removeConsumer(of index: UInt32) {
+        let subscription = subscriptions[index]
+        let destination = destinations[subscription.pointee.destination]
+        if destination.pointee.kind == .remoteQueue {
+            removeConsumerAtOwner(Int(destination.pointee.owner), subscription.pointee.consumer)
+        } else if consumers.isLive(subscription.pointee.consumer) {
+            removeConsumer(subscription.pointee.consumer.index)
+        }
+        subscription.pointee.consumer = .none
+    }
+
+    // MARK: ACK and NACK
+
+    mutating func acknowledge(_ session: UnsafeMutablePointer<Session>, accepts: Bool) -> FrameOutcome {
+        let index = deliveryOfFrame(session)
+        if index == 0 { return .done }
+        if frame.has(.transaction) {
+            guard deliveries[index].pointee.transaction == 0 else {
+                failFrame(session, "Message not found", "this message is acknowledged in a transaction already")
+                return .done
+            }
+            let transaction = transactionOfFrame(session)
+            if transaction == 0 { return .done }
+            let outcome = keepInTransaction(session)
+            guard session.pointee.state == .connected else { return outcome }
+            markInTransaction(index, transaction)
+            return outcome
+        }
+        guard deliveries[index].pointee.transaction == 0 else {
+            failFrame(session, "Message not found", "this message is acknowledged in a transaction already")
+            return .done
+        }
+        settleFrame(index, accepts: accepts, transaction: 0)
+        confirm(session)
+        return .done
+    }
+
+    /// Applies ACK or NACK: to one message, or in `client` mode to it and all delivered before it. Messages that belong
+    /// to another transaction than `transaction` are passed over.
+    mutating func settleFrame(_ index: UInt32, accepts: Bool, transaction: UInt32) {
+        var settlement = Settlement.acknowledged
+        if !accepts {
+            settlement = .returned
+            if let text = frame.rawValue(.requeue), equals(text, "false") { settlement = .rejected }
+        }
+        let subscription = subscriptions[deliveries[index].pointee.subscription]
+        guard subscription.pointee.ackMode == .client else { return settleDelivery(index, settlement) }
+        var candidate = subscription.pointee.deliveryHead
+        var isLast = false
+        while candidate != 0, !isLast {
+            let next = deliveries[candidate].pointee.next
+            isLast = candidate == index
+            if deliveries[candidate].pointee.transaction == transaction { settleDelivery(candidate, settlement) }
+            candidate = next
+        }
+    }
+
+    private func markInTransaction(_ index: UInt32, _ transaction: UInt32) {
+        let subscription = subscriptions[deliveries[index].pointee.subscription]
+        guard subscription.pointee.ackMode == .client else {
+            deliveries[index].pointee.transaction = transaction
+            return
+        }
+        var candidate = index
+        while candidate != 0 {
+            if deliveries[candidate].pointee.transaction == 0 {
+                deliveries[candidate].pointee.transaction = transaction
+            }
+            candidate = deliveries[candidate].pointee.previous
+        }
+    }
+
+    /// The delivery that ACK or NACK names: 1.2 by `id`, the MESSAGE's `ack`; 1.1 by `subscription` and `message-id`;
+    /// 1.0 by `message-id`. 0: it was answered with ERROR.
+    mutating func deliveryOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+        let version = session.pointee.version
+        if version == .v1_2 {
+            guard let text = frame.rawValue(.id) else {
+                failFrame(session, "Missing id", "ACK and NACK need the id that the MESSAGE's ack header gave")
+                return 0
+            }
+            if let value = hexadecimal(text) {
+                let slot = Slot(index: UInt32(truncatingIfNeeded: value >> 24), generation: UInt32(value & 0xFF_FFFF))
+                if value >> 56 == 0, let delivery = deliveries.find(slot), delivery.pointee.subscription != 0 {
+                    let subscription = subscriptions[delivery.pointee.subscription]
+                    if subscription.pointee.session == session.pointee.index, subscription.pointee.ackMode != .auto {
+                        return slot.index
+                    }
+                }
+            }
+            failFrame(session, "Message not found", "'\(printable(text))' is no message that waits for acknowledgement")
+            return 0
+        }
+        guard let text = frame.rawValue(.messageId) else {
+            failFrame(session, "Missing message-id", "ACK and NACK need the message-id of the MESSAGE")
+            return 0
+        }
+        var wanted: UInt32 = 0
+        if let id = frame.value(.subscription, into: scratch.value, version: version) {
+            wanted = findSubscription(session, id)
+            if wanted == 0 {
+                failFrame(session, "Subscription not found", "this connection has no subscription with that id")
+                return 0
+            }
+        } else if version == .v1_1 {
+            failFrame(session, "Missing subscription", "ACK and NACK need the subscription header in STOMP 1.1")
+            return 0
+        }
+        if let identity = hexadecimal(text) {
+            var candidate = wanted != 0 ? wanted : session.pointee.subscriptionHead
+            while candidate != 0 {
+                let subscription = subscriptions[candidate]
+                if subscription.pointee.ackMode != .auto {
+                    var delivery = subscription.pointee.deliveryHead
+                    while delivery != 0 {
+                        if deliveries[delivery].pointee.identity == identity { return delivery }
+                        delivery = deliveries[delivery].pointee.next
+                    }
+                }
+                candidate = wanted != 0 ? 0 : subscription.pointee.next
+            }
+        }
+        failFrame(session, "Message not found", "'\(printable(text))' is no message that waits for acknowledgement")
+        return 0
+    }
+
+    /// At most 16 digits as `FrameWriter.writeHex` writes them.
+    private func hexadecimal(_ text: UnsafeRawBufferPointer) -> UInt64? {
+        guard text.count > 0, text.count <= 16 else { return nil }
+        var value: UInt64 = 0
+        for byte in text {
+            switch byte {
+            case 0x30...0x39: value = value << 4 | UInt64(byte - 0x30)
+            case 0x61...0x66: value = value << 4 | UInt64(byte - 0x61 + 10)
+            default: return nil
+            }
+        }
+        return value
+    }
+
+    // MARK: Slow consumers of queues
+
+    /// Output waits: its queues give their messages to others meanwhile.
+    mutating func pauseConsumers(_ session: UnsafeMutablePointer<Session>) {
+        guard !session.pointee.flags.contains(.consumersPaused) else { return }
+        session.pointee.flags.insert(.consumersPaused)
+        setConsumersPaused(session, true)
+    }
+
+    mutating func resumeConsumersIfDrained(_ session: UnsafeMutablePointer<Session>) {
+        guard Int(session.pointee.outputByteCount) <= limits.outputByteCountMax / 4 else { return }
+        session.pointee.flags.remove(.consumersPaused)
+        setConsumersPaused(session, false)
+    }
+
+    private mutating func setConsumersPaused(_ session: UnsafeMutablePointer<Session>, _ isPaused: Bool) {
+        var index = session.pointee.subscriptionHead
+        while index != 0 {
+            let subscription = subscriptions[index]
+            let next = subscription.pointee.next
+            if subscription.pointee.flags.contains(.isConsumer), !subscription.pointee.consumer.isNone {
+                let destination = destinations[subscription.pointee.destination]
+                let consumer = subscription.pointee.consumer
+                if destination.pointee.kind == .remoteQueue {
+                    pauseAtOwner(Int(destination.pointee.owner), consumer, isPaused)
+                } else if isPaused {
+                    pause(consumer.index)
+                } else {
+                    unpause(consumer.index)
+                }
+            }
+            index = next
+        }
+    }
+}

@@ -1,0 +1,418 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+// One method per command. A frame is applied in full, or answered with ERROR and the connection's end, or (`.retry`)
+// not applied at all and parsed again when what it waits for is there.
+extension Shard {
+    mutating func apply(frameOf session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        let command = frame.command
+        switch session.pointee.state {
+        case .fresh:
+            switch command {
+            case .connect, .stomp: connect(session)
+            case .send, .subscribe, .unsubscribe, .begin, .commit, .abort, .ack, .nack, .disconnect:
+                fail(
+                    session, "Illegal command", "You must log in using CONNECT first", receipt: receiptOfFrame(session))
+            case .connected, .message, .receipt, .error: failServerCommand(session)
+            }
+            return .done
+        case .connected:
+            switch command {
+            case .send: return send(session)
+            case .ack: return acknowledge(session, accepts: true)
+            case .nack: return acknowledge(session, accepts: false)
+            case .subscribe: return subscribe(session)
+            case .unsubscribe: return unsubscribe(session)
+            case .begin: return begin(session)
+            case .commit: return commit(session)
+            case .abort: return abort(session)
+            case .disconnect: return disconnect(session)
+            case .connect, .stomp:
+                fail(session, "Illegal command", "the connection is CONNECTED already", receipt: receiptOfFrame(session))
+            case .connected, .message, .receipt, .error: failServerCommand(session)
+            }
+            return .done
+        case .ending, .lingering, .closing:
+            return .done  // frames behind DISCONNECT or a faulty frame are not processed
+        }
+    }
+
+    private mutating func failServerCommand(_ session: UnsafeMutablePointer<Session>) {
+        fail(session, "Bad command", "only a server sends this command", receipt: receiptOfFrame(session))
+    }
+
+    /// The frame's `receipt` as the client wrote it.
+    func receiptOfFrame(_ session: UnsafeMutablePointer<Session>) -> UnsafeRawBufferPointer? {
+        if commitReceipt != 0 { return receiptOfPending(commitReceipt) }
+        return session.pointee.state == .fresh ? nil : frame.rawValue(.receipt)
+    }
+
+    mutating func failFrame(_ session: UnsafeMutablePointer<Session>, _ message: StaticString, _ explanation: String) {
+        fail(session, message, explanation, receipt: receiptOfFrame(session))
+    }
+
+    /// The frame is processed: RECEIPT where it was asked for.
+    mutating func confirm(_ session: UnsafeMutablePointer<Session>) {
+        guard !isApplyingCommit, let id = frame.rawValue(.receipt) else { return }
+        if session.pointee.remoteSet == 0 && session.pointee.pendingHead == 0 {
+            writeReceipt(session, id)
+        } else {
+            confirmLater(session, id)
+        }
+    }
+
+    // MARK: CONNECT
+
+    private mutating func connect(_ session: UnsafeMutablePointer<Session>) {
+        let version: Version
+        if let list = frame.rawValue(.acceptVersion) {
+            guard let common = AcceptVersion.highestCommon(list) else {
+                notice(.protocolError, session: session.pointee.index, "no common version in \(printable(list))")
+                writeError(
+                    session, "Supported versions are 1.0,1.1,1.2",
+                    "accept-version lists none of the versions that this broker speaks", receipt: nil, version: true)
+                return end(session)
+            }
+            version = common
+        } else {
+            version = .v1_0
+        }
+        var wish: (UInt32, UInt32) = (0, 0)
+        if let text = frame.rawValue(.heartBeat) {
+            guard let parsed = HeartBeat.parse(text) else {
+                return fail(session, "Bad heart-beat", "expected two numbers of milliseconds, as in 10000,10000")
+            }
+            wish = parsed
+        }
+        let offer = UInt32(limits.heartBeatSendMilliseconds)
+        let want = UInt32(limits.heartBeatReceiveMilliseconds)
+        session.pointee.sendInterval = offer == 0 || wish.1 == 0 ? 0 : max(offer, wish.1)
+        session.pointee.receiveInterval = want == 0 || wish.0 == 0 ? 0 : max(want, wish.0)
+        session.pointee.version = version
+        session.pointee.state = .connected
+        session.pointee.since = clock
+        writeConnected(session)
+        timers.cancel(session.pointee.timer)
+        session.pointee.timer = 0
+        if session.pointee.sendInterval != 0 { arm(session, after: session.pointee.sendInterval) }
+        if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
+    }
+
+    private mutating func writeConnected(_ session: UnsafeMutablePointer<Session>) {
+        var server = options.serverName
+        guard let room = reserveOutput(session, 256 + server.utf8.count) else { return }
+        var writer = FrameWriter(at: room)
+        writer.write("CONNECTED\nversion:")
+        writer.write(session.pointee.version.text)
+        writer.write("\nserver:")
+        server.withUTF8 { writer.write(UnsafeRawPointer($0.baseAddress!), $0.count) }
+        writer.write("\nheart-beat:")
+        writer.writeDecimal(UInt64(limits.heartBeatSendMilliseconds))
+        writer.write(",")
+        writer.writeDecimal(UInt64(limits.heartBeatReceiveMilliseconds))
+        writer.write("\nsession:session-")
+        writer.writeDecimal(UInt64(index))
+        writer.write("-")
+        writer.writeDecimal(UInt64(session.pointee.index))
+        writer.write("-")
+        writer.writeDecimal(UInt64(session.pointee.generation))
+        writer.write("\n\n\0\n")
+        commitOutput(session, writer.cursor - room)
+    }
+
+    // MARK: DISCONNECT
+
+    private mutating func disconnect(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        // Everything before it is processed, by other workers too, before it is answered.
+        if session.pointee.pendingHead != 0 || session.pointee.remoteSet != 0 {
+            return retryAfterPending(session)
+        }
+        flushGroups(of: session)
+        // Unconsumed deliveries go back only after this, so that the RECEIPT is the last frame.
+        confirm(session)
+        end(session)
+        return .done
+    }
+
+    // MARK: SEND
+
+    private mutating func send(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        guard frame.has(.destination) else {
+            failFrame(session, "Missing destination", "SEND needs a destination header")
+            return .done
+        }
+        if isDraining {
+            failFrame(session, "Shutting down", "the broker is shutting down and takes no more messages")
+            return .done
+        }
+        if frame.has(.transaction) { return keepInTransaction(session) }
+        if blocks.byteCountInUse > limits.messageMemoryByteCountMax { return waitForRoom(session) }
+        counters.messagesReceived &+= 1
+        return sendNow(session)
+    }
+
+    /// SEND outside of a transaction, or at its COMMIT.
+    mutating func sendNow(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        let raw = frame.rawValue(.destination)!
+        replyTo = 0
+        if frame.has(.replyTo) {
+            guard let temporary = replyDestination(session) else { return .done }
+            replyTo = temporary
+        }
+        var index = session.pointee.lastDestination.index
+        if index == 0 || !isDestination(session.pointee.lastDestination, raw) {
+            index = destinationForSend(session, raw)
+            if index == 0 { return .done }
+            session.pointee.lastDestination = destinations.slot(index)
+        }
+        let destination = destinations[index]
+        switch destination.pointee.kind {
+        case .topic:
+            if shardCount > 1, !isApplyingCommit, peersAreFull(index) { return waitForRoom(session) }
+            guard let message = messageOfFrame(session) else { return .done }
+            publish(index, message)
+        case .queue:
+            guard hasRoom(destination.pointee.queue, byteCount: frame.byteCount) else {
+                return queueIsFull(session, destination.pointee.queue)
+            }
+            guard let message = messageOfFrame(session) else { return .done }
+            let policy = queues[destination.pointee.queue].pointee.overflow
+            guard enqueue(destination.pointee.queue, message) else {
+                failFrame(
+                    session, policy == .reject ? "Queue full" : "Out of memory",
+                    "\(destinationText(index)) has reached its limit and takes no more messages")
+                return .done
+            }
+        case .remoteQueue:
+            if !isApplyingCommit, fabric.mailbox(Int(destination.pointee.owner)).isOverfull { return waitForRoom(session) }
+            if destination.pointee.blocks, !isApplyingCommit, !session.pointee.flags.contains(.hasReservation) {
+                return reserveForSend(session, index)
+            }
+            guard let message = messageOfFrame(session) else { return .done }
+            sendToOwner(session, index, message)
+        case .pattern, .subscriptionQueue:
+            invariant(false, "nobody sends to a pattern or to a subscription's own queue")
+        }
+        if session.pointee.state == .connected, !session.pointee.flags.contains(.suspended) { confirm(session) }
+        return .done
+    }
+
+    @inline(__always)
+    private func isDestination(_ slot: Slot, _ raw: UnsafeRawBufferPointer) -> Bool {
+        guard let destination = destinations.find(slot), Int(destination.pointee.nameByteCount) == raw.count else {
+            return false
+        }
+        return memcmp(blocks.base(destination.pointee.name), raw.baseAddress!, raw.count) == 0
+    }
+
+    /// Headers that the broker consumes or writes itself; all others pass from SEND to MESSAGE.
+    private static let consumed: UInt64 = {
+        var mask: UInt64 = 0
+        for name: HeaderName in [
+            .destination, .receipt, .transaction, .contentLength, .subscription, .messageId, .ack, .redelivered,
+            .deliveryCount,
+        ] { mask |= 1 << UInt64(name.rawValue) }
+        return mask
+    }()
+
+    /// The SEND under the parser as a message. nil: it was answered with ERROR, or has expired.
+    mutating func messageOfFrame(_ session: UnsafeMutablePointer<Session>) -> Message? {
+        var expiresAt: UInt64 = 0
+        if frame.has(.expires) || frame.has(.expiration) || frame.has(.ttl) {
+            guard let time = expiryOfFrame(session) else { return nil }
+            expiresAt = time
+        }
+        var message = Message(
+            headers: frame.base, headersByteCount: 0, body: frame.base + frame.bodyOffset,
+            bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, identity: takeIdentity(), expiresAt: expiresAt)
+        let mask = Self.consumed
+        if frame.isPlain && replyTo == 0 {
+            // Runs of kept lines are copied as they are; often there is only one, and then nothing is copied.
+            var writer = FrameWriter(at: scratch.headers)
+            var runStart = -1
+            var runEnd = 0
+            var runCount = 0
+            for i in 0..<frame.fieldCount {
+                let field = frame.field(i)
+                if mask & (1 << UInt64(field.known.rawValue)) != 0 { continue }
+                let start = Int(field.nameOffset)
+                let end = Int(field.valueOffset) + Int(field.valueCount) + 1
+                if start == runEnd && runStart >= 0 {
+                    runEnd = end
+                    continue
+                }
+                if runStart >= 0 {
+                    writer.write(frame.base + runStart, runEnd - runStart)
+                    runCount += 1
+                }
+                runStart = start
+                runEnd = end
+            }
+            if runStart >= 0 {
+                if runCount == 0 {
+                    message.headers = frame.base + runStart
+                    message.headersByteCount = runEnd - runStart
+                    return message
+                }
+                writer.write(frame.base + runStart, runEnd - runStart)
+            }
+            message.headers = UnsafeRawPointer(scratch.headers)
+            message.headersByteCount = writer.cursor - scratch.headers
+            return message
+        }
+        var writer = FrameWriter(at: scratch.headers)
+        if replyTo != 0 {
+            writer.write("reply-to:")
+            let name = nameOf(replyTo)
+            writer.writeEscaped(name.baseAddress!, name.count, version: .v1_2)
+            writer.write(UInt8(ascii: "\n"))
+        }
+        for i in 0..<frame.fieldCount {
+            let field = frame.field(i)
+            if mask & (1 << UInt64(field.known.rawValue)) != 0 { continue }
+            if replyTo != 0, field.known == .replyTo { continue }
+            writer.writeTranscoded(field, of: frame, from: session.pointee.version, to: .v1_2)
+        }
+        message.isPlain = false
+        message.headers = UnsafeRawPointer(scratch.headers)
+        message.headersByteCount = writer.cursor - scratch.headers
+        return message
+    }
+
+    /// `expires` (epoch ms), `expiration` and `ttl` (ms from now) as epoch ms; 0: never. nil: ERROR.
+    private mutating func expiryOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt64? {
+        for name: HeaderName in [.expires, .expiration, .ttl] {
+            guard let text = frame.rawValue(name) else { continue }
+            guard let value = decimal(text) else {
+                failFrame(session, "Bad expiry", "expires, expiration and ttl are numbers of milliseconds")
+                return nil
+            }
+            if value == 0 { continue }  // 0 means "never" to clients that always send the header
+            return name == .expires ? value : wallMilliseconds &+ value
+        }
+        return 0
+    }
+
+    /// Digits only, at most 18.
+    func decimal(_ text: UnsafeRawBufferPointer) -> UInt64? {
+        guard text.count > 0, text.count <= 18 else { return nil }
+        var value: UInt64 = 0
+        for byte in text {
+            guard byte >= 0x30, byte <= 0x39 else { return nil }
+            value = value * 10 + UInt64(byte - 0x30)
+        }
+        return value
+    }
+
+    // MARK: SUBSCRIBE and UNSUBSCRIBE
+
+    /// The subscription's id: `id`, or in 1.0 the destination as it was written.
+    private mutating func subscriptionId(_ session: UnsafeMutablePointer<Session>) -> UnsafeRawBufferPointer? {
+        if let id = frame.value(.id, into: scratch.value, version: session.pointee.version) { return id }
+        guard session.pointee.version == .v1_0 else { return nil }
+        return frame.rawValue(.destination)
+    }
+
+    private mutating func subscribe(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        guard frame.has(.destination) else {
+            failFrame(session, "Missing destination", "SUBSCRIBE needs a destination header")
+            return .done
+        }
+        if isDraining {
+            failFrame(session, "Shutting down", "the broker is shutting down")
+            return .done
+        }
+        guard let id = subscriptionId(session) else {
+            failFrame(session, "Missing id", "SUBSCRIBE needs an id header in STOMP 1.1 and 1.2")
+            return .done
+        }
+        if findSubscription(session, id) != 0 {
+            failFrame(
+                session, "Duplicated subscription identifier", "this connection has a subscription with that id already"
+            )
+            return .done
+        }
+        if Int(session.pointee.subscriptionCount) >= limits.subscriptionsPerConnectionMax {
+            failFrame(
+                session, "Too many subscriptions",
+                "a connection may have \(limits.subscriptionsPerConnectionMax) (limits.subscriptions-per-connection)")
+            return .done
+        }
+        var ackMode = AckMode.auto
+        if let text = frame.value(.ack, into: scratch.key, version: session.pointee.version) {
+            if equals(text, "auto") {
+                ackMode = .auto
+            } else if equals(text, "client") {
+                ackMode = .client
+            } else if equals(text, "client-individual") {
+                ackMode = .clientIndividual
+            } else {
+                failFrame(session, "Invalid ack mode", "ack is auto, client or client-individual")
+                return .done
+            }
+        }
+        if frame.has(.selector) {
+            failFrame(session, "Selectors are not supported", "remove the selector header")
+            return .done
+        }
+        let raw = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
+        let index = destinationForSubscribe(session, raw)
+        if index == 0 { return .done }
+        return subscribe(session, to: index, id: id, ackMode: ackMode)
+    }
+
+    private mutating func unsubscribe(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        guard let id = subscriptionId(session) else {
+            failFrame(session, "Missing id", "UNSUBSCRIBE needs the id header of its SUBSCRIBE")
+            return .done
+        }
+        var index = findSubscription(session, id)
+        if index == 0, session.pointee.version == .v1_0, !frame.has(.id) {
+            // 1.0 lets a subscription that has an id go by its destination too.
+            index = findSubscription(session, destination: id)
+        }
+        if index == 0 {
+            failFrame(session, "Subscription not found", "this connection has no subscription with that id")
+            return .done
+        }
+        // What was published before leaves before the RECEIPT.
+        flushGroups(of: session)
+        unsubscribe(session, index)
+        confirm(session)
+        return .done
+    }
+
+    func equals(_ bytes: UnsafeRawBufferPointer, _ text: StaticString) -> Bool {
+        bytes.count == text.utf8CodeUnitCount
+            && (bytes.count == 0 || memcmp(bytes.baseAddress!, text.utf8Start, bytes.count) == 0)
+    }
+
+    /// The session's subscription with this id; 0: none. A session has few.
+    func findSubscription(_ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer) -> UInt32 {
+        var index = session.pointee.subscriptionHead
+        while index != 0 {
+            let subscription = subscriptions[index]
+            let key = idOf(subscription.pointee.group)
+            if key.count == id.count, memcmp(key.baseAddress!, id.baseAddress!, id.count) == 0 { return index }
+            index = subscription.pointee.next
+        }
+        return 0
+    }
+
+    private func findSubscription(
+        _ session: UnsafeMutablePointer<Session>, destination name: UnsafeRawBufferPointer
+    ) -> UInt32 {
+        var index = session.pointee.subscriptionHead
+        while index != 0 {
+            let subscription = subscriptions[index]
+            let candidate = nameOf(subscription.pointee.destination)
+            if candidate.count == name.count, memcmp(candidate.baseAddress!, name.baseAddress!, name.count) == 0 {
+                return index
+            }
+            index = subscription.pointee.next
+        }
+        return 0
+    }
+}

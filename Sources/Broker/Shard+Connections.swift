@@ -1,0 +1,429 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+/// What became of a frame that was applied.
+enum FrameOutcome {
+    case done
+    /// Not applied: the session is suspended and the frame will be parsed again.
+    case retry
+}
+
+// Accept, receive, end, close: a connection's life.
+extension Shard {
+    mutating func apply(_ completion: Completion) {
+        switch completion.kind {
+        case .accepted: accepted(completion)
+        case .acceptFailed: acceptFailed(completion)
+        case .woken, .sendIncomplete: break
+        case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed:
+            guard let session = sessions.find(completion.connection) else {
+                counters.staleCompletions &+= 1
+                return
+            }
+            switch completion.kind {
+            case .received: received(session, completion.pointer!, Int(completion.value))
+            case .receiveEnded: receiveEnded(session)
+            case .receiveFailed: connectionFailed(session, errno: -completion.value)
+            case .sendReleased: sendReleased(session, completion.value)
+            case .writable: writable(session)
+            case .closed: closed(session)
+            case .accepted, .acceptFailed, .woken, .sendIncomplete: break
+            }
+        }
+    }
+
+    // MARK: Accept
+
+    private mutating func accepted(_ completion: Completion) {
+        if isDraining || !takeAcceptAllowance() {
+            return refuse(completion, "too many connections per second, or shutting down")
+        }
+        if limits.connectionsPerAddressMax > 0,
+            !addresses.admit(completion.address, max: limits.connectionsPerAddressMax)
+        {
+            return refuse(completion, "too many connections from this address")
+        }
+        guard sessions.liveCount < limits.connectionCountMax, case let slot = sessions.allocate(), !slot.isNone else {
+            addresses.leave(completion.address)
+            if let peer = fabric.shardWithRoom(besides: index) {
+                counters.connectionsHandedOn &+= 1
+                submissions.append(Submission(.handOff, value: completion.value, peer: UInt16(peer)))
+                return
+            }
+            let most = limits.connectionCountMax
+            return refuse(completion, "all workers are full (\(most) connections each)")
+        }
+        let session = sessions[slot.index]
+        session.pointee.index = slot.index
+        session.pointee.state = .fresh
+        session.pointee.version = .v1_2
+        session.pointee.lastReceived = clock
+        session.pointee.lastSent = clock
+        session.pointee.since = clock
+        session.pointee.address = limits.connectionsPerAddressMax > 0 ? completion.address : 0
+        counters.connectionsAccepted &+= 1
+        reportLoad()
+        submissions.append(Submission(.adopt, connection: slot, value: completion.value))
+        arm(session, after: UInt32(limits.connectMillisecondsMax))
+    }
+
+    private mutating func refuse(_ completion: Completion, _ reason: String) {
+        counters.connectionsRefused &+= 1
+        submissions.append(Submission(.refuse, value: completion.value))
+        notice(.connectionRefused, reason)
+    }
+
+    func reportLoad() {
+        fabric.report(shard: index, connectionCount: sessions.liveCount, max: limits.connectionCountMax)
+    }
+
+    /// A bucket of one second of the configured rate.
+    private mutating func takeAcceptAllowance() -> Bool {
+        guard limits.connectionsPerSecondMax > 0 else { return true }
+        let elapsed = clock &- acceptAllowanceSince
+        if elapsed >= 1000 {
+            acceptAllowanceSince = clock
+            acceptAllowance = UInt64(limits.connectionsPerSecondMax)
+        }
+        guard acceptAllowance > 0 else { return false }
+        acceptAllowance -= 1
+        return true
+    }
+
+    /// Those who are in stay; the listener rests until there may be room.
+    private mutating func acceptFailed(_ completion: Completion) {
+        notice(.acceptFailed, "errno \(-completion.value); accepting again in 100 ms")
+        if acceptTimer == 0 {
+            acceptTimer = timers.schedule(at: now + 100_000_000, kind: TimerKind.accept.rawValue, owner: .none)
+        }
+    }
+
+    // MARK: Receive
+
+    private mutating func received(_ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int) {
+        counters.bytesReceived &+= UInt64(count)
+        session.pointee.lastReceived = clock
+        switch session.pointee.state {
+        case .ending, .lingering, .closing: return  // thrown away
+        case .fresh, .connected: break
+        }
+        if session.pointee.input == 0 && !session.pointee.flags.contains(.suspended) {
+            var state = ParserState()
+            let consumed = process(session, bytes, count, &state)
+            if consumed < count { keepInput(session, bytes + consumed, count - consumed, state) }
+        } else {
+            guard appendInput(session, bytes, count) else { return }
+            if !session.pointee.flags.contains(.suspended) { processInput(session) }
+        }
+    }
+
+    /// Parses what the session's input block holds, and keeps the rest.
+    mutating func processInput(_ session: UnsafeMutablePointer<Session>) {
+        let block = session.pointee.input
+        if block == 0 { return }
+        let base = blocks.base(block)
+        let partial = base.assumingMemoryBound(to: PartialInput.self)
+        let bytes = base + PartialInput.byteCount
+        let count = Int(session.pointee.inputByteCount)
+        var state = partial.pointee.parser
+        // The block is not the session's while frames in it are applied: ending the session must not free it.
+        session.pointee.input = 0
+        session.pointee.inputByteCount = 0
+        let consumed = process(session, bytes, count, &state)
+        let keeps = session.pointee.state == .fresh || session.pointee.state == .connected
+        guard consumed < count, keeps else {
+            blocks.release(block)
+            return
+        }
+        if consumed > 0 {
+            partial.pointee.since = clock
+            memmove(bytes, bytes + consumed, count - consumed)
+        }
+        partial.pointee.parser = state
+        session.pointee.input = block
+        session.pointee.inputByteCount = UInt32(count - consumed)
+        armFrameDeadline(session)
+    }
+
+    /// Applies the whole frames in `bytes`; returns how many bytes are done with. `state` is left as the parser left it.
+    private mutating func process(
+        _ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int, _ state: inout ParserState
+    ) -> Int {
+        var offset = 0
+        while offset < count {
+            let isFresh = session.pointee.state == .fresh
+            let result = parseFrame(
+                bytes + offset, count - offset, version: session.pointee.version, expectsConnect: isFresh,
+                limits: frameLimits, state: &state, frame: &frame, error: &frameError)
+            switch result {
+            case .frame:
+                let byteCount = frame.byteCount
+                if isFresh, byteCount > limits.preConnectByteCountMax {
+                    fail(session, "Frame too large", "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
+                    return count
+                }
+                counters.framesReceived &+= 1
+                if case .retry = apply(frameOf: session) {
+                    state = ParserState()
+                    return offset
+                }
+                state = ParserState()
+                offset += byteCount
+                switch session.pointee.state {
+                case .fresh, .connected: break
+                case .ending, .lingering, .closing: return count
+                }
+                if session.pointee.flags.contains(.suspended) { return offset }
+            case .idle:
+                state = ParserState()
+                return count
+            case .incomplete:
+                if isFresh, count - offset > limits.preConnectByteCountMax {
+                    fail(session, "Frame too large", "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
+                    return count
+                }
+                return offset
+            case .failed:
+                frameFailed(session)
+                return count
+            }
+        }
+        return offset
+    }
+
+    /// The parser refused the bytes. Where the frame's `receipt` header is known, ERROR names it.
+    private mutating func frameFailed(_ session: UnsafeMutablePointer<Session>) {
+        fail(session, frameError.message, "\(frameError.explanation)", receipt: receiptOfFrame(session))
+    }
+
+    /// Borrows a block for a frame cut short; `bytes` are the driver's and go back to it.
+    private mutating func keepInput(
+        _ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int, _ state: ParserState
+    ) {
+        switch session.pointee.state {
+        case .fresh, .connected: break
+        case .ending, .lingering, .closing: return
+        }
+        let block = blocks.allocate(byteCount: PartialInput.byteCount + count + 64)
+        guard block != 0 else { return outOfMemory(session) }
+        let base = blocks.base(block)
+        base.assumingMemoryBound(to: PartialInput.self).initialize(to: PartialInput(parser: state, since: clock))
+        memcpy(base + PartialInput.byteCount, bytes, count)
+        session.pointee.input = block
+        session.pointee.inputByteCount = UInt32(count)
+        armFrameDeadline(session)
+    }
+
+    /// Appends to the session's input block, which grows by doubling as bytes arrive, never from a content-length.
+    private mutating func appendInput(
+        _ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int
+    ) -> Bool {
+        if session.pointee.input == 0 {
+            keepInput(session, bytes, count, ParserState())
+            return session.pointee.input != 0
+        }
+        let held = Int(session.pointee.inputByteCount)
+        let needed = PartialInput.byteCount + held + count
+        if needed > blocks.capacity(session.pointee.input) {
+            let larger = blocks.allocate(byteCount: max(needed, (PartialInput.byteCount + held) * 2))
+            guard larger != 0 else {
+                outOfMemory(session)
+                return false
+            }
+            memcpy(blocks.base(larger), blocks.base(session.pointee.input), PartialInput.byteCount + held)
+            blocks.release(session.pointee.input)
+            session.pointee.input = larger
+        }
+        memcpy(blocks.base(session.pointee.input) + PartialInput.byteCount + held, bytes, count)
+        session.pointee.inputByteCount = UInt32(held + count)
+        return true
+    }
+
+    private mutating func outOfMemory(_ session: UnsafeMutablePointer<Session>) {
+        notice(.memoryLimit, session: session.pointee.index, "no memory for a frame; the connection is closed")
+        fail(session, "Out of memory", "the broker has reached its memory limit; try again later")
+    }
+
+    private mutating func receiveEnded(_ session: UnsafeMutablePointer<Session>) {
+        session.pointee.flags.insert(.peerEnded)
+        switch session.pointee.state {
+        case .fresh: end(session)
+        case .connected: endIfPeerHasEnded(session)
+        case .ending: break
+        case .lingering: close(session)
+        case .closing: break
+        }
+    }
+
+    /// A client that ended its sending side has all it sent processed and what is due to it delivered, first.
+    mutating func endIfPeerHasEnded(_ session: UnsafeMutablePointer<Session>) {
+        guard session.pointee.state == .connected, session.pointee.flags.contains(.peerEnded),
+            !session.pointee.flags.contains(.suspended), session.pointee.pendingHead == 0
+        else { return }
+        end(session)
+    }
+
+    mutating func connectionFailed(_ session: UnsafeMutablePointer<Session>, errno: Int32) {
+        guard session.pointee.state != .closing else { return }
+        session.pointee.flags.insert(.isBroken)
+        detach(session)
+        dropOutput(session)
+        close(session)
+    }
+
+    // MARK: Suspend and resume
+
+    /// Stops parsing until `resumeSoon`; what is unread stays in the socket.
+    mutating func suspend(_ session: UnsafeMutablePointer<Session>) {
+        session.pointee.flags.insert(.suspended)
+        if !session.pointee.flags.contains(.receivePaused) {
+            session.pointee.flags.insert(.receivePaused)
+            submissions.append(Submission(.pauseReceive, connection: sessions.slot(session.pointee.index)))
+        }
+    }
+
+    /// Parsing goes on at the end of this turn: never inside the call that made it possible.
+    mutating func resumeSoon(_ session: UnsafeMutablePointer<Session>) {
+        resumableSessions.append(sessions.slot(session.pointee.index))
+    }
+
+    mutating func resumeSessions() {
+        var i = 0
+        // Sessions that resume may let others resume; each does so at most once a turn, the rest wait for the next.
+        let count = resumableSessions.count
+        while i < count {
+            if let session = sessions.find(resumableSessions[i]), session.pointee.flags.contains(.suspended) {
+                resume(session)
+            }
+            i += 1
+        }
+        if count == resumableSessions.count {
+            resumableSessions.removeAll()
+        } else {
+            let rest = resumableSessions.count - count
+            for j in 0..<rest { resumableSessions[j] = resumableSessions[count + j] }
+            while resumableSessions.count > rest { _ = resumableSessions.removeLast() }
+        }
+    }
+
+    private mutating func resume(_ session: UnsafeMutablePointer<Session>) {
+        session.pointee.flags.remove(.suspended)
+        guard session.pointee.state == .connected else { return }
+        if session.pointee.input != 0 {
+            blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self).pointee.since = clock
+        }
+        processInput(session)
+        guard session.pointee.state == .connected, !session.pointee.flags.contains(.suspended) else { return }
+        if session.pointee.flags.contains(.receivePaused) {
+            session.pointee.flags.remove(.receivePaused)
+            session.pointee.lastReceived = clock
+            submissions.append(Submission(.resumeReceive, connection: sessions.slot(session.pointee.index)))
+        }
+        endIfPeerHasEnded(session)
+    }
+
+    // MARK: End
+
+    /// Answers with ERROR and ends the connection: nothing behind the faulty frame is processed.
+    mutating func fail(
+        _ session: UnsafeMutablePointer<Session>, _ message: StaticString, _ explanation: String,
+        receipt: UnsafeRawBufferPointer? = nil
+    ) {
+        guard session.pointee.state == .fresh || session.pointee.state == .connected else { return }
+        notice(.protocolError, session: session.pointee.index, "\(message): \(explanation)")
+        // What was routed to this session before the fault leaves before the ERROR.
+        flushGroups(of: session)
+        writeError(session, message, explanation, receipt: receipt)
+        end(session)
+    }
+
+    /// Processes nothing more; flushes; then shuts down.
+    mutating func end(_ session: UnsafeMutablePointer<Session>) {
+        guard session.pointee.state == .fresh || session.pointee.state == .connected else { return }
+        detach(session)
+        session.pointee.state = .ending
+        session.pointee.since = clock
+        if session.pointee.flags.contains(.receivePaused) {
+            // Reads on, so that a full receive buffer does not turn the close into a reset.
+            session.pointee.flags.remove(.receivePaused)
+            submissions.append(Submission(.resumeReceive, connection: sessions.slot(session.pointee.index)))
+        }
+        arm(session, after: UInt32(limits.lingerMillisecondsMax))
+        markDirty(session)
+    }
+
+    /// The output of an ending session is with the kernel.
+    mutating func outputEnded(_ session: UnsafeMutablePointer<Session>) {
+        if session.pointee.flags.contains(.peerEnded) { return close(session) }
+        session.pointee.state = .lingering
+        submissions.append(Submission(.shutdownWrite, connection: sessions.slot(session.pointee.index)))
+    }
+
+    mutating func close(_ session: UnsafeMutablePointer<Session>, reset: Bool = false) {
+        guard session.pointee.state != .closing else { return }
+        session.pointee.state = .closing
+        timers.cancel(session.pointee.timer)
+        session.pointee.timer = 0
+        submissions.append(
+            Submission(.close, connection: sessions.slot(session.pointee.index), value: reset ? 1 : 0))
+    }
+
+    /// Cuts a session at the end of the turn; safe while its group is being walked.
+    mutating func doom(_ session: UnsafeMutablePointer<Session>) {
+        guard !session.pointee.flags.contains(.doomed) else { return }
+        session.pointee.flags.insert(.doomed)
+        doomedSessions.append(session.pointee.index)
+    }
+
+    /// Cuts those who read too slowly: there is no room to tell them why, but the log does.
+    mutating func cutDoomed() {
+        for i in 0..<doomedSessions.count {
+            let session = sessions[doomedSessions[i]]
+            guard session.pointee.state != .closing else { continue }
+            counters.slowConsumers &+= 1
+            notice(
+                .slowConsumer, session: session.pointee.index,
+                "\(session.pointee.outputByteCount) bytes waited (limits.output-bytes)")
+            session.pointee.flags.insert(.isBroken)
+            detach(session)
+            dropOutput(session)
+            close(session, reset: true)
+        }
+        doomedSessions.removeAll()
+    }
+
+    /// Takes a session out of everything but its own output: subscriptions, transactions, temporary destinations,
+    /// pending operations, input. What it had not acknowledged returns to its queues.
+    mutating func detach(_ session: UnsafeMutablePointer<Session>) {
+        while session.pointee.pendingHead != 0 { dropPending(session) }
+        while session.pointee.transactionHead != 0 { abort(session, session.pointee.transactionHead) }
+        while session.pointee.subscriptionHead != 0 {
+            unsubscribe(session, session.pointee.subscriptionHead)
+        }
+        dropFlights(session)
+        while session.pointee.temporaryHead != 0 { removeTemporary(session) }
+        if session.pointee.remoteSet != 0 {
+            remoteSets.free(session.pointee.remoteSet)
+            session.pointee.remoteSet = 0
+        }
+        if session.pointee.input != 0 {
+            blocks.release(session.pointee.input)
+            session.pointee.input = 0
+            session.pointee.inputByteCount = 0
+        }
+        session.pointee.flags.remove(.suspended)
+    }
+
+    private mutating func closed(_ session: UnsafeMutablePointer<Session>) {
+        invariant(session.pointee.state == .closing, "only a connection that was closed reports that it is closed")
+        session.pointee.flags.remove(.zeroCopyInFlight)
+        dropOutput(session)
+        addresses.leave(session.pointee.address)
+        timers.cancel(session.pointee.timer)
+        counters.connectionsClosed &+= 1
+        sessions.free(session.pointee.index)
+        reportLoad()
+    }
+}

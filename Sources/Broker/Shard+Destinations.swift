@@ -1,0 +1,401 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+// Destinations by name: found, created within limits, forgotten when nobody needs them.
+extension Shard {
+    func nameOf(_ index: UInt32) -> UnsafeRawBufferPointer {
+        let destination = destinations[index]
+        if destination.pointee.name == 0 { return UnsafeRawBufferPointer(start: UnsafeRawPointer(scratch.name), count: 0) }
+        return UnsafeRawBufferPointer(
+            start: UnsafeRawPointer(blocks.base(destination.pointee.name)),
+            count: Int(destination.pointee.nameByteCount))
+    }
+
+    func destinationText(_ index: UInt32) -> String { printable(nameOf(index)) }
+
+    /// The text that makes a session's temporary names unique.
+    private func ownerText(_ session: UnsafeMutablePointer<Session>) -> String {
+        "\(index)-\(session.pointee.index)-\(session.pointee.generation)"
+    }
+
+    /// The destination of the SEND under the parser. 0: it was answered with ERROR.
+    mutating func destinationForSend(
+        _ session: UnsafeMutablePointer<Session>, _ raw: UnsafeRawBufferPointer
+    ) -> UInt32 {
+        let name = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
+        let index = destination(session, name, subscribes: false)
+        if index != 0, destinations[index].pointee.kind == .pattern {
+            failFrame(session, "Invalid destination", "wildcards are for SUBSCRIBE, not for SEND")
+            return 0
+        }
+        return index
+    }
+
+    /// The destination of the SUBSCRIBE under the parser. 0: it was answered with ERROR.
+    mutating func destinationForSubscribe(
+        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer
+    ) -> UInt32 {
+        destination(session, name, subscribes: true)
+    }
+
+    private mutating func destination(
+        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, subscribes: Bool
+    ) -> UInt32 {
+        let parsed: DestinationName
+        do throws(DestinationNameError) {
+            parsed = try DestinationName.parse(
+                written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
+                owner: { "" }, into: scratch.name)
+        } catch {
+            switch error {
+            case .invalid:
+                failFrame(
+                    session, "Invalid destination",
+                    "'\(printable(written))' is not a name of 1 to \(limits.destinationNameByteCountMax) bytes of "
+                        + "UTF-8 without control characters behind its prefix")
+            case .unknown:
+                failFrame(
+                    session, "Unknown destination",
+                    "'\(printable(written))' begins with none of /topic/, /queue/, /temp-topic/, /temp-queue/")
+            }
+            return 0
+        }
+        switch parsed.kind {
+        case .temporaryQueue, .temporaryTopic:
+            return temporary(session, written, parsed.kind)
+        case .replyQueue, .replyTopic:
+            let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
+            if subscribes {
+                failFrame(session, "Access refused", "only the connection that made it may consume a temporary destination")
+                return 0
+            }
+            return reply(session, name, parsed.kind)
+        case .pattern where !subscribes:
+            failFrame(session, "Invalid destination", "wildcards are for SUBSCRIBE, not for SEND")
+            return 0
+        case .topic, .pattern, .queue:
+            let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
+            let found = destinationTable.find(name.baseAddress!, name.count)
+            if found != 0 { return found }
+            return create(session, name, parsed.kind)
+        }
+    }
+
+    /// A destination that is used for the first time, on behalf of a client.
+    private mutating func create(
+        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass
+    ) -> UInt32 {
+        if !options.clientsCreateDestinations, policies.index(of: name) == 0 {
+            failFrame(session, "Unknown destination", "'\(printable(name))' is not configured, and clients create none")
+            return 0
+        }
+        guard makeRoomForDestination() else {
+            failFrame(
+                session, "Too many destinations",
+                "the limit is \(limits.destinationCountMax) for each worker (limits.destinations)")
+            return 0
+        }
+        let index = kind == .queue ? makeQueue(name, isTemporary: false) : makeTopic(name, isPattern: kind == .pattern)
+        if index == 0 { failFrame(session, "Out of memory", "the broker has reached its memory limit") }
+        return index
+    }
+
+    /// Forgets destinations nobody needs until there is room for one more.
+    mutating func makeRoomForDestination() -> Bool {
+        while destinations.liveCount >= limits.destinationCountMax + subscriptionQueueCount {
+            guard idleHead != 0 else { return false }
+            remove(idleHead)
+        }
+        return true
+    }
+
+    // MARK: Making and removing
+
+    private mutating func makeDestination(_ name: UnsafeRawBufferPointer, _ kind: DestinationKind) -> UInt32 {
+        let slot = destinations.allocate()
+        if slot.isNone { return 0 }
+        let destination = destinations[slot.index]
+        destination.pointee.kind = kind
+        destination.pointee.owner = UInt16(index)
+        destination.pointee.nameByteCount = UInt16(name.count)
+        if name.count > 0 {
+            let block = blocks.allocate(byteCount: name.count)
+            guard block != 0 else {
+                destinations.free(slot.index)
+                return 0
+            }
+            memcpy(blocks.base(block), name.baseAddress!, name.count)
+            destination.pointee.name = block
+            destinationTable.insert(blocks.base(block), name.count, value: slot.index)
+        }
+        return slot.index
+    }
+
+    /// A topic or a pattern. It begins idle: the first subscription, here or elsewhere, makes it needed.
+    mutating func makeTopic(_ name: UnsafeRawBufferPointer, isPattern: Bool) -> UInt32 {
+        let index = makeDestination(name, isPattern ? .pattern : .topic)
+        if index == 0 { return 0 }
+        let own = nameOf(index)
+        if isPattern {
+            patternCount += 1
+            forEachTopic { shard, topic in
+                if Wildcard.matches(own, shard.nameOf(topic)) { shard.match(pattern: index, topic: topic) }
+            }
+            insertPattern(index)
+        } else {
+            var pattern = patternHead
+            while pattern != 0 {
+                if Wildcard.matches(nameOf(pattern), own) { match(pattern: pattern, topic: index) }
+                pattern = destinations[pattern].pointee.idleNext
+            }
+            becomeIdle(index)
+        }
+        return index
+    }
+
+    /// A queue, or the stand-in of one that another worker holds.
+    mutating func makeQueue(_ name: UnsafeRawBufferPointer, isTemporary: Bool) -> UInt32 {
+        let owner = isTemporary ? index : ownerOfQueue(name)
+        if owner != index {
+            let destination = makeDestination(name, .remoteQueue)
+            if destination == 0 { return 0 }
+            destinations[destination].pointee.owner = UInt16(owner)
+            destinations[destination].pointee.blocks =
+                policies[UInt32(policies.index(of: name))].overflow == .block
+            becomeIdle(destination)
+            return destination
+        }
+        let destination = makeDestination(name, .queue)
+        if destination == 0 { return 0 }
+        guard attachQueue(to: destination) else {
+            remove(destination)
+            return 0
+        }
+        if !isTemporary { becomeIdle(destination) }
+        return destination
+    }
+
+    /// Which worker holds a queue: the same for all workers, whatever their seeds.
+    func ownerOfQueue(_ name: UnsafeRawBufferPointer) -> Int {
+        if shardCount == 1 { return 0 }
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in name { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
+        hash ^= hash >> 32
+        return Int(hash % UInt64(shardCount))
+    }
+
+    private mutating func match(pattern: UInt32, topic: UInt32) {
+        _ = destinations[pattern].pointee.matches.append(Member(session: topic, subscription: 0))
+        _ = destinations[topic].pointee.matches.append(Member(session: pattern, subscription: 0))
+    }
+
+    private mutating func unmatch(_ list: UInt32, _ member: UInt32) {
+        let destination = destinations[list]
+        for i in 0..<destination.pointee.matches.count where destination.pointee.matches[i].session == member {
+            _ = destination.pointee.matches.swapRemove(at: i)
+            return
+        }
+    }
+
+    private mutating func forEachTopic(_ body: (inout Shard, UInt32) -> Void) {
+        for position in 0..<destinationTable.capacity {
+            let candidate = destinationTable.entry(position)
+            if candidate != 0, destinations[candidate].pointee.kind == .topic { body(&self, candidate) }
+        }
+    }
+
+    /// Patterns are on a list of their own, linked by the fields of the idle list: a pattern never idles.
+    private mutating func insertPattern(_ index: UInt32) {
+        destinations[index].pointee.idleNext = patternHead
+        if patternHead != 0 { destinations[patternHead].pointee.idlePrevious = index }
+        patternHead = index
+    }
+
+    /// Removes a destination that nobody needs.
+    mutating func remove(_ index: UInt32) {
+        let destination = destinations[index]
+        invariant(destination.pointee.groupHead == 0, "a removed destination has no subscribers")
+        if destination.pointee.isIdle { leaveIdle(index) }
+        for i in 0..<destination.pointee.matches.count {
+            unmatch(destination.pointee.matches[i].session, index)
+        }
+        destination.pointee.matches.deallocate()
+        destination.pointee.bound.deallocate()
+        if destination.pointee.kind == .pattern {
+            patternCount -= 1
+            let next = destination.pointee.idleNext
+            let previous = destination.pointee.idlePrevious
+            if previous != 0 { destinations[previous].pointee.idleNext = next } else { patternHead = next }
+            if next != 0 { destinations[next].pointee.idlePrevious = previous }
+        }
+        if destination.pointee.queue != 0 { removeQueue(destination.pointee.queue) }
+        if destination.pointee.name != 0 {
+            _ = destinationTable.remove(
+                blocks.base(destination.pointee.name), Int(destination.pointee.nameByteCount))
+            blocks.release(destination.pointee.name)
+        }
+        if destination.pointee.kind == .subscriptionQueue { subscriptionQueueCount -= 1 }
+        destinations.free(index)
+    }
+
+    // MARK: Idle destinations
+
+    func isNeeded(_ index: UInt32) -> Bool {
+        let destination = destinations[index]
+        if destination.pointee.subscriptionCount != 0 || destination.pointee.hasRemote
+            || destination.pointee.interest != .none || destination.pointee.isTemporary
+            || destination.pointee.groupHead != 0 || destination.pointee.pendingHead != 0
+        {
+            return true
+        }
+        guard destination.pointee.queue != 0 else { return false }
+        let queue = queues[destination.pointee.queue]
+        return queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || queue.pointee.blockedHead != 0
+    }
+
+    /// To be called whenever a reason to keep the destination came or went. May remove a pattern.
+    mutating func updateIdle(_ index: UInt32) {
+        let destination = destinations[index]
+        if destination.pointee.kind == .subscriptionQueue { return }
+        let needed = isNeeded(index)
+        if destination.pointee.kind == .pattern {
+            if !needed { remove(index) }
+            return
+        }
+        if needed == destination.pointee.isIdle {
+            if needed { leaveIdle(index) } else { becomeIdle(index) }
+        }
+    }
+
+    private mutating func becomeIdle(_ index: UInt32) {
+        let destination = destinations[index]
+        destination.pointee.isIdle = true
+        destination.pointee.idlePrevious = idleTail
+        destination.pointee.idleNext = 0
+        if idleTail != 0 { destinations[idleTail].pointee.idleNext = index } else { idleHead = index }
+        idleTail = index
+    }
+
+    private mutating func leaveIdle(_ index: UInt32) {
+        let destination = destinations[index]
+        destination.pointee.isIdle = false
+        let next = destination.pointee.idleNext
+        let previous = destination.pointee.idlePrevious
+        if next != 0 { destinations[next].pointee.idlePrevious = previous } else { idleTail = previous }
+        if previous != 0 { destinations[previous].pointee.idleNext = next } else { idleHead = next }
+        destination.pointee.idleNext = 0
+        destination.pointee.idlePrevious = 0
+    }
+
+    // MARK: Temporary destinations
+
+    /// `/temp-queue/NAME` or `/temp-topic/NAME` of this connection, made on first use. 0: ERROR was sent.
+    mutating func temporary(
+        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, _ kind: DestinationClass
+    ) -> UInt32 {
+        let parsed = try! DestinationName.parse(
+            written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
+            owner: { ownerText(session) }, into: scratch.name)
+        let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
+        let found = destinationTable.find(name.baseAddress!, name.count)
+        if found != 0, destinations[found].pointee.isTemporary { return found }
+        guard makeRoomForDestination() else {
+            failFrame(session, "Too many destinations", "the limit is \(limits.destinationCountMax) for each worker")
+            return 0
+        }
+        let index: UInt32
+        if found != 0 {
+            index = found
+        } else {
+            index = kind == .temporaryQueue ? makeQueue(name, isTemporary: true) : makeTopic(name, isPattern: false)
+        }
+        if index == 0 {
+            failFrame(session, "Out of memory", "the broker has reached its memory limit")
+            return 0
+        }
+        if destinations[index].pointee.isIdle { leaveIdle(index) }
+        destinations[index].pointee.isTemporary = true
+        destinations[index].pointee.temporarySession = session.pointee.index
+        destinations[index].pointee.temporaryNext = session.pointee.temporaryHead
+        session.pointee.temporaryHead = index
+        return index
+    }
+
+    /// A temporary destination as others address it. One whose connection is gone takes messages and drops them,
+    /// counted: a service must not fail because its client did not wait for the answer.
+    private mutating func reply(
+        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass
+    ) -> UInt32 {
+        let found = destinationTable.find(name.baseAddress!, name.count)
+        if found != 0 { return found }
+        guard let shard = DestinationName.replyShard(name), shard < shardCount else {
+            failFrame(session, "Unknown destination", "'\(printable(name))' was not given out by this broker")
+            return 0
+        }
+        guard makeRoomForDestination() else {
+            failFrame(session, "Too many destinations", "the limit is \(limits.destinationCountMax) for each worker")
+            return 0
+        }
+        // A topic without subscribers is what becomes of what is sent to a queue that is gone.
+        if kind == .replyTopic || shard == index { return makeTopic(name, isPattern: false) }
+        let destination = makeDestination(name, .remoteQueue)
+        if destination != 0 {
+            destinations[destination].pointee.owner = UInt16(shard)
+            becomeIdle(destination)
+        }
+        return destination
+    }
+
+    /// The connection ends, and with it the first of its temporary destinations.
+    mutating func removeTemporary(_ session: UnsafeMutablePointer<Session>) {
+        let index = session.pointee.temporaryHead
+        let destination = destinations[index]
+        session.pointee.temporaryHead = destination.pointee.temporaryNext
+        destination.pointee.temporaryNext = 0
+        destination.pointee.temporarySession = 0
+        destination.pointee.isTemporary = false
+        if destination.pointee.queue != 0 {
+            remove(index)
+        } else {
+            updateIdle(index)
+        }
+    }
+
+    /// SEND with `reply-to:/temp-queue/NAME` subscribes its connection by itself. Returns the destination whose name
+    /// receivers see instead, 0 where `reply-to` needs no rewriting, nil after an ERROR.
+    mutating func replyDestination(_ session: UnsafeMutablePointer<Session>) -> UInt32? {
+        let value = frame.value(.replyTo, into: scratch.value, version: session.pointee.version)!
+        let isQueue = begins(value, with: "/temp-queue/")
+        guard isQueue || begins(value, with: "/temp-topic/") else { return 0 }
+        guard value.count > 12, value.count <= limits.destinationNameByteCountMax else {
+            failFrame(session, "Invalid destination", "reply-to names no temporary destination")
+            return nil
+        }
+        guard
+            (try? DestinationName.parse(
+                value, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax, owner: { "" },
+                into: scratch.name)) != nil
+        else {
+            failFrame(session, "Invalid destination", "reply-to names no temporary destination")
+            return nil
+        }
+        let index = temporary(session, value, isQueue ? .temporaryQueue : .temporaryTopic)
+        if index == 0 { return nil }
+        if isQueue, findSubscription(session, value) == 0, destinations[index].pointee.subscriptionCount == 0 {
+            guard Int(session.pointee.subscriptionCount) < limits.subscriptionsPerConnectionMax else {
+                failFrame(
+                    session, "Too many subscriptions",
+                    "a connection may have \(limits.subscriptionsPerConnectionMax), those of reply-to included")
+                return nil
+            }
+            guard subscribeToTemporary(session, index, id: value) else { return nil }
+        }
+        return index
+    }
+
+    func begins(_ bytes: UnsafeRawBufferPointer, with text: StaticString) -> Bool {
+        bytes.count >= text.utf8CodeUnitCount && memcmp(bytes.baseAddress!, text.utf8Start, text.utf8CodeUnitCount) == 0
+    }
+}

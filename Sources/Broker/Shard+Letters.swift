@@ -1,0 +1,551 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+enum LetterKind: UInt8, BitwiseCopyable {
+    case interestAdd, interestAnswer, interestRemove
+    case publish
+    case send, sendRefused
+    case consumerAdd, consumerAnswer, consumerRemove, consumerPause
+    case deliver, settle
+    case barrier, barrierAnswer
+    case reserve, reserveAnswer, unreserve
+}
+
+/// What one shard tells another: 40 bytes, then `payloadByteCount` bytes padded to 8. Letters from one shard to another
+/// arrive in the order they were written.
+struct Letter: BitwiseCopyable {
+    var kind: LetterKind
+    var flag: Bool
+    var code: UInt16
+    var payloadByteCount: UInt32
+    var a: Slot
+    var b: Slot
+    var value: UInt64
+    var extra: UInt64
+
+    init(
+        _ kind: LetterKind, flag: Bool = false, code: UInt16 = 0, a: Slot = .none, b: Slot = .none, value: UInt64 = 0,
+        extra: UInt64 = 0
+    ) {
+        self.kind = kind
+        self.flag = flag
+        self.code = code
+        payloadByteCount = 0
+        self.a = a
+        self.b = b
+        self.value = value
+        self.extra = extra
+    }
+
+    static var byteCount: Int { 40 }
+    static func stride(_ payloadByteCount: Int) -> Int { byteCount + (payloadByteCount + 7) & ~7 }
+}
+
+/// Heads the payload of a letter that carries a message; name, receipt, headers and body follow.
+private struct MessageHead: BitwiseCopyable {
+    var nameByteCount: UInt32
+    var receiptByteCount: UInt32
+    var headersByteCount: UInt32
+    var bodyByteCount: UInt32
+    var expiresAt: UInt64
+    var identity: UInt64
+    var isPlain: Bool
+
+    static var byteCount: Int { 40 }
+}
+
+// Letters to and from other workers. A turn's letters to one worker travel together in a parcel, with one wake-up.
+extension Shard {
+    private static let parcelByteCount = 16 * 1024
+
+    // MARK: Writing
+
+    /// Appends a letter for `peer`; returns where its payload goes.
+    @discardableResult
+    private mutating func write(_ letter: Letter, to peer: Int, payloadByteCount: Int = 0) -> UnsafeMutableRawPointer {
+        invariant(peer != index && peer < shardCount, "letters go to other workers")
+        let needed = Letter.stride(payloadByteCount)
+        if let parcel = outbox.parcels[peer], Int(parcel.pointee.capacity - parcel.pointee.byteCount) < needed {
+            if fabric.mailbox(peer).post(parcel) { outbox.wakesDue[peer] = true }
+            outbox.parcels[peer] = nil
+        }
+        if outbox.parcels[peer] == nil {
+            let parcel = Parcels.allocate(capacity: max(needed, Self.parcelByteCount))
+            parcel.pointee.sender = UInt32(index)
+            outbox.parcels[peer] = parcel
+        }
+        let parcel = outbox.parcels[peer]!
+        let place = Parcels.bytes(of: parcel) + Int(parcel.pointee.byteCount)
+        var letter = letter
+        letter.payloadByteCount = UInt32(payloadByteCount)
+        place.storeBytes(of: letter, as: Letter.self)
+        parcel.pointee.byteCount += UInt32(needed)
+        parcel.pointee.letterCount += 1
+        counters.lettersSent &+= 1
+        return place + Letter.byteCount
+    }
+
+    private mutating func write(_ letter: Letter, to peer: Int, name: UnsafeRawBufferPointer) {
+        let place = write(letter, to: peer, payloadByteCount: name.count)
+        memcpy(place, name.baseAddress!, name.count)
+    }
+
+    private mutating func write(
+        _ letter: Letter, to peer: Int, name: UnsafeRawBufferPointer, _ message: Message,
+        receipt: UnsafeRawBufferPointer?
+    ) {
+        let receiptByteCount = receipt?.count ?? 0
+        let total =
+            MessageHead.byteCount + name.count + receiptByteCount + message.headersByteCount + message.bodyByteCount
+        var place = write(letter, to: peer, payloadByteCount: total)
+        place.storeBytes(
+            of: MessageHead(
+                nameByteCount: UInt32(name.count), receiptByteCount: UInt32(receiptByteCount),
+                headersByteCount: UInt32(message.headersByteCount), bodyByteCount: UInt32(message.bodyByteCount),
+                expiresAt: message.expiresAt, identity: message.identity, isPlain: message.isPlain),
+            as: MessageHead.self)
+        place += MessageHead.byteCount
+        if name.count > 0 { memcpy(place, name.baseAddress!, name.count) }
+        place += name.count
+        if let receipt, receipt.count > 0 { memcpy(place, receipt.baseAddress!, receipt.count) }
+        place += receiptByteCount
+        memcpy(place, message.headers, message.headersByteCount)
+        memcpy(place + message.headersByteCount, message.body, message.bodyByteCount)
+    }
+
+    /// End of turn: posts what was written, one wake-up for each worker that may sleep.
+    mutating func postParcels() {
+        if shardCount == 1 { return }
+        for peer in 0..<shardCount {
+            if let parcel = outbox.parcels[peer] {
+                outbox.parcels[peer] = nil
+                if fabric.mailbox(peer).post(parcel) { outbox.wakesDue[peer] = true }
+            }
+            if outbox.wakesDue[peer] {
+                outbox.wakesDue[peer] = false
+                submissions.append(Submission(.wake, peer: UInt16(peer)))
+            }
+        }
+    }
+
+    private mutating func markRemote(_ session: UnsafeMutablePointer<Session>, _ peer: Int) {
+        if session.pointee.remoteSet == 0 {
+            let slot = remoteSets.allocate()
+            invariant(!slot.isNone, "there are as many remote sets as sessions")
+            session.pointee.remoteSet = slot.index
+        }
+        let set = remoteSets[session.pointee.remoteSet]
+        if peer < 64 { set.pointee.low |= 1 << UInt64(peer) } else { set.pointee.high |= 1 << UInt64(peer - 64) }
+    }
+
+    mutating func sendBarrier(to peer: Int, _ pending: UInt32) {
+        write(Letter(.barrier, b: pendings.slot(pending)), to: peer)
+    }
+
+    mutating func announceInterest(_ index: UInt32) {
+        let destination = destinations[index]
+        let letter = Letter(
+            .interestAdd, flag: destination.pointee.kind == .pattern, a: destinations.slot(index),
+            value: UInt64(destination.pointee.interestEpoch))
+        for peer in 0..<shardCount where peer != self.index { write(letter, to: peer, name: nameOf(index)) }
+    }
+
+    mutating func announceWithdrawal(_ index: UInt32) {
+        for peer in 0..<shardCount where peer != self.index {
+            write(Letter(.interestRemove), to: peer, name: nameOf(index))
+        }
+    }
+
+    mutating func publishElsewhere(_ index: UInt32, _ message: Message) -> Bool {
+        let mask = peerMask(index)
+        if mask.low | mask.high == 0 { return false }
+        forEachPeer(low: mask.low, high: mask.high) { shard, peer in
+            shard.write(Letter(.publish), to: peer, name: shard.nameOf(index), message, receipt: nil)
+        }
+        return true
+    }
+
+    mutating func sendToOwner(_ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ message: Message) {
+        let owner = Int(destinations[index].pointee.owner)
+        let isReserved = isApplyingCommit || session.pointee.flags.contains(.hasReservation)
+        if !isApplyingCommit { session.pointee.flags.remove(.hasReservation) }
+        write(
+            Letter(
+                .send, flag: isReserved, a: sessions.slot(session.pointee.index), value: UInt64(frame.byteCount)),
+            to: owner, name: nameOf(index), message, receipt: receiptOfFrame(session))
+        markRemote(session, owner)
+    }
+
+    mutating func forwardDeadLetter(_ index: UInt32, _ message: Message) {
+        write(
+            Letter(.send), to: Int(destinations[index].pointee.owner), name: nameOf(index), message, receipt: nil)
+    }
+
+    mutating func subscribeAtOwner(
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ subscription: UInt32
+    ) {
+        guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return }
+        pendings[pending].pointee.subscription = subscription
+        suspend(session)
+        let window = subscriptions[subscription].pointee.window
+        write(
+            Letter(
+                .consumerAdd, a: subscriptions.slot(subscription), b: pendings.slot(pending),
+                value: UInt64(window.messageCount), extra: UInt64(window.byteCount)),
+            to: Int(destinations[index].pointee.owner), name: nameOf(index))
+    }
+
+    mutating func removeConsumerAtOwner(_ owner: Int, _ consumer: Slot) {
+        write(Letter(.consumerRemove, b: consumer), to: owner)
+    }
+
+    mutating func pauseAtOwner(_ owner: Int, _ consumer: Slot, _ isPaused: Bool) {
+        write(Letter(.consumerPause, flag: isPaused, b: consumer), to: owner)
+    }
+
+    mutating func settleAtOwner(
+        _ owner: Int, _ entry: Slot, consumer: Slot, _ settlement: Settlement,
+        session: UnsafeMutablePointer<Session>
+    ) {
+        write(Letter(.settle, code: UInt16(settlement.rawValue), a: entry, b: consumer), to: owner)
+        if session.pointee.state == .connected { markRemote(session, owner) }
+    }
+
+    mutating func deliverElsewhere(_ entryIndex: UInt32, _ consumerIndex: UInt32) {
+        let entry = entries[entryIndex]
+        let consumer = consumers[consumerIndex]
+        write(
+            Letter(
+                .deliver, a: consumer.pointee.subscription, b: entries.slot(entryIndex),
+                value: entry.pointee.isRedelivered ? UInt64(entry.pointee.deliveryCount) : 0),
+            to: Int(consumer.pointee.shard), name: .init(start: nil, count: 0),
+            stored(entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt),
+            receipt: nil)
+    }
+
+    /// Room for one message of a COMMIT. `offset` is where the frame is kept.
+    mutating func reserveAtOwner(_ index: UInt32, _ pending: UInt32, offset: Int) {
+        write(
+            Letter(
+                .reserve, b: pendings.slot(pending), value: UInt64(frame.byteCount), extra: UInt64(offset)),
+            to: Int(destinations[index].pointee.owner), name: nameOf(index))
+    }
+
+    /// A SEND to a queue whose policy is to make publishers wait: it is parsed again when it has room.
+    mutating func reserveForSend(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) -> FrameOutcome {
+        guard let pending = makePending(session, .send, receipt: nil) else { return .done }
+        pendings[pending].pointee.answersDue = 1
+        suspend(session)
+        write(
+            Letter(.reserve, flag: true, b: pendings.slot(pending), value: UInt64(frame.byteCount)),
+            to: Int(destinations[index].pointee.owner), name: nameOf(index))
+        return .retry
+    }
+
+    // MARK: Reading
+
+    mutating func readLetters() {
+        if shardCount == 1 { return }
+        var next = fabric.mailbox(index).takeAll()
+        while let parcel = next {
+            next = parcel.pointee.next
+            let sender = Int(parcel.pointee.sender)
+            let bytes = UnsafeRawPointer(Parcels.bytes(of: parcel))
+            var offset = 0
+            while offset < Int(parcel.pointee.byteCount) {
+                let letter = bytes.load(fromByteOffset: offset, as: Letter.self)
+                let payload = bytes + offset + Letter.byteCount
+                counters.lettersReceived &+= 1
+                apply(letter, payload, from: sender)
+                offset += Letter.stride(Int(letter.payloadByteCount))
+            }
+            Parcels.free(parcel)
+        }
+    }
+
+    private mutating func apply(_ letter: Letter, _ payload: UnsafeRawPointer, from peer: Int) {
+        let name = UnsafeRawBufferPointer(start: payload, count: Int(letter.payloadByteCount))
+        switch letter.kind {
+        case .interestAdd: addRemoteInterest(letter, name, from: peer)
+        case .interestAnswer:
+            interestAnswered(letter.a, epoch: UInt32(truncatingIfNeeded: letter.value), isRefused: letter.flag)
+        case .interestRemove: removeRemoteInterest(name, from: peer)
+        case .publish: publishFromElsewhere(payload)
+        case .send: sendFromElsewhere(letter, payload, from: peer)
+        case .sendRefused: sendRefused(letter, name)
+        case .consumerAdd: addRemoteConsumer(letter, name, from: peer)
+        case .consumerAnswer: consumerAnswered(letter, from: peer)
+        case .consumerRemove:
+            if consumers.isLive(letter.b) { removeConsumer(letter.b.index) }
+        case .consumerPause:
+            guard consumers.isLive(letter.b) else { return }
+            if letter.flag { pause(letter.b.index) } else { unpause(letter.b.index) }
+        case .deliver:
+            deliver(
+                message(payload).message, to: letter.a, entry: letter.b,
+                deliveryCount: UInt16(clamping: letter.value))
+        case .settle:
+            settle(letter.a, consumer: letter.b, Settlement(rawValue: UInt8(letter.code))!)
+        case .barrier: write(Letter(.barrierAnswer, b: letter.b), to: peer)
+        case .barrierAnswer: barrierAnswered(letter.b)
+        case .reserve: reserveForElsewhere(letter, name, from: peer)
+        case .reserveAnswer: reserveAnswered(letter, from: peer)
+        case .unreserve:
+            guard let queue = queues.find(letter.a) else { return }
+            queue.pointee.messageCount -= 1
+            queue.pointee.byteCount -= letter.value
+            unblockOne(queue)
+            updateIdle(queue.pointee.destination)
+        }
+    }
+
+    private func message(
+        _ payload: UnsafeRawPointer
+    ) -> (name: UnsafeRawBufferPointer, receipt: UnsafeRawBufferPointer, message: Message) {
+        let head = payload.load(as: MessageHead.self)
+        let name = payload + MessageHead.byteCount
+        let receipt = name + Int(head.nameByteCount)
+        let headers = receipt + Int(head.receiptByteCount)
+        return (
+            UnsafeRawBufferPointer(start: name, count: Int(head.nameByteCount)),
+            UnsafeRawBufferPointer(start: receipt, count: Int(head.receiptByteCount)),
+            Message(
+                headers: headers, headersByteCount: Int(head.headersByteCount),
+                body: headers + Int(head.headersByteCount), bodyByteCount: Int(head.bodyByteCount),
+                isPlain: head.isPlain, identity: head.identity, expiresAt: head.expiresAt)
+        )
+    }
+
+    // MARK: Topics
+
+    private mutating func addRemoteInterest(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
+        var index = destinationTable.find(name.baseAddress!, name.count)
+        if index == 0 { index = makeTopic(name, isPattern: letter.flag) }
+        if index != 0 {
+            let destination = destinations[index]
+            if peer < 64 {
+                destination.pointee.remoteLow |= 1 << UInt64(peer)
+            } else {
+                destination.pointee.remoteHigh |= 1 << UInt64(peer - 64)
+            }
+            updateIdle(index)
+        }
+        write(Letter(.interestAnswer, flag: index == 0, a: letter.a, value: letter.value), to: peer)
+    }
+
+    private mutating func removeRemoteInterest(_ name: UnsafeRawBufferPointer, from peer: Int) {
+        let index = destinationTable.find(name.baseAddress!, name.count)
+        if index == 0 { return }
+        let destination = destinations[index]
+        if peer < 64 {
+            destination.pointee.remoteLow &= ~(1 << UInt64(peer))
+        } else {
+            destination.pointee.remoteHigh &= ~(1 << UInt64(peer - 64))
+        }
+        updateIdle(index)
+    }
+
+    private mutating func publishFromElsewhere(_ payload: UnsafeRawPointer) {
+        let (name, _, message) = message(payload)
+        var index = destinationTable.find(name.baseAddress!, name.count)
+        if index == 0 {
+            // Known here by a pattern only: the topic's record remembers which patterns match.
+            if patternHead == 0 { return }
+            _ = makeRoomForDestination()
+            index = makeTopic(name, isPattern: false)
+            guard index != 0 else {
+                counters.messagesDropped &+= 1
+                return notice(.memoryLimit, "a message for \(printable(name)) was dropped: no memory")
+            }
+        }
+        _ = publishHere(index, message)
+    }
+
+    // MARK: Queues
+
+    private mutating func sendFromElsewhere(_ letter: Letter, _ payload: UnsafeRawPointer, from peer: Int) {
+        let (name, receipt, message) = message(payload)
+        let index = queueForElsewhere(name)
+        guard index != 0 else {
+            counters.messagesDropped &+= 1
+            if begins(name, with: "/reply-queue/") { return }  // its connection is gone
+            return refuseSend(letter, receipt, code: 1, to: peer)
+        }
+        if destinations[index].pointee.kind == .topic {
+            counters.messagesUnrouted &+= 1
+            return
+        }
+        let queueIndex = destinations[index].pointee.queue
+        let queue = queues[queueIndex]
+        if letter.flag {
+            queue.pointee.messageCount -= 1
+            queue.pointee.byteCount -= letter.value
+        }
+        if !hasRoom(queueIndex, byteCount: message.contentByteCount), queue.pointee.overflow == .dropOldest {
+            dropOldest(queueIndex, byteCount: message.contentByteCount)
+        }
+        if !enqueue(queueIndex, message) {
+            counters.messagesDropped &+= 1
+            refuseSend(letter, receipt, code: 2, to: peer)
+        }
+    }
+
+    /// A queue of this worker by its canonical name, made on first use. 0: no room.
+    private mutating func queueForElsewhere(_ name: UnsafeRawBufferPointer) -> UInt32 {
+        let found = destinationTable.find(name.baseAddress!, name.count)
+        if found != 0 { return found }
+        if begins(name, with: "/reply-queue/") { return 0 }
+        guard makeRoomForDestination() else { return 0 }
+        return makeQueue(name, isTemporary: false)
+    }
+
+    private mutating func refuseSend(_ letter: Letter, _ receipt: UnsafeRawBufferPointer, code: UInt16, to peer: Int) {
+        guard !letter.a.isNone else {
+            return notice(.messagesDropped, "1 dead letter: no room at its destination")
+        }
+        write(Letter(.sendRefused, code: code, a: letter.a), to: peer, name: receipt)
+    }
+
+    private mutating func sendRefused(_ letter: Letter, _ receipt: UnsafeRawBufferPointer) {
+        guard let session = sessions.find(letter.a) else { return }
+        fail(
+            session, letter.code == 1 ? "Too many destinations" : "Queue full",
+            letter.code == 1
+                ? "the limit is \(limits.destinationCountMax) for each worker (limits.destinations)"
+                : "the queue has reached its limit and takes no more messages",
+            receipt: receipt.count > 0 ? receipt : nil)
+    }
+
+    private mutating func addRemoteConsumer(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
+        let index = queueForElsewhere(name)
+        var consumer = Slot.none
+        if index != 0, destinations[index].pointee.queue != 0 {
+            var window = Window(limits)
+            window.messageCount = UInt32(clamping: letter.value)
+            window.byteCount = UInt32(clamping: letter.extra)
+            consumer = addConsumer(destinations[index].pointee.queue, shard: peer, subscription: letter.a, window)
+        }
+        write(
+            Letter(.consumerAnswer, flag: consumer.isNone, a: letter.b, b: consumer), to: peer)
+        if !consumer.isNone { dispatch(destinations[index].pointee.queue) }
+    }
+
+    private mutating func consumerAnswered(_ letter: Letter, from peer: Int) {
+        guard let pending = pendings.find(letter.a) else {
+            // The session has ended meanwhile.
+            if !letter.flag { removeConsumerAtOwner(peer, letter.b) }
+            return
+        }
+        if letter.flag {
+            let session = sessions[pending.pointee.session]
+            return fail(
+                session, "Too many destinations",
+                "the limit is \(limits.destinationCountMax) for each worker (limits.destinations)",
+                receipt: receiptOfPending(letter.a.index))
+        }
+        finishSubscribe(letter.a.index, consumer: letter.b)
+    }
+
+    // MARK: Reservations
+
+    private mutating func reserveForElsewhere(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
+        let index = queueForElsewhere(name)
+        let queueIndex = index == 0 ? 0 : destinations[index].pointee.queue
+        var answer = Letter(.reserveAnswer, flag: true, a: .none, b: letter.b, value: letter.value, extra: letter.extra)
+        if queueIndex != 0 {
+            let queue = queues[queueIndex]
+            let hasRoom = hasRoom(queueIndex, byteCount: Int(letter.value)) || queue.pointee.overflow == .dropOldest
+            if hasRoom {
+                queue.pointee.messageCount += 1
+                queue.pointee.byteCount += letter.value
+                updateIdle(index)
+                answer.a = queues.slot(queueIndex)
+                answer.flag = false
+            } else if letter.flag, queue.pointee.overflow == .block {
+                let slot = pendings.allocate()
+                if !slot.isNone {
+                    let pending = pendings[slot.index]
+                    pending.pointee.kind = .remoteReservation
+                    pending.pointee.session = UInt32(peer)
+                    pending.pointee.transaction = letter.b.index
+                    pending.pointee.subscription = letter.b.generation
+                    pending.pointee.answersDue = UInt32(clamping: letter.value)
+                    appendBlocked(queue, slot.index)
+                    return
+                }
+            }
+        } else if index != 0 || begins(name, with: "/reply-queue/") {
+            // The temporary queue is gone; what is sent to it is dropped when it comes.
+            answer.flag = false
+        }
+        write(answer, to: peer)
+    }
+
+    /// The first that waits is another worker's request. False: there is no room for it yet.
+    mutating func grantBlocked(_ queue: UnsafeMutablePointer<Queue>, _ index: UInt32) -> Bool {
+        let pending = pendings[index].pointee
+        let queueIndex = destinations[queue.pointee.destination].pointee.queue
+        var answer = Letter(
+            .reserveAnswer, b: Slot(index: pending.transaction, generation: pending.subscription),
+            value: UInt64(pending.answersDue))
+        if queue.pointee.isClosed {
+            answer.flag = true
+        } else {
+            guard hasRoom(queueIndex, byteCount: Int(pending.answersDue)) else { return false }
+            queue.pointee.messageCount += 1
+            queue.pointee.byteCount += UInt64(pending.answersDue)
+            answer.a = queues.slot(queueIndex)
+        }
+        removeFirstBlocked(queue)
+        write(answer, to: Int(pending.session))
+        return true
+    }
+
+    private mutating func reserveAnswered(_ letter: Letter, from peer: Int) {
+        guard let pending = pendings.find(letter.b) else {
+            if !letter.flag, !letter.a.isNone { write(Letter(.unreserve, a: letter.a, value: letter.value), to: peer) }
+            return
+        }
+        let session = sessions[pending.pointee.session]
+        if pending.pointee.kind == .send {
+            unlinkPending(session, letter.b.index)
+            if letter.flag {
+                return fail(session, "Queue full", "the queue has reached its limit and takes no more messages")
+            }
+            session.pointee.flags.insert(.hasReservation)
+            return resumeSoon(session)
+        }
+        if letter.flag {
+            pending.pointee.isRefused = true
+        } else if !letter.a.isNone {
+            // Remembered with the frame, should another be refused.
+            let kept = keptFrame(pending.pointee.transaction, Int(letter.extra))
+            kept.pointee.isReserved = true
+            kept.pointee.queue = letter.a
+            kept.pointee.owner = UInt16(peer)
+        }
+        pending.pointee.answersDue -= 1
+        guard pending.pointee.answersDue == 0 else { return }
+        if pending.pointee.isRefused {
+            return fail(
+                session, "Queue full", "a queue has no room for the transaction; none of it was applied",
+                receipt: receiptOfPending(letter.b.index))
+        }
+        applyCommit(session, letter.b.index)
+        if session.pointee.state == .connected { resumeSoon(session) }
+    }
+
+    /// Gives back what was granted to the frames of a transaction.
+    mutating func releaseElsewhere(_ index: UInt32) {
+        var offset = 0
+        while offset < Int(transactions[index].pointee.framesByteCount) {
+            let kept = keptFrame(index, offset).pointee
+            if kept.isReserved {
+                write(Letter(.unreserve, a: kept.queue, value: UInt64(kept.byteCount)), to: Int(kept.owner))
+            }
+            offset += KeptFrame.stride(Int(kept.byteCount))
+        }
+    }
+}

@@ -1,0 +1,317 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+// What waits to be sent: a list of segments per session, each a run of bytes in a block. Shared runs (topics) are
+// referenced, small frames and queue deliveries are written to blocks of the session's own. At the end of the turn each
+// session that gained output gets exactly one send with as many segments as fit.
+extension Shard {
+    static let ownBlockByteCountMin = 512
+    static let ownBlockByteCountMax = 64 * 1024
+
+    // MARK: Appending
+
+    /// Adds a run to the output; takes a reference of its own to `block`.
+    mutating func appendRun(
+        _ session: UnsafeMutablePointer<Session>, _ block: BlockIndex, offset: Int, byteCount: Int
+    ) {
+        let tail = session.pointee.outputTail
+        if tail != 0, segments[tail].pointee.block == block,
+            Int(segments[tail].pointee.offset) + Int(segments[tail].pointee.byteCount) == offset
+        {
+            segments[tail].pointee.byteCount += UInt32(byteCount)
+        } else {
+            blocks.retain(block)
+            guard appendSegment(session, block, offset: offset, byteCount: byteCount) else { return }
+            session.pointee.flags.remove(.tailIsOwn)
+        }
+        didAppend(session, byteCount)
+        if Int(session.pointee.outputByteCount) > limits.outputByteCountMax { doom(session) }
+    }
+
+    private mutating func appendSegment(
+        _ session: UnsafeMutablePointer<Session>, _ block: BlockIndex, offset: Int, byteCount: Int
+    ) -> Bool {
+        let slot = segments.allocate()
+        guard !slot.isNone else {
+            blocks.release(block)
+            doom(session)
+            return false
+        }
+        let segment = segments[slot.index]
+        segment.pointee.block = block
+        segment.pointee.offset = UInt32(offset)
+        segment.pointee.byteCount = UInt32(byteCount)
+        if session.pointee.outputTail == 0 {
+            session.pointee.outputHead = slot.index
+            session.pointee.lastProgress = clock
+        } else {
+            segments[session.pointee.outputTail].pointee.next = slot.index
+        }
+        session.pointee.outputTail = slot.index
+        return true
+    }
+
+    private mutating func didAppend(_ session: UnsafeMutablePointer<Session>, _ byteCount: Int) {
+        session.pointee.outputByteCount &+= UInt32(byteCount)
+        session.pointee.outputPosition &+= UInt64(byteCount)
+        markDirty(session)
+    }
+
+    mutating func markDirty(_ session: UnsafeMutablePointer<Session>) {
+        if session.pointee.flags.contains(.dirty) { return }
+        session.pointee.flags.insert(.dirty)
+        dirtySessions.append(sessions.slot(session.pointee.index))
+    }
+
+    /// Room for at most `byteCountMax` bytes of the session's own at the end of its output; nil when memory is out (the
+    /// session is then cut). `commitOutput` says how many were written.
+    mutating func reserveOutput(
+        _ session: UnsafeMutablePointer<Session>, _ byteCountMax: Int
+    ) -> UnsafeMutableRawPointer? {
+        let tail = session.pointee.outputTail
+        var expected = Self.ownBlockByteCountMin
+        if tail != 0, session.pointee.flags.contains(.tailIsOwn) {
+            let block = segments[tail].pointee.block
+            let used = blocks.used(block)
+            let capacity = blocks.capacity(block)
+            if capacity - used >= byteCountMax { return blocks.base(block) + used }
+            expected = min(capacity * 4, Self.ownBlockByteCountMax)
+        }
+        let block = blocks.allocate(byteCount: max(byteCountMax, expected))
+        guard block != 0 else {
+            doom(session)
+            return nil
+        }
+        blocks.setUsed(block, 0)
+        guard appendSegment(session, block, offset: 0, byteCount: 0) else { return nil }
+        session.pointee.flags.insert(.tailIsOwn)
+        return blocks.base(block)
+    }
+
+    /// `byteCount` bytes were written to the room that `reserveOutput` gave.
+    mutating func commitOutput(_ session: UnsafeMutablePointer<Session>, _ byteCount: Int) {
+        let segment = segments[session.pointee.outputTail]
+        segment.pointee.byteCount += UInt32(byteCount)
+        blocks.setUsed(segment.pointee.block, blocks.used(segment.pointee.block) + byteCount)
+        didAppend(session, byteCount)
+    }
+
+    // MARK: Server frames
+
+    /// `RECEIPT`, `receipt-id` as the client wrote it (raw: its escapes are valid in its own version).
+    mutating func writeReceipt(_ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer) {
+        guard let room = reserveOutput(session, 32 + id.count) else { return }
+        var writer = FrameWriter(at: room)
+        writer.write("RECEIPT\nreceipt-id:")
+        writer.write(id.baseAddress!, id.count)
+        writer.write("\n\n\0\n")
+        counters.receiptsSent &+= 1
+        commitOutput(session, writer.cursor - room)
+    }
+
+    /// `ERROR` with a short `message`, a body that explains, and the `receipt-id` the frame asked for.
+    mutating func writeError(
+        _ session: UnsafeMutablePointer<Session>, _ message: StaticString, _ explanation: String,
+        receipt: UnsafeRawBufferPointer?, version supported: Bool = false
+    ) {
+        var text = explanation
+        let textByteCount = text.utf8.count
+        let size = 256 + message.utf8CodeUnitCount + textByteCount + (receipt?.count ?? 0)
+        guard let room = reserveOutput(session, size) else { return }
+        var writer = FrameWriter(at: room)
+        writer.write("ERROR\nmessage:")
+        writer.write(message)
+        if let receipt {
+            writer.write("\nreceipt-id:")
+            writer.write(receipt.baseAddress!, receipt.count)
+        }
+        if supported { writer.write("\nversion:1.0,1.1,1.2") }
+        writer.write("\ncontent-type:text/plain\ncontent-length:")
+        writer.writeDecimal(UInt64(textByteCount + 1))
+        writer.write("\n\n")
+        text.withUTF8 { writer.write(UnsafeRawPointer($0.baseAddress!), $0.count) }
+        writer.write("\n\0\n")
+        counters.errorsSent &+= 1
+        commitOutput(session, writer.cursor - room)
+    }
+
+    // MARK: Sending
+
+    /// End of turn: gives the runs of topics to their subscribers, cuts the doomed, and builds one send per session.
+    mutating func finishOutput() {
+        flushGroups()
+        cutDoomed()
+        sentSessions.removeAll()
+        var kept = 0
+        for i in 0..<dirtySessions.count {
+            guard let session = sessions.find(dirtySessions[i]), session.pointee.flags.contains(.dirty) else { continue }
+            if session.pointee.state == .closing {
+                session.pointee.flags.remove(.dirty)
+                continue
+            }
+            if buildSend(session) {
+                session.pointee.flags.remove(.dirty)
+            } else {
+                dirtySessions[kept] = dirtySessions[i]
+                kept += 1
+            }
+        }
+        while dirtySessions.count > kept { _ = dirtySessions.removeLast() }
+    }
+
+    /// One send with all that waits, or as much as fits. False: no room in this exchange, again next turn.
+    private mutating func buildSend(_ session: UnsafeMutablePointer<Session>) -> Bool {
+        if session.pointee.flags.contains(.awaitsWritable) || session.pointee.flags.contains(.zeroCopyInFlight) {
+            return true
+        }
+        let head = session.pointee.outputHead
+        guard head != 0 else {
+            if session.pointee.state == .ending { outputEnded(session) }
+            return true
+        }
+        let connection = sessions.slot(session.pointee.index)
+        let first = segments[head]
+        if first.pointee.next == 0 {
+            let byteCount = Int(first.pointee.byteCount)
+            let isZeroCopy = options.zeroCopyByteCountMin > 0 && byteCount >= options.zeroCopyByteCountMin
+            submissions.append(
+                Submission(
+                    isZeroCopy ? .sendZeroCopy : .send, connection: connection,
+                    pointer: blocks.base(first.pointee.block) + Int(first.pointee.offset), byteCount: byteCount))
+            session.pointee.sendByteCount = UInt32(byteCount)
+            if isZeroCopy {
+                counters.sends &+= 1
+                session.pointee.flags.insert(.zeroCopyInFlight)
+                session.pointee.lastSent = clock
+                return true
+            }
+        } else {
+            guard let vector = vectors.reserve() else { return false }
+            var count = 0
+            var total = 0
+            var index = head
+            while index != 0, count < VectorArena.perSendMax {
+                let segment = segments[index]
+                vector[count] = iovec(
+                    iov_base: blocks.base(segment.pointee.block) + Int(segment.pointee.offset),
+                    iov_len: Int(segment.pointee.byteCount))
+                total += Int(segment.pointee.byteCount)
+                count += 1
+                index = segment.pointee.next
+            }
+            vectors.commit(count)
+            submissions.append(
+                Submission(
+                    .sendVector, connection: connection, value: Int32(total), pointer: UnsafeRawPointer(vector),
+                    byteCount: count))
+            session.pointee.sendByteCount = UInt32(total)
+        }
+        counters.sends &+= 1
+        session.pointee.flags.insert(.sendInFlight)
+        session.pointee.lastSent = clock
+        sentSessions.append(session.pointee.index)
+        return true
+    }
+
+    /// Start of turn: the sends of the last exchange are over. Those reported incomplete wait for room; all others went
+    /// whole.
+    mutating func settleSends(_ completions: borrowing Batch<Completion>) {
+        if sentSessions.isEmpty { return }
+        for i in 0..<completions.count where completions[i].kind == .sendIncomplete {
+            guard let session = sessions.find(completions[i].connection) else { continue }
+            session.pointee.flags.insert(.sendIncomplete)
+            session.pointee.sendResult = completions[i].value
+        }
+        for i in 0..<sentSessions.count {
+            let session = sessions[sentSessions[i]]
+            session.pointee.flags.remove(.sendInFlight)
+            guard session.pointee.flags.contains(.sendIncomplete) else {
+                consumeOutput(session, Int(session.pointee.sendByteCount))
+                continue
+            }
+            session.pointee.flags.remove(.sendIncomplete)
+            counters.sendsIncomplete &+= 1
+            let result = session.pointee.sendResult
+            if result < 0 {
+                connectionFailed(session, errno: -result)
+            } else {
+                consumeOutput(session, Int(result))
+                if session.pointee.outputHead != 0 { awaitWritable(session) }
+            }
+        }
+        sentSessions.removeAll()
+    }
+
+    private mutating func awaitWritable(_ session: UnsafeMutablePointer<Session>) {
+        session.pointee.flags.insert(.awaitsWritable)
+        submissions.append(Submission(.awaitWritable, connection: sessions.slot(session.pointee.index)))
+        arm(session, after: UInt32(limits.outputStallMillisecondsMax))
+    }
+
+    mutating func writable(_ session: UnsafeMutablePointer<Session>) {
+        session.pointee.flags.remove(.awaitsWritable)
+        markDirty(session)
+    }
+
+    /// A zero-copy send is over and its bytes are free.
+    mutating func sendReleased(_ session: UnsafeMutablePointer<Session>, _ result: Int32) {
+        session.pointee.flags.remove(.zeroCopyInFlight)
+        if session.pointee.state == .closing { return dropOutput(session) }
+        if result < 0, result != -EAGAIN { return connectionFailed(session, errno: -result) }
+        let taken = max(Int(result), 0)
+        let wasWhole = taken == Int(session.pointee.sendByteCount)
+        consumeOutput(session, taken)
+        if session.pointee.outputHead != 0 {
+            if wasWhole { markDirty(session) } else { awaitWritable(session) }
+        }
+    }
+
+    /// `byteCount` bytes are with the kernel: releases their blocks, and grants what waited for them.
+    private mutating func consumeOutput(_ session: UnsafeMutablePointer<Session>, _ byteCount: Int) {
+        var left = byteCount
+        if left > 0 { session.pointee.lastProgress = clock }
+        counters.bytesSent &+= UInt64(byteCount)
+        session.pointee.outputByteCount &-= UInt32(byteCount)
+        while left > 0 {
+            let index = session.pointee.outputHead
+            let segment = segments[index]
+            let count = Int(segment.pointee.byteCount)
+            if count > left {
+                segment.pointee.offset += UInt32(left)
+                segment.pointee.byteCount -= UInt32(left)
+                break
+            }
+            left -= count
+            session.pointee.outputHead = segment.pointee.next
+            if segment.pointee.next == 0 {
+                session.pointee.outputTail = 0
+                session.pointee.flags.remove(.tailIsOwn)
+            }
+            blocks.release(segment.pointee.block)
+            segments.free(index)
+        }
+        if session.pointee.outputHead != 0 {
+            markDirty(session)
+        } else if session.pointee.state == .ending {
+            outputEnded(session)
+        }
+        if session.pointee.flightHead != 0 { landFlights(session) }
+        if session.pointee.flags.contains(.consumersPaused) { resumeConsumersIfDrained(session) }
+    }
+
+    /// Throws the output away.
+    mutating func dropOutput(_ session: UnsafeMutablePointer<Session>) {
+        if session.pointee.flags.contains(.zeroCopyInFlight) { return }  // the kernel still reads; `.closed` comes later
+        while session.pointee.outputHead != 0 {
+            let index = session.pointee.outputHead
+            session.pointee.outputHead = segments[index].pointee.next
+            blocks.release(segments[index].pointee.block)
+            segments.free(index)
+        }
+        session.pointee.outputTail = 0
+        session.pointee.outputByteCount = 0
+        session.pointee.flags.remove(.tailIsOwn)
+    }
+}

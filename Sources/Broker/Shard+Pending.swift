@@ -1,0 +1,262 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+// Operations that wait for other workers, and the order of receipts.
+//
+// A session's frames are applied in order here, but what they send to other workers' queues takes effect there later. So
+// a RECEIPT that follows such frames first sends a barrier to each of these workers: letters between two workers stay in
+// order, so its answer says that everything before it was applied. Receipts leave in the order of their frames.
+extension Shard {
+    /// A pending operation at the end of the session's list. nil: no memory, and ERROR was sent.
+    mutating func makePending(
+        _ session: UnsafeMutablePointer<Session>, _ kind: PendingKind, receipt: UnsafeRawBufferPointer?
+    ) -> UInt32? {
+        let slot = pendings.allocate()
+        var block: BlockIndex = 0
+        if !slot.isNone, let receipt {
+            block = blocks.allocate(byteCount: receipt.count)
+            if block == 0 { pendings.free(slot.index) }
+        }
+        guard !slot.isNone, receipt == nil || block != 0 else {
+            failFrame(session, "Out of memory", "the broker has reached its memory limit")
+            return nil
+        }
+        let pending = pendings[slot.index]
+        pending.pointee.session = session.pointee.index
+        pending.pointee.kind = kind
+        if let receipt {
+            memcpy(blocks.base(block), receipt.baseAddress!, receipt.count)
+            pending.pointee.receipt = block
+            pending.pointee.receiptByteCount = UInt32(receipt.count)
+        }
+        if session.pointee.pendingTail != 0 {
+            pendings[session.pointee.pendingTail].pointee.next = slot.index
+        } else {
+            session.pointee.pendingHead = slot.index
+        }
+        session.pointee.pendingTail = slot.index
+        return slot.index
+    }
+
+    func receiptOfPending(_ index: UInt32) -> UnsafeRawBufferPointer? {
+        let pending = pendings[index]
+        guard pending.pointee.receipt != 0 else { return nil }
+        return UnsafeRawBufferPointer(
+            start: UnsafeRawPointer(blocks.base(pending.pointee.receipt)), count: Int(pending.pointee.receiptByteCount))
+    }
+
+    private mutating func freePending(_ index: UInt32) {
+        if pendings[index].pointee.receipt != 0 { blocks.release(pendings[index].pointee.receipt) }
+        pendings.free(index)
+    }
+
+    /// Takes an operation that will not be carried out off its session's list, unless the session's end already did.
+    mutating func unlinkPending(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+        var previous: UInt32 = 0
+        var candidate = session.pointee.pendingHead
+        while candidate != 0, candidate != index {
+            previous = candidate
+            candidate = pendings[candidate].pointee.next
+        }
+        guard candidate == index else { return }
+        let next = pendings[index].pointee.next
+        if previous != 0 { pendings[previous].pointee.next = next } else { session.pointee.pendingHead = next }
+        if next == 0 { session.pointee.pendingTail = previous }
+        freePending(index)
+    }
+
+    /// The session ends: its first pending operation is forgotten; answers to it will be stale.
+    mutating func dropPending(_ session: UnsafeMutablePointer<Session>) {
+        let index = session.pointee.pendingHead
+        let pending = pendings[index]
+        if pending.pointee.kind == .subscribe { leaveRegistration(index) }
+        session.pointee.pendingHead = pending.pointee.next
+        if pending.pointee.next == 0 { session.pointee.pendingTail = 0 }
+        if pending.pointee.kind == .commit {
+            release(session, pending.pointee.transaction, count: pending.pointee.subscription)
+            releaseElsewhere(pending.pointee.transaction)
+        }
+        if index == commitReceipt { commitReceipt = 0 }
+        freePending(index)
+    }
+
+    // MARK: Receipts
+
+    /// RECEIPT for a frame that follows others which are not confirmed yet.
+    mutating func confirmLater(_ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer) {
+        guard let pending = makePending(session, .receipt, receipt: id) else { return }
+        finishPending(session, pending)
+    }
+
+    /// The operation is carried out, as far as this worker is concerned: it is answered when its turn comes and the
+    /// other workers have confirmed what was sent to them.
+    mutating func finishPending(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+        let pending = pendings[index]
+        pending.pointee.kind = .receipt
+        pending.pointee.isReady = true
+        pending.pointee.answersDue = 0
+        if session.pointee.remoteSet != 0 {
+            let set = remoteSets[session.pointee.remoteSet].pointee
+            remoteSets.free(session.pointee.remoteSet)
+            session.pointee.remoteSet = 0
+            forEachPeer(low: set.low, high: set.high) { shard, peer in
+                shard.pendings[index].pointee.answersDue += 1
+                shard.sendBarrier(to: peer, index)
+            }
+        }
+        advancePending(session)
+    }
+
+    mutating func barrierAnswered(_ slot: Slot) {
+        guard let pending = pendings.find(slot) else {
+            counters.staleLetters &+= 1
+            return
+        }
+        pending.pointee.answersDue -= 1
+        if pending.pointee.answersDue == 0 { advancePending(sessions[pending.pointee.session]) }
+    }
+
+    /// Sends the receipts whose turn has come.
+    private mutating func advancePending(_ session: UnsafeMutablePointer<Session>) {
+        while session.pointee.pendingHead != 0 {
+            let index = session.pointee.pendingHead
+            let pending = pendings[index]
+            guard pending.pointee.isReady, pending.pointee.answersDue == 0 else { return }
+            if let id = receiptOfPending(index) { writeReceipt(session, id) }
+            session.pointee.pendingHead = pending.pointee.next
+            if pending.pointee.next == 0 { session.pointee.pendingTail = 0 }
+            freePending(index)
+        }
+        if session.pointee.flags.contains(.awaitsPending) {
+            session.pointee.flags.remove(.awaitsPending)
+            resumeSoon(session)
+        }
+        endIfPeerHasEnded(session)
+    }
+
+    /// The frame under the parser is applied only after everything before it is confirmed.
+    mutating func retryAfterPending(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        suspend(session)
+        session.pointee.flags.insert(.awaitsPending)
+        if session.pointee.remoteSet != 0 {
+            guard let pending = makePending(session, .receipt, receipt: nil) else { return .done }
+            finishPending(session, pending)
+        }
+        return .retry
+    }
+
+    // MARK: Interest in topics
+
+    /// Whether this worker hears of what others publish to the topic or pattern. If not yet, the session waits, and its
+    /// subscription counts when all have agreed.
+    mutating func isInterested(
+        _ index: UInt32, _ session: UnsafeMutablePointer<Session>, _ subscription: UInt32
+    ) -> Bool {
+        let destination = destinations[index]
+        if shardCount == 1 || destination.pointee.interest == .registered { return true }
+        guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return false }
+        pendings[pending].pointee.subscription = subscription
+        pendings[pending].pointee.waitNext = destination.pointee.pendingHead
+        destination.pointee.pendingHead = pending
+        suspend(session)
+        if destination.pointee.interest == .none {
+            destination.pointee.interest = .registering
+            destination.pointee.interestEpoch &+= 1
+            destination.pointee.answersDue = UInt32(shardCount - 1)
+            updateIdle(index)
+            announceInterest(index)
+        }
+        return false
+    }
+
+    /// Nobody here subscribes any more.
+    mutating func withdrawInterest(_ index: UInt32) {
+        destinations[index].pointee.interest = .none
+        announceWithdrawal(index)
+    }
+
+    mutating func interestAnswered(_ slot: Slot, epoch: UInt32, isRefused: Bool) {
+        guard let destination = destinations.find(slot), destination.pointee.interest == .registering,
+            destination.pointee.interestEpoch == epoch
+        else {
+            counters.staleLetters &+= 1
+            return
+        }
+        if isRefused { notice(.memoryLimit, "a worker has no room for the interest in \(destinationText(slot.index))") }
+        destination.pointee.answersDue -= 1
+        guard destination.pointee.answersDue == 0 else { return }
+        destination.pointee.interest = .registered
+        while destination.pointee.pendingHead != 0 {
+            let pending = destination.pointee.pendingHead
+            destination.pointee.pendingHead = pendings[pending].pointee.waitNext
+            finishSubscribe(pending, consumer: .none)
+        }
+        updateIdle(slot.index)
+    }
+
+    /// Other workers have agreed: RECEIPT, then the subscription counts, then parsing goes on.
+    mutating func finishSubscribe(_ pending: UInt32, consumer: Slot) {
+        let session = sessions[pendings[pending].pointee.session]
+        let subscription = pendings[pending].pointee.subscription
+        finishPending(session, pending)
+        if consumer.isNone {
+            activate(subscription)
+        } else {
+            subscriptions[subscription].pointee.flags.remove(.pending)
+            subscriptions[subscription].pointee.consumer = consumer
+        }
+        resumeSoon(session)
+    }
+
+    private mutating func leaveRegistration(_ index: UInt32) {
+        let subscription = pendings[index].pointee.subscription
+        let destination = destinations[subscriptions[subscription].pointee.destination]
+        var previous: UInt32 = 0
+        var candidate = destination.pointee.pendingHead
+        while candidate != 0, candidate != index {
+            previous = candidate
+            candidate = pendings[candidate].pointee.waitNext
+        }
+        guard candidate == index else { return }
+        let next = pendings[index].pointee.waitNext
+        if previous != 0 { pendings[previous].pointee.waitNext = next } else { destination.pointee.pendingHead = next }
+    }
+
+    func peerMask(_ index: UInt32) -> (low: UInt64, high: UInt64) {
+        let destination = destinations[index]
+        var low = destination.pointee.remoteLow
+        var high = destination.pointee.remoteHigh
+        for i in 0..<destination.pointee.matches.count {
+            let pattern = destinations[destination.pointee.matches[i].session]
+            low |= pattern.pointee.remoteLow
+            high |= pattern.pointee.remoteHigh
+        }
+        return (low, high)
+    }
+
+    mutating func forEachPeer(low: UInt64, high: UInt64, _ body: (inout Shard, Int) -> Void) {
+        var bits = low
+        while bits != 0 {
+            body(&self, bits.trailingZeroBitCount)
+            bits &= bits - 1
+        }
+        bits = high
+        while bits != 0 {
+            body(&self, 64 + bits.trailingZeroBitCount)
+            bits &= bits - 1
+        }
+    }
+
+    /// A worker that hears of this topic cannot take more letters now.
+    func peersAreFull(_ index: UInt32) -> Bool {
+        let mask = peerMask(index)
+        if mask.low | mask.high == 0 { return false }
+        for peer in 0..<shardCount {
+            let bit = peer < 64 ? mask.low >> UInt64(peer) : mask.high >> UInt64(peer - 64)
+            if bit & 1 == 1, fabric.mailbox(peer).isOverfull { return true }
+        }
+        return false
+    }
+}

@@ -1,0 +1,646 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+/// How much a consumer takes before it acknowledges.
+struct Window: BitwiseCopyable {
+    var messageCount: UInt32
+    var byteCount: UInt32
+
+    init(_ limits: Limits) {
+        messageCount = UInt32(clamping: limits.prefetchCountMax)
+        byteCount = UInt32(clamping: limits.prefetchByteCountMax)
+    }
+}
+
+// Queues: messages in order, consumers in turn. Runs with the queue's owner; consumers may live with other workers.
+extension Shard {
+    // MARK: Queues
+
+    /// Gives a destination its queue, with the limits that its policy and the frame under the parser ask for.
+    mutating func attachQueue(to index: UInt32) -> Bool {
+        let slot = queues.allocate()
+        if slot.isNone { return false }
+        let policyIndex = UInt32(policies.index(of: nameOf(index)))
+        let policy = policies[policyIndex]
+        let queue = queues[slot.index]
+        queue.pointee.destination = index
+        queue.pointee.policy = policyIndex
+        queue.pointee.messageCountMax = UInt32(clamping: policy.queueMessageCountMax)
+        queue.pointee.byteCountMax = UInt64(policy.queueByteCountMax)
+        queue.pointee.deliveryCountMax = UInt32(clamping: policy.deliveryCountMax)
+        queue.pointee.messageMillisecondsMax = UInt64(policy.messageMillisecondsMax)
+        queue.pointee.overflow = policy.overflow
+        destinations[index].pointee.queue = slot.index
+        return true
+    }
+
+    /// Ends a queue. Its consumers are gone; its messages go to the dead-letter destination or are dropped, counted.
+    mutating func removeQueue(_ index: UInt32) {
+        let queue = queues[index]
+        queue.pointee.isClosed = true
+        while queue.pointee.consumerHead != 0 { removeConsumer(queue.pointee.consumerHead) }
+        var dropped = 0
+        while queue.pointee.readyHead != 0 {
+            let entry = queue.pointee.readyHead
+            unlinkReady(entry)
+            freeEntry(entry)
+            dropped += 1
+        }
+        if dropped > 0 {
+            counters.messagesDropped &+= UInt64(dropped)
+            notice(
+                .messagesDropped, "\(dropped) of \(destinationText(queue.pointee.destination)): its connection is gone")
+        }
+        while queue.pointee.blockedHead != 0 { unblockOne(queue) }
+        destinations[queue.pointee.destination].pointee.queue = 0
+        queues.free(index)
+    }
+
+    /// Whether the queue takes another message of so many bytes without its policy having to act.
+    func hasRoom(_ index: UInt32, byteCount: Int) -> Bool {
+        let queue = queues[index]
+        return queue.pointee.messageCount < queue.pointee.messageCountMax
+            && queue.pointee.byteCount + UInt64(byteCount) <= queue.pointee.byteCountMax
+    }
+
+    /// A local SEND found the queue full.
+    mutating func queueIsFull(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) -> FrameOutcome {
+        let queue = queues[index]
+        switch queue.pointee.overflow {
+        case .block:
+            return block(session, on: index)
+        case .dropOldest:
+            guard let message = messageOfFrame(session) else { return .done }
+            dropOldest(index, byteCount: message.contentByteCount)
+            if !enqueue(index, message) {
+                failFrame(session, "Out of memory", "the broker has reached its memory limit")
+                return .done
+            }
+            confirm(session)
+            return .done
+        case .reject:
+            counters.messagesDropped &+= 1
+            failFrame(
+                session, "Queue full",
+                "\(destinationText(queue.pointee.destination)) holds \(queue.pointee.messageCount) messages, "
+                    + "\(queue.pointee.byteCount) bytes, and takes no more")
+            return .done
+        }
+    }
+
+    /// Makes room by dropping the oldest ready messages.
+    mutating func dropOldest(_ index: UInt32, byteCount: Int) {
+        let queue = queues[index]
+        while !hasRoom(index, byteCount: byteCount), queue.pointee.readyHead != 0 {
+            deadLetter(queue.pointee.readyHead, reason: "maxlen")
+        }
+    }
+
+    /// Puts a message into a queue and gives it to a consumer whose turn it is. False: no memory, or nothing could be
+    /// dropped to make room.
+    mutating func enqueue(
+        _ index: UInt32, _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)
+    ) -> Bool {
+        let queue = queues[index]
+        var expiresAt = message.expiresAt
+        if queue.pointee.messageMillisecondsMax != 0 {
+            let latest = wallMilliseconds &+ queue.pointee.messageMillisecondsMax
+            expiresAt = expiresAt == 0 ? latest : min(expiresAt, latest)
+        }
+        if expiresAt != 0, expiresAt <= wallMilliseconds {
+            counters.messagesExpired &+= 1
+            return true
+        }
+        guard hasRoom(index, byteCount: message.contentByteCount) else { return false }
+        let slot = entries.allocate()
+        if slot.isNone { return false }
+        let block = store(message, extra: extra)
+        guard block != 0 else {
+            entries.free(slot.index)
+            return false
+        }
+        let entry = entries[slot.index]
+        entry.pointee.queue = index
+        entry.pointee.message = block
+        entry.pointee.identity = message.identity
+        entry.pointee.expiresAt = expiresAt
+        entry.pointee.byteCount = UInt32(message.contentByteCount)
+        entry.pointee.order = nextOrder
+        nextOrder &+= 1
+        queue.pointee.messageCount += 1
+        queue.pointee.byteCount += UInt64(entry.pointee.byteCount)
+        if queue.pointee.messageCount == 1 { updateIdle(queue.pointee.destination) }
+        appendReady(slot.index)
+        if expiresAt != 0 {
+            entry.pointee.timer = timers.schedule(
+                at: now &+ (expiresAt - wallMilliseconds) &* 1_000_000, kind: TimerKind.entry.rawValue, owner: slot)
+        }
+        if queue.pointee.turnHead != 0 { dispatch(index) }
+        return true
+    }
+
+    /// An entry leaves the broker.
+    mutating func freeEntry(_ index: UInt32) {
+        let entry = entries[index]
+        let queue = queues[entry.pointee.queue]
+        queue.pointee.messageCount -= 1
+        queue.pointee.byteCount -= UInt64(entry.pointee.byteCount)
+        timers.cancel(entry.pointee.timer)
+        blocks.release(entry.pointee.message)
+        entries.free(index)
+        if queue.pointee.blockedHead != 0 { unblockOne(queue) }
+        if queue.pointee.messageCount == 0, !queue.pointee.isClosed { updateIdle(queue.pointee.destination) }
+    }
+
+    private mutating func appendReady(_ index: UInt32) {
+        let entry = entries[index]
+        let queue = queues[entry.pointee.queue]
+        entry.pointee.state = .ready
+        entry.pointee.next = 0
+        entry.pointee.previous = queue.pointee.readyTail
+        if queue.pointee.readyTail != 0 {
+            entries[queue.pointee.readyTail].pointee.next = index
+        } else {
+            queue.pointee.readyHead = index
+        }
+        queue.pointee.readyTail = index
+        queue.pointee.readyCount += 1
+    }
+
+    mutating func unlinkReady(_ index: UInt32) {
+        let entry = entries[index]
+        let queue = queues[entry.pointee.queue]
+        let next = entry.pointee.next
+        let previous = entry.pointee.previous
+        if next != 0 { entries[next].pointee.previous = previous } else { queue.pointee.readyTail = previous }
+        if previous != 0 { entries[previous].pointee.next = next } else { queue.pointee.readyHead = next }
+        queue.pointee.readyCount -= 1
+    }
+
+    /// Puts an entry back where it was: before all ready entries that came after it. `after` is the entry that was put
+    /// back just before (0: none), so that a consumer's whole window goes back in one walk.
+    private mutating func returnReady(_ index: UInt32, after hint: UInt32) -> UInt32 {
+        let entry = entries[index]
+        let queue = queues[entry.pointee.queue]
+        var previous = hint
+        var next = hint == 0 ? queue.pointee.readyHead : entries[hint].pointee.next
+        while next != 0, entries[next].pointee.order < entry.pointee.order {
+            previous = next
+            next = entries[next].pointee.next
+        }
+        entry.pointee.state = .ready
+        entry.pointee.consumer = 0
+        entry.pointee.previous = previous
+        entry.pointee.next = next
+        if previous != 0 { entries[previous].pointee.next = index } else { queue.pointee.readyHead = index }
+        if next != 0 { entries[next].pointee.previous = index } else { queue.pointee.readyTail = index }
+        queue.pointee.readyCount += 1
+        return index
+    }
+
+    // MARK: Consumers
+
+    /// The window of the SUBSCRIBE under the parser: `prefetch-count` or `activemq.prefetchSize` messages (0 or absent:
+    /// the limit), `consumer-window-size` bytes.
+    mutating func windowOfFrame() -> Window {
+        var window = Window(limits)
+        for name: HeaderName in [.prefetchCount, .activemqPrefetchSize] {
+            if let text = frame.rawValue(name), let value = decimal(text), value > 0 {
+                window.messageCount = min(window.messageCount, UInt32(clamping: value))
+            }
+        }
+        if let text = frame.rawValue(.consumerWindowSize), let value = decimal(text), value > 0 {
+            window.byteCount = min(window.byteCount, UInt32(clamping: value))
+        }
+        return window
+    }
+
+    /// Adds a consumer for a subscription of this worker.
+    mutating func addConsumer(_ queueIndex: UInt32, _ subscriptionIndex: UInt32) {
+        let subscription = subscriptions[subscriptionIndex]
+        subscription.pointee.flags.remove(.pending)
+        let consumer = addConsumer(
+            queueIndex, shard: index, subscription: subscriptions.slot(subscriptionIndex),
+            subscription.pointee.window)
+        guard !consumer.isNone else {
+            return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another consumer")
+        }
+        subscription.pointee.consumer = consumer
+        let session = sessions[subscription.pointee.session]
+        if session.pointee.flags.contains(.consumersPaused) { pause(consumer.index) }
+        dispatch(queueIndex)
+    }
+
+    mutating func addConsumer(_ queueIndex: UInt32, shard: Int, subscription: Slot, _ window: Window) -> Slot {
+        let slot = consumers.allocate()
+        if slot.isNone { return .none }
+        let queue = queues[queueIndex]
+        let consumer = consumers[slot.index]
+        consumer.pointee.queue = queueIndex
+        consumer.pointee.subscription = subscription
+        consumer.pointee.shard = UInt16(shard)
+        consumer.pointee.credit = window.messageCount
+        consumer.pointee.byteCountMax = window.byteCount
+        consumer.pointee.next = queue.pointee.consumerHead
+        if queue.pointee.consumerHead != 0 { consumers[queue.pointee.consumerHead].pointee.previous = slot.index }
+        queue.pointee.consumerHead = slot.index
+        queue.pointee.consumerCount += 1
+        updateIdle(queue.pointee.destination)
+        takeTurn(slot.index)
+        return slot
+    }
+
+    /// A consumer leaves: what it has not acknowledged returns to where it was, to be delivered again.
+    mutating func removeConsumer(_ index: UInt32) {
+        let consumer = consumers[index]
+        let queueIndex = consumer.pointee.queue
+        let queue = queues[queueIndex]
+        leaveTurn(index)
+        let next = consumer.pointee.next
+        let previous = consumer.pointee.previous
+        if next != 0 { consumers[next].pointee.previous = previous }
+        if previous != 0 { consumers[previous].pointee.next = next } else { queue.pointee.consumerHead = next }
+        queue.pointee.consumerCount -= 1
+        var hint: UInt32 = 0
+        var entry = consumer.pointee.unackedHead
+        while entry != 0 {
+            let following = entries[entry].pointee.next
+            hint = giveBack(entry, wasReceived: true, hint: hint)
+            entry = following
+        }
+        consumers.free(index)
+        if !queue.pointee.isClosed {
+            updateIdle(queue.pointee.destination)
+            dispatch(queueIndex)
+        }
+    }
+
+    /// Returns an entry that its consumer let go. `wasReceived`: the consumer may have seen it, so it counts as a
+    /// delivery. Returns the place to go on from.
+    private mutating func giveBack(_ index: UInt32, wasReceived: Bool, hint: UInt32) -> UInt32 {
+        let entry = entries[index]
+        let queue = queues[entry.pointee.queue]
+        if wasReceived {
+            entry.pointee.isRedelivered = true
+        } else if entry.pointee.deliveryCount > 0 {
+            entry.pointee.deliveryCount -= 1
+        }
+        let place = returnReady(index, after: hint)
+        if entry.pointee.expiresAt != 0, entry.pointee.expiresAt <= wallMilliseconds {
+            expire(index)
+            return hint
+        }
+        if queue.pointee.deliveryCountMax != 0, UInt32(entry.pointee.deliveryCount) >= queue.pointee.deliveryCountMax {
+            deadLetter(index, reason: "delivery-limit")
+            return hint
+        }
+        return place
+    }
+
+    /// Joins the end of those whose turn comes, if there is free prefetch.
+    mutating func takeTurn(_ index: UInt32) {
+        let consumer = consumers[index]
+        guard !consumer.pointee.hasTurn, !consumer.pointee.isPaused, consumer.pointee.credit > 0,
+            consumer.pointee.unackedByteCount < consumer.pointee.byteCountMax
+        else { return }
+        let queue = queues[consumer.pointee.queue]
+        consumer.pointee.hasTurn = true
+        consumer.pointee.turnNext = 0
+        consumer.pointee.turnPrevious = queue.pointee.turnTail
+        if queue.pointee.turnTail != 0 {
+            consumers[queue.pointee.turnTail].pointee.turnNext = index
+        } else {
+            queue.pointee.turnHead = index
+        }
+        queue.pointee.turnTail = index
+    }
+
+    mutating func leaveTurn(_ index: UInt32) {
+        let consumer = consumers[index]
+        guard consumer.pointee.hasTurn else { return }
+        let queue = queues[consumer.pointee.queue]
+        let next = consumer.pointee.turnNext
+        let previous = consumer.pointee.turnPrevious
+        if next != 0 { consumers[next].pointee.turnPrevious = previous } else { queue.pointee.turnTail = previous }
+        if previous != 0 { consumers[previous].pointee.turnNext = next } else { queue.pointee.turnHead = next }
+        consumer.pointee.hasTurn = false
+    }
+
+    mutating func pause(_ index: UInt32) {
+        consumers[index].pointee.isPaused = true
+        leaveTurn(index)
+    }
+
+    mutating func unpause(_ index: UInt32) {
+        consumers[index].pointee.isPaused = false
+        takeTurn(index)
+        dispatch(consumers[index].pointee.queue)
+    }
+
+    // MARK: Dispatch
+
+    /// Gives ready messages to consumers in turn, as far as prefetch goes.
+    mutating func dispatch(_ index: UInt32) {
+        let queue = queues[index]
+        while queue.pointee.readyHead != 0, queue.pointee.turnHead != 0 {
+            let entryIndex = queue.pointee.readyHead
+            let entry = entries[entryIndex]
+            let consumerIndex = queue.pointee.turnHead
+            let consumer = consumers[consumerIndex]
+            unlinkReady(entryIndex)
+            entry.pointee.state = .delivered
+            entry.pointee.consumer = consumerIndex
+            entry.pointee.deliveryCount &+= 1
+            entry.pointee.next = 0
+            entry.pointee.previous = consumer.pointee.unackedTail
+            if consumer.pointee.unackedTail != 0 {
+                entries[consumer.pointee.unackedTail].pointee.next = entryIndex
+            } else {
+                consumer.pointee.unackedHead = entryIndex
+            }
+            consumer.pointee.unackedTail = entryIndex
+            consumer.pointee.credit -= 1
+            consumer.pointee.unackedByteCount += entry.pointee.byteCount
+            if queue.pointee.turnTail != consumerIndex || consumer.pointee.credit == 0
+                || consumer.pointee.unackedByteCount >= consumer.pointee.byteCountMax
+            {
+                leaveTurn(consumerIndex)
+                takeTurn(consumerIndex)
+            }
+            if entry.pointee.isRedelivered { counters.messagesRedelivered &+= 1 }
+            if Int(consumer.pointee.shard) == self.index {
+                deliver(
+                    stored(entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt),
+                    to: consumer.pointee.subscription, entry: entries.slot(entryIndex),
+                    deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0)
+            } else {
+                deliverElsewhere(entryIndex, consumerIndex)
+            }
+        }
+    }
+
+    /// Takes an entry off its consumer's list and gives the prefetch back.
+    private mutating func unlinkDelivered(_ index: UInt32) {
+        let entry = entries[index]
+        let consumerIndex = entry.pointee.consumer
+        let consumer = consumers[consumerIndex]
+        let next = entry.pointee.next
+        let previous = entry.pointee.previous
+        if next != 0 { entries[next].pointee.previous = previous } else { consumer.pointee.unackedTail = previous }
+        if previous != 0 { entries[previous].pointee.next = next } else { consumer.pointee.unackedHead = next }
+        consumer.pointee.credit += 1
+        consumer.pointee.unackedByteCount -= entry.pointee.byteCount
+        takeTurn(consumerIndex)
+    }
+
+    /// What a consumer decided about a message it was given.
+    enum Settlement: UInt8 {
+        case acknowledged
+        /// Again, to whoever's turn it is.
+        case returned
+        /// As `returned`, but the consumer has not seen it.
+        case unseen
+        /// Never again: to the dead-letter destination.
+        case rejected
+    }
+
+    /// Carries out a settlement. Stale ones (the consumer has left since) are counted and ignored.
+    mutating func settle(_ slot: Slot, consumer: Slot, _ settlement: Settlement) {
+        guard let entry = entries.find(slot), entry.pointee.state == .delivered, consumers.isLive(consumer),
+            entry.pointee.consumer == consumer.index
+        else {
+            counters.staleLetters &+= 1
+            return
+        }
+        let queue = entry.pointee.queue
+        unlinkDelivered(slot.index)
+        switch settlement {
+        case .acknowledged:
+            counters.messagesAcknowledged &+= 1
+            freeEntry(slot.index)
+        case .returned: _ = giveBack(slot.index, wasReceived: true, hint: 0)
+        case .unseen: _ = giveBack(slot.index, wasReceived: false, hint: 0)
+        case .rejected:
+            _ = returnReady(slot.index, after: 0)
+            deadLetter(slot.index, reason: "rejected")
+        }
+        if queues[queue].pointee.turnHead != 0 { dispatch(queue) }
+    }
+
+    // MARK: Expiry and dead letters
+
+    /// A ready entry's time is over.
+    mutating func expire(_ index: UInt32) {
+        counters.messagesExpired &+= 1
+        if policies[queues[entries[index].pointee.queue].pointee.policy].deadLettersExpired {
+            deadLetter(index, reason: "expired")
+        } else {
+            unlinkReady(index)
+            freeEntry(index)
+        }
+    }
+
+    /// Moves a ready entry to the dead-letter destination of its queue's policy; without one, or where that is full,
+    /// the message is dropped, counted and logged.
+    mutating func deadLetter(_ index: UInt32, reason: StaticString) {
+        let entry = entries[index]
+        let queue = queues[entry.pointee.queue]
+        unlinkReady(index)
+        var target = policies[queue.pointee.policy].deadLetterDestination
+        var wasKept = false
+        let origin = nameOf(queue.pointee.destination)
+        if !target.isEmpty, origin.count > 0, origin.count <= limits.destinationNameByteCountMax {
+            wasKept = target.withUTF8 { name in
+                moveToDeadLetters(index, UnsafeRawBufferPointer(name), origin: origin, reason: reason)
+            }
+        }
+        if wasKept {
+            counters.messagesDeadLettered &+= 1
+        } else {
+            counters.messagesDropped &+= 1
+            notice(.messagesDropped, "1 of \(printable(origin)) (\(reason)): no dead-letter destination took it")
+        }
+        freeEntry(index)
+    }
+
+    private mutating func moveToDeadLetters(
+        _ index: UInt32, _ name: UnsafeRawBufferPointer, origin: UnsafeRawBufferPointer, reason: StaticString
+    ) -> Bool {
+        if name.count == origin.count, memcmp(name.baseAddress!, origin.baseAddress!, name.count) == 0 { return false }
+        var target = destinationTable.find(name.baseAddress!, name.count)
+        if target == 0 {
+            guard
+                let parsed = try? DestinationName.parse(
+                    name, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax, owner: { "" },
+                    into: scratch.name)
+            else { return false }
+            let canonical = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
+            target = destinationTable.find(canonical.baseAddress!, canonical.count)
+            if target == 0 {
+                guard makeRoomForDestination() else { return false }
+                switch parsed.kind {
+                case .queue: target = makeQueue(canonical, isTemporary: false)
+                case .topic: target = makeTopic(canonical, isPattern: false)
+                case .pattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return false
+                }
+                if target == 0 { return false }
+            }
+        }
+        // The message gains two lines that say where it was and why it left.
+        let old = stored(entries[index].pointee.message, identity: entries[index].pointee.identity, expiresAt: 0)
+        var extra = FrameWriter(at: scratch.key)
+        extra.write("original-destination:")
+        extra.writeEscaped(origin.baseAddress!, origin.count, version: .v1_2)
+        extra.write("\ndead-letter-reason:")
+        extra.write(reason)
+        extra.write("\n")
+        let lines = UnsafeRawBufferPointer(start: scratch.key, count: extra.cursor - scratch.key)
+        var isPlain = old.isPlain
+        for byte in origin where byte == UInt8(ascii: "\\") || byte == UInt8(ascii: ":") { isPlain = false }
+        let block = store(
+            Message(
+                headers: old.headers, headersByteCount: old.headersByteCount, body: old.body,
+                bodyByteCount: old.bodyByteCount, isPlain: isPlain, identity: old.identity, expiresAt: 0),
+            extra: lines)
+        if block == 0 { return false }
+        defer { blocks.release(block) }
+        let message = stored(block, identity: old.identity, expiresAt: 0)
+        switch destinations[target].pointee.kind {
+        case .queue: return enqueue(destinations[target].pointee.queue, message)
+        case .remoteQueue:
+            forwardDeadLetter(target, message)
+            return true
+        case .topic:
+            publish(target, message)
+            return true
+        case .pattern, .subscriptionQueue: return false
+        }
+    }
+
+    // MARK: Publishers that wait for room (policy block)
+
+    /// The session's SEND waits until the queue has room; its socket is not read meanwhile.
+    private mutating func block(_ session: UnsafeMutablePointer<Session>, on index: UInt32) -> FrameOutcome {
+        let slot = pendings.allocate()
+        guard !slot.isNone else {
+            failFrame(session, "Out of memory", "too many publishers wait")
+            return .done
+        }
+        let queue = queues[index]
+        let pending = pendings[slot.index]
+        pending.pointee.session = session.pointee.index
+        pending.pointee.kind = .send
+        pending.pointee.subscription = session.pointee.generation
+        appendBlocked(queue, slot.index)
+        suspend(session)
+        return .retry
+    }
+
+    mutating func appendBlocked(_ queue: UnsafeMutablePointer<Queue>, _ pending: UInt32) {
+        if queue.pointee.blockedTail != 0 {
+            pendings[queue.pointee.blockedTail].pointee.waitNext = pending
+        } else {
+            queue.pointee.blockedHead = pending
+        }
+        queue.pointee.blockedTail = pending
+    }
+
+    /// Lets the first publisher that waits try again. Those whose connection has gone are passed over.
+    mutating func unblockOne(_ queue: UnsafeMutablePointer<Queue>) {
+        while queue.pointee.blockedHead != 0 {
+            let index = queue.pointee.blockedHead
+            let pending = pendings[index]
+            if pending.pointee.kind == .remoteReservation {
+                guard grantBlocked(queue, index) else { return }
+                continue
+            }
+            let slot = Slot(index: pending.pointee.session, generation: pending.pointee.subscription)
+            removeFirstBlocked(queue)
+            if let session = sessions.find(slot), session.pointee.flags.contains(.suspended) {
+                resumeSoon(session)
+                return
+            }
+        }
+    }
+
+    mutating func removeFirstBlocked(_ queue: UnsafeMutablePointer<Queue>) {
+        let index = queue.pointee.blockedHead
+        queue.pointee.blockedHead = pendings[index].pointee.waitNext
+        if queue.pointee.blockedHead == 0 { queue.pointee.blockedTail = 0 }
+        pendings.free(index)
+    }
+
+    // MARK: The queues of acknowledging topic subscriptions
+
+    /// An acknowledging topic subscription is a queue of its own, bound to the topic, with this one consumer.
+    mutating func bindQueue(_ subscriptionIndex: UInt32) {
+        let subscription = subscriptions[subscriptionIndex]
+        let topic = subscription.pointee.destination
+        let slot = destinations.allocate()
+        guard !slot.isNone else {
+            return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
+        }
+        let destination = destinations[slot.index]
+        destination.pointee.kind = .subscriptionQueue
+        subscriptionQueueCount += 1
+        guard attachQueue(to: slot.index) else {
+            subscriptionQueueCount -= 1
+            destinations.free(slot.index)
+            return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
+        }
+        let queueIndex = destination.pointee.queue
+        queues[queueIndex].pointee.byteCountMax = UInt64(limits.outputByteCountMax + limits.prefetchByteCountMax)
+        queues[queueIndex].pointee.overflow = .reject
+        subscription.pointee.queue = slot.index
+        subscription.pointee.flags.insert(.ownsQueue)
+        subscription.pointee.position = destinations[topic].pointee.bound.append(
+            Member(session: slot.index, subscription: subscriptionIndex))
+        addConsumer(queueIndex, subscriptionIndex)
+    }
+
+    mutating func unbindQueue(_ subscriptionIndex: UInt32) {
+        let subscription = subscriptions[subscriptionIndex]
+        let topic = destinations[subscription.pointee.destination]
+        if let moved = topic.pointee.bound.swapRemove(at: subscription.pointee.position) {
+            subscriptions[moved.subscription].pointee.position = subscription.pointee.position
+        }
+        let queueDestination = subscription.pointee.queue
+        subscription.pointee.queue = 0
+        let queue = destinations[queueDestination].pointee.queue
+        queues[queue].pointee.isClosed = true
+        while queues[queue].pointee.consumerHead != 0 { removeConsumer(queues[queue].pointee.consumerHead) }
+        while queues[queue].pointee.readyHead != 0 {
+            let entry = queues[queue].pointee.readyHead
+            unlinkReady(entry)
+            freeEntry(entry)
+        }
+        remove(queueDestination)
+    }
+
+    /// A topic's message for each queue bound to it. A subscriber whose queue is full has fallen too far behind.
+    mutating func enqueueToBound(_ index: UInt32, _ message: Message, name: UnsafeRawBufferPointer) {
+        var extra = FrameWriter(at: scratch.key)
+        extra.write("destination:")
+        extra.writeEscaped(name.baseAddress!, name.count, version: .v1_2)
+        extra.write("\n")
+        let line = UnsafeRawBufferPointer(start: scratch.key, count: extra.cursor - scratch.key)
+        var message = message
+        if line.count != 13 + name.count { message = escaped(message) }
+        let bound = destinations[index].pointee.bound
+        for i in 0..<bound.count {
+            let queue = destinations[bound[i].session].pointee.queue
+            if !enqueue(queue, message, extra: line) {
+                doom(sessions[subscriptions[bound[i].subscription].pointee.session])
+            }
+        }
+    }
+
+    /// The same message, its lines treated as escaped from now on (for a line that needs it goes in front).
+    private func escaped(_ message: Message) -> Message {
+        var message = message
+        message.isPlain = false
+        return message
+    }
+}

@@ -1,0 +1,248 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+// Time: one timer per session at most, due when the earliest of its deadlines may be; deadlines that moved on since are
+// found when it fires. Nothing is scanned.
+extension Shard {
+    /// Makes sure that the session is looked at in `milliseconds` at the latest.
+    mutating func arm(_ session: UnsafeMutablePointer<Session>, after milliseconds: UInt32) {
+        let at = clock &+ milliseconds
+        if session.pointee.timer != 0 {
+            if Int32(bitPattern: at &- session.pointee.timerAt) >= 0 { return }
+            timers.cancel(session.pointee.timer)
+        }
+        session.pointee.timerAt = at
+        session.pointee.timer = timers.schedule(
+            at: now &+ UInt64(milliseconds) &* 1_000_000, kind: TimerKind.session.rawValue,
+            owner: sessions.slot(session.pointee.index))
+    }
+
+    func receiveDeadline(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+        UInt32(clamping: UInt64(session.pointee.receiveInterval) * UInt64(limits.heartBeatTolerancePercent) / 100)
+    }
+
+    /// A heart-beat is sent a little early: the client's patience begins when it got the last one.
+    private func sendDeadline(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+        session.pointee.sendInterval - session.pointee.sendInterval / 8
+    }
+
+    mutating func armFrameDeadline(_ session: UnsafeMutablePointer<Session>) {
+        arm(session, after: UInt32(limits.frameMillisecondsMax))
+    }
+
+    mutating func timerFired(_ expired: TimerWheel.Expired) {
+        switch TimerKind(rawValue: expired.kind) {
+        case .session:
+            guard let session = sessions.find(expired.owner) else { return }
+            session.pointee.timer = 0
+            sessionTimerFired(session)
+        case .entry:
+            guard let entry = entries.find(expired.owner) else { return }
+            entry.pointee.timer = 0
+            // One that is with a consumer is looked at again when it comes back.
+            if entry.pointee.state == .ready { expire(expired.owner.index) }
+        case .transaction:
+            guard let transaction = transactions.find(expired.owner) else { return }
+            transaction.pointee.timer = 0
+            fail(
+                sessions[transaction.pointee.session], "Transaction too old",
+                "a transaction may be open for \(limits.transactionMillisecondsMax) ms; it is aborted")
+        case .accept:
+            acceptTimer = 0
+            submissions.append(Submission(.resumeAccepting))
+        case .room:
+            roomTimer = 0
+            resumeWaitingForRoom()
+        case .drain:
+            drainTimer = 0
+        case nil:
+            invariant(false, "every timer has a kind")
+        }
+    }
+
+    private mutating func sessionTimerFired(_ session: UnsafeMutablePointer<Session>) {
+        switch session.pointee.state {
+        case .fresh:
+            if passed(session.pointee.since, UInt32(limits.connectMillisecondsMax)) {
+                notice(
+                    .connectionFailed, session: session.pointee.index,
+                    "not CONNECTED within \(limits.connectMillisecondsMax) ms (limits.connect)")
+                detach(session)
+                dropOutput(session)
+                return close(session)
+            }
+            rearm(session, session.pointee.since, UInt32(limits.connectMillisecondsMax))
+        case .connected:
+            checkConnected(session)
+        case .ending, .lingering:
+            if passed(session.pointee.since, UInt32(limits.lingerMillisecondsMax)) {
+                dropOutput(session)
+                return close(session)
+            }
+            rearm(session, session.pointee.since, UInt32(limits.lingerMillisecondsMax))
+        case .closing: break
+        }
+    }
+
+    private mutating func checkConnected(_ session: UnsafeMutablePointer<Session>) {
+        if session.pointee.receiveInterval != 0, !session.pointee.flags.contains(.receivePaused) {
+            let interval = receiveDeadline(session)
+            if passed(session.pointee.lastReceived, interval) {
+                counters.heartBeatsMissed &+= 1
+                return fail(
+                    session, "Heart-beat missed", "nothing was received for \(interval) ms, and "
+                        + "\(session.pointee.receiveInterval) ms were agreed on")
+            }
+            rearm(session, session.pointee.lastReceived, interval)
+        }
+        if session.pointee.input != 0, !session.pointee.flags.contains(.suspended) {
+            let since = blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self).pointee.since
+            let patience = UInt32(
+                clamping: limits.frameMillisecondsMax
+                    + Int(session.pointee.inputByteCount) * 1000 / max(limits.frameBytesPerSecondMin, 1))
+            if passed(since, patience) {
+                return fail(session, "Frame too slow", "its last byte did not arrive within \(patience) ms")
+            }
+            rearm(session, since, patience)
+        }
+        if session.pointee.flags.contains(.awaitsWritable) {
+            let patience = UInt32(limits.outputStallMillisecondsMax)
+            if passed(session.pointee.lastProgress, patience) {
+                if session.pointee.flags.contains(.hasTopics) {
+                    doom(session)
+                    return
+                }
+                pauseConsumers(session)
+                arm(session, after: patience)
+            } else {
+                rearm(session, session.pointee.lastProgress, patience)
+            }
+        }
+        if session.pointee.sendInterval != 0 {
+            let interval = sendDeadline(session)
+            if passed(session.pointee.lastSent, interval), session.pointee.outputHead == 0 {
+                if let room = reserveOutput(session, 1) {
+                    room.storeBytes(of: UInt8(ascii: "\n"), as: UInt8.self)
+                    commitOutput(session, 1)
+                    counters.heartBeatsSent &+= 1
+                }
+                session.pointee.lastSent = clock
+            }
+            rearm(session, session.pointee.lastSent, interval)
+        }
+    }
+
+    private func passed(_ since: UInt32, _ milliseconds: UInt32) -> Bool { clock &- since >= milliseconds }
+
+    private mutating func rearm(_ session: UnsafeMutablePointer<Session>, _ since: UInt32, _ milliseconds: UInt32) {
+        let elapsed = clock &- since
+        arm(session, after: elapsed >= milliseconds ? max(milliseconds / 8, 1) : milliseconds - elapsed)
+    }
+
+    // MARK: Waiting for memory or for a peer
+
+    /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
+    mutating func waitForRoom(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        guard !isApplyingCommit else { return .done }
+        if waitingForRoom.isEmpty, blocks.byteCountInUse > limits.messageMemoryByteCountMax {
+            notice(
+                .memoryLimit, "\(blocks.byteCountInUse) bytes of messages; publishers are not read until there is room")
+        }
+        suspend(session)
+        waitingForRoom.append(sessions.slot(session.pointee.index))
+        armRoom()
+        return .retry
+    }
+
+    private mutating func armRoom() {
+        guard roomTimer == 0 else { return }
+        roomTimer = timers.schedule(at: now &+ 10_000_000, kind: TimerKind.room.rawValue, owner: .none)
+    }
+
+    private mutating func resumeWaitingForRoom() {
+        if waitingForRoom.isEmpty { return }
+        var isTight = blocks.byteCountInUse > limits.messageMemoryByteCountMax / 100 * 95
+        for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { isTight = true }
+        if isTight {
+            blocks.trim()
+            return armRoom()
+        }
+        for i in 0..<waitingForRoom.count {
+            if let session = sessions.find(waitingForRoom[i]) { resumeSoon(session) }
+        }
+        waitingForRoom.removeAll()
+    }
+
+    // MARK: Drain
+
+    /// Starts to shut down: no more connections and no more messages are accepted, consumers may empty their queues.
+    /// Takes effect with the next turn.
+    public mutating func beginDrain() { drainIsRequested = true }
+
+    /// All connections are closed: the worker may end.
+    public var isDrained: Bool { isDraining && drainIsOver && sessions.liveCount == 0 }
+
+    private static var drainCheckMilliseconds: UInt64 { 20 }
+
+    mutating func advanceDrain() {
+        if !isDraining {
+            isDraining = true
+            drainSince = clock
+            submissions.append(Submission(.stopAccepting))
+        }
+        guard drainTimer == 0, !drainIsOver else { return }
+        let isQuiet = outputIsQuiet()
+        quietChecks = isQuiet ? quietChecks + 1 : 0
+        fabric.reportQuiet(shard: index, quietChecks >= 2)
+        if fabric.isQuiet || passed(drainSince, UInt32(limits.drainMillisecondsMax)) {
+            drainIsOver = true
+            reportUndelivered()
+            var place = sessions.nextLive(after: 0)
+            while place != 0 {
+                let session = sessions[place]
+                switch session.pointee.state {
+                case .fresh, .connected: end(session)
+                case .ending, .lingering, .closing: break
+                }
+                place = sessions.nextLive(after: place)
+            }
+            return
+        }
+        drainTimer = timers.schedule(
+            at: now &+ Self.drainCheckMilliseconds &* 1_000_000, kind: TimerKind.drain.rawValue, owner: .none)
+    }
+
+    /// Nothing waits for a socket, and no consumer holds a message it may still acknowledge.
+    private func outputIsQuiet() -> Bool {
+        var place: UInt32 = 0
+        while true {
+            place = sessions.nextLive(after: place)
+            if place == 0 { return true }
+            let session = sessions[place]
+            guard session.pointee.state == .connected else { continue }
+            if session.pointee.outputHead != 0 || session.pointee.input != 0 { return false }
+            var index = session.pointee.subscriptionHead
+            while index != 0 {
+                if subscriptions[index].pointee.deliveryHead != 0 { return false }
+                index = subscriptions[index].pointee.next
+            }
+        }
+    }
+
+    /// Messages live in memory: those that nobody took are lost now, and the log says how many of which queue.
+    private mutating func reportUndelivered() {
+        for position in 0..<destinationTable.capacity {
+            let candidate = destinationTable.entry(position)
+            guard candidate != 0, destinations[candidate].pointee.queue != 0 else { continue }
+            let queue = queues[destinations[candidate].pointee.queue]
+            guard queue.pointee.messageCount > 0 else { continue }
+            counters.messagesDropped &+= UInt64(queue.pointee.messageCount)
+            notices.append(
+                Notice(
+                    kind: .undelivered, connection: 0, text: destinationText(candidate),
+                    messageCount: Int(queue.pointee.messageCount)))
+        }
+    }
+}

@@ -1,0 +1,344 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+// Topics: groups of subscribers whose MESSAGEs are the same bytes, encoded once, given out by reference.
+extension Shard {
+    // MARK: Groups
+
+    /// The subscription id of a group, unescaped. It follows the key's first eight bytes.
+    func idOf(_ index: UInt32) -> UnsafeRawBufferPointer {
+        let group = groups[index]
+        return UnsafeRawBufferPointer(
+            start: blocks.base(group.pointee.prefix) + 8, count: Int(group.pointee.keyByteCount) - 8)
+    }
+
+    /// The group for `id` in a destination, made if there is none. 0: no memory.
+    ///
+    /// - Parameter consumes: the group encodes a queue's deliveries; topic and queue groups do not mix.
+    mutating func findOrMakeGroup(
+        _ destinationIndex: UInt32, id: UnsafeRawBufferPointer, version: Version, consumes: Bool
+    ) -> UInt32 {
+        let key = scratch.name
+        key.storeBytes(of: destinationIndex, as: UInt32.self)
+        key.storeBytes(of: UInt32(version.rawValue) | (consumes ? 0x100 : 0), toByteOffset: 4, as: UInt32.self)
+        memcpy(key + 8, id.baseAddress!, id.count)
+        let found = groupTable.find(key, 8 + id.count)
+        if found != 0 { return found }
+
+        let slot = groups.allocate()
+        if slot.isNone { return 0 }
+        let destination = destinations[destinationIndex]
+        let name = nameOf(destinationIndex)
+        let namesDestination = destination.pointee.kind == .pattern || name.count == 0 || (consumes && isTopic(destination))
+        let block = blocks.allocate(
+            byteCount: 8 + id.count + 64 + FrameWriter.escapedByteCountMax(id.count)
+                + FrameWriter.escapedByteCountMax(name.count))
+        guard block != 0 else {
+            groups.free(slot.index)
+            return 0
+        }
+        let base = blocks.base(block)
+        memcpy(base, key, 8 + id.count)
+        var writer = FrameWriter(at: base + 8 + id.count)
+        writer.write("MESSAGE\nsubscription:")
+        writer.writeEscaped(id.baseAddress!, id.count, version: version)
+        if !namesDestination {
+            writer.write("\ndestination:")
+            writer.writeEscaped(name.baseAddress!, name.count, version: version)
+        }
+        writer.write("\nmessage-id:")
+        let group = groups[slot.index]
+        group.pointee.destination = destinationIndex
+        group.pointee.prefix = block
+        group.pointee.keyByteCount = UInt16(8 + id.count)
+        group.pointee.prefixByteCount = UInt16(writer.cursor - base - 8 - id.count)
+        group.pointee.version = version
+        group.pointee.flags = namesDestination ? .namesDestination : []
+        group.pointee.next = destination.pointee.groupHead
+        if destination.pointee.groupHead != 0 { groups[destination.pointee.groupHead].pointee.previous = slot.index }
+        destination.pointee.groupHead = slot.index
+        groupTable.insert(base, 8 + id.count, value: slot.index)
+        return slot.index
+    }
+
+    private func isTopic(_ destination: UnsafeMutablePointer<Destination>) -> Bool {
+        destination.pointee.kind == .topic || destination.pointee.kind == .pattern
+    }
+
+    /// Gives up a group that has neither members nor consumers.
+    mutating func removeGroupIfEmpty(_ index: UInt32) {
+        let group = groups[index]
+        guard group.pointee.members.count == 0, group.pointee.consumerCount == 0 else { return }
+        flush(index)
+        let destination = destinations[group.pointee.destination]
+        let next = group.pointee.next
+        let previous = group.pointee.previous
+        if previous != 0 { groups[previous].pointee.next = next } else { destination.pointee.groupHead = next }
+        if next != 0 { groups[next].pointee.previous = previous }
+        _ = groupTable.remove(blocks.base(group.pointee.prefix), Int(group.pointee.keyByteCount))
+        blocks.release(group.pointee.prefix)
+        group.pointee.members.deallocate()
+        groups.free(index)
+    }
+
+    // MARK: SUBSCRIBE
+
+    /// SUBSCRIBE, all of it checked. Suspends the session where other workers have to agree.
+    mutating func subscribe(
+        _ session: UnsafeMutablePointer<Session>, to index: UInt32, id: UnsafeRawBufferPointer, ackMode: AckMode
+    ) -> FrameOutcome {
+        // Its RECEIPT precedes its first MESSAGE, and receipts leave in order.
+        if session.pointee.pendingHead != 0 || session.pointee.remoteSet != 0 {
+            updateIdle(index)
+            return retryAfterPending(session)
+        }
+        let consumes = ackMode != .auto || destinations[index].pointee.kind == .queue
+            || destinations[index].pointee.kind == .remoteQueue
+        let subscription = makeSubscription(
+            session, index, id: id, ackMode: ackMode, consumes: consumes, window: windowOfFrame())
+        if subscription == 0 {
+            updateIdle(index)
+            failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions)")
+            return .done
+        }
+        switch destinations[index].pointee.kind {
+        case .topic, .pattern:
+            session.pointee.flags.insert(.hasTopics)
+            guard isInterested(index, session, subscription) else { return .done }
+            confirm(session)
+            activate(subscription)
+        case .queue:
+            confirm(session)
+            addConsumer(destinations[index].pointee.queue, subscription)
+        case .remoteQueue:
+            subscribeAtOwner(session, index, subscription)
+        case .subscriptionQueue:
+            invariant(false, "a subscription's own queue has no name to subscribe to")
+        }
+        return .done
+    }
+
+    private mutating func makeSubscription(
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, id: UnsafeRawBufferPointer, ackMode: AckMode,
+        consumes: Bool, window: Window
+    ) -> UInt32 {
+        let group = findOrMakeGroup(index, id: id, version: session.pointee.version, consumes: consumes)
+        if group == 0 { return 0 }
+        let slot = subscriptions.allocate()
+        guard !slot.isNone else {
+            removeGroupIfEmpty(group)
+            return 0
+        }
+        let subscription = subscriptions[slot.index]
+        subscription.pointee.session = session.pointee.index
+        subscription.pointee.destination = index
+        subscription.pointee.group = group
+        subscription.pointee.ackMode = ackMode
+        subscription.pointee.window = window
+        subscription.pointee.flags = consumes ? [.pending, .isConsumer] : .pending
+        if consumes { groups[group].pointee.consumerCount += 1 }
+        subscription.pointee.next = session.pointee.subscriptionHead
+        if session.pointee.subscriptionHead != 0 {
+            subscriptions[session.pointee.subscriptionHead].pointee.previous = slot.index
+        }
+        session.pointee.subscriptionHead = slot.index
+        session.pointee.subscriptionCount += 1
+        destinations[index].pointee.subscriptionCount += 1
+        updateIdle(index)
+        return slot.index
+    }
+
+    /// The subscription counts from now on.
+    mutating func activate(_ index: UInt32) {
+        let subscription = subscriptions[index]
+        subscription.pointee.flags.remove(.pending)
+        if subscription.pointee.flags.contains(.isConsumer) {
+            bindQueue(index)
+            return
+        }
+        let group = groups[subscription.pointee.group]
+        // What was published before goes to those who were there.
+        if group.pointee.flags.contains(.dirty) { flush(subscription.pointee.group) }
+        subscription.pointee.position = group.pointee.members.append(
+            Member(session: subscription.pointee.session, subscription: index))
+    }
+
+    /// The `reply-to` of a SEND: a subscription whose id is the temporary name itself. False: ERROR was sent.
+    mutating func subscribeToTemporary(
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, id: UnsafeRawBufferPointer
+    ) -> Bool {
+        let subscription = makeSubscription(
+            session, index, id: id, ackMode: .auto, consumes: true, window: Window(limits))
+        guard subscription != 0 else {
+            failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions)")
+            return false
+        }
+        addConsumer(destinations[index].pointee.queue, subscription)
+        return true
+    }
+
+    // MARK: UNSUBSCRIBE
+
+    /// Ends a subscription. What its consumer holds unacknowledged returns to the queue.
+    mutating func unsubscribe(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+        let subscription = subscriptions[index]
+        let groupIndex = subscription.pointee.group
+        let destinationIndex = subscription.pointee.destination
+        let group = groups[groupIndex]
+        if subscription.pointee.flags.contains(.isConsumer) {
+            forgetDeliveries(session, index)
+            group.pointee.consumerCount -= 1
+            if subscription.pointee.queue != 0 {
+                unbindQueue(index)
+            } else if !subscription.pointee.flags.contains(.pending) || !subscription.pointee.consumer.isNone {
+                removeConsumer(of: index)
+            }
+        } else if !subscription.pointee.flags.contains(.pending) {
+            if group.pointee.flags.contains(.dirty) { flush(groupIndex) }
+            if let moved = group.pointee.members.swapRemove(at: subscription.pointee.position) {
+                subscriptions[moved.subscription].pointee.position = subscription.pointee.position
+            }
+        }
+        let next = subscription.pointee.next
+        let previous = subscription.pointee.previous
+        if previous != 0 { subscriptions[previous].pointee.next = next } else { session.pointee.subscriptionHead = next }
+        if next != 0 { subscriptions[next].pointee.previous = previous }
+        session.pointee.subscriptionCount -= 1
+        subscriptions.free(index)
+        removeGroupIfEmpty(groupIndex)
+        let destination = destinations[destinationIndex]
+        destination.pointee.subscriptionCount -= 1
+        if destination.pointee.subscriptionCount == 0, destination.pointee.interest != .none {
+            withdrawInterest(destinationIndex)
+        }
+        updateIdle(destinationIndex)
+    }
+
+    // MARK: Publishing
+
+    /// Gives a message to every subscriber of a topic, here and with other workers.
+    mutating func publish(_ index: UInt32, _ message: Message) {
+        if message.expiresAt != 0, message.expiresAt <= wallMilliseconds {
+            counters.messagesExpired &+= 1
+            return
+        }
+        let routedHere = publishHere(index, message)
+        let routedElsewhere = shardCount > 1 && publishElsewhere(index, message)
+        if !routedHere && !routedElsewhere { counters.messagesUnrouted &+= 1 }
+    }
+
+    /// Gives a message to this worker's subscribers.
+    mutating func publishHere(_ index: UInt32, _ message: Message) -> Bool {
+        let destination = destinations[index]
+        var wasRouted = false
+        var group = destination.pointee.groupHead
+        while group != 0 {
+            if groups[group].pointee.members.count != 0 {
+                encode(group, message, name: nil)
+                wasRouted = true
+            }
+            group = groups[group].pointee.next
+        }
+        if destination.pointee.bound.count != 0 {
+            enqueueToBound(index, message, name: nameOf(index))
+            wasRouted = true
+        }
+        for i in 0..<destination.pointee.matches.count {
+            let pattern = destination.pointee.matches[i].session
+            var group = destinations[pattern].pointee.groupHead
+            while group != 0 {
+                if groups[group].pointee.members.count != 0 {
+                    encode(group, message, name: nameOf(index))
+                    wasRouted = true
+                }
+                group = groups[group].pointee.next
+            }
+            if destinations[pattern].pointee.bound.count != 0 {
+                enqueueToBound(pattern, message, name: nameOf(index))
+                wasRouted = true
+            }
+        }
+        return wasRouted
+    }
+
+    /// Appends a MESSAGE to the group's run.
+    ///
+    ///     MESSAGE\nsubscription:ID\ndestination:NAME\nmessage-id:HEX\ncontent-length:N\nHEADERS\n\nBODY\0\n
+    private mutating func encode(_ index: UInt32, _ message: Message, name: UnsafeRawBufferPointer?) {
+        let group = groups[index]
+        let prefixByteCount = Int(group.pointee.prefixByteCount)
+        let needed = prefixByteCount + 64 + message.contentByteCountMax
+            + (name.map { FrameWriter.escapedByteCountMax($0.count) + 16 } ?? 0)
+        var run = group.pointee.run
+        if run != 0, blocks.capacity(run) - blocks.used(run) < needed {
+            group.pointee.runByteCountExpected = UInt32(min(blocks.capacity(run) * 4, 256 * 1024))
+            flush(index)
+            run = 0
+        }
+        if run == 0 {
+            run = blocks.allocate(byteCount: max(needed, Int(group.pointee.runByteCountExpected)))
+            guard run != 0 else {
+                counters.messagesDropped &+= UInt64(group.pointee.members.count)
+                notice(.memoryLimit, "a message for \(group.pointee.members.count) subscribers was dropped: no memory")
+                return
+            }
+            blocks.setUsed(run, 0)
+            group.pointee.run = run
+            group.pointee.runOffset = 0
+            group.pointee.flags.insert(.dirty)
+            dirtyGroups.append(groups.slot(index))
+        }
+        let start = blocks.base(run) + blocks.used(run)
+        var writer = FrameWriter(at: start)
+        writer.write(
+            UnsafeRawPointer(blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount), prefixByteCount)
+        writer.writeHex(message.identity)
+        if let name, group.pointee.flags.contains(.namesDestination) {
+            writer.write("\ndestination:")
+            writer.writeEscaped(name.baseAddress!, name.count, version: group.pointee.version)
+        }
+        writer.write("\ncontent-length:")
+        writer.writeDecimal(UInt64(message.bodyByteCount))
+        writer.write(UInt8(ascii: "\n"))
+        message.writeContent(&writer, version: group.pointee.version)
+        blocks.setUsed(run, blocks.used(run) + (writer.cursor - start))
+        counters.messagesDelivered &+= UInt64(group.pointee.members.count)
+    }
+
+    /// Gives a group's run to its members and lets go of it: an idle group holds no memory.
+    mutating func flush(_ index: UInt32) {
+        let group = groups[index]
+        guard group.pointee.flags.contains(.dirty) else { return }
+        group.pointee.flags.remove(.dirty)
+        let run = group.pointee.run
+        let byteCount = blocks.used(run)
+        group.pointee.run = 0
+        let expected = Int(group.pointee.runByteCountExpected)
+        group.pointee.runByteCountExpected = UInt32(min(max(byteCount, expected / 2), 256 * 1024))
+        let members = group.pointee.members
+        for i in 0..<members.count {
+            appendRun(sessions[members[i].session], run, offset: 0, byteCount: byteCount)
+        }
+        blocks.release(run)
+    }
+
+    /// Flushes all groups that gained messages in this turn.
+    mutating func flushGroups() {
+        for i in 0..<dirtyGroups.count {
+            if groups.isLive(dirtyGroups[i]) { flush(dirtyGroups[i].index) }
+        }
+        dirtyGroups.removeAll()
+    }
+
+    /// Flushes the groups a session is in, so that what was routed to it precedes what is written to it next.
+    mutating func flushGroups(of session: UnsafeMutablePointer<Session>) {
+        var index = session.pointee.subscriptionHead
+        while index != 0 {
+            let group = subscriptions[index].pointee.group
+            if groups[group].pointee.flags.contains(.dirty) { flush(group) }
+            index = subscriptions[index].pointee.next
+        }
+    }
+}

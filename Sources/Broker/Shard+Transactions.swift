@@ -1,0 +1,332 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+// Transactions: frames are checked and kept when they arrive, and applied all or not at all at COMMIT. What a COMMIT
+// needs at the queues is reserved first, with other workers too; only when everything has room is anything applied.
+extension Shard {
+    // MARK: BEGIN and ABORT
+
+    mutating func begin(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        guard let name = nameOfTransaction(session) else { return .done }
+        if findTransaction(session, name) != 0 {
+            failFrame(session, "Transaction already started", "'\(printable(name))' is open on this connection")
+            return .done
+        }
+        if Int(session.pointee.transactionCount) >= limits.transactionsPerConnectionMax {
+            failFrame(
+                session, "Too many transactions",
+                "a connection may have \(limits.transactionsPerConnectionMax) open (limits.transactions-per-connection)")
+            return .done
+        }
+        let slot = transactions.allocate()
+        let block = slot.isNone ? 0 : blocks.allocate(byteCount: name.count)
+        guard block != 0 else {
+            if !slot.isNone { transactions.free(slot.index) }
+            failFrame(session, "Out of memory", "no room for another transaction")
+            return .done
+        }
+        memcpy(blocks.base(block), name.baseAddress!, name.count)
+        let transaction = transactions[slot.index]
+        transaction.pointee.session = session.pointee.index
+        transaction.pointee.name = block
+        transaction.pointee.nameByteCount = UInt32(name.count)
+        transaction.pointee.next = session.pointee.transactionHead
+        transaction.pointee.timer = timers.schedule(
+            at: now &+ UInt64(limits.transactionMillisecondsMax) &* 1_000_000, kind: TimerKind.transaction.rawValue,
+            owner: slot)
+        session.pointee.transactionHead = slot.index
+        session.pointee.transactionCount += 1
+        confirm(session)
+        return .done
+    }
+
+    mutating func abort(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        let index = transactionOfFrame(session)
+        if index == 0 { return .done }
+        abort(session, index)
+        confirm(session)
+        return .done
+    }
+
+    /// Forgets a transaction. What it acknowledged waits for acknowledgement again.
+    mutating func abort(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+        var subscription = session.pointee.subscriptionHead
+        while subscription != 0 {
+            var delivery = subscriptions[subscription].pointee.deliveryHead
+            while delivery != 0 {
+                if deliveries[delivery].pointee.transaction == index { deliveries[delivery].pointee.transaction = 0 }
+                delivery = deliveries[delivery].pointee.next
+            }
+            subscription = subscriptions[subscription].pointee.next
+        }
+        unlinkTransaction(session, index)
+        freeTransaction(index)
+    }
+
+    private mutating func unlinkTransaction(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+        let transaction = transactions[index]
+        if session.pointee.transactionHead == index {
+            session.pointee.transactionHead = transaction.pointee.next
+        } else {
+            var previous = session.pointee.transactionHead
+            while transactions[previous].pointee.next != index { previous = transactions[previous].pointee.next }
+            transactions[previous].pointee.next = transaction.pointee.next
+        }
+        session.pointee.transactionCount -= 1
+        timers.cancel(transaction.pointee.timer)
+        transaction.pointee.timer = 0
+    }
+
+    private mutating func freeTransaction(_ index: UInt32) {
+        blocks.release(transactions[index].pointee.name)
+        if transactions[index].pointee.frames != 0 { blocks.release(transactions[index].pointee.frames) }
+        transactions.free(index)
+    }
+
+    private mutating func nameOfTransaction(_ session: UnsafeMutablePointer<Session>) -> UnsafeRawBufferPointer? {
+        guard let name = frame.value(.transaction, into: scratch.value, version: session.pointee.version),
+            name.count > 0
+        else {
+            failFrame(session, "Missing transaction", "the frame needs a transaction header")
+            return nil
+        }
+        return name
+    }
+
+    /// The open transaction that the frame names. 0: it was answered with ERROR.
+    mutating func transactionOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+        guard let name = nameOfTransaction(session) else { return 0 }
+        let index = findTransaction(session, name)
+        if index == 0 {
+            failFrame(session, "Unknown transaction", "'\(printable(name))' is not open on this connection")
+        }
+        return index
+    }
+
+    private func findTransaction(
+        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer
+    ) -> UInt32 {
+        var index = session.pointee.transactionHead
+        while index != 0 {
+            let transaction = transactions[index]
+            if Int(transaction.pointee.nameByteCount) == name.count,
+                memcmp(blocks.base(transaction.pointee.name), name.baseAddress!, name.count) == 0
+            {
+                return index
+            }
+            index = transaction.pointee.next
+        }
+        return 0
+    }
+
+    // MARK: Frames in a transaction
+
+    /// `KeptFrame`, then the frame's bytes.
+    struct KeptFrame {
+        var byteCount: UInt32
+        /// Room was reserved for it at another worker's queue.
+        var isReserved = false
+        var owner: UInt16 = 0
+        var queue = Slot.none
+
+        static var headByteCount: Int { 16 }
+        /// Frames begin on 16-byte boundaries.
+        static func stride(_ byteCount: Int) -> Int { headByteCount + (byteCount + 15) & ~15 }
+    }
+
+    /// SEND, ACK or NACK with a `transaction` header: checked now, applied at COMMIT.
+    mutating func keepInTransaction(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        let index = transactionOfFrame(session)
+        if index == 0 { return .done }
+        let transaction = transactions[index]
+        let byteCount = frame.byteCount
+        if Int(transaction.pointee.frameCount) >= limits.framesPerTransactionMax
+            || Int(transaction.pointee.framesByteCount) + byteCount > limits.transactionByteCountMax
+        {
+            failFrame(
+                session, "Transaction too large",
+                "a transaction may hold \(limits.framesPerTransactionMax) frames and "
+                    + "\(limits.transactionByteCountMax) bytes; it is aborted")
+            return .done
+        }
+        if frame.command == .send {
+            if destinationForSend(session, frame.rawValue(.destination)!) == 0 { return .done }
+        }
+        let used = Int(transaction.pointee.framesByteCount)
+        let needed = used + KeptFrame.stride(byteCount)
+        if transaction.pointee.frames == 0 || needed > blocks.capacity(transaction.pointee.frames) {
+            let larger = blocks.allocate(byteCount: max(needed, used * 2))
+            guard larger != 0 else {
+                failFrame(session, "Out of memory", "the broker has reached its memory limit")
+                return .done
+            }
+            if transaction.pointee.frames != 0 {
+                memcpy(blocks.base(larger), blocks.base(transaction.pointee.frames), used)
+                blocks.release(transaction.pointee.frames)
+            }
+            transaction.pointee.frames = larger
+        }
+        let place = blocks.base(transaction.pointee.frames) + used
+        place.assumingMemoryBound(to: KeptFrame.self).initialize(
+            to: KeptFrame(byteCount: UInt32(byteCount)))
+        memcpy(place + KeptFrame.headByteCount, frame.base, byteCount)
+        transaction.pointee.framesByteCount = UInt32(needed)
+        transaction.pointee.frameCount += 1
+        confirm(session)
+        return .done
+    }
+
+    // MARK: COMMIT
+
+    mutating func commit(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        let index = transactionOfFrame(session)
+        if index == 0 { return .done }
+        if isDraining {
+            failFrame(session, "Shutting down", "the broker is shutting down; the transaction is aborted")
+            return .done
+        }
+        if blocks.byteCountInUse > limits.messageMemoryByteCountMax { return waitForRoom(session) }
+        // The frames of the transaction are parsed again and take the place of COMMIT under the parser.
+        guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
+        pendings[pending].pointee.transaction = index
+        commitReceipt = pending
+        defer { commitReceipt = 0 }
+        // Where it fails, ERROR ends the session, and with it the pending operation gives back what was reserved.
+        guard reserve(session, index, pending) else { return .done }
+        if pendings[pending].pointee.answersDue > 0 {
+            suspend(session)
+            return .done
+        }
+        applyCommit(session, pending)
+        return .done
+    }
+
+    /// Goes through the kept frames and reserves what each needs; the pending operation counts them in `subscription`.
+    /// False: something cannot be had, and ERROR was sent.
+    private mutating func reserve(
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ pending: UInt32
+    ) -> Bool {
+        var offset = 0
+        while parseKept(session, index, &offset) {
+            switch frame.command {
+            case .send:
+                let target = destinationForSend(session, frame.rawValue(.destination)!)
+                if target == 0 { return false }
+                if destinations[target].pointee.kind == .queue {
+                    let queue = queues[destinations[target].pointee.queue]
+                    if queue.pointee.overflow != .dropOldest,
+                        !hasRoom(destinations[target].pointee.queue, byteCount: frame.byteCount)
+                    {
+                        fail(
+                            session, "Queue full",
+                            "\(destinationText(target)) has no room for the transaction; none of it was applied",
+                            receipt: receiptOfPending(pending))
+                        return false
+                    }
+                    queue.pointee.messageCount += 1
+                    queue.pointee.byteCount += UInt64(frame.byteCount)
+                    updateIdle(target)
+                } else if destinations[target].pointee.kind == .remoteQueue {
+                    reserveAtOwner(target, pending, offset: offset - KeptFrame.stride(frame.byteCount))
+                    pendings[pending].pointee.answersDue += 1
+                }
+            case .ack, .nack:
+                if deliveryOfFrame(session) == 0 { return false }
+            case .connect, .stomp, .subscribe, .unsubscribe, .begin, .commit, .abort, .disconnect, .connected,
+                .message, .receipt, .error:
+                invariant(false, "only SEND, ACK and NACK are kept in a transaction")
+            }
+            pendings[pending].pointee.subscription += 1
+        }
+        return true
+    }
+
+    /// Gives the local reservations of the first `count` frames back.
+    mutating func release(_ session: UnsafeMutablePointer<Session>, _ index: UInt32, count: UInt32) {
+        var offset = 0
+        var left = count
+        while left > 0, parseKept(session, index, &offset) {
+            left -= 1
+            if frame.command == .send { releaseReservation(session) }
+        }
+    }
+
+    /// Gives back what the SEND under the parser reserved at a local queue. Returns the destination; 0: it is gone.
+    @discardableResult
+    private mutating func releaseReservation(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+        let target = quietDestination(session)
+        guard target != 0, destinations[target].pointee.kind == .queue else { return target }
+        let queue = queues[destinations[target].pointee.queue]
+        queue.pointee.messageCount -= 1
+        queue.pointee.byteCount -= UInt64(frame.byteCount)
+        return target
+    }
+
+    /// The destination of the SEND under the parser, which was found before and is held by a reservation.
+    private mutating func quietDestination(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+        let name = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
+        guard
+            let parsed = try? DestinationName.parse(
+                name, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
+                owner: { "\(index)-\(session.pointee.index)-\(session.pointee.generation)" }, into: scratch.name)
+        else { return 0 }
+        return destinationTable.find(scratch.name, parsed.byteCount)
+    }
+
+    /// Everything has room: applies the frames in order, then answers COMMIT.
+    mutating func applyCommit(_ session: UnsafeMutablePointer<Session>, _ pending: UInt32) {
+        let index = pendings[pending].pointee.transaction
+        // From here on neither time nor the end of the session aborts it, and each frame gives its reservation back
+        // just before it takes the room.
+        pendings[pending].pointee.kind = .receipt
+        unlinkTransaction(session, index)
+        commitReceipt = pending
+        isApplyingCommit = true
+        var offset = 0
+        while parseKept(session, index, &offset) {
+            switch frame.command {
+            case .send:
+                releaseReservation(session)
+                guard session.pointee.state == .connected else { continue }
+                counters.messagesReceived &+= 1
+                _ = sendNow(session)
+            case .ack, .nack:
+                guard session.pointee.state == .connected else { continue }
+                let delivery = deliveryOfFrame(session)
+                if delivery != 0 {
+                    settleFrame(delivery, accepts: frame.command == .ack, transaction: index)
+                }
+            case .connect, .stomp, .subscribe, .unsubscribe, .begin, .commit, .abort, .disconnect, .connected,
+                .message, .receipt, .error:
+                invariant(false, "only SEND, ACK and NACK are kept in a transaction")
+            }
+        }
+        isApplyingCommit = false
+        commitReceipt = 0
+        freeTransaction(index)
+        if session.pointee.state == .connected { finishPending(session, pending) }
+    }
+
+    /// Parses the kept frame at `offset` and moves `offset` behind it. False: there is none.
+    private mutating func parseKept(
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ offset: inout Int
+    ) -> Bool {
+        let transaction = transactions[index]
+        guard offset < Int(transaction.pointee.framesByteCount) else { return false }
+        let place = UnsafeRawPointer(blocks.base(transaction.pointee.frames)) + offset
+        let byteCount = Int(place.assumingMemoryBound(to: KeptFrame.self).pointee.byteCount)
+        var state = ParserState()
+        let result = parseFrame(
+            place + KeptFrame.headByteCount, byteCount, version: session.pointee.version, expectsConnect: false,
+            limits: frameLimits, state: &state, frame: &frame, error: &frameError)
+        invariant(result == .frame, "a kept frame was parsed before")
+        offset += KeptFrame.stride(byteCount)
+        return true
+    }
+
+    func keptFrame(_ index: UInt32, _ offset: Int) -> UnsafeMutablePointer<KeptFrame> {
+        (blocks.base(transactions[index].pointee.frames) + offset).assumingMemoryBound(to: KeptFrame.self)
+    }
+}

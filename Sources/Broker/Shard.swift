@@ -1,0 +1,235 @@
+public import IO
+public import STOMP
+public import Slabs
+
+/// The core of one worker: sessions, destinations, queues, timers. A deterministic state machine that makes no system
+/// call, reads no clock and starts no thread.
+///
+/// A turn is reap, apply, encode, submit: `turn` takes the completions of an exchange and the time, and leaves the next
+/// exchange's submissions in `submissions`. The shard is driven by exactly one thread; it talks to other shards only
+/// through the fabric's mailboxes.
+///
+/// The files, in the order in which a byte meets them: `Shard+Connections` (accept, receive, close), `Shard+Commands` (one
+/// method per command), `Shard+Topics`, `Shard+Queues`, `Shard+Acknowledgement`, `Shard+Transactions`, `Shard+Output`
+/// (segments, coalescing, sends), `Shard+Letters` (other workers), `Shard+Timers`.
+public struct Shard: ~Copyable {
+    public let index: Int
+    public let shardCount: Int
+    let options: BrokerOptions
+    let limits: Limits
+    let frameLimits: FrameLimits
+    let fabric: Fabric
+    let policies: PolicyTable
+
+    // Records
+    var sessions: Slab<Session>
+    var segments: Slab<Segment>
+    var subscriptions: Slab<Subscription>
+    var groups: Slab<Group>
+    var destinations: Slab<Destination>
+    var queues: Slab<Queue>
+    var entries: Slab<Entry>
+    var consumers: Slab<Consumer>
+    var deliveries: Slab<Delivery>
+    var transactions: Slab<Transaction>
+    var pendings: Slab<PendingOperation>
+    var remoteSets: Slab<RemoteSet>
+    var blocks: BlockPool
+    var timers: TimerWheel
+    /// Destinations by name.
+    var destinationTable: NameTable
+    /// Groups by key.
+    var groupTable: NameTable
+    var addresses: AddressTable
+
+    // Work of this turn
+    var dirtySessions: Batch<Slot>
+    var dirtyGroups: Batch<Slot>
+    var doomedSessions: Batch<UInt32>
+    /// Sessions with a send in the exchange under way.
+    var sentSessions: Batch<UInt32>
+    /// Sessions whose suspended frame may be tried again now.
+    var resumableSessions: Batch<Slot>
+    /// Sessions that wait for memory or for a peer's mailbox.
+    var waitingForRoom: Batch<Slot>
+    var vectors: VectorArena
+    var outbox: Outbox
+
+    var patternHead: UInt32 = 0
+    var patternCount = 0
+    /// Queues of acknowledging topic subscriptions; they do not count as destinations.
+    var subscriptionQueueCount = 0
+    // Destinations nobody needs, least recently used first
+    var idleHead: UInt32 = 0
+    var idleTail: UInt32 = 0
+
+    // The frame under the parser, and room to unescape
+    var frame: Frame
+    var frameError = FrameError()
+    let scratch: Scratch
+    /// The temporary destination that the SEND under the parser names in `reply-to`. 0: none.
+    var replyTo: UInt32 = 0
+
+    // Time, given by the caller of `turn`
+    var now: UInt64
+    /// `now` in milliseconds, wrapping.
+    var clock: UInt32
+    var wallMilliseconds: UInt64
+
+    var nextIdentity: UInt64
+    var nextOrder: UInt64 = 1
+    var acceptTimer: UInt32 = 0
+    var roomTimer: UInt32 = 0
+    var acceptAllowance: UInt64 = 0
+    var acceptAllowanceSince: UInt32 = 0
+    var drainIsRequested = false
+    var isDraining = false
+    var drainTimer: UInt32 = 0
+    var drainSince: UInt32 = 0
+    var drainIsOver = false
+    var quietChecks = 0
+    /// The COMMIT that is being applied or reserved for: its receipt, rather than that of the frame under the parser,
+    /// goes into an ERROR. 0: none.
+    var commitReceipt: UInt32 = 0
+    var isApplyingCommit = false
+
+    /// What the driver has to do next.
+    public var submissions: Batch<Submission>
+    public internal(set) var counters = Counters()
+    var notices: [Notice] = []
+    var noticeAllowance = NoticeAllowance()
+
+    /// - Parameters:
+    ///   - now: monotonic nanoseconds.
+    ///   - wallMilliseconds: milliseconds since the epoch; message identities begin there, so that they do not repeat
+    ///     after a restart.
+    ///   - connectionCountMax: what the driver's table holds.
+    public init(
+        index: Int, options: BrokerOptions, fabric: Fabric, connectionCountMax: Int, now: UInt64,
+        wallMilliseconds: UInt64
+    ) throws(SlabError) {
+        invariant(index < fabric.shardCount, "a shard belongs to its fabric")
+        var limits = options.limits
+        limits.connectionCountMax =
+            limits.connectionCountMax == 0 ? connectionCountMax : min(limits.connectionCountMax, connectionCountMax)
+        let shardCount = fabric.shardCount
+        let sessionCount = limits.connectionCountMax
+        let messageCount = limits.queuedMessageCountMax
+        let subscriptionCount = limits.subscriptionCountMax
+        let transactionCount = min(sessionCount * limits.transactionsPerConnectionMax, 1_000_000)
+        // Interest of other workers is not refused: each may name as many destinations as this one.
+        let destinationCount = limits.destinationCountMax * (shardCount + 1) + subscriptionCount
+        let sessions = try Slab<Session>(recordCountMax: sessionCount)
+        let segments = try Slab<Segment>(recordCountMax: sessionCount * 4 + 1_000_000)
+        let subscriptions = try Slab<Subscription>(recordCountMax: subscriptionCount)
+        let groups = try Slab<Group>(recordCountMax: subscriptionCount + 1)
+        let destinations = try Slab<Destination>(recordCountMax: destinationCount)
+        let queues = try Slab<Queue>(recordCountMax: limits.destinationCountMax + subscriptionCount)
+        let entries = try Slab<Entry>(recordCountMax: messageCount)
+        let consumers = try Slab<Consumer>(recordCountMax: subscriptionCount * min(shardCount, 8))
+        let deliveries = try Slab<Delivery>(recordCountMax: messageCount)
+        let transactions = try Slab<Transaction>(recordCountMax: transactionCount)
+        let pendings = try Slab<PendingOperation>(recordCountMax: sessionCount * 2 + 1_000_000)
+        let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCount)
+        let blocks = try BlockPool(byteCountMax: limits.messageMemoryByteCountMax / 4 * 5)
+        let timers = try TimerWheel(timerCountMax: sessionCount + messageCount + 1_000_000, now: now)
+        let vectors = try VectorArena()
+
+        self.index = index
+        self.options = options
+        self.limits = limits
+        self.fabric = fabric
+        self.shardCount = shardCount
+        frameLimits = FrameLimits(
+            commandByteCountMax: limits.commandByteCountMax, headerCountMax: limits.headerCountMax,
+            headerByteCountMax: limits.headerByteCountMax, headersByteCountMax: limits.headersByteCountMax,
+            bodyByteCountMax: limits.bodyByteCountMax)
+        policies = PolicyTable(options.destinationPolicies)
+        self.sessions = sessions
+        self.segments = segments
+        self.subscriptions = subscriptions
+        self.groups = groups
+        self.destinations = destinations
+        self.queues = queues
+        self.entries = entries
+        self.consumers = consumers
+        self.deliveries = deliveries
+        self.transactions = transactions
+        self.pendings = pendings
+        self.remoteSets = remoteSets
+        self.blocks = blocks
+        self.timers = timers
+        self.vectors = vectors
+        destinationTable = NameTable(seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
+        groupTable = NameTable(seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
+        addresses = AddressTable()
+        dirtySessions = Batch(capacity: 1024)
+        dirtyGroups = Batch(capacity: 256)
+        doomedSessions = Batch(capacity: 64)
+        sentSessions = Batch(capacity: 1024)
+        resumableSessions = Batch(capacity: 64)
+        waitingForRoom = Batch(capacity: 64)
+        outbox = Outbox(peerCount: shardCount)
+        frame = Frame(headerCountMax: limits.headerCountMax)
+        scratch = Scratch(limits)
+        submissions = Batch(capacity: 4096)
+        self.now = now
+        clock = UInt32(truncatingIfNeeded: now / 1_000_000)
+        self.wallMilliseconds = wallMilliseconds
+        nextIdentity = UInt64(index) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
+    }
+
+    /// One turn: applies `completions` and what else has become due at `now`, and leaves `submissions` for the driver.
+    ///
+    /// The submissions of the previous turn have been carried out by then; bytes they pointed to are released here.
+    public mutating func turn(_ completions: borrowing Batch<Completion>, now: UInt64, wallMilliseconds: UInt64) {
+        self.now = now
+        self.wallMilliseconds = wallMilliseconds
+        clock = UInt32(truncatingIfNeeded: now / 1_000_000)
+        submissions.removeAll()
+        vectors.removeAll()
+
+        settleSends(completions)
+        readLetters()
+        for i in 0..<completions.count { apply(completions[i]) }
+        timers.advance(to: now)
+        while let expired = timers.popExpired() { timerFired(expired) }
+        resumeSessions()
+        if drainIsRequested { advanceDrain() }
+        finishOutput()
+        postParcels()
+    }
+
+    /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
+    public var deadline: UInt64 {
+        if resumableSessions.count > 0 || dirtySessions.count > 0 || submissions.count > 0 { return 0 }
+        return timers.nextDeadline ?? .max
+    }
+
+    /// What the operator should know since the last call.
+    public mutating func takeNotices() -> [Notice] {
+        if notices.isEmpty { return [] }
+        let taken = notices
+        notices.removeAll(keepingCapacity: true)
+        return taken
+    }
+
+    public var connectionCount: Int { sessions.liveCount }
+    /// Bytes of messages and buffers in use.
+    public var blockByteCount: Int { blocks.byteCountInUse }
+
+    /// Tells the log, unless it was told too much within this second.
+    mutating func notice(_ kind: Notice.Kind, session: UInt32 = 0, _ text: String) {
+        counters.notices &+= 1
+        guard noticeAllowance.take(clock: clock) else {
+            counters.noticesSuppressed &+= 1
+            return
+        }
+        notices.append(Notice(kind: kind, connection: session, text: text))
+    }
+
+    mutating func takeIdentity() -> UInt64 {
+        defer { nextIdentity &+= 1 }
+        return nextIdentity
+    }
+}

@@ -1,0 +1,191 @@
+import Glibc
+public import Slabs
+
+/// Room to unescape headers and to gather the headers of a message. Allocated once.
+struct Scratch: ~Copyable {
+    /// One header value each, unescaped.
+    let destination: UnsafeMutableRawPointer
+    let value: UnsafeMutableRawPointer
+    /// A destination in its canonical form.
+    let name: UnsafeMutableRawPointer
+    /// The header lines of a message, transcoded: at most every byte escaped.
+    let headers: UnsafeMutableRawPointer
+    let headersCapacity: Int
+    /// A key of `groupTable`.
+    let key: UnsafeMutableRawPointer
+
+    init(_ limits: Limits) {
+        let valueByteCount = limits.headerByteCountMax + 64
+        destination = .allocate(byteCount: valueByteCount, alignment: 16)
+        value = .allocate(byteCount: valueByteCount, alignment: 16)
+        name = .allocate(byteCount: valueByteCount + 256, alignment: 16)
+        headersCapacity = limits.headersByteCountMax * 2 + 4096
+        headers = .allocate(byteCount: headersCapacity, alignment: 16)
+        key = .allocate(byteCount: valueByteCount + 64, alignment: 16)
+    }
+
+    deinit {
+        destination.deallocate()
+        value.deallocate()
+        name.deallocate()
+        headers.deallocate()
+        key.deallocate()
+    }
+}
+
+/// What this turn's letters are written to: at most one open parcel for each other worker.
+struct Outbox: ~Copyable {
+    let parcels: UnsafeMutablePointer<Parcel?>
+    /// Workers that asked to be woken.
+    let wakesDue: UnsafeMutablePointer<Bool>
+    private let peerCount: Int
+
+    init(peerCount: Int) {
+        self.peerCount = peerCount
+        parcels = .allocate(capacity: peerCount)
+        parcels.initialize(repeating: nil, count: peerCount)
+        wakesDue = .allocate(capacity: peerCount)
+        wakesDue.initialize(repeating: false, count: peerCount)
+    }
+
+    deinit {
+        for peer in 0..<peerCount {
+            if let parcel = parcels[peer] { Parcels.free(parcel) }
+        }
+        parcels.deallocate()
+        wakesDue.deallocate()
+    }
+}
+
+/// The `iovec`s of one exchange. Address space is reserved once, so that a pointer into it stays valid.
+struct VectorArena: ~Copyable {
+    static let perSendMax = 64
+    private let base: UnsafeMutablePointer<iovec>
+    private let capacity = 1 << 18
+    private var count = 0
+
+    init() throws(SlabError) {
+        let byteCount = capacity * MemoryLayout<iovec>.stride
+        let address = mmap(
+            nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        guard let address, address != MAP_FAILED else { throw .addressSpaceRefused(byteCount: byteCount, errno: errno) }
+        base = address.bindMemory(to: iovec.self, capacity: capacity)
+    }
+
+    deinit { munmap(base, capacity * MemoryLayout<iovec>.stride) }
+
+    mutating func removeAll() { count = 0 }
+
+    /// Room for the vectors of one send, or nil when this exchange has enough. `commit` keeps what was filled.
+    func reserve() -> UnsafeMutablePointer<iovec>? {
+        count + Self.perSendMax <= capacity ? base + count : nil
+    }
+
+    mutating func commit(_ n: Int) { count += n }
+}
+
+/// Connections by address, for the limit per address (off by default; a cold path).
+struct AddressTable {
+    private var counts: [UInt64: Int] = [:]
+
+    mutating func admit(_ address: UInt64, max: Int) -> Bool {
+        let count = counts[address, default: 0]
+        if count >= max { return false }
+        counts[address] = count + 1
+        return true
+    }
+
+    mutating func leave(_ address: UInt64) {
+        guard let count = counts[address] else { return }
+        counts[address] = count > 1 ? count - 1 : nil
+    }
+}
+
+/// At most so many notices a second reach the log.
+struct NoticeAllowance {
+    static let perSecond = 20
+    private var second: UInt32 = 0
+    private var left = NoticeAllowance.perSecond
+
+    init() {}
+
+    mutating func take(clock: UInt32) -> Bool {
+        let current = clock / 1000
+        if current != second {
+            second = current
+            left = Self.perSecond
+        }
+        if left == 0 { return false }
+        left -= 1
+        return true
+    }
+}
+
+/// Something an operator should know. Client-supplied text in it is escaped and cut.
+public struct Notice: Sendable {
+    public enum Kind: String, Sendable {
+        case connectionRefused = "connection refused"
+        case connectionFailed = "connection failed"
+        case protocolError = "protocol error"
+        case slowConsumer = "slow consumer disconnected"
+        case acceptFailed = "accept failed"
+        case messagesDropped = "messages dropped"
+        case memoryLimit = "memory limit"
+        case undelivered = "undelivered messages"
+        case drain = "drain"
+    }
+
+    public var kind: Kind
+    public var connection: UInt32
+    public var text: String
+    /// Of `undelivered`: how many, of the queue that `text` names.
+    public var messageCount = 0
+}
+
+/// What happened, in numbers. All only grow, except those named `…Now`, which the shard fills in on demand.
+public struct Counters: Sendable, BitwiseCopyable {
+    public var connectionsAccepted: UInt64 = 0
+    public var connectionsRefused: UInt64 = 0
+    public var connectionsHandedOn: UInt64 = 0
+    public var connectionsClosed: UInt64 = 0
+    public var bytesReceived: UInt64 = 0
+    public var bytesSent: UInt64 = 0
+    public var framesReceived: UInt64 = 0
+    public var messagesReceived: UInt64 = 0
+    public var messagesDelivered: UInt64 = 0
+    public var messagesUnrouted: UInt64 = 0
+    public var messagesExpired: UInt64 = 0
+    public var messagesDropped: UInt64 = 0
+    public var messagesDeadLettered: UInt64 = 0
+    public var messagesRedelivered: UInt64 = 0
+    public var messagesAcknowledged: UInt64 = 0
+    public var errorsSent: UInt64 = 0
+    public var receiptsSent: UInt64 = 0
+    public var heartBeatsSent: UInt64 = 0
+    public var heartBeatsMissed: UInt64 = 0
+    public var slowConsumers: UInt64 = 0
+    public var sends: UInt64 = 0
+    public var sendsIncomplete: UInt64 = 0
+    public var lettersSent: UInt64 = 0
+    public var lettersReceived: UInt64 = 0
+    public var staleCompletions: UInt64 = 0
+    public var staleLetters: UInt64 = 0
+    public var notices: UInt64 = 0
+    public var noticesSuppressed: UInt64 = 0
+
+    public init() {}
+}
+
+/// Client bytes as they may appear in a log: printable ASCII, the rest escaped, at most 256 bytes.
+func printable(_ bytes: UnsafeRawBufferPointer) -> String {
+    var text = ""
+    for byte in bytes.prefix(256) {
+        switch byte {
+        case 0x20...0x7E where byte != 0x5C: text.unicodeScalars.append(Unicode.Scalar(byte))
+        case 0x5C: text += "\\\\"
+        default: text += "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+        }
+    }
+    if bytes.count > 256 { text += "…" }
+    return text
+}
