@@ -1,6 +1,390 @@
+// The C side of the drivers: system calls that answer as io_uring does (a count or -errno), and the shim over liburing
+// with the constants that liburing 2.3 lacks. Nothing else includes <liburing.h>.
 #ifndef CURING_H
 #define CURING_H
-#ifdef STAMPEDE_URING
+
+// Never defines _GNU_SOURCE: Swift's Glibc module is built without it, and struct fields would differ. What needs it is
+// in curing.c.
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+// ---- System calls: a count, or -errno ------------------------------------------------------------------------------
+
+static inline long socket_send(int fd, const void *bytes, size_t byte_count) {
+    ssize_t count = send(fd, bytes, byte_count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return count < 0 ? -errno : count;
+}
+
+static inline long socket_send_vector(int fd, const void *vectors, size_t vector_count) {
+    struct msghdr message = {.msg_iov = (struct iovec *)vectors, .msg_iovlen = vector_count};
+    ssize_t count = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return count < 0 ? -errno : count;
+}
+
+static inline long socket_receive(int fd, void *bytes, size_t byte_count) {
+    ssize_t count = recv(fd, bytes, byte_count, MSG_DONTWAIT);
+    return count < 0 ? -errno : count;
+}
+
+/// Accepts a non-blocking socket without waiting. With `address`, the peer's address is stored there.
+int socket_accept(int listener, struct sockaddr_storage *address);
+
+/// Makes close() reset the connection and drop what was not sent.
+static inline int socket_set_reset_on_close(int fd) {
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) < 0 ? -errno : 0;
+}
+
+static inline int socket_set_int(int fd, int level, int option, int value) {
+    return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+/// The IPv4 address in host order, or a 64-bit hash (FNV-1a, top bit set) of the IPv6 address; a mapped IPv4 address
+/// counts as IPv4. 0 for other families.
+static inline uint64_t socket_address_key(const struct sockaddr_storage *address) {
+    if (address->ss_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr);
+    if (address->ss_family != AF_INET6) return 0;
+    const uint8_t *byte = ((const struct sockaddr_in6 *)address)->sin6_addr.s6_addr;
+    if (IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)address)->sin6_addr))
+        return (uint64_t)byte[12] << 24 | (uint64_t)byte[13] << 16 | (uint64_t)byte[14] << 8 | byte[15];
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (int i = 0; i < 16; i++) hash = (hash ^ byte[i]) * 0x100000001b3u;
+    return hash | 1ull << 63;
+}
+
+static inline uint64_t clock_monotonic_nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/// The scheduler tick's view of CLOCK_MONOTONIC: 1 to 10 ms behind, a third of the price.
+static inline uint64_t clock_coarse_milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
+/// Adds 1 to an eventfd. EAGAIN (the counter is full) means that its reader is being woken anyway.
+static inline void eventfd_wake(int fd) {
+    uint64_t one = 1;
+    ssize_t count = write(fd, &one, sizeof one);
+    (void)count;
+}
+
+static inline void eventfd_clear(int fd) {
+    uint64_t value;
+    ssize_t count = read(fd, &value, sizeof value);
+    (void)count;
+}
+
+// ---- epoll ---------------------------------------------------------------------------------------------------------
+
+static const uint32_t event_in = EPOLLIN;
+static const uint32_t event_out = EPOLLOUT;
+static const uint32_t event_read_hangup = EPOLLRDHUP;
+static const uint32_t event_broken = EPOLLHUP | EPOLLERR;
+static const uint32_t event_edge_triggered = EPOLLET;
+
+static inline int epoll_add(int epoll, int fd, uint32_t events, uint64_t data) {
+    struct epoll_event event = {.events = events, .data.u64 = data};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static inline int epoll_remove(int epoll, int fd) {
+    return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
+}
+
+static inline uint64_t epoll_event_data(const struct epoll_event *event) { return event->data.u64; }
+
+/// Waits at most `nanoseconds` (UINT64_MAX: for ever). Kernels before 5.11 have no epoll_pwait2: there the wait is
+/// rounded up to milliseconds.
+int epoll_wait_nanoseconds(int epoll, struct epoll_event *events, int event_count, uint64_t nanoseconds);
+
+// ---- io_uring ------------------------------------------------------------------------------------------------------
+
+// The trait's define reaches the C files but not the Swift import of this header. In the epoll build these declarations
+// are visible where liburing is installed, and used by nobody.
+#if __has_include(<liburing.h>)
 #include <liburing.h>
+#include <sys/syscall.h>
+
+// Missing in liburing 2.3; the values are the kernel's ABI (include/uapi/linux/io_uring.h).
+enum {
+    CURING_ENTER_ABS_TIMER = 1u << 5,
+    CURING_FEAT_MIN_TIMEOUT = 1u << 15,
+    CURING_SOCKET_OP_SETSOCKOPT = 3,
+};
+
+static const unsigned curing_setup_disabled = IORING_SETUP_R_DISABLED;
+static const unsigned curing_setup_common =
+    IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG;
+static const unsigned curing_setup_deferred = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+static const unsigned curing_setup_single_cooperative = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN;
+static const unsigned curing_setup_cooperative = IORING_SETUP_COOP_TASKRUN;
+
+static const unsigned curing_cqe_buffer = IORING_CQE_F_BUFFER;
+static const unsigned curing_cqe_more = IORING_CQE_F_MORE;
+static const unsigned curing_cqe_nonempty = IORING_CQE_F_SOCK_NONEMPTY;
+static const unsigned curing_cqe_notification = IORING_CQE_F_NOTIF;
+
+// The poll bits are those of epoll; <poll.h> names POLLRDHUP only with _GNU_SOURCE.
+static const uint32_t curing_poll_in = EPOLLIN;
+static const uint32_t curing_poll_hangup = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+
+/// What one enter waits for. Layout: `struct io_uring_getevents_arg` with the field that kernel 6.12 added.
+struct curing_wait {
+    uint64_t signal_mask;
+    uint32_t signal_mask_byte_count;
+    uint32_t min_wait_microseconds;
+    uint64_t timeout;
+};
+
+/// Creates a ring and writes the identity into the submission queue's index array, once: from then on publishing is one
+/// store of the tail. (liburing 2.3 rewrites the array at each submit; later versions do as we do.)
+int curing_create(struct io_uring *ring, unsigned entries, unsigned completion_entries, unsigned flags);
+
+/// Whether the kernel has `opcode` (IORING_REGISTER_PROBE). Says nothing of an opcode's flags.
+bool curing_supports(struct io_uring *ring, int opcode);
+
+/// Registers as many of `count` sparse file slots as the kernel grants, halving at each refusal; the count, or -errno.
+int curing_register_files(struct io_uring *ring, unsigned count, unsigned least);
+
+/// Restricts a disabled ring to what the driver uses.
+int curing_restrict(struct io_uring *ring, const uint8_t *opcodes, unsigned opcode_count);
+
+/// Enables a disabled ring; the calling thread becomes its only submitter.
+int curing_enable(struct io_uring *ring);
+
+static inline int curing_put_file(struct io_uring *ring, unsigned slot, int fd) {
+    return io_uring_register_files_update(ring, slot, &fd, 1);
+}
+
+/// The next free submission entry, cleared; NULL when the queue is full.
+static inline struct io_uring_sqe *curing_next(struct io_uring *ring) {
+    struct io_uring_sq *queue = &ring->sq;
+    if (queue->sqe_tail - io_uring_smp_load_acquire(queue->khead) >= queue->ring_entries) return NULL;
+    struct io_uring_sqe *sqe = &queue->sqes[queue->sqe_tail++ & queue->ring_mask];
+    memset(sqe, 0, sizeof *sqe);
+    return sqe;
+}
+
+/// Entries prepared or published, but not yet taken by the kernel.
+static inline unsigned curing_pending(struct io_uring *ring) {
+    return ring->sq.sqe_tail - io_uring_smp_load_acquire(ring->sq.khead);
+}
+
+static inline bool curing_has_task_work(struct io_uring *ring) {
+    return IO_URING_READ_ONCE(*ring->sq.kflags) & IORING_SQ_TASKRUN;
+}
+
+static inline bool curing_has_overflow(struct io_uring *ring) {
+    return IO_URING_READ_ONCE(*ring->sq.kflags) & IORING_SQ_CQ_OVERFLOW;
+}
+
+/// Submits everything prepared. With `gets_events`, also runs deferred work and waits for `completion_count` until the
+/// time-out (relative, or absolute where the kernel can; NULL: none). Count of entries taken, or -errno.
+static inline int curing_enter(
+    struct io_uring *ring, bool is_registered, bool gets_events, bool is_absolute, unsigned completion_count,
+    unsigned min_wait_microseconds, const struct __kernel_timespec *timeout) {
+    io_uring_smp_store_release(ring->sq.ktail, ring->sq.sqe_tail);
+    unsigned flags = is_registered ? IORING_ENTER_REGISTERED_RING : 0;
+    if (!gets_events)
+        return io_uring_enter2((unsigned)ring->enter_ring_fd, curing_pending(ring), 0, flags, NULL, 0);
+    struct curing_wait wait = {.min_wait_microseconds = min_wait_microseconds, .timeout = (uint64_t)(uintptr_t)timeout};
+    flags |= IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | (is_absolute ? CURING_ENTER_ABS_TIMER : 0);
+    return io_uring_enter2(
+        (unsigned)ring->enter_ring_fd, curing_pending(ring), completion_count, flags, (sigset_t *)&wait, sizeof wait);
+}
+
+static inline unsigned curing_completion_head(struct io_uring *ring) { return *ring->cq.khead; }
+static inline unsigned curing_completion_tail(struct io_uring *ring) {
+    return io_uring_smp_load_acquire(ring->cq.ktail);
+}
+static inline struct io_uring_cqe *curing_completion(struct io_uring *ring, unsigned position) {
+    return &ring->cq.cqes[position & ring->cq.ring_mask];
+}
+static inline void curing_set_completion_head(struct io_uring *ring, unsigned head) {
+    io_uring_smp_store_release(ring->cq.khead, head);
+}
+
+// Submission entries. Each function fills an entry that `curing_next` has cleared. `file` is an index of the ring's table.
+
+static inline void curing_prepare(struct io_uring_sqe *sqe, int opcode, int fd, uint8_t flags, uint64_t user_data) {
+    sqe->opcode = (uint8_t)opcode;
+    sqe->fd = fd;
+    sqe->flags = flags;
+    sqe->user_data = user_data;
+}
+
+static inline void curing_prepare_nop(struct io_uring_sqe *sqe, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_NOP, -1, 0, user_data);
+}
+
+/// Multishot accept into free slots of the table. SOCK_CLOEXEC would be EINVAL: a direct descriptor is no fd.
+static inline void curing_prepare_accept_multishot(struct io_uring_sqe *sqe, int listener, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_ACCEPT, listener, 0, user_data);
+    sqe->ioprio = IORING_ACCEPT_MULTISHOT;
+    sqe->file_index = IORING_FILE_INDEX_ALLOC;
+}
+
+/// Accept once, with the peer's address. (io_uring_prep_accept_direct of liburing 2.3 adds 1 to FILE_INDEX_ALLOC.)
+static inline void curing_prepare_accept_address(
+    struct io_uring_sqe *sqe, int listener, struct sockaddr_storage *address, socklen_t *byte_count, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_ACCEPT, listener, 0, user_data);
+    *byte_count = sizeof *address;
+    sqe->addr = (uint64_t)(uintptr_t)address;
+    sqe->addr2 = (uint64_t)(uintptr_t)byte_count;
+    sqe->file_index = IORING_FILE_INDEX_ALLOC;
+}
+
+static inline void curing_prepare_poll(struct io_uring_sqe *sqe, int fd, bool is_fixed, uint32_t events, bool is_multishot,
+                                       uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_POLL_ADD, fd, is_fixed ? IOSQE_FIXED_FILE : 0, user_data);
+#if __BYTE_ORDER == __BIG_ENDIAN
+    events = events << 16 | events >> 16;
+#endif
+    sqe->poll32_events = events;
+    sqe->len = is_multishot ? IORING_POLL_ADD_MULTI : 0;
+}
+
+static inline void curing_prepare_poll_receive(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
+    curing_prepare_poll(sqe, file, true, EPOLLIN | EPOLLRDHUP, true, user_data);
+}
+
+static inline void curing_prepare_poll_writable(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
+    curing_prepare_poll(sqe, file, true, EPOLLOUT, false, user_data);
+}
+
+static inline void curing_prepare_receive(
+    struct io_uring_sqe *sqe, int file, uint16_t group, uint32_t byte_count, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_RECV, file, IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, user_data);
+    sqe->msg_flags = MSG_DONTWAIT;
+    sqe->len = byte_count;
+    sqe->buf_group = group;
+}
+
+/// With `polls_first` the kernel does not try at once: for a socket that was just read empty.
+static inline void curing_prepare_receive_multishot(
+    struct io_uring_sqe *sqe, int file, uint16_t group, bool polls_first, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_RECV, file, IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, user_data);
+    sqe->ioprio = IORING_RECV_MULTISHOT | (polls_first ? IORING_RECVSEND_POLL_FIRST : 0);
+    sqe->buf_group = group;
+}
+
+enum { CURING_SEND_FLAGS = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL };
+
+/// A send that is silent when the socket takes everything, and else answers with the count taken or -errno.
+/// Without MSG_WAITALL a short send would be silent too, and corrupt the stream.
+static inline void curing_prepare_send(
+    struct io_uring_sqe *sqe, int file, const void *bytes, uint32_t byte_count, bool is_silent, uint64_t user_data) {
+    curing_prepare(
+        sqe, IORING_OP_SEND, file, (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0)), user_data);
+    sqe->addr = (uint64_t)(uintptr_t)bytes;
+    sqe->len = byte_count;
+    sqe->msg_flags = CURING_SEND_FLAGS;
+}
+
+/// As above with several ranges; `message` needs to live until the entry is submitted.
+static inline void curing_prepare_send_vector(
+    struct io_uring_sqe *sqe, int file, struct msghdr *message, const void *vectors, size_t vector_count, bool is_silent,
+    uint64_t user_data) {
+    memset(message, 0, sizeof *message);
+    message->msg_iov = (struct iovec *)vectors;
+    message->msg_iovlen = vector_count;
+    curing_prepare(
+        sqe, IORING_OP_SENDMSG, file, (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0)), user_data);
+    sqe->addr = (uint64_t)(uintptr_t)message;
+    sqe->len = 1;
+    sqe->msg_flags = CURING_SEND_FLAGS;
+}
+
+static inline void curing_prepare_send_zero_copy(
+    struct io_uring_sqe *sqe, int file, const void *bytes, uint32_t byte_count, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_SEND_ZC, file, IOSQE_FIXED_FILE, user_data);
+    sqe->addr = (uint64_t)(uintptr_t)bytes;
+    sqe->len = byte_count;
+    sqe->msg_flags = CURING_SEND_FLAGS;
+}
+
+static inline void curing_prepare_shutdown_write(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_SHUTDOWN, file, IOSQE_FIXED_FILE, user_data);
+    sqe->len = SHUT_WR;
+}
+
+/// Cancels the request that was submitted with `target` as its user_data. Silent when it was found.
+static inline void curing_prepare_cancel(struct io_uring_sqe *sqe, uint64_t target, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_ASYNC_CANCEL, -1, IOSQE_CQE_SKIP_SUCCESS, user_data);
+    sqe->addr = target;
+}
+
+static inline void curing_prepare_cancel_everything(struct io_uring_sqe *sqe, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_ASYNC_CANCEL, -1, 0, user_data);
+    sqe->cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY;
+}
+
+static inline void curing_prepare_close(struct io_uring_sqe *sqe, int file, bool is_silent, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_CLOSE, 0, is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0, user_data);
+    sqe->file_index = (uint32_t)file + 1;
+}
+
+/// setsockopt(SO_LINGER, 0 s) on a direct descriptor, kernel 6.7 and later. liburing 2.3 has no names for the fields:
+/// level and option share `addr`, the option's length `file_index`, its address `addr3`.
+static inline void curing_prepare_reset_on_close(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
+    static const struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    struct { uint32_t level, option; } name = {SOL_SOCKET, SO_LINGER};
+    curing_prepare(sqe, IORING_OP_URING_CMD, file, IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS, user_data);
+    sqe->cmd_op = CURING_SOCKET_OP_SETSOCKOPT;
+    memcpy(&sqe->addr, &name, sizeof name);
+    sqe->file_index = sizeof linger;
+    sqe->addr3 = (uint64_t)(uintptr_t)&linger;
+}
+
+/// Posts (`remote_user_data`, 0) in another ring. Silent when that worked.
+static inline void curing_prepare_wake(struct io_uring_sqe *sqe, int ring_fd, uint64_t remote_user_data, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_MSG_RING, ring_fd, IOSQE_CQE_SKIP_SUCCESS, user_data);
+    sqe->addr = IORING_MSG_DATA;
+    sqe->off = remote_user_data;
+}
+
+/// Installs our direct descriptor in a free slot of another ring's table, where (`remote_user_data`, slot) is posted.
+static inline void curing_prepare_send_file(
+    struct io_uring_sqe *sqe, int ring_fd, int file, uint64_t remote_user_data, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_MSG_RING, ring_fd, 0, user_data);
+    sqe->addr = IORING_MSG_SEND_FD;
+    sqe->off = remote_user_data;
+    sqe->addr3 = (uint64_t)(unsigned)file;
+    sqe->file_index = IORING_FILE_INDEX_ALLOC;
+}
+
+// Provided-buffer rings. `entries` is a power of two.
+
+int curing_register_buffers(struct io_uring *ring, struct io_uring_buf_ring *buffers, unsigned entries, uint16_t group);
+
+static inline void curing_buffer_put(
+    struct io_uring_buf_ring *buffers, unsigned entries, uint16_t tail, void *bytes, uint32_t byte_count, uint16_t identifier) {
+    struct io_uring_buf *buffer = &buffers->bufs[tail & (entries - 1)];
+    buffer->addr = (uint64_t)(uintptr_t)bytes;
+    buffer->len = byte_count;
+    buffer->bid = identifier;
+}
+
+static inline void curing_buffers_publish(struct io_uring_buf_ring *buffers, uint16_t tail) {
+    io_uring_smp_store_release(&buffers->tail, tail);
+}
+
 #endif
 #endif

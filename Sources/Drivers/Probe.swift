@@ -1,0 +1,107 @@
+internal import CURing
+import Glibc
+
+/// Whether this kernel lets this process use io_uring, and what of it.
+public struct URingProbe: Sendable {
+    public let isAvailable: Bool
+    /// "single issuer, deferred task work (as of Linux 6.1), min-wait", or empty.
+    public let level: String
+    /// One line for each feature, in words.
+    public let features: [String]
+    /// Why it is not available: one line that says what to mend. Empty when it is.
+    public let reason: String
+
+    /// Sets up small rings and tests them. The outcome is found once in a process's life.
+    public static func run() -> URingProbe {
+        #if URing
+            switch RingFeatures.ofThisKernel {
+            case .success(let features):
+                return URingProbe(isAvailable: true, level: features.text, features: features.lines, reason: "")
+            case .failure(let error):
+                return URingProbe(isAvailable: false, level: "", features: [], reason: error.description)
+            }
+        #else
+            return URingProbe(
+                isAvailable: false, level: "", features: [], reason: "built without io_uring (trait URing is off)")
+        #endif
+    }
+
+    /// The probe as text, one fact a line.
+    public var lines: [String] {
+        ["kernel: Linux \(kernelRelease())", "io_uring: \(isAvailable ? "available" : "not available: \(reason)")"]
+            + features.map { "io_uring \($0)" }
+            + ["descriptors: \(descriptorLimit()) (RLIMIT_NOFILE; also the most connections of one worker)"]
+    }
+}
+
+/// Which driver to run.
+public enum DriverChoice: String, Sendable, CaseIterable {
+    case auto, uring, epoll
+
+    public enum Kind: String, Sendable {
+        case uring, epoll
+    }
+
+    /// `auto` takes io_uring where the self-test passes, else epoll; `reason` says why, in one line.
+    /// - Throws: where `uring` was asked for and is not available.
+    public func choose() throws(DriverError) -> (kind: Kind, reason: String) {
+        if self == .epoll { return (.epoll, "epoll was asked for") }
+        let probe = URingProbe.run()
+        if probe.isAvailable { return (.uring, probe.level) }
+        guard self == .auto else {
+            throw DriverError(.notSupported, "io_uring was asked for and is not available: \(probe.reason)")
+        }
+        return (.epoll, "io_uring is not available: \(probe.reason)")
+    }
+}
+
+#if URing
+    extension DriverError {
+        /// A step of setting a ring up that the kernel refused, as text that says what to mend. `errorNumber` 0: the
+        /// step names what is missing.
+        static func ring(step: String, errorNumber: Int32) -> DriverError {
+            let text = switch errorNumber {
+            case 0: step
+            case ENOSYS: "the kernel has no io_uring (ENOSYS); Linux 5.19 or later is needed"
+            case EPERM, EACCES: forbidden(step: step, errorNumber: errorNumber)
+            case ENOMEM:
+                "\(step): no memory (ENOMEM); raise `ulimit -l` (now \(lockedMemoryLimit())) or the memory limit"
+            case EMFILE, ENFILE: "\(step): no descriptors left; raise `ulimit -n`"
+            case EINVAL: "\(step): the kernel lacks it (EINVAL); Linux 5.19 or later is needed"
+            default: "\(step): \(errorText(errorNumber))"
+            }
+            let reason: Reason = switch errorNumber {
+            case ENOMEM: .noMemory
+            case EMFILE, ENFILE: .noDescriptors
+            default: .notSupported
+            }
+            return DriverError(reason, errorNumber: errorNumber, text)
+        }
+
+        private static func forbidden(step: String, errorNumber: Int32) -> String {
+            switch firstByte(of: "/proc/sys/kernel/io_uring_disabled") {
+            case UInt8(ascii: "2"): "forbidden by the sysctl kernel.io_uring_disabled = 2 (EPERM); set it to 0"
+            case UInt8(ascii: "1"):
+                "forbidden by the sysctl kernel.io_uring_disabled = 1 (EPERM); set it to 0, or join the group of "
+                    + "kernel.io_uring_group"
+            default:
+                "\(step) is forbidden (\(errorNumber == EPERM ? "EPERM" : "EACCES")), most likely by a seccomp profile such "
+                    + "as Docker's default; allow io_uring_setup, io_uring_enter and io_uring_register"
+            }
+        }
+
+        private static func firstByte(of path: String) -> UInt8? {
+            let fd = open(path, O_RDONLY | O_CLOEXEC)
+            guard fd >= 0 else { return nil }
+            defer { close(fd) }
+            var byte: UInt8 = 0
+            return read(fd, &byte, 1) == 1 ? byte : nil
+        }
+
+        private static func lockedMemoryLimit() -> String {
+            var limit = rlimit()
+            getrlimit(__rlimit_resource_t(__RLIMIT_MEMLOCK.rawValue), &limit)
+            return limit.rlim_cur == rlim_t.max ? "unlimited" : "\(limit.rlim_cur >> 10) KiB"
+        }
+    }
+#endif

@@ -1,0 +1,209 @@
+internal import CURing
+import Glibc
+
+/// The listening sockets of one configured address: one for each worker, sharing the port with SO_REUSEPORT.
+public struct ListenerGroup: ~Copyable {
+    /// The address as bound: "127.0.0.1:61613", "[::1]:61613".
+    public let boundAddress: String
+    public let port: UInt16
+    private var fds: [Int32]
+
+    /// Binds and listens for `workerCount` workers.
+    ///
+    /// Another process on the port is found first by a bind without SO_REUSEPORT: with it, a second broker of the same
+    /// user would silently take half of the connections. A port that is busy is tried again for `patienceMilliseconds`,
+    /// since the kernel may hold the listener of a broker that has just ended a moment longer.
+    ///
+    /// - Parameter address: "HOST:PORT" or "[HOST]:PORT"; HOST an IPv4 or IPv6 address, a name, or empty for every
+    ///   address. Port 0: a free one, the same for every worker.
+    public init(
+        address: String, workerCount: Int, userTimeoutMilliseconds: Int = 30_000, patienceMilliseconds: Int = 2_000
+    ) throws(DriverError) {
+        var endpoint = try Endpoint(address)
+        let exclusive = try Self.bindPatiently(endpoint, patienceMilliseconds: patienceMilliseconds)
+        endpoint = Endpoint(boundTo: exclusive, named: address)
+        // Closed before the shared ones are bound: a socket without SO_REUSEPORT shares with nobody. Between the two
+        // another process may slip in; then it has bound exclusively, and our bind below says so.
+        close(exclusive)
+        var bound: [Int32] = []
+        do throws(DriverError) {
+            for _ in 0..<workerCount {
+                bound.append(try endpoint.listen(userTimeoutMilliseconds: userTimeoutMilliseconds))
+            }
+        } catch {
+            for fd in bound { close(fd) }
+            throw error
+        }
+        fds = bound
+        boundAddress = endpoint.text
+        port = endpoint.port
+    }
+
+    deinit { for fd in fds where fd >= 0 { close(fd) } }
+
+    /// Gives one worker's listener away; the taker closes it.
+    public mutating func take(worker: Int) -> Int32 {
+        defer { fds[worker] = -1 }
+        return fds[worker]
+    }
+
+    private static func bindPatiently(_ endpoint: Endpoint, patienceMilliseconds: Int) throws(DriverError) -> Int32 {
+        let pauseMilliseconds = 20
+        var remaining = patienceMilliseconds / pauseMilliseconds
+        while true {
+            do throws(DriverError) {
+                return try endpoint.bind(sharesPort: false)
+            } catch {
+                guard error.reason == .portTaken, remaining > 0 else { throw error }
+                remaining -= 1
+                usleep(UInt32(pauseMilliseconds * 1000))
+            }
+        }
+    }
+}
+
+/// One address to bind.
+struct Endpoint {
+    var storage = sockaddr_storage()
+    var byteCount: socklen_t = 0
+    /// As the operator wrote it, for error texts.
+    var name: String
+
+    init(_ address: String) throws(DriverError) {
+        name = address
+        guard let colon = address.utf8.lastIndex(of: UInt8(ascii: ":")) else { throw Self.malformed(address) }
+        var host = address[..<colon]
+        let port = address[address.index(after: colon)...]
+        guard let number = UInt16(port), port.utf8.allSatisfy({ (48...57).contains($0) }) else {
+            throw Self.malformed(address)
+        }
+        if host.first == "[" {
+            guard host.last == "]", host.count > 2 else { throw Self.malformed(address) }
+            host = host.dropFirst().dropLast()
+        } else if host.utf8.contains(UInt8(ascii: ":")) {
+            throw Self.malformed(address)
+        }
+        var hints = addrinfo()
+        hints.ai_family = AF_UNSPEC
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
+        var found: UnsafeMutablePointer<addrinfo>?
+        let isAny = host.isEmpty || host == "*"
+        let result = isAny
+            ? getaddrinfo("0.0.0.0", String(number), &hints, &found) : getaddrinfo(String(host), String(number), &hints, &found)
+        guard result == 0, let found else {
+            throw DriverError(
+                .addressMalformed,
+                "cannot listen on \(address): \(String(cString: gai_strerror(result))); give an address of this machine")
+        }
+        defer { freeaddrinfo(found) }
+        byteCount = found.pointee.ai_addrlen
+        withUnsafeMutableBytes(of: &storage) {
+            $0.copyMemory(from: UnsafeRawBufferPointer(start: found.pointee.ai_addr, count: Int(byteCount)))
+        }
+    }
+
+    /// The address that `fd` is bound to.
+    init(boundTo fd: Int32, named name: String) {
+        self.name = name
+        byteCount = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        withUnsafeMutablePointer(to: &storage) { storage in
+            storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { _ = getsockname(fd, $0, &byteCount) }
+        }
+    }
+
+    var isVersion6: Bool { Int32(storage.ss_family) == AF_INET6 }
+
+    var port: UInt16 {
+        // sin_port and sin6_port share their place: two bytes after the family, in network order.
+        withUnsafeBytes(of: storage) { UInt16($0[2]) << 8 | UInt16($0[3]) }
+    }
+
+    var text: String {
+        var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+        withUnsafePointer(to: storage) { storage in
+            storage.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                _ = getnameinfo($0, byteCount, &host, socklen_t(host.count), nil, 0, NI_NUMERICHOST)
+            }
+        }
+        let digits = String(decoding: host.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return isVersion6 ? "[\(digits)]:\(port)" : "\(digits):\(port)"
+    }
+
+    /// A bound socket. SO_REUSEADDR lets a restart bind while connections of the last run are in TIME_WAIT.
+    func bind(sharesPort: Bool) throws(DriverError) -> Int32 {
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+        let fd = socket(Int32(storage.ss_family), kind, 0)
+        guard fd >= 0 else { throw error(errno) }
+        _ = socket_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)
+        if sharesPort { _ = socket_set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) }
+        if isVersion6 { _ = socket_set_int(fd, Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1) }
+        let result = withUnsafePointer(to: storage) { storage in
+            storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.bind(fd, $0, byteCount) }
+        }
+        guard result == 0 else {
+            let errorNumber = errno
+            close(fd)
+            throw error(errorNumber)
+        }
+        return fd
+    }
+
+    /// A listening socket whose options the accepted sockets inherit: no Nagle delay, and keepalive and
+    /// TCP_USER_TIMEOUT, so that a peer that vanished is found even when the protocol has no heart-beat.
+    func listen(userTimeoutMilliseconds: Int) throws(DriverError) -> Int32 {
+        let fd = try bind(sharesPort: true)
+        let keepaliveIdleSeconds: Int32 = 60
+        let keepaliveIntervalSeconds: Int32 = 10
+        let keepaliveProbes: Int32 = 3
+        let tcp = Int32(IPPROTO_TCP)
+        _ = socket_set_int(fd, tcp, TCP_NODELAY, 1)
+        _ = socket_set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
+        _ = socket_set_int(fd, tcp, TCP_KEEPIDLE, keepaliveIdleSeconds)
+        _ = socket_set_int(fd, tcp, TCP_KEEPINTVL, keepaliveIntervalSeconds)
+        _ = socket_set_int(fd, tcp, TCP_KEEPCNT, keepaliveProbes)
+        _ = socket_set_int(fd, tcp, TCP_USER_TIMEOUT, Int32(clamping: userTimeoutMilliseconds))
+        guard Glibc.listen(fd, Self.backlog) == 0 else {
+            let errorNumber = errno
+            close(fd)
+            throw error(errorNumber)
+        }
+        return fd
+    }
+
+    /// The kernel cuts it to net.core.somaxconn (4096 by default).
+    static let backlog: Int32 = 4096
+
+    func error(_ errorNumber: Int32) -> DriverError {
+        switch errorNumber {
+        case EADDRINUSE:
+            DriverError(
+                .portTaken, errorNumber: errorNumber,
+                "cannot listen on \(name): the port is taken by another process; stop it (`ss -ltnp`) or choose another port")
+        case EACCES:
+            DriverError(
+                .noPermission, errorNumber: errorNumber,
+                "cannot listen on \(name): no permission; ports below 1024 need CAP_NET_BIND_SERVICE, or choose another port")
+        case EADDRNOTAVAIL:
+            DriverError(
+                .addressNotAvailable, errorNumber: errorNumber,
+                "cannot listen on \(name): this machine has no such address; see `ip address`")
+        case EAFNOSUPPORT:
+            DriverError(
+                .addressNotAvailable, errorNumber: errorNumber,
+                "cannot listen on \(name): the kernel does not support this kind of address (IPv6 switched off?)")
+        case EMFILE, ENFILE:
+            DriverError(
+                .noDescriptors, errorNumber: errorNumber,
+                "cannot listen on \(name): no descriptors left; raise `ulimit -n`")
+        default:
+            DriverError(.other, errorNumber: errorNumber, "cannot listen on \(name): \(errorText(errorNumber))")
+        }
+    }
+
+    private static func malformed(_ address: String) -> DriverError {
+        DriverError(
+            .addressMalformed,
+            "\"\(address)\" is not an address to listen on: HOST:PORT is expected, such as 127.0.0.1:61613 or [::1]:61613")
+    }
+}

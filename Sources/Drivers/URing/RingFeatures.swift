@@ -1,0 +1,196 @@
+#if URing
+    internal import CURing
+    import Glibc
+    import Slabs
+
+    /// What this kernel's io_uring can do, found by doing it once: opcode probes show neither multishot nor the flags of
+    /// an operation, and distributions carry features back to old versions.
+    struct RingFeatures: Sendable {
+        var level: RingLevel
+        /// A send that succeeds posts no completion, one that does not always posts one.
+        var hasSilentSend = false
+        var hasMultishotReceive = false
+        var hasZeroCopySend = false
+        /// A direct descriptor's SO_LINGER can be set (as of Linux 6.7).
+        var hasResetOnClose = false
+        /// A wait can end at a point in time, not only after a span (as of Linux 6.12).
+        var hasAbsoluteTimeout = false
+        /// A wait for several completions can be cut short (as of Linux 6.12).
+        var hasMinWait = false
+        var hasRestrictions = false
+
+        /// Nothing but the level: what the self-test starts from.
+        init(assuming level: RingLevel) { self.level = level }
+
+        /// The outcome for this process, found once.
+        static let ofThisKernel: Result<RingFeatures, DriverError> = Result { () throws(DriverError) in
+            try RingFeatures(best: .deferred)
+        }
+
+        /// One line for each feature, for `stampede probe`.
+        var lines: [String] {
+            func line(_ isThere: Bool, _ name: String) -> String { "\(isThere ? "yes" : "no "): \(name)" }
+            return [
+                "level: \(level.text)",
+                line(true, "multishot accept into direct descriptors, provided-buffer rings"),
+                line(hasSilentSend, "sends that are silent on success (else one completion for each send)"),
+                line(hasMultishotReceive, "multishot receive (as of Linux 6.0; else poll and receive)"),
+                line(hasZeroCopySend, "zero-copy send (as of Linux 6.0)"),
+                line(hasResetOnClose, "reset on close (as of Linux 6.7; else an orderly close)"),
+                line(hasAbsoluteTimeout && hasMinWait, "absolute time-outs and min-wait (as of Linux 6.12)"),
+                line(hasRestrictions, "restricted rings"),
+            ]
+        }
+
+        /// The short form for the ready line.
+        var text: String {
+            var names = [level.text]
+            if !hasSilentSend { names.append("counted sends") }
+            if !hasMultishotReceive { names.append("no multishot receive") }
+            if hasMinWait { names.append("min-wait") }
+            return names.joined(separator: ", ")
+        }
+
+        /// Tests a small ring on the calling thread: some 20 system calls, well under a millisecond.
+        init(best: RingLevel) throws(DriverError) {
+            var test = try RingSelfTest(best: best)
+            self = try test.run()
+        }
+    }
+
+    /// Plays through a small ring what the driver will rely on.
+    struct RingSelfTest: ~Copyable {
+        private let ring: Ring
+        private var buffers: ReceiveBuffers
+        private var features = RingFeatures(assuming: .cooperative)
+        private let listener: Int32
+        private let client: Int32
+        /// Where the accepted end of the connection lies in the ring's table.
+        private var file: Int32 = -1
+
+        private static let timeoutNanoseconds: UInt64 = 1_000_000_000
+
+        init(best: RingLevel) throws(DriverError) {
+            let ring = try Ring.make(entryCount: 8, completionEntryCount: 32, best: best, isDisabled: false)
+            for (bit, name) in [(1, "no-drop completions"), (8, "extended wait arguments"), (11, "silent success")]
+            where ring.raw.pointee.features & 1 << bit == 0 {
+                throw DriverError.ring(step: "missing feature: \(name)", errorNumber: 0)
+            }
+            let slots = curing_register_files(ring.raw, 4, 4)
+            guard slots >= 0 else { throw DriverError.ring(step: "direct descriptors", errorNumber: -slots) }
+            let buffers = try ReceiveBuffers(count: 4, byteCount: 4096, group: 1, ring: ring)
+            let (listener, client) = try Self.makeSockets()
+            self.ring = ring
+            self.buffers = buffers
+            self.listener = listener
+            self.client = client
+        }
+
+        deinit {
+            close(listener)
+            close(client)
+        }
+
+        mutating func run() throws(DriverError) -> RingFeatures {
+            features.level = ring.level
+            try accept()
+            features.hasAbsoluteTimeout = ring.enter(completionCount: 1, timeout: 1, isAbsolute: true) == -ETIME
+            features.hasResetOnClose = testResetOnClose()
+            features.hasSilentSend = testSilentSend()
+            features.hasZeroCopySend = curing_supports(ring.raw, Int32(IORING_OP_SEND_ZC.rawValue))
+            // Last: it stays armed, and its completions would be taken for those of other tests.
+            features.hasMultishotReceive = ring.level >= .singleIssuer && testMultishotReceive()
+            features.hasMinWait = ring.raw.pointee.features & UInt32(CURING_FEAT_MIN_TIMEOUT) != 0
+            features.hasRestrictions = testRestrictions()
+            return features
+        }
+
+        /// A local listener under a name that the kernel chooses, and a connection in its backlog.
+        private static func makeSockets() throws(DriverError) -> (Int32, Int32) {
+            let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+            let listener = socket(AF_UNIX, kind, 0)
+            let client = socket(AF_UNIX, kind, 0)
+            var address = sockaddr_un()
+            address.sun_family = sa_family_t(AF_UNIX)
+            var byteCount = socklen_t(MemoryLayout<sa_family_t>.size)
+            let isConnected = withUnsafeMutablePointer(to: &address) { address in
+                address.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                    guard listener >= 0, client >= 0, bind(listener, address, byteCount) == 0, listen(listener, 1) == 0
+                    else { return false }
+                    byteCount = socklen_t(MemoryLayout<sockaddr_un>.size)
+                    return getsockname(listener, address, &byteCount) == 0 && connect(client, address, byteCount) == 0
+                }
+            }
+            guard isConnected else {
+                let errorNumber = errno
+                close(listener)
+                close(client)
+                throw DriverError.ring(step: "sockets for the self-test", errorNumber: errorNumber)
+            }
+            _ = socket_set_int(client, SOL_SOCKET, SO_SNDBUF, 4096)
+            return (listener, client)
+        }
+
+        private func wait() -> RingCompletion? {
+            let deadline = clock_monotonic_nanoseconds() + Self.timeoutNanoseconds
+            repeat {
+                if let completion = ring.takeCompletion() { return completion }
+                _ = ring.enter(completionCount: 1, timeout: Self.timeoutNanoseconds)
+            } while ring.completionCount > 0 || clock_monotonic_nanoseconds() < deadline
+            return nil
+        }
+
+        private mutating func accept() throws(DriverError) {
+            curing_prepare_accept_multishot(curing_next(ring.raw), listener, UserData(.selfTest).rawValue)
+            guard let completion = wait(), completion.result >= 0 else {
+                throw DriverError.ring(step: "multishot accept into direct descriptors (as of Linux 5.19)", errorNumber: 0)
+            }
+            file = completion.result
+        }
+
+        /// From the client's end, whose send buffer was made small: success, success in part, no success at all.
+        private func testSilentSend() -> Bool {
+            let clientFile = file == 0 ? Int32(1) : 0
+            guard curing_put_file(ring.raw, UInt32(clientFile), client) == 1,
+                let bytes = mmap(nil, Self.largeByteCount, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+                bytes != MAP_FAILED
+            else { return false }
+            defer { munmap(bytes, Self.largeByteCount) }
+            func send(_ byteCount: Int) -> [Int32] {
+                curing_prepare_send(
+                    curing_next(ring.raw), clientFile, bytes, UInt32(byteCount), true, UserData(.selfTest).rawValue)
+                _ = ring.submit()
+                var results: [Int32] = []
+                while let completion = ring.takeCompletion() { results.append(completion.result) }
+                return results
+            }
+            guard send(8).isEmpty else { return false }
+            let partial = send(Self.largeByteCount)
+            guard partial.count == 1, partial[0] > 0, partial[0] < Self.largeByteCount else { return false }
+            return send(8) == [-EAGAIN]
+        }
+
+        private static let largeByteCount = 1 << 20
+
+        /// The accepted end has bytes of the send test waiting.
+        private mutating func testMultishotReceive() -> Bool {
+            curing_prepare_receive_multishot(curing_next(ring.raw), file, buffers.group, false, UserData(.selfTest).rawValue)
+            guard socket_send(client, "ab", 2) != 0, let completion = wait() else { return false }
+            return completion.result > 0 && completion.hasMore && completion.buffer != nil
+        }
+
+        private func testResetOnClose() -> Bool {
+            guard curing_supports(ring.raw, Int32(IORING_OP_URING_CMD.rawValue)) else { return false }
+            curing_prepare_reset_on_close(curing_next(ring.raw), file, UserData(.selfTest).rawValue)
+            guard ring.submit() == 1 else { return false }
+            return ring.takeCompletion() == nil
+        }
+
+        private func testRestrictions() -> Bool {
+            guard let other = try? Ring.make(entryCount: 1, completionEntryCount: 2, best: ring.level, isDisabled: true)
+            else { return false }
+            return curing_restrict(other.raw, [UInt8(IORING_OP_SEND.rawValue)], 1) == 0
+                && curing_enable(other.raw) == 0
+        }
+    }
+#endif

@@ -1,0 +1,140 @@
+#if URing
+    /// What the io_uring driver knows of a connection. Zeros: not adopted.
+    ///
+    /// ```
+    /// | file: 4 | generation: 4 | state: 4 | promotion: 2 | windowStart: 1 | fireCount: 1 |
+    /// ```
+    struct URingConnection: BitwiseCopyable {
+        /// Its index in the ring's table of direct descriptors.
+        var file: Int32 = 0
+        var generation: UInt32 = 0
+        var state: State = []
+        /// Its place among the promoted connections, 0: not promoted.
+        var promotion: UInt16 = 0
+        /// When `fireCount` began to count: the clock in units of the promotion window, modulo 256.
+        var windowStart: UInt8 = 0
+        /// On POLL: how often it fired in this window. On multishot RECV: how many receives in a row would rather have
+        /// been read into the other size of buffers.
+        var fireCount: UInt8 = 0
+
+        struct State: OptionSet, BitwiseCopyable {
+            let rawValue: UInt32
+
+            // What the core wants.
+            static let receives = State(rawValue: 1 << 0)
+            static let isClosing = State(rawValue: 1 << 1)
+            static let resetsOnClose = State(rawValue: 1 << 2)
+
+            // What the kernel holds. At most one of the first two.
+            static let isPolled = State(rawValue: 1 << 3)
+            static let isMultishot = State(rawValue: 1 << 4)
+            /// A RECV that answers within the submit.
+            static let isReceiving = State(rawValue: 1 << 5)
+            static let isWritablePolled = State(rawValue: 1 << 6)
+            static let isShuttingDown = State(rawValue: 1 << 7)
+            static let isBeingClosed = State(rawValue: 1 << 8)
+            /// A zero-copy send whose bytes the kernel still holds.
+            static let hasZeroCopy = State(rawValue: 1 << 9)
+            /// The POLL or RECV was told to end.
+            static let isReceiveEnding = State(rawValue: 1 << 10)
+            static let isWritableEnding = State(rawValue: 1 << 11)
+
+            // What is known of the socket.
+            /// The peer ended or reset: after the bytes comes an end that needs to be read.
+            static let hasHangup = State(rawValue: 1 << 12)
+            /// End or failure was reported: never receive again.
+            static let hasEnded = State(rawValue: 1 << 13)
+            /// Receives into large buffers.
+            static let isLarge = State(rawValue: 1 << 14)
+            /// The armed multishot RECV takes large buffers.
+            static let isArmedLarge = State(rawValue: 1 << 15)
+            /// Has a place in the list of those to look at in the next exchange.
+            static let isQueued = State(rawValue: 1 << 16)
+
+            static let armed: State = [.isPolled, .isMultishot]
+            /// While one of these is set, the descriptor is not closed.
+            static let keepsFile: State = [.isPolled, .isMultishot, .isReceiving, .isWritablePolled, .isShuttingDown]
+        }
+    }
+
+    /// Connections that were promoted to multishot RECV, in the order in which their silence is looked at.
+    ///
+    /// A second-chance list: receiving only stores the time; a connection that turns out to have been busy when its turn
+    /// comes goes to the end. So there is no scan, and no work at all while none is promoted.
+    struct PromotedList: ~Copyable {
+        struct Entry {
+            var index: UInt32 = 0
+            var next: UInt16 = 0
+            var previous: UInt16 = 0
+            var lastReceiveMilliseconds: UInt64 = 0
+            var checkMilliseconds: UInt64 = 0
+        }
+
+        private(set) var count = 0
+        let countMax: Int
+        private let entries: UnsafeMutablePointer<Entry>
+        private var firstFree: UInt16 = 0
+        private(set) var first: UInt16 = 0
+        private var last: UInt16 = 0
+
+        init(countMax: Int) {
+            self.countMax = min(max(countMax, 0), Int(UInt16.max) - 1)
+            entries = .allocate(capacity: self.countMax + 1)
+            for place in 0...self.countMax {
+                (entries + place).initialize(to: Entry())
+                entries[place].next = place > 0 && place < self.countMax ? UInt16(place + 1) : 0
+            }
+            firstFree = self.countMax > 0 ? 1 : 0
+        }
+
+        deinit { entries.deallocate() }
+
+        var isFull: Bool { firstFree == 0 }
+
+        subscript(place: UInt16) -> Entry { entries[Int(place)] }
+
+        mutating func noteReceive(_ place: UInt16, nowMilliseconds: UInt64) {
+            entries[Int(place)].lastReceiveMilliseconds = nowMilliseconds
+        }
+
+        /// The place of a new entry. The list is not full.
+        mutating func add(index: UInt32, nowMilliseconds: UInt64, checkMilliseconds: UInt64) -> UInt16 {
+            let place = firstFree
+            invariant(place != 0, "a connection was promoted though the list is full")
+            firstFree = entries[Int(place)].next
+            entries[Int(place)] = Entry(
+                index: index, lastReceiveMilliseconds: nowMilliseconds, checkMilliseconds: checkMilliseconds)
+            append(place)
+            count += 1
+            return place
+        }
+
+        mutating func remove(_ place: UInt16) {
+            unlink(place)
+            entries[Int(place)] = Entry(next: firstFree)
+            firstFree = place
+            count -= 1
+        }
+
+        mutating func moveToEnd(_ place: UInt16, checkMilliseconds: UInt64) {
+            unlink(place)
+            entries[Int(place)].checkMilliseconds = checkMilliseconds
+            append(place)
+        }
+
+        private mutating func append(_ place: UInt16) {
+            entries[Int(place)].previous = last
+            entries[Int(place)].next = 0
+            if last != 0 { entries[Int(last)].next = place } else { first = place }
+            last = place
+        }
+
+        private mutating func unlink(_ place: UInt16) {
+            let entry = entries[Int(place)]
+            if entry.previous != 0 { entries[Int(entry.previous)].next = entry.next } else { first = entry.next }
+            if entry.next != 0 { entries[Int(entry.next)].previous = entry.previous } else { last = entry.previous }
+        }
+    }
+
+    import Slabs
+#endif

@@ -1,0 +1,316 @@
+#if URing
+    internal import CURing
+    import Glibc
+    import IO
+    import Slabs
+
+    extension URingDriver {
+        mutating func handle(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
+            switch completion.userData.operation {
+            case .ignored, .selfTest, .cancelEverything: break
+            case .accept: accepted(completion, &completions)
+            case .receivePoll: pollFired(completion)
+            case .receive: received(completion, &completions)
+            case .receiveMultishot: receivedMultishot(completion, &completions)
+            case .writablePoll: becameWritable(completion, &completions)
+            case .send, .sendCounted: handleSend(completion)
+            case .sendZeroCopy: sentZeroCopy(completion, &completions)
+            case .shutdown:
+                armedCount -= 1
+                guard let record = anyRecord(of: completion.userData.connection) else { return }
+                record.pointee.state.remove(.isShuttingDown)
+                closeIfFree(record, completion.userData.connection)
+            case .close: closed(completion, &completions)
+            case .cancelReceive: cancelFoundNothing(completion, .isReceiveEnding, armed: URingConnection.State.armed)
+            case .cancelWritable: cancelFoundNothing(completion, .isWritableEnding, armed: .isWritablePolled)
+            case .wakePoll:
+                if !completion.hasMore {
+                    armedCount -= 1
+                    wakeArmed = false
+                    if completion.result != -ECANCELED { armWake() }
+                }
+                if completion.result >= 0 { woken(&completions) }
+            case .wakeMessage: woken(&completions)
+            case .wakePeer: peers[Int(completion.userData.index)].wake()
+            case .handOff:
+                armedCount -= 1
+                if completion.result < 0 { counters.handOffErrors += 1 } else { counters.handedOff += 1 }
+                curing_prepare_close(nextEntry(), Int32(completion.userData.index), true, UserData(.ignored).rawValue)
+            case .handedOn:
+                guard completion.result >= 0 else { return }
+                counters.accepts += 1
+                completions.append(Completion(.accepted, value: completion.result, peer: handedOnPeer))
+            }
+        }
+
+        private mutating func woken(_ completions: inout Batch<Completion>) {
+            guard !wokenInExchange else { return }
+            wokenInExchange = true
+            completions.append(Completion(.woken))
+        }
+
+        // MARK: - Accepting
+
+        private mutating func accepted(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
+            let index = Int(completion.userData.index)
+            if !completion.hasMore {
+                armedCount -= 1
+                listeners[index].isArmed = false
+            }
+            if completion.result >= 0 {
+                counters.accepts += 1
+                var address: UInt64 = 0
+                if let found = listeners[index].address { address = socket_address_key(&found.pointee.storage) }
+                completions.append(
+                    Completion(.accepted, value: completion.result, peer: UInt16(index), address: address))
+            } else {
+                switch decision(for: .accept, errorNumber: -completion.result) {
+                case .cancelled: return
+                case .wait, .retry: counters.acceptErrors += 1
+                case .misuse:
+                    // Shutting the listener down is how accepting ends; otherwise it is no listener.
+                    invariant(listeners[index].fd < 0, "accept was called with something that is no listener")
+                default:
+                    counters.acceptErrors += 1
+                    listeners[index].rests = true
+                    completions.append(Completion(.acceptFailed, value: completion.result, peer: UInt16(index)))
+                }
+            }
+            if !completion.hasMore { armAccept(index) }
+        }
+
+        // MARK: - Receiving
+
+        private mutating func pollFired(_ completion: RingCompletion) {
+            if !completion.hasMore { armedCount -= 1 }
+            let connection = completion.userData.connection
+            guard let record = anyRecord(of: connection) else {
+                counters.stale += 1
+                return
+            }
+            if !completion.hasMore { record.pointee.state.subtract([.isPolled, .isReceiveEnding]) }
+            if completion.result > 0 {
+                if UInt32(completion.result) & curing_poll_hangup != 0 { record.pointee.state.insert(.hasHangup) }
+                if record.pointee.state.contains(.receives) {
+                    notePollFired(record, connection)
+                    receive(record, connection)
+                } else if completion.hasMore {
+                    // Paused: it would fire again and again. Resuming arms a new one, which sees the bytes.
+                    cancelReceive(record, connection)
+                }
+            } else if completion.result < 0 {
+                switch decision(for: .poll, errorNumber: -completion.result) {
+                case .misuse: invariant(false, "a connection's descriptor cannot be polled")
+                case .exhausted, .retry: return enqueue(record, connection)
+                // A receive finds out what has failed.
+                case .failed: receive(record, connection)
+                case .cancelled, .wait, .harmless: break
+                }
+            }
+            reconcile(record, connection)
+        }
+
+        private mutating func received(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
+            armedCount -= 1
+            let connection = completion.userData.connection
+            guard let record = anyRecord(of: connection) else {
+                counters.stale += 1
+                if let buffer = completion.buffer { giveBack(buffer, isLarge: false) }
+                return
+            }
+            record.pointee.state.remove(.isReceiving)
+            let isLarge = record.pointee.state.contains(.isLarge)
+            deliver(completion, record, connection, isLarge: isLarge, &completions)
+            if completion.result > 0 {
+                if completion.isSocketNonempty || record.pointee.state.contains(.hasHangup) { enqueue(record, connection) }
+                // A flood goes on in large buffers, one of them in each exchange.
+                if completion.isSocketNonempty, Int(completion.result) == small.byteCount {
+                    record.pointee.state.insert(.isLarge)
+                } else if isLarge, Int(completion.result) < small.byteCount {
+                    record.pointee.state.remove(.isLarge)
+                }
+            } else if completion.result == -ENOBUFS {
+                record.pointee.state.remove(.isLarge)
+            }
+            if record.pointee.state.contains(.isClosing) { closeIfFree(record, connection) }
+        }
+
+        private mutating func receivedMultishot(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
+            if !completion.hasMore { armedCount -= 1 }
+            let connection = completion.userData.connection
+            guard let record = anyRecord(of: connection) else {
+                counters.stale += 1
+                invariant(completion.buffer == nil, "a multishot receive outlived its connection")
+                return
+            }
+            let isLarge = record.pointee.state.contains(.isArmedLarge)
+            if !completion.hasMore {
+                record.pointee.state.subtract([.isMultishot, .isArmedLarge, .isReceiveEnding])
+            }
+            deliver(completion, record, connection, isLarge: isLarge, &completions)
+            if record.pointee.promotion != 0 {
+                promoted.noteReceive(record.pointee.promotion, nowMilliseconds: nowMilliseconds)
+            }
+            if completion.result == -ENOBUFS { record.pointee.state.remove(.isLarge) }
+            let isResized = completion.result > 0 && noteReceive(record, byteCount: Int(completion.result))
+            // Out of buffers: armed again by the next exchange, which gives them back first.
+            if record.pointee.state.contains(.isQueued), !record.pointee.state.contains(.isClosing) { return }
+            if !completion.hasMore || isResized { reconcile(record, connection) }
+        }
+
+        /// Reports what a receive brought, and remembers its buffer.
+        private mutating func deliver(
+            _ completion: RingCompletion, _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot,
+            isLarge: Bool, _ completions: inout Batch<Completion>
+        ) {
+            var pointer: UnsafeRawPointer?
+            if let buffer = completion.buffer {
+                pointer = UnsafeRawPointer(isLarge ? large.pointer(buffer) : small.pointer(buffer))
+                giveBack(buffer, isLarge: isLarge)
+            }
+            // The core has closed it, or has heard of its end.
+            guard record.pointee.state.isDisjoint(with: [.isClosing, .hasEnded]) else { return }
+            if completion.result > 0 {
+                counters.receives += 1
+                counters.receivedBytes += UInt64(completion.result)
+                completions.append(
+                    Completion(.received, connection: connection, value: completion.result, pointer: pointer))
+                return
+            }
+            if completion.result == 0 {
+                record.pointee.state.insert(.hasEnded)
+                completions.append(Completion(.receiveEnded, connection: connection))
+                return
+            }
+            switch decision(for: .receive, errorNumber: -completion.result) {
+            case .exhausted:
+                counters.receiveBufferExhausted += 1
+                enqueue(record, connection)
+            case .retry: enqueue(record, connection)
+            case .wait, .cancelled, .harmless: break
+            case .misuse: invariant(false, "a receive was refused as malformed")
+            case .failed:
+                record.pointee.state.insert(.hasEnded)
+                completions.append(Completion(.receiveFailed, connection: connection, value: completion.result))
+            }
+        }
+
+        /// The buffer is the core's until the next exchange.
+        private mutating func giveBack(_ buffer: UInt16, isLarge: Bool) {
+            handedOut.append(UInt32(buffer) | (isLarge ? 1 << 16 : 0))
+        }
+
+        mutating func giveBuffersBack() {
+            preparedReceiveCount = 0
+            guard !handedOut.isEmpty else { return }
+            for position in 0..<handedOut.count {
+                let buffer = handedOut[position]
+                if buffer & 1 << 16 != 0 {
+                    large.put(UInt16(truncatingIfNeeded: buffer))
+                } else {
+                    small.put(UInt16(truncatingIfNeeded: buffer))
+                }
+            }
+            small.publish()
+            large.publish()
+            handedOut.removeAll()
+        }
+
+        // MARK: - Sending
+
+        /// A send that was not taken whole. (Where sends are counted, any send.)
+        mutating func handleSend(_ completion: RingCompletion) {
+            var connection = completion.userData.connection
+            if completion.userData.operation == .sendCounted {
+                let send = countedSends[Int(completion.userData.index)]
+                if completion.result == send.byteCount { return }
+                connection = send.connection
+            }
+            failedSends.append(Completion(.sendIncomplete, connection: connection, value: sentByteCount(completion.result)))
+        }
+
+        /// The count taken, 0 when there was no room, or -errno.
+        private mutating func sentByteCount(_ result: Int32) -> Int32 {
+            if result >= 0 {
+                counters.shortSends += 1
+                return result
+            }
+            switch decision(for: .send, errorNumber: -result) {
+            case .wait:
+                counters.shortSends += 1
+                return 0
+            case .misuse:
+                invariant(false, "a send was refused as malformed")
+                return result
+            default:
+                counters.sendErrors += 1
+                return result
+            }
+        }
+
+        /// The result comes first; the notification that the bytes may be reused follows if the kernel kept them.
+        private mutating func sentZeroCopy(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
+            let place = Int(completion.userData.index)
+            if !completion.isNotification { zeroCopySends[place].result = completion.result }
+            guard !completion.hasMore else { return }
+            armedCount -= 1
+            let send = zeroCopySends[place]
+            zeroCopySends[place] = ZeroCopySend(connection: .none, result: 0, nextFree: freeZeroCopySend)
+            freeZeroCopySend = UInt32(place)
+            let value = send.result < 0 ? sentByteCount(send.result) : send.result
+            completions.append(Completion(.sendReleased, connection: send.connection, value: value))
+            guard let record = anyRecord(of: send.connection), record.pointee.file < 0 else { return }
+            reportClosed(record, send.connection, &completions)
+        }
+
+        private mutating func becameWritable(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
+            armedCount -= 1
+            let connection = completion.userData.connection
+            guard let record = anyRecord(of: connection) else {
+                counters.stale += 1
+                return
+            }
+            record.pointee.state.subtract([.isWritablePolled, .isWritableEnding])
+            if record.pointee.state.contains(.isClosing) { return closeIfFree(record, connection) }
+            // A failure too: the next send tells which.
+            completions.append(Completion(.writable, connection: connection))
+        }
+
+        // MARK: - Closing
+
+        /// A request that is between two attempts cannot be found, and goes on: it is cancelled again until it has ended.
+        private mutating func cancelFoundNothing(
+            _ completion: RingCompletion, _ ending: URingConnection.State, armed: URingConnection.State
+        ) {
+            let connection = completion.userData.connection
+            guard completion.result < 0, let record = anyRecord(of: connection),
+                !record.pointee.state.isDisjoint(with: armed), record.pointee.state.contains(ending)
+            else { return }
+            record.pointee.state.remove(ending)
+            enqueue(record, connection)
+        }
+
+        private mutating func closed(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
+            armedCount -= 1
+            let connection = completion.userData.connection
+            guard let record = anyRecord(of: connection) else {
+                invariant(false, "a connection was closed twice")
+                return
+            }
+            counters.closes += 1
+            record.pointee.file = -1
+            reportClosed(record, connection, &completions)
+        }
+
+        /// The last word on a connection: after it the core may use the slot again.
+        private mutating func reportClosed(
+            _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, _ completions: inout Batch<Completion>
+        ) {
+            if record.pointee.state.contains(.hasZeroCopy) {
+                for place in 0..<zeroCopySends.count where zeroCopySends[place].connection == connection { return }
+            }
+            record.pointee = URingConnection()
+            completions.append(Completion(.closed, connection: connection))
+        }
+    }
+#endif

@@ -1,0 +1,186 @@
+#if URing
+    internal import CURing
+    import IO
+    import Slabs
+
+    /// How a connection waits for its next bytes.
+    ///
+    /// ```
+    ///              POLL fired often                      
+    ///   +--------+ ---------------> +----------------+   whole buffers   +----------------+
+    ///   |  POLL  |                  | multishot RECV | ----------------> | multishot RECV |
+    ///   | + RECV | <--------------- | small buffers  | <---------------- | large buffers  |
+    ///   +--------+     silence      +----------------+   short receives  +----------------+
+    /// ```
+    ///
+    /// At most one of them is armed. Each change is: cancel what is armed, wait for its last completion, arm the other.
+    /// No byte is lost between, because arming looks at the socket first.
+    extension URingDriver {
+        /// Receives in a row that argue for the other size of buffers before a multishot RECV changes it.
+        static let resizeCount: UInt8 = 8
+
+        private func wantsMultishot(_ record: UnsafeMutablePointer<URingConnection>) -> Bool {
+            mode == .multishot || record.pointee.promotion != 0
+        }
+
+        /// Brings what is armed closer to what is wanted: arms, cancels, or closes.
+        mutating func reconcile(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
+            let state = record.pointee.state
+            if state.isDisjoint(with: URingConnection.State.armed) {
+                if state.contains(.isClosing) { return closeIfFree(record, connection) }
+                guard state.contains(.receives), !state.contains(.hasEnded) else { return }
+                return arm(record, connection)
+            }
+            let isRight: Bool
+            if state.contains(.isClosing) {
+                isRight = false
+            } else if state.contains(.hasEnded) {
+                isRight = true
+            } else if state.contains(.isMultishot) {
+                isRight = state.contains(.receives) && wantsMultishot(record)
+                    && state.contains(.isArmedLarge) == state.contains(.isLarge)
+            } else {
+                // The POLL of a paused connection stays until it fires: pauses are often short.
+                isRight = !wantsMultishot(record) || !state.contains(.receives)
+            }
+            if !isRight { cancelReceive(record, connection) }
+        }
+
+        private mutating func arm(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
+            armedCount += 1
+            guard wantsMultishot(record) else {
+                record.pointee.state.insert(.isPolled)
+                curing_prepare_poll_receive(
+                    nextEntry(), record.pointee.file, UserData(.receivePoll, connection).rawValue)
+                return
+            }
+            let isLarge = record.pointee.state.contains(.isLarge)
+            record.pointee.state.insert(isLarge ? [.isMultishot, .isArmedLarge] : .isMultishot)
+            record.pointee.fireCount = 0
+            curing_prepare_receive_multishot(
+                nextEntry(), record.pointee.file, isLarge ? large.group : small.group, !isLarge,
+                UserData(.receiveMultishot, connection).rawValue)
+        }
+
+        mutating func cancelReceive(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
+            guard !record.pointee.state.contains(.isReceiveEnding) else { return }
+            record.pointee.state.insert(.isReceiveEnding)
+            let operation: RingOperation = record.pointee.state.contains(.isPolled) ? .receivePoll : .receiveMultishot
+            curing_prepare_cancel(
+                nextEntry(), UserData(operation, connection).rawValue, UserData(.cancelReceive, connection).rawValue)
+        }
+
+        /// Prepares a RECV that answers within the next submit.
+        mutating func receive(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
+            let state = record.pointee.state
+            guard state.contains(.receives), state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot]) else { return }
+            let isLarge = state.contains(.isLarge)
+            // More receives than buffers would only be turned away.
+            guard isLarge || preparedReceiveCount + handedOut.count < small.count else {
+                return enqueue(record, connection)
+            }
+            preparedReceiveCount += 1
+            armedCount += 1
+            record.pointee.state.insert(.isReceiving)
+            curing_prepare_receive(
+                nextEntry(), record.pointee.file, isLarge ? large.group : small.group,
+                UInt32(isLarge ? large.byteCount : small.byteCount), UserData(.receive, connection).rawValue)
+        }
+
+        mutating func resumeReceive(_ connection: Slot) {
+            guard let record = record(of: connection), !record.pointee.state.contains(.receives) else { return }
+            record.pointee.state.insert(.receives)
+            // The POLL may have fired during the pause, and does not fire again for the same bytes.
+            if record.pointee.state.contains(.isPolled) { receive(record, connection) }
+            reconcile(record, connection)
+        }
+
+        // MARK: - Another look in the next exchange
+
+        mutating func enqueue(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
+            guard !record.pointee.state.contains(.isQueued) else { return }
+            record.pointee.state.insert(.isQueued)
+            again.append(connection)
+        }
+
+        /// Looks at the connections that were left over: more to read, no buffer was free, a cancel that found nothing.
+        mutating func lookAgain() {
+            guard !again.isEmpty else { return }
+            swap(&again, &nowAgain)
+            for position in 0..<nowAgain.count {
+                let connection = nowAgain[position]
+                guard let record = anyRecord(of: connection) else { continue }
+                record.pointee.state.remove(.isQueued)
+                if record.pointee.state.contains(.isClosing), record.pointee.state.contains(.isWritablePolled) {
+                    cancelWritable(record, connection)
+                }
+                if record.pointee.state.contains(.isPolled) { receive(record, connection) }
+                reconcile(record, connection)
+            }
+            nowAgain.removeAll()
+        }
+
+        // MARK: - Promotion
+
+        /// Counts how often a POLL fires, and promotes its connection when that is often.
+        mutating func notePollFired(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
+            guard mode == .adaptive, record.pointee.promotion == 0 else { return }
+            let window = UInt8(truncatingIfNeeded: nowMilliseconds / promotionWindowMilliseconds)
+            if record.pointee.windowStart != window {
+                record.pointee.windowStart = window
+                record.pointee.fireCount = 0
+            }
+            record.pointee.fireCount = record.pointee.fireCount &+ 1
+            guard Int(record.pointee.fireCount) >= options.promotionCount || record.pointee.fireCount == .max,
+                !promoted.isFull, !record.pointee.state.contains(.hasHangup)
+            else { return }
+            record.pointee.promotion = promoted.add(
+                index: connection.index, nowMilliseconds: nowMilliseconds,
+                checkMilliseconds: nowMilliseconds + demotionMilliseconds)
+            counters.promoted += 1
+            reconcile(record, connection)
+        }
+
+        mutating func leavePromoted(_ record: UnsafeMutablePointer<URingConnection>) {
+            guard record.pointee.promotion != 0 else { return }
+            promoted.remove(record.pointee.promotion)
+            record.pointee.promotion = 0
+            record.pointee.fireCount = 0
+        }
+
+        /// Demotes those that have been silent; who was not gets another period.
+        mutating func demoteSilent() {
+            var remaining = 64
+            while promoted.first != 0, remaining > 0 {
+                let place = promoted.first
+                let entry = promoted[place]
+                guard entry.checkMilliseconds <= nowMilliseconds else { return }
+                remaining -= 1
+                let silentUntil = entry.lastReceiveMilliseconds + demotionMilliseconds
+                if silentUntil > nowMilliseconds {
+                    promoted.moveToEnd(place, checkMilliseconds: silentUntil)
+                    continue
+                }
+                let record = table.base + Int(entry.index)
+                leavePromoted(record)
+                record.pointee.state.remove(.isLarge)
+                counters.demoted += 1
+                reconcile(record, Slot(index: entry.index, generation: record.pointee.generation))
+            }
+        }
+
+        /// Full buffers argue for large ones, short receives for small ones, of which there are more.
+        func noteReceive(_ record: UnsafeMutablePointer<URingConnection>, byteCount: Int) -> Bool {
+            let wouldFillSmall = byteCount >= small.byteCount
+            if wouldFillSmall == record.pointee.state.contains(.isLarge) {
+                record.pointee.fireCount = 0
+                return false
+            }
+            record.pointee.fireCount += 1
+            guard record.pointee.fireCount >= Self.resizeCount else { return false }
+            record.pointee.fireCount = 0
+            record.pointee.state.formSymmetricDifference(.isLarge)
+            return true
+        }
+    }
+#endif

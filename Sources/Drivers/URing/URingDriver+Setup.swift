@@ -1,0 +1,131 @@
+#if URing
+    internal import CURing
+    import Glibc
+    import IO
+    import Slabs
+
+    extension URingDriver {
+        /// - Parameter features: what to rely on. Tests take some away.
+        init(
+            options: DriverOptions, features: RingFeatures, listeners: [Int32], wake: WakeHandle, peers: WakeDirectory
+        ) throws(DriverError) {
+            do throws(DriverError) {
+                try self.init(ringFor: options, features, listeners, wake, peers)
+            } catch {
+                for fd in listeners { Glibc.close(fd) }
+                throw error
+            }
+            peers.setRing(ring.fd, of: Int(wake.worker))
+            armWake()
+            for index in self.listeners.indices { armAccept(index) }
+            submitAll()
+        }
+
+        private init(
+            ringFor options: DriverOptions, _ features: RingFeatures, _ listeners: [Int32], _ wake: WakeHandle,
+            _ peers: WakeDirectory
+        ) throws(DriverError) {
+            let isRestricted = options.isRestricted && features.hasRestrictions
+            var ring = try Ring.make(
+                entryCount: options.submissionEntryCount, completionEntryCount: options.completionEntryCount,
+                best: features.level, isDisabled: isRestricted)
+            let limit = min(descriptorLimit(), 1 << 20)
+            let wantedSlots = options.connectionCountMax > 0
+                ? min(options.connectionCountMax + Self.handOffReserve, limit) : limit
+            let slots = curing_register_files(ring.raw, UInt32(wantedSlots), 1)
+            guard slots > 0 else { throw DriverError.ring(step: "a table of \(wantedSlots) descriptors", errorNumber: -slots) }
+            let small = try ReceiveBuffers(
+                count: options.receiveBufferCount, byteCount: options.receiveBufferByteCount, group: 1, ring: ring)
+            let large = try ReceiveBuffers(
+                count: options.largeReceiveBufferCount, byteCount: options.largeReceiveBufferByteCount, group: 2, ring: ring)
+            if isRestricted { try Self.restrict(ring) }
+            ring.register()
+            let table = try ConnectionTable<URingConnection>(countMax: connectionIndexMax)
+            self.ring = ring
+            self.table = table
+            self.small = small
+            self.large = large
+            self.options = options
+            self.features = features
+            self.wake = wake
+            self.peers = peers
+            slotCount = Int(slots)
+            connectionCountMax = max(slotCount - Self.handOffReserve, min(slotCount, max(options.connectionCountMax, 1)))
+            mode = features.hasMultishotReceive ? options.receiveMode : .poll
+            promoted = PromotedList(countMax: options.promotedCountMax)
+            promotionWindowMilliseconds = UInt64(max(options.promotionWindowMilliseconds, 1))
+            demotionMilliseconds = UInt64(max(options.demotionMilliseconds, 1))
+            nowMilliseconds = clock_coarse_milliseconds()
+            sendBatchCount = max(options.sendBatchCount, 1)
+            messages = .allocate(capacity: sendBatchCount)
+            self.listeners = listeners.map { fd in
+                var listener = Listener(fd: fd)
+                if options.findsPeerAddress {
+                    listener.address = .allocate(capacity: 1)
+                    listener.address?.initialize(to: ListenerAddress())
+                }
+                return listener
+            }
+        }
+
+        /// From now on the ring does what this driver does and nothing else: whoever gets hold of it cannot open files.
+        private static func restrict(_ ring: borrowing Ring) throws(DriverError) {
+            let operations = [
+                IORING_OP_ACCEPT, IORING_OP_POLL_ADD, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_SENDMSG,
+                IORING_OP_SEND_ZC, IORING_OP_ASYNC_CANCEL, IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_MSG_RING,
+                IORING_OP_URING_CMD,
+            ]
+            let supported = operations.map { UInt8($0.rawValue) }.filter { curing_supports(ring.raw, Int32($0)) }
+            var result = curing_restrict(ring.raw, supported, UInt32(supported.count))
+            if result == 0 { result = curing_enable(ring.raw) }
+            guard result == 0 else { throw DriverError.ring(step: "restricting the ring", errorNumber: -result) }
+        }
+
+        mutating func armWake() {
+            guard !wakeArmed else { return }
+            wakeArmed = true
+            armedCount += 1
+            // Edge-triggered: each write completes it, and nobody needs to read the counter.
+            curing_prepare_poll(
+                nextEntry(), wake.eventfd, false, curing_poll_in, true, UserData(.wakePoll).rawValue)
+        }
+
+        /// Cancels every request, waits for the last completions, and closes what is open.
+        mutating func endEverything() {
+            peers.setRing(-1, of: Int(wake.worker))
+            for listener in listeners where listener.fd >= 0 { Glibc.close(listener.fd) }
+            for index in listeners.indices { listeners[index].fd = -1 }
+            // Some may be between two attempts, where a cancel does not find them.
+            let attempts = 20
+            for _ in 0..<attempts where armedCount > 0 {
+                curing_prepare_cancel_everything(nextEntry(), UserData(.cancelEverything).rawValue)
+                submitAll()
+                drain()
+            }
+            // Closes the direct descriptors now and not when the kernel gets round to freeing the ring.
+            _ = io_uring_unregister_files(ring.raw)
+        }
+
+        private mutating func drain() {
+            let waitNanoseconds: UInt64 = 50_000_000
+            _ = ring.enter(completionCount: 1, timeout: waitNanoseconds)
+            while let completion = ring.takeCompletion() {
+                if !completion.hasMore, completion.userData.operation.isArmed { armedCount -= 1 }
+            }
+        }
+    }
+
+    extension RingOperation {
+        /// Counted in `armedCount`.
+        fileprivate var isArmed: Bool {
+            switch self {
+            case .accept, .wakePoll, .receivePoll, .receive, .receiveMultishot, .writablePoll, .sendZeroCopy, .shutdown,
+                .close, .handOff:
+                true
+            case .ignored, .wakeMessage, .wakePeer, .send, .sendCounted, .cancelReceive, .cancelWritable,
+                .cancelEverything, .handedOn, .selfTest:
+                false
+            }
+        }
+    }
+#endif

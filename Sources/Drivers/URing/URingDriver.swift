@@ -1,0 +1,315 @@
+#if URing
+    internal import CURing
+    import Glibc
+    public import IO
+    import Slabs
+
+    /// The driver that the broker was built for.
+    ///
+    /// Sockets are direct descriptors: they live in the ring's table and cost no fd. A turn is one io_uring_enter(2): it
+    /// carries all sends out, which answer within the submit and only if they did not succeed whole, runs the deferred
+    /// work, and waits. Idle connections are parked on a multishot POLL; when it fires, a RECV into a provided buffer
+    /// follows in a second enter of the same exchange (one for all of them). Busy connections keep a multishot RECV and
+    /// need no second enter. 16 B of user memory for an idle connection.
+    ///
+    /// The files of this folder: this one holds what the driver owns, and the exchange; `+Submissions` what the core asks
+    /// for; `+Completions` what the kernel answers; `+Receiving` how a connection waits for its next bytes; `+Setup`
+    /// creation and end.
+    public struct URingDriver: ~Copyable, Driver {
+        /// Completions taken off the queue in one exchange, those of sends excepted.
+        static let completionsPerExchangeMax = 4096
+        /// Slots of the file table that are kept for connections that will be handed on.
+        static let handOffReserve = 64
+        /// Enters that one exchange may spend to get the kernel to take what was prepared.
+        static let submitAttemptsMax = 1000
+
+        public internal(set) var connectionCountMax = 0
+        public internal(set) var counters = DriverCounters()
+        public var level: String { "io_uring, Linux \(kernelRelease()): \(features.text)" }
+
+        let options: DriverOptions
+        let features: RingFeatures
+        let mode: DriverOptions.ReceiveMode
+        let wake: WakeHandle
+        let peers: WakeDirectory
+        let ring: Ring
+        let table: ConnectionTable<URingConnection>
+        let slotCount: Int
+
+        // Receiving.
+        var small: ReceiveBuffers
+        var large: ReceiveBuffers
+        /// Buffers that this exchange handed to the core: identifier, and bit 16 for the large ones.
+        var handedOut = Batch<UInt32>(capacity: 256)
+        /// Connections to look at in the next exchange: more to read, no buffer was free, a cancel that found nothing.
+        var again = Batch<Slot>(capacity: 64)
+        var nowAgain = Batch<Slot>(capacity: 64)
+        /// RECVs into small buffers that were prepared since the buffers were last given back.
+        var preparedReceiveCount = 0
+        var promoted: PromotedList
+        let promotionWindowMilliseconds: UInt64
+        let demotionMilliseconds: UInt64
+        var nowMilliseconds: UInt64
+
+        // Sending. A message header of this exchange's scatter sends lives until its chunk is submitted.
+        let messages: UnsafeMutablePointer<msghdr>
+        var messageCount = 0
+        let sendBatchCount: Int
+        var chunkSendCount = 0
+        var exchangeSendCount = 0
+        var failedSends = Batch<Completion>(capacity: 64)
+        /// Without silent sends: connection and byte count of each send of this exchange.
+        var countedSends = Batch<CountedSend>(capacity: 16)
+        var zeroCopySends = Batch<ZeroCopySend>(capacity: 16)
+        var freeZeroCopySend: UInt32 = 0
+
+        // Accepting.
+        var listeners: [Listener]
+        var wakeArmed = false
+        var wokenInExchange = false
+
+        /// Requests that stay in the kernel beyond a submit.
+        var armedCount = 0
+        /// Completions taken off a full queue before their turn.
+        var stash = Batch<RingCompletion>(capacity: 16)
+        var stashHead = 0
+        /// Completions of the last exchange: what the next one waits for under load.
+        var recentCompletionCount = 0
+
+        struct CountedSend: BitwiseCopyable {
+            var connection: Slot
+            var byteCount: Int32
+        }
+
+        struct ZeroCopySend: BitwiseCopyable {
+            /// None: free.
+            var connection: Slot
+            var result: Int32
+            var nextFree: UInt32
+        }
+
+        struct Listener {
+            var fd: Int32
+            var isArmed = false
+            /// Waits for `.resumeAccepting`.
+            var rests = false
+            /// Where the kernel writes the peer's address, if it is to find it.
+            var address: UnsafeMutablePointer<ListenerAddress>?
+        }
+
+        struct ListenerAddress {
+            var storage = sockaddr_storage()
+            var byteCount: socklen_t = 0
+        }
+
+        public init(
+            options: DriverOptions, listeners: [Int32], wake: WakeHandle, peers: WakeDirectory
+        ) throws(DriverError) {
+            switch RingFeatures.ofThisKernel {
+            case .success(let features):
+                try self.init(options: options, features: features, listeners: listeners, wake: wake, peers: peers)
+            case .failure(let error):
+                for fd in listeners { close(fd) }
+                throw error
+            }
+        }
+
+        public mutating func exchange(
+            _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>
+        ) {
+            let countBefore = completions.count
+            giveBuffersBack()
+            exchangeSendCount = 0
+            countedSends.removeAll()
+            wokenInExchange = false
+            for position in 0..<submissions.count { carryOut(submissions[position]) }
+            lookAgain()
+            demoteSilent()
+
+            reap(&completions)
+            var reapedCount = 0
+            repeat {
+                enter(deadline: hasNews(completions, countBefore) ? 0 : deadline)
+                reapedCount += reap(&completions)
+                // The POLLs that fired have prepared RECVs, which answer within this submit.
+                if preparedReceiveCount > 0, ring.pendingCount > 0 {
+                    submitAll()
+                    reapedCount += reap(&completions)
+                }
+                if exchangeSendCount > 0 { reapSends() }
+                if hasNews(completions, countBefore) { break }
+                lookAgain()
+                demoteSilent()
+            } while deadline != 0 && clock_monotonic_nanoseconds() < deadline
+            recentCompletionCount = reapedCount
+            placeFailedSends(at: countBefore, &completions)
+        }
+
+        private func hasNews(_ completions: borrowing Batch<Completion>, _ countBefore: Int) -> Bool {
+            completions.count > countBefore || !failedSends.isEmpty
+        }
+
+        /// What a send did not take goes before everything else that this exchange reports, since the core has to hear of
+        /// it before it hears that the same connection is writable, or closed.
+        private mutating func placeFailedSends(at start: Int, _ completions: inout Batch<Completion>) {
+            let count = failedSends.count
+            guard count > 0 else { return }
+            let laterCount = completions.count - start
+            for position in 0..<count { completions.append(failedSends[position]) }
+            if laterCount > 0 {
+                let base = completions.base + start
+                base.update(from: failedSends.base, count: 0)
+                memmove(base + count, base, laterCount * MemoryLayout<Completion>.stride)
+                memcpy(base, failedSends.base, count * MemoryLayout<Completion>.stride)
+            }
+            failedSends.removeAll()
+        }
+
+        public consuming func shutDown() { endEverything() }
+
+        deinit {
+            peers.setRing(-1, of: Int(wake.worker))
+            for listener in listeners {
+                if listener.fd >= 0 { close(listener.fd) }
+                listener.address?.deallocate()
+            }
+            messages.deallocate()
+        }
+    }
+
+    // MARK: - Entering the kernel
+
+    extension URingDriver {
+        /// Submits what is prepared, runs deferred work, and waits for the deadline or for completions: for one when the
+        /// last exchange was quiet; for about as many as it had, but at most `minWaitMicroseconds`, when it was busy.
+        private mutating func enter(deadline: UInt64) {
+            if curing_has_overflow(ring.raw) { counters.completionQueueOverflow += 1 }
+            if deadline == 0 {
+                // Nothing to carry and nothing to run: the system call would do nothing.
+                let isIdle = ring.pendingCount == 0 && !curing_has_task_work(ring.raw) && !curing_has_overflow(ring.raw)
+                // A deferred ring says by the same flag whether work is waiting.
+                if isIdle { return }
+                counters.enters += 1
+                settle(ring.enter(completionCount: 0))
+                return
+            }
+            if ring.completionCount > 0 { return enter(deadline: 0) }
+            var until = deadline
+            if promoted.first != 0 {
+                until = min(until, (promoted[promoted.first].checkMilliseconds + 1) * 1_000_000)
+            }
+            // Without a time-out the kernel ends a min-wait with nothing to show for it.
+            until = min(until, Self.farDeadline)
+            var wantedCount = 1
+            var minWait = 0
+            if features.hasMinWait, recentCompletionCount >= Self.busyCompletionCount {
+                wantedCount = min(recentCompletionCount, max(options.completionsToWaitFor, 1))
+                minWait = options.minWaitMicroseconds
+                if minWait == 0 { wantedCount = 1 }
+            }
+            if !features.hasAbsoluteTimeout {
+                let now = clock_monotonic_nanoseconds()
+                until = until > now ? until - now : 0
+            }
+            counters.enters += 1
+            settle(
+                ring.enter(
+                    completionCount: wantedCount, minWaitMicroseconds: minWait, timeout: until,
+                    isAbsolute: features.hasAbsoluteTimeout))
+        }
+
+        /// An exchange with fewer completions is quiet: the next one waits for one only.
+        private static let busyCompletionCount = 8
+        private static let farDeadline: UInt64 = 1 << 62
+
+        /// After an enter that carried submissions: whatever it says, the rest is carried too.
+        private mutating func settle(_ result: Int32) {
+            if result < 0 {
+                invariant(decision(for: .wait, errorNumber: -result) != .misuse, "io_uring_enter was called wrongly")
+            }
+            submitAll()
+            nowMilliseconds = clock_coarse_milliseconds()
+        }
+
+        /// Has the kernel take every prepared entry. Requests that answer at once have done so on return.
+        mutating func submitAll() {
+            var attempts = 0
+            while ring.pendingCount > 0 {
+                counters.enters += 1
+                let result = ring.submit()
+                if result < 0 {
+                    switch decision(for: .wait, errorNumber: -result) {
+                    case .exhausted:
+                        // The completion queue has overflown, or memory is short: make room and let the kernel work.
+                        stashCompletions()
+                        _ = ring.enter(completionCount: 0)
+                    case .misuse: invariant(false, "io_uring_enter was called wrongly")
+                    default: break
+                    }
+                }
+                attempts += 1
+                invariant(attempts < Self.submitAttemptsMax, "the kernel takes no more submissions")
+            }
+            messageCount = 0
+            chunkSendCount = 0
+        }
+
+        private mutating func stashCompletions() {
+            while let completion = ring.takeCompletion() { stash.append(completion) }
+        }
+
+        /// The next submission entry, cleared. Submits when the queue is full.
+        mutating func nextEntry() -> UnsafeMutablePointer<io_uring_sqe> {
+            if let entry = curing_next(ring.raw) { return entry }
+            submitAll()
+            guard let entry = curing_next(ring.raw) else {
+                invariant(false, "the submission queue stays full after a submit")
+                fatalError()
+            }
+            return entry
+        }
+
+        // MARK: - Reaping
+
+        /// Handles what is in the completion queue, up to the bound of one exchange; how many it were.
+        @discardableResult
+        private mutating func reap(_ completions: inout Batch<Completion>) -> Int {
+            var count = 0
+            while count < Self.completionsPerExchangeMax {
+                if stashHead < stash.count {
+                    stashHead += 1
+                    handle(stash[stashHead - 1], &completions)
+                } else if let completion = ring.takeCompletion() {
+                    handle(completion, &completions)
+                } else {
+                    break
+                }
+                count += 1
+            }
+            if stashHead == stash.count {
+                stash.removeAll()
+                stashHead = 0
+            }
+            return count
+        }
+
+        /// Finds results of this exchange's sends behind the bound, and in the kernel's overflow list, and leaves
+        /// everything else for the next exchange.
+        private mutating func reapSends() {
+            var attempts = 0
+            while curing_has_overflow(ring.raw), attempts < Self.submitAttemptsMax {
+                stashCompletions()
+                _ = ring.enter(completionCount: 0)
+                attempts += 1
+            }
+            guard ring.completionCount > 0 || stashHead < stash.count else { return }
+            stashCompletions()
+            for position in stashHead..<stash.count {
+                let completion = stash[position]
+                guard [.send, .sendCounted].contains(completion.userData.operation) else { continue }
+                handleSend(completion)
+                stash[position].userData = UserData(.ignored)
+            }
+        }
+    }
+#endif

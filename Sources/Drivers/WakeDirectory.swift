@@ -1,0 +1,105 @@
+internal import CURing
+import Glibc
+import Synchronization
+
+/// A worker's place in the directory: its number, and the eventfd that wakes it. Does not own the eventfd.
+public struct WakeHandle: Sendable {
+    public let worker: UInt16
+    let eventfd: Int32
+
+    /// Makes the worker's driver report `.woken`. Any thread may call it, also a signal handler.
+    public func wake() { eventfd_wake(eventfd) }
+}
+
+/// How workers reach each other: an eventfd for each, its ring once it has one, and an inbox for the sockets that other
+/// workers hand on (epoll only: rings pass them by message).
+///
+/// Made before the threads start; lives as long as the last of them. 53 workers cost 53 descriptors.
+public final class WakeDirectory: Sendable {
+    public let count: Int
+    private let eventfds: [Int32]
+    private let rings: [RingPlace]
+    private let inboxes: [Inbox]
+
+    public init(workerCount: Int) throws(DriverError) {
+        var eventfds: [Int32] = []
+        for _ in 0..<workerCount {
+            let fd = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
+            guard fd >= 0 else {
+                let errorNumber = errno
+                for fd in eventfds { close(fd) }
+                throw DriverError(
+                    .noDescriptors, errorNumber: errorNumber,
+                    "no wake-up handle for \(workerCount) workers (\(errorText(errorNumber))): raise `ulimit -n`")
+            }
+            eventfds.append(fd)
+        }
+        count = workerCount
+        self.eventfds = eventfds
+        rings = (0..<workerCount).map { _ in RingPlace() }
+        inboxes = (0..<workerCount).map { _ in Inbox() }
+    }
+
+    deinit { for fd in eventfds { close(fd) } }
+
+    public subscript(worker: Int) -> WakeHandle {
+        WakeHandle(worker: UInt16(worker), eventfd: eventfds[worker])
+    }
+
+    /// The descriptor of a worker's ring, -1 while it has none.
+    func ring(of worker: Int) -> Int32 { rings[worker].fd.load(ordering: .acquiring) }
+    func setRing(_ fd: Int32, of worker: Int) { rings[worker].fd.store(fd, ordering: .releasing) }
+
+    /// Opens a worker's inbox: from now on others may hand sockets on to it.
+    func openInbox(of worker: Int) { inboxes[worker].isOpen.withLock { $0 = true } }
+
+    /// Gives `fd` to a worker. False when it does not take any: `fd` still belongs to the caller.
+    func handOn(_ fd: Int32, to worker: Int) -> Bool {
+        let isTaken = inboxes[worker].post(fd)
+        if isTaken { eventfd_wake(eventfds[worker]) }
+        return isTaken
+    }
+
+    /// Takes what was handed on to a worker. With `closing`, nothing more is taken in.
+    func takeHandedOn(to worker: Int, closing: Bool = false) -> [Int32] { inboxes[worker].take(closing: closing) }
+}
+
+private final class RingPlace: Sendable {
+    let fd = Atomic<Int32>(-1)
+}
+
+/// Sockets on their way from one worker to another: rare, so a lock and an array do.
+private final class Inbox: Sendable {
+    /// Bounds what can pile up at a worker that does not look.
+    static let fdsMax = 1024
+
+    let isOpen = Mutex(false)
+    private let fds = Mutex<[Int32]>([])
+    /// Lets the owner look without taking the lock.
+    private let count = Atomic<Int>(0)
+
+    func post(_ fd: Int32) -> Bool {
+        isOpen.withLock { isOpen in
+            guard isOpen else { return false }
+            return fds.withLock { fds in
+                guard fds.count < Self.fdsMax else { return false }
+                fds.append(fd)
+                count.store(fds.count, ordering: .releasing)
+                return true
+            }
+        }
+    }
+
+    func take(closing: Bool) -> [Int32] {
+        if closing { isOpen.withLock { $0 = false } }
+        guard count.load(ordering: .acquiring) > 0 else { return [] }
+        return fds.withLock { fds in
+            defer { fds.removeAll() }
+            count.store(0, ordering: .releasing)
+            return fds
+        }
+    }
+}
+
+/// "Too many open files (EMFILE = 24)" without the number's name, which glibc does not tell.
+func errorText(_ errorNumber: Int32) -> String { "\(String(cString: strerror(errorNumber))), errno \(errorNumber)" }

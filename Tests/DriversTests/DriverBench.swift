@@ -1,0 +1,328 @@
+import Glibc
+import IO
+import Slabs
+import Testing
+
+@testable import Drivers
+
+/// Every way in which a driver may run: the whole suite passes on each.
+enum DriverVariant: String, CaseIterable, CustomTestStringConvertible {
+    case epoll
+    #if URing
+        case uringAdaptive, uringPoll, uringMultishot, uringUnrestricted
+        /// As on older kernels.
+        case uringRelativeTimeouts, uringSingleIssuer, uringCooperative
+        case uringCountedSends
+    #endif
+
+    var testDescription: String { rawValue }
+    var isURing: Bool { self != .epoll }
+}
+
+/// One driver of either kind.
+struct AnyDriver: ~Copyable {
+    private var epoll: UnsafeMutablePointer<EpollDriver>?
+    #if URing
+        private var uring: UnsafeMutablePointer<URingDriver>?
+    #endif
+
+    init(
+        _ variant: DriverVariant, options: DriverOptions, listeners: [Int32], wake: WakeHandle, peers: WakeDirectory
+    ) throws {
+        #if URing
+            if variant.isURing {
+                var options = options
+                var features = try RingFeatures.ofThisKernel.get()
+                switch variant {
+                case .epoll, .uringAdaptive: break
+                case .uringPoll: options.receiveMode = .poll
+                case .uringMultishot: options.receiveMode = .multishot
+                case .uringUnrestricted: options.isRestricted = false
+                case .uringRelativeTimeouts:
+                    features.hasAbsoluteTimeout = false
+                    features.hasMinWait = false
+                    features.hasResetOnClose = false
+                    features.hasZeroCopySend = false
+                case .uringSingleIssuer: features = try RingFeatures(best: .singleIssuer)
+                case .uringCooperative: features = try RingFeatures(best: .cooperative)
+                case .uringCountedSends: features.hasSilentSend = false
+                }
+                let driver = try URingDriver(
+                    options: options, features: features, listeners: listeners, wake: wake, peers: peers)
+                uring = .allocate(capacity: 1)
+                uring?.initialize(to: driver)
+                return
+            }
+        #endif
+        let driver = try EpollDriver(options: options, listeners: listeners, wake: wake, peers: peers)
+        epoll = .allocate(capacity: 1)
+        epoll?.initialize(to: driver)
+    }
+
+    mutating func exchange(
+        _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>
+    ) {
+        epoll?.pointee.exchange(submissions, deadline: deadline, completions: &completions)
+        #if URing
+            uring?.pointee.exchange(submissions, deadline: deadline, completions: &completions)
+        #endif
+    }
+
+    var counters: DriverCounters {
+        #if URing
+            if let uring { return uring.pointee.counters }
+        #endif
+        return epoll!.pointee.counters
+    }
+
+    var connectionCountMax: Int {
+        #if URing
+            if let uring { return uring.pointee.connectionCountMax }
+        #endif
+        return epoll!.pointee.connectionCountMax
+    }
+
+    var level: String {
+        #if URing
+            if let uring { return uring.pointee.level }
+        #endif
+        return epoll!.pointee.level
+    }
+
+    mutating func shutDown() {
+        if let epoll {
+            epoll.move().shutDown()
+            epoll.deallocate()
+        }
+        epoll = nil
+        #if URing
+            if let uring {
+                uring.move().shutDown()
+                uring.deallocate()
+            }
+            uring = nil
+        #endif
+    }
+}
+
+/// A completion, with a copy of the bytes.
+struct Event: CustomStringConvertible {
+    var kind: Completion.Kind
+    var connection: Slot
+    var value: Int32
+    var peer: UInt16
+    var address: UInt64
+    var bytes: [UInt8] = []
+
+    var description: String { "\(kind)(\(connection.index).\(connection.generation), \(value))" }
+}
+
+/// Plays the core: hands submissions to a driver and looks at its completions.
+final class DriverBench {
+    var driver: AnyDriver
+    let peers: WakeDirectory
+    let port: UInt16
+    private var submissions = Batch<Submission>(capacity: 64)
+    private var completions = Batch<Completion>(capacity: 64)
+    private var nextIndex: UInt32 = 1
+
+    static let turnsMax = 20_000
+    static let patienceNanoseconds: UInt64 = 5_000_000_000
+
+    init(
+        _ variant: DriverVariant, peers: WakeDirectory? = nil, worker: Int = 0, address: String = "127.0.0.1:0",
+        _ configure: (inout DriverOptions) -> Void = { _ in }
+    ) throws {
+        var options = DriverOptions()
+        options.connectionCountMax = 1200
+        configure(&options)
+        var group = try ListenerGroup(address: address, workerCount: 1)
+        let peers = try peers ?? WakeDirectory(workerCount: 1)
+        self.peers = peers
+        port = group.port
+        driver = try AnyDriver(
+            variant, options: options, listeners: [group.take(worker: 0)], wake: peers[worker], peers: peers)
+    }
+
+    deinit { driver.shutDown() }
+
+    var soon: UInt64 { DriverBench.now + Self.patienceNanoseconds }
+
+    static var now: UInt64 {
+        var now = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+    }
+
+    /// One exchange; waits for a completion when no deadline is given.
+    @discardableResult
+    func turn(_ requests: [Submission] = [], deadline: UInt64? = nil) -> [Event] {
+        submissions.removeAll()
+        for request in requests { submissions.append(request) }
+        completions.removeAll()
+        driver.exchange(submissions, deadline: deadline ?? soon, completions: &completions)
+        return (0..<completions.count).map { position in
+            let completion = completions[position]
+            var event = Event(
+                kind: completion.kind, connection: completion.connection, value: completion.value,
+                peer: completion.peer, address: completion.address)
+            if completion.kind == .received {
+                event.bytes = Array(UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
+            }
+            return event
+        }
+    }
+
+    /// Exchanges until `isDone` says so of all events so far; nil when that does not happen.
+    @discardableResult
+    func turns(_ requests: [Submission] = [], until isDone: ([Event]) -> Bool) -> [Event]? {
+        var events = turn(requests)
+        let deadline = soon
+        var remaining = Self.turnsMax
+        while !isDone(events) {
+            remaining -= 1
+            guard remaining > 0, DriverBench.now < deadline else { return nil }
+            events += turn([], deadline: deadline)
+        }
+        return events
+    }
+
+    func newSlot() -> Slot {
+        defer { nextIndex += 1 }
+        return Slot(index: nextIndex, generation: 1)
+    }
+
+    /// A client whose connection is accepted and adopted.
+    func connect() throws -> (Client, Slot) {
+        let client = try Client(port: port)
+        let slot = newSlot()
+        try adopt(as: slot)
+        return (client, slot)
+    }
+
+    /// Waits for a newcomer and adopts it.
+    func adopt(as slot: Slot) throws {
+        let events = try #require(turns { $0.contains { $0.kind == .accepted } })
+        let accepted = try #require(events.first { $0.kind == .accepted })
+        turn([Submission(.adopt, connection: slot, value: accepted.value)], deadline: 0)
+    }
+
+    /// Sends bytes and returns what the exchange reported.
+    func send(_ bytes: [UInt8], to slot: Slot, deadline: UInt64 = 0) -> [Event] {
+        bytes.withUnsafeBytes {
+            turn(
+                [Submission(.send, connection: slot, pointer: $0.baseAddress, byteCount: $0.count)], deadline: deadline)
+        }
+    }
+
+    func received(_ events: [Event], by slot: Slot) -> [UInt8] {
+        events.filter { $0.kind == .received && $0.connection == slot }.flatMap(\.bytes)
+    }
+
+    func close(_ slot: Slot, isReset: Bool = false) -> [Event]? {
+        turns([Submission(.close, connection: slot, value: isReset ? 1 : 0)]) {
+            $0.contains { $0.kind == .closed && $0.connection == slot }
+        }
+    }
+}
+
+/// A blocking client socket on loopback, with time limits instead of waiting for ever.
+final class Client {
+    private(set) var fd: Int32
+
+    init(port: UInt16, receiveBufferByteCount: Int32? = nil) throws {
+        fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        try #require(fd >= 0)
+        var limit = timeval(tv_sec: 5, tv_usec: 0)
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        if var byteCount = receiveBufferByteCount {
+            setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &byteCount, socklen_t(MemoryLayout<Int32>.size))
+        }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var result = withUnsafePointer(to: &address) { address in
+            address.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        // A ring with cooperative task work on this thread interrupts its system calls; connecting goes on.
+        if result < 0, errno == EINTR {
+            var event = pollfd(fd: fd, events: Int16(POLLOUT), revents: 0)
+            result = retryingInterrupts { poll(&event, 1, 5000) } == 1 ? 0 : -1
+        }
+        try #require(result == 0, "connect: errno \(errno)")
+    }
+
+    deinit { close() }
+
+    func close() {
+        if fd >= 0 { Glibc.close(fd) }
+        fd = -1
+    }
+
+    func reset() {
+        var linger = linger(l_onoff: 1, l_linger: 0)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
+        close()
+    }
+
+    func endSending() { shutdown(fd, Int32(SHUT_WR)) }
+
+    func send(_ bytes: [UInt8]) throws {
+        var offset = 0
+        while offset < bytes.count {
+            let count = bytes.withUnsafeBytes { bytes in
+                retryingInterrupts {
+                    Glibc.send(fd, bytes.baseAddress! + offset, bytes.count - offset, Int32(MSG_NOSIGNAL))
+                }
+            }
+            try #require(count > 0, "client send: errno \(errno)")
+            offset += count
+        }
+    }
+
+    /// As many bytes as the socket takes now.
+    func sendSome(_ bytes: ArraySlice<UInt8>) -> Int {
+        let count = bytes.withUnsafeBytes {
+            Glibc.send(fd, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
+        }
+        return max(count, 0)
+    }
+
+    /// Up to `countMax` bytes; empty at the end; nil on an error.
+    func receive(_ countMax: Int = 1 << 16, waits: Bool = true) -> [UInt8]? {
+        let flags = waits ? 0 : Int32(MSG_DONTWAIT)
+        var count = 0
+        let bytes = [UInt8](unsafeUninitializedCapacity: countMax) { buffer, initializedCount in
+            count = retryingInterrupts { recv(fd, buffer.baseAddress, countMax, flags) }
+            initializedCount = max(count, 0)
+        }
+        return count < 0 ? nil : bytes
+    }
+
+    func receive(exactly byteCount: Int) throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        while bytes.count < byteCount {
+            let more = try #require(receive(byteCount - bytes.count), "client receive: errno \(errno)")
+            try #require(!more.isEmpty, "the connection ended early")
+            bytes += more
+        }
+        return bytes
+    }
+}
+
+func retryingInterrupts<Result: SignedInteger>(_ call: () -> Result) -> Result {
+    for _ in 0..<100 {
+        let result = call()
+        if result >= 0 || errno != EINTR { return result }
+    }
+    return -1
+}
+
+/// Bytes that differ at each place, so that loss, repetition and exchange show.
+func pattern(_ byteCount: Int, seed: UInt8 = 0) -> [UInt8] {
+    (0..<byteCount).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8 &* 7 &+ Int(seed)) }
+}
