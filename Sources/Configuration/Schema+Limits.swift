@@ -13,6 +13,7 @@ extension Schema {
             "From accept to CONNECTED. At the limit: close."),
     ]
 
+    /// The parser counts the bytes of a header line in 16 bits.
     private static let frames: [Setting<Settings>] = [
         .bytes(
             "limits.command-bytes", \.broker.limits.commandByteCountMax, 16 ... 1024,
@@ -21,7 +22,7 @@ extension Schema {
             "limits.headers-max", \.broker.limits.headerCountMax, 8 ... 1024,
             "Headers of a frame."),
         .bytes(
-            "limits.header-bytes", \.broker.limits.headerByteCountMax, 128 ... 1 << 20,
+            "limits.header-bytes", \.broker.limits.headerByteCountMax, 128 ... 65_535,
             "One header line. Raise it for clients that carry tokens in headers."),
         .bytes(
             "limits.headers-bytes", \.broker.limits.headersByteCountMax, 512 ... 4 << 20,

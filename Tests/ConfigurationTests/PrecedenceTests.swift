@@ -161,8 +161,8 @@ struct CrossCheckTests {
                 "1: io.uring.large-receive-buffers: found count times bytes = 2GiB; allowed: at most 1GiB a worker"
             ),
             (
-                "limits: {header-bytes: 64KiB}",
-                "1: limits.header-bytes: found 64KiB; allowed: at most limits.headers-bytes = 32KiB (default)"
+                "limits: {header-bytes: 48KiB}",
+                "1: limits.header-bytes: found 48KiB; allowed: at most limits.headers-bytes = 32KiB (default)"
             ),
             (
                 "limits: {command-bytes: 1KiB, pre-connect-bytes: 256}",
