@@ -1,0 +1,146 @@
+import Broker
+
+/// What must hold between values that are each right by themselves.
+extension EffectiveSettings {
+    mutating func crossCheck() {
+        checkBuild()
+        checkListeners()
+        checkRing()
+        checkFrames()
+        checkHeartBeats()
+        checkDestinations()
+    }
+
+    // MARK: Driver
+
+    private mutating func checkBuild() {
+        #if !URing
+            if settings.driver == .uring {
+                report(
+                    origin(of: "io.driver"), "io.driver",
+                    "found \"uring\", but this build has epoll only; allowed: auto, epoll")
+            }
+        #endif
+    }
+
+    private mutating func checkListeners() {
+        var seen: Set<ListenAddress> = []
+        for listener in settings.listeners where listener.port != 0 && !seen.insert(listener).inserted {
+            report(origin(of: "listeners"), "listeners", "found \(listener) twice; allowed: each address once")
+        }
+    }
+
+    private mutating func checkRing() {
+        requireAtMost("io.uring.sq-entries", "io.uring.cq-entries")
+        requireAtMost("io.uring.send-batch", "io.uring.sq-entries")
+        requireAtMost("io.uring.wait-completions", "io.uring.cq-entries")
+        requireAtMost("io.uring.receive-buffers.bytes", "io.uring.large-receive-buffers.bytes")
+        let bytesMax = 1 << 30
+        for pool in ["io.uring.receive-buffers", "io.uring.large-receive-buffers"] {
+            let product = integer(at: "\(pool).count") * integer(at: "\(pool).bytes")
+            if product > bytesMax {
+                report(
+                    blamed(["\(pool).count", "\(pool).bytes"]), pool,
+                    "found count times bytes = \(Unit.bytes.format(product)); allowed: at most "
+                        + "\(Unit.bytes.format(bytesMax)) a worker")
+            }
+        }
+    }
+
+    // MARK: Limits
+
+    /// A limit that the largest permitted frame could never pass would refuse or stall it for good.
+    private mutating func checkFrames() {
+        requireAtMost("limits.header-bytes", "limits.headers-bytes")
+        requireAtMost("limits.command-bytes", "limits.pre-connect-bytes")
+        requireAtMost("limits.destination-name-bytes", "limits.header-bytes")
+        for path in [
+            "limits.transaction-bytes", "limits.output-bytes", "limits.prefetch-bytes", "limits.mailbox-bytes",
+            "limits.message-memory-bytes",
+        ] where integer(at: path) < frameByteCountMax {
+            report(
+                blamed([path, "limits.body-bytes", "limits.headers-bytes"]), path,
+                "found \(described(path)), less than a largest frame; allowed: at least \(frameNote)")
+        }
+    }
+
+    /// Bytes of the largest frame that a client may send.
+    private var frameByteCountMax: Int {
+        integer(at: "limits.body-bytes") + integer(at: "limits.headers-bytes")
+    }
+
+    private var frameNote: String {
+        "limits.body-bytes + limits.headers-bytes = \(Unit.bytes.format(frameByteCountMax))"
+    }
+
+    private mutating func checkHeartBeats() {
+        for path in ["limits.heart-beat-send-ms", "limits.heart-beat-receive-ms"] where integer(at: path) != 0 {
+            requireAtMost("limits.heart-beat-ms-min", path)
+        }
+    }
+
+    // MARK: Destinations
+
+    private mutating func checkDestinations() {
+        let policies = settings.broker.destinationPolicies
+        if policies.isEmpty && !settings.broker.clientsCreateDestinations {
+            report(
+                origin(of: "clients-create-destinations"), "clients-create-destinations",
+                "found false without any entry of destinations, so no client could send; allowed: true, or entries")
+        }
+        var firstIndex: [String: Int] = [:]
+        for (index, policy) in policies.enumerated() {
+            let path = "\(Schema.destinations)[\(index)]"
+            if let first = firstIndex[policy.pattern] {
+                report(
+                    origin(of: "\(path).match"), "\(path).match",
+                    "found \(quoted(policy.pattern)) again: \(Schema.destinations)[\(first)] always applies before it")
+            } else {
+                firstIndex[policy.pattern] = index
+            }
+            checkNameLength(policy.pattern, "\(path).match")
+            checkNameLength(policy.deadLetterDestination, "\(path).dead-letter")
+            if policy.overflow == .block && policy.queueByteCountMax < frameByteCountMax {
+                report(
+                    blamed(["\(path).bytes-max", "\(path).overflow", "limits.body-bytes", "limits.headers-bytes"]),
+                    "\(path).bytes-max",
+                    "found \(Unit.bytes.format(policy.queueByteCountMax)): with overflow: block a larger message would "
+                        + "stop its publisher for ever; allowed: at least \(frameNote)")
+            }
+        }
+    }
+
+    private mutating func checkNameLength(_ name: String, _ path: String) {
+        let byteCountMax = settings.broker.limits.destinationNameByteCountMax
+        if name.utf8.count > byteCountMax {
+            report(
+                origin(of: path), path,
+                "found \(name.utf8.count) bytes; allowed: limits.destination-name-bytes = \(byteCountMax)")
+        }
+    }
+
+    // MARK: Pieces
+
+    private func integer(at path: String) -> Int {
+        guard case .integer(let value)? = Schema.setting(at: path)?.get(settings) else { return 0 }
+        return value
+    }
+
+    /// The value as the file writes it, with its origin where that is not the place of the report.
+    private func described(_ path: String) -> String {
+        guard let setting = Schema.setting(at: path) else { return "" }
+        return setting.format(setting.get(settings))
+    }
+
+    private mutating func requireAtMost(_ smaller: String, _ larger: String) {
+        guard integer(at: smaller) > integer(at: larger) else { return }
+        report(
+            blamed([smaller, larger]), smaller,
+            "found \(described(smaller)); allowed: at most \(larger) = \(described(larger)) (\(origin(of: larger)))")
+    }
+
+    /// Where the first of these keys was set that was: a default is never to blame while another value is.
+    private func blamed(_ paths: [String]) -> Origin {
+        paths.lazy.compactMap { origins[$0] }.first ?? .builtIn
+    }
+}

@@ -1,0 +1,135 @@
+/// A value given outside of the file, by an environment variable or on the command line.
+public struct Override: Sendable, Equatable {
+    /// The key's path: "io.workers".
+    public var path: String
+    /// The value as text; a list's items are separated by commas.
+    public var text: String
+    public var origin: Origin
+
+    public init(path: String, text: String, origin: Origin) {
+        self.path = path
+        self.text = text
+        self.origin = origin
+    }
+
+    /// Reads the argument of `--set KEY=VALUE`.
+    public init?(assignment: String) {
+        guard let equals = assignment.firstIndex(of: "="), equals != assignment.startIndex else { return nil }
+        path = String(assignment[..<equals])
+        text = String(assignment[assignment.index(after: equals)...])
+        origin = .commandLine(option: "--set")
+    }
+}
+
+/// The configuration in force, and where each value came from.
+public struct EffectiveSettings: Sendable {
+    public internal(set) var settings = Settings()
+    /// By key path. A key that nobody set is missing here: it has its default.
+    var origins: [String: Origin] = [:]
+    var problems: [ConfigurationProblem] = []
+
+    init() {}
+
+    /// Where the value of the key at `path` came from.
+    public func origin(of path: String) -> Origin { origins[path] ?? .builtIn }
+
+    /// Puts the configuration together: the command line beats the environment, which beats the file, which beats the
+    /// defaults.
+    ///
+    /// - Parameters:
+    ///   - file: The path of a YAML file. nil: the one that STAMPEDE_CONFIG names, or none. No place is searched for
+    ///     one, so that a broker never runs with a file its operator did not name.
+    ///   - environment: All variables of the process; those that begin with STAMPEDE_ count, and an unknown one among
+    ///     them is an error.
+    ///   - commandLine: In the order of precedence, the last wins.
+    /// - Throws: Everything that is wrong. Values are compared with each other once each is right by itself.
+    public static func load(
+        file: String? = nil, environment: [String: String] = [:], commandLine: [Override] = []
+    ) throws(ConfigurationError) -> EffectiveSettings {
+        var effective = EffectiveSettings()
+        if let path = file ?? environment[EnvironmentName.configurationFile] { effective.read(file: path) }
+        return try effective.completed(environment: environment, commandLine: commandLine)
+    }
+
+    /// As `load(file:environment:commandLine:)`, from the text of a file.
+    static func load(
+        yaml: String, name: String = "stampede.yaml", environment: [String: String] = [:], commandLine: [Override] = []
+    ) throws(ConfigurationError) -> EffectiveSettings {
+        var effective = EffectiveSettings()
+        effective.read(yaml: yaml, name: name)
+        return try effective.completed(environment: environment, commandLine: commandLine)
+    }
+
+    /// Lays the overrides over what was read, and checks the whole.
+    private consuming func completed(
+        environment: [String: String], commandLine: [Override]
+    ) throws(ConfigurationError) -> EffectiveSettings {
+        var effective = self
+        effective.apply(environment: environment)
+        for override in commandLine { effective.apply(override) }
+        if effective.problems.isEmpty { effective.crossCheck() }
+        guard effective.problems.isEmpty else { throw ConfigurationError(problems: effective.problems) }
+        effective.derive()
+        return effective
+    }
+
+    /// Sets what follows from other values and has no key of its own.
+    private mutating func derive() {
+        settings.driverOptions.findsPeerAddress = settings.broker.limits.connectionsPerAddressMax > 0
+    }
+
+    mutating func report(_ origin: Origin, _ path: String, _ text: String) {
+        problems.append(ConfigurationProblem(place: origin.place, path: path, text: text))
+    }
+}
+
+// MARK: - Environment and command line
+
+/// The names of environment variables.
+enum EnvironmentName {
+    static let prefix = "STAMPEDE_"
+    /// Names the configuration file where `--config` does not.
+    static let configurationFile = "STAMPEDE_CONFIG"
+
+    /// "io.uring.sq-entries" is STAMPEDE_IO_URING_SQ_ENTRIES.
+    static func variable(for path: String) -> String {
+        prefix + String(path.uppercased().map { $0 == "." || $0 == "-" ? "_" : $0 })
+    }
+}
+
+extension EffectiveSettings {
+    mutating func apply(environment: [String: String]) {
+        let paths = Dictionary(
+            uniqueKeysWithValues: (Schema.settings.map(\.path) + [Schema.destinations])
+                .map { (EnvironmentName.variable(for: $0), $0) })
+        for (variable, text) in environment.sorted(by: { $0.key < $1.key })
+        where variable.hasPrefix(EnvironmentName.prefix) && variable != EnvironmentName.configurationFile {
+            let origin = Origin.environment(variable: variable)
+            if let path = paths[variable] {
+                apply(Override(path: path, text: text, origin: origin))
+            } else {
+                let note = Suggestion.note(for: variable, among: paths.keys.sorted())
+                report(origin, "", "no key of the configuration has this variable\(note)")
+            }
+        }
+    }
+
+    mutating func apply(_ override: Override) {
+        let path = override.path
+        if let setting = Schema.setting(at: path) {
+            if let value = setting.parseOverride(override.text) {
+                setting.set(&settings, value)
+                origins[path] = override.origin
+            } else {
+                report(override.origin, path, "found \(excerpt(override.text)); allowed: \(setting.allowed)")
+            }
+        } else if path == Schema.destinations || path.hasPrefix(Schema.destinations + "[") {
+            report(override.origin, path, "can be set in a file only")
+        } else if Schema.sections.contains(path) {
+            report(override.origin, path, "is a section, not a key")
+        } else {
+            let note = Suggestion.note(for: path, among: Schema.settings.map(\.path))
+            report(override.origin, "", "unknown key \(excerpt(path))\(note)")
+        }
+    }
+}

@@ -1,0 +1,121 @@
+import Broker
+
+extension EffectiveSettings {
+    /// The configuration as a YAML file that reads back as itself, with a comment at each value: where it came from.
+    public var explanation: String {
+        var writer = YAMLWriter()
+        for setting in Schema.settings {
+            if setting.path == "log.level" { writeDestinations(to: &writer) }
+            writer.write(setting.path, setting.format(setting.get(settings)), note: "\(origin(of: setting.path))")
+        }
+        return writer.text
+    }
+
+    private func writeDestinations(to writer: inout YAMLWriter) {
+        let policies = settings.broker.destinationPolicies
+        guard !policies.isEmpty else {
+            writer.write(Schema.destinations, "[]", note: "\(origin(of: Schema.destinations))")
+            return
+        }
+        writer.write(Schema.destinations, "", note: "\(origin(of: Schema.destinations))")
+        for (index, policy) in policies.enumerated() {
+            var lead = "  - "
+            for key in Schema.destinationKeys {
+                let origin = origin(of: "\(Schema.destinations)[\(index)].\(key.path)")
+                writer.line("\(lead)\(key.path): \(key.format(key.get(policy)))", note: "\(origin)")
+                lead = "    "
+            }
+        }
+    }
+}
+
+/// The documentation of all keys: the text of Config/stampede.yaml, made from the table so that the two cannot part.
+public enum ConfigurationReference {
+    public static var yaml: String {
+        var writer = YAMLWriter()
+        for line in heading { writer.comment(line) }
+        let defaults = Settings()
+        for setting in Schema.settings {
+            if setting.path == "log.level" { writeDestinations(to: &writer) }
+            writer.open(sectionsOf: setting.path, separated: true)
+            writer.comment(setting.why)
+            writer.comment(form(of: setting))
+            writer.write(setting.path, setting.format(setting.get(defaults)))
+        }
+        return writer.text
+    }
+
+    private static let heading = [
+        "The configuration of Stampede: every key, with its default.",
+        "",
+        "    stampede serve --config FILE          STAMPEDE_CONFIG names a file too; none is read unasked",
+        "    stampede config --config FILE         checks a file; prints what is in force, and where it came from",
+        "",
+        "A file holds only what differs from here. Any key can also be set by `--set KEY=VALUE`, as in",
+        "`--set io.uring.sq-entries=8192`, or by an environment variable, as in STAMPEDE_IO_URING_SQ_ENTRIES=8192;",
+        "a list's items are separated by commas there. The command line beats the environment, which beats the file.",
+        "Unknown keys, wrong types and values out of range are errors. `destinations` can be set in a file only.",
+        "",
+        "This file is made by `stampede config --reference`.",
+    ]
+
+    /// "Allowed: a power of two from 64 to 32768, a whole number." for the line below the reason.
+    private static func form<Root>(of setting: Setting<Root>) -> String {
+        "Allowed: \(setting.allowed)."
+    }
+
+    private static func writeDestinations(to writer: inout YAMLWriter) {
+        writer.open(sectionsOf: Schema.destinations, separated: true)
+        writer.comment(Schema.destinationsWhy)
+        writer.comment("None by default: every destination has the values shown here. Each entry needs `match`.")
+        let example = DestinationPolicy(pattern: "/queue/orders.#")
+        var lead = "- "
+        for key in Schema.destinationKeys {
+            writer.comment("")
+            writer.comment("    # \(key.why)")
+            writer.comment("    # \(form(of: key))")
+            writer.comment("  \(lead)\(key.path): \(key.format(key.get(example)))")
+            lead = "  "
+        }
+        writer.write(Schema.destinations, "[]")
+    }
+}
+
+/// Writes keys by their paths as nested YAML; keys of one section must follow each other.
+private struct YAMLWriter {
+    private(set) var text = ""
+    private var sections: [Substring] = []
+    private let noteColumn = 52
+
+    mutating func line(_ line: String, note: String = "") {
+        text += line
+        if !note.isEmpty {
+            text += String(repeating: " ", count: max(noteColumn - line.count, 1)) + "# " + note
+        }
+        text += "\n"
+    }
+
+    mutating func comment(_ comment: String) {
+        line(comment.isEmpty ? "\(indentation)#" : "\(indentation)# \(comment)")
+    }
+
+    /// Opens the sections of `path` that are not open, after an empty line where `separated`.
+    mutating func open(sectionsOf path: String, separated: Bool = false) {
+        let wanted = Array(path.split(separator: ".").dropLast())
+        let sharedCount = zip(wanted, sections).prefix { $0 == $1 }.count
+        if separated && !text.hasSuffix(":\n") { text += "\n" }
+        sections.removeLast(sections.count - sharedCount)
+        for name in wanted[sharedCount...] {
+            line("\(indentation)\(name):")
+            sections.append(name)
+        }
+    }
+
+    mutating func write(_ path: String, _ value: String, note: String = "") {
+        open(sectionsOf: path)
+        let key = path.split(separator: ".").last ?? ""
+        line(value.isEmpty ? "\(indentation)\(key):" : "\(indentation)\(key): \(value)", note: note)
+    }
+
+    private var indentation: String { String(repeating: "  ", count: sections.count) }
+}

@@ -1,0 +1,196 @@
+import Broker
+import Yams
+
+/// Walks over the nodes of a file, sets what is right and reports what is not.
+struct FileWalk {
+    let name: String
+    var effective: EffectiveSettings
+    private var problems: [(line: Int, path: String, text: String)] = []
+
+    init(name: String, effective: EffectiveSettings) {
+        self.name = name
+        self.effective = effective
+    }
+
+    /// Reads the whole tree. Problems are reported in the order of their lines.
+    mutating func read(root: Node) {
+        readRoot(root)
+        let sorted = problems.enumerated().sorted { ($0.element.line, $0.offset) < ($1.element.line, $1.offset) }
+        for (_, problem) in sorted {
+            effective.report(.file(name: name, line: problem.line), problem.path, problem.text)
+        }
+    }
+
+    private mutating func readRoot(_ root: Node) {
+        if root.isNothing { return }
+        guard case .mapping(let mapping) = root else {
+            report(root, "", "found \(root.kind); allowed: a mapping of sections and keys")
+            return
+        }
+        read(mapping, section: "")
+    }
+
+    private mutating func read(_ mapping: Node.Mapping, section: String) {
+        for entry in entries(of: mapping, section: section) {
+            let path = section.isEmpty ? entry.name : "\(section).\(entry.name)"
+            if let setting = Schema.setting(at: path) {
+                if let value = value(of: entry, path: path, setting) {
+                    setting.set(&effective.settings, value)
+                    effective.origins[path] = origin(entry.key)
+                }
+            } else if path == Schema.destinations {
+                readDestinations(entry)
+            } else if Schema.sections.contains(path) {
+                if case .mapping(let inner) = entry.value {
+                    read(inner, section: path)
+                } else if !entry.value.isNothing {
+                    report(entry.value, path, "found \(entry.value.kind); allowed: a mapping of keys")
+                }
+            } else {
+                let names = Schema.settings.map(\.path) + Schema.sections.sorted() + [Schema.destinations]
+                report(entry.key, path, "unknown key\(Suggestion.note(for: path, among: names))")
+            }
+        }
+    }
+
+    // MARK: Destinations
+
+    private mutating func readDestinations(_ entry: Entry) {
+        if entry.value.isNothing { return }
+        guard case .sequence(let items) = entry.value else {
+            report(entry.value, Schema.destinations, "found \(entry.value.kind); allowed: a list of mappings")
+            return
+        }
+        effective.origins[Schema.destinations] = origin(entry.key)
+        for (index, item) in items.enumerated() {
+            let path = "\(Schema.destinations)[\(index)]"
+            guard case .mapping(let mapping) = item else {
+                report(item, path, "found \(item.kind); allowed: a mapping with the key match")
+                continue
+            }
+            readDestination(mapping, path: path)
+            if mapping.first(where: { $0.key.string == "match" }) == nil {
+                report(item, path, "the key match is missing; allowed: \(DestinationPattern.allowed)")
+            }
+        }
+    }
+
+    private mutating func readDestination(_ mapping: Node.Mapping, path: String) {
+        var policy = DestinationPolicy(pattern: "")
+        for entry in entries(of: mapping, section: path) {
+            let keyPath = "\(path).\(entry.name)"
+            guard let key = Schema.destinationKey(at: entry.name) else {
+                let note = Suggestion.note(for: entry.name, among: Schema.destinationKeys.map(\.path))
+                report(entry.key, keyPath, "unknown key\(note)")
+                continue
+            }
+            if let value = value(of: entry, path: keyPath, key) {
+                key.set(&policy, value)
+                effective.origins[keyPath] = origin(entry.key)
+            }
+        }
+        effective.settings.broker.destinationPolicies.append(policy)
+    }
+
+    // MARK: Entries
+
+    private struct Entry {
+        var name: String
+        var key: Node
+        var value: Node
+    }
+
+    /// The pairs of a mapping whose keys are texts that occur once; reports the others.
+    private mutating func entries(of mapping: Node.Mapping, section: String) -> [Entry] {
+        var entries: [Entry] = []
+        for (key, value) in mapping {
+            guard case .scalar(let scalar) = key else {
+                report(key, section, "found \(key.kind) as a key; allowed: a name")
+                continue
+            }
+            var name = Substring(scalar.string)
+            guard name.hasPrefix(ConfigurationFile.duplicatePrefix) else {
+                entries.append(Entry(name: scalar.string, key: key, value: value))
+                continue
+            }
+            while name.hasPrefix(ConfigurationFile.duplicatePrefix) {
+                name = name.dropFirst(ConfigurationFile.duplicatePrefix.count)
+            }
+            let path = section.isEmpty ? String(name) : "\(section).\(name)"
+            let later = mapping.reversed().first { $0.key.string == String(name) }
+            report(later?.key ?? key, path, "given more than once, first in line \(line(key))")
+        }
+        return entries
+    }
+
+    /// The value of a key, or nil after a report.
+    private mutating func value<Root>(of entry: Entry, path: String, _ setting: Setting<Root>) -> SettingValue? {
+        if case .list(_, let accepts) = setting.form, case .sequence(let items) = entry.value {
+            return list(items, in: entry, path: path, accepts: accepts, allowed: setting.allowed)
+        }
+        guard case .scalar(let scalar) = entry.value, !entry.value.isNothing else {
+            report(entry.value, path, "found \(entry.value.kind); allowed: \(setting.allowed)")
+            return nil
+        }
+        // A quoted number or flag is a text that somebody wrote on purpose.
+        let isTextInstead = scalar.style != .plain && scalar.style != .any && !setting.takesText
+        if !isTextInstead, let value = setting.parse(scalar.string) { return value }
+        let found = (isTextInstead ? "the text " : "") + excerpt(scalar.string)
+        report(entry.value, path, "found \(found); allowed: \(setting.allowed)")
+        return nil
+    }
+
+    private mutating func list(
+        _ items: Node.Sequence, in entry: Entry, path: String, accepts: (String) -> Bool, allowed: String
+    ) -> SettingValue? {
+        var texts: [String] = []
+        for (index, item) in items.enumerated() {
+            if case .scalar(let scalar) = item, accepts(scalar.string) {
+                texts.append(scalar.string)
+            } else {
+                let found = item.scalar.map { excerpt($0.string) } ?? item.kind
+                report(item, "\(path)[\(index)]", "found \(found); allowed: \(allowed)")
+            }
+        }
+        if items.isEmpty { report(entry.value, path, "found an empty list; allowed: \(allowed)") }
+        return texts.count == items.count && !texts.isEmpty ? .list(texts) : nil
+    }
+
+    // MARK: Places
+
+    private func line(_ node: Node) -> Int { node.mark?.line ?? 1 }
+
+    private func origin(_ node: Node) -> Origin { .file(name: name, line: line(node)) }
+
+    private mutating func report(_ node: Node, _ path: String, _ text: String) {
+        problems.append((line(node), path, text))
+    }
+}
+
+extension Setting {
+    /// Quotes make no difference to what such a key takes.
+    fileprivate var takesText: Bool {
+        switch form {
+        case .integer, .flag: false
+        case .choice, .text, .list: true
+        }
+    }
+}
+
+extension Node {
+    /// An empty value, `~` or `null`, not quoted.
+    fileprivate var isNothing: Bool {
+        guard case .scalar(let scalar) = self, scalar.style == .plain || scalar.style == .any else { return false }
+        return ["", "~", "null", "Null", "NULL"].contains(scalar.string)
+    }
+
+    /// The kind of node in words.
+    fileprivate var kind: String {
+        switch self {
+        case .scalar: isNothing ? "nothing" : excerpt(string ?? "")
+        case .mapping: "a mapping"
+        case .sequence: "a list"
+        case .alias: "an alias"
+        }
+    }
+}

@@ -1,0 +1,59 @@
+import Glibc
+
+/// A TCP address to listen on: an IP address and a port.
+///
+/// Written `127.0.0.1:61613`, `[::1]:61613` or `localhost:61613` (which means 127.0.0.1). Other names are not looked
+/// up: what a broker listens on must not depend on a resolver's answer. Port 0 lets the kernel choose a free port.
+public struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
+    /// An IPv4 or IPv6 address in its canonical text form, without brackets.
+    public let host: String
+    public let port: UInt16
+    public let isIPv6: Bool
+
+    /// The loopback interface at STOMP's usual port.
+    public static let standard = ListenAddress("127.0.0.1:61613")!
+
+    /// What a text must look like to be accepted, for messages to the operator.
+    static let allowed = "IPV4:PORT, \"[IPV6]:PORT\" or localhost:PORT, with a port from 0 to 65535"
+
+    public init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":"),
+            let port = Self.port(text[text.index(after: colon)...])
+        else { return nil }
+        var host = text[..<colon]
+        let isBracketed = host.hasPrefix("[") && host.hasSuffix("]") && host.count >= 2
+        if isBracketed { host = host.dropFirst().dropLast() }
+        let literal = host == "localhost" ? "127.0.0.1" : String(host)
+        guard let canonical = Self.canonical(literal, family: isBracketed ? AF_INET6 : AF_INET) else { return nil }
+        self.host = canonical
+        self.port = port
+        isIPv6 = isBracketed
+    }
+
+    public var description: String {
+        isIPv6 ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
+
+    /// Only this machine can connect to the address.
+    public var isLoopback: Bool {
+        isIPv6 ? host == "::1" || host.hasPrefix("::ffff:127.") : host.hasPrefix("127.")
+    }
+
+    /// Digits only: `UInt16.init` would take a sign too.
+    private static func port(_ text: Substring) -> UInt16? {
+        text.utf8.allSatisfy { (0x30 ... 0x39).contains($0) } ? UInt16(text) : nil
+    }
+
+    /// The address as inet_ntop(3) writes it, or nil when inet_pton(3) does not read it.
+    private static func canonical(_ literal: String, family: Int32) -> String? {
+        withUnsafeTemporaryAllocation(byteCount: 16, alignment: 8) { address -> String? in
+            guard inet_pton(family, literal, address.baseAddress!) == 1 else { return nil }
+            return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(INET6_ADDRSTRLEN)) { text -> String? in
+                guard inet_ntop(family, address.baseAddress!, text.baseAddress!, socklen_t(text.count)) != nil else {
+                    return nil
+                }
+                return String(cString: text.baseAddress!)
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+import Broker
+
+/// The table of every key, in the order of the configuration file.
+enum Schema {
+    /// All keys but those of `destinations`.
+    static let settings: [Setting<Settings>] = listeners + io + limits + destinationDefaults + log
+
+    /// The key whose value is a list of `destinationKeys` mappings.
+    static let destinations = "destinations"
+
+    static let destinationsWhy =
+        "Limits and policies of the destinations that match a name or pattern; the first that matches applies."
+
+    private static let listeners: [Setting<Settings>] = [
+        Setting(
+            path: "listeners",
+            form: .list(allowed: ListenAddress.allowed, accepts: { ListenAddress($0) != nil }),
+            why: "Addresses to accept clients on. There are no users yet: whoever reaches one gets in.",
+            get: { .list($0.listeners.map(\.description)) },
+            set: { settings, value in
+                if case .list(let items) = value { settings.listeners = items.compactMap { ListenAddress($0) } }
+            })
+    ]
+
+    private static let log: [Setting<Settings>] = [
+        .choice("log.level", \.logLevel, "The least severe messages that are logged. debug names each connection."),
+        .choice("log.format", \.logFormat, "text for people, json (one object a line) for log collectors."),
+    ]
+
+    private static let destinationDefaults: [Setting<Settings>] = [
+        .flag(
+            "clients-create-destinations", \.broker.clientsCreateDestinations,
+            "Clients may use destinations that no entry of `destinations` matches. false: ERROR."),
+        .choice(
+            "bare-names", \.broker.bareNamePrefix, [("topic", "/topic/"), ("queue", "/queue/"), ("reject", "")],
+            "What a destination without a leading slash is: a topic, a queue, or an error."),
+    ]
+
+    /// The keys of one entry of `destinations`.
+    static let destinationKeys: [Setting<DestinationPolicy>] = [
+        .text(
+            "match", \.pattern, allowed: DestinationPattern.allowed,
+            "The destinations that the entry is for: a name, or a pattern with * for one level and # for many.",
+            accepts: DestinationPattern.accepts),
+        .count(
+            "messages-max", \.queueMessageCountMax, 1 ... 1_000_000_000,
+            "Messages that a queue holds. At the limit: `overflow`."),
+        .bytes(
+            "bytes-max", \.queueByteCountMax, 1024 ... 1 << 40,
+            "Bytes that a queue holds. At the limit: `overflow`."),
+        .choice(
+            "overflow", \.overflow, [("reject", .reject), ("drop-oldest", .dropOldest), ("block", .block)],
+            "At a queue's limit: answer ERROR, drop (dead-letter) the oldest, or stop reading the publisher."),
+        .milliseconds(
+            "message-ttl-ms", \.messageMillisecondsMax, 1 ... 10 * 365 * 86_400_000, zero: "for ever",
+            "Life of a message that brings no expiry of its own."),
+        .count(
+            "deliveries-max", \.deliveryCountMax, 1 ... 1_000_000, zero: "no limit",
+            "Deliveries of one message before it goes to `dead-letter`."),
+        .text(
+            "dead-letter", \.deadLetterDestination, allowed: "\"\" (drop them), or a \(DestinationPattern.allowedName)",
+            "Where messages go that were delivered too often or refused for good. \"\": dropped and counted.",
+            accepts: { $0.isEmpty || DestinationPattern.acceptsName($0) }),
+        .flag(
+            "dead-letter-expired", \.deadLettersExpired,
+            "Expired messages go to `dead-letter` too, instead of being dropped."),
+    ]
+
+    static func setting(at path: String) -> Setting<Settings>? { byPath[path] }
+
+    static func destinationKey(at path: String) -> Setting<DestinationPolicy>? {
+        destinationKeys.first { $0.path == path }
+    }
+
+    private static let byPath = Dictionary(uniqueKeysWithValues: settings.map { ($0.path, $0) })
+
+    /// "io", "io.uring", ...: every proper prefix of a key's path.
+    static let sections: Set<String> = {
+        var sections: Set<String> = []
+        for setting in settings {
+            var parts = setting.path.split(separator: ".").dropLast()
+            while !parts.isEmpty {
+                sections.insert(parts.joined(separator: "."))
+                parts.removeLast()
+            }
+        }
+        return sections
+    }()
+}
+
+/// The spelling of destinations in the configuration.
+enum DestinationPattern {
+    static let allowedName = "name that begins with /queue/ or /topic/, without wildcards"
+    static let allowed = "text that begins with /queue/ or /topic/; the wildcards * and # stand for whole levels"
+
+    /// A name or a pattern. Levels are separated by `.` and `/`; a wildcard is a level of its own, because brokers and
+    /// clients disagree about what `a*` would match.
+    static func accepts(_ text: String) -> Bool {
+        guard let levels = levels(of: text) else { return false }
+        return levels.allSatisfy { isWildcard($0) || !$0.contains(where: wildcardCharacters.contains) }
+    }
+
+    /// A name of one destination.
+    static func acceptsName(_ text: String) -> Bool {
+        guard let levels = levels(of: text) else { return false }
+        return levels.allSatisfy { !$0.contains(where: wildcardCharacters.contains) }
+    }
+
+    private static let wildcardCharacters: Set<Character> = ["*", "#", ">"]
+
+    private static func isWildcard(_ level: Substring) -> Bool {
+        level == "*" || level == "#" || level == ">" || level == "**"
+    }
+
+    private static func levels(of text: String) -> [Substring]? {
+        guard text.hasPrefix("/queue/") || text.hasPrefix("/topic/") else { return nil }
+        let name = text.dropFirst(7)
+        let hasControls = name.unicodeScalars.contains { $0.value < 0x20 || $0.value == 0x7F }
+        guard !name.isEmpty, !hasControls else { return nil }
+        return name.split(omittingEmptySubsequences: false) { $0 == "." || $0 == "/" }
+    }
+}

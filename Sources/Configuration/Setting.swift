@@ -1,0 +1,155 @@
+/// The value of one key, free of the type of its field.
+enum SettingValue: Equatable, Sendable {
+    case integer(Int)
+    case flag(Bool)
+    case text(String)
+    case list([String])
+}
+
+/// One key of the configuration: the row of the table from which decoding, overriding, explaining and the reference
+/// file are made. `Root` is `Settings`, or `DestinationPolicy` for the entries of `destinations`.
+struct Setting<Root>: Sendable {
+    /// What values the key takes.
+    enum Form: Sendable {
+        case integer(Quantity)
+        case flag
+        case choice([String])
+        /// Free text that `accepts` passes; `allowed` says in words what that is.
+        case text(allowed: String, accepts: @Sendable (String) -> Bool)
+        /// One text or several, each passed by `accepts`.
+        case list(allowed: String, accepts: @Sendable (String) -> Bool)
+    }
+
+    /// The sections and the key, joined by dots: "io.uring.sq-entries".
+    let path: String
+    let form: Form
+    /// One line: what the key does, and when to change it.
+    let why: String
+    let get: @Sendable (Root) -> SettingValue
+    /// Takes only values of `form`.
+    let set: @Sendable (inout Root, SettingValue) -> Void
+
+    /// The words that complete "allowed: ".
+    var allowed: String {
+        switch form {
+        case .integer(let quantity): quantity.allowedInFull
+        case .flag: "true or false"
+        case .choice(let names): names.joined(separator: ", ")
+        case .text(let allowed, _): allowed
+        case .list(let allowed, _): "one or several of \(allowed)"
+        }
+    }
+
+    /// Reads one unquoted text. nil: not allowed.
+    func parse(_ text: String) -> SettingValue? {
+        switch form {
+        case .integer(let quantity):
+            guard let value = quantity.unit.parse(text), quantity.accepts(value) else { return nil }
+            return .integer(value)
+        case .flag:
+            return text == "true" ? .flag(true) : text == "false" ? .flag(false) : nil
+        case .choice(let names):
+            return names.contains(text) ? .text(text) : nil
+        case .text(_, let accepts):
+            return accepts(text) ? .text(text) : nil
+        case .list(_, let accepts):
+            return accepts(text) ? .list([text]) : nil
+        }
+    }
+
+    /// Reads the text of an environment variable or of `--set`, where a list is separated by commas.
+    func parseOverride(_ text: String) -> SettingValue? {
+        guard case .list(_, let accepts) = form else { return parse(text) }
+        let items = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+        return items.allSatisfy(accepts) ? .list(items) : nil
+    }
+
+    /// The value as the configuration file writes it.
+    func format(_ value: SettingValue) -> String {
+        switch (value, form) {
+        case (.integer(let number), .integer(let quantity)): quantity.unit.format(number)
+        case (.integer(let number), _): "\(number)"
+        case (.flag(let flag), _): "\(flag)"
+        case (.text(let text), .choice): text
+        case (.text(let text), _): quoted(text)
+        case (.list(let items), _): "[\(items.map(quoted).joined(separator: ", "))]"
+        }
+    }
+}
+
+// MARK: - Rows
+
+extension Setting {
+    typealias Field<Value> = any WritableKeyPath<Root, Value> & Sendable
+
+    static func integer(_ path: String, _ field: Field<Int>, _ quantity: Quantity, _ why: String) -> Setting {
+        Setting(
+            path: path, form: .integer(quantity), why: why,
+            get: { .integer($0[keyPath: field]) },
+            set: { root, value in
+                if case .integer(let number) = value { root[keyPath: field] = number }
+            })
+    }
+
+    static func count(
+        _ path: String, _ field: Field<Int>, _ range: ClosedRange<Int>, zero: String? = nil, powerOfTwo: Bool = false,
+        _ why: String
+    ) -> Setting {
+        let quantity = Quantity(unit: .count, range: range, isPowerOfTwo: powerOfTwo, zeroMeaning: zero)
+        return integer(path, field, quantity, why)
+    }
+
+    static func bytes(
+        _ path: String, _ field: Field<Int>, _ range: ClosedRange<Int>, zero: String? = nil, _ why: String
+    ) -> Setting {
+        integer(path, field, Quantity(unit: .bytes, range: range, zeroMeaning: zero), why)
+    }
+
+    static func milliseconds(
+        _ path: String, _ field: Field<Int>, _ range: ClosedRange<Int>, zero: String? = nil, _ why: String
+    ) -> Setting {
+        integer(path, field, Quantity(unit: .milliseconds, range: range, zeroMeaning: zero), why)
+    }
+
+    static func flag(_ path: String, _ field: Field<Bool>, _ why: String) -> Setting {
+        Setting(
+            path: path, form: .flag, why: why,
+            get: { .flag($0[keyPath: field]) },
+            set: { root, value in
+                if case .flag(let flag) = value { root[keyPath: field] = flag }
+            })
+    }
+
+    static func text(
+        _ path: String, _ field: Field<String>, allowed: String, _ why: String,
+        accepts: @escaping @Sendable (String) -> Bool
+    ) -> Setting {
+        Setting(
+            path: path, form: .text(allowed: allowed, accepts: accepts), why: why,
+            get: { .text($0[keyPath: field]) },
+            set: { root, value in
+                if case .text(let text) = value { root[keyPath: field] = text }
+            })
+    }
+
+    /// A choice of named values; a value of the field that has no name reads as the first.
+    static func choice<Value: Equatable & Sendable>(
+        _ path: String, _ field: Field<Value>, _ names: [(name: String, value: Value)], _ why: String
+    ) -> Setting {
+        Setting(
+            path: path, form: .choice(names.map(\.name)), why: why,
+            get: { root in .text((names.first { $0.value == root[keyPath: field] } ?? names[0]).name) },
+            set: { root, value in
+                if case .text(let name) = value, let chosen = names.first(where: { $0.name == name }) {
+                    root[keyPath: field] = chosen.value
+                }
+            })
+    }
+
+    /// A choice of all cases of an enum by their raw values.
+    static func choice<Value: CaseIterable & RawRepresentable & Equatable & Sendable>(
+        _ path: String, _ field: Field<Value>, _ why: String
+    ) -> Setting where Value.RawValue == String {
+        choice(path, field, Value.allCases.map { ($0.rawValue, $0) }, why)
+    }
+}

@@ -1,0 +1,191 @@
+public import Configuration
+import Glibc
+public import Logging
+
+/// The log of the broker: lines for people or for machines, on one file descriptor.
+public enum ServerLog {
+    /// Makes `format` and `level` the ones of every `Logger` of the process. To be called once, before the first.
+    public static func bootstrap(format: LogFormat, level: LogLevel) {
+        let level = Logger.Level(level)
+        switch format {
+        case .text: LoggingSystem.bootstrap { _ in TextLogHandler(level: level) }
+        case .json: LoggingSystem.bootstrap { JSONLogHandler(label: $0, level: level) }
+        }
+    }
+}
+
+extension Logger.Level {
+    /// The level of the same name.
+    public init(_ level: LogLevel) {
+        self =
+            switch level {
+            case .trace: .trace
+            case .debug: .debug
+            case .info: .info
+            case .notice: .notice
+            case .warning: .warning
+            case .error: .error
+            case .critical: .critical
+            }
+    }
+}
+
+/// Writes `2026-01-31T12:00:00.000Z warning  message key=value key="a value"`.
+public struct TextLogHandler: LogHandler {
+    public var logLevel: Logger.Level
+    public var metadata: Logger.Metadata = [:]
+    public var metadataProvider: Logger.MetadataProvider?
+    private let descriptor: Int32
+
+    /// - Parameter descriptor: Where lines go; it stays the caller's. Standard error by default.
+    public init(level: Logger.Level, descriptor: Int32 = 2) {
+        logLevel = level
+        self.descriptor = descriptor
+    }
+
+    public subscript(metadataKey key: String) -> Logger.MetadataValue? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    public func log(event: LogEvent) {
+        let level = event.level.rawValue
+        var line = LogText.timestamp() + " " + level + String(repeating: " ", count: 9 - level.count)
+        line += LogText.escaped(event.message.description)
+        let fields = LogText.fields(handler: metadata, provider: metadataProvider, event: event)
+        for (key, value) in fields {
+            line += " \(LogText.escaped(key))=\(text(of: value))"
+        }
+        LogText.write(line, to: descriptor)
+    }
+
+    private func text(of value: Logger.MetadataValue) -> String {
+        let text = LogText.cut(value.description)
+        let isPlain = !text.isEmpty && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != 0x22 && $0 != 0x5C }
+        return isPlain ? text : "\"\(LogText.escaped(text))\""
+    }
+}
+
+/// Writes `{"time":"...","level":"warning","logger":"...","message":"...","metadata":{"key":"value"}}`.
+public struct JSONLogHandler: LogHandler {
+    public var logLevel: Logger.Level
+    public var metadata: Logger.Metadata = [:]
+    public var metadataProvider: Logger.MetadataProvider?
+    private let label: String
+    private let descriptor: Int32
+
+    /// - Parameter descriptor: Where lines go; it stays the caller's. Standard error by default.
+    public init(label: String, level: Logger.Level, descriptor: Int32 = 2) {
+        logLevel = level
+        self.label = label
+        self.descriptor = descriptor
+    }
+
+    public subscript(metadataKey key: String) -> Logger.MetadataValue? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    public func log(event: LogEvent) {
+        var line = "{\"time\":\"\(LogText.timestamp())\",\"level\":\"\(event.level.rawValue)\""
+        line += ",\"logger\":\"\(LogText.escaped(label))\""
+        line += ",\"message\":\"\(LogText.escaped(event.message.description))\""
+        let fields = LogText.fields(handler: metadata, provider: metadataProvider, event: event)
+        if !fields.isEmpty {
+            line += ",\"metadata\":" + object(fields)
+        }
+        LogText.write(line + "}", to: descriptor)
+    }
+
+    private func object(_ fields: [(key: String, value: Logger.MetadataValue)]) -> String {
+        "{" + fields.map { "\"\(LogText.escaped($0.key))\":\(json(of: $0.value))" }.joined(separator: ",") + "}"
+    }
+
+    private func json(of value: Logger.MetadataValue) -> String {
+        switch value {
+        case .array(let values): "[" + values.map(json).joined(separator: ",") + "]"
+        case .dictionary(let values): object(values.sorted { $0.key < $1.key })
+        default: "\"\(LogText.escaped(LogText.cut(value.description)))\""
+        }
+    }
+}
+
+/// What both handlers do to text.
+enum LogText {
+    /// Values may hold what a client sent; the rest of a longer one tells an operator nothing.
+    static let valueByteCountMax = 256
+
+    /// The fields of a line in the order of their names; the event's own beat the provider's, which beat the handler's.
+    static func fields(
+        handler: Logger.Metadata, provider: Logger.MetadataProvider?, event: LogEvent
+    ) -> [(key: String, value: Logger.MetadataValue)] {
+        var all = handler
+        if let provided = provider?.get() { all.merge(provided) { $1 } }
+        if let error = event.error { all["error"] = "\(error)" }
+        if let own = event.metadata { all.merge(own) { $1 } }
+        return all.sorted { $0.key < $1.key }
+    }
+
+    /// `text`, or as many whole characters of it as fit `valueByteCountMax` bytes, and "...".
+    static func cut(_ text: String) -> String {
+        guard text.utf8.count > valueByteCountMax else { return text }
+        var result = String.UnicodeScalarView()
+        var byteCount = 0
+        for scalar in text.unicodeScalars {
+            byteCount += UTF8.width(scalar)
+            if byteCount > valueByteCountMax { break }
+            result.append(scalar)
+        }
+        return String(result) + "..."
+    }
+
+    /// `text` for the inside of double quotes, of JSON too: no character remains that ends a line or a string, moves a
+    /// terminal's cursor or reorders what it shows.
+    static func escaped(_ text: String) -> String {
+        var result = String.UnicodeScalarView()
+        for scalar in text.unicodeScalars {
+            switch scalar.value {
+            case 0x22, 0x5C: result.append(contentsOf: ["\\", scalar])
+            case 0x0A: result.append(contentsOf: ["\\", "n"])
+            case 0x0D: result.append(contentsOf: ["\\", "r"])
+            case 0x09: result.append(contentsOf: ["\\", "t"])
+            case 0 ..< 0x20, 0x7F ... 0x9F, 0x200E, 0x200F, 0x2028 ... 0x202E, 0x2066 ... 0x2069, 0xFEFF:
+                let digits = String(scalar.value, radix: 16)
+                result.append(
+                    contentsOf: "\\u\(String(repeating: "0", count: 4 - digits.count))\(digits)".unicodeScalars)
+            default: result.append(scalar)
+            }
+        }
+        return String(result)
+    }
+
+    /// Now, in UTC, as RFC 3339 writes it with milliseconds.
+    static func timestamp() -> String {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        var parts = tm()
+        gmtime_r(&now.tv_sec, &parts)
+        func padded(_ number: Int, _ width: Int) -> String {
+            let digits = String(number)
+            return String(repeating: "0", count: max(width - digits.count, 0)) + digits
+        }
+        let date = "\(parts.tm_year + 1900)-\(padded(Int(parts.tm_mon) + 1, 2))-\(padded(Int(parts.tm_mday), 2))"
+        let time = [parts.tm_hour, parts.tm_min, parts.tm_sec].map { padded(Int($0), 2) }.joined(separator: ":")
+        return "\(date)T\(time).\(padded(now.tv_nsec / 1_000_000, 3))Z"
+    }
+
+    /// Writes `line` and its end in one write(2), so that lines of several threads do not mix. What a descriptor does
+    /// not take (a full pipe that must not block, a closed one) is lost: the log never stops the broker.
+    static func write(_ line: String, to descriptor: Int32) {
+        var line = line + "\n"
+        line.withUTF8 { bytes in
+            var rest = UnsafeRawBufferPointer(bytes)
+            while !rest.isEmpty {
+                let count = Glibc.write(descriptor, rest.baseAddress!, rest.count)
+                if count < 0 && errno == EINTR { continue }
+                if count <= 0 { return }
+                rest = UnsafeRawBufferPointer(rebasing: rest[count...])
+            }
+        }
+    }
+}

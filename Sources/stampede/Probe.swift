@@ -1,0 +1,110 @@
+import ArgumentParser
+import Configuration
+import Glibc
+
+/// `stampede probe`: prints what this machine offers and what the broker would choose.
+struct Probe: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Print what this kernel offers, the limits that matter, and what the broker would choose.")
+
+    @OptionGroup var options: SettingsOptions
+
+    func run() throws {
+        let settings = try options.load().settings
+        for line in MachineReport.lines(settings) + probeLines(settings) {
+            Console.write(line + "\n", to: STDOUT_FILENO)
+        }
+    }
+}
+
+/// What the drivers find out about the kernel, and which of them the broker would choose.
+func probeLines(_ settings: Settings) -> [String] {
+    []
+}
+
+/// The facts about the machine that bound a broker, one a line: name, value, and why it matters where it is not plain.
+enum MachineReport {
+    static func lines(_ settings: Settings) -> [String] {
+        let cpus = AvailableCPUs.count
+        return [
+            row("kernel", kernel),
+            row("container", container),
+            row("seccomp", seccomp),
+            row("CPUs", "\(cpus) available; workers: \(settings.resolvedWorkerCount(availableCPUCount: cpus))"),
+            row("memory limit", contents("/sys/fs/cgroup/memory.max").map(memory) ?? "not known (no cgroup v2)"),
+            row("RLIMIT_NOFILE", limit(RLIMIT_NOFILE) + " (descriptors; slots of a ring's file table)"),
+            row("RLIMIT_MEMLOCK", limit(__RLIMIT_MEMLOCK) + " (bytes; rings count before kernel 5.12)"),
+            row("fs.file-max", contents("/proc/sys/fs/file-max") ?? "not readable"),
+            row("net.core.somaxconn", contents("/proc/sys/net/core/somaxconn") ?? "not readable"),
+            row("kernel.io_uring_disabled", ringPolicy),
+        ]
+    }
+
+    private static func row(_ name: String, _ value: String) -> String {
+        name + String(repeating: " ", count: 26 - name.count) + value
+    }
+
+    private static var kernel: String {
+        var names = utsname()
+        guard uname(&names) == 0 else { return "not known" }
+        return "\(text(of: names.sysname)) \(text(of: names.release)) \(text(of: names.machine))"
+    }
+
+    /// The text in one of utsname's fields, a tuple of bytes that ends at a NUL.
+    private static func text<Field>(of field: Field) -> String {
+        withUnsafeBytes(of: field) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    }
+
+    private static var container: String {
+        if access("/.dockerenv", F_OK) == 0 { return "yes (Docker)" }
+        if access("/run/.containerenv", F_OK) == 0 { return "yes (Podman)" }
+        let group = contents("/proc/1/cgroup") ?? ""
+        for name in ["kubepods", "docker", "containerd", "lxc"] where group.contains(name) { return "yes (\(name))" }
+        return "no sign of one"
+    }
+
+    /// A filter may answer io_uring_setup with EPERM or ENOSYS whatever the kernel can do.
+    private static var seccomp: String {
+        let status = contents("/proc/self/status") ?? ""
+        let line = status.split(separator: "\n").first { $0.hasPrefix("Seccomp:") }
+        switch line?.split(whereSeparator: \.isWhitespace).last {
+        case "0": return "no filter"
+        case "1": return "strict"
+        case "2": return "filter (may forbid io_uring)"
+        default: return "not known"
+        }
+    }
+
+    private static var ringPolicy: String {
+        switch contents("/proc/sys/kernel/io_uring_disabled") {
+        case nil: "not present (kernels before 6.6: allowed)"
+        case "0": "0 (allowed to all)"
+        case "1": "1 (allowed to CAP_SYS_ADMIN and kernel.io_uring_group)"
+        case "2": "2 (forbidden)"
+        case let other?: other
+        }
+    }
+
+    private static func memory(_ text: String) -> String {
+        text == "max" ? "none (cgroup v2)" : "\(text) bytes (cgroup v2)"
+    }
+
+    private static func limit(_ resource: __rlimit_resource) -> String {
+        var limits = rlimit()
+        guard getrlimit(__rlimit_resource_t(resource.rawValue), &limits) == 0 else { return "not readable" }
+        func number(_ value: rlim_t) -> String { value == rlim_t.max ? "unlimited" : "\(value)" }
+        return limits.rlim_cur == limits.rlim_max
+            ? number(limits.rlim_cur) : "\(number(limits.rlim_cur)), can be raised to \(number(limits.rlim_max))"
+    }
+
+    /// What a small file of /proc or /sys holds, without the last line's end.
+    private static func contents(_ path: String) -> String? {
+        guard let file = fopen(path, "re") else { return nil }
+        defer { fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 16 << 10)
+        let count = fread(&bytes, 1, bytes.count, file)
+        guard count > 0 else { return nil }
+        let text = String(decoding: bytes[..<count], as: UTF8.self)
+        return text.hasSuffix("\n") ? String(text.dropLast()) : text
+    }
+}

@@ -1,0 +1,63 @@
+import ArgumentParser
+import Configuration
+import Foundation
+
+/// The options by which a command takes its configuration.
+struct SettingsOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp("Read the configuration from FILE (Config/stampede.yaml shows all keys).", valueName: "file")
+    )
+    var config: String?
+
+    @Option(help: ArgumentHelp("Accept clients on HOST:PORT; may be repeated.", valueName: "host:port"))
+    var listen: [String] = []
+
+    @Option(help: "Which driver to use: auto, uring or epoll.")
+    var driver: String?
+
+    @Option(help: "How many worker threads to run; 0 for one per CPU.")
+    var workers: String?
+
+    @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning, error or critical.")
+    var logLevel: String?
+
+    @Option(name: .customLong("log-format"), help: "text or json.")
+    var logFormat: String?
+
+    @Option(help: ArgumentHelp("Set any key of the configuration; may be repeated.", valueName: "key=value"))
+    var set: [String] = []
+
+    /// The configuration that these options, the environment and the file make.
+    func load() throws -> EffectiveSettings {
+        do {
+            return try EffectiveSettings.load(
+                file: config, environment: ProcessInfo.processInfo.environment, commandLine: try overrides())
+        } catch let error as ConfigurationError {
+            throw Failure.usage(error.problems.map(\.description))
+        }
+    }
+
+    /// The options of their own come last, so that they beat `--set` of the same key.
+    private func overrides() throws -> [Override] {
+        var overrides: [Override] = []
+        for assignment in set {
+            guard let override = Override(assignment: assignment) else {
+                throw Failure.usage(["--set: found \"\(assignment)\"; allowed: KEY=VALUE, as in --set io.workers=2"])
+            }
+            overrides.append(override)
+        }
+        let options = [
+            ("--listen", "listeners", listen.isEmpty ? nil : listen.joined(separator: ",")),
+            ("--driver", "io.driver", driver),
+            ("--workers", "io.workers", workers),
+            ("--log-level", "log.level", logLevel),
+            ("--log-format", "log.format", logFormat),
+        ]
+        for (option, path, text) in options {
+            if let text {
+                overrides.append(Override(path: path, text: text, origin: .commandLine(option: option)))
+            }
+        }
+        return overrides
+    }
+}

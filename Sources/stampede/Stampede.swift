@@ -1,0 +1,76 @@
+import ArgumentParser
+import Broker
+import Glibc
+
+/// The command `stampede`.
+@main
+struct Stampede: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "stampede",
+        abstract: "A STOMP message broker on io_uring.",
+        version: String(BrokerOptions().serverName.drop { $0 != "/" }.dropFirst()),
+        subcommands: [Serve.self, Config.self, Probe.self])
+
+    /// Runs the command, and ends the process: 0 when all went well, 1 where the machine or a peer did not allow it,
+    /// 2 where the command or the configuration is wrong.
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch let failure as Failure {
+            for line in failure.lines { Console.error(line) }
+            Glibc.exit(failure.exitCode)
+        } catch {
+            let code = exitCode(for: error)
+            if code == .success {
+                Console.write(fullMessage(for: error) + "\n", to: STDOUT_FILENO)
+            } else if !(error is ExitCode) {
+                Console.error("\(message(for: error)) (see stampede --help)")
+            }
+            Glibc.exit(code == .validationFailure ? Failure.usage : code.rawValue)
+        }
+    }
+}
+
+/// The end of a command that did not do what it should.
+struct Failure: Error {
+    static let operation: Int32 = 1
+    static let usage: Int32 = 2
+
+    let exitCode: Int32
+    /// What went wrong and how to mend it: one line each.
+    let lines: [String]
+
+    /// The machine, the network or a peer did not allow it.
+    static func operation(_ line: String) -> Failure { Failure(exitCode: operation, lines: [line]) }
+
+    /// The command line or the configuration is wrong.
+    static func usage(_ lines: [String]) -> Failure { Failure(exitCode: usage, lines: lines) }
+}
+
+/// Standard output and standard error, unbuffered.
+enum Console {
+    /// Prints one line: line ends within `text` become spaces.
+    static func error(_ text: String) {
+        let line = text.split(whereSeparator: \.isNewline).joined(separator: " ")
+        write("stampede: \(line)\n", to: STDERR_FILENO)
+    }
+
+    static func write(_ text: String, to descriptor: Int32) {
+        _ = write(Array(text.utf8), to: descriptor)
+    }
+
+    /// false: the descriptor takes no more.
+    static func write(_ bytes: [UInt8], to descriptor: Int32) -> Bool {
+        bytes.withUnsafeBytes { bytes in
+            var rest = bytes
+            while !rest.isEmpty {
+                let count = Glibc.write(descriptor, rest.baseAddress!, rest.count)
+                if count < 0 && errno == EINTR { continue }
+                if count <= 0 { return false }
+                rest = UnsafeRawBufferPointer(rebasing: rest[count...])
+            }
+            return true
+        }
+    }
+}
