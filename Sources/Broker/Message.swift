@@ -53,12 +53,10 @@ struct Message {
             case (UInt8(ascii: "r"), .v1_1), (UInt8(ascii: "r"), .v1_0):
                 // 1.1 has no escape for CR and 1.0 none at all, but both carry it as it is.
                 writer.write(UInt8(ascii: "\r"))
-            case (UInt8(ascii: "n"), .v1_0):
-                // A line feed cannot be said in 1.0; a blank keeps the framing.
-                writer.write(UInt8(ascii: " "))
             case (UInt8(ascii: "c"), .v1_0): writer.write(UInt8(ascii: ":"))
             case (UInt8(ascii: "\\"), .v1_0): writer.write(UInt8(ascii: "\\"))
             default:
+                // A line feed cannot be said in 1.0: its escape stays as it is, and no header can be smuggled in.
                 writer.write(UInt8(ascii: "\\"))
                 writer.write(escaped)
             }

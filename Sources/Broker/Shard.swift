@@ -206,6 +206,8 @@ public struct Shard: ~Copyable {
         return timers.nextDeadline ?? .max
     }
 
+    public var hasNotices: Bool { !notices.isEmpty }
+
     /// What the operator should know since the last call.
     public mutating func takeNotices() -> [Notice] {
         if notices.isEmpty { return [] }

@@ -142,7 +142,7 @@ public struct Notice: Sendable {
     public var messageCount = 0
 }
 
-/// What happened, in numbers. All only grow, except those named `…Now`, which the shard fills in on demand.
+/// What happened, in numbers that only grow.
 public struct Counters: Sendable, BitwiseCopyable {
     public var connectionsAccepted: UInt64 = 0
     public var connectionsRefused: UInt64 = 0
@@ -174,6 +174,38 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var noticesSuppressed: UInt64 = 0
 
     public init() {}
+
+    /// Adds another worker's figures.
+    public mutating func add(_ other: Counters) {
+        connectionsAccepted &+= other.connectionsAccepted
+        connectionsRefused &+= other.connectionsRefused
+        connectionsHandedOn &+= other.connectionsHandedOn
+        connectionsClosed &+= other.connectionsClosed
+        bytesReceived &+= other.bytesReceived
+        bytesSent &+= other.bytesSent
+        framesReceived &+= other.framesReceived
+        messagesReceived &+= other.messagesReceived
+        messagesDelivered &+= other.messagesDelivered
+        messagesUnrouted &+= other.messagesUnrouted
+        messagesExpired &+= other.messagesExpired
+        messagesDropped &+= other.messagesDropped
+        messagesDeadLettered &+= other.messagesDeadLettered
+        messagesRedelivered &+= other.messagesRedelivered
+        messagesAcknowledged &+= other.messagesAcknowledged
+        errorsSent &+= other.errorsSent
+        receiptsSent &+= other.receiptsSent
+        heartBeatsSent &+= other.heartBeatsSent
+        heartBeatsMissed &+= other.heartBeatsMissed
+        slowConsumers &+= other.slowConsumers
+        sends &+= other.sends
+        sendsIncomplete &+= other.sendsIncomplete
+        lettersSent &+= other.lettersSent
+        lettersReceived &+= other.lettersReceived
+        staleCompletions &+= other.staleCompletions
+        staleLetters &+= other.staleLetters
+        notices &+= other.notices
+        noticesSuppressed &+= other.noticesSuppressed
+    }
 }
 
 /// Client bytes as they may appear in a log: printable ASCII, the rest escaped, at most 256 bytes.

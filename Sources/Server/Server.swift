@@ -1,10 +1,108 @@
+import Broker
 public import Configuration
+import Drivers
+import Glibc
+import IO
 public import Logging
+import Slabs
 
-/// The broker as a process.
+/// The broker as a process: listeners, worker threads, signals.
 public enum StampedeServer {
-    /// Serves until a signal ends it. Returns the exit code of the process.
+    /// Serves until a signal ends it. Returns the exit code of the process: 0 after a drain, 1 when it could not start.
     public static func run(_ settings: Settings, logger: Logger) -> Int32 {
-        0
+        Signals.block()
+        raiseDescriptorLimit()
+        do throws(DriverError) {
+            return try serve(settings, logger: logger)
+        } catch {
+            logger.error("\(error.description)")
+            return 1
+        }
+    }
+
+    private static func serve(_ settings: Settings, logger: Logger) throws(DriverError) -> Int32 {
+        let choice = try DriverChoice(settings.driver).choose()
+        if !choice.reason.isEmpty { logger.notice("\(choice.reason)") }
+        for address in settings.exposedListeners {
+            logger.warning(
+                "\(address) can be reached from other machines, and any login is accepted; listen on 127.0.0.1 instead")
+        }
+        let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
+        let peers = try WakeDirectory(workerCount: workerCount)
+        let fabric = Fabric(
+            shardCount: workerCount, mailboxByteCountMax: settings.broker.limits.mailboxByteCountMax)
+        var boundAddresses: [String] = []
+        var listeners = [[Int32]](repeating: [], count: workerCount)
+        for address in settings.listeners {
+            var group = try ListenerGroup(address: address.description, workerCount: workerCount)
+            boundAddresses.append(group.boundAddress)
+            for worker in 0..<workerCount { listeners[worker].append(group.take(worker: worker)) }
+        }
+
+        var driverOptions = settings.driverOptions
+        driverOptions.findsPeerAddress = settings.broker.limits.connectionsPerAddressMax > 0
+        var broker = settings.broker
+        broker.zeroCopyByteCountMin = driverOptions.zeroCopyByteCountMin
+        if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
+
+        let control = Control(workerCount: workerCount)
+        var workers: [Worker] = []
+        for index in 0..<workerCount {
+            let worker = Worker(
+                index: index, kind: choice.kind, driverOptions: driverOptions, broker: broker, fabric: fabric,
+                peers: peers, listeners: listeners[index], control: control, logger: logger)
+            worker.start()
+            workers.append(worker)
+        }
+        if let failure = control.awaitStarted() {
+            for index in 0..<workerCount { peers[index].wake() }
+            for worker in workers { worker.join() }
+            throw failure
+        }
+        logger.notice(
+            "ready",
+            metadata: [
+                "listening": "\(boundAddresses.joined(separator: ","))", "driver": "\(choice.kind.rawValue)",
+                "level": "\(control.level)", "workers": "\(workerCount)",
+            ])
+        awaitEnd(control, peers, logger)
+        for worker in workers { worker.join() }
+        logger.notice("stopped", metadata: control.totals())
+        return 0
+    }
+
+    /// Waits for the signal that ends the broker, and starts the drain. Another one ends the process at once.
+    private static func awaitEnd(_ control: Control, _ peers: WakeDirectory, _ logger: Logger) {
+        while true {
+            switch Signals.wait() {
+            case SIGUSR1:
+                control.requestReport()
+                for worker in 0..<peers.count { peers[worker].wake() }
+            case let signal:
+                logger.notice("draining", metadata: ["signal": "\(signal == SIGINT ? "SIGINT" : "SIGTERM")"])
+                control.requestDrain()
+                for worker in 0..<peers.count { peers[worker].wake() }
+                Signals.exitOnNext()
+                return
+            }
+        }
+    }
+
+    /// Descriptors up to the hard limit: how many connections fit is the operator's decision, made there.
+    private static func raiseDescriptorLimit() {
+        var limits = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limits) == 0 else { return }
+        limits.rlim_cur = limits.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limits)
+    }
+}
+
+extension DriverChoice {
+    init(_ preference: DriverPreference) {
+        switch preference {
+        case .auto: self = .auto
+        case .uring: self = .uring
+        case .epoll: self = .epoll
+        }
     }
 }

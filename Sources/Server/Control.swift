@@ -1,0 +1,90 @@
+import Broker
+import Drivers
+import Glibc
+import Logging
+import Synchronization
+
+/// What the main thread and the workers tell each other: started, failed, drain, report, totals.
+final class Control: Sendable {
+    private struct State {
+        var startedCount = 0
+        var failure: DriverError?
+        var level = ""
+        var counters = Counters()
+        var driverCounters = DriverCounters()
+    }
+
+    private let workerCount: Int
+    private let state = Mutex(State())
+    private let drain = Atomic<Bool>(false)
+    private let reports = Atomic<Int>(0)
+    /// Posted once by each worker when it has started or failed.
+    private let started: UnsafeMutablePointer<sem_t>
+
+    init(workerCount: Int) {
+        self.workerCount = workerCount
+        started = .allocate(capacity: 1)
+        sem_init(started, 0, 0)
+    }
+
+    deinit {
+        sem_destroy(started)
+        started.deallocate()
+    }
+
+    func didStart(level: String) {
+        state.withLock {
+            $0.startedCount += 1
+            $0.level = level
+        }
+        sem_post(started)
+    }
+
+    func didFail(_ error: DriverError) {
+        state.withLock { $0.failure = $0.failure ?? error }
+        drain.store(true, ordering: .releasing)
+        sem_post(started)
+    }
+
+    /// Returns when every worker has started or failed, with the first failure.
+    func awaitStarted() -> DriverError? {
+        for _ in 0..<workerCount {
+            while sem_wait(started) != 0 && errno == EINTR {}
+        }
+        return state.withLock { $0.failure }
+    }
+
+    var level: String { state.withLock { $0.level } }
+
+    func requestDrain() { drain.store(true, ordering: .releasing) }
+    var isDraining: Bool { drain.load(ordering: .acquiring) }
+
+    func requestReport() { reports.add(1, ordering: .releasing) }
+    /// Grows with each request; a worker reports when it has changed.
+    var reportCount: Int { reports.load(ordering: .acquiring) }
+
+    func add(_ counters: Counters, _ driverCounters: DriverCounters) {
+        state.withLock {
+            $0.counters.add(counters)
+            $0.driverCounters.stale &+= driverCounters.stale
+        }
+    }
+
+    func totals() -> Logger.Metadata { state.withLock { $0.counters.metadata } }
+}
+
+extension Counters {
+    /// The figures that an operator looks for first.
+    var metadata: Logger.Metadata {
+        [
+            "connections": "\(connectionsAccepted)", "refused": "\(connectionsRefused)",
+            "messages-received": "\(messagesReceived)", "messages-delivered": "\(messagesDelivered)",
+            "messages-acknowledged": "\(messagesAcknowledged)", "messages-redelivered": "\(messagesRedelivered)",
+            "messages-expired": "\(messagesExpired)", "messages-dead-lettered": "\(messagesDeadLettered)",
+            "messages-dropped": "\(messagesDropped)", "messages-unrouted": "\(messagesUnrouted)",
+            "errors": "\(errorsSent)", "slow-consumers": "\(slowConsumers)",
+            "heart-beats-missed": "\(heartBeatsMissed)", "bytes-received": "\(bytesReceived)",
+            "bytes-sent": "\(bytesSent)",
+        ]
+    }
+}
