@@ -51,8 +51,8 @@ struct CommandLineTests {
         #expect(outcome.exitCode == 2)
         #expect(
             outcome.errorLines == [
-                "stampede: \(file.path):2: io.workers: found \"many\"; allowed: 0 (one per available CPU), or 1 to 128, "
-                    + "a whole number",
+                "stampede: \(file.path):2: io.workers: found \"many\"; allowed: 0 (one per available CPU), or 1 to "
+                    + "128, a whole number",
                 "stampede: \(file.path):3: io.wokers: unknown key; did you mean io.workers?",
             ])
     }
