@@ -62,7 +62,7 @@ let package = Package(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.
             dependencies: [
-                "Configuration", "Broker", "IO", "Server", "stampede",
+                "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),

@@ -9,7 +9,7 @@ struct Stampede: ParsableCommand {
         commandName: "stampede",
         abstract: "A STOMP message broker on io_uring.",
         version: String(BrokerOptions().serverName.drop { $0 != "/" }.dropFirst()),
-        subcommands: [Serve.self, Config.self, Probe.self])
+        subcommands: [Serve.self, Config.self, Probe.self, Tap.self, Sink.self])
 
     /// Runs the command, and ends the process: 0 when all went well, 1 where the machine or a peer did not allow it,
     /// 2 where the command or the configuration is wrong.
@@ -20,11 +20,13 @@ struct Stampede: ParsableCommand {
         } catch let failure as Failure {
             for line in failure.lines { Console.error(line) }
             Glibc.exit(failure.exitCode)
+        } catch let code as ExitCode {
+            Glibc.exit(code.rawValue)
         } catch {
             let code = exitCode(for: error)
             if code == .success {
                 Console.write(fullMessage(for: error) + "\n", to: STDOUT_FILENO)
-            } else if !(error is ExitCode) {
+            } else {
                 Console.error("\(message(for: error)) (see stampede --help)")
             }
             Glibc.exit(code == .validationFailure ? Failure.usage : code.rawValue)
@@ -50,10 +52,12 @@ struct Failure: Error {
 
 /// Standard output and standard error, unbuffered.
 enum Console {
-    /// Prints one line: line ends within `text` become spaces.
+    /// Prints one line: line ends within `text` become spaces, and what could move a terminal's cursor question marks,
+    /// since `text` may quote what a broker sent.
     static func error(_ text: String) {
         let line = text.split(whereSeparator: \.isNewline).joined(separator: " ")
-        write("stampede: \(line)\n", to: STDERR_FILENO)
+        let scalars = line.unicodeScalars.map { $0.value < 0x20 || (0x7F ... 0x9F).contains($0.value) ? "?" : $0 }
+        write("stampede: \(String(String.UnicodeScalarView(scalars)))\n", to: STDERR_FILENO)
     }
 
     static func write(_ text: String, to descriptor: Int32) {

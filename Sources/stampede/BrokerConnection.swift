@@ -1,0 +1,223 @@
+import Glibc
+import STOMP
+
+/// A client's connection to a broker: frames out, frames in, heart-beats both ways.
+///
+/// One thread and one poll(2) wait for the broker, for the other ends of the command (standard input or output), for a
+/// signal and for the time of the next heart-beat: a command whose output is stuck stays alive at the broker.
+struct BrokerConnection: ~Copyable {
+    /// What the commands offer and want, in milliseconds.
+    private static let heartBeatMilliseconds = 10_000
+    /// A broker is dead after so many of its intervals in silence.
+    private static let heartBeatTolerance = 3
+    private static let handshakeMillisecondsMax = 10_000
+    private static let receiveByteCount = 64 << 10
+
+    private let fd: Int32
+    private var decoder = ClientFrameDecoder(
+        limits: FrameLimits(
+            headerCountMax: 4096, headerByteCountMax: 65_535, headersByteCountMax: 8 << 20, bodyByteCountMax: 1 << 30))
+    private var outgoing: [UInt8] = []
+    private var outgoingStart = 0
+    private var isEnded = false
+    private var chunk = [UInt8](repeating: 0, count: receiveByteCount)
+
+    /// 0: no heart-beats in this direction.
+    private var sendInterval = 0
+    private var receiveInterval = 0
+    private var lastSent = BrokerConnection.now()
+    private var lastReceived = BrokerConnection.now()
+
+    /// The version that was agreed on.
+    var version: Version { decoder.version }
+
+    /// Bytes that wait for the socket.
+    var outgoingByteCount: Int { outgoing.count - outgoingStart }
+
+    /// Takes over a connected socket that does not block.
+    private init(_ fd: Int32) { self.fd = fd }
+
+    deinit { close(fd) }
+
+    /// Connects and is CONNECTED.
+    static func open(_ options: ClientOptions) throws -> BrokerConnection {
+        guard let address = BrokerAddress(options.host) else { throw Failure.usage(["--host: \(options.host)"]) }
+        var connection = BrokerConnection(try address.connect())
+        try connection.shakeHands(host: address.host, credentials: options.credentials)
+        return connection
+    }
+
+    private mutating func shakeHands(host: String, credentials: [(String, String)]) throws {
+        let interval = Self.heartBeatMilliseconds
+        var headers = [
+            ("accept-version", "1.0,1.1,1.2"), ("host", host), ("heart-beat", "\(interval),\(interval)"),
+        ]
+        headers += credentials
+        send(ClientFrame(.connect, headers))
+        let deadline = Self.now() + Self.handshakeMillisecondsMax
+        while true {
+            if let connected = try popFrame() {
+                guard connected.command == .connected else {
+                    throw Failure.operation("the broker answered CONNECT with \(connected.command.text)")
+                }
+                agreeOnHeartBeats(connected["heart-beat"] ?? "0,0")
+                return
+            }
+            try wait(until: deadline)
+            guard Self.now() < deadline else {
+                throw Failure.operation("the broker did not answer CONNECT within \(Self.handshakeMillisecondsMax) ms")
+            }
+            guard !Interruption.isRequested else { throw Failure.operation("interrupted while connecting") }
+        }
+    }
+
+    /// STOMP 1.1 and 1.2, section Heart-beating: each direction is as slow as its slower end wants.
+    private mutating func agreeOnHeartBeats(_ text: String) {
+        guard let (offered, wanted) = Array(text.utf8).withUnsafeBytes(HeartBeat.parse) else { return }
+        sendInterval = wanted == 0 ? 0 : max(Self.heartBeatMilliseconds, Int(wanted))
+        receiveInterval = offered == 0 ? 0 : max(Self.heartBeatMilliseconds, Int(offered))
+    }
+
+    // MARK: Frames
+
+    /// Queues a frame; `wait` sends it.
+    mutating func send(_ frame: ClientFrame) {
+        outgoing += frame.encoded(decoder.version)
+    }
+
+    /// The next frame that has arrived, if any. An ERROR, or the end of the stream, is the end of the command.
+    mutating func popFrame() throws -> ClientFrame? {
+        do {
+            guard let frame = try decoder.pop() else {
+                if isEnded { throw Failure.operation("the broker closed the connection") }
+                return nil
+            }
+            guard frame.command == .error else { return frame }
+            let parts = [frame["message"] ?? "", frame.text.prefix { $0 != "\0" }.description]
+            let reason = parts.filter { !$0.isEmpty }.joined(separator: ": ")
+            throw Failure.operation("the broker refused: \(reason.isEmpty ? "it gave no reason" : reason)")
+        } catch let error as FrameError {
+            throw Failure.operation("the broker sent what is no frame: \(error.message)")
+        }
+    }
+
+    /// Asks the broker to confirm everything so far, and waits for that. Other frames that arrive are dropped: the
+    /// broker takes unacknowledged messages back.
+    mutating func disconnect(millisecondsMax: Int = 10_000) throws {
+        send(ClientFrame(.disconnect, [("receipt", "bye")]))
+        let deadline = Self.now() + millisecondsMax
+        while true {
+            while let frame = try popFrame() {
+                if frame.command == .receipt && frame["receipt-id"] == "bye" { return }
+            }
+            guard Self.now() < deadline else {
+                throw Failure.operation("the broker did not confirm DISCONNECT within \(millisecondsMax) ms")
+            }
+            try wait(until: deadline)
+        }
+    }
+
+    // MARK: Waiting
+
+    /// Waits until something can be done: bytes arrived or were sent, `other` is ready, a signal came, or `deadline`
+    /// passed; sends, receives and beats in doing so.
+    ///
+    /// - Parameters:
+    ///   - other: A descriptor and the events that the caller wants of it.
+    ///   - receives: false leaves what the broker sends in the socket (back pressure).
+    /// - Returns: Whether `other` is ready, has ended or has failed.
+    @discardableResult
+    mutating func wait(
+        for other: (fd: Int32, events: Int32)? = nil, receives: Bool = true, until deadline: Int = .max
+    ) throws -> Bool {
+        var entries = [
+            pollfd(fd: Interruption.isRequested ? -1 : Interruption.descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: fd, events: 0, revents: 0),
+        ]
+        if receives { entries[1].events |= Int16(POLLIN) }
+        if outgoingByteCount > 0 { entries[1].events |= Int16(POLLOUT) }
+        // Poll reports a hang-up even if nothing is asked for: a socket that cannot be used yet would spin.
+        if entries[1].events == 0 { entries[1].fd = -1 }
+        if let other { entries.append(pollfd(fd: other.fd, events: Int16(other.events), revents: 0)) }
+        let count = poll(&entries, nfds_t(entries.count), timeout(deadline, receives: receives))
+        guard count >= 0 || errno == EINTR else {
+            throw Failure.operation("poll: \(String(cString: strerror(errno)))")
+        }
+        if count > 0 {
+            if entries[0].revents != 0 { Interruption.take() }
+            if entries[1].revents & Int16(POLLIN | POLLHUP | POLLERR) != 0 && receives { try receive() }
+            if entries[1].revents & Int16(POLLOUT | POLLERR) != 0 { try flush() }
+        }
+        try beat(receives: receives)
+        return count > 0 && entries.count > 2 && entries[2].revents != 0
+    }
+
+    /// Milliseconds until `deadline`, the next heart-beat or the broker's death, whichever is first; -1: for ever.
+    private func timeout(_ deadline: Int, receives: Bool) -> Int32 {
+        var next = deadline
+        if sendInterval > 0 { next = min(next, lastSent + sendInterval / 2) }
+        if receiveInterval > 0 && receives {
+            next = min(next, lastReceived + receiveInterval * Self.heartBeatTolerance)
+        }
+        guard next < .max else { return -1 }
+        return Int32(clamping: max(0, next - Self.now()))
+    }
+
+    private mutating func beat(receives: Bool) throws {
+        let now = Self.now()
+        if sendInterval > 0 && now >= lastSent + sendInterval / 2 && outgoingByteCount == 0 {
+            outgoing.append(UInt8(ascii: "\n"))
+            try flush()
+        }
+        // What waits unread in the socket may be a heart-beat: silence counts only while somebody listens.
+        if !receives { lastReceived = now }
+        if receiveInterval > 0 && now >= lastReceived + receiveInterval * Self.heartBeatTolerance {
+            throw Failure.operation("the broker has been silent for \(now - lastReceived) ms; it promised a heart-beat")
+        }
+    }
+
+    private mutating func receive() throws {
+        let count = recv(fd, &chunk, chunk.count, 0)
+        if count > 0 {
+            decoder.push(chunk[..<count])
+            lastReceived = Self.now()
+        } else if count == 0 {
+            isEnded = true
+        } else if errno == ECONNRESET {
+            // Frames that arrived before the reset may say why; popFrame reports the end behind them.
+            isEnded = true
+        } else if errno != EAGAIN && errno != EINTR {
+            throw Failure.operation("the connection failed: \(String(cString: strerror(errno)))")
+        }
+    }
+
+    private mutating func flush() throws {
+        let start = outgoingStart
+        let count = outgoing.withUnsafeBytes { bytes in
+            Glibc.send(fd, bytes.baseAddress! + start, bytes.count - start, Int32(MSG_NOSIGNAL))
+        }
+        if count >= 0 {
+            outgoingStart += count
+            lastSent = Self.now()
+            // The front is given back in large pieces, so that a long queue is not moved with every send.
+            if outgoingStart == outgoing.count || outgoingStart > 1 << 20 {
+                outgoing.removeFirst(outgoingStart)
+                outgoingStart = 0
+            }
+        } else if errno == EPIPE || errno == ECONNRESET {
+            // The broker's last words are worth more than the failure of this send.
+            outgoing.removeAll()
+            outgoingStart = 0
+            try receive()
+        } else if errno != EAGAIN && errno != EINTR {
+            throw Failure.operation("the connection failed: \(String(cString: strerror(errno)))")
+        }
+    }
+
+    /// Milliseconds of a clock that nobody sets.
+    static func now() -> Int {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+    }
+}

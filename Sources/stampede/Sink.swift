@@ -1,0 +1,138 @@
+import ArgumentParser
+import Glibc
+import STOMP
+
+/// `stampede sink`: sends lines as messages.
+struct Sink: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Send each line of standard input as a message.",
+        discussion: """
+            Ends when the broker has confirmed all of them, with exit code 0; with exit code 1 and the broker's reason \
+            where it refused one.
+            """)
+
+    @Argument(help: "The destination, as in /topic/news or /queue/orders.")
+    var destination: String
+
+    @OptionGroup var client: ClientOptions
+
+    @Option(
+        name: .customLong("header"),
+        help: ArgumentHelp("A header of each SEND; may be repeated.", valueName: "name:value"))
+    var headers: [String] = []
+
+    @Option(
+        name: .customLong("receipt"), help: "Ask for a receipt every so many messages; no more than four are awaited.")
+    var receiptInterval = 256
+
+    /// Confirmations that may be outstanding before no more lines are read.
+    private static let receiptsMax = 4
+
+    func validate() throws {
+        guard receiptInterval >= 1 else {
+            throw ValidationError("--receipt: found \(receiptInterval); allowed: 1 or more")
+        }
+        _ = try ClientOptions.headers(headers)
+    }
+
+    func run() throws {
+        try Interruption.prepare()
+        let headers = [("destination", destination)] + (try ClientOptions.headers(self.headers))
+        var progress = Progress()
+        do {
+            var connection = try BrokerConnection.open(client)
+            try send(headers, on: &connection, &progress)
+            try connection.disconnect()
+            progress.confirmedCount = progress.sentCount
+        } catch let failure as Failure where progress.sentCount > 0 {
+            let note = "\(progress.confirmedCount) of \(progress.sentCount) messages are confirmed"
+            throw Failure(exitCode: failure.exitCode, lines: failure.lines.map { "\($0) (\(note))" })
+        }
+        client.report("\(progress.confirmedCount) messages confirmed")
+    }
+
+    /// Messages sent, and how many of them the broker has surely taken.
+    private struct Progress {
+        var sentCount = 0
+        var confirmedCount = 0
+    }
+
+    private func send(
+        _ headers: [(String, String)], on connection: inout BrokerConnection, _ progress: inout Progress
+    ) throws {
+        var reader = LineReader()
+        while !Interruption.isRequested {
+            while let frame = try connection.popFrame() {
+                // The receipt's id is the number of messages up to and with its own.
+                if frame.command == .receipt, let count = Int(frame["receipt-id"] ?? "") {
+                    progress.confirmedCount = count
+                }
+            }
+            let hasRoom =
+                progress.sentCount - progress.confirmedCount < Self.receiptsMax * receiptInterval
+                && connection.outgoingByteCount < 1 << 20
+            if hasRoom, let line = reader.next() {
+                progress.sentCount += 1
+                let isConfirmed = progress.sentCount.isMultiple(of: receiptInterval)
+                let receipt = isConfirmed ? [("receipt", "\(progress.sentCount)")] : []
+                connection.send(ClientFrame(.send, headers + receipt, body: line))
+            } else if hasRoom && reader.isEnded {
+                return
+            } else {
+                let input = hasRoom ? (fd: STDIN_FILENO, events: POLLIN) : nil
+                if try connection.wait(for: input) { try reader.fill() }
+            }
+        }
+    }
+}
+
+/// Splits standard input at line feeds; the last line needs none.
+private struct LineReader {
+    /// No broker takes larger bodies, and memory is not to be had for the asking.
+    private static let lineByteCountMax = 64 << 20
+
+    private var bytes: [UInt8] = []
+    private var start = 0
+    /// Bytes from `start` on that are known to hold no line feed.
+    private var scannedCount = 0
+    private var isAtEnd = false
+
+    /// Nothing is left, and nothing more will come.
+    var isEnded: Bool { isAtEnd && start == bytes.count }
+
+    /// The next whole line, without its line feed.
+    mutating func next() -> [UInt8]? {
+        guard let end = bytes[(start + scannedCount)...].firstIndex(of: UInt8(ascii: "\n")) else {
+            scannedCount = bytes.count - start
+            guard isAtEnd && scannedCount > 0 else { return nil }
+            defer {
+                start = bytes.count
+                scannedCount = 0
+            }
+            return Array(bytes[start...])
+        }
+        defer {
+            start = end + 1
+            scannedCount = 0
+        }
+        return Array(bytes[start ..< end])
+    }
+
+    /// Reads once more; to be called when standard input is readable.
+    mutating func fill() throws {
+        bytes.removeFirst(start)
+        start = 0
+        let chunk = try [UInt8](unsafeUninitializedCapacity: 64 << 10) { buffer, count in
+            let result = read(STDIN_FILENO, buffer.baseAddress!, buffer.count)
+            count = max(result, 0)
+            if result == 0 { isAtEnd = true }
+            if result < 0 && errno != EINTR && errno != EAGAIN {
+                throw Failure.operation("standard input: \(String(cString: strerror(errno)))")
+            }
+        }
+        bytes += chunk
+        guard bytes.count <= Self.lineByteCountMax else {
+            throw Failure.operation("a line of standard input is longer than \(Self.lineByteCountMax) bytes")
+        }
+    }
+}

@@ -1,0 +1,152 @@
+import ArgumentParser
+import Glibc
+import STOMP
+
+/// `stampede tap`: prints the messages of a destination.
+struct Tap: ParsableCommand {
+    enum AckMode: String, ExpressibleByArgument, CaseIterable {
+        case auto, client
+        case clientIndividual = "client-individual"
+    }
+
+    static let configuration = CommandConfiguration(
+        abstract: "Print the messages of a destination, one a line.",
+        discussion: """
+            A message is acknowledged when it has been printed, so that a queue keeps what was not. SIGINT, or the \
+            count reached, disconnects and ends with exit code 0.
+            """)
+
+    @Argument(help: "The destination, as in /topic/news or /queue/orders.")
+    var destination: String
+
+    @OptionGroup var client: ClientOptions
+
+    @Flag(help: "Print whole frames, with their headers, each ended by a NUL and a line end.")
+    var frames = false
+
+    @Option(help: "End after so many messages.")
+    var count: Int?
+
+    @Option(help: "How to acknowledge: auto (before printing: quick, may lose), client, client-individual.")
+    var ack = AckMode.client
+
+    @Option(
+        name: .customLong("header"),
+        help: ArgumentHelp("A header of SUBSCRIBE; may be repeated.", valueName: "name:value"))
+    var headers: [String] = []
+
+    func validate() throws {
+        if let count, count < 1 { throw ValidationError("--count: found \(count); allowed: 1 or more") }
+        _ = try ClientOptions.headers(headers)
+    }
+
+    func run() throws {
+        try Interruption.prepare()
+        var connection = try BrokerConnection.open(client)
+        connection.send(
+            ClientFrame(
+                .subscribe,
+                [("id", "0"), ("destination", destination), ("ack", ack.rawValue), ("receipt", "subscribed")]
+                    + (try ClientOptions.headers(headers))))
+        var printer = Printer()
+        do {
+            try follow(&connection, into: &printer)
+        } catch {
+            // What arrived before the connection broke is printed all the same.
+            try printer.finish()
+            throw error
+        }
+        try connection.disconnect()
+    }
+
+    /// Prints until a signal comes or the count is reached.
+    private func follow(_ connection: inout BrokerConnection, into printer: inout Printer) throws {
+        var messageCount = 0
+        let countMax = count ?? .max
+        while !Interruption.isRequested {
+            while messageCount < countMax && printer.hasRoom, let frame = try connection.popFrame() {
+                switch frame.command {
+                case .message:
+                    messageCount += 1
+                    printer.append(frames ? frame.encoded(connection.version) : frame.body, acknowledgement(of: frame))
+                case .receipt: client.report("subscribed to \(destination)")
+                default: break
+                }
+            }
+            if messageCount == countMax && printer.isEmpty { return }
+            let output = printer.isEmpty ? nil : (fd: STDOUT_FILENO, events: POLLOUT)
+            let isReady = try connection.wait(for: output, receives: printer.hasRoom && messageCount < countMax)
+            if isReady { acknowledge(try printer.write(), on: &connection) }
+        }
+    }
+
+    /// The ACK that the version in use asks for, or nil where the subscription needs none.
+    private func acknowledgement(of message: ClientFrame) -> ClientFrame? {
+        guard ack != .auto else { return nil }
+        // 1.2 acknowledges by the `ack` header, 1.1 by message and subscription, 1.0 by message alone, where another
+        // header does no harm.
+        if let id = message["ack"] { return ClientFrame(.ack, [("id", id)]) }
+        return ClientFrame(.ack, [("message-id", message["message-id"] ?? ""), ("subscription", "0")])
+    }
+
+    /// `client` acknowledges all up to one, so the last speaks for the others.
+    private func acknowledge(_ printed: [ClientFrame], on connection: inout BrokerConnection) {
+        for frame in ack == .client ? printed.suffix(1) : printed[...] { connection.send(frame) }
+    }
+}
+
+/// Messages on their way to standard output, each with the ACK that it has earned once it is there.
+private struct Printer {
+    private static let byteCountMax = 4 << 20
+    /// A pipe that polls as writable takes as many bytes without blocking (pipe(7), PIPE_BUF).
+    private static let pipeByteCount = 4096
+
+    private var bytes: [UInt8] = []
+    private var start = 0
+    /// Bytes before this offset of all that was ever appended have been written.
+    private var writtenByteCount = 0
+    private var appendedByteCount = 0
+    private var acknowledgements: [(end: Int, frame: ClientFrame)] = []
+    private let chunkByteCount: Int
+
+    init() {
+        var status = stat()
+        let isFile = fstat(STDOUT_FILENO, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+        chunkByteCount = isFile ? 1 << 20 : Self.pipeByteCount
+    }
+
+    var isEmpty: Bool { start == bytes.count }
+    var hasRoom: Bool { bytes.count - start < Self.byteCountMax }
+
+    mutating func append(_ line: [UInt8], _ acknowledgement: ClientFrame?) {
+        bytes += line
+        bytes.append(UInt8(ascii: "\n"))
+        appendedByteCount += line.count + 1
+        if let acknowledgement { acknowledgements.append((appendedByteCount, acknowledgement)) }
+    }
+
+    /// Writes what standard output takes without blocking. Returns the ACKs of the messages that are out.
+    mutating func write() throws -> [ClientFrame] {
+        let count = bytes.withUnsafeBytes {
+            Glibc.write(STDOUT_FILENO, $0.baseAddress! + start, min($0.count - start, chunkByteCount))
+        }
+        if count < 0 && (errno == EINTR || errno == EAGAIN) { return [] }
+        guard count >= 0 else {
+            throw Failure.operation("standard output: \(String(cString: strerror(errno)))")
+        }
+        start += count
+        writtenByteCount += count
+        if isEmpty || start > Self.byteCountMax {
+            bytes.removeFirst(start)
+            start = 0
+        }
+        let printedCount = acknowledgements.prefix { $0.end <= writtenByteCount }.count
+        defer { acknowledgements.removeFirst(printedCount) }
+        return acknowledgements.prefix(printedCount).map(\.frame)
+    }
+
+    /// Writes all that is left, however long standard output takes.
+    mutating func finish() throws {
+        while !isEmpty { _ = try write() }
+    }
+}

@@ -1,0 +1,120 @@
+import Foundation
+import Testing
+
+@testable import Configuration
+
+/// The command line, by running it.
+@Suite("Command line")
+struct CommandLineTests {
+    let stampede: Executable
+
+    init() throws { stampede = try Executable() }
+
+    @Test("--version prints the version, on standard output")
+    func version() throws {
+        let outcome = try stampede.run(["--version"])
+        #expect(outcome.exitCode == 0 && outcome.output == "0.1.0\n" && outcome.error == "")
+    }
+
+    @Test("--help names the commands", arguments: [["--help"], ["help"], []])
+    func help(arguments: [String]) throws {
+        let outcome = try stampede.run(arguments)
+        #expect(outcome.exitCode == 0 && outcome.error == "")
+        for command in ["serve", "config", "probe", "tap", "sink"] { #expect(outcome.output.contains("  \(command) ")) }
+    }
+
+    @Test(
+        "A wrong command is one line and exit code 2",
+        arguments: [
+            ["serv"], ["serve", "--unknown"], ["serve", "--config"], ["serve", "--workers", "x"], ["serve", "extra"],
+            ["serve", "--set", "io.workers"], ["serve", "--driver", "kqueue"], ["config", "--listen", "nowhere"],
+            ["probe", "--log-level", "loud"], ["tap"], ["tap", "/topic/a", "--count", "x"], ["sink"],
+            ["tap", "/topic/a", "--host", "here:x"],
+        ])
+    func usage(arguments: [String]) throws {
+        let outcome = try stampede.run(arguments)
+        #expect(outcome.exitCode == 2)
+        #expect(outcome.output == "")
+        #expect(outcome.errorLines.count == 1 && outcome.error.hasPrefix("stampede: "), "\(outcome.error)")
+    }
+
+    @Test(
+        "serve and config refuse a bad file with all its errors, a line each, and exit code 2",
+        arguments: [
+            "serve", "config", "probe",
+        ])
+    func badFile(command: String) throws {
+        let file = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).yaml")
+        try Data("io:\n  workers: many\n  wokers: 1\n".utf8).write(to: file)
+        defer { try? FileManager.default.removeItem(at: file) }
+        let outcome = try stampede.run([command, "--config", file.path])
+        #expect(outcome.exitCode == 2)
+        #expect(
+            outcome.errorLines == [
+                "stampede: \(file.path):2: io.workers: found \"many\"; allowed: 0 (one per available CPU), or 1 to "
+                    + "128, a whole number",
+                "stampede: \(file.path):3: io.wokers: unknown key; did you mean io.workers?",
+            ])
+    }
+
+    @Test("A missing file is one line and exit code 2, also where STAMPEDE_CONFIG names it")
+    func missingFile() throws {
+        for outcome in [
+            try stampede.run(["serve", "--config", "/nonexistent/x.yaml"]),
+            try stampede.run(["serve"], environment: ["STAMPEDE_CONFIG": "/nonexistent/x.yaml"]),
+        ] {
+            #expect(outcome.exitCode == 2)
+            #expect(outcome.error == "stampede: /nonexistent/x.yaml: cannot be read: No such file or directory\n")
+        }
+    }
+
+    @Test(
+        "config prints what is in force and whence: options, --set, variables, the file")
+    func effective() throws {
+        let file = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).yaml")
+        try Data("io: {workers: 2}\nlimits: {headers-max: 20, linger-ms: 2s}\nlog: {level: debug}\n".utf8).write(
+            to: file)
+        defer { try? FileManager.default.removeItem(at: file) }
+        let outcome = try stampede.run(
+            [
+                "config", "--config", file.path, "--set", "io.workers=5", "--workers", "4", "--listen", "127.0.0.1:0",
+                "--listen", "[::1]:0", "--set", "limits.linger-ms=1s",
+            ],
+            environment: ["STAMPEDE_LIMITS_HEADERS_MAX": "30", "STAMPEDE_LIMITS_LINGER_MS": "3s"])
+        #expect(outcome.exitCode == 0 && outcome.error == "")
+        let lines = outcome.output.split(separator: "\n").map { $0.split(separator: "#").map { $0.trimmed } }
+        for line in [
+            ["listeners: [\"127.0.0.1:0\", \"[::1]:0\"]", "command line --listen"],
+            ["workers: 4", "command line --workers"],
+            ["headers-max: 30", "environment STAMPEDE_LIMITS_HEADERS_MAX"],
+            ["linger-ms: 1s", "command line --set"],
+            ["level: debug", "file \(file.path) line 3"],
+            ["driver: auto", "default"],
+        ] {
+            #expect(lines.contains(line), "\(line)")
+        }
+        let again = try EffectiveSettings.load(yaml: outcome.output)
+        #expect(again.settings.workerCount == 4)
+    }
+
+    @Test("config --reference prints Config/stampede.yaml")
+    func reference() throws {
+        let outcome = try stampede.run(["config", "--reference"])
+        #expect(outcome.exitCode == 0 && outcome.output == ConfigurationReference.yaml)
+    }
+
+    @Test("probe names the kernel and the limits that matter")
+    func probe() throws {
+        let outcome = try stampede.run(["probe"])
+        #expect(outcome.exitCode == 0 && outcome.error == "")
+        for name in [
+            "kernel ", "container", "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "kernel.io_uring_disabled", "net.core.somaxconn",
+        ] {
+            #expect(outcome.output.contains("\n\(name)") || outcome.output.hasPrefix(name), "\(name)")
+        }
+    }
+}
+
+extension Substring {
+    var trimmed: String { trimmingCharacters(in: .whitespaces) }
+}
