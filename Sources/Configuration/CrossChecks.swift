@@ -7,7 +7,6 @@ extension EffectiveSettings {
         checkListeners()
         checkRing()
         checkFrames()
-        checkHeartBeats()
         checkDestinations()
     }
 
@@ -71,12 +70,6 @@ extension EffectiveSettings {
 
     private var frameNote: String {
         "limits.body-bytes + limits.headers-bytes = \(Unit.bytes.format(frameByteCountMax))"
-    }
-
-    private mutating func checkHeartBeats() {
-        for path in ["limits.heart-beat-send-ms", "limits.heart-beat-receive-ms"] where integer(at: path) != 0 {
-            requireAtMost("limits.heart-beat-ms-min", path)
-        }
     }
 
     // MARK: Destinations

@@ -97,13 +97,10 @@ extension Schema {
     private static let heartBeats: [Setting<Settings>] = [
         .milliseconds(
             "limits.heart-beat-send-ms", \.broker.limits.heartBeatSendMilliseconds, 1 ... 3_600_000, zero: "none",
-            "How often the broker offers to send heart-beats. Lower finds dead peers sooner, costs wake-ups."),
+            "The shortest interval the broker offers to send heart-beats at; the client's wish decides above it."),
         .milliseconds(
             "limits.heart-beat-receive-ms", \.broker.limits.heartBeatReceiveMilliseconds, 1 ... 3_600_000, zero: "none",
-            "How often the broker wants heart-beats from clients."),
-        .milliseconds(
-            "limits.heart-beat-ms-min", \.broker.limits.heartBeatMillisecondsMin, 1 ... 60_000,
-            "No heart-beat is sent or expected more often, whatever a client asks for."),
+            "The shortest interval the broker asks clients to send heart-beats at; theirs decides above it."),
         .integer(
             "limits.heart-beat-tolerance-percent", \.broker.limits.heartBeatTolerancePercent,
             Quantity(unit: .percent, range: 100 ... 1000),

@@ -19,7 +19,7 @@ final class Control: Sendable {
     private let drain = Atomic<Bool>(false)
     private let reports = Atomic<Int>(0)
     /// Posted once by each worker when it has started or failed.
-    private let started: UnsafeMutablePointer<sem_t>
+    private nonisolated(unsafe) let started: UnsafeMutablePointer<sem_t>
 
     init(workerCount: Int) {
         self.workerCount = workerCount

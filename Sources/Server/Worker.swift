@@ -40,7 +40,6 @@ final class Worker: @unchecked Sendable {
             &thread, nil,
             { argument in
                 let worker = Unmanaged<Worker>.fromOpaque(argument!).takeRetainedValue()
-                pthread_setname_np(pthread_self(), "stampede-\(worker.index)")
                 worker.main()
                 return nil
             }, Unmanaged.passRetained(self).toOpaque())

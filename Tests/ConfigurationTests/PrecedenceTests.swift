@@ -175,10 +175,6 @@ struct CrossCheckTests {
                     + "stampede.yaml line 1)"
             ),
             (
-                "limits: {heart-beat-ms-min: 20s, heart-beat-receive-ms: 0}",
-                "1: limits.heart-beat-ms-min: found 20s; allowed: at most limits.heart-beat-send-ms = 10s (default)"
-            ),
-            (
                 "limits: {output-bytes: 1MiB}",
                 "1: limits.output-bytes: found 1MiB, less than a largest frame; allowed: at least "
                     + "limits.body-bytes + limits.headers-bytes = 1056KiB"
@@ -221,8 +217,7 @@ struct CrossCheckTests {
         "Values at their bounds pass together",
         arguments: [
             "io: {uring: {sq-entries: 512, cq-entries: 512, send-batch: 512, wait-completions: 512}}",
-            "limits: {heart-beat-ms-min: 10s}",
-            "limits: {heart-beat-ms-min: 1m, heart-beat-send-ms: 0, heart-beat-receive-ms: 0}",
+            "limits: {heart-beat-send-ms: 0, heart-beat-receive-ms: 0}",
             "listeners: [\"127.0.0.1:0\", \"127.0.0.1:0\"]",
             "clients-create-destinations: false\ndestinations: [{match: \"/queue/#\"}]",
             "limits: {output-bytes: 1056KiB}",
