@@ -84,7 +84,7 @@ extension Shard {
             if delivery.pointee.subscription == 0 {
                 deliveries.free(index)  // its subscription has ended
             } else {
-                settleDelivery(index, .acknowledged)
+                settleDelivery(index, .acknowledged, byFrame: false)
             }
         }
     }
@@ -102,7 +102,8 @@ extension Shard {
                 unlinkDelivery(delivery)
                 deliveries[delivery].pointee.subscription = 0
                 settle(
-                    entry, of: index, session.pointee.flags.contains(.isBroken) ? .unseen : .acknowledged)
+                    entry, of: index, session.pointee.flags.contains(.isBroken) ? .unseen : .acknowledged,
+                    byFrame: false)
             } else {
                 unlinkDelivery(delivery)
                 deliveries.free(delivery)
@@ -137,22 +138,23 @@ extension Shard {
         }
     }
 
-    /// Ends a delivery and tells the queue's owner.
-    private mutating func settleDelivery(_ index: UInt32, _ settlement: Settlement) {
+    /// Ends a delivery and tells the queue's owner. `byFrame`: a frame of the client decided it, whose RECEIPT has to wait
+    /// until the owner has heard of it.
+    private mutating func settleDelivery(_ index: UInt32, _ settlement: Settlement, byFrame: Bool = true) {
         let entry = deliveries[index].pointee.entry
         let subscription = deliveries[index].pointee.subscription
         unlinkDelivery(index)
         deliveries.free(index)
-        settle(entry, of: subscription, settlement)
+        settle(entry, of: subscription, settlement, byFrame: byFrame)
     }
 
-    private mutating func settle(_ entry: Slot, of index: UInt32, _ settlement: Settlement) {
+    private mutating func settle(_ entry: Slot, of index: UInt32, _ settlement: Settlement, byFrame: Bool) {
         let subscription = subscriptions[index]
         let destination = destinations[subscription.pointee.destination]
         if destination.pointee.kind == .remoteQueue {
             settleAtOwner(
                 Int(destination.pointee.owner), entry, consumer: subscription.pointee.consumer, settlement,
-                session: sessions[subscription.pointee.session])
+                for: byFrame ? sessions[subscription.pointee.session] : nil)
         } else {
             settle(entry, consumer: subscription.pointee.consumer, settlement)
         }

@@ -178,6 +178,15 @@ extension Shard {
                 if session.pointee.flags.contains(.suspended) { return offset }
             case .idle:
                 state = ParserState()
+                if isFresh {
+                    // Line ends before CONNECT count too; the heart-beat interval is not in use yet and counts them.
+                    session.pointee.sendInterval &+= UInt32(count - offset)
+                    if Int(session.pointee.sendInterval) > limits.preConnectByteCountMax {
+                        fail(
+                            session, "Frame too large",
+                            "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
+                    }
+                }
                 return count
             case .incomplete:
                 if isFresh, count - offset > limits.preConnectByteCountMax {

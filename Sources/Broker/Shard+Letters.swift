@@ -207,10 +207,10 @@ extension Shard {
 
     mutating func settleAtOwner(
         _ owner: Int, _ entry: Slot, consumer: Slot, _ settlement: Settlement,
-        session: UnsafeMutablePointer<Session>
+        for session: UnsafeMutablePointer<Session>?
     ) {
         write(Letter(.settle, code: UInt16(settlement.rawValue), a: entry, b: consumer), to: owner)
-        if session.pointee.state == .connected { markRemote(session, owner) }
+        if let session { markRemote(session, owner) }
     }
 
     mutating func deliverElsewhere(_ entryIndex: UInt32, _ consumerIndex: UInt32) {

@@ -416,6 +416,12 @@ extension Shard {
         }
         let queue = entry.pointee.queue
         unlinkDelivered(slot.index)
+        var settlement = settlement
+        if settlement != .acknowledged, destinations[queues[queue].pointee.destination].pointee.kind == .subscriptionQueue {
+            // A topic's message is for one subscriber: refused, it is nobody's.
+            counters.messagesDropped &+= 1
+            settlement = .acknowledged
+        }
         switch settlement {
         case .acknowledged:
             counters.messagesAcknowledged &+= 1

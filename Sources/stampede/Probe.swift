@@ -1,5 +1,6 @@
 import ArgumentParser
 import Configuration
+import Drivers
 import Glibc
 
 /// `stampede probe`: prints what this machine offers and what the broker would choose.
@@ -19,7 +20,20 @@ struct Probe: ParsableCommand {
 
 /// What the drivers find out about the kernel, and which of them the broker would choose.
 func probeLines(_ settings: Settings) -> [String] {
-    []
+    let choice: DriverChoice =
+        switch settings.driver {
+        case .auto: .auto
+        case .uring: .uring
+        case .epoll: .epoll
+        }
+    var lines = URingProbe.run().lines
+    do throws(DriverError) {
+        let (kind, reason) = try choice.choose()
+        lines.append("the broker would choose   \(kind.rawValue)" + (reason.isEmpty ? "" : " (\(reason))"))
+    } catch {
+        lines.append("the broker would not start: \(error.description)")
+    }
+    return lines
 }
 
 /// The facts about the machine that bound a broker, one a line: name, value, and why it matters where it is not plain.
