@@ -31,14 +31,17 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "-1", "+1", "a", "1a", "0x1", "1.0", "1e1", "\u{661}", #"5\c"#, "99999999999999999999999", "18446744073709551616",
+        "", "-1", "+1", "a", "1a", "0x1", "1.0", "1e1", "\u{661}", #"5\c"#, "99999999999999999999999",
+        "18446744073709551616",
         "1,1",
     ])
     func aMalformedContentLengthFails(value: String) {
         let outcome = read("SEND\ncontent-length:\(value)\n\nx\0")
         #expect(outcome.failure == .contentLengthMalformed)
         #expect(outcome.failureOffset == 20)
-        #expect(read("SEND\ncontent-length: 1\n\nx\0").failure == .contentLengthMalformed, "blanks are no digits from 1.1 on")
+        #expect(
+            read("SEND\ncontent-length: 1\n\nx\0").failure == .contentLengthMalformed,
+            "blanks are no digits from 1.1 on")
     }
 
     @Test func theFirstContentLengthCounts() {

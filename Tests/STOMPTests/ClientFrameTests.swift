@@ -50,7 +50,9 @@ import Testing
             }
             if command.carriesBody {
                 frame.body = random.octets(0...300, from: Array(0...255))
-                if !frame.body.isEmpty { frame.headers.append(ClientFrame.Header("content-length", "\(frame.body.count)")) }
+                if !frame.body.isEmpty {
+                    frame.headers.append(ClientFrame.Header("content-length", "\(frame.body.count)"))
+                }
             }
             frames.append(frame)
             stream += frame.encoded(version) + random.octets(0...3, from: [0x0A])

@@ -16,9 +16,11 @@ import Testing
     }
 
     @Test(arguments: [
-        "GET / HTTP/1.1\r\nHost: broker\r\n\r\n", "POST /queue HTTP/1.1\r\n", "HEAD / HTTP/1.0\r\n", "PUT /", "OPTIONS *",
+        "GET / HTTP/1.1\r\nHost: broker\r\n\r\n", "POST /queue HTTP/1.1\r\n", "HEAD / HTTP/1.0\r\n", "PUT /",
+        "OPTIONS *",
         "DELETE /", "CONNECT broker:61613 HTTP/1.1\r\n", "\u{16}\u{3}\u{1}", "EHLO", "SSH-2.0", "AMQP\0\0\u{9}\u{1}",
-        "send\n", "Send\n", "SENDX\n", "SEND \n", " SEND\n", "SUBSCRIBER\n", "CONNECTED\n", "ACKN", "NACKS", "\t", "\rX",
+        "send\n", "Send\n", "SENDX\n", "SEND \n", " SEND\n", "SUBSCRIBER\n", "CONNECTED\n", "ACKN", "NACKS", "\t",
+        "\rX",
     ])
     func whatIsNoCommandFailsAtOnce(text: String) {
         let outcome = read(text, expectsConnect: true)

@@ -59,7 +59,9 @@ struct GuardedBytes: ~Copyable {
     func place(_ bytes: ArraySlice<UInt8>) -> UnsafeRawPointer {
         precondition(bytes.count <= capacity)
         let target = start + (capacity - bytes.count)
-        bytes.withUnsafeBytes { if let source = $0.baseAddress { target.copyMemory(from: source, byteCount: $0.count) } }
+        bytes.withUnsafeBytes {
+            if let source = $0.baseAddress { target.copyMemory(from: source, byteCount: $0.count) }
+        }
         return UnsafeRawPointer(target)
     }
 
@@ -147,7 +149,8 @@ struct Feeder: ~Copyable {
         transcript.frames.append(
             Transcript.ParsedFrame(
                 command: frame.command, fields: fields, body: Array(frame.body),
-                hasContentLength: frame.hasContentLength, isPlain: frame.isPlain, endOffset: consumed + frame.byteCount))
+                hasContentLength: frame.hasContentLength, isPlain: frame.isPlain, endOffset: consumed + frame.byteCount)
+        )
     }
 
     /// What other connections do between two calls.

@@ -48,7 +48,8 @@ import Testing
     ])
     func eachVersionHasItsEscapes(version: Version, expected: String) {
         let canonical = Array("a\nb:c\\d\re".utf8)
-        #expect(written { writer in canonical.withUnsafeBytes { writer.writeEscaped($0, version: version) } } == expected)
+        #expect(
+            written { writer in canonical.withUnsafeBytes { writer.writeEscaped($0, version: version) } } == expected)
     }
 
     @Test func connectFramesAreNotEscaped() {

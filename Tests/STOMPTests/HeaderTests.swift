@@ -47,7 +47,9 @@ import Testing
         #expect(read("CONNECT\n \t:value\n\n\0", expectsConnect: true).failure == .headerWithoutName)
     }
 
-    @Test(arguments: Version.allCases, ["SEND\n\0", "SEND\na\0", "SEND\na:\0", "SEND\na:b\0", "SEND\na:b\n\0", "CONNECT\n\0"])
+    @Test(
+        arguments: Version.allCases,
+        ["SEND\n\0", "SEND\na\0", "SEND\na:\0", "SEND\na:b\0", "SEND\na:b\n\0", "CONNECT\n\0"])
     func nulInHeadersFails(version: Version, text: String) {
         #expect(read(text, version).failure == .nulInHeaders)
         #expect(read(text, version).failureOffset == text.utf8.count - 1)
@@ -80,14 +82,18 @@ import Testing
     @Test func backslashesAreOrdinaryIn1_0AndInConnect() {
         #expect(read(#"SEND\#na:\t\r\x\#n\#n\#0"#, .v1_0).only?.headers == [#"a=\t\r\x"#])
         for command in ["CONNECT", "STOMP", "CONNECTED"] {
-            let outcome = read("\(command)\nversion:1.2\naccept-version:1.2\nlogin:\\t\\q\\\n\n\0", acceptsServerFrames: true)
+            let outcome = read(
+                "\(command)\nversion:1.2\naccept-version:1.2\nlogin:\\t\\q\\\n\n\0", acceptsServerFrames: true)
             #expect(outcome.only?.headers.last == #"login=\t\q\"#)
         }
     }
 
     @Test func connectIsTrimmedOnlyIf1_0IsWhatItAsksFor() {
         #expect(read("CONNECT\nlogin: guest \n\n\0").only?.headers == ["login=guest"])
-        #expect(read("CONNECT\naccept-version: 1.0\nlogin: guest \n\n\0").only?.headers == ["accept-version=1.0", "login=guest"])
+        #expect(
+            read("CONNECT\naccept-version: 1.0\nlogin: guest \n\n\0").only?.headers == [
+                "accept-version=1.0", "login=guest",
+            ])
         #expect(read("CONNECT\naccept-version:1.0,1.1\nlogin: guest \n\n\0").only?.headers.last == "login= guest ")
         #expect(read("CONNECT\naccept-version:2.0\nlogin: guest \n\n\0").only?.headers.last == "login= guest ")
         let login = withFrame("CONNECT\n login : guest \n\n\0") { Array($0.rawValue(.login)!) }
@@ -136,12 +142,16 @@ import Testing
     }
 
     @Test func headersAreReadAsNumbers() {
-        func integer(_ value: String) -> HeaderInteger { withFrame("SEND\nexpires:\(value)\n\n\0") { $0.integer(.expires) } }
+        func integer(_ value: String) -> HeaderInteger {
+            withFrame("SEND\nexpires:\(value)\n\n\0") { $0.integer(.expires) }
+        }
         #expect(withFrame("SEND\n\n\0") { $0.integer(.expires) } == .absent)
         #expect(integer("0") == .value(0))
         #expect(integer("007") == .value(7))
         #expect(integer("18446744073709551615") == .value(.max))
-        for malformed in ["", "-1", "+1", " 1", "1 ", "1.0", "0x1", "a", "18446744073709551616", "99999999999999999999"] {
+        for malformed in [
+            "", "-1", "+1", " 1", "1 ", "1.0", "0x1", "a", "18446744073709551616", "99999999999999999999",
+        ] {
             #expect(integer(malformed) == .malformed)
         }
     }
