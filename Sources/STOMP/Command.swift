@@ -25,17 +25,22 @@ public enum Command: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     }
 
     /// Only a server sends it.
-    @inlinable
+    @inlinable @inline(__always)
     public var isFromServer: Bool { rawValue >= Command.connected.rawValue }
 
     /// SEND, MESSAGE and ERROR may carry a body (STOMP 1.2, section Body).
-    @inlinable
+    @inlinable @inline(__always)
     public var carriesBody: Bool { self == .send || self == .message || self == .error }
 
     /// CONNECT, STOMP and CONNECTED are exchanged before a version is agreed on: their headers are never escaped and
     /// their lines may end with LF or CRLF (STOMP 1.2, sections Value Encoding and Connecting).
-    @inlinable
+    @inlinable @inline(__always)
     public var precedesVersion: Bool { self == .connect || self == .stomp || self == .connected }
+}
+
+extension Command {
+    /// Octets of the longest command, UNSUBSCRIBE.
+    static var byteCountMax: Int { 11 }
 }
 
 /// What the first line of a frame turned out to be.

@@ -57,7 +57,10 @@ public struct FrameError: Error, Equatable, BitwiseCopyable, Sendable {
         switch code {
         case .none: ""
         case .unknownCommand:
-            "The frame does not begin with a command that a client may send. Commands are written in capitals, and the line holds nothing else."
+            """
+            The frame does not begin with a command that a client may send. Commands are written in capitals, and the \
+            line holds nothing else.
+            """
         case .commandBeforeConnect:
             "You must log in using CONNECT first."
         case .lineEndNotInVersion:
@@ -67,17 +70,29 @@ public struct FrameError: Error, Equatable, BitwiseCopyable, Sendable {
         case .headerWithoutName:
             "A header line has no name before its colon. Headers are written name:value."
         case .nulInHeaders:
-            "A NUL octet came before the empty line that ends the headers. Each frame needs that line, and NUL only ends a frame or stands in a body."
+            """
+            A NUL octet came before the empty line that ends the headers. Each frame needs that line, and NUL only \
+            ends a frame or stands in a body.
+            """
         case .undefinedEscape:
-            "A header holds a backslash sequence that this version does not define. STOMP 1.1 defines \\n, \\c and \\\\; STOMP 1.2 also \\r."
+            """
+            A header holds a backslash sequence that this version does not define. STOMP 1.1 defines \\n, \\c and \
+            \\\\; STOMP 1.2 also \\r.
+            """
         case .carriageReturnInHeader:
             "A header holds a carriage return that is not part of a line end. STOMP 1.2 writes it \\r."
         case .contentLengthMalformed:
             "The content-length header must be the number of octets in the body, in decimal digits alone."
         case .bodyNotTerminated:
-            "The octet after the body is not NUL. The content-length header counts octets, not characters, without the NUL."
+            """
+            The octet after the body is not NUL. The content-length header counts octets, not characters, without the \
+            NUL.
+            """
         case .bodyNotAllowed:
-            "Only SEND frames carry a body. The empty line after the headers of any other frame must be followed by NUL."
+            """
+            Only SEND frames carry a body. The empty line after the headers of any other frame must be followed by \
+            NUL.
+            """
         case .commandTooLong:
             "The command line is longer than this server accepts."
         case .tooManyHeaders:

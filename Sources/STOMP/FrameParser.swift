@@ -109,7 +109,11 @@ extension Frame {
         if expectsConnect && command != .connect && command != .stomp {
             return fail(&error, .commandBeforeConnect, start)
         }
-        if command.text.utf8CodeUnitCount > limits.commandByteCountMax { return fail(&error, .commandTooLong, start) }
+        if _slowPath(limits.commandByteCountMax < Command.byteCountMax)
+            && command.text.utf8CodeUnitCount > limits.commandByteCountMax
+        {
+            return fail(&error, .commandTooLong, start)
+        }
 
         let headersStart = UInt32(truncatingIfNeeded: start &+ lineByteCount)
         var progress = ParserState(frameOffset: start)
@@ -156,7 +160,7 @@ extension Frame {
         if !command.carriesBody {
             var toleratesBody = version == .v1_0
             if _slowPath(command.precedesVersion) {
-                toleratesBody = speaksVersion1_0
+                toleratesBody = speaksOldestVersion
                 if toleratesBody, let nameless = trimFields() { return fail(&error, .headerWithoutName, nameless) }
             }
             if !toleratesBody {
@@ -181,7 +185,7 @@ extension Frame {
     }
 
     /// Whether a CONNECT, STOMP or CONNECTED is one of STOMP 1.0, which only its headers tell.
-    private var speaksVersion1_0: Bool {
+    private var speaksOldestVersion: Bool {
         guard let list = rawValue(command == .connected ? .version : .acceptVersion) else { return true }
         return AcceptVersion.highestCommon(list) == .v1_0
     }

@@ -64,6 +64,11 @@ struct HeaderNameTable: ~Copyable {
     private static func head(_ bytes: UnsafeRawPointer, _ byteCount: Int, readable: Int) -> UInt64 {
         if byteCount >= 8 { return bytes.word(0) }
         if _fastPath(readable >= 8) { return bytes.word(0) & ((1 &<< UInt64(byteCount &* 8)) &- 1) }
+        return shortHead(bytes, byteCount)
+    }
+
+    @inline(never)
+    private static func shortHead(_ bytes: UnsafeRawPointer, _ byteCount: Int) -> UInt64 {
         var head: UInt64 = 0
         for index in 0..<byteCount { head |= UInt64(bytes.byte(index)) &<< UInt64(index &* 8) }
         return head
@@ -76,6 +81,7 @@ struct HeaderNameTable: ~Copyable {
         return Int(truncatingIfNeeded: mixed &>> placeShift)
     }
 
+    @inline(never)
     private static func isSpelled(_ name: HeaderName, _ bytes: UnsafeRawPointer, _ byteCount: Int) -> Bool {
         let text = UnsafeRawPointer(name.text.utf8Start)
         for index in 8..<byteCount where bytes.byte(index) != text.byte(index) { return false }

@@ -126,7 +126,7 @@ extension Frame {
                     nameCount: UInt16(truncatingIfNeeded: colonOffset &- lineOffset),
                     valueCount: UInt16(truncatingIfNeeded: lineEnd &- colonOffset &- 1),
                     known: .other, flags: flags)
-                if rules.contains(.trims) && field.trim(bytes) {
+                if rules.contains(.trims) && field.hasBlanksAround(bytes) && field.trim(bytes) {
                     isPlain = false
                     if field.nameCount == 0 {
                         result = .failed(.headerWithoutName, offset: lineOffset)
@@ -265,7 +265,18 @@ extension FrameLimits {
 }
 
 extension HeaderField {
+    /// Whether name or value may need trimming, found out without a call.
+    @inline(__always)
+    func hasBlanksAround(_ bytes: UnsafeRawPointer) -> Bool {
+        let name = Int(nameOffset)
+        let value = Int(valueOffset)
+        // Around an empty value stand the colon and the line's end; if that is CR LF, the alarm is false and harmless.
+        return isBlank(bytes.byte(name)) || isBlank(bytes.byte(name &+ Int(nameCount) &- 1))
+            || isBlank(bytes.byte(value)) || isBlank(bytes.byte(value &+ Int(valueCount) &- 1))
+    }
+
     /// Takes blanks from both ends of name and value. Returns whether there were any.
+    @inline(never)
     mutating func trim(_ bytes: UnsafeRawPointer) -> Bool {
         let before = nameCount &+ valueCount
         Self.trim(bytes, &nameOffset, &nameCount)
@@ -295,21 +306,22 @@ private func isEscape(_ byte: UInt8, _ rules: HeaderRules) -> Bool {
 /// tells exactly: `(x ^ c) + 0x7F` reaches 0x80 unless x is c, and `x + 0x72` reaches it from 0x0E on.
 @inline(__always)
 private func significantOctets(_ bytes: UnsafeRawPointer, _ offset: Int, _ byteCount: Int) -> UInt64 {
-    let word: UInt64
-    if _fastPath(offset &+ 8 <= byteCount) {
-        word = bytes.word(offset)
-    } else {
-        var tail: UInt64 = 0x2020_2020_2020_2020
-        var index = byteCount
-        while index > offset {
-            index &-= 1
-            tail = tail &<< 8 | UInt64(bytes.byte(index))
-        }
-        word = tail
-    }
+    let word = _fastPath(offset &+ 8 <= byteCount) ? bytes.word(offset) : lastOctets(bytes, offset, byteCount)
     let low = word & 0x7F7F_7F7F_7F7F_7F7F
     let colon = (low ^ 0x3A3A_3A3A_3A3A_3A3A) &+ 0x7F7F_7F7F_7F7F_7F7F
     let backslash = (low ^ 0x5C5C_5C5C_5C5C_5C5C) &+ 0x7F7F_7F7F_7F7F_7F7F
     let control = low &+ 0x7272_7272_7272_7272
     return ~((colon & backslash & control) | word) & 0x8080_8080_8080_8080
+}
+
+/// The octets from `offset` to the end, fewer than eight, with spaces behind them.
+@inline(never)
+private func lastOctets(_ bytes: UnsafeRawPointer, _ offset: Int, _ byteCount: Int) -> UInt64 {
+    var word: UInt64 = 0x2020_2020_2020_2020
+    var index = byteCount
+    while index > offset {
+        index &-= 1
+        word = word &<< 8 | UInt64(bytes.byte(index))
+    }
+    return word
 }

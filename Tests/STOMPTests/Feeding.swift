@@ -1,5 +1,6 @@
 import Glibc
 import STOMP
+import Testing
 
 /// What one side of a conversation amounts to: its frames, and how it ends. Offsets count from the stream's beginning,
 /// so that the same bytes give the same transcript however they are cut.
@@ -58,7 +59,9 @@ struct GuardedBytes: ~Copyable {
     func place(_ bytes: ArraySlice<UInt8>) -> UnsafeRawPointer {
         precondition(bytes.count <= capacity)
         let target = start + (capacity - bytes.count)
-        bytes.withUnsafeBytes { if let source = $0.baseAddress { target.copyMemory(from: source, byteCount: $0.count) } }
+        bytes.withUnsafeBytes {
+            if let source = $0.baseAddress { target.copyMemory(from: source, byteCount: $0.count) }
+        }
         return UnsafeRawPointer(target)
     }
 
@@ -146,7 +149,8 @@ struct Feeder: ~Copyable {
         transcript.frames.append(
             Transcript.ParsedFrame(
                 command: frame.command, fields: fields, body: Array(frame.body),
-                hasContentLength: frame.hasContentLength, isPlain: frame.isPlain, endOffset: consumed + frame.byteCount))
+                hasContentLength: frame.hasContentLength, isPlain: frame.isPlain, endOffset: consumed + frame.byteCount)
+        )
     }
 
     /// What other connections do between two calls.
@@ -174,4 +178,78 @@ func transcript(_ bytes: [UInt8], _ reading: Reading, cuts: [Int] = []) -> Trans
         start = cut
     }
     return feeder.finish()
+}
+
+extension Transcript {
+    var isPartial: Bool { end == .partial && frames.isEmpty }
+
+    /// The one frame of a stream that holds just one.
+    var only: ParsedFrame? { frames.count == 1 && end == .clean ? frames[0] : nil }
+
+    var failure: FrameError.Code? {
+        if case .failed(let code, _, _) = end { return code }
+        return nil
+    }
+
+    var failureOffset: Int? {
+        if case .failed(_, let offset, _) = end { return offset }
+        return nil
+    }
+
+    var receipt: String? {
+        if case .failed(_, _, let receipt?) = end { return String(decoding: receipt, as: UTF8.self) }
+        return nil
+    }
+}
+
+extension Transcript.ParsedFrame {
+    /// "name=value" of each header, raw.
+    var headers: [String] {
+        fields.map { "\(String(decoding: $0.name, as: UTF8.self))=\(String(decoding: $0.value, as: UTF8.self))" }
+    }
+
+    var text: String { String(decoding: body, as: UTF8.self) }
+}
+
+/// Parses a stream whole, cut in two at each octet, and octet by octet, and expects the same from all, and from the
+/// reference parser.
+func read(_ bytes: [UInt8], _ reading: Reading, sourceLocation: SourceLocation = #_sourceLocation) -> Transcript {
+    let whole = transcript(bytes, reading)
+    let expected = ReferenceParser.transcript(bytes, reading)
+    #expect(whole == expected, "the reference disagrees", sourceLocation: sourceLocation)
+    for cut in bytes.indices {
+        #expect(transcript(bytes, reading, cuts: [cut]) == whole, "cut at \(cut)", sourceLocation: sourceLocation)
+    }
+    #expect(transcript(bytes, reading, cuts: Array(bytes.indices)) == whole, sourceLocation: sourceLocation)
+    return whole
+}
+
+func read(
+    _ text: String, _ version: Version = .v1_2, expectsConnect: Bool = false, acceptsServerFrames: Bool = false,
+    limits: FrameLimits = FrameLimits(), sourceLocation: SourceLocation = #_sourceLocation
+) -> Transcript {
+    let reading = Reading(
+        version: version, expectsConnect: expectsConnect, acceptsServerFrames: acceptsServerFrames, limits: limits)
+    return read(Array(text.utf8), reading, sourceLocation: sourceLocation)
+}
+
+/// Parses one whole frame and hands it over.
+func withFrame<Result>(
+    _ text: String, _ version: Version = .v1_2, _ use: (borrowing Frame) -> Result
+) -> Result {
+    var bytes = Array(text.utf8)
+    return bytes.withUnsafeMutableBytes { buffer in
+        var frame = Frame(headerCountMax: 64)
+        var state = ParserState()
+        var error = FrameError()
+        let result = parseFrame(
+            UnsafeRawPointer(buffer.baseAddress!), buffer.count, version: version, expectsConnect: false,
+            acceptsServerFrames: true, limits: FrameLimits(), state: &state, frame: &frame, error: &error)
+        precondition(result == .frame, "a test's frame is none: \(error.explanation)")
+        return use(frame)
+    }
+}
+
+extension StaticString {
+    var string: String { String(describing: self) }
 }

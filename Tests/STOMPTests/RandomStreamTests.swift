@@ -17,7 +17,8 @@ import Testing
             #expect(whole == expected, "seed \(seed), round \(round), version \(reading.version): \(text)")
             let cuts = round % 8 == 0 ? Array(1..<max(bytes.count, 2)) : generator.cuts(bytes.count)
             let pieces = transcript(bytes, reading, cuts: cuts)
-            #expect(pieces == expected, "seed \(seed), round \(round), cuts \(cuts), version \(reading.version): \(text)")
+            #expect(
+                pieces == expected, "seed \(seed), round \(round), cuts \(cuts), version \(reading.version): \(text)")
             if whole != expected || pieces != expected { return }
             frameCount += expected.frames.count
             if case .failed(let code, _, _) = expected.end { failures.insert(code.rawValue) }

@@ -145,13 +145,16 @@ struct ReferenceParser {
             }
             let lastOfLine = isLineEnd && endsWithCarriageReturn ? position + 1 : position
             if lastOfLine >= headersStart + reading.limits.headersByteCountMax
-                && (isLineEnd || headersStart + reading.limits.headersByteCountMax
-                    <= lineStart + reading.limits.headerByteCountMax)
+                && (isLineEnd
+                    || headersStart + reading.limits.headersByteCountMax
+                        <= lineStart + reading.limits.headerByteCountMax)
             {
                 throw Stop.failed(.headersTooLong, lineStart)
             }
             if isLineEnd { break }
-            if position >= lineStart + reading.limits.headerByteCountMax { throw Stop.failed(.headerTooLong, lineStart) }
+            if position >= lineStart + reading.limits.headerByteCountMax {
+                throw Stop.failed(.headerTooLong, lineStart)
+            }
 
             if isSecondOfEscape {
                 isSecondOfEscape = false
@@ -237,7 +240,7 @@ struct ReferenceParser {
 
         var toleratesBody = reading.version == .v1_0
         if command.precedesVersion {
-            toleratesBody = speaksVersion1_0(command)
+            toleratesBody = speaksOldestVersion(command)
             if toleratesBody { try trimConnect() }
         }
         while true {
@@ -251,7 +254,7 @@ struct ReferenceParser {
         return (command.carriesBody ? Array(bytes[start..<position - 1]) : [], false)
     }
 
-    private func speaksVersion1_0(_ command: Command) -> Bool {
+    private func speaksOldestVersion(_ command: Command) -> Bool {
         guard let list = value(command == .connected ? "version" : "accept-version") else { return true }
         let versions = list.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false).map { entry in
             String(decoding: entry.filter { $0 != 0x20 && $0 != 0x09 && $0 != Self.carriageReturn }, as: UTF8.self)
