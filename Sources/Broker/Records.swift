@@ -103,8 +103,6 @@ struct Session: SlabRecord {
     /// The session's one timer: due when the earliest of its deadlines may be.
     var timer: UInt32
     var timerAt: UInt32
-    /// The peer's address where a limit per address asks for it.
-    var address: UInt64
 }
 
 /// Heads the block of a frame cut short.
