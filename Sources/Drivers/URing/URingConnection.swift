@@ -50,10 +50,14 @@
             static let isArmedLarge = State(rawValue: 1 << 15)
             /// Has a place in the list of those to look at in the next exchange.
             static let isQueued = State(rawValue: 1 << 16)
+            /// We are the ones who open it: the kernel makes the socket or connects it.
+            static let isConnecting = State(rawValue: 1 << 17)
 
             static let armed: State = [.isPolled, .isMultishot]
             /// While one of these is set, the descriptor is not closed.
-            static let keepsFile: State = [.isPolled, .isMultishot, .isReceiving, .isWritablePolled, .isShuttingDown]
+            static let keepsFile: State = [
+                .isPolled, .isMultishot, .isReceiving, .isWritablePolled, .isShuttingDown, .isConnecting,
+            ]
         }
     }
 
