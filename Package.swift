@@ -12,6 +12,7 @@ let package = Package(
     name: "stampede",
     products: [
         .executable(name: "stampede", targets: ["stampede"]),
+        .executable(name: "stampede-bench", targets: ["stampede-bench"]),
     ],
     traits: [
         .trait(
@@ -23,6 +24,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
     targets: [
         // The C shim over liburing. Empty, and linked to nothing, in the epoll build.
@@ -53,6 +55,24 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
+            swiftSettings: swiftSettings),
+        .target(name: "CAffinity", path: "Bench/CAffinity"),
+        // The load generator: clients in great number on the broker's own drivers.
+        .target(
+            name: "Load",
+            dependencies: [
+                "Drivers", "IO", "Slabs",
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
+            path: "Bench/Load",
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-bench",
+            dependencies: [
+                "CAffinity", "Drivers", "Load",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Bench/stampede-bench",
             swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),

@@ -1,0 +1,101 @@
+import Drivers
+import Glibc
+import IO
+import Slabs
+
+extension Engine where D: ~Copyable {
+    mutating func startConnections() {
+        guard phase == .connect else { return }
+        while nextToConnect <= clientCount, connectingCount < Self.connectingCountMax {
+            let place = nextToConnect
+            nextToConnect += 1
+            connectingCount += 1
+            liveCount += 1
+            clients[place].generation = 1
+            clients[place].phase = .connecting
+            let address = addresses[share.subscribers.lowerBound + place]
+            submissions.append(
+                Submission(
+                    .connect, connection: slot(place), pointer: UnsafeRawPointer(address),
+                    byteCount: MemoryLayout<sockaddr_in>.size))
+        }
+    }
+
+    mutating func connected(_ place: Int) {
+        clients[place].phase = .greeting
+        // A NATS server speaks first.
+        if plan.dialect == .stomp { say(requests.connect, place) }
+    }
+
+    mutating func greeted(_ place: Int) {
+        guard clients[place].phase == .greeting else { return }
+        if plan.dialect == .nats { say(requests.connect, place) }
+        guard clients[place].subscription != 0 else { return becameReady(place) }
+        clients[place].phase = .subscribing
+        say(requests.subscribe[Int(clients[place].subscription) - 1], place)
+    }
+
+    mutating func becameReady(_ place: Int) {
+        clients[place].phase = .ready
+        connectingCount -= 1
+        report.counts.ready += 1
+        if clients[place].isStalled { submissions.append(Submission(.pauseReceive, connection: slot(place))) }
+    }
+
+    mutating func ended(_ place: Int, errorNumber: Int32) {
+        guard !clients[place].hasEnded else { return }
+        clients[place].hasEnded = true
+        if clients[place].isStalled, clients[place].phase == .ready {
+            report.cut += 1
+        } else {
+            report.anomalies.ended += 1
+            report.counts.ended += 1
+            let reason = errorNumber > 0 ? String(cString: strerror(errorNumber)) : "end of stream"
+            control.fail("the server ended a connection (\(clients[place].phase)): \(reason)")
+        }
+        close(place)
+    }
+
+    mutating func closeEverything() {
+        for place in 1..<(clientCount + 1) where clients[place].phase != .idle && clients[place].phase != .closing {
+            close(place)
+        }
+    }
+
+    /// A client that still waits for its socket keeps its outbox until the driver no longer looks at it, at the turn's
+    /// end.
+    private mutating func close(_ place: Int) {
+        clients[place].phase = .closing
+        let index = clients[place].outbox
+        if index != 0, outboxes[index].pointee.awaitsWritable {
+            clients[place].outbox = 0
+            outboxes.giveBack(index)
+        }
+        submissions.append(Submission(.close, connection: slot(place)))
+    }
+}
+
+/// Where the clients connect to: one address after the other, since each has an ephemeral port range of its own.
+final class Addresses: @unchecked Sendable {
+    private let base: UnsafeMutablePointer<sockaddr_in>
+    private let count: Int
+    /// Well under the 28,232 ports that Linux takes by default: some are in TIME_WAIT.
+    static let clientsPerAddress = 25_000
+
+    /// - Parameter address: the first one, in host order.
+    init(address: UInt32, port: UInt16, clientCount: Int) {
+        count = max(1, (clientCount + Self.clientsPerAddress - 1) / Self.clientsPerAddress)
+        base = .allocate(capacity: count)
+        for place in 0..<count {
+            var target = sockaddr_in()
+            target.sin_family = sa_family_t(AF_INET)
+            target.sin_port = port.bigEndian
+            target.sin_addr.s_addr = (address + UInt32(place)).bigEndian
+            (base + place).initialize(to: target)
+        }
+    }
+
+    deinit { base.deallocate() }
+
+    subscript(client: Int) -> UnsafeMutablePointer<sockaddr_in> { base + client % count }
+}
