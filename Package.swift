@@ -56,7 +56,7 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
-        .target(name: "CAffinity", path: "Bench/CAffinity"),
+        .target(name: "CProcess", path: "Bench/CProcess"),
         // The load generator: clients in great number on the broker's own drivers.
         .target(
             name: "Load",
@@ -69,7 +69,7 @@ let package = Package(
         .executableTarget(
             name: "stampede-bench",
             dependencies: [
-                "CAffinity", "Drivers", "Load",
+                "CProcess", "Drivers", "Load",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Bench/stampede-bench",

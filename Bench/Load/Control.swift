@@ -58,6 +58,8 @@ public struct Counts: Sendable, Equatable {
     /// Messages under way that have not reached everybody.
     public var outstanding = 0
     public var ended = 0
+    /// Heart-beats that arrived alone.
+    public var beats = 0
 
     mutating func add(_ other: Counts) {
         ready += other.ready
@@ -65,6 +67,7 @@ public struct Counts: Sendable, Equatable {
         delivered += other.delivered
         outstanding += other.outstanding
         ended += other.ended
+        beats += other.beats
     }
 }
 
@@ -74,6 +77,7 @@ private final class Tally: Sendable {
     private let delivered = Atomic<Int>(0)
     private let outstanding = Atomic<Int>(0)
     private let ended = Atomic<Int>(0)
+    private let beats = Atomic<Int>(0)
 
     private let phase = Atomic<Int>(0)
 
@@ -85,6 +89,7 @@ private final class Tally: Sendable {
         delivered.store(counts.delivered, ordering: .relaxed)
         outstanding.store(counts.outstanding, ordering: .relaxed)
         ended.store(counts.ended, ordering: .relaxed)
+        beats.store(counts.beats, ordering: .relaxed)
         phase.store(newPhase.rawValue, ordering: .releasing)
     }
 
@@ -92,7 +97,7 @@ private final class Tally: Sendable {
         Counts(
             ready: ready.load(ordering: .relaxed), published: published.load(ordering: .relaxed),
             delivered: delivered.load(ordering: .relaxed), outstanding: outstanding.load(ordering: .relaxed),
-            ended: ended.load(ordering: .relaxed))
+            ended: ended.load(ordering: .relaxed), beats: beats.load(ordering: .relaxed))
     }
 }
 
@@ -104,6 +109,8 @@ public struct Anomalies: Codable, Sendable, Equatable {
     public var corrupt = 0
     /// Connections that the server, or the network, ended.
     public var ended = 0
+
+    public init() {}
 
     public var isClean: Bool { self == Anomalies() }
 

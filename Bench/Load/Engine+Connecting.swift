@@ -6,7 +6,7 @@ import Slabs
 extension Engine where D: ~Copyable {
     mutating func startConnections() {
         guard phase == .connect else { return }
-        while nextToConnect <= clientCount, connectingCount < Self.connectingCountMax {
+        while nextToConnect <= clientCount, connectingCount < connectingCountMax {
             let place = nextToConnect
             nextToConnect += 1
             connectingCount += 1

@@ -49,8 +49,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
     var latencyStamp: UInt64 = 0
     var latencyCount: UInt64 = 0
 
-    /// Connections that a thread makes at a time: enough to keep the server busy, too few to overflow its backlog.
-    static var connectingCountMax: Int { 256 }
+    let connectingCountMax: Int
     /// The longest sleep. A new phase comes with a wake-up.
     static var napNanoseconds: UInt64 { 1_000_000_000 }
     static var framesHeadByteCountMax: Int { 4096 }
@@ -62,6 +61,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         control = setup.control
         thread = setup.thread
         addresses = setup.addresses
+        connectingCountMax = setup.connectingCountMax
         body = Body(byteCount: setup.plan.bodyByteCount)
         partials = PartialPool(byteCount: setup.plan.bodyByteCount + Self.framesHeadByteCountMax)
         scanner = FrameScanner(dialect: setup.plan.dialect, bodyByteCount: setup.plan.bodyByteCount)
@@ -187,7 +187,8 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
 
     private func isCurrent(_ completion: Completion) -> Bool {
         let client = clients[Int(completion.connection.index)]
-        return client.generation == completion.connection.generation && client.phase != .closing && client.phase != .idle
+        return client.generation == completion.connection.generation && client.phase != .closing
+            && client.phase != .idle
     }
 
     // MARK: Sending
@@ -225,7 +226,8 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
             }
             submissions.append(
                 Submission(
-                    .send, connection: slot(place), pointer: UnsafeRawPointer(outbox.pointee.bytes + outbox.pointee.start),
+                    .send, connection: slot(place),
+                    pointer: UnsafeRawPointer(outbox.pointee.bytes + outbox.pointee.start),
                     byteCount: outbox.pointee.end - outbox.pointee.start))
             sending.append(index)
         }

@@ -66,7 +66,8 @@ struct FrameScanner {
         if let count = contentByteCount {
             guard end - body > count else { return nil }
             guard body.load(fromByteOffset: count, as: UInt8.self) == 0 else {
-                return Frame(kind: .other, head: start, headByteCount: body - start, body: body, bodyByteCount: count, next: end)
+                return Frame(
+                    kind: .other, head: start, headByteCount: body - start, body: body, bodyByteCount: count, next: end)
             }
             return frame(kind, start, body, count)
         }
@@ -74,7 +75,9 @@ struct FrameScanner {
         return frame(kind, start, body, UnsafeRawPointer(nul) - body)
     }
 
-    private mutating func frame(_ kind: Kind, _ start: UnsafeRawPointer, _ body: UnsafeRawPointer, _ count: Int) -> Frame {
+    private mutating func frame(_ kind: Kind, _ start: UnsafeRawPointer, _ body: UnsafeRawPointer, _ count: Int)
+        -> Frame
+    {
         if kind == .message, count == bodyByteCount { headByteCount = body - start }
         return Frame(
             kind: kind, head: start, headByteCount: body - start, body: body, bodyByteCount: count,
@@ -146,18 +149,21 @@ struct FrameScanner {
         guard let line = Self.line(start, end) else { return nil }
         guard line.byteCount > 4, start.load(as: UInt8.self) == UInt8(ascii: "M") else {
             return Frame(
-                kind: Self.natsKind(line), head: start, headByteCount: line.byteCount, body: line.next, bodyByteCount: 0,
+                kind: Self.natsKind(line), head: start, headByteCount: line.byteCount, body: line.next,
+                bodyByteCount: 0,
                 next: line.next)
         }
         var digits = start + line.byteCount
         while digits.load(fromByteOffset: -1, as: UInt8.self) != UInt8(ascii: " "), digits > start + 1 { digits -= 1 }
         guard let count = Self.number(digits, start + line.byteCount) else {
-            return Frame(kind: .error, head: start, headByteCount: line.byteCount, body: line.next, bodyByteCount: 0, next: end)
+            return Frame(
+                kind: .error, head: start, headByteCount: line.byteCount, body: line.next, bodyByteCount: 0, next: end)
         }
         let next = line.next + count + 2
         guard next <= end else { return nil }
         return Frame(
-            kind: .message, head: start, headByteCount: line.byteCount, body: line.next, bodyByteCount: count, next: next)
+            kind: .message, head: start, headByteCount: line.byteCount, body: line.next, bodyByteCount: count,
+            next: next)
     }
 
     /// PONG answers what STOMP answers with CONNECTED and RECEIPT.

@@ -50,13 +50,33 @@ public final class Load: Sendable {
         threads = shares.enumerated().map { thread, share in
             LoadThread(
                 ThreadSetup(
-                    plan: plan, share: share, requests: requests, control: control, thread: thread, addresses: addresses,
-                    driver: target.driver, options: Self.options(plan, share), peers: peers))
+                    plan: plan, share: share, requests: requests, control: control, thread: thread,
+                    addresses: addresses,
+                    connectingCountMax: max(16, Self.connectingCountMax / threadCount), driver: target.driver,
+                    options: Self.options(plan, share), peers: peers))
         }
         self.peers = peers
         self.control = control
         clientCount = plan.clientCount
         for thread in threads { thread.start() }
+    }
+
+    /// Connections that are made at a time: enough to keep the server busy, too few to overflow its backlog.
+    private static let connectingCountMax = 1024
+    /// The most clients of a thread: its ring's table is limited by RLIMIT_NOFILE, as are all descriptors under epoll.
+    public static var clientsPerThreadMax: Int {
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        return max(Int(clamping: limit.rlim_cur) - descriptorReserve, 1)
+    }
+    private static let descriptorReserve = 500
+
+    /// Descriptors up to the hard limit.
+    public static func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 
     private static func options(_ plan: Plan, _ share: Share) -> DriverOptions {
@@ -97,13 +117,21 @@ public final class Load: Sendable {
     /// Waits until every client is connected and subscribed; false if something fails first, or `seconds` go by without
     /// one more.
     public func awaitReady(seconds: Double = 10, progress: (Counts) -> Void = { _ in }) -> Bool {
-        wait(seconds: seconds, progress) { $0.ready >= self.clientCount } measure: { $0.ready }
+        wait(seconds: seconds, progress) {
+            $0.ready >= self.clientCount
+        } measure: {
+            $0.ready
+        }
     }
 
     /// Ends the sending and waits until what is under way has arrived; false if it does not.
     public func drain(seconds: Double = 5, progress: (Counts) -> Void = { _ in }) -> Bool {
         phase = .drain
-        return wait(seconds: seconds, progress) { self.control.isEntered(.drain) && $0.outstanding <= 0 } measure: { $0.delivered }
+        return wait(seconds: seconds, progress) {
+            self.control.isEntered(.drain) && $0.outstanding <= 0
+        } measure: {
+            $0.delivered
+        }
     }
 
     /// Waits until `isDone`, as long as `measure` grows at least once in `seconds`.

@@ -17,6 +17,8 @@ struct ThreadSetup: Sendable {
     var control: Control
     var thread: Int
     var addresses: Addresses
+    /// Connections that the thread makes at a time.
+    var connectingCountMax: Int
     var driver: LoadDriver
     var options: DriverOptions
     var peers: WakeDirectory

@@ -57,6 +57,8 @@ public struct Outcome: Codable, Sendable {
     /// One side waited so long for a core that the figures say little.
     public var isDisturbed: Bool { serverWaitShare > Self.waitShareMax || loadWaitShare > Self.waitShareMax }
     static let waitShareMax = 0.05
+
+    public init() {}
 }
 
 /// How long to measure.

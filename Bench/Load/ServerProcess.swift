@@ -79,7 +79,9 @@ public struct ServerProcess: Sendable {
     private static func listenerInodes(_ path: String, port: UInt16) -> [Substring] {
         text(path).split(separator: "\n").dropFirst().compactMap { line in
             let fields = line.split(separator: " ")
-            guard fields.count > 9, fields[3] == "0A", let local = fields[1].split(separator: ":").last else { return nil }
+            guard fields.count > 9, fields[3] == "0A", let local = fields[1].split(separator: ":").last else {
+                return nil
+            }
             return UInt16(local, radix: 16) == port ? fields[9] : nil
         }
     }

@@ -37,7 +37,8 @@ func writeJSON(_ value: some Encodable, to path: String) throws {
 /// Outcomes as lines of a table.
 enum OutcomeTable {
     private static let columns: [(name: String, width: Int)] = [
-        ("scenario", 40), ("us/delivery", 12), ("deliveries/s", 14), ("server", 8), ("system", 8), ("load", 8), ("wait", 12),
+        ("scenario", 40), ("us/delivery", 12), ("deliveries/s", 14), ("server", 8), ("system", 8), ("load", 8),
+        ("wait", 12),
         ("p50 us", 10), ("p99 us", 10), ("RSS MiB", 9),
     ]
 

@@ -30,7 +30,7 @@ struct ScenarioOptions: ParsableArguments {
     var number: Int?
 
     @Option(name: [.customShort("b"), .long], help: "Bytes of a body, at least 24.")
-    var body = 64
+    var body: Int = 64
 
     @Option(help: "auto, client or client-individual.")
     var ack: Plan.Acknowledgement?
@@ -41,10 +41,25 @@ struct ScenarioOptions: ParsableArguments {
     @Option(help: "Open loop: messages a second of each publisher.")
     var rate: Double?
 
-    @Option(help: "stomp, or nats for a NATS server.")
-    var dialect = Plan.Dialect.stomp
+    @Option(help: "stomp, or nats for a NATS server. Default: what suits --start, or stomp.")
+    var dialect: Plan.Dialect?
 
-    func plan(_ scenario: Scenario) throws -> Plan {
+    init() {}
+
+    /// For a row of a table.
+    init(publishers: Int? = nil, subscribers: Int? = nil, number: Int? = nil, body: Int = 64, rate: Double? = nil) {
+        self.publishers = publishers
+        self.subscribers = subscribers
+        self.number = number
+        self.body = body
+        self.rate = rate
+        ack = nil
+        window = nil
+        dialect = nil
+    }
+
+    /// - Parameter serverDialect: what the server speaks, if that is known.
+    func plan(_ scenario: Scenario, dialect serverDialect: Plan.Dialect? = nil) throws -> Plan {
         var plan = Plan("")
         var label: String
         switch scenario {
@@ -78,7 +93,8 @@ struct ScenarioOptions: ParsableArguments {
         }
         plan.acknowledgement = ack ?? plan.acknowledgement
         plan.bodyByteCount = body
-        plan.dialect = dialect
+        plan.dialect = dialect ?? serverDialect ?? .stomp
+        if plan.dialect == .nats { plan.acknowledgement = .auto }
         if scenario != .reply { plan.window = Self.defaultWindow(body: body) }
         plan.window = window ?? plan.window
         if let rate { plan.flow = .paced(messagesPerSecond: rate) }

@@ -5,5 +5,5 @@ struct StampedeBench: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stampede-bench",
         abstract: "Put load on a STOMP broker, and measure what it costs.",
-        subcommands: [Run.self])
+        subcommands: [Run.self, Connections.self])
 }
