@@ -8,7 +8,7 @@ struct Connections: ParsableCommand {
         commandName: "conns",
         abstract: "Hold N subscribed connections, then send one message to all of them.",
         discussion: """
-            Beyond 25,000 clients, connections go to 127.0.0.2, 127.0.0.3 and so on too, each with ephemeral ports of its \
+            Beyond 12,000 clients, connections go to 127.0.0.2, 127.0.0.3 and so on too, each with ephemeral ports of its \
             own: a server that runs already has to listen on all addresses. Each thread holds what RLIMIT_NOFILE lets a \
             ring's table hold; so does each worker of a broker that is started here.
             """)
