@@ -60,6 +60,8 @@ public struct Counts: Sendable, Equatable {
     public var ended = 0
     /// Heart-beats that arrived alone.
     public var beats = 0
+    /// Stalled subscribers that the server cut.
+    public var cut = 0
 
     mutating func add(_ other: Counts) {
         ready += other.ready
@@ -68,6 +70,7 @@ public struct Counts: Sendable, Equatable {
         outstanding += other.outstanding
         ended += other.ended
         beats += other.beats
+        cut += other.cut
     }
 }
 
@@ -78,6 +81,7 @@ private final class Tally: Sendable {
     private let outstanding = Atomic<Int>(0)
     private let ended = Atomic<Int>(0)
     private let beats = Atomic<Int>(0)
+    private let cut = Atomic<Int>(0)
 
     private let phase = Atomic<Int>(0)
 
@@ -90,6 +94,7 @@ private final class Tally: Sendable {
         outstanding.store(counts.outstanding, ordering: .relaxed)
         ended.store(counts.ended, ordering: .relaxed)
         beats.store(counts.beats, ordering: .relaxed)
+        cut.store(counts.cut, ordering: .relaxed)
         phase.store(newPhase.rawValue, ordering: .releasing)
     }
 
@@ -97,7 +102,8 @@ private final class Tally: Sendable {
         Counts(
             ready: ready.load(ordering: .relaxed), published: published.load(ordering: .relaxed),
             delivered: delivered.load(ordering: .relaxed), outstanding: outstanding.load(ordering: .relaxed),
-            ended: ended.load(ordering: .relaxed), beats: beats.load(ordering: .relaxed))
+            ended: ended.load(ordering: .relaxed), beats: beats.load(ordering: .relaxed),
+            cut: cut.load(ordering: .relaxed))
     }
 }
 
@@ -127,8 +133,6 @@ public struct Anomalies: Codable, Sendable, Equatable {
 struct ThreadReport: Sendable {
     var counts = Counts()
     var anomalies = Anomalies()
-    /// Stalled subscribers that the server cut.
-    var cut = 0
     /// Nanoseconds from when a message was made (or was due) to its delivery.
     var latencies = Histogram<UInt64>(highestTrackableValue: 3_600_000_000_000, numberOfSignificantValueDigits: .two)
     var driver = ""

@@ -46,7 +46,7 @@ extension Engine where D: ~Copyable {
         guard !clients[place].hasEnded else { return }
         clients[place].hasEnded = true
         if clients[place].isStalled, clients[place].phase == .ready {
-            report.cut += 1
+            report.counts.cut += 1
         } else {
             report.anomalies.ended += 1
             report.counts.ended += 1
@@ -86,14 +86,31 @@ final class Addresses: @unchecked Sendable {
 
     /// - Parameter address: the first one, in host order.
     init(address: UInt32, port: UInt16, clientCount: Int) {
-        count = max(1, (clientCount + Self.clientsPerAddress - 1) / Self.clientsPerAddress)
+        let wanted = max(1, (clientCount + Self.clientsPerAddress - 1) / Self.clientsPerAddress)
+        // A server may listen on the first one alone.
+        count = wanted > 1 && Self.isListening(address + 1, port) ? wanted : 1
         base = .allocate(capacity: count)
         for place in 0..<count {
-            var target = sockaddr_in()
-            target.sin_family = sa_family_t(AF_INET)
-            target.sin_port = port.bigEndian
-            target.sin_addr.s_addr = (address + UInt32(place)).bigEndian
-            (base + place).initialize(to: target)
+            (base + place).initialize(to: Self.socketAddress(address + UInt32(place), port))
+        }
+    }
+
+    private static func socketAddress(_ address: UInt32, _ port: UInt16) -> sockaddr_in {
+        var target = sockaddr_in()
+        target.sin_family = sa_family_t(AF_INET)
+        target.sin_port = port.bigEndian
+        target.sin_addr.s_addr = address.bigEndian
+        return target
+    }
+
+    private static func isListening(_ address: UInt32, _ port: UInt16) -> Bool {
+        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        defer { close(fd) }
+        var target = socketAddress(address, port)
+        return withUnsafePointer(to: &target) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+            }
         }
     }
 

@@ -30,8 +30,6 @@ public final class Load: Sendable {
     public struct Report: Sendable {
         public var counts: Counts
         public var anomalies: Anomalies
-        /// Stalled subscribers that the server cut.
-        public var cut: Int
         public var latency: Latency
         public var driver: String
     }
@@ -164,14 +162,13 @@ public final class Load: Sendable {
             guard let report = thread.join() else { continue }
             sum.counts.add(report.counts)
             sum.anomalies.add(report.anomalies)
-            sum.cut += report.cut
             sum.latencies.add(report.latencies)
             sum.driver = report.driver
         }
         // What never arrived.
         sum.anomalies.lost += max(sum.counts.outstanding, 0)
         return Report(
-            counts: sum.counts, anomalies: sum.anomalies, cut: sum.cut, latency: Latency(sum.latencies),
+            counts: sum.counts, anomalies: sum.anomalies, latency: Latency(sum.latencies),
             driver: sum.driver)
     }
 }

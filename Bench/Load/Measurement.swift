@@ -34,16 +34,29 @@ public struct Measurement: Sendable {
             outcome.serverResidentBytes = server?.residentByteCount ?? 0
             outcome.kernelGrowthBytes = ServerProcess.kernelByteCount - kernelBefore
             _ = load.drain { progress("draining, \($0.outstanding) under way") }
+            if plan.stalledPerDestination > 0 { awaitCut(load) }
         } else {
             load.control.fail("only \(load.control.counts.ready) of \(plan.clientCount) clients could subscribe")
         }
         let report = load.end()
         outcome.anomalies = report.anomalies
-        outcome.cut = report.cut
+        outcome.cut = report.counts.cut
         outcome.latency = report.latency
         outcome.loadDriver = report.driver
         outcome.failure = load.control.failure
         return outcome
+    }
+
+    /// Stalled subscribers read again now: first what the kernel holds for them, then what the server had to say.
+    private func awaitCut(_ load: Load) {
+        let wanted = plan.destinationCount * plan.stalledPerDestination
+        let patienceSeconds = 2.0
+        _ = load.wait(seconds: patienceSeconds) { _ in
+        } until: {
+            $0.cut >= wanted
+        } measure: {
+            $0.cut
+        }
     }
 
     private func pause(_ seconds: Double, _ load: Load, _ progress: (Counts) -> Void) {

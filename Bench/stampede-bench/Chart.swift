@@ -27,7 +27,8 @@ extension Comparison {
                     let width = max(x(cost) - Layout.left, 1)
                     let colour = Layout.colours[position % Layout.colours.count]
                     shapes.append(
-                        "<rect x='\(Layout.left)' y='\(y)' width='\(width)' height='\(Layout.bar - 1)' fill='\(colour)'/>")
+                        "<rect x='\(Layout.left)' y='\(y)' width='\(width)' height='\(Layout.bar - 1)' fill='\(colour)'/>"
+                    )
                 }
                 y += Layout.bar
             }
@@ -39,7 +40,8 @@ extension Comparison {
             shapes.append("<rect x='\(place)' y='\(y + 6)' width='10' height='10' fill='\(colour)'/>")
             shapes.append("<text x='\(place + 14)' y='\(y + 15)'>\(server)</text>")
         }
-        shapes.append("<text x='\(Layout.left)' y='16'>us of server CPU per delivery, logarithmic; shorter is better</text>")
+        shapes.append(
+            "<text x='\(Layout.left)' y='16'>us of server CPU per delivery, logarithmic; shorter is better</text>")
         return Self.svg(width: Layout.left + Layout.width + 40, height: y + 30, shapes)
     }
 

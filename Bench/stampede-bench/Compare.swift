@@ -35,6 +35,15 @@ struct Compare: ParsableCommand {
     @Option(help: "Only rows whose name contains this. Can be repeated.")
     var only: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "A STOMP server that runs already, bound to --server-cpu by whoever started it. Can be repeated.",
+            valueName: "name=port"))
+    var peer: [String] = []
+
+    @Option(help: "Idle connections of the second table; 0: none. Default: 14000, or none with --only.")
+    var idle: Int?
+
     @Option(help: "Times a disturbed run is repeated.")
     var repeats = 2
 
@@ -56,7 +65,7 @@ struct Compare: ParsableCommand {
         Load.raiseDescriptorLimit()
         guard process_bind(cpu) == 0 else { throw ValidationError("--cpu \(cpu): no such CPU") }
         let rows = try chosenRows()
-        let servers = servers()
+        let servers = try servers()
         var comparison = Comparison(rows: rows.map(\.name), servers: servers.map(\.name), rounds: rounds)
         let progress = ProgressLine()
         let total = rounds * rows.count * servers.count
@@ -76,17 +85,31 @@ struct Compare: ParsableCommand {
                 }
             }
         }
+        let idleServers = servers.filter { $0.dialect == .stomp }
+        var idleComparison = IdleComparison(count: idleCount, servers: idleServers.map(\.name))
+        if idleCount > 0 {
+            for _ in 1...max(rounds, 1) {
+                for server in idleServers { idleComparison.add(try crowd(server, progress), server.name) }
+            }
+        }
         progress.clear()
         print(comparison.table)
+        if idleCount > 0 {
+            print("\n\(idleCount) idle connections:")
+            print(Comparison.aligned([IdleComparison.head] + idleComparison.lines))
+        }
         if let json { try writeJSON(comparison.outcomes, to: json) }
         if let output {
             let chart = (output as NSString).deletingPathExtension + ".svg"
-            let report = comparison.report(Machine(), time.schedule, chart: (chart as NSString).lastPathComponent)
+            let report = comparison.report(
+                Machine(), time.schedule, chart: (chart as NSString).lastPathComponent, idle: idleComparison)
             try report.write(toFile: output, atomically: true, encoding: .utf8)
             try comparison.chart.write(toFile: chart, atomically: true, encoding: .utf8)
         }
-        if comparison.outcomes.contains(where: { !$0.isClean }) { throw ExitCode(1) }
+        if comparison.outcomes.contains(where: { !$0.isClean }) || !idleComparison.isClean { throw ExitCode(1) }
     }
+
+    private var idleCount: Int { idle ?? (only.isEmpty ? 14_000 : 0) }
 
     private func chosenRows() throws -> [Row] {
         let rows = Row.all.filter { row in only.isEmpty || only.contains { row.name.contains($0) } }
@@ -96,7 +119,7 @@ struct Compare: ParsableCommand {
         return rows
     }
 
-    private func servers() -> [ServerKind] {
+    private func servers() throws -> [ServerKind] {
         let path = stampede ?? ServerKind.besideUs
         var servers = [
             ServerKind.stampede(driver: .uring, path: path, settings: set),
@@ -111,6 +134,13 @@ struct Compare: ParsableCommand {
         }
         if let floors { servers += ["floor_epoll", "floor_uring"].map { .floor(path: "\(floors)/\($0)") } }
         if let nats { servers.append(.nats(path: nats)) }
+        for text in peer {
+            let parts = text.split(separator: "=")
+            guard parts.count == 2, let port = UInt16(parts[1]) else {
+                throw ValidationError("--peer \(text): NAME=PORT is expected, as in rabbitmq=61613")
+            }
+            servers.append(.running(name: String(parts[0]), port: port))
+        }
         return servers
     }
 
@@ -120,10 +150,8 @@ struct Compare: ParsableCommand {
         for _ in 0...max(repeats, 0) {
             let server = try RunningServer(kind, cpu: serverCPU)
             defer { server.end() }
-            var target = Load.Target(host: "127.0.0.1", port: server.port)!
-            target.driver = TargetOptions.bestDriver
             let measurement = Measurement(
-                try row.plan(kind.dialect), target: target, server: server.process, schedule: time.schedule)
+                try row.plan(kind.dialect), target: target(server), server: server.process, schedule: time.schedule)
             var outcome = try measurement.run { progress("\(row.name): \($0)") }
             outcome.scenario = row.name
             outcome.server = kind.name
@@ -131,6 +159,19 @@ struct Compare: ParsableCommand {
             if !outcome.isDisturbed { break }
         }
         return best!
+    }
+
+    private func crowd(_ kind: ServerKind, _ progress: ProgressLine) throws -> CrowdReport {
+        let server = try RunningServer(kind, cpu: serverCPU)
+        defer { server.end() }
+        var crowd = Crowd(.crowd(idleCount), target: target(server), process: server.process, progress: progress)
+        return try crowd.run(broadcasts: 1, holdSeconds: 0)
+    }
+
+    private func target(_ server: RunningServer) -> Load.Target {
+        var target = Load.Target(host: "127.0.0.1", port: server.port)!
+        target.driver = TargetOptions.bestDriver
+        return target
     }
 }
 
@@ -155,6 +196,7 @@ struct Row: Sendable {
         Row(name: "fan-out S=100 B=64", scenario: .fanout, subscribers: 100),
         Row(name: "fan-out S=1000 B=64", scenario: .fanout, subscribers: 1000),
         Row(name: "fan-out S=1000 B=1024", scenario: .fanout, subscribers: 1000, body: 1024),
+        Row(name: "one of S=1000 stalled", scenario: .stalled, subscribers: 1000),
         Row(name: "fan-in P=100 B=64", scenario: .fanin, publishers: 100),
         Row(name: "pairs N=1 B=64", scenario: .pairs, number: 1),
         Row(name: "pairs N=100 B=64", scenario: .pairs, number: 100),

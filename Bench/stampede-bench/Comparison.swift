@@ -72,15 +72,17 @@ struct Comparison {
 
     /// For a terminal.
     var table: String {
-        let lines = [head] + rows.map(cells)
-        let widths = head.indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
-        let text = lines.map { line in
+        Self.aligned([head] + rows.map(cells)) + "\n" + Self.legend
+    }
+
+    static func aligned(_ lines: [[String]]) -> String {
+        let widths = (lines.first ?? []).indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
+        return lines.map { line in
             line.enumerated().map { column, cell in
                 let padding = String(repeating: " ", count: widths[column] - cell.count)
                 return column == 0 ? cell + padding : padding + cell
             }.joined(separator: "  ")
-        }
-        return (text + [Self.legend]).joined(separator: "\n")
+        }.joined(separator: "\n")
     }
 
     private static let legend = "~ a side waited for a core in some round; ! something was lost, damaged or failed"
@@ -90,7 +92,7 @@ struct Comparison {
         return ([head, rule] + lines).map { "| \($0.joined(separator: " | ")) |" }.joined(separator: "\n")
     }
 
-    func report(_ machine: Machine, _ schedule: Schedule, chart: String) -> String {
+    func report(_ machine: Machine, _ schedule: Schedule, chart: String, idle: IdleComparison) -> String {
         let rates = rows.map { row in
             [row] + servers.map { median(row, $0, \.deliveredPerSecond).map { OutcomeTable.grouped($0.median) } ?? "-" }
         }
@@ -106,8 +108,10 @@ struct Comparison {
             [row]
                 + servers.map { server in
                     let values: [(Outcome) -> Double] = [\.serverShare, \.loadShare]
-                    return values.map { value in median(row, server, value).map { OutcomeTable.percent($0.median) } ?? "-" }
-                        .joined(separator: " / ")
+                    return values.map { value in
+                        median(row, server, value).map { OutcomeTable.percent($0.median) } ?? "-"
+                    }
+                    .joined(separator: " / ")
                 }
         }
         return """
@@ -138,8 +142,20 @@ struct Comparison {
             ## CPU, server / load generator
 
             \(markdown([""] + servers, shares))
-
+            \(idle.lines.isEmpty ? "" : idleSection(idle))
             """
+    }
+
+    private func idleSection(_ idle: IdleComparison) -> String {
+        """
+
+        ## \(OutcomeTable.grouped(Double(idle.count))) idle connections
+
+        Each connected, subscribed and silent; then one message to all of them.
+
+        \(markdown(IdleComparison.head, idle.lines))
+
+        """
     }
 
     static func ratio(_ value: Double?) -> String { value.map { OutcomeTable.decimals($0, 2) } ?? "-" }
@@ -165,7 +181,8 @@ struct Machine {
         let count = ProcessInfo.processInfo.activeProcessorCount
         let gibibytes = Double(ProcessInfo.processInfo.physicalMemory) / Double(1 << 30)
         let kernel = (try? String(contentsOfFile: "/proc/sys/kernel/osrelease", encoding: .utf8)) ?? "?\n"
-        text = "\(count) CPUs (\(processor)), \(OutcomeTable.decimals(gibibytes, 0)) GiB, Linux \(kernel.dropLast()), loopback."
+        text =
+            "\(count) CPUs (\(processor)), \(OutcomeTable.decimals(gibibytes, 0)) GiB, Linux \(kernel.dropLast()), loopback."
     }
 
     private static func line(_ path: String, _ name: String) -> String? {

@@ -10,6 +10,8 @@ struct ServerKind: Sendable {
     var dialect = Plan.Dialect.stomp
     /// With PORT in place of the port.
     var arguments: [String]
+    /// It runs already, and is neither started nor ended here.
+    var port: UInt16?
 
     /// The broker of this package.
     static func stampede(
@@ -25,6 +27,10 @@ struct ServerKind: Sendable {
 
     static func floor(path: String) -> ServerKind {
         ServerKind(name: (path as NSString).lastPathComponent, path: path, arguments: ["PORT"])
+    }
+
+    static func running(name: String, port: UInt16) -> ServerKind {
+        ServerKind(name: name, path: "", arguments: [], port: port)
     }
 
     static func nats(path: String) -> ServerKind {
@@ -50,6 +56,16 @@ final class RunningServer {
     private static let endSeconds = 10.0
 
     init(_ kind: ServerKind, cpu: Int32?) throws {
+        if let port = kind.port {
+            guard let process = ServerProcess(listeningOn: port) else {
+                throw StartError(description: "\(kind.name): no process of ours listens on port \(port)")
+            }
+            self.kind = kind
+            self.port = port
+            self.process = process
+            hasEnded = true
+            return
+        }
         guard access(kind.path, X_OK) == 0 else {
             throw StartError(description: "\(kind.path) cannot be run; build it first")
         }
