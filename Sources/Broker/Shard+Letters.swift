@@ -285,7 +285,7 @@ extension Shard {
         case .deliver:
             deliver(
                 message(payload).message, to: letter.a, entry: letter.b,
-                deliveryCount: UInt16(clamping: letter.value))
+                deliveryCount: UInt16(clamping: letter.value), block: 0)
         case .settle:
             settle(letter.a, consumer: letter.b, Settlement(rawValue: UInt8(letter.code))!)
         case .barrier: write(Letter(.barrierAnswer, b: letter.b), to: peer)

@@ -374,7 +374,8 @@ extension Shard {
                 deliver(
                     stored(entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt),
                     to: consumer.pointee.subscription, entry: entries.slot(entryIndex),
-                    deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0)
+                    deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0,
+                    block: entry.pointee.message)
             } else {
                 deliverElsewhere(entryIndex, consumerIndex)
             }
