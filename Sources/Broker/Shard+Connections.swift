@@ -328,6 +328,8 @@ extension Shard {
             session.pointee.flags.remove(.receivePaused)
             session.pointee.lastReceived = clock
             submissions.append(Submission(.resumeReceive, connection: sessions.slot(session.pointee.index)))
+            // The pause suspended the check too.
+            if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
         }
         endIfPeerHasEnded(session)
     }
