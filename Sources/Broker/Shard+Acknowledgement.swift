@@ -13,7 +13,7 @@ extension Shard {
 
     /// Writes a queue's message to the session of a local subscription.
     ///
-    ///     MESSAGE\nsubscription:ID\ndestination:NAME\nmessage-id:HEX\n[ack:HEX\n][redelivered:true\n
+    ///     MESSAGE\nsubscription:ID\nmessage-id:HEX\ndestination:NAME\n[ack:HEX\n][redelivered:true\n
     ///     delivery-count:N\n]content-length:N\nHEADERS\n\nBODY\0\n
     ///
     /// - Parameters:
@@ -32,7 +32,9 @@ extension Shard {
         let record = deliveries.allocate()
         guard !record.isNone,
             let room = reserveOutput(
-                session, prefixByteCount + 160 + (isReferenced ? 0 : message.contentByteCountMax))
+                session,
+                prefixByteCount + Int(group.pointee.nameByteCount) + 160
+                    + (isReferenced ? 0 : message.contentByteCountMax))
         else {
             if !record.isNone { deliveries.free(record.index) }
             doom(session)
@@ -40,9 +42,10 @@ extension Shard {
         }
         let acknowledges = subscription.pointee.ackMode != .auto
         var writer = FrameWriter(at: room)
-        writer.write(
-            UnsafeRawPointer(blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount), prefixByteCount)
+        let prefix = UnsafeRawPointer(blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount)
+        writer.write(prefix, prefixByteCount)
         writer.writeHex(message.identity)
+        if !message.carriesDestination { writer.write(prefix + prefixByteCount, Int(group.pointee.nameByteCount)) }
         if acknowledges, group.pointee.version == .v1_2 {
             writer.write("\nack:")
             writer.writeHex(UInt64(record.index) << 24 | UInt64(record.generation))

@@ -69,6 +69,8 @@ public struct Shard: ~Copyable {
     let scratch: Scratch
     /// The temporary destination that the SEND under the parser names in `reply-to`. 0: none.
     var replyTo: UInt32 = 0
+    /// Its destination is written otherwise than in its canonical form; MESSAGE repeats it as it was written.
+    var isAlias = false
 
     // Time, given by the caller of `turn`
     var now: UInt64
