@@ -184,8 +184,9 @@ extension Shard {
     private mutating func returnReady(_ index: UInt32, after hint: UInt32) -> UInt32 {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
-        var previous = hint
-        var next = hint == 0 ? queue.pointee.readyHead : entries[hint].pointee.next
+        // One that was delivered again stands behind later ones in its consumer's list: the hint does not help it.
+        var previous = hint != 0 && entries[hint].pointee.order < entry.pointee.order ? hint : 0
+        var next = previous == 0 ? queue.pointee.readyHead : entries[previous].pointee.next
         while next != 0, entries[next].pointee.order < entry.pointee.order {
             previous = next
             next = entries[next].pointee.next
@@ -352,7 +353,7 @@ extension Shard {
             unlinkReady(entryIndex)
             entry.pointee.state = .delivered
             entry.pointee.consumer = consumerIndex
-            entry.pointee.deliveryCount &+= 1
+            if entry.pointee.deliveryCount < .max { entry.pointee.deliveryCount += 1 }
             entry.pointee.next = 0
             entry.pointee.previous = consumer.pointee.unackedTail
             if consumer.pointee.unackedTail != 0 {
