@@ -43,11 +43,7 @@ extension Shard {
             guard let session = sessions.find(expired.owner) else { return }
             session.pointee.timer = 0
             sessionTimerFired(session)
-        case .entry:
-            guard let entry = entries.find(expired.owner) else { return }
-            entry.pointee.timer = 0
-            // One that is with a consumer is looked at again when it comes back.
-            if entry.pointee.state == .ready { expire(expired.owner.index) }
+        case .entry: entryTimerFired(expired.owner)
         case .transaction:
             guard let transaction = transactions.find(expired.owner) else { return }
             transaction.pointee.timer = 0
