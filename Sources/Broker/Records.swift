@@ -42,8 +42,6 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasTopics = SessionFlags(rawValue: 1 << 10)
     /// Suspended until its pending operations are over; the frame will be parsed again then.
     static let awaitsPending = SessionFlags(rawValue: 1 << 11)
-    /// On the list of sessions that wait for memory or for a peer's mailbox.
-    static let awaitsRoom = SessionFlags(rawValue: 1 << 12)
     /// A send of this session is part of the exchange under way.
     static let sendInFlight = SessionFlags(rawValue: 1 << 13)
     /// The connection has failed: what waits in its output will not be sent.
