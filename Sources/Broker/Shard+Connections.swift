@@ -328,6 +328,8 @@ extension Shard {
             session.pointee.flags.remove(.receivePaused)
             session.pointee.lastReceived = clock
             submissions.append(Submission(.resumeReceive, connection: sessions.slot(session.pointee.index)))
+            // The pause suspended the check too.
+            if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
         }
         endIfPeerHasEnded(session)
     }
@@ -407,6 +409,8 @@ extension Shard {
     mutating func detach(_ session: UnsafeMutablePointer<Session>) {
         while session.pointee.pendingHead != 0 { dropPending(session) }
         while session.pointee.transactionHead != 0 { abort(session, session.pointee.transactionHead) }
+        // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
+        if session.pointee.subscriptionHead != 0 { pauseConsumers(session) }
         while session.pointee.subscriptionHead != 0 {
             unsubscribe(session, session.pointee.subscriptionHead)
         }
