@@ -11,6 +11,9 @@ struct Message {
     var bodyByteCount: Int
     /// The header lines' bytes are the same in all versions.
     var isPlain: Bool
+    /// The header lines begin with `destination`, because it is not the canonical name: an alias, as the SEND wrote it,
+    /// or a topic's name on its way to the subscriber of a pattern.
+    var carriesDestination = false
     var identity: UInt64
     /// Wall-clock milliseconds; 0: never.
     var expiresAt: UInt64
@@ -75,7 +78,8 @@ extension Shard {
         base.assumingMemoryBound(to: StoredMessage.self).initialize(
             to: StoredMessage(
                 headersByteCount: UInt32(extra.count + message.headersByteCount),
-                bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain))
+                bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain,
+                carriesDestination: message.carriesDestination))
         var writer = FrameWriter(at: base + StoredMessage.byteCount)
         if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
         message.writeContent(&writer, version: .v1_2)
@@ -89,6 +93,7 @@ extension Shard {
         return Message(
             headers: headers, headersByteCount: Int(head.headersByteCount),
             body: headers + Int(head.headersByteCount) + 1, bodyByteCount: Int(head.bodyByteCount),
-            isPlain: head.isPlain, identity: identity, expiresAt: expiresAt)
+            isPlain: head.isPlain, carriesDestination: head.carriesDestination, identity: identity,
+            expiresAt: expiresAt)
     }
 }

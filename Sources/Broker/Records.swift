@@ -103,8 +103,6 @@ struct Session: SlabRecord {
     /// The session's one timer: due when the earliest of its deadlines may be.
     var timer: UInt32
     var timerAt: UInt32
-    /// The peer's address where a limit per address asks for it.
-    var address: UInt64
 }
 
 /// Heads the block of a frame cut short.
@@ -169,14 +167,13 @@ struct Subscription: SlabRecord {
 struct GroupFlags: OptionSet, BitwiseCopyable {
     let rawValue: UInt8
     static let dirty = GroupFlags(rawValue: 1 << 0)
-    /// The prefix lacks the destination: it differs from message to message.
-    static let namesDestination = GroupFlags(rawValue: 1 << 1)
 }
 
 /// Subscribers whose MESSAGEs are the same, byte for byte: same destination, same subscription id, same version.
 ///
-/// The block at `prefix` holds the group's key (destination, version, kind, id) and, behind it, the first bytes of each
-/// MESSAGE: `MESSAGE\nsubscription:ID\n[destination:NAME\n]message-id:`.
+/// The block at `prefix` holds the group's key (destination, version, kind, id), behind it the first bytes of each MESSAGE,
+/// `MESSAGE\nsubscription:ID\nmessage-id:`, and behind these `\ndestination:NAME` for messages that do not carry their
+/// own; of a pattern's group that part is empty, for the topic differs from message to message.
 struct Group: SlabRecord {
     var generation: UInt32
     var destination: UInt32
@@ -185,9 +182,9 @@ struct Group: SlabRecord {
     var prefix: BlockIndex
     var keyByteCount: UInt16
     var prefixByteCount: UInt16
+    var nameByteCount: UInt16
     var version: Version
     var flags: GroupFlags
-    var unused: UInt16
     /// Consumers of queues that use this encoding (they are no members).
     var consumerCount: UInt32
     /// The bytes that this turn's messages have been encoded to, from `runOffset` on not yet given to the members.
@@ -315,6 +312,7 @@ struct StoredMessage: BitwiseCopyable {
     var headersByteCount: UInt32
     var bodyByteCount: UInt32
     var isPlain: Bool
+    var carriesDestination: Bool
 
     static var byteCount: Int { 16 }
     /// Header lines, LF, body, NUL, LF.

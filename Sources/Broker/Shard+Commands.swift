@@ -162,10 +162,13 @@ extension Shard {
             replyTo = temporary
         }
         var index = session.pointee.lastDestination.index
+        isAlias = false
         if index == 0 || !isDestination(session.pointee.lastDestination, raw) {
             index = destinationForSend(session, raw)
             if index == 0 { return .done }
             session.pointee.lastDestination = destinations.slot(index)
+            let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
+            isAlias = !isDestination(session.pointee.lastDestination, written)
         }
         let destination = destinations[index]
         switch destination.pointee.kind {
@@ -228,7 +231,7 @@ extension Shard {
             headers: frame.base, headersByteCount: 0, body: frame.base + frame.bodyOffset,
             bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, identity: takeIdentity(), expiresAt: expiresAt)
         let mask = Self.consumed
-        if frame.isPlain && replyTo == 0 {
+        if frame.isPlain && replyTo == 0 && !isAlias {
             // Runs of kept lines are copied as they are; often there is only one, and then nothing is copied.
             var writer = FrameWriter(at: scratch.headers)
             var runStart = -1
@@ -263,6 +266,11 @@ extension Shard {
             return message
         }
         var writer = FrameWriter(at: scratch.headers)
+        if isAlias {
+            writer.writeTranscoded(
+                frame.firstField(.destination)!, of: frame, from: session.pointee.version, to: .v1_2)
+            message.carriesDestination = true
+        }
         if replyTo != 0 {
             writer.write("reply-to:")
             let name = nameOf(replyTo)
@@ -275,7 +283,7 @@ extension Shard {
             if replyTo != 0, field.known == .replyTo { continue }
             writer.writeTranscoded(field, of: frame, from: session.pointee.version, to: .v1_2)
         }
-        message.isPlain = false
+        message.isPlain = frame.isPlain && replyTo == 0
         message.headers = UnsafeRawPointer(scratch.headers)
         message.headersByteCount = writer.cursor - scratch.headers
         return message

@@ -41,12 +41,11 @@ extension Shard {
             return refuse(completion, "too many connections per second, or shutting down")
         }
         if limits.connectionsPerAddressMax > 0,
-            !addresses.admit(completion.address, max: limits.connectionsPerAddressMax)
+            !addresses.admits(completion.address, max: limits.connectionsPerAddressMax)
         {
             return refuse(completion, "too many connections from this address")
         }
         guard sessions.liveCount < limits.connectionCountMax, case let slot = sessions.allocate(), !slot.isNone else {
-            addresses.leave(completion.address)
             if let peer = fabric.shardWithRoom(besides: index) {
                 counters.connectionsHandedOn &+= 1
                 submissions.append(Submission(.handOff, value: completion.value, peer: UInt16(peer)))
@@ -62,7 +61,7 @@ extension Shard {
         session.pointee.lastReceived = clock
         session.pointee.lastSent = clock
         session.pointee.since = clock
-        session.pointee.address = limits.connectionsPerAddressMax > 0 ? completion.address : 0
+        if limits.connectionsPerAddressMax > 0 { addresses.enter(slot.index, completion.address) }
         counters.connectionsAccepted &+= 1
         reportLoad()
         submissions.append(Submission(.adopt, connection: slot, value: completion.value))
@@ -429,7 +428,7 @@ extension Shard {
         invariant(session.pointee.state == .closing, "only a connection that was closed reports that it is closed")
         session.pointee.flags.remove(.zeroCopyInFlight)
         dropOutput(session)
-        addresses.leave(session.pointee.address)
+        if limits.connectionsPerAddressMax > 0 { addresses.leave(session.pointee.index) }
         timers.cancel(session.pointee.timer)
         counters.connectionsClosed &+= 1
         sessions.free(session.pointee.index)

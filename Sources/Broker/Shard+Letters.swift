@@ -52,6 +52,7 @@ private struct MessageHead: BitwiseCopyable {
     var expiresAt: UInt64
     var identity: UInt64
     var isPlain: Bool
+    var carriesDestination: Bool
 
     static var byteCount: Int { 40 }
 }
@@ -104,7 +105,8 @@ extension Shard {
             of: MessageHead(
                 nameByteCount: UInt32(name.count), receiptByteCount: UInt32(receiptByteCount),
                 headersByteCount: UInt32(message.headersByteCount), bodyByteCount: UInt32(message.bodyByteCount),
-                expiresAt: message.expiresAt, identity: message.identity, isPlain: message.isPlain),
+                expiresAt: message.expiresAt, identity: message.identity, isPlain: message.isPlain,
+                carriesDestination: message.carriesDestination),
             as: MessageHead.self)
         place += MessageHead.byteCount
         if name.count > 0 { memcpy(place, name.baseAddress!, name.count) }
@@ -285,7 +287,7 @@ extension Shard {
         case .deliver:
             deliver(
                 message(payload).message, to: letter.a, entry: letter.b,
-                deliveryCount: UInt16(clamping: letter.value))
+                deliveryCount: UInt16(clamping: letter.value), block: 0)
         case .settle:
             settle(letter.a, consumer: letter.b, Settlement(rawValue: UInt8(letter.code))!)
         case .barrier: write(Letter(.barrierAnswer, b: letter.b), to: peer)
@@ -314,7 +316,8 @@ extension Shard {
             Message(
                 headers: headers, headersByteCount: Int(head.headersByteCount),
                 body: headers + Int(head.headersByteCount), bodyByteCount: Int(head.bodyByteCount),
-                isPlain: head.isPlain, identity: head.identity, expiresAt: head.expiresAt)
+                isPlain: head.isPlain, carriesDestination: head.carriesDestination, identity: head.identity,
+                expiresAt: head.expiresAt)
         )
     }
 

@@ -12,9 +12,11 @@ extension Shard {
 
     // MARK: Appending
 
-    /// Adds a run to the output; takes a reference of its own to `block`.
+    /// Adds a run to the output; takes a reference of its own to `block`. `isBounded`: a session that has fallen too far
+    /// behind is cut.
     mutating func appendRun(
-        _ session: UnsafeMutablePointer<Session>, _ block: BlockIndex, offset: Int, byteCount: Int
+        _ session: UnsafeMutablePointer<Session>, _ block: BlockIndex, offset: Int, byteCount: Int,
+        isBounded: Bool = true
     ) {
         let tail = session.pointee.outputTail
         if tail != 0, segments[tail].pointee.block == block,
@@ -27,7 +29,7 @@ extension Shard {
             session.pointee.flags.remove(.tailIsOwn)
         }
         didAppend(session, byteCount)
-        if Int(session.pointee.outputByteCount) > limits.outputByteCountMax { doom(session) }
+        if isBounded, Int(session.pointee.outputByteCount) > limits.outputByteCountMax { doom(session) }
     }
 
     private mutating func appendSegment(

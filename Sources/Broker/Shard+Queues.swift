@@ -374,7 +374,8 @@ extension Shard {
                 deliver(
                     stored(entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt),
                     to: consumer.pointee.subscription, entry: entries.slot(entryIndex),
-                    deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0)
+                    deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0,
+                    block: entry.pointee.message)
             } else {
                 deliverElsewhere(entryIndex, consumerIndex)
             }
@@ -627,13 +628,18 @@ extension Shard {
 
     /// A topic's message for each queue bound to it. A subscriber whose queue is full has fallen too far behind.
     mutating func enqueueToBound(_ index: UInt32, _ message: Message, name: UnsafeRawBufferPointer) {
-        var extra = FrameWriter(at: scratch.key)
-        extra.write("destination:")
-        extra.writeEscaped(name.baseAddress!, name.count, version: .v1_2)
-        extra.write("\n")
-        let line = UnsafeRawBufferPointer(start: scratch.key, count: extra.cursor - scratch.key)
         var message = message
-        if line.count != 13 + name.count { message = escaped(message) }
+        var line = UnsafeRawBufferPointer(start: nil, count: 0)
+        if !message.carriesDestination {
+            var extra = FrameWriter(at: scratch.key)
+            extra.write("destination:")
+            extra.writeEscaped(name.baseAddress!, name.count, version: .v1_2)
+            extra.write("\n")
+            line = UnsafeRawBufferPointer(start: scratch.key, count: extra.cursor - scratch.key)
+            // A name with escapes makes the lines differ between versions.
+            if line.count != 13 + name.count { message.isPlain = false }
+            message.carriesDestination = true
+        }
         let bound = destinations[index].pointee.bound
         for i in 0..<bound.count {
             let queue = destinations[bound[i].session].pointee.queue
@@ -641,12 +647,5 @@ extension Shard {
                 doom(sessions[subscriptions[bound[i].subscription].pointee.session])
             }
         }
-    }
-
-    /// The same message, its lines treated as escaped from now on (for a line that needs it goes in front).
-    private func escaped(_ message: Message) -> Message {
-        var message = message
-        message.isPlain = false
-        return message
     }
 }

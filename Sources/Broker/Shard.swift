@@ -69,12 +69,17 @@ public struct Shard: ~Copyable {
     let scratch: Scratch
     /// The temporary destination that the SEND under the parser names in `reply-to`. 0: none.
     var replyTo: UInt32 = 0
+    /// Its destination is written otherwise than in its canonical form; MESSAGE repeats it as it was written.
+    var isAlias = false
 
     // Time, given by the caller of `turn`
     var now: UInt64
     /// `now` in milliseconds, wrapping.
     var clock: UInt32
     var wallMilliseconds: UInt64
+
+    private var sessionPeak = 0
+    private var blockPeak = 0
 
     var nextIdentity: UInt64
     var nextOrder: UInt64 = 1
@@ -198,7 +203,38 @@ public struct Shard: ~Copyable {
         if drainIsRequested { advanceDrain() }
         finishOutput()
         postParcels()
+        trimAfterBurst()
     }
+
+    /// After a burst of connections or of messages, what it took goes back to the kernel: once when less than half of it
+    /// is left, so that a steady state is never trimmed.
+    private mutating func trimAfterBurst() {
+        if sessions.liveCount > sessionPeak { sessionPeak = sessions.liveCount }
+        if blocks.byteCountInUse > blockPeak { blockPeak = blocks.byteCountInUse }
+        if sessionPeak > Self.trimSessionCountMin, sessions.liveCount < sessionPeak / 2 {
+            sessionPeak = sessions.liveCount
+            sessions.trim()
+            subscriptions.trim()
+            groups.trim()
+            consumers.trim()
+            segments.trim()
+            timers.trim()
+            transactions.trim()
+            pendings.trim()
+            remoteSets.trim()
+        }
+        if blockPeak > Self.trimBlockByteCountMin, blocks.byteCountInUse < blockPeak / 2 {
+            blockPeak = blocks.byteCountInUse
+            blocks.trim()
+            entries.trim()
+            deliveries.trim()
+            destinations.trim()
+            queues.trim()
+        }
+    }
+
+    private static var trimSessionCountMin: Int { 1024 }
+    private static var trimBlockByteCountMin: Int { 16 * 1024 * 1024 }
 
     /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
     public var deadline: UInt64 {

@@ -84,19 +84,20 @@ struct VectorArena: ~Copyable {
     mutating func commit(_ n: Int) { count += n }
 }
 
-/// Connections by address, for the limit per address (off by default; a cold path).
+/// Connections by address, for the limit per address (off by default; a cold path, so a dictionary does).
 struct AddressTable {
     private var counts: [UInt64: Int] = [:]
+    private var addresses: [UInt32: UInt64] = [:]
 
-    mutating func admit(_ address: UInt64, max: Int) -> Bool {
-        let count = counts[address, default: 0]
-        if count >= max { return false }
-        counts[address] = count + 1
-        return true
+    func admits(_ address: UInt64, max: Int) -> Bool { counts[address, default: 0] < max }
+
+    mutating func enter(_ session: UInt32, _ address: UInt64) {
+        counts[address, default: 0] += 1
+        addresses[session] = address
     }
 
-    mutating func leave(_ address: UInt64) {
-        guard let count = counts[address] else { return }
+    mutating func leave(_ session: UInt32) {
+        guard let address = addresses.removeValue(forKey: session), let count = counts[address] else { return }
         counts[address] = count > 1 ? count - 1 : nil
     }
 }

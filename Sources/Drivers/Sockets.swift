@@ -14,10 +14,13 @@ public struct ListenerGroup: ~Copyable {
     /// user would silently take half of the connections. A port that is busy is tried again for `patienceMilliseconds`,
     /// since the kernel may hold the listener of a broker that has just ended a moment longer.
     ///
+    /// A consumer may be busy and leave its socket unread for a while, so the user time-out is generous: it is there for
+    /// peers that have vanished.
+    ///
     /// - Parameter address: "HOST:PORT" or "[HOST]:PORT"; HOST an IPv4 or IPv6 address, a name, or empty for every
     ///   address. Port 0: a free one, the same for every worker.
     public init(
-        address: String, workerCount: Int, userTimeoutMilliseconds: Int = 30_000, patienceMilliseconds: Int = 2_000
+        address: String, workerCount: Int, userTimeoutMilliseconds: Int = 120_000, patienceMilliseconds: Int = 2_000
     ) throws(DriverError) {
         var endpoint = try Endpoint(address)
         let exclusive = try Self.bindPatiently(endpoint, patienceMilliseconds: patienceMilliseconds)

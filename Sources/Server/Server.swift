@@ -22,7 +22,9 @@ public enum StampedeServer {
 
     private static func serve(_ settings: Settings, logger: Logger) throws(DriverError) -> Int32 {
         let choice = try DriverChoice(settings.driver).choose()
-        if !choice.reason.isEmpty { logger.notice("\(choice.reason)") }
+        // Only a fall-back is news.
+        let isFallback = settings.driver == .auto && choice.kind == .epoll
+        logger.log(level: isFallback ? .warning : .debug, "\(choice.reason)")
         for address in settings.exposedListeners {
             logger.warning(
                 "\(address) can be reached from other machines, and any login is accepted; listen on 127.0.0.1 instead")

@@ -50,6 +50,8 @@
             static let isArmedLarge = State(rawValue: 1 << 15)
             /// Has a place in the list of those to look at in the next exchange.
             static let isQueued = State(rawValue: 1 << 16)
+            /// The RECV under way takes a large buffer.
+            static let isReceivingLarge = State(rawValue: 1 << 17)
 
             static let armed: State = [.isPolled, .isMultishot]
             /// While one of these is set, the descriptor is not closed.

@@ -118,8 +118,8 @@
                 if let buffer = completion.buffer { giveBack(buffer, isLarge: false) }
                 return
             }
-            record.pointee.state.remove(.isReceiving)
-            let isLarge = record.pointee.state.contains(.isLarge)
+            let isLarge = record.pointee.state.contains(.isReceivingLarge)
+            record.pointee.state.subtract([.isReceiving, .isReceivingLarge])
             deliver(completion, record, connection, isLarge: isLarge, &completions)
             if completion.result > 0 {
                 if completion.isSocketNonempty || record.pointee.state.contains(.hasHangup) { enqueue(record, connection) }
@@ -145,13 +145,14 @@
             }
             let isLarge = record.pointee.state.contains(.isArmedLarge)
             if !completion.hasMore {
+                if isLarge { largeArmedCount -= 1 }
                 record.pointee.state.subtract([.isMultishot, .isArmedLarge, .isReceiveEnding])
             }
             deliver(completion, record, connection, isLarge: isLarge, &completions)
             if record.pointee.promotion != 0 {
                 promoted.noteReceive(record.pointee.promotion, nowMilliseconds: nowMilliseconds)
             }
-            if completion.result == -ENOBUFS { record.pointee.state.remove(.isLarge) }
+            if completion.result == -ENOBUFS, !hasLargeToSpare { record.pointee.state.remove(.isLarge) }
             let isResized = completion.result > 0 && noteReceive(record, byteCount: Int(completion.result))
             // Out of buffers: armed again by the next exchange, which gives them back first.
             if record.pointee.state.contains(.isQueued), !record.pointee.state.contains(.isClosing) { return }

@@ -56,6 +56,7 @@
             }
             let isLarge = record.pointee.state.contains(.isLarge)
             record.pointee.state.insert(isLarge ? [.isMultishot, .isArmedLarge] : .isMultishot)
+            if isLarge { largeArmedCount += 1 }
             record.pointee.fireCount = 0
             curing_prepare_receive_multishot(
                 nextEntry(), record.pointee.file, isLarge ? large.group : small.group, !isLarge,
@@ -81,7 +82,7 @@
             }
             preparedReceiveCount += 1
             armedCount += 1
-            record.pointee.state.insert(.isReceiving)
+            record.pointee.state.insert(isLarge ? [.isReceiving, .isReceivingLarge] : .isReceiving)
             curing_prepare_receive(
                 nextEntry(), record.pointee.file, isLarge ? large.group : small.group,
                 UInt32(isLarge ? large.byteCount : small.byteCount), UserData(.receive, connection).rawValue)
@@ -169,7 +170,10 @@
             }
         }
 
-        /// Full buffers argue for large ones, short receives for small ones, of which there are more.
+        /// Large buffers are few. Where many connections would have them, some would always find none.
+        var hasLargeToSpare: Bool { largeArmedCount < max(large.count / 2, 1) }
+
+        /// Full buffers argue for large ones, short receives for small ones, of which there are more. True: it changes.
         func noteReceive(_ record: UnsafeMutablePointer<URingConnection>, byteCount: Int) -> Bool {
             let wouldFillSmall = byteCount >= small.byteCount
             if wouldFillSmall == record.pointee.state.contains(.isLarge) {
@@ -179,6 +183,7 @@
             record.pointee.fireCount += 1
             guard record.pointee.fireCount >= Self.resizeCount else { return false }
             record.pointee.fireCount = 0
+            guard !wouldFillSmall || hasLargeToSpare else { return false }
             record.pointee.state.formSymmetricDifference(.isLarge)
             return true
         }

@@ -38,8 +38,9 @@
                 count: options.receiveBufferCount, byteCount: options.receiveBufferByteCount, group: 1, ring: ring)
             let large = try ReceiveBuffers(
                 count: options.largeReceiveBufferCount, byteCount: options.largeReceiveBufferByteCount, group: 2, ring: ring)
-            if isRestricted { try Self.restrict(ring) }
+            // Before the restriction, which does not allow it.
             ring.register()
+            if isRestricted { try Self.restrict(ring) }
             let table = try ConnectionTable<URingConnection>(countMax: connectionIndexMax)
             self.ring = ring
             self.table = table
@@ -49,8 +50,9 @@
             self.features = features
             self.wake = wake
             self.peers = peers
-            slotCount = Int(slots)
-            connectionCountMax = max(slotCount - Self.handOffReserve, min(slotCount, max(options.connectionCountMax, 1)))
+            self.isRestricted = isRestricted
+            let spare = Int(slots) - min(Self.handOffReserve, Int(slots) / 4)
+            connectionCountMax = options.connectionCountMax > 0 ? min(options.connectionCountMax, spare) : spare
             mode = features.hasMultishotReceive ? options.receiveMode : .poll
             promoted = PromotedList(countMax: options.promotedCountMax)
             promotionWindowMilliseconds = UInt64(max(options.promotionWindowMilliseconds, 1))

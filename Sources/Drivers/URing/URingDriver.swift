@@ -25,7 +25,12 @@
 
         public internal(set) var connectionCountMax = 0
         public internal(set) var counters = DriverCounters()
-        public var level: String { "io_uring, Linux \(kernelRelease()): \(features.text)" }
+        public var level: String {
+            var names = [features.text]
+            if ring.isRegistered { names.append("registered ring") }
+            if isRestricted { names.append("restricted") }
+            return "io_uring, Linux \(kernelRelease()): \(names.joined(separator: ", "))"
+        }
 
         let options: DriverOptions
         let features: RingFeatures
@@ -34,7 +39,7 @@
         let peers: WakeDirectory
         let ring: Ring
         let table: ConnectionTable<URingConnection>
-        let slotCount: Int
+        let isRestricted: Bool
 
         // Receiving.
         var small: ReceiveBuffers
@@ -46,6 +51,8 @@
         var nowAgain = Batch<Slot>(capacity: 64)
         /// RECVs into small buffers that were prepared since the buffers were last given back.
         var preparedReceiveCount = 0
+        /// Multishot RECVs that take large buffers.
+        var largeArmedCount = 0
         var promoted: PromotedList
         let promotionWindowMilliseconds: UInt64
         let demotionMilliseconds: UInt64
@@ -129,7 +136,7 @@
             reap(&completions)
             var reapedCount = 0
             repeat {
-                enter(deadline: hasNews(completions, countBefore) ? 0 : deadline)
+                enter(deadline: hasNews(completions, countBefore) || !again.isEmpty ? 0 : deadline)
                 reapedCount += reap(&completions)
                 // The POLLs that fired have prepared RECVs, which answer within this submit.
                 if preparedReceiveCount > 0, ring.pendingCount > 0 {
@@ -138,6 +145,8 @@
                 }
                 if exchangeSendCount > 0 { reapSends() }
                 if hasNews(completions, countBefore) { break }
+                // Nothing was reported, so the core holds no buffer.
+                giveBuffersBack()
                 lookAgain()
                 demoteSilent()
             } while deadline != 0 && clock_monotonic_nanoseconds() < deadline
@@ -158,7 +167,6 @@
             for position in 0..<count { completions.append(failedSends[position]) }
             if laterCount > 0 {
                 let base = completions.base + start
-                base.update(from: failedSends.base, count: 0)
                 memmove(base + count, base, laterCount * MemoryLayout<Completion>.stride)
                 memcpy(base, failedSends.base, count * MemoryLayout<Completion>.stride)
             }
@@ -196,7 +204,8 @@
             if ring.completionCount > 0 { return enter(deadline: 0) }
             var until = deadline
             if promoted.first != 0 {
-                until = min(until, (promoted[promoted.first].checkMilliseconds + 1) * 1_000_000)
+                let check = promoted[promoted.first].checkMilliseconds + Self.coarseClockLagMilliseconds
+                until = min(until, check * 1_000_000)
             }
             // Without a time-out the kernel ends a min-wait with nothing to show for it.
             until = min(until, Self.farDeadline)
@@ -221,6 +230,8 @@
         /// An exchange with fewer completions is quiet: the next one waits for one only.
         private static let busyCompletionCount = 8
         private static let farDeadline: UInt64 = 1 << 62
+        /// One tick at 100 Hz: woken any earlier, the coarse clock might not show yet that it is time.
+        private static let coarseClockLagMilliseconds: UInt64 = 10
 
         /// After an enter that carried submissions: whatever it says, the rest is carried too.
         private mutating func settle(_ result: Int32) {
