@@ -23,7 +23,8 @@ public protocol Driver: ~Copyable {
         _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>)
 
     /// Cancels everything, closes every descriptor, and returns when the kernel holds nothing of it any more (or after a
-    /// second, should it not let go).
+    /// second, should it not let go). A driver has to end this way: to drop one would free memory that an io_uring may
+    /// still write to.
     consuming func shutDown()
 
     /// The most connections that may be adopted at a time. A few more are accepted, so that they can be handed on.

@@ -194,7 +194,12 @@ extension EpollDriver {
     }
 
     private mutating func send(_ submission: Submission, _ completions: inout Batch<Completion>) {
-        guard let record = record(of: submission.connection) else { return }
+        guard let record = record(of: submission.connection) else {
+            // The release is promised, whatever has become of the connection.
+            guard submission.kind == .sendZeroCopy else { return }
+            completions.append(Completion(.sendReleased, connection: submission.connection, value: -EPIPE))
+            return
+        }
         counters.sends += 1
         let fd = record.pointee.fd
         let isVector = submission.kind == .sendVector

@@ -98,7 +98,11 @@
         }
 
         private mutating func sendZeroCopy(_ submission: Submission) {
-            guard let record = record(of: submission.connection) else { return }
+            guard let record = record(of: submission.connection) else {
+                // The release is promised, whatever has become of the connection.
+                failedSends.append(Completion(.sendReleased, connection: submission.connection, value: -EPIPE))
+                return
+            }
             var place = freeZeroCopySend
             if place != 0 {
                 freeZeroCopySend = zeroCopySends[Int(place)].nextFree
