@@ -6,15 +6,15 @@
 
     /// The driver that the broker was built for.
     ///
-    /// Sockets are direct descriptors: they live in the ring's table and cost no fd. A turn is one io_uring_enter(2): it
-    /// carries all sends out, which answer within the submit and only if they did not succeed whole, runs the deferred
-    /// work, and waits. Idle connections are parked on a multishot POLL; when it fires, a RECV into a provided buffer
-    /// follows in a second enter of the same exchange (one for all of them). Busy connections keep a multishot RECV and
-    /// need no second enter. 16 B of user memory for an idle connection.
+    /// Sockets are direct descriptors: they live in the ring's table and cost no fd. A turn is one io_uring_enter(2):
+    /// it carries all sends out, which answer within the submit and only if they did not succeed whole, runs the
+    /// deferred work, and waits. Idle connections are parked on a multishot POLL; when it fires, a RECV into a provided
+    /// buffer follows in a second enter of the same exchange (one for all of them). Busy connections keep a multishot
+    /// RECV and need no second enter. 16 B of user memory for an idle connection.
     ///
-    /// The files of this folder: this one holds what the driver owns, and the exchange; `+Submissions` what the core asks
-    /// for; `+Completions` what the kernel answers; `+Receiving` how a connection waits for its next bytes; `+Setup`
-    /// creation and end.
+    /// The files of this folder: this one holds what the driver owns, and the exchange; `+Submissions` what the core
+    /// asks for; `+Completions` what the kernel answers; `+Receiving` how a connection waits for its next bytes;
+    /// `+Setup` creation and end.
     public struct URingDriver: ~Copyable, Driver {
         /// Completions taken off the queue in one exchange, those of sends excepted.
         static let completionsPerExchangeMax = 4096
@@ -161,8 +161,8 @@
             completions.count > countBefore || !failedSends.isEmpty
         }
 
-        /// What a send did not take goes before everything else that this exchange reports, since the core has to hear of
-        /// it before it hears that the same connection is writable, or closed.
+        /// What a send did not take goes before everything else that this exchange reports, since the core has to hear
+        /// of it before it hears that the same connection is writable, or closed.
         private mutating func placeFailedSends(at start: Int, _ completions: inout Batch<Completion>) {
             let count = failedSends.count
             guard count > 0 else { return }
@@ -193,8 +193,8 @@
     extension URingDriver {
         /// Submits what is prepared, runs deferred work, and waits for the deadline or for completions: for one; for
         /// several, but then at most `minWaitMicroseconds`, when the last exchange left some behind, so that they are
-        /// there already. To sleep until several have come whenever several came the last time costs more than the enters
-        /// that it saves: 6.5 against 5.0 us of CPU for an echo, 100 connections in a closed loop.
+        /// there already. To sleep until several have come whenever several came the last time costs more than the
+        /// enters that it saves: 6.5 against 5.0 us of CPU for an echo, 100 connections in a closed loop.
         private mutating func enter(deadline: UInt64) {
             if curing_has_overflow(ring.raw) { counters.completionQueueOverflow += 1 }
             if deadline == 0 {
@@ -242,8 +242,8 @@
                 invariant(decision(for: .wait, errorNumber: -result) != .misuse, "io_uring_enter was called wrongly")
             }
             submitAll()
-            // One enter runs 20 deferred completions, or as many as it was asked to wait for. With fewer, what is waiting
-            // has only just come, and the next exchange takes it along.
+            // One enter runs 20 deferred completions, or as many as it was asked to wait for. With fewer, what is
+            // waiting has only just come, and the next exchange takes it along.
             var extraEnters = 0
             while extraEnters < Self.extraEntersMax, curing_has_task_work(ring.raw),
                 ring.completionCount >= Self.completionsPerEnter * (extraEnters + 1)
