@@ -178,6 +178,21 @@ extension Shard {
         }
     }
 
+    /// A subscription is about to end: its consumer is given nothing more, whatever is given back from now on.
+    mutating func retireConsumer(of index: UInt32) {
+        let subscription = subscriptions[index]
+        guard subscription.pointee.flags.contains(.isConsumer), !subscription.pointee.flags.contains(.isRetired),
+            !subscription.pointee.consumer.isNone
+        else { return }
+        subscription.pointee.flags.insert(.isRetired)
+        let destination = destinations[subscription.pointee.destination]
+        if destination.pointee.kind == .remoteQueue {
+            pauseAtOwner(Int(destination.pointee.owner), subscription.pointee.consumer, true)
+        } else if consumers.isLive(subscription.pointee.consumer) {
+            pause(subscription.pointee.consumer.index)
+        }
+    }
+
     /// Takes the consumer of a subscription out of its queue, wherever that is.
     mutating func removeConsumer(of index: UInt32) {
         let subscription = subscriptions[index]
@@ -339,7 +354,9 @@ extension Shard {
         while index != 0 {
             let subscription = subscriptions[index]
             let next = subscription.pointee.next
-            if subscription.pointee.flags.contains(.isConsumer), !subscription.pointee.consumer.isNone {
+            if subscription.pointee.flags.contains(.isConsumer), !subscription.pointee.flags.contains(.isRetired),
+                !subscription.pointee.consumer.isNone
+            {
                 let destination = destinations[subscription.pointee.destination]
                 let consumer = subscription.pointee.consumer
                 if destination.pointee.kind == .remoteQueue {

@@ -407,6 +407,12 @@ extension Shard {
     mutating func detach(_ session: UnsafeMutablePointer<Session>) {
         while session.pointee.pendingHead != 0 { dropPending(session) }
         while session.pointee.transactionHead != 0 { abort(session, session.pointee.transactionHead) }
+        // Else what one of its consumers gives back would go to the next, and leave behind ERROR or the last RECEIPT.
+        var subscription = session.pointee.subscriptionHead
+        while subscription != 0 {
+            retireConsumer(of: subscription)
+            subscription = subscriptions[subscription].pointee.next
+        }
         while session.pointee.subscriptionHead != 0 {
             unsubscribe(session, session.pointee.subscriptionHead)
         }

@@ -206,6 +206,10 @@ extension Shard {
         } else {
             subscriptions[subscription].pointee.flags.remove(.pending)
             subscriptions[subscription].pointee.consumer = consumer
+            if session.pointee.flags.contains(.consumersPaused) {
+                let destination = destinations[subscriptions[subscription].pointee.destination]
+                pauseAtOwner(Int(destination.pointee.owner), consumer, true)
+            }
         }
         resumeSoon(session)
     }
