@@ -496,7 +496,14 @@ extension Shard {
             }
         }
         // The message gains two lines that say where it was and why it left.
-        let old = stored(entries[index].pointee.message, identity: entries[index].pointee.identity, expiresAt: 0)
+        var old = stored(entries[index].pointee.message, identity: entries[index].pointee.identity, expiresAt: 0)
+        if old.carriesDestination {
+            // The name it was sent to is in the first line; MESSAGE will name the dead-letter destination instead.
+            let lineEnd = memchr(old.headers, Int32(UInt8(ascii: "\n")), old.headersByteCount)!
+            let lineByteCount = UnsafeRawPointer(lineEnd) - old.headers + 1
+            old.headers += lineByteCount
+            old.headersByteCount -= lineByteCount
+        }
         var extra = FrameWriter(at: scratch.key)
         extra.write("original-destination:")
         extra.writeEscaped(origin.baseAddress!, origin.count, version: .v1_2)
