@@ -194,6 +194,8 @@ extension Simulation {
         } else {
             peer.decoder.append(bytes)
         }
+        // What a send takes after the broker has given the connection up is nobody's any more.
+        if peer.phase == .ended { return }
         while let frame = peer.decoder.next() {
             if let canary, altered(frame, peer, canary) { continue }
             oracle.received(frame, by: peer)
@@ -352,7 +354,7 @@ extension Simulation {
         default: break
         }
         guard let log else { return }
-        var text = "\(oracle.step) -> \(submission.kind) \(submission.connection.index)/\(submission.connection.generation)"
+        var text = "\(moment) -> \(submission.kind) \(submission.connection.index)/\(submission.connection.generation)"
             + " peer \(submission.peer) value \(submission.value) bytes \(submission.byteCount)"
         switch submission.kind {
         case .send, .sendZeroCopy:
