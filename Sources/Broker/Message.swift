@@ -43,10 +43,13 @@ struct Message {
     /// Header lines in the escapes of 1.2 become those of 1.0 or 1.1.
     private func transcode(_ writer: inout FrameWriter, version: Version) {
         var position = 0
+        var isInName = true
         while position < headersByteCount {
             let byte = headers.load(fromByteOffset: position, as: UInt8.self)
             position += 1
             guard byte == UInt8(ascii: "\\"), position < headersByteCount else {
+                if byte == UInt8(ascii: ":") { isInName = false }
+                if byte == UInt8(ascii: "\n") { isInName = true }
                 writer.write(byte)
                 continue
             }
@@ -56,10 +59,11 @@ struct Message {
             case (UInt8(ascii: "r"), .v1_1), (UInt8(ascii: "r"), .v1_0):
                 // 1.1 has no escape for CR and 1.0 none at all, but both carry it as it is.
                 writer.write(UInt8(ascii: "\r"))
-            case (UInt8(ascii: "c"), .v1_0): writer.write(UInt8(ascii: ":"))
+            case (UInt8(ascii: "c"), .v1_0) where !isInName: writer.write(UInt8(ascii: ":"))
             case (UInt8(ascii: "\\"), .v1_0): writer.write(UInt8(ascii: "\\"))
             default:
-                // A line feed cannot be said in 1.0: its escape stays as it is, and no header can be smuggled in.
+                // 1.0 has no line feed in headers and no colon in names: their escapes stay as they are, and no header
+                // can be smuggled in.
                 writer.write(UInt8(ascii: "\\"))
                 writer.write(escaped)
             }

@@ -137,8 +137,6 @@ struct SubscriptionFlags: OptionSet, BitwiseCopyable {
     static let isConsumer = SubscriptionFlags(rawValue: 1 << 1)
     /// Its queue exists for this subscription alone.
     static let ownsQueue = SubscriptionFlags(rawValue: 1 << 2)
-    /// About to end: its consumer is given nothing more.
-    static let isRetired = SubscriptionFlags(rawValue: 1 << 3)
 }
 
 /// One SUBSCRIBE.

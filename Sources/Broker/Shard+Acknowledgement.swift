@@ -113,6 +113,10 @@ extension Shard {
     mutating func forgetDeliveries(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
         let subscription = subscriptions[index]
         let isAuto = subscription.pointee.ackMode == .auto
+        if isAuto, subscription.pointee.deliveryHead != 0, !session.pointee.flags.contains(.consumersPaused) {
+            // Each message that is settled frees prefetch, which must not bring the next one.
+            setConsumerPaused(index, true)
+        }
         while subscription.pointee.deliveryHead != 0 {
             let delivery = subscription.pointee.deliveryHead
             if isAuto {
@@ -175,21 +179,6 @@ extension Shard {
                 for: byFrame ? sessions[subscription.pointee.session] : nil)
         } else {
             settle(entry, consumer: subscription.pointee.consumer, settlement)
-        }
-    }
-
-    /// A subscription is about to end: its consumer is given nothing more, whatever is given back from now on.
-    mutating func retireConsumer(of index: UInt32) {
-        let subscription = subscriptions[index]
-        guard subscription.pointee.flags.contains(.isConsumer), !subscription.pointee.flags.contains(.isRetired),
-            !subscription.pointee.consumer.isNone
-        else { return }
-        subscription.pointee.flags.insert(.isRetired)
-        let destination = destinations[subscription.pointee.destination]
-        if destination.pointee.kind == .remoteQueue {
-            pauseAtOwner(Int(destination.pointee.owner), subscription.pointee.consumer, true)
-        } else if consumers.isLive(subscription.pointee.consumer) {
-            pause(subscription.pointee.consumer.index)
         }
     }
 
@@ -352,22 +341,23 @@ extension Shard {
     private mutating func setConsumersPaused(_ session: UnsafeMutablePointer<Session>, _ isPaused: Bool) {
         var index = session.pointee.subscriptionHead
         while index != 0 {
-            let subscription = subscriptions[index]
-            let next = subscription.pointee.next
-            if subscription.pointee.flags.contains(.isConsumer), !subscription.pointee.flags.contains(.isRetired),
-                !subscription.pointee.consumer.isNone
-            {
-                let destination = destinations[subscription.pointee.destination]
-                let consumer = subscription.pointee.consumer
-                if destination.pointee.kind == .remoteQueue {
-                    pauseAtOwner(Int(destination.pointee.owner), consumer, isPaused)
-                } else if isPaused {
-                    pause(consumer.index)
-                } else {
-                    unpause(consumer.index)
-                }
-            }
-            index = next
+            if !subscriptions[index].pointee.consumer.isNone { setConsumerPaused(index, isPaused) }
+            // What was waiting for one consumer may have filled the output again: the others stay paused.
+            if !isPaused, session.pointee.flags.contains(.consumersPaused) { return }
+            index = subscriptions[index].pointee.next
+        }
+    }
+
+    /// Pauses or resumes the consumer of a subscription, wherever its queue is.
+    mutating func setConsumerPaused(_ index: UInt32, _ isPaused: Bool) {
+        let consumer = subscriptions[index].pointee.consumer
+        let destination = destinations[subscriptions[index].pointee.destination]
+        if destination.pointee.kind == .remoteQueue {
+            pauseAtOwner(Int(destination.pointee.owner), consumer, isPaused)
+        } else if isPaused {
+            pause(consumer.index)
+        } else {
+            unpause(consumer.index)
         }
     }
 }

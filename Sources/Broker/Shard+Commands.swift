@@ -207,6 +207,8 @@ extension Shard {
         guard let destination = destinations.find(slot), Int(destination.pointee.nameByteCount) == raw.count else {
             return false
         }
+        // An escaped name may look like the other name that it is written with.
+        if !frame.isPlain, frame.firstField(.destination)!.flags.contains(.valueIsEscaped) { return false }
         return memcmp(blocks.base(destination.pointee.name), raw.baseAddress!, raw.count) == 0
     }
 

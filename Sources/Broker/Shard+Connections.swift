@@ -328,6 +328,8 @@ extension Shard {
             session.pointee.flags.remove(.receivePaused)
             session.pointee.lastReceived = clock
             submissions.append(Submission(.resumeReceive, connection: sessions.slot(session.pointee.index)))
+            // The pause suspended the check too.
+            if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
         }
         endIfPeerHasEnded(session)
     }
@@ -407,12 +409,8 @@ extension Shard {
     mutating func detach(_ session: UnsafeMutablePointer<Session>) {
         while session.pointee.pendingHead != 0 { dropPending(session) }
         while session.pointee.transactionHead != 0 { abort(session, session.pointee.transactionHead) }
-        // Else what one of its consumers gives back would go to the next, and leave behind ERROR or the last RECEIPT.
-        var subscription = session.pointee.subscriptionHead
-        while subscription != 0 {
-            retireConsumer(of: subscription)
-            subscription = subscriptions[subscription].pointee.next
-        }
+        // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
+        if session.pointee.subscriptionHead != 0 { pauseConsumers(session) }
         while session.pointee.subscriptionHead != 0 {
             unsubscribe(session, session.pointee.subscriptionHead)
         }

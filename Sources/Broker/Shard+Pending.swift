@@ -206,10 +206,7 @@ extension Shard {
         } else {
             subscriptions[subscription].pointee.flags.remove(.pending)
             subscriptions[subscription].pointee.consumer = consumer
-            if session.pointee.flags.contains(.consumersPaused) {
-                let destination = destinations[subscriptions[subscription].pointee.destination]
-                pauseAtOwner(Int(destination.pointee.owner), consumer, true)
-            }
+            if session.pointee.flags.contains(.consumersPaused) { setConsumerPaused(subscription, true) }
         }
         resumeSoon(session)
     }

@@ -74,12 +74,12 @@ extension Shard {
         case .dropOldest:
             guard let message = messageOfFrame(session) else { return .done }
             dropOldest(index, byteCount: message.contentByteCount)
-            if !enqueue(index, message) {
-                failFrame(session, "Out of memory", "the broker has reached its memory limit")
+            if enqueue(index, message) {
+                confirm(session)
                 return .done
             }
-            confirm(session)
-            return .done
+            // Too large for the queue, or what is in it is all with consumers.
+            fallthrough
         case .reject:
             counters.messagesDropped &+= 1
             failFrame(
@@ -93,6 +93,7 @@ extension Shard {
     /// Makes room by dropping the oldest ready messages.
     mutating func dropOldest(_ index: UInt32, byteCount: Int) {
         let queue = queues[index]
+        guard UInt64(byteCount) <= queue.pointee.byteCountMax else { return }
         while !hasRoom(index, byteCount: byteCount), queue.pointee.readyHead != 0 {
             deadLetter(queue.pointee.readyHead, reason: "maxlen")
         }
@@ -133,10 +134,7 @@ extension Shard {
         queue.pointee.byteCount += UInt64(entry.pointee.byteCount)
         if queue.pointee.messageCount == 1 { updateIdle(queue.pointee.destination) }
         appendReady(slot.index)
-        if expiresAt != 0 {
-            entry.pointee.timer = timers.schedule(
-                at: now &+ (expiresAt - wallMilliseconds) &* 1_000_000, kind: TimerKind.entry.rawValue, owner: slot)
-        }
+        if expiresAt != 0 { scheduleExpiry(slot) }
         if queue.pointee.turnHead != 0 { dispatch(index) }
         return true
     }
@@ -184,8 +182,9 @@ extension Shard {
     private mutating func returnReady(_ index: UInt32, after hint: UInt32) -> UInt32 {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
-        var previous = hint
-        var next = hint == 0 ? queue.pointee.readyHead : entries[hint].pointee.next
+        // One that was delivered again stands behind later ones in its consumer's list: the hint does not help it.
+        var previous = hint != 0 && entries[hint].pointee.order < entry.pointee.order ? hint : 0
+        var next = previous == 0 ? queue.pointee.readyHead : entries[previous].pointee.next
         while next != 0, entries[next].pointee.order < entry.pointee.order {
             previous = next
             next = entries[next].pointee.next
@@ -352,7 +351,7 @@ extension Shard {
             unlinkReady(entryIndex)
             entry.pointee.state = .delivered
             entry.pointee.consumer = consumerIndex
-            entry.pointee.deliveryCount &+= 1
+            if entry.pointee.deliveryCount < .max { entry.pointee.deliveryCount += 1 }
             entry.pointee.next = 0
             entry.pointee.previous = consumer.pointee.unackedTail
             if consumer.pointee.unackedTail != 0 {
@@ -437,6 +436,25 @@ extension Shard {
     }
 
     // MARK: Expiry and dead letters
+
+    /// No timer is further away than this (34 years), whatever a client asks for: it is set again then.
+    private static var expiryMillisecondsMax: UInt64 { 1 << 40 }
+
+    private mutating func scheduleExpiry(_ slot: Slot) {
+        let entry = entries[slot.index]
+        let milliseconds = min(entry.pointee.expiresAt - wallMilliseconds, Self.expiryMillisecondsMax)
+        entry.pointee.timer = timers.schedule(
+            at: now &+ milliseconds &* 1_000_000, kind: TimerKind.entry.rawValue, owner: slot)
+    }
+
+    mutating func entryTimerFired(_ slot: Slot) {
+        guard let entry = entries.find(slot) else { return }
+        entry.pointee.timer = 0
+        // The wall clock may have been set back since.
+        if entry.pointee.expiresAt > wallMilliseconds { return scheduleExpiry(slot) }
+        // One that is with a consumer is looked at again when it comes back.
+        if entry.pointee.state == .ready { expire(slot.index) }
+    }
 
     /// A ready entry's time is over.
     mutating func expire(_ index: UInt32) {

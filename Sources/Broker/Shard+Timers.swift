@@ -6,8 +6,13 @@ import Slabs
 // Time: one timer per session at most, due when the earliest of its deadlines may be; deadlines that moved on since are
 // found when it fires. Nothing is scanned.
 extension Shard {
+    /// A client may ask for heart-beats every 49 days; two deadlines compare only if less than half of the clock's
+    /// range lies between them, so none is further away than this. A session looked at too early is armed again.
+    private static var armMillisecondsMax: UInt32 { 1 << 30 }
+
     /// Makes sure that the session is looked at in `milliseconds` at the latest.
     mutating func arm(_ session: UnsafeMutablePointer<Session>, after milliseconds: UInt32) {
+        let milliseconds = min(milliseconds, Self.armMillisecondsMax)
         let at = clock &+ milliseconds
         if session.pointee.timer != 0 {
             if Int32(bitPattern: at &- session.pointee.timerAt) >= 0 { return }
@@ -38,11 +43,7 @@ extension Shard {
             guard let session = sessions.find(expired.owner) else { return }
             session.pointee.timer = 0
             sessionTimerFired(session)
-        case .entry:
-            guard let entry = entries.find(expired.owner) else { return }
-            entry.pointee.timer = 0
-            // One that is with a consumer is looked at again when it comes back.
-            if entry.pointee.state == .ready { expire(expired.owner.index) }
+        case .entry: entryTimerFired(expired.owner)
         case .transaction:
             guard let transaction = transactions.find(expired.owner) else { return }
             transaction.pointee.timer = 0

@@ -184,7 +184,6 @@ extension Shard {
         let destinationIndex = subscription.pointee.destination
         let group = groups[groupIndex]
         if subscription.pointee.flags.contains(.isConsumer) {
-            retireConsumer(of: index)
             forgetDeliveries(session, index)
             group.pointee.consumerCount -= 1
             if subscription.pointee.queue != 0 {

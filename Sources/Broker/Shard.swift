@@ -182,6 +182,10 @@ public struct Shard: ~Copyable {
         clock = UInt32(truncatingIfNeeded: now / 1_000_000)
         self.wallMilliseconds = wallMilliseconds
         nextIdentity = UInt64(index) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
+        acceptAllowance = UInt64(limits.connectionsPerSecondMax)
+        acceptAllowanceSince = clock
+        // Others may hand connections to this worker before it has accepted one itself.
+        reportLoad()
     }
 
     /// One turn: applies `completions` and what else has become due at `now`, and leaves `submissions` for the driver.

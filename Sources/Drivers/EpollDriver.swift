@@ -157,6 +157,7 @@ extension EpollDriver {
             let resting = restingListeners
             restingListeners.removeAll()
             for index in resting where listeners[index] >= 0 { watchListener(index) }
+        case .connect: connect(submission, &completions)
         }
     }
 
@@ -174,13 +175,41 @@ extension EpollDriver {
         record.pointee = Connection(
             fd: submission.value, generation: connection.generation, state: [.receives, .isWritable])
         highestIndex = max(highestIndex, Int(connection.index))
+        watch(record, connection, &completions)
+    }
+
+    private func watch(
+        _ record: UnsafeMutablePointer<Connection>, _ connection: Slot, _ completions: inout Batch<Completion>
+    ) {
         let interest = event_in | event_out | event_read_hangup | event_edge_triggered
         let data = UInt64(connection.generation) << 32 | UInt64(connection.index)
-        let result = epoll_add(epoll, submission.value, interest, data)
+        let result = epoll_add(epoll, record.pointee.fd, interest, data)
         // ENOMEM or ENOSPC (fs.epoll.max_user_watches): without events the connection is of no use.
+        if result < 0 { fail(record, connection, result, &completions) }
+    }
+
+    private func fail(
+        _ record: UnsafeMutablePointer<Connection>, _ connection: Slot, _ result: Int32,
+        _ completions: inout Batch<Completion>
+    ) {
+        record.pointee.state.insert(.hasEnded)
+        completions.append(Completion(.receiveFailed, connection: connection, value: result))
+    }
+
+    /// The edge that says "writable" is the answer: it comes when the connection is there, or has failed.
+    private mutating func connect(_ submission: Submission, _ completions: inout Batch<Completion>) {
+        let connection = submission.connection
+        invariant(connection.index < table.countMax, "a connection's slot index exceeds the driver's table")
+        let record = table.base + Int(connection.index)
+        invariant(record.pointee.generation == 0, "a slot was adopted twice without a close between")
+        var fd: Int32 = -1
+        let result = socket_connect(submission.pointer, socklen_t(submission.byteCount), &fd)
+        record.pointee = Connection(fd: fd, generation: connection.generation, state: [.receives, .awaitsWritable])
+        highestIndex = max(highestIndex, Int(connection.index))
         if result < 0 {
-            record.pointee.state.insert(.hasEnded)
-            completions.append(Completion(.receiveFailed, connection: connection, value: result))
+            fail(record, connection, result, &completions)
+        } else {
+            watch(record, connection, &completions)
         }
     }
 

@@ -54,6 +54,8 @@ extension Simulation {
             for peer in workers[index].backlog { drop(peer) }
             workers[index].backlog.removeAll()
         case .resumeAccepting: workers[index].isAccepting = true
+        case .connect: oracle.violate("the broker opens no connections")
+        case .connect: oracle.violate("the broker opened a connection")
         case .send, .sendVector, .sendZeroCopy, .awaitWritable, .pauseReceive, .resumeReceive, .shutdownWrite, .close:
             guard let peer = find(submission.connection, index) else {
                 return oracle.violate("\(submission.kind) for a connection that does not exist")
@@ -80,7 +82,7 @@ extension Simulation {
             peer.stage = .closing
             peer.wasReset = submission.value == 1
             endedByBroker(peer, wasFlushed: peer.isShutDown)
-        case .adopt, .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting:
+        case .adopt, .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting, .connect:
             break  // carried out above
         }
     }

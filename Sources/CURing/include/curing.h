@@ -41,6 +41,16 @@ static inline long socket_receive(int fd, void *bytes, size_t byte_count) {
 /// Accepts a non-blocking socket without waiting. With `address`, the peer's address is stored there.
 int socket_accept(int listener, struct sockaddr_storage *address);
 
+/// Makes a socket that is being connected, without Nagle's delay. 0, or -errno: `fd` is then -1 or a socket of no use.
+static inline int socket_connect(const void *address, socklen_t byte_count, int *fd) {
+    const struct sockaddr *target = address;
+    int one = 1;
+    *fd = socket(target->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (*fd < 0) return -errno;
+    setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return connect(*fd, target, byte_count) < 0 && errno != EINPROGRESS && errno != EINTR ? -errno : 0;
+}
+
 /// Makes close() reset the connection and drop what was not sent.
 static inline int socket_set_reset_on_close(int fd) {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
@@ -341,16 +351,45 @@ static inline void curing_prepare_close(struct io_uring_sqe *sqe, int file, bool
     sqe->file_index = (uint32_t)file + 1;
 }
 
-/// setsockopt(SO_LINGER, 0 s) on a direct descriptor, kernel 6.7 and later. liburing 2.3 has no names for the fields:
-/// level and option share `addr`, the option's length `file_index`, its address `addr3`.
-static inline void curing_prepare_reset_on_close(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
-    static const struct linger linger = {.l_onoff = 1, .l_linger = 0};
-    struct { uint32_t level, option; } name = {SOL_SOCKET, SO_LINGER};
+/// setsockopt(2) on a direct descriptor, kernel 6.7 and later; silent on success. `value` stays valid until submitted.
+/// liburing 2.3 has no names for the fields: level and option share `addr`, the option's length `file_index`, its address
+/// `addr3`.
+static inline void curing_prepare_set_option(
+    struct io_uring_sqe *sqe, int file, uint32_t level, uint32_t option, const void *value, uint32_t byte_count,
+    uint64_t user_data) {
+    struct { uint32_t level, option; } name = {level, option};
     curing_prepare(sqe, IORING_OP_URING_CMD, file, IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS, user_data);
     sqe->cmd_op = CURING_SOCKET_OP_SETSOCKOPT;
     memcpy(&sqe->addr, &name, sizeof name);
-    sqe->file_index = sizeof linger;
-    sqe->addr3 = (uint64_t)(uintptr_t)&linger;
+    sqe->file_index = byte_count;
+    sqe->addr3 = (uint64_t)(uintptr_t)value;
+}
+
+/// Makes close() reset the connection: SO_LINGER of 0 s.
+static inline void curing_prepare_reset_on_close(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
+    static const struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    curing_prepare_set_option(sqe, file, SOL_SOCKET, SO_LINGER, &linger, sizeof linger, user_data);
+}
+
+/// Switches Nagle's delay off.
+static inline void curing_prepare_no_delay(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
+    static const int one = 1;
+    curing_prepare_set_option(sqe, file, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one, user_data);
+}
+
+/// A TCP socket in a free slot of the table.
+static inline void curing_prepare_socket(struct io_uring_sqe *sqe, const void *address, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_SOCKET, ((const struct sockaddr *)address)->sa_family, 0, user_data);
+    sqe->off = SOCK_STREAM;
+    sqe->file_index = IORING_FILE_INDEX_ALLOC;
+}
+
+/// The kernel reads `address` while it takes the entry.
+static inline void curing_prepare_connect(
+    struct io_uring_sqe *sqe, int file, const void *address, socklen_t byte_count, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_CONNECT, file, IOSQE_FIXED_FILE, user_data);
+    sqe->addr = (uint64_t)(uintptr_t)address;
+    sqe->off = byte_count;
 }
 
 /// Posts (`remote_user_data`, 0) in another ring. Silent when that worked.

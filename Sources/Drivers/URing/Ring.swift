@@ -170,6 +170,10 @@
         case handOff
         /// Posted by another worker's ring, with a file of our table.
         case handedOn
+        /// Slot: a place in the list of connections being opened.
+        case socket
+        case connect
+        case cancelConnect
         case selfTest
     }
 

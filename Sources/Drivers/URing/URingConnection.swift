@@ -52,10 +52,14 @@
             static let isQueued = State(rawValue: 1 << 16)
             /// The RECV under way takes a large buffer.
             static let isReceivingLarge = State(rawValue: 1 << 17)
+            /// We are the ones who open it: the kernel makes the socket or connects it.
+            static let isConnecting = State(rawValue: 1 << 18)
 
             static let armed: State = [.isPolled, .isMultishot]
             /// While one of these is set, the descriptor is not closed.
-            static let keepsFile: State = [.isPolled, .isMultishot, .isReceiving, .isWritablePolled, .isShuttingDown]
+            static let keepsFile: State = [
+                .isPolled, .isMultishot, .isReceiving, .isWritablePolled, .isShuttingDown, .isConnecting,
+            ]
         }
     }
 

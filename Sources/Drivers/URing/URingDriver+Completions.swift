@@ -36,6 +36,9 @@
                 armedCount -= 1
                 if completion.result < 0 { counters.handOffErrors += 1 } else { counters.handedOff += 1 }
                 curing_prepare_close(nextEntry(), Int32(completion.userData.index), true, UserData(.ignored).rawValue)
+            case .socket: socketMade(completion, &completions)
+            case .connect: connected(completion, &completions)
+            case .cancelConnect: cancelConnectFoundNothing(completion)
             case .handedOn:
                 guard completion.result >= 0 else { return }
                 counters.accepts += 1

@@ -115,6 +115,7 @@
                 if record.pointee.state.contains(.isClosing), record.pointee.state.contains(.isWritablePolled) {
                     cancelWritable(record, connection)
                 }
+                if record.pointee.state.isSuperset(of: [.isClosing, .isConnecting]) { cancelConnect(connection) }
                 if record.pointee.state.contains(.isPolled) { receive(record, connection) }
                 reconcile(record, connection)
             }

@@ -75,7 +75,7 @@
             let operations = [
                 IORING_OP_ACCEPT, IORING_OP_POLL_ADD, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_SENDMSG,
                 IORING_OP_SEND_ZC, IORING_OP_ASYNC_CANCEL, IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_MSG_RING,
-                IORING_OP_URING_CMD,
+                IORING_OP_URING_CMD, IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_NOP,
             ]
             let supported = operations.map { UInt8($0.rawValue) }.filter { curing_supports(ring.raw, Int32($0)) }
             var result = curing_restrict(ring.raw, supported, UInt32(supported.count))
@@ -122,10 +122,10 @@
         fileprivate var isArmed: Bool {
             switch self {
             case .accept, .wakePoll, .receivePoll, .receive, .receiveMultishot, .writablePoll, .sendZeroCopy, .shutdown,
-                .close, .handOff:
+                .close, .handOff, .socket, .connect:
                 true
             case .ignored, .wakeMessage, .wakePeer, .send, .sendCounted, .cancelReceive, .cancelWritable,
-                .cancelEverything, .handedOn, .selfTest:
+                .cancelEverything, .cancelConnect, .handedOn, .selfTest:
                 false
             }
         }

@@ -38,6 +38,7 @@
                     listeners[index].rests = false
                     armAccept(index)
                 }
+            case .connect: connect(submission)
             }
         }
 
@@ -131,6 +132,7 @@
             if submission.value == 1 { record.pointee.state.insert(.resetsOnClose) }
             leavePromoted(record)
             if record.pointee.state.contains(.isWritablePolled) { cancelWritable(record, submission.connection) }
+            if record.pointee.state.contains(.isConnecting) { cancelConnect(submission.connection) }
             reconcile(record, submission.connection)
         }
 
@@ -150,6 +152,10 @@
             else { return }
             record.pointee.state.insert(.isBeingClosed)
             armedCount += 1
+            // A socket that could not be made: there is nothing to close, and the answer comes all the same.
+            guard record.pointee.file >= 0 else {
+                return curing_prepare_nop(nextEntry(), UserData(.close, connection).rawValue)
+            }
             if state.contains(.resetsOnClose), features.hasResetOnClose {
                 curing_prepare_reset_on_close(nextEntry(), record.pointee.file, UserData(.ignored).rawValue)
             }

@@ -70,6 +70,10 @@
         var zeroCopySends = Batch<ZeroCopySend>(capacity: 16)
         var freeZeroCopySend: UInt32 = 0
 
+        // Connecting.
+        var openings = Batch<Opening>(capacity: 16)
+        var freeOpening: UInt32 = 0
+
         // Accepting.
         var listeners: [Listener]
         var wakeArmed = false
