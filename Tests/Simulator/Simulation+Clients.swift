@@ -107,7 +107,7 @@ extension Simulation {
         let waiting = peer.takenByteCount - peer.readByteCount
         if waiting > 0 {
             peer.readByteCount += isAtRest || random.chance(700) ? waiting : 1 + random.below(waiting)
-            wasActive = true
+            if waiting > 1 { wasActive = true }
         }
         // After ERROR or DISCONNECT the broker ends its side, and the client then its own.
         if peer.readByteCount == peer.takenByteCount, peer.isShutDown || peer.stage == .closed { leave(peer) }

@@ -184,8 +184,18 @@ public final class Simulation {
         } else {
             workers[index].turnsWithoutPause = 0
         }
-        if completions.count > 0 || workers[index].deadline == 0 { wasActive = true }
+        for position in 0..<completions.count where !isHeartBeat(completions[position]) { wasActive = true }
         turn(index)
+    }
+
+    /// Heart-beats go on for ever; whoever waits for rest does not wait for them.
+    private func isHeartBeat(_ completion: Completion) -> Bool {
+        switch completion.kind {
+        case .received: completion.value == 1 && completion.pointer!.load(as: UInt8.self) == 10
+        case .sendReleased: completion.value <= 1
+        case .woken, .writable: true
+        case .accepted, .acceptFailed, .receiveEnded, .receiveFailed, .sendIncomplete, .closed: false
+        }
     }
 
     private func turn(_ index: Int) {
