@@ -54,6 +54,15 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
+        // The broker on a simulated kernel, with simulated clients and an oracle that judges what they see.
+        .target(
+            name: "Simulator", dependencies: ["Broker", "IO", "Slabs"], path: "Tests/Simulator",
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-simulate",
+            dependencies: ["Simulator", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            path: "Tests/SimulatorMain", swiftSettings: swiftSettings),
+        .testTarget(name: "SimulatorTests", dependencies: ["Simulator"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "BrokerTests", dependencies: ["Broker", "IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),

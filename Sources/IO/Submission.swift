@@ -44,6 +44,11 @@ public struct Submission: BitwiseCopyable {
         case stopAccepting
         /// Accept again after `.acceptFailed`.
         case resumeAccepting
+        /// Open a connection to the address at `pointer` (a `sockaddr` of `byteCount` bytes that stays valid until the
+        /// answer), without Nagle's delay. It is `connection` from now on, but nothing except `.close` may be asked of it
+        /// before the answer: `.writable` when it is there, from when on the driver receives as after `.adopt`, or
+        /// `.receiveFailed` with -errno. A failure that is found late may follow a `.writable`.
+        case connect
     }
 
     public var kind: Kind

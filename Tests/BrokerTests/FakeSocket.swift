@@ -142,7 +142,7 @@ final class FakeSocket {
             wasReset = submission.value == 1
             isClosed = true
             completions.append(Completion(.closed, connection: connection))
-        case .adopt, .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting:
+        case .adopt, .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting, .connect:
             Issue.record("not a connection's submission")
         }
     }

@@ -157,6 +157,7 @@ final class TestBroker {
         case .wake: break
         case .stopAccepting: hasStoppedAccepting = true
         case .resumeAccepting: acceptResumptionCount += 1
+        case .connect: Issue.record("the broker opens no connections")
         case .send, .sendVector, .sendZeroCopy, .awaitWritable, .pauseReceive, .resumeReceive, .shutdownWrite, .close:
             guard let socket = socket(submission.connection, shard) else {
                 Issue.record("\(submission.kind) for a connection that does not exist")

@@ -41,11 +41,25 @@ static inline long socket_receive(int fd, void *bytes, size_t byte_count) {
 /// Accepts a non-blocking socket without waiting. With `address`, the peer's address is stored there.
 int socket_accept(int listener, struct sockaddr_storage *address);
 
+/// Makes a socket that is being connected, without Nagle's delay. 0, or -errno: `fd` is then -1 or a socket of no use.
+static inline int socket_connect(const void *address, socklen_t byte_count, int *fd) {
+    const struct sockaddr *target = address;
+    int one = 1;
+    *fd = socket(target->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (*fd < 0) return -errno;
+    setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return connect(*fd, target, byte_count) < 0 && errno != EINPROGRESS && errno != EINTR ? -errno : 0;
+}
+
 /// Makes close() reset the connection and drop what was not sent.
 static inline int socket_set_reset_on_close(int fd) {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) < 0 ? -errno : 0;
 }
+
+static inline int socket_shutdown_write(int fd) { return shutdown(fd, SHUT_WR) < 0 ? -errno : 0; }
+
+static inline int socket_close(int fd) { return close(fd) < 0 ? -errno : 0; }
 
 static inline int socket_set_int(int fd, int level, int option, int value) {
     return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
@@ -221,7 +235,8 @@ static inline void curing_set_completion_head(struct io_uring *ring, unsigned he
     io_uring_smp_store_release(ring->cq.khead, head);
 }
 
-// Submission entries. Each function fills an entry that `curing_next` has cleared. `file` is an index of the ring's table.
+// Submission entries. Each function fills an entry that `curing_next` has cleared. `file` is an index of the ring's
+// table.
 
 static inline void curing_prepare(struct io_uring_sqe *sqe, int opcode, int fd, uint8_t flags, uint64_t user_data) {
     sqe->opcode = (uint8_t)opcode;
@@ -243,7 +258,8 @@ static inline void curing_prepare_accept_multishot(struct io_uring_sqe *sqe, int
 
 /// Accept once, with the peer's address. (io_uring_prep_accept_direct of liburing 2.3 adds 1 to FILE_INDEX_ALLOC.)
 static inline void curing_prepare_accept_address(
-    struct io_uring_sqe *sqe, int listener, struct sockaddr_storage *address, socklen_t *byte_count, uint64_t user_data) {
+    struct io_uring_sqe *sqe, int listener, struct sockaddr_storage *address, socklen_t *byte_count,
+    uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_ACCEPT, listener, 0, user_data);
     *byte_count = sizeof *address;
     sqe->addr = (uint64_t)(uintptr_t)address;
@@ -251,8 +267,8 @@ static inline void curing_prepare_accept_address(
     sqe->file_index = IORING_FILE_INDEX_ALLOC;
 }
 
-static inline void curing_prepare_poll(struct io_uring_sqe *sqe, int fd, bool is_fixed, uint32_t events, bool is_multishot,
-                                       uint64_t user_data) {
+static inline void curing_prepare_poll(
+    struct io_uring_sqe *sqe, int fd, bool is_fixed, uint32_t events, bool is_multishot, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_POLL_ADD, fd, is_fixed ? IOSQE_FIXED_FILE : 0, user_data);
 #if __BYTE_ORDER == __BIG_ENDIAN
     events = events << 16 | events >> 16;
@@ -291,8 +307,8 @@ enum { CURING_SEND_FLAGS = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL };
 /// Without MSG_WAITALL a short send would be silent too, and corrupt the stream.
 static inline void curing_prepare_send(
     struct io_uring_sqe *sqe, int file, const void *bytes, uint32_t byte_count, bool is_silent, uint64_t user_data) {
-    curing_prepare(
-        sqe, IORING_OP_SEND, file, (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0)), user_data);
+    uint8_t flags = (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
+    curing_prepare(sqe, IORING_OP_SEND, file, flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)bytes;
     sqe->len = byte_count;
     sqe->msg_flags = CURING_SEND_FLAGS;
@@ -300,13 +316,13 @@ static inline void curing_prepare_send(
 
 /// As above with several ranges; `message` needs to live until the entry is submitted.
 static inline void curing_prepare_send_vector(
-    struct io_uring_sqe *sqe, int file, struct msghdr *message, const void *vectors, size_t vector_count, bool is_silent,
-    uint64_t user_data) {
+    struct io_uring_sqe *sqe, int file, struct msghdr *message, const void *vectors, size_t vector_count,
+    bool is_silent, uint64_t user_data) {
     memset(message, 0, sizeof *message);
     message->msg_iov = (struct iovec *)vectors;
     message->msg_iovlen = vector_count;
-    curing_prepare(
-        sqe, IORING_OP_SENDMSG, file, (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0)), user_data);
+    uint8_t flags = (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
+    curing_prepare(sqe, IORING_OP_SENDMSG, file, flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)message;
     sqe->len = 1;
     sqe->msg_flags = CURING_SEND_FLAGS;
@@ -341,20 +357,50 @@ static inline void curing_prepare_close(struct io_uring_sqe *sqe, int file, bool
     sqe->file_index = (uint32_t)file + 1;
 }
 
-/// setsockopt(SO_LINGER, 0 s) on a direct descriptor, kernel 6.7 and later. liburing 2.3 has no names for the fields:
-/// level and option share `addr`, the option's length `file_index`, its address `addr3`.
-static inline void curing_prepare_reset_on_close(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
-    static const struct linger linger = {.l_onoff = 1, .l_linger = 0};
-    struct { uint32_t level, option; } name = {SOL_SOCKET, SO_LINGER};
+/// setsockopt(2) on a direct descriptor, kernel 6.7 and later; silent on success. `value` stays valid until submitted.
+/// liburing 2.3 has no names for the fields: level and option share `addr`, the option's length `file_index`, its address
+/// `addr3`.
+static inline void curing_prepare_set_option(
+    struct io_uring_sqe *sqe, int file, uint32_t level, uint32_t option, const void *value, uint32_t byte_count,
+    uint64_t user_data) {
+    struct { uint32_t level, option; } name = {level, option};
     curing_prepare(sqe, IORING_OP_URING_CMD, file, IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS, user_data);
     sqe->cmd_op = CURING_SOCKET_OP_SETSOCKOPT;
     memcpy(&sqe->addr, &name, sizeof name);
-    sqe->file_index = sizeof linger;
-    sqe->addr3 = (uint64_t)(uintptr_t)&linger;
+    sqe->file_index = byte_count;
+    sqe->addr3 = (uint64_t)(uintptr_t)value;
+}
+
+/// Makes close() reset the connection: SO_LINGER of 0 s.
+static inline void curing_prepare_reset_on_close(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
+    static const struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    curing_prepare_set_option(sqe, file, SOL_SOCKET, SO_LINGER, &linger, sizeof linger, user_data);
+}
+
+/// Switches Nagle's delay off.
+static inline void curing_prepare_no_delay(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
+    static const int one = 1;
+    curing_prepare_set_option(sqe, file, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one, user_data);
+}
+
+/// A TCP socket in a free slot of the table.
+static inline void curing_prepare_socket(struct io_uring_sqe *sqe, const void *address, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_SOCKET, ((const struct sockaddr *)address)->sa_family, 0, user_data);
+    sqe->off = SOCK_STREAM;
+    sqe->file_index = IORING_FILE_INDEX_ALLOC;
+}
+
+/// The kernel reads `address` while it takes the entry.
+static inline void curing_prepare_connect(
+    struct io_uring_sqe *sqe, int file, const void *address, socklen_t byte_count, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_CONNECT, file, IOSQE_FIXED_FILE, user_data);
+    sqe->addr = (uint64_t)(uintptr_t)address;
+    sqe->off = byte_count;
 }
 
 /// Posts (`remote_user_data`, 0) in another ring. Silent when that worked.
-static inline void curing_prepare_wake(struct io_uring_sqe *sqe, int ring_fd, uint64_t remote_user_data, uint64_t user_data) {
+static inline void curing_prepare_wake(
+    struct io_uring_sqe *sqe, int ring_fd, uint64_t remote_user_data, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_MSG_RING, ring_fd, IOSQE_CQE_SKIP_SUCCESS, user_data);
     sqe->addr = IORING_MSG_DATA;
     sqe->off = remote_user_data;
@@ -375,7 +421,8 @@ static inline void curing_prepare_send_file(
 int curing_register_buffers(struct io_uring *ring, struct io_uring_buf_ring *buffers, unsigned entries, uint16_t group);
 
 static inline void curing_buffer_put(
-    struct io_uring_buf_ring *buffers, unsigned entries, uint16_t tail, void *bytes, uint32_t byte_count, uint16_t identifier) {
+    struct io_uring_buf_ring *buffers, unsigned entries, uint16_t tail, void *bytes, uint32_t byte_count,
+    uint16_t identifier) {
     struct io_uring_buf *buffer = &buffers->bufs[tail & (entries - 1)];
     buffer->addr = (uint64_t)(uintptr_t)bytes;
     buffer->len = byte_count;

@@ -30,14 +30,18 @@
                 entryCount: options.submissionEntryCount, completionEntryCount: options.completionEntryCount,
                 best: features.level, isDisabled: isRestricted)
             let limit = min(descriptorLimit(), 1 << 20)
-            let wantedSlots = options.connectionCountMax > 0
+            let wantedSlots =
+                options.connectionCountMax > 0
                 ? min(options.connectionCountMax + Self.handOffReserve, limit) : limit
             let slots = curing_register_files(ring.raw, UInt32(wantedSlots), 1)
-            guard slots > 0 else { throw DriverError.ring(step: "a table of \(wantedSlots) descriptors", errorNumber: -slots) }
+            guard slots > 0 else {
+                throw DriverError.ring(step: "a table of \(wantedSlots) descriptors", errorNumber: -slots)
+            }
             let small = try ReceiveBuffers(
                 count: options.receiveBufferCount, byteCount: options.receiveBufferByteCount, group: 1, ring: ring)
             let large = try ReceiveBuffers(
-                count: options.largeReceiveBufferCount, byteCount: options.largeReceiveBufferByteCount, group: 2, ring: ring)
+                count: options.largeReceiveBufferCount, byteCount: options.largeReceiveBufferByteCount, group: 2,
+                ring: ring)
             // Before the restriction, which does not allow it.
             ring.register()
             if isRestricted { try Self.restrict(ring) }
@@ -75,7 +79,7 @@
             let operations = [
                 IORING_OP_ACCEPT, IORING_OP_POLL_ADD, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_SENDMSG,
                 IORING_OP_SEND_ZC, IORING_OP_ASYNC_CANCEL, IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_MSG_RING,
-                IORING_OP_URING_CMD,
+                IORING_OP_URING_CMD, IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_NOP,
             ]
             let supported = operations.map { UInt8($0.rawValue) }.filter { curing_supports(ring.raw, Int32($0)) }
             var result = curing_restrict(ring.raw, supported, UInt32(supported.count))
@@ -122,10 +126,10 @@
         fileprivate var isArmed: Bool {
             switch self {
             case .accept, .wakePoll, .receivePoll, .receive, .receiveMultishot, .writablePoll, .sendZeroCopy, .shutdown,
-                .close, .handOff:
+                .close, .handOff, .socket, .connect:
                 true
             case .ignored, .wakeMessage, .wakePeer, .send, .sendCounted, .cancelReceive, .cancelWritable,
-                .cancelEverything, .handedOn, .selfTest:
+                .cancelEverything, .cancelConnect, .handedOn, .selfTest:
                 false
             }
         }
