@@ -393,6 +393,9 @@ struct PendingOperation: SlabRecord {
     var next: UInt32
     /// In the destination's or queue's list of those who wait.
     var waitNext: UInt32
+    /// In a queue's list of those who wait for room, and which queue that is. 0: in none.
+    var waitPrevious: UInt32
+    var queue: UInt32
     var answersDue: UInt32
     /// The receipt's id, encoded. 0: no receipt was asked for.
     var receipt: BlockIndex

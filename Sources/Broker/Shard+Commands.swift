@@ -96,7 +96,7 @@ extension Shard {
         writeConnected(session)
         timers.cancel(session.pointee.timer)
         session.pointee.timer = 0
-        if session.pointee.sendInterval != 0 { arm(session, after: session.pointee.sendInterval) }
+        if session.pointee.sendInterval != 0 { arm(session, after: sendDeadline(session)) }
         if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
     }
 
@@ -182,7 +182,7 @@ extension Shard {
             }
             guard let message = messageOfFrame(session) else { return .done }
             let policy = queues[destination.pointee.queue].pointee.overflow
-            guard enqueue(destination.pointee.queue, message) else {
+            guard enqueue(destination.pointee.queue, message, isReserved: isApplyingCommit) else {
                 failFrame(
                     session, policy == .reject ? "Queue full" : "Out of memory",
                     "\(destinationText(index)) has reached its limit and takes no more messages")

@@ -386,10 +386,10 @@ extension Shard {
             queue.pointee.messageCount -= 1
             queue.pointee.byteCount -= letter.value
         }
-        if !hasRoom(queueIndex, byteCount: message.contentByteCount), queue.pointee.overflow == .dropOldest {
+        if !letter.flag, queue.pointee.overflow == .dropOldest {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
-        if !enqueue(queueIndex, message) {
+        if !enqueue(queueIndex, message, isReserved: letter.flag) {
             counters.messagesDropped &+= 1
             refuseSend(letter, receipt, code: 2, to: peer)
         }
@@ -459,8 +459,7 @@ extension Shard {
         var answer = Letter(.reserveAnswer, flag: true, a: .none, b: letter.b, value: letter.value, extra: letter.extra)
         if queueIndex != 0 {
             let queue = queues[queueIndex]
-            let hasRoom = hasRoom(queueIndex, byteCount: Int(letter.value)) || queue.pointee.overflow == .dropOldest
-            if hasRoom {
+            if canReserve(queueIndex, byteCount: Int(letter.value)) {
                 queue.pointee.messageCount += 1
                 queue.pointee.byteCount += letter.value
                 updateIdle(index)
@@ -475,7 +474,7 @@ extension Shard {
                     pending.pointee.transaction = letter.b.index
                     pending.pointee.subscription = letter.b.generation
                     pending.pointee.answersDue = UInt32(clamping: letter.value)
-                    appendBlocked(queue, slot.index)
+                    appendBlocked(queueIndex, slot.index)
                     return
                 }
             }
@@ -501,7 +500,8 @@ extension Shard {
             queue.pointee.byteCount += UInt64(pending.answersDue)
             answer.a = queues.slot(queueIndex)
         }
-        removeFirstBlocked(queue)
+        leaveBlocked(index)
+        pendings.free(index)
         write(answer, to: Int(pending.session))
         return true
     }

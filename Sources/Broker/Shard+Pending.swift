@@ -72,6 +72,7 @@ extension Shard {
         let index = session.pointee.pendingHead
         let pending = pendings[index]
         if pending.pointee.kind == .subscribe { leaveRegistration(index) }
+        if pending.pointee.queue != 0 { leaveBlocked(index) }
         session.pointee.pendingHead = pending.pointee.next
         if pending.pointee.next == 0 { session.pointee.pendingTail = 0 }
         if pending.pointee.kind == .commit {

@@ -65,6 +65,12 @@ extension Shard {
             && queue.pointee.byteCount + UInt64(byteCount) <= queue.pointee.byteCountMax
     }
 
+    /// Whether the queue takes another message of so many bytes, after its oldest have made room where that is its policy.
+    mutating func canReserve(_ index: UInt32, byteCount: Int) -> Bool {
+        if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: byteCount) }
+        return hasRoom(index, byteCount: byteCount)
+    }
+
     /// A local SEND found the queue full.
     mutating func queueIsFull(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) -> FrameOutcome {
         let queue = queues[index]
@@ -101,8 +107,11 @@ extension Shard {
 
     /// Puts a message into a queue and gives it to a consumer whose turn it is. False: no memory, or nothing could be
     /// dropped to make room.
+    ///
+    /// - Parameter isReserved: room was promised to it, by the size of its SEND; rewritten headers may exceed that a little.
     mutating func enqueue(
-        _ index: UInt32, _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)
+        _ index: UInt32, _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0),
+        isReserved: Bool = false
     ) -> Bool {
         let queue = queues[index]
         var expiresAt = message.expiresAt
@@ -114,7 +123,7 @@ extension Shard {
             counters.messagesExpired &+= 1
             return true
         }
-        guard hasRoom(index, byteCount: message.contentByteCount) else { return false }
+        guard isReserved || hasRoom(index, byteCount: message.contentByteCount) else { return false }
         let slot = entries.allocate()
         if slot.isNone { return false }
         let block = store(message, extra: extra)
@@ -555,22 +564,16 @@ extension Shard {
 
     /// The session's SEND waits until the queue has room; its socket is not read meanwhile.
     private mutating func block(_ session: UnsafeMutablePointer<Session>, on index: UInt32) -> FrameOutcome {
-        let slot = pendings.allocate()
-        guard !slot.isNone else {
-            failFrame(session, "Out of memory", "too many publishers wait")
-            return .done
-        }
-        let queue = queues[index]
-        let pending = pendings[slot.index]
-        pending.pointee.session = session.pointee.index
-        pending.pointee.kind = .send
-        pending.pointee.subscription = session.pointee.generation
-        appendBlocked(queue, slot.index)
+        guard let pending = makePending(session, .send, receipt: nil) else { return .done }
+        appendBlocked(index, pending)
         suspend(session)
         return .retry
     }
 
-    mutating func appendBlocked(_ queue: UnsafeMutablePointer<Queue>, _ pending: UInt32) {
+    mutating func appendBlocked(_ index: UInt32, _ pending: UInt32) {
+        let queue = queues[index]
+        pendings[pending].pointee.queue = index
+        pendings[pending].pointee.waitPrevious = queue.pointee.blockedTail
         if queue.pointee.blockedTail != 0 {
             pendings[queue.pointee.blockedTail].pointee.waitNext = pending
         } else {
@@ -579,29 +582,32 @@ extension Shard {
         queue.pointee.blockedTail = pending
     }
 
-    /// Lets the first publisher that waits try again. Those whose connection has gone are passed over.
+    /// Lets the first publisher that waits try again.
     mutating func unblockOne(_ queue: UnsafeMutablePointer<Queue>) {
         while queue.pointee.blockedHead != 0 {
             let index = queue.pointee.blockedHead
-            let pending = pendings[index]
-            if pending.pointee.kind == .remoteReservation {
+            if pendings[index].pointee.kind == .remoteReservation {
                 guard grantBlocked(queue, index) else { return }
                 continue
             }
-            let slot = Slot(index: pending.pointee.session, generation: pending.pointee.subscription)
-            removeFirstBlocked(queue)
-            if let session = sessions.find(slot), session.pointee.flags.contains(.suspended) {
-                resumeSoon(session)
-                return
-            }
+            let session = sessions[pendings[index].pointee.session]
+            leaveBlocked(index)
+            unlinkPending(session, index)
+            return resumeSoon(session)
         }
     }
 
-    mutating func removeFirstBlocked(_ queue: UnsafeMutablePointer<Queue>) {
-        let index = queue.pointee.blockedHead
-        queue.pointee.blockedHead = pendings[index].pointee.waitNext
-        if queue.pointee.blockedHead == 0 { queue.pointee.blockedTail = 0 }
-        pendings.free(index)
+    /// Takes a waiting operation off its queue's list; whether it is carried out or forgotten is the caller's business.
+    mutating func leaveBlocked(_ index: UInt32) {
+        let pending = pendings[index]
+        let queue = queues[pending.pointee.queue]
+        let next = pending.pointee.waitNext
+        let previous = pending.pointee.waitPrevious
+        if next != 0 { pendings[next].pointee.waitPrevious = previous } else { queue.pointee.blockedTail = previous }
+        if previous != 0 { pendings[previous].pointee.waitNext = next } else { queue.pointee.blockedHead = next }
+        pending.pointee.queue = 0
+        pending.pointee.waitNext = 0
+        pending.pointee.waitPrevious = 0
     }
 
     // MARK: The queues of acknowledging topic subscriptions

@@ -216,9 +216,7 @@ extension Shard {
                 if target == 0 { return false }
                 if destinations[target].pointee.kind == .queue {
                     let queue = queues[destinations[target].pointee.queue]
-                    if queue.pointee.overflow != .dropOldest,
-                        !hasRoom(destinations[target].pointee.queue, byteCount: frame.byteCount)
-                    {
+                    guard canReserve(destinations[target].pointee.queue, byteCount: frame.byteCount) else {
                         fail(
                             session, "Queue full",
                             "\(destinationText(target)) has no room for the transaction; none of it was applied",
