@@ -16,6 +16,7 @@ extension Simulation {
         if hasFailed { return }
         let drains = drainQueues()
         if hasFailed { return }
+        oracle.judgeSuspicions()
         oracle.judgeTopics(counters)
         if drains {
             oracle.judgeQueues(counters)
@@ -52,21 +53,28 @@ extension Simulation {
                     if hasFailed { return }
                 }
             }
-            let waits = peers.contains { $0.stage != .closed && !$0.clientIsGone && ($0.hasExpectations || $0.unreadIncoming > 0) }
-            quietRounds = wasActive || waits ? 0 : quietRounds + 1
+            let isAwaited = peers.contains { waits($0) || $0.isEnding }
+            quietRounds = wasActive || isAwaited ? 0 : quietRounds + 1
             now += wasActive ? 100_000 : 5_000_000
-            if now - start > 40_000_000_000, waits, !hasGivenUp {
+            if now - start > 40_000_000_000, isAwaited, !hasGivenUp {
                 // Someone who publishes and consumes on one connection may wait for himself.
-                guard scenario.memoryIsTight || (scenario.overflow == .block && scenario.queuesAreTight) else { break }
+                guard mayWaitForever else { break }
                 hasGivenUp = true
                 for peer in peers where peer.hasExpectations || peer.unreadIncoming > 0 { leave(peer) }
             }
             if now - start > 90_000_000_000 { break }
         }
         if quietRounds < 30 {
-            let waiting = peers.first { $0.stage != .closed && !$0.clientIsGone && ($0.hasExpectations || $0.unreadIncoming > 0) }
-            oracle.violate("no end to \(what): client \(waiting?.id ?? 0) waits, \(waiting?.unreadIncoming ?? 0) bytes unread")
+            let waiting = peers.filter { waits($0) || $0.isEnding }.map { "\($0.id) \($0.stage) \($0.phase)" }
+            oracle.violate("no end to \(what): these clients wait: \(waiting)")
         }
+    }
+
+    /// Publishers wait for room that nobody makes.
+    private var mayWaitForever: Bool { scenario.memoryIsTight || (scenario.overflow == .block && scenario.queuesAreTight) }
+
+    private func waits(_ peer: Peer) -> Bool {
+        peer.stage != .closed && !peer.clientIsGone && (peer.hasExpectations || peer.unreadIncoming > 0)
     }
 
     private func acknowledgeAll(_ peer: Peer) {
@@ -140,6 +148,7 @@ extension Simulation {
             if peer.canWrite, !peer.disconnectIsIssued, peer.phase == .connected { disconnect(peer) } else { leave(peer) }
         }
         let start = now
+        var hasGivenUp = false
         while (0..<scenario.shardCount).contains(where: { shards[$0].connectionCount > 0 }) || peers.contains(where: { $0.stage == .waiting }) {
             oracle.step += 1
             for peer in peers where peer.stage != .closed && !peer.clientIsGone { read(peer) }
@@ -148,6 +157,10 @@ extension Simulation {
                 if hasFailed { return }
             }
             now += 2_000_000
+            if now - start > 10_000_000_000, !hasGivenUp, mayWaitForever {
+                hasGivenUp = true
+                for peer in peers where peer.stage != .closed { leave(peer) }
+            }
             if now - start > 30_000_000_000 {
                 let left = peers.filter { $0.stage != .closed }.map { "\($0.id) \($0.stage) \($0.phase)" }
                 return oracle.violate("these clients do not come to an end: \(left)")
@@ -188,7 +201,10 @@ extension Simulation {
 
     /// The operator ends the broker: within the time that is configured all shards are done.
     private func restByDraining() {
-        for index in 0..<scenario.shardCount { shards[index].beginDrain() }
+        for index in 0..<scenario.shardCount {
+            shards[index].beginDrain()
+            workers[index].isWoken = true
+        }
         let limits = scenario.options.limits
         let patience = UInt64(limits.drainMillisecondsMax + limits.lingerMillisecondsMax + 500) * 1_000_000
         let start = now
