@@ -83,7 +83,7 @@ struct Scenario {
         if outputIsTight {
             limits.outputByteCountMax = random.range(2000...40_000)
         }
-        limits.outputStallMillisecondsMax = random.pick([500, 10_000])
+        limits.outputStallMillisecondsMax = random.pick([2000, 10_000])
         if transactionsAreTight {
             limits.transactionsPerConnectionMax = random.range(1...2)
             limits.framesPerTransactionMax = random.range(1...4)

@@ -99,12 +99,12 @@ extension Simulation {
     /// Reasons to end an honest connection without a word: it reads too slowly, memory is out, it connects too slowly.
     private func mayBeCut(_ peer: Peer) -> Bool {
         if scenario.outputIsTight || scenario.memoryIsTight || isDraining || peer.readsNever || peer.doesNotConnect { return true }
-        if peer.connectedEnd == Int.max, oracle.hasJumped { return true }
-        return oracle.hasJumped && peer.takenByteCount > peer.readByteCount
+        return oracle.hasJumped
     }
 
     private func drop(_ peer: Peer) {
         peer.stage = .closed
+        peer.clientIsGone = true
         if peer.phase != .ended { oracle.ended(peer, wasFlushed: true) }
         peer.phase = .ended
     }
