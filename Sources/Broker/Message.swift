@@ -18,6 +18,15 @@ struct Message {
     /// Wall-clock milliseconds; 0: never.
     var expiresAt: UInt64
 
+    /// Drops the line that `carriesDestination` speaks of.
+    mutating func removeDestination() {
+        guard carriesDestination, let lineEnd = memchr(headers, 10, headersByteCount) else { return }
+        let lineByteCount = UnsafeRawPointer(lineEnd) + 1 - headers
+        headers += lineByteCount
+        headersByteCount -= lineByteCount
+        carriesDestination = false
+    }
+
     /// Header lines, LF, body, NUL, LF.
     var contentByteCount: Int { headersByteCount + 1 + bodyByteCount + 2 }
 

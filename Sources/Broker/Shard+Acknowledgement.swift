@@ -183,11 +183,11 @@ extension Shard {
     }
 
     /// Takes the consumer of a subscription out of its queue, wherever that is.
-    mutating func removeConsumer(of index: UInt32) {
+    mutating func removeConsumer(of index: UInt32, _ session: UnsafeMutablePointer<Session>) {
         let subscription = subscriptions[index]
         let destination = destinations[subscription.pointee.destination]
         if destination.pointee.kind == .remoteQueue {
-            removeConsumerAtOwner(Int(destination.pointee.owner), subscription.pointee.consumer)
+            removeConsumerAtOwner(Int(destination.pointee.owner), subscription.pointee.consumer, for: session)
         } else if consumers.isLive(subscription.pointee.consumer) {
             removeConsumer(subscription.pointee.consumer.index)
         }

@@ -147,10 +147,12 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down and takes no more messages")
             return .done
         }
-        if frame.has(.transaction) { return keepInTransaction(session) }
         if blocks.byteCountInUse > limits.messageMemoryByteCountMax { return waitForRoom(session) }
+        if frame.has(.transaction) { return keepInTransaction(session) }
         counters.messagesReceived &+= 1
-        return sendNow(session)
+        let outcome = sendNow(session)
+        if case .retry = outcome { counters.messagesReceived &-= 1 }
+        return outcome
     }
 
     /// SEND outside of a transaction, or at its COMMIT.
@@ -163,7 +165,9 @@ extension Shard {
         }
         var index = session.pointee.lastDestination.index
         isAlias = false
-        if index == 0 || !isDestination(session.pointee.lastDestination, raw) {
+        // An escaped name may look like another one that is not.
+        let isEscaped = !frame.isPlain && frame.firstField(.destination)!.flags.contains(.valueIsEscaped)
+        if index == 0 || isEscaped || !isDestination(session.pointee.lastDestination, raw) {
             index = destinationForSend(session, raw)
             if index == 0 { return .done }
             session.pointee.lastDestination = destinations.slot(index)
@@ -171,23 +175,29 @@ extension Shard {
             isAlias = !isDestination(session.pointee.lastDestination, written)
         }
         let destination = destinations[index]
+        if session.pointee.flags.contains(.hasReservation), destination.pointee.kind != .remoteQueue, !isApplyingCommit {
+            returnReservation(session)
+        }
         switch destination.pointee.kind {
         case .topic:
             if shardCount > 1, !isApplyingCommit, peersAreFull(index) { return waitForRoom(session) }
             guard let message = messageOfFrame(session) else { return .done }
             publish(index, message)
         case .queue:
-            guard hasRoom(destination.pointee.queue, byteCount: frame.byteCount) else {
-                return queueIsFull(session, destination.pointee.queue)
+            let queue = queues.slot(destination.pointee.queue)
+            guard hasRoom(queue.index, byteCount: frame.reservedByteCount) else {
+                return queueIsFull(session, queue.index)
             }
-            guard let message = messageOfFrame(session) else { return .done }
-            let policy = queues[destination.pointee.queue].pointee.overflow
-            guard enqueue(destination.pointee.queue, message) else {
-                failFrame(
-                    session, policy == .reject ? "Queue full" : "Out of memory",
-                    "\(destinationText(index)) has reached its limit and takes no more messages")
+            guard let message = messageOfFrame(session) else {
+                roomIsFree(queue)
                 return .done
             }
+            guard enqueue(queue.index, message) else {
+                failFrame(session, "Out of memory", "the broker has reached its memory limit")
+                return .done
+            }
+            // It may have taken less room than it was granted, or none where it had expired.
+            if queues[queue.index].pointee.blockedHead != 0 { unblock(queues[queue.index]) }
         case .remoteQueue:
             if !isApplyingCommit, fabric.mailbox(Int(destination.pointee.owner)).isOverfull { return waitForRoom(session) }
             if destination.pointee.blocks, !isApplyingCommit, !session.pointee.flags.contains(.hasReservation) {
@@ -207,8 +217,6 @@ extension Shard {
         guard let destination = destinations.find(slot), Int(destination.pointee.nameByteCount) == raw.count else {
             return false
         }
-        // An escaped name may look like the other name that it is written with.
-        if !frame.isPlain, frame.firstField(.destination)!.flags.contains(.valueIsEscaped) { return false }
         return memcmp(blocks.base(destination.pointee.name), raw.baseAddress!, raw.count) == 0
     }
 
@@ -292,7 +300,7 @@ extension Shard {
     }
 
     /// `expires` (epoch ms), `expiration` and `ttl` (ms from now) as epoch ms; 0: never. nil: ERROR.
-    private mutating func expiryOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt64? {
+    mutating func expiryOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt64? {
         for name: HeaderName in [.expires, .expiration, .ttl] {
             guard let text = frame.rawValue(name) else { continue }
             guard let value = decimal(text) else {
@@ -411,18 +419,14 @@ extension Shard {
         return 0
     }
 
-    private func findSubscription(
+    private mutating func findSubscription(
         _ session: UnsafeMutablePointer<Session>, destination name: UnsafeRawBufferPointer
     ) -> UInt32 {
         var index = session.pointee.subscriptionHead
-        while index != 0 {
-            let subscription = subscriptions[index]
-            let candidate = nameOf(subscription.pointee.destination)
-            if candidate.count == name.count, memcmp(candidate.baseAddress!, name.baseAddress!, name.count) == 0 {
-                return index
-            }
-            index = subscription.pointee.next
+        let destination = destinationWithoutError(session, name)
+        while index != 0, subscriptions[index].pointee.destination != destination {
+            index = subscriptions[index].pointee.next
         }
-        return 0
+        return index
     }
 }

@@ -52,8 +52,8 @@ extension Shard {
         let group = groups[slot.index]
         group.pointee.destination = destinationIndex
         group.pointee.prefix = block
-        group.pointee.keyByteCount = UInt16(8 + id.count)
-        group.pointee.prefixByteCount = UInt16(prefixEnd - base - 8 - id.count)
+        group.pointee.keyByteCount = UInt32(8 + id.count)
+        group.pointee.prefixByteCount = UInt32(prefixEnd - base - 8 - id.count)
         group.pointee.nameByteCount = UInt16(writer.cursor - prefixEnd)
         group.pointee.version = version
         group.pointee.next = destination.pointee.groupHead
@@ -172,7 +172,7 @@ extension Shard {
             return false
         }
         addConsumer(destinations[index].pointee.queue, subscription)
-        return true
+        return session.pointee.state == .connected
     }
 
     // MARK: UNSUBSCRIBE
@@ -189,7 +189,7 @@ extension Shard {
             if subscription.pointee.queue != 0 {
                 unbindQueue(index)
             } else if !subscription.pointee.flags.contains(.pending) || !subscription.pointee.consumer.isNone {
-                removeConsumer(of: index)
+                removeConsumer(of: index, session)
             }
         } else if !subscription.pointee.flags.contains(.pending) {
             if group.pointee.flags.contains(.dirty) { flush(groupIndex) }
@@ -282,7 +282,6 @@ extension Shard {
             }
             blocks.setUsed(run, 0)
             group.pointee.run = run
-            group.pointee.runOffset = 0
             group.pointee.flags.insert(.dirty)
             dirtyGroups.append(groups.slot(index))
         }

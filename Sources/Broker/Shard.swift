@@ -117,6 +117,8 @@ public struct Shard: ~Copyable {
         var limits = options.limits
         limits.connectionCountMax =
             limits.connectionCountMax == 0 ? connectionCountMax : min(limits.connectionCountMax, connectionCountMax)
+        // A session counts its subscriptions in 16 bits.
+        limits.subscriptionsPerConnectionMax = min(limits.subscriptionsPerConnectionMax, Int(UInt16.max))
         let shardCount = fabric.shardCount
         let sessionCount = limits.connectionCountMax
         let messageCount = limits.queuedMessageCountMax

@@ -31,9 +31,15 @@ extension EpollDriver {
         for position in 0..<Int(count) {
             let data = epoll_event_data(events + position)
             if data >= Self.listenerMark {
-                if data == Self.wakeMark { woken(&completions) } else { accept(Int(UInt32(truncatingIfNeeded: data)), &completions) }
+                if data == Self.wakeMark {
+                    woken(&completions)
+                } else {
+                    accept(Int(UInt32(truncatingIfNeeded: data)), &completions)
+                }
             } else {
-                edge(events[position].events, Slot(index: UInt32(truncatingIfNeeded: data), generation: UInt32(data >> 32)), &completions)
+                edge(
+                    events[position].events,
+                    Slot(index: UInt32(truncatingIfNeeded: data), generation: UInt32(data >> 32)), &completions)
             }
         }
     }
@@ -64,7 +70,8 @@ extension EpollDriver {
         for fd in peers.takeHandedOn(to: Int(wake.worker)) {
             counters.accepts += 1
             completions.append(
-                Completion(.accepted, value: fd, peer: handedOnPeer, address: findsPeerAddress ? addressKey(ofPeer: fd) : 0))
+                Completion(
+                    .accepted, value: fd, peer: handedOnPeer, address: findsPeerAddress ? addressKey(ofPeer: fd) : 0))
         }
     }
 
@@ -110,7 +117,9 @@ extension EpollDriver {
 extension EpollDriver {
     mutating func enqueueIfReadable(_ record: UnsafeMutablePointer<Connection>, _ connection: Slot) {
         let state = record.pointee.state
-        guard state.isSuperset(of: [.receives, .isReadable]), state.isDisjoint(with: [.isQueued, .hasEnded]) else { return }
+        guard state.isSuperset(of: [.receives, .isReadable]), state.isDisjoint(with: [.isQueued, .hasEnded]) else {
+            return
+        }
         record.pointee.state.insert(.isQueued)
         ready.append(connection)
     }
@@ -142,7 +151,8 @@ extension EpollDriver {
             counters.receivedBytes += UInt64(count)
             // The next bytes start on a cache line of their own.
             arenaUsedByteCount += (count + 63) & ~63
-            completions.append(Completion(.received, connection: connection, value: Int32(count), pointer: UnsafeRawPointer(bytes)))
+            completions.append(
+                Completion(.received, connection: connection, value: Int32(count), pointer: UnsafeRawPointer(bytes)))
             // A short read has emptied the socket: more bytes make a new edge. Only the end may be left to be read.
             if count == room { return }
             guard record.pointee.state.contains(.hasHangup), arenaUsedByteCount < Self.arenaByteCount else {
@@ -154,7 +164,8 @@ extension EpollDriver {
             if count > 0 {
                 counters.receivedBytes += UInt64(count)
                 arenaUsedByteCount += (count + 63) & ~63
-                completions.append(Completion(.received, connection: connection, value: Int32(count), pointer: UnsafeRawPointer(end)))
+                completions.append(
+                    Completion(.received, connection: connection, value: Int32(count), pointer: UnsafeRawPointer(end)))
                 return
             }
         }

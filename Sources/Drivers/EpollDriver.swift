@@ -5,10 +5,10 @@ import Slabs
 
 /// The driver for kernels where io_uring is absent or forbidden, and the yardstick for the other one.
 ///
-/// A connection is registered once, edge-triggered, for everything it may ever wait for: no epoll_ctl(2) per message. What
-/// an edge said is remembered in the connection's record until a short read or a full socket says otherwise. Sends are
-/// send(2) at once; receives go into one arena that lives for a turn. 12 B of user memory and 208 B of kernel memory for
-/// an idle connection.
+/// A connection is registered once, edge-triggered, for everything it may ever wait for: no epoll_ctl(2) per message.
+/// What an edge said is remembered in the connection's record until a short read or a full socket says otherwise. Sends
+/// are send(2) at once; receives go into one arena that lives for a turn. 12 B of user memory and 208 B of kernel
+/// memory for an idle connection.
 public struct EpollDriver: ~Copyable, Driver {
     /// ```
     /// | fd: 4 | generation: 4 | state: 1 | padding: 3 |
@@ -149,7 +149,9 @@ extension EpollDriver {
             record.pointee.state.insert(.receives)
             enqueueIfReadable(record, submission.connection)
         case .shutdownWrite:
-            if let record = record(of: submission.connection) { _ = shutdown(record.pointee.fd, Int32(SHUT_WR)) }
+            if let record = record(of: submission.connection) {
+                expectNoMisuse(.shutdown, socket_shutdown_write(record.pointee.fd))
+            }
         case .close: close(submission, &completions)
         case .wake: peers[Int(submission.peer)].wake()
         case .stopAccepting: stopAccepting()
@@ -223,12 +225,18 @@ extension EpollDriver {
     }
 
     private mutating func send(_ submission: Submission, _ completions: inout Batch<Completion>) {
-        guard let record = record(of: submission.connection) else { return }
+        guard let record = record(of: submission.connection) else {
+            // The release is promised, whatever has become of the connection.
+            guard submission.kind == .sendZeroCopy else { return }
+            completions.append(Completion(.sendReleased, connection: submission.connection, value: -EPIPE))
+            return
+        }
         counters.sends += 1
         let fd = record.pointee.fd
         let isVector = submission.kind == .sendVector
         let wanted = isVector ? Int(submission.value) : submission.byteCount
-        let result = isVector
+        let result =
+            isVector
             ? socket_send_vector(fd, submission.pointer, submission.byteCount)
             : socket_send(fd, submission.pointer, submission.byteCount)
         let isReleased = submission.kind == .sendZeroCopy
@@ -266,7 +274,7 @@ extension EpollDriver {
 
     private mutating func close(_ submission: Submission, _ completions: inout Batch<Completion>) {
         guard let record = record(of: submission.connection) else { return }
-        if submission.value == 1 { _ = socket_set_reset_on_close(record.pointee.fd) }
+        if submission.value == 1 { expectNoMisuse(.setOption, socket_set_reset_on_close(record.pointee.fd)) }
         close(record.pointee.fd)
         counters.closes += 1
         record.pointee = Connection(fd: -1, generation: 0, state: [])
@@ -281,5 +289,5 @@ extension EpollDriver {
         restingListeners.removeAll()
     }
 
-    func close(_ fd: Int32) { _ = Glibc.close(fd) }
+    func close(_ fd: Int32) { expectNoMisuse(.close, socket_close(fd)) }
 }

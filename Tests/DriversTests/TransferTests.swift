@@ -26,7 +26,7 @@ extension DriverTests {
                     bench.turn([Submission(.awaitWritable, connection: slot)], deadline: 0)
                     // The reader makes room, and only then is there a reason to be writable.
                     receivedBytes += try client.receive(exactly: sentCount - receivedBytes.count)
-                    _ = try #require(bench.turns { $0.contains { $0.kind == .writable && $0.connection == slot } } )
+                    _ = try #require(bench.turns { $0.contains { $0.kind == .writable && $0.connection == slot } })
                     continue
                 }
                 sentCount = message.count
@@ -101,7 +101,9 @@ extension DriverTests {
         while bytes.count < message.count, DriverBench.now < deadline {
             step += 1
             let chunk = [1, 100, 2048, 5000, 70_000][step % 5]
-            if offset < message.count { offset += client.sendSome(message[offset..<min(offset + chunk, message.count)]) }
+            if offset < message.count {
+                offset += client.sendSome(message[offset..<min(offset + chunk, message.count)])
+            }
             var requests: [Submission] = []
             if step % 3 == 0 {
                 isPaused.toggle()
@@ -180,9 +182,10 @@ extension DriverTests {
         let message = pattern(100_000)
         try message.withUnsafeBytes { bytes in
             for _ in 0..<5 {
-                var events = bench.turn([
-                    Submission(.sendZeroCopy, connection: slot, pointer: bytes.baseAddress, byteCount: bytes.count)
-                ], deadline: 0)
+                var events = bench.turn(
+                    [
+                        Submission(.sendZeroCopy, connection: slot, pointer: bytes.baseAddress, byteCount: bytes.count)
+                    ], deadline: 0)
                 // The kernel holds the bytes until the peer's has them.
                 let received = try client.receive(exactly: 100_000)
                 #expect(areEqual(received, message))
@@ -233,7 +236,9 @@ extension DriverTests {
         for (client, _) in clients { try client.send(message) }
         let deadline = bench.soon
         while bytes.values.reduce(0, { $0 + $1.count }) < 40 * 10_000, DriverBench.now < deadline {
-            for event in bench.turn() where event.kind == .received { bytes[event.connection.index, default: []] += event.bytes }
+            for event in bench.turn() where event.kind == .received {
+                bytes[event.connection.index, default: []] += event.bytes
+            }
         }
         #expect(clients.allSatisfy { bytes[$0.1.index] == message })
     }

@@ -84,7 +84,9 @@
             for (_, slot) in clients { #expect(bench.close(slot) != nil) }
         }
 
-        @Test(arguments: [DriverVariant.uringAdaptive, .uringPoll, .uringMultishot, .uringSingleIssuer, .uringCountedSends])
+        @Test(arguments: [
+            DriverVariant.uringAdaptive, .uringPoll, .uringMultishot, .uringSingleIssuer, .uringCountedSends,
+        ])
         func `an overflowing completion queue loses nothing`(_ variant: DriverVariant) throws {
             let bench = try DriverBench(variant) {
                 $0.submissionEntryCount = 8

@@ -15,8 +15,10 @@ final class Message {
 
     let number: Int
     let publisher: Int
-    /// As MESSAGE names it.
+    /// The canonical name.
     let destination: String
+    /// As SEND named it, and as MESSAGE does.
+    let written: String
     let isQueue: Bool
     let bodyByteCount: Int
     /// What its header `x-text` says; nil: it has none.
@@ -29,6 +31,8 @@ final class Message {
     /// The subscription that has it and has not acknowledged it.
     weak var holder: Subscription?
     var deliveries = 0
+    /// As a dead letter it is a new message of another queue.
+    var deliveriesOfDeadLetter = 0
     /// All its bytes went to a subscriber who does not acknowledge.
     var wasTakenAutomatically = false
     /// ACK was written (and its transaction, if any, committed).
@@ -39,10 +43,11 @@ final class Message {
     var replyName: String?
     weak var transaction: Transaction?
 
-    init(number: Int, publisher: Int, destination: String, isQueue: Bool, bodyByteCount: Int, text: String?) {
+    init(number: Int, publisher: Int, destination: String, written: String, isQueue: Bool, bodyByteCount: Int, text: String?) {
         self.number = number
         self.publisher = publisher
         self.destination = destination
+        self.written = written
         self.isQueue = isQueue
         self.bodyByteCount = bodyByteCount
         self.text = text

@@ -177,21 +177,23 @@ final class Oracle {
         let ack = frame.value("ack")
         if (ack != nil) != (acknowledges && peer.version == 12) { violate("an ack header where none may be, or none where one must") }
         let isRedelivered = frame.value("redelivered") == "true"
+        let isDeadLetter = destination != message.written
         if subscription.isQueue {
-            checkQueue(message, isRedelivered, subscription)
+            checkQueue(message, isRedelivered, isDeadLetter, subscription)
         } else {
             if isRedelivered { violate("message \(number): redelivered by a topic") }
             if subscription.hasSeen(number) { violate("message \(number) came twice to one topic subscription") }
         }
         let key = message.publisher << 20 | destinationKey(message)
         let last = subscription.lastSequence[key, default: 0]
-        if !isRedelivered, destination == message.destination {
+        if !isRedelivered, !isDeadLetter {
             if message.sequence < last, !(subscription.isQueue && excusedQueues.contains(message.destination)) {
                 violate("message \(number) after a later one of the same publisher and destination")
             }
             subscription.lastSequence[key] = max(last, message.sequence)
         }
         message.deliveries += 1
+        if isDeadLetter { message.deliveriesOfDeadLetter += 1 }
         subscription.see(number)
         if acknowledges {
             message.holder = subscription.isQueue ? subscription : message.holder
@@ -238,25 +240,30 @@ final class Oracle {
     private func checkDestination(
         _ frame: ServerFrame, _ destination: String, of message: Message, _ subscription: Subscription
     ) {
-        if destination != message.destination {
+        if frame.headers.count(where: { $0.name == "destination" }) > 1 { violate("two destinations in a MESSAGE") }
+        var canonical = message.destination
+        if destination != message.written {
+            canonical = destination
             guard destination == scenario.deadLetters, frame.value("original-destination") == message.destination else {
                 return violate("message \(message.number) for \(message.destination) came as \(destination)")
             }
         }
         if subscription.destination.hasPrefix("/temp-queue/") {
-            guard let owner = replyOwners[destination], owner == subscription.peer.id else {
+            guard let owner = replyOwners[canonical], owner == subscription.peer.id else {
                 return violate("message \(message.number) for \(destination) came to another's temporary queue")
             }
-        } else if !TopicName.matches(subscription.destination, destination) {
+        } else if !TopicName.matches(subscription.destination, canonical) {
             violate("message \(message.number) for \(destination) came to a subscriber of \(subscription.destination)")
         }
     }
 
-    private func checkQueue(_ message: Message, _ isRedelivered: Bool, _ subscription: Subscription) {
+    private func checkQueue(_ message: Message, _ isRedelivered: Bool, _ isDeadLetter: Bool, _ subscription: Subscription) {
         let number = message.number
-        if message.wasTakenAutomatically { violate("message \(number) was delivered again after an auto subscriber had it") }
-        if message.deliveries > 0, !isRedelivered { violate("message \(number) was delivered again without redelivered:true") }
+        // What waited in the output of a connection that leaves may go to another first.
         if subscription.hasLetGo { return }
+        if message.wasTakenAutomatically { violate("message \(number) was delivered again after an auto subscriber had it") }
+        let deliveries = isDeadLetter ? message.deliveriesOfDeadLetter : message.deliveries
+        if deliveries > 0, !isRedelivered { violate("message \(number) was delivered again without redelivered:true") }
         if message.ackIsConfirmed { violate("message \(number) was delivered after its ACK was confirmed") }
         if let holder = message.holder, !holder.hasLetGo {
             violate("message \(number) was delivered while client \(holder.peer.id) has it")

@@ -107,7 +107,7 @@ extension Simulation {
         let waiting = peer.takenByteCount - peer.readByteCount
         if waiting > 0 {
             peer.readByteCount += isAtRest || random.chance(700) ? waiting : 1 + random.below(waiting)
-            wasActive = true
+            if waiting > 1 { wasActive = true }
         }
         // After ERROR or DISCONNECT the broker ends its side, and the client then its own.
         if peer.readByteCount == peer.takenByteCount, peer.isShutDown || peer.stage == .closed { leave(peer) }
@@ -135,7 +135,7 @@ extension Simulation {
         peer.lastBeat = now
         peer.incoming.append(contentsOf: bytes)
         if let log {
-            bytes.withUnsafeBytes { log("\(oracle.step) client \(peer.id) (1.\(peer.version - 10)) writes \(readable($0))") }
+            bytes.withUnsafeBytes { log("\(moment) client \(peer.id) (1.\(peer.version - 10)) writes \(readable($0))") }
         }
     }
 
@@ -187,12 +187,12 @@ extension Simulation {
         var text = scenario.framesAreTight ? nil : random.pick(texts)
         if peer.version == 10, text?.contains("\n") == true { text = nil }
         let message = Message(
-            number: oracle.messages.count, publisher: peer.id, destination: destination, isQueue: isQueue,
-            bodyByteCount: size, text: text)
+            number: oracle.messages.count, publisher: peer.id, destination: destination,
+            written: written(destination), isQueue: isQueue, bodyByteCount: size, text: text)
         oracle.messages.append(message)
         let transaction = random.chance(700) ? openTransaction(peer) : nil
         var frame = FrameText("SEND")
-        frame.add("destination", written(destination), version: peer.version)
+        frame.add("destination", message.written, version: peer.version)
         frame.add("x-number", "\(message.number)")
         if let text { frame.add("x-text", text, version: peer.version) }
         if scenario.expires, random.chance(200) {

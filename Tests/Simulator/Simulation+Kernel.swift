@@ -54,6 +54,7 @@ extension Simulation {
             for peer in workers[index].backlog { drop(peer) }
             workers[index].backlog.removeAll()
         case .resumeAccepting: workers[index].isAccepting = true
+        case .connect: oracle.violate("the broker opens no connections")
         case .connect: oracle.violate("the broker opened a connection")
         case .send, .sendVector, .sendZeroCopy, .awaitWritable, .pauseReceive, .resumeReceive, .shutdownWrite, .close:
             guard let peer = find(submission.connection, index) else {
@@ -195,6 +196,8 @@ extension Simulation {
         } else {
             peer.decoder.append(bytes)
         }
+        // What a send takes after the broker has given the connection up is nobody's any more.
+        if peer.phase == .ended { return }
         while let frame = peer.decoder.next() {
             if let canary, altered(frame, peer, canary) { continue }
             oracle.received(frame, by: peer)
@@ -353,7 +356,7 @@ extension Simulation {
         default: break
         }
         guard let log else { return }
-        var text = "\(oracle.step) -> \(submission.kind) \(submission.connection.index)/\(submission.connection.generation)"
+        var text = "\(moment) -> \(submission.kind) \(submission.connection.index)/\(submission.connection.generation)"
             + " peer \(submission.peer) value \(submission.value) bytes \(submission.byteCount)"
         switch submission.kind {
         case .send, .sendZeroCopy:

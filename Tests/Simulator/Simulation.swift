@@ -184,8 +184,18 @@ public final class Simulation {
         } else {
             workers[index].turnsWithoutPause = 0
         }
-        if completions.count > 0 || workers[index].deadline == 0 { wasActive = true }
+        for position in 0..<completions.count where !isHeartBeat(completions[position]) { wasActive = true }
         turn(index)
+    }
+
+    /// Heart-beats go on for ever; whoever waits for rest does not wait for them.
+    private func isHeartBeat(_ completion: Completion) -> Bool {
+        switch completion.kind {
+        case .received: completion.value == 1 && completion.pointer!.load(as: UInt8.self) == 10
+        case .sendReleased: completion.value <= 1
+        case .woken, .writable: true
+        case .accepted, .acceptFailed, .receiveEnded, .receiveFailed, .sendIncomplete, .closed: false
+        }
     }
 
     private func turn(_ index: Int) {
@@ -206,7 +216,7 @@ public final class Simulation {
             trace.add(notice.text.utf8.count)
             undelivered += notice.messageCount
             if notice.kind == .connectionRefused { count(.connectionRefused) }
-            if let log { log("\(oracle.step) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
+            if let log { log("\(moment) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
         }
         let limits = scenario.options.limits
         if shards[index].blockByteCount > limits.messageMemoryByteCountMax {
@@ -236,13 +246,16 @@ public final class Simulation {
             trace.add(UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
         }
         if let log {
-            var text = "\(oracle.step) <- \(completion.kind) \(completion.connection.index)/\(completion.connection.generation) \(completion.value)"
+            var text = "\(moment) <- \(completion.kind) \(completion.connection.index)/\(completion.connection.generation) \(completion.value)"
             if completion.kind == .received {
                 text += " " + readable(UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
             }
             log(text)
         }
     }
+
+    /// Step and virtual time, for the log.
+    var moment: String { "\(oracle.step) \(now / 1000 % 1_000_000_000)us" }
 
     func readable(_ bytes: UnsafeRawBufferPointer) -> String {
         var text = ""

@@ -2,8 +2,8 @@
     internal import CURing
     import Glibc
 
-    /// A ring of buffers from which the kernel picks one for each receive. Owns the buffers; has to outlive the ring that
-    /// it is registered with.
+    /// A ring of buffers from which the kernel picks one for each receive. Owns the buffers; has to outlive the ring
+    /// that it is registered with.
     struct ReceiveBuffers: ~Copyable {
         /// A power of two, 32768 at most.
         let count: Int

@@ -65,8 +65,8 @@
 
     /// Connections that were promoted to multishot RECV, in the order in which their silence is looked at.
     ///
-    /// A second-chance list: receiving only stores the time; a connection that turns out to have been busy when its turn
-    /// comes goes to the end. So there is no scan, and no work at all while none is promoted.
+    /// A second-chance list: receiving only stores the time; a connection that turns out to have been busy when its
+    /// turn comes goes to the end. So there is no scan, and no work at all while none is promoted.
     struct PromotedList: ~Copyable {
         struct Entry {
             var index: UInt32 = 0

@@ -6,7 +6,7 @@
     /// How a connection waits for its next bytes.
     ///
     /// ```
-    ///              POLL fired often                      
+    ///              POLL fired often
     ///   +--------+ ---------------> +----------------+   whole buffers   +----------------+
     ///   |  POLL  |                  | multishot RECV | ----------------> | multishot RECV |
     ///   | + RECV | <--------------- | small buffers  | <---------------- | large buffers  |
@@ -37,7 +37,8 @@
             } else if state.contains(.hasEnded) {
                 isRight = true
             } else if state.contains(.isMultishot) {
-                isRight = state.contains(.receives) && wantsMultishot(record)
+                isRight =
+                    state.contains(.receives) && wantsMultishot(record)
                     && state.contains(.isArmedLarge) == state.contains(.isLarge)
             } else {
                 // The POLL of a paused connection stays until it fires: pauses are often short.
@@ -74,7 +75,9 @@
         /// Prepares a RECV that answers within the next submit.
         mutating func receive(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
             let state = record.pointee.state
-            guard state.contains(.receives), state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot]) else { return }
+            guard state.contains(.receives), state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot]) else {
+                return
+            }
             let isLarge = state.contains(.isLarge)
             // More receives than buffers would only be turned away.
             guard isLarge || preparedReceiveCount + handedOut.count < small.count else {
