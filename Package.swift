@@ -74,10 +74,23 @@ let package = Package(
             ],
             path: "Bench/stampede-bench",
             swiftSettings: swiftSettings),
+        // The broker on a simulated kernel, with simulated clients and an oracle that judges what they see.
+        .target(
+            name: "Simulator", dependencies: ["Broker", "IO", "Slabs"], path: "Tests/Simulator",
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-simulate",
+            dependencies: ["Simulator", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            path: "Tests/SimulatorMain", swiftSettings: swiftSettings),
+        .testTarget(name: "SimulatorTests", dependencies: ["Simulator"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "LoadTests",
+            // The programs themselves too: the load is put on a broker that runs.
+            dependencies: ["Load", "stampede-bench", "stampede"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "BrokerTests", dependencies: ["Broker", "IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
-        .testTarget(name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs"], swiftSettings: swiftSettings),
+        .testTarget(name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         .testTarget(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.
@@ -86,5 +99,8 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
+        .target(name: "CTestSupport", path: "Tests/CTestSupport"),
+        .target(name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
+        .testTarget(name: "Integration", dependencies: ["TestSupport", "stampede"], exclude: ["clients"], swiftSettings: swiftSettings),
     ]
 )

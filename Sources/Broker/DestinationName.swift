@@ -40,7 +40,7 @@ struct DestinationName {
         _ raw: UnsafeRawBufferPointer, bareNamePrefix: String, byteCountMax: Int, owner: () -> String,
         into name: UnsafeMutableRawPointer
     ) throws(DestinationNameError) -> DestinationName {
-        guard raw.count > 0, raw.count <= byteCountMax, isText(raw) else { throw .invalid }
+        guard raw.count > 0, raw.count <= byteCountMax + replyByteCountMax(raw), isText(raw) else { throw .invalid }
         if raw[0] != UInt8(ascii: "/") {
             if bareNamePrefix.isEmpty { throw .invalid }
             var prefixed = Array(bareNamePrefix.utf8)
@@ -65,6 +65,11 @@ struct DestinationName {
             return fill(name, prefix: alias.to, rest, owner: owner)
         }
         throw .unknown
+    }
+
+    /// What a reply name may be longer than the temporary name that it was made of.
+    private static func replyByteCountMax(_ raw: UnsafeRawBufferPointer) -> Int {
+        raw.count > 7 && memcmp(raw.baseAddress!, "/reply-", 7) == 0 ? 64 : 0
     }
 
     private static func fill(
@@ -109,8 +114,12 @@ struct DestinationName {
 
     /// UTF-8 without control bytes.
     private static func isText(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        for byte in bytes where byte < 0x20 || byte == 0x7F { return false }
-        return String(validating: bytes, as: UTF8.self) != nil
+        var union: UInt8 = 0
+        for byte in bytes {
+            if byte < 0x20 || byte == 0x7F { return false }
+            union |= byte
+        }
+        return union < 0x80 || String(validating: bytes, as: UTF8.self) != nil
     }
 
     /// The worker named by a `/reply-queue/SHARD-SLOT-GENERATION/NAME`, or nil where the name is not of that form.

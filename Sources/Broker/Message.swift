@@ -11,9 +11,21 @@ struct Message {
     var bodyByteCount: Int
     /// The header lines' bytes are the same in all versions.
     var isPlain: Bool
+    /// The header lines begin with `destination`, because it is not the canonical name: an alias, as the SEND wrote it,
+    /// or a topic's name on its way to the subscriber of a pattern.
+    var carriesDestination = false
     var identity: UInt64
     /// Wall-clock milliseconds; 0: never.
     var expiresAt: UInt64
+
+    /// Drops the line that `carriesDestination` speaks of.
+    mutating func removeDestination() {
+        guard carriesDestination, let lineEnd = memchr(headers, 10, headersByteCount) else { return }
+        let lineByteCount = UnsafeRawPointer(lineEnd) + 1 - headers
+        headers += lineByteCount
+        headersByteCount -= lineByteCount
+        carriesDestination = false
+    }
 
     /// Header lines, LF, body, NUL, LF.
     var contentByteCount: Int { headersByteCount + 1 + bodyByteCount + 2 }
@@ -40,10 +52,13 @@ struct Message {
     /// Header lines in the escapes of 1.2 become those of 1.0 or 1.1.
     private func transcode(_ writer: inout FrameWriter, version: Version) {
         var position = 0
+        var isInName = true
         while position < headersByteCount {
             let byte = headers.load(fromByteOffset: position, as: UInt8.self)
             position += 1
             guard byte == UInt8(ascii: "\\"), position < headersByteCount else {
+                if byte == UInt8(ascii: ":") { isInName = false }
+                if byte == UInt8(ascii: "\n") { isInName = true }
                 writer.write(byte)
                 continue
             }
@@ -53,10 +68,11 @@ struct Message {
             case (UInt8(ascii: "r"), .v1_1), (UInt8(ascii: "r"), .v1_0):
                 // 1.1 has no escape for CR and 1.0 none at all, but both carry it as it is.
                 writer.write(UInt8(ascii: "\r"))
-            case (UInt8(ascii: "c"), .v1_0): writer.write(UInt8(ascii: ":"))
+            case (UInt8(ascii: "c"), .v1_0) where !isInName: writer.write(UInt8(ascii: ":"))
             case (UInt8(ascii: "\\"), .v1_0): writer.write(UInt8(ascii: "\\"))
             default:
-                // A line feed cannot be said in 1.0: its escape stays as it is, and no header can be smuggled in.
+                // 1.0 has no line feed in headers and no colon in names: their escapes stay as they are, and no header
+                // can be smuggled in.
                 writer.write(UInt8(ascii: "\\"))
                 writer.write(escaped)
             }
@@ -75,7 +91,8 @@ extension Shard {
         base.assumingMemoryBound(to: StoredMessage.self).initialize(
             to: StoredMessage(
                 headersByteCount: UInt32(extra.count + message.headersByteCount),
-                bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain))
+                bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain,
+                carriesDestination: message.carriesDestination))
         var writer = FrameWriter(at: base + StoredMessage.byteCount)
         if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
         message.writeContent(&writer, version: .v1_2)
@@ -89,6 +106,7 @@ extension Shard {
         return Message(
             headers: headers, headersByteCount: Int(head.headersByteCount),
             body: headers + Int(head.headersByteCount) + 1, bodyByteCount: Int(head.bodyByteCount),
-            isPlain: head.isPlain, identity: identity, expiresAt: expiresAt)
+            isPlain: head.isPlain, carriesDestination: head.carriesDestination, identity: identity,
+            expiresAt: expiresAt)
     }
 }

@@ -42,8 +42,6 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasTopics = SessionFlags(rawValue: 1 << 10)
     /// Suspended until its pending operations are over; the frame will be parsed again then.
     static let awaitsPending = SessionFlags(rawValue: 1 << 11)
-    /// On the list of sessions that wait for memory or for a peer's mailbox.
-    static let awaitsRoom = SessionFlags(rawValue: 1 << 12)
     /// A send of this session is part of the exchange under way.
     static let sendInFlight = SessionFlags(rawValue: 1 << 13)
     /// The connection has failed: what waits in its output will not be sent.
@@ -167,30 +165,28 @@ struct Subscription: SlabRecord {
 struct GroupFlags: OptionSet, BitwiseCopyable {
     let rawValue: UInt8
     static let dirty = GroupFlags(rawValue: 1 << 0)
-    /// The prefix lacks the destination: it differs from message to message.
-    static let namesDestination = GroupFlags(rawValue: 1 << 1)
 }
 
 /// Subscribers whose MESSAGEs are the same, byte for byte: same destination, same subscription id, same version.
 ///
-/// The block at `prefix` holds the group's key (destination, version, kind, id) and, behind it, the first bytes of each
-/// MESSAGE: `MESSAGE\nsubscription:ID\n[destination:NAME\n]message-id:`.
+/// The block at `prefix` holds the group's key (destination, version, kind, id), behind it the first bytes of each MESSAGE,
+/// `MESSAGE\nsubscription:ID\nmessage-id:`, and behind these `\ndestination:NAME` for messages that do not carry their
+/// own; of a pattern's group that part is empty, for the topic differs from message to message.
 struct Group: SlabRecord {
     var generation: UInt32
     var destination: UInt32
     var next: UInt32
     var previous: UInt32
     var prefix: BlockIndex
-    var keyByteCount: UInt16
-    var prefixByteCount: UInt16
+    var keyByteCount: UInt32
+    var prefixByteCount: UInt32
+    var nameByteCount: UInt16
     var version: Version
     var flags: GroupFlags
-    var unused: UInt16
     /// Consumers of queues that use this encoding (they are no members).
     var consumerCount: UInt32
-    /// The bytes that this turn's messages have been encoded to, from `runOffset` on not yet given to the members.
+    /// The bytes that this turn's messages have been encoded to, not yet given to the members.
     var run: BlockIndex
-    var runOffset: UInt32
     /// What the last turn needed: the next run is allocated as large.
     var runByteCountExpected: UInt32
     var members: MemberList
@@ -245,7 +241,8 @@ struct Destination: SlabRecord {
     /// Other workers with subscribers, one bit each.
     var remoteLow: UInt64
     var remoteHigh: UInt64
-    /// Topic: the patterns that match it. Pattern: the topics. (`Member.session` holds a destination.)
+    /// Topic: the patterns that match it. Pattern: the topics. (`Member.session` holds a destination, `subscription` the
+    /// place of this one in that one's list.)
     var matches: MemberList
     /// Subscription queues bound to this topic or pattern. (`Member.session` holds a destination.)
     var bound: MemberList
@@ -313,6 +310,7 @@ struct StoredMessage: BitwiseCopyable {
     var headersByteCount: UInt32
     var bodyByteCount: UInt32
     var isPlain: Bool
+    var carriesDestination: Bool
 
     static var byteCount: Int { 16 }
     /// Header lines, LF, body, NUL, LF.
@@ -364,12 +362,13 @@ struct Transaction: SlabRecord {
     var next: UInt32
     var name: BlockIndex
     var nameByteCount: UInt32
-    /// `[UInt32 byte count][frame bytes]` …
+    /// `KeptFrame` and the frame's bytes, of each frame.
     var frames: BlockIndex
     var framesByteCount: UInt32
     var frameCount: UInt32
+    /// ACK and NACK among the frames.
+    var settlementCount: UInt32
     var timer: UInt32
-    var unused: UInt32
 }
 
 enum PendingKind: UInt8, BitwiseCopyable {
@@ -379,10 +378,11 @@ enum PendingKind: UInt8, BitwiseCopyable {
     case subscribe
     /// A COMMIT that waits for room at other workers' queues.
     case commit
-    /// A SEND that waits for room in a queue; its session parses it again then.
+    /// A SEND that waits for room in a queue; its session parses it again when it is granted. It holds what it was granted
+    /// until then, and gives it back if the session ends before.
     case send
     /// With a queue's owner: another worker's request for room, which waits. `session` is that worker, `subscription`
-    /// and `transaction` its pending operation, `answersDue` the bytes.
+    /// and `transaction` its pending operation.
     case remoteReservation
 }
 
@@ -403,7 +403,13 @@ struct PendingOperation: SlabRecord {
     var isRefused: Bool
     /// Nothing but its place in the order holds it back.
     var isReady: Bool
-    var unused: UInt8
+    /// `send`: there is room, and it is kept for this one.
+    var isGranted: Bool
+    /// `send`, `remoteReservation`: the worker that holds the queue, the queue (none while it is another worker's and has
+    /// not answered), and the room that is asked for.
+    var owner: UInt16
+    var queue: Slot
+    var byteCount: UInt32
 }
 
 /// Other workers, one bit each.

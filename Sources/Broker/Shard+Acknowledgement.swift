@@ -7,13 +7,19 @@ import Slabs
 extension Shard {
     // MARK: Delivering
 
+    /// From this size on a stored message's content is sent from where it is stored; below, a copy that travels with its
+    /// neighbours costs less than a segment of its own.
+    private static var referencedByteCountMin: Int { 16 * 1024 }
+
     /// Writes a queue's message to the session of a local subscription.
     ///
-    ///     MESSAGE\nsubscription:ID\ndestination:NAME\nmessage-id:HEX\n[ack:HEX\n][redelivered:true\n
+    ///     MESSAGE\nsubscription:ID\nmessage-id:HEX\ndestination:NAME\n[ack:HEX\n][redelivered:true\n
     ///     delivery-count:N\n]content-length:N\nHEADERS\n\nBODY\0\n
     ///
-    /// - Parameter deliveryCount: 0 where this is the first delivery.
-    mutating func deliver(_ message: Message, to slot: Slot, entry: Slot, deliveryCount: UInt16) {
+    /// - Parameters:
+    ///   - deliveryCount: 0 where this is the first delivery.
+    ///   - block: where the message is stored (0: not here). Of a large one the content is sent from there.
+    mutating func deliver(_ message: Message, to slot: Slot, entry: Slot, deliveryCount: UInt16, block: BlockIndex) {
         guard let subscription = subscriptions.find(slot) else {
             counters.staleLetters &+= 1  // its consumer's removal is on the way and returns the message
             return
@@ -21,9 +27,14 @@ extension Shard {
         let session = sessions[subscription.pointee.session]
         let group = groups[subscription.pointee.group]
         let prefixByteCount = Int(group.pointee.prefixByteCount)
+        let isReferenced = block != 0 && message.contentByteCount >= Self.referencedByteCountMin
+            && (message.isPlain || group.pointee.version == .v1_2)
         let record = deliveries.allocate()
         guard !record.isNone,
-            let room = reserveOutput(session, prefixByteCount + 160 + message.contentByteCountMax)
+            let room = reserveOutput(
+                session,
+                prefixByteCount + Int(group.pointee.nameByteCount) + 160
+                    + (isReferenced ? 0 : message.contentByteCountMax))
         else {
             if !record.isNone { deliveries.free(record.index) }
             doom(session)
@@ -31,9 +42,10 @@ extension Shard {
         }
         let acknowledges = subscription.pointee.ackMode != .auto
         var writer = FrameWriter(at: room)
-        writer.write(
-            UnsafeRawPointer(blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount), prefixByteCount)
+        let prefix = UnsafeRawPointer(blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount)
+        writer.write(prefix, prefixByteCount)
         writer.writeHex(message.identity)
+        if !message.carriesDestination { writer.write(prefix + prefixByteCount, Int(group.pointee.nameByteCount)) }
         if acknowledges, group.pointee.version == .v1_2 {
             writer.write("\nack:")
             writer.writeHex(UInt64(record.index) << 24 | UInt64(record.generation))
@@ -45,8 +57,14 @@ extension Shard {
         writer.write("\ncontent-length:")
         writer.writeDecimal(UInt64(message.bodyByteCount))
         writer.write(UInt8(ascii: "\n"))
-        message.writeContent(&writer, version: group.pointee.version)
-        commitOutput(session, writer.cursor - room)
+        if isReferenced {
+            commitOutput(session, writer.cursor - room)
+            appendRun(
+                session, block, offset: StoredMessage.byteCount, byteCount: message.contentByteCount, isBounded: false)
+        } else {
+            message.writeContent(&writer, version: group.pointee.version)
+            commitOutput(session, writer.cursor - room)
+        }
         counters.messagesDelivered &+= 1
 
         let delivery = deliveries[record.index]
@@ -95,6 +113,10 @@ extension Shard {
     mutating func forgetDeliveries(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
         let subscription = subscriptions[index]
         let isAuto = subscription.pointee.ackMode == .auto
+        if isAuto, subscription.pointee.deliveryHead != 0, !session.pointee.flags.contains(.consumersPaused) {
+            // Each message that is settled frees prefetch, which must not bring the next one.
+            setConsumerPaused(index, true)
+        }
         while subscription.pointee.deliveryHead != 0 {
             let delivery = subscription.pointee.deliveryHead
             if isAuto {
@@ -161,11 +183,11 @@ extension Shard {
     }
 
     /// Takes the consumer of a subscription out of its queue, wherever that is.
-    mutating func removeConsumer(of index: UInt32) {
+    mutating func removeConsumer(of index: UInt32, _ session: UnsafeMutablePointer<Session>) {
         let subscription = subscriptions[index]
         let destination = destinations[subscription.pointee.destination]
         if destination.pointee.kind == .remoteQueue {
-            removeConsumerAtOwner(Int(destination.pointee.owner), subscription.pointee.consumer)
+            removeConsumerAtOwner(Int(destination.pointee.owner), subscription.pointee.consumer, for: session)
         } else if consumers.isLive(subscription.pointee.consumer) {
             removeConsumer(subscription.pointee.consumer.index)
         }
@@ -319,20 +341,23 @@ extension Shard {
     private mutating func setConsumersPaused(_ session: UnsafeMutablePointer<Session>, _ isPaused: Bool) {
         var index = session.pointee.subscriptionHead
         while index != 0 {
-            let subscription = subscriptions[index]
-            let next = subscription.pointee.next
-            if subscription.pointee.flags.contains(.isConsumer), !subscription.pointee.consumer.isNone {
-                let destination = destinations[subscription.pointee.destination]
-                let consumer = subscription.pointee.consumer
-                if destination.pointee.kind == .remoteQueue {
-                    pauseAtOwner(Int(destination.pointee.owner), consumer, isPaused)
-                } else if isPaused {
-                    pause(consumer.index)
-                } else {
-                    unpause(consumer.index)
-                }
-            }
-            index = next
+            if !subscriptions[index].pointee.consumer.isNone { setConsumerPaused(index, isPaused) }
+            // What was waiting for one consumer may have filled the output again: the others stay paused.
+            if !isPaused, session.pointee.flags.contains(.consumersPaused) { return }
+            index = subscriptions[index].pointee.next
+        }
+    }
+
+    /// Pauses or resumes the consumer of a subscription, wherever its queue is.
+    mutating func setConsumerPaused(_ index: UInt32, _ isPaused: Bool) {
+        let consumer = subscriptions[index].pointee.consumer
+        let destination = destinations[subscriptions[index].pointee.destination]
+        if destination.pointee.kind == .remoteQueue {
+            pauseAtOwner(Int(destination.pointee.owner), consumer, isPaused)
+        } else if isPaused {
+            pause(consumer.index)
+        } else {
+            unpause(consumer.index)
         }
     }
 }

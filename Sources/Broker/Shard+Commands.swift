@@ -96,7 +96,7 @@ extension Shard {
         writeConnected(session)
         timers.cancel(session.pointee.timer)
         session.pointee.timer = 0
-        if session.pointee.sendInterval != 0 { arm(session, after: session.pointee.sendInterval) }
+        if session.pointee.sendInterval != 0 { arm(session, after: sendDeadline(session)) }
         if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
     }
 
@@ -147,10 +147,12 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down and takes no more messages")
             return .done
         }
-        if frame.has(.transaction) { return keepInTransaction(session) }
         if blocks.byteCountInUse > limits.messageMemoryByteCountMax { return waitForRoom(session) }
+        if frame.has(.transaction) { return keepInTransaction(session) }
         counters.messagesReceived &+= 1
-        return sendNow(session)
+        let outcome = sendNow(session)
+        if case .retry = outcome { counters.messagesReceived &-= 1 }
+        return outcome
     }
 
     /// SEND outside of a transaction, or at its COMMIT.
@@ -162,29 +164,40 @@ extension Shard {
             replyTo = temporary
         }
         var index = session.pointee.lastDestination.index
-        if index == 0 || !isDestination(session.pointee.lastDestination, raw) {
+        isAlias = false
+        // An escaped name may look like another one that is not.
+        let isEscaped = !frame.isPlain && frame.firstField(.destination)!.flags.contains(.valueIsEscaped)
+        if index == 0 || isEscaped || !isDestination(session.pointee.lastDestination, raw) {
             index = destinationForSend(session, raw)
             if index == 0 { return .done }
             session.pointee.lastDestination = destinations.slot(index)
+            let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
+            isAlias = !isDestination(session.pointee.lastDestination, written)
         }
         let destination = destinations[index]
+        if session.pointee.flags.contains(.hasReservation), destination.pointee.kind != .remoteQueue, !isApplyingCommit {
+            returnReservation(session)
+        }
         switch destination.pointee.kind {
         case .topic:
             if shardCount > 1, !isApplyingCommit, peersAreFull(index) { return waitForRoom(session) }
             guard let message = messageOfFrame(session) else { return .done }
             publish(index, message)
         case .queue:
-            guard hasRoom(destination.pointee.queue, byteCount: frame.byteCount) else {
-                return queueIsFull(session, destination.pointee.queue)
+            let queue = queues.slot(destination.pointee.queue)
+            guard hasRoom(queue.index, byteCount: frame.reservedByteCount) else {
+                return queueIsFull(session, queue.index)
             }
-            guard let message = messageOfFrame(session) else { return .done }
-            let policy = queues[destination.pointee.queue].pointee.overflow
-            guard enqueue(destination.pointee.queue, message) else {
-                failFrame(
-                    session, policy == .reject ? "Queue full" : "Out of memory",
-                    "\(destinationText(index)) has reached its limit and takes no more messages")
+            guard let message = messageOfFrame(session) else {
+                roomIsFree(queue)
                 return .done
             }
+            guard enqueue(queue.index, message) else {
+                failFrame(session, "Out of memory", "the broker has reached its memory limit")
+                return .done
+            }
+            // It may have taken less room than it was granted, or none where it had expired.
+            if queues[queue.index].pointee.blockedHead != 0 { unblock(queues[queue.index]) }
         case .remoteQueue:
             if !isApplyingCommit, fabric.mailbox(Int(destination.pointee.owner)).isOverfull { return waitForRoom(session) }
             if destination.pointee.blocks, !isApplyingCommit, !session.pointee.flags.contains(.hasReservation) {
@@ -228,7 +241,7 @@ extension Shard {
             headers: frame.base, headersByteCount: 0, body: frame.base + frame.bodyOffset,
             bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, identity: takeIdentity(), expiresAt: expiresAt)
         let mask = Self.consumed
-        if frame.isPlain && replyTo == 0 {
+        if frame.isPlain && replyTo == 0 && !isAlias {
             // Runs of kept lines are copied as they are; often there is only one, and then nothing is copied.
             var writer = FrameWriter(at: scratch.headers)
             var runStart = -1
@@ -263,6 +276,11 @@ extension Shard {
             return message
         }
         var writer = FrameWriter(at: scratch.headers)
+        if isAlias {
+            writer.writeTranscoded(
+                frame.firstField(.destination)!, of: frame, from: session.pointee.version, to: .v1_2)
+            message.carriesDestination = true
+        }
         if replyTo != 0 {
             writer.write("reply-to:")
             let name = nameOf(replyTo)
@@ -275,14 +293,14 @@ extension Shard {
             if replyTo != 0, field.known == .replyTo { continue }
             writer.writeTranscoded(field, of: frame, from: session.pointee.version, to: .v1_2)
         }
-        message.isPlain = false
+        message.isPlain = frame.isPlain && replyTo == 0
         message.headers = UnsafeRawPointer(scratch.headers)
         message.headersByteCount = writer.cursor - scratch.headers
         return message
     }
 
     /// `expires` (epoch ms), `expiration` and `ttl` (ms from now) as epoch ms; 0: never. nil: ERROR.
-    private mutating func expiryOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt64? {
+    mutating func expiryOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt64? {
         for name: HeaderName in [.expires, .expiration, .ttl] {
             guard let text = frame.rawValue(name) else { continue }
             guard let value = decimal(text) else {
@@ -401,18 +419,14 @@ extension Shard {
         return 0
     }
 
-    private func findSubscription(
+    private mutating func findSubscription(
         _ session: UnsafeMutablePointer<Session>, destination name: UnsafeRawBufferPointer
     ) -> UInt32 {
         var index = session.pointee.subscriptionHead
-        while index != 0 {
-            let subscription = subscriptions[index]
-            let candidate = nameOf(subscription.pointee.destination)
-            if candidate.count == name.count, memcmp(candidate.baseAddress!, name.baseAddress!, name.count) == 0 {
-                return index
-            }
-            index = subscription.pointee.next
+        let destination = destinationWithoutError(session, name)
+        while index != 0, subscriptions[index].pointee.destination != destination {
+            index = subscriptions[index].pointee.next
         }
-        return 0
+        return index
     }
 }

@@ -328,6 +328,8 @@ extension Shard {
             session.pointee.flags.remove(.receivePaused)
             session.pointee.lastReceived = clock
             submissions.append(Submission(.resumeReceive, connection: sessions.slot(session.pointee.index)))
+            // The pause suspended the check too.
+            if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
         }
         endIfPeerHasEnded(session)
     }
@@ -366,6 +368,8 @@ extension Shard {
     mutating func outputEnded(_ session: UnsafeMutablePointer<Session>) {
         if session.pointee.flags.contains(.peerEnded) { return close(session) }
         session.pointee.state = .lingering
+        session.pointee.since = clock
+        arm(session, after: UInt32(limits.lingerMillisecondsMax))
         submissions.append(Submission(.shutdownWrite, connection: sessions.slot(session.pointee.index)))
     }
 
@@ -387,8 +391,8 @@ extension Shard {
 
     /// Cuts those who read too slowly: there is no room to tell them why, but the log does.
     mutating func cutDoomed() {
-        for i in 0..<doomedSessions.count {
-            let session = sessions[doomedSessions[i]]
+        while !doomedSessions.isEmpty {
+            let session = sessions[doomedSessions.removeLast()]
             guard session.pointee.state != .closing else { continue }
             counters.slowConsumers &+= 1
             notice(
@@ -399,7 +403,6 @@ extension Shard {
             dropOutput(session)
             close(session, reset: true)
         }
-        doomedSessions.removeAll()
     }
 
     /// Takes a session out of everything but its own output: subscriptions, transactions, temporary destinations,
@@ -407,6 +410,8 @@ extension Shard {
     mutating func detach(_ session: UnsafeMutablePointer<Session>) {
         while session.pointee.pendingHead != 0 { dropPending(session) }
         while session.pointee.transactionHead != 0 { abort(session, session.pointee.transactionHead) }
+        // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
+        if session.pointee.subscriptionHead != 0 { pauseConsumers(session) }
         while session.pointee.subscriptionHead != 0 {
             unsubscribe(session, session.pointee.subscriptionHead)
         }

@@ -40,6 +40,18 @@ extension Shard {
         destination(session, name, subscribes: true)
     }
 
+    /// The destination of that name where there is one; 0 otherwise.
+    mutating func destinationWithoutError(
+        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer
+    ) -> UInt32 {
+        guard
+            let parsed = try? DestinationName.parse(
+                written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
+                owner: { ownerText(session) }, into: scratch.name)
+        else { return 0 }
+        return destinationTable.find(scratch.name, parsed.byteCount)
+    }
+
     private mutating func destination(
         _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, subscribes: Bool
     ) -> UInt32 {
@@ -186,16 +198,19 @@ extension Shard {
         return Int(hash % UInt64(shardCount))
     }
 
+    /// Each of the two remembers the other, and (as `subscription`) its own place in the other's list, so that they part
+    /// in constant time.
     private mutating func match(pattern: UInt32, topic: UInt32) {
-        _ = destinations[pattern].pointee.matches.append(Member(session: topic, subscription: 0))
-        _ = destinations[topic].pointee.matches.append(Member(session: pattern, subscription: 0))
+        let placeInPattern = destinations[pattern].pointee.matches.count
+        let placeInTopic = destinations[topic].pointee.matches.append(
+            Member(session: pattern, subscription: placeInPattern))
+        _ = destinations[pattern].pointee.matches.append(Member(session: topic, subscription: placeInTopic))
     }
 
-    private mutating func unmatch(_ list: UInt32, _ member: UInt32) {
-        let destination = destinations[list]
-        for i in 0..<destination.pointee.matches.count where destination.pointee.matches[i].session == member {
-            _ = destination.pointee.matches.swapRemove(at: i)
-            return
+    private mutating func unmatch(_ match: Member) {
+        let other = destinations[match.session]
+        if let moved = other.pointee.matches.swapRemove(at: match.subscription) {
+            destinations[moved.session].pointee.matches[moved.subscription].subscription = match.subscription
         }
     }
 
@@ -219,7 +234,7 @@ extension Shard {
         invariant(destination.pointee.groupHead == 0, "a removed destination has no subscribers")
         if destination.pointee.isIdle { leaveIdle(index) }
         for i in 0..<destination.pointee.matches.count {
-            unmatch(destination.pointee.matches[i].session, index)
+            unmatch(destination.pointee.matches[i])
         }
         destination.pointee.matches.deallocate()
         destination.pointee.bound.deallocate()
@@ -299,16 +314,24 @@ extension Shard {
             written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
             owner: { ownerText(session) }, into: scratch.name)
         let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
-        let found = destinationTable.find(name.baseAddress!, name.count)
-        if found != 0, destinations[found].pointee.isTemporary { return found }
-        guard makeRoomForDestination() else {
-            failFrame(session, "Too many destinations", "the limit is \(limits.destinationCountMax) for each worker")
+        var index = destinationTable.find(name.baseAddress!, name.count)
+        if index != 0 {
+            if destinations[index].pointee.isTemporary { return index }
+            // Somebody who guessed the name has sent to it before it was there.
+            if destinations[index].pointee.isIdle {
+                remove(index)
+                index = 0
+            }
+        }
+        guard temporaryCount(session) < limits.subscriptionsPerConnectionMax, index != 0 || makeRoomForDestination()
+        else {
+            failFrame(
+                session, "Too many destinations",
+                "the limit is \(limits.destinationCountMax) for each worker (limits.destinations), and of temporary ones "
+                    + "as many for each connection as subscriptions")
             return 0
         }
-        let index: UInt32
-        if found != 0 {
-            index = found
-        } else {
+        if index == 0 {
             index = kind == .temporaryQueue ? makeQueue(name, isTemporary: true) : makeTopic(name, isPattern: false)
         }
         if index == 0 {
@@ -321,6 +344,16 @@ extension Shard {
         destinations[index].pointee.temporaryNext = session.pointee.temporaryHead
         session.pointee.temporaryHead = index
         return index
+    }
+
+    private func temporaryCount(_ session: UnsafeMutablePointer<Session>) -> Int {
+        var count = 0
+        var index = session.pointee.temporaryHead
+        while index != 0 {
+            count += 1
+            index = destinations[index].pointee.temporaryNext
+        }
+        return count
     }
 
     /// A temporary destination as others address it. One whose connection is gone takes messages and drops them,
@@ -390,7 +423,7 @@ extension Shard {
                     "a connection may have \(limits.subscriptionsPerConnectionMax), those of reply-to included")
                 return nil
             }
-            guard subscribeToTemporary(session, index, id: value) else { return nil }
+            guard destinations[index].pointee.queue != 0, subscribeToTemporary(session, index, id: value) else { return nil }
         }
         return index
     }

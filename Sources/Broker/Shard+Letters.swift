@@ -10,7 +10,7 @@ enum LetterKind: UInt8, BitwiseCopyable {
     case consumerAdd, consumerAnswer, consumerRemove, consumerPause
     case deliver, settle
     case barrier, barrierAnswer
-    case reserve, reserveAnswer, unreserve
+    case reserve, reserveAnswer, reserveCancel, unreserve
 }
 
 /// What one shard tells another: 40 bytes, then `payloadByteCount` bytes padded to 8. Letters from one shard to another
@@ -52,6 +52,7 @@ private struct MessageHead: BitwiseCopyable {
     var expiresAt: UInt64
     var identity: UInt64
     var isPlain: Bool
+    var carriesDestination: Bool
 
     static var byteCount: Int { 40 }
 }
@@ -104,7 +105,8 @@ extension Shard {
             of: MessageHead(
                 nameByteCount: UInt32(name.count), receiptByteCount: UInt32(receiptByteCount),
                 headersByteCount: UInt32(message.headersByteCount), bodyByteCount: UInt32(message.bodyByteCount),
-                expiresAt: message.expiresAt, identity: message.identity, isPlain: message.isPlain),
+                expiresAt: message.expiresAt, identity: message.identity, isPlain: message.isPlain,
+                carriesDestination: message.carriesDestination),
             as: MessageHead.self)
         place += MessageHead.byteCount
         if name.count > 0 { memcpy(place, name.baseAddress!, name.count) }
@@ -169,12 +171,17 @@ extension Shard {
 
     mutating func sendToOwner(_ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ message: Message) {
         let owner = Int(destinations[index].pointee.owner)
-        let isReserved = isApplyingCommit || session.pointee.flags.contains(.hasReservation)
-        if !isApplyingCommit { session.pointee.flags.remove(.hasReservation) }
+        var isReserved = isApplyingCommit
+        var byteCount = UInt32(frame.reservedByteCount)
+        if !isApplyingCommit, session.pointee.flags.contains(.hasReservation) {
+            let pending = reservation(session)
+            isReserved = !pendings[pending].pointee.queue.isNone
+            byteCount = pendings[pending].pointee.byteCount
+            session.pointee.flags.remove(.hasReservation)
+            unlinkPending(session, pending)
+        }
         write(
-            Letter(
-                .send, flag: isReserved, a: sessions.slot(session.pointee.index), value: UInt64(frame.byteCount)),
-            to: owner, name: nameOf(index), message, receipt: receiptOfFrame(session))
+            Letter(.send, flag: isReserved, a: sessions.slot(session.pointee.index), value: UInt64(byteCount)), to: owner, name: nameOf(index), message, receipt: receiptOfFrame(session))
         markRemote(session, owner)
     }
 
@@ -197,8 +204,12 @@ extension Shard {
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
 
-    mutating func removeConsumerAtOwner(_ owner: Int, _ consumer: Slot) {
+    /// The RECEIPT of an UNSUBSCRIBE says that what the consumer held has returned.
+    mutating func removeConsumerAtOwner(
+        _ owner: Int, _ consumer: Slot, for session: UnsafeMutablePointer<Session>?
+    ) {
         write(Letter(.consumerRemove, b: consumer), to: owner)
+        if let session { markRemote(session, owner) }
     }
 
     mutating func pauseAtOwner(_ owner: Int, _ consumer: Slot, _ isPaused: Bool) {
@@ -229,19 +240,39 @@ extension Shard {
     mutating func reserveAtOwner(_ index: UInt32, _ pending: UInt32, offset: Int) {
         write(
             Letter(
-                .reserve, b: pendings.slot(pending), value: UInt64(frame.byteCount), extra: UInt64(offset)),
+                .reserve, b: pendings.slot(pending), value: UInt64(frame.reservedByteCount), extra: UInt64(offset)),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
 
     /// A SEND to a queue whose policy is to make publishers wait: it is parsed again when it has room.
     mutating func reserveForSend(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) -> FrameOutcome {
-        guard let pending = makePending(session, .send, receipt: nil) else { return .done }
-        pendings[pending].pointee.answersDue = 1
+        guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
+        pendings[pending].pointee.owner = destinations[index].pointee.owner
+        pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
         suspend(session)
         write(
-            Letter(.reserve, flag: true, b: pendings.slot(pending), value: UInt64(frame.byteCount)),
+            Letter(.reserve, flag: true, b: pendings.slot(pending), value: UInt64(frame.reservedByteCount)),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
         return .retry
+    }
+
+    /// The publisher has gone. Its request may wait with the owner, or the answer may be on its way.
+    mutating func cancelReservation(_ index: UInt32) {
+        write(Letter(.reserveCancel, b: pendings.slot(index)), to: Int(pendings[index].pointee.owner))
+    }
+
+    mutating func unreserveAtOwner(_ owner: Int, _ queue: Slot, byteCount: UInt32) {
+        write(Letter(.unreserve, a: queue, value: UInt64(byteCount)), to: owner)
+    }
+
+    /// Answers another worker's request for room: granted where the queue is there, and else to be sent and dropped.
+    mutating func answerReservation(_ index: UInt32) {
+        let pending = pendings[index].pointee
+        write(
+            Letter(
+                .reserveAnswer, a: pending.queue, b: Slot(index: pending.transaction, generation: pending.subscription),
+                value: UInt64(pending.byteCount)),
+            to: Int(pending.session))
     }
 
     // MARK: Reading
@@ -285,19 +316,17 @@ extension Shard {
         case .deliver:
             deliver(
                 message(payload).message, to: letter.a, entry: letter.b,
-                deliveryCount: UInt16(clamping: letter.value))
+                deliveryCount: UInt16(clamping: letter.value), block: 0)
         case .settle:
             settle(letter.a, consumer: letter.b, Settlement(rawValue: UInt8(letter.code))!)
         case .barrier: write(Letter(.barrierAnswer, b: letter.b), to: peer)
         case .barrierAnswer: barrierAnswered(letter.b)
         case .reserve: reserveForElsewhere(letter, name, from: peer)
         case .reserveAnswer: reserveAnswered(letter, from: peer)
+        case .reserveCancel: cancelRemoteReservation(letter.b, from: peer)
         case .unreserve:
-            guard let queue = queues.find(letter.a) else { return }
-            queue.pointee.messageCount -= 1
-            queue.pointee.byteCount -= letter.value
-            unblockOne(queue)
-            updateIdle(queue.pointee.destination)
+            returnRoom(letter.a, byteCount: letter.value)
+            roomIsFree(letter.a)
         }
     }
 
@@ -314,7 +343,8 @@ extension Shard {
             Message(
                 headers: headers, headersByteCount: Int(head.headersByteCount),
                 body: headers + Int(head.headersByteCount), bodyByteCount: Int(head.bodyByteCount),
-                isPlain: head.isPlain, identity: head.identity, expiresAt: head.expiresAt)
+                isPlain: head.isPlain, carriesDestination: head.carriesDestination, identity: head.identity,
+                expiresAt: head.expiresAt)
         )
     }
 
@@ -435,7 +465,7 @@ extension Shard {
     private mutating func consumerAnswered(_ letter: Letter, from peer: Int) {
         guard let pending = pendings.find(letter.a) else {
             // The session has ended meanwhile.
-            if !letter.flag { removeConsumerAtOwner(peer, letter.b) }
+            if !letter.flag { removeConsumerAtOwner(peer, letter.b, for: nil) }
             return
         }
         if letter.flag {
@@ -463,7 +493,7 @@ extension Shard {
                 updateIdle(index)
                 answer.a = queues.slot(queueIndex)
                 answer.flag = false
-            } else if letter.flag, queue.pointee.overflow == .block {
+            } else if letter.flag, queue.pointee.overflow == .block, letter.value <= queue.pointee.byteCountMax {
                 let slot = pendings.allocate()
                 if !slot.isNone {
                     let pending = pendings[slot.index]
@@ -471,7 +501,8 @@ extension Shard {
                     pending.pointee.session = UInt32(peer)
                     pending.pointee.transaction = letter.b.index
                     pending.pointee.subscription = letter.b.generation
-                    pending.pointee.answersDue = UInt32(clamping: letter.value)
+                    pending.pointee.queue = queues.slot(queueIndex)
+                    pending.pointee.byteCount = UInt32(clamping: letter.value)
                     appendBlocked(queue, slot.index)
                     return
                 }
@@ -483,24 +514,22 @@ extension Shard {
         write(answer, to: peer)
     }
 
-    /// The first that waits is another worker's request. False: there is no room for it yet.
-    mutating func grantBlocked(_ queue: UnsafeMutablePointer<Queue>, _ index: UInt32) -> Bool {
-        let pending = pendings[index].pointee
-        let queueIndex = destinations[queue.pointee.destination].pointee.queue
-        var answer = Letter(
-            .reserveAnswer, b: Slot(index: pending.transaction, generation: pending.subscription),
-            value: UInt64(pending.answersDue))
-        if queue.pointee.isClosed {
-            answer.flag = true
-        } else {
-            guard hasRoom(queueIndex, byteCount: Int(pending.answersDue)) else { return false }
-            queue.pointee.messageCount += 1
-            queue.pointee.byteCount += UInt64(pending.answersDue)
-            answer.a = queues.slot(queueIndex)
+    /// The publisher left before it was granted room. If it was, the answer finds nobody and the room comes back.
+    private mutating func cancelRemoteReservation(_ slot: Slot, from peer: Int) {
+        var index = pendings.nextLive(after: 0)
+        while index != 0 {
+            let pending = pendings[index].pointee
+            if pending.kind == .remoteReservation, pending.session == UInt32(peer), pending.transaction == slot.index,
+                pending.subscription == slot.generation
+            {
+                if let queue = queues.find(pending.queue) {
+                    removeBlocked(queue, index)
+                    updateIdle(queue.pointee.destination)
+                }
+                return pendings.free(index)
+            }
+            index = pendings.nextLive(after: index)
         }
-        removeFirstBlocked(queue)
-        write(answer, to: Int(pending.session))
-        return true
     }
 
     private mutating func reserveAnswered(_ letter: Letter, from peer: Int) {
@@ -510,19 +539,20 @@ extension Shard {
         }
         let session = sessions[pending.pointee.session]
         if pending.pointee.kind == .send {
-            unlinkPending(session, letter.b.index)
             if letter.flag {
-                return fail(session, "Queue full", "the queue has reached its limit and takes no more messages")
+                return fail(
+                    session, "Queue full", "the queue has reached its limit and takes no more messages",
+                    receipt: receiptOfPending(letter.b.index))
             }
-            session.pointee.flags.insert(.hasReservation)
-            return resumeSoon(session)
+            pending.pointee.queue = letter.a
+            return granted(letter.b.index)
         }
         if letter.flag {
             pending.pointee.isRefused = true
         } else if !letter.a.isNone {
             // Remembered with the frame, should another be refused.
             let kept = keptFrame(pending.pointee.transaction, Int(letter.extra))
-            kept.pointee.isReserved = true
+            kept.pointee.reservedByteCount = UInt32(letter.value)
             kept.pointee.queue = letter.a
             kept.pointee.owner = UInt16(peer)
         }
@@ -542,8 +572,8 @@ extension Shard {
         var offset = 0
         while offset < Int(transactions[index].pointee.framesByteCount) {
             let kept = keptFrame(index, offset).pointee
-            if kept.isReserved {
-                write(Letter(.unreserve, a: kept.queue, value: UInt64(kept.byteCount)), to: Int(kept.owner))
+            if kept.reservedByteCount != 0 {
+                unreserveAtOwner(Int(kept.owner), kept.queue, byteCount: kept.reservedByteCount)
             }
             offset += KeptFrame.stride(Int(kept.byteCount))
         }

@@ -71,15 +71,32 @@ extension Shard {
     mutating func dropPending(_ session: UnsafeMutablePointer<Session>) {
         let index = session.pointee.pendingHead
         let pending = pendings[index]
-        if pending.pointee.kind == .subscribe { leaveRegistration(index) }
         session.pointee.pendingHead = pending.pointee.next
         if pending.pointee.next == 0 { session.pointee.pendingTail = 0 }
-        if pending.pointee.kind == .commit {
+        switch pending.pointee.kind {
+        case .receipt, .remoteReservation: break
+        case .subscribe: leaveRegistration(index)
+        case .commit:
             release(session, pending.pointee.transaction, count: pending.pointee.subscription)
             releaseElsewhere(pending.pointee.transaction)
+        case .send: dropReservation(index)
         }
         if index == commitReceipt { commitReceipt = 0 }
         freePending(index)
+    }
+
+    /// The session of a SEND that waits for room, or was granted it, ends.
+    private mutating func dropReservation(_ index: UInt32) {
+        let pending = pendings[index].pointee
+        if pending.isGranted {
+            returnGranted(index)
+            if Int(pending.owner) == self.index { roomIsFree(pending.queue) }
+        } else if Int(pending.owner) != self.index {
+            cancelReservation(index)
+        } else if let queue = queues.find(pending.queue) {
+            removeBlocked(queue, index)
+            updateIdle(queue.pointee.destination)
+        }
     }
 
     // MARK: Receipts
@@ -115,7 +132,11 @@ extension Shard {
             return
         }
         pending.pointee.answersDue -= 1
-        if pending.pointee.answersDue == 0 { advancePending(sessions[pending.pointee.session]) }
+        guard pending.pointee.answersDue == 0 else { return }
+        let session = sessions[pending.pointee.session]
+        advancePending(session)
+        // Not in `advancePending`: while frames are parsed, those behind this one are still to come.
+        endIfPeerHasEnded(session)
     }
 
     /// Sends the receipts whose turn has come.
@@ -133,7 +154,6 @@ extension Shard {
             session.pointee.flags.remove(.awaitsPending)
             resumeSoon(session)
         }
-        endIfPeerHasEnded(session)
     }
 
     /// The frame under the parser is applied only after everything before it is confirmed.
@@ -184,7 +204,18 @@ extension Shard {
             counters.staleLetters &+= 1
             return
         }
-        if isRefused { notice(.memoryLimit, "a worker has no room for the interest in \(destinationText(slot.index))") }
+        if isRefused {
+            // Else a RECEIPT would promise what cannot be kept. The last of them takes the interest back.
+            notice(.memoryLimit, "a worker has no room for the interest in \(destinationText(slot.index))")
+            while let waiting = destinations.find(slot), waiting.pointee.pendingHead != 0 {
+                let pending = waiting.pointee.pendingHead
+                fail(
+                    sessions[pendings[pending].pointee.session], "Out of memory",
+                    "another worker has no room for the interest in the destination",
+                    receipt: receiptOfPending(pending))
+            }
+            return
+        }
         destination.pointee.answersDue -= 1
         guard destination.pointee.answersDue == 0 else { return }
         destination.pointee.interest = .registered
@@ -206,6 +237,7 @@ extension Shard {
         } else {
             subscriptions[subscription].pointee.flags.remove(.pending)
             subscriptions[subscription].pointee.consumer = consumer
+            if session.pointee.flags.contains(.consumersPaused) { setConsumerPaused(subscription, true) }
         }
         resumeSoon(session)
     }

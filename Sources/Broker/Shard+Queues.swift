@@ -14,6 +14,13 @@ struct Window: BitwiseCopyable {
     }
 }
 
+extension Frame {
+    /// The most that the SEND counts as in a queue: its headers may gain escapes and a longer `reply-to`.
+    var reservedByteCount: Int {
+        isPlain && !has(.replyTo) ? byteCount : byteCount + headersByteCount + 1024
+    }
+}
+
 // Queues: messages in order, consumers in turn. Runs with the queue's owner; consumers may live with other workers.
 extension Shard {
     // MARK: Queues
@@ -53,7 +60,7 @@ extension Shard {
             notice(
                 .messagesDropped, "\(dropped) of \(destinationText(queue.pointee.destination)): its connection is gone")
         }
-        while queue.pointee.blockedHead != 0 { unblockOne(queue) }
+        unblock(queue)
         destinations[queue.pointee.destination].pointee.queue = 0
         queues.free(index)
     }
@@ -69,18 +76,18 @@ extension Shard {
     mutating func queueIsFull(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) -> FrameOutcome {
         let queue = queues[index]
         switch queue.pointee.overflow {
-        case .block:
+        case .block where !isApplyingCommit && UInt64(frame.reservedByteCount) <= queue.pointee.byteCountMax:
             return block(session, on: index)
         case .dropOldest:
             guard let message = messageOfFrame(session) else { return .done }
             dropOldest(index, byteCount: message.contentByteCount)
-            if !enqueue(index, message) {
-                failFrame(session, "Out of memory", "the broker has reached its memory limit")
+            if enqueue(index, message) {
+                confirm(session)
                 return .done
             }
-            confirm(session)
-            return .done
-        case .reject:
+            // Too large for the queue, or what is in it is all with consumers.
+            fallthrough
+        case .reject, .block:
             counters.messagesDropped &+= 1
             failFrame(
                 session, "Queue full",
@@ -93,6 +100,7 @@ extension Shard {
     /// Makes room by dropping the oldest ready messages.
     mutating func dropOldest(_ index: UInt32, byteCount: Int) {
         let queue = queues[index]
+        guard UInt64(byteCount) <= queue.pointee.byteCountMax else { return }
         while !hasRoom(index, byteCount: byteCount), queue.pointee.readyHead != 0 {
             deadLetter(queue.pointee.readyHead, reason: "maxlen")
         }
@@ -133,10 +141,7 @@ extension Shard {
         queue.pointee.byteCount += UInt64(entry.pointee.byteCount)
         if queue.pointee.messageCount == 1 { updateIdle(queue.pointee.destination) }
         appendReady(slot.index)
-        if expiresAt != 0 {
-            entry.pointee.timer = timers.schedule(
-                at: now &+ (expiresAt - wallMilliseconds) &* 1_000_000, kind: TimerKind.entry.rawValue, owner: slot)
-        }
+        if expiresAt != 0 { scheduleExpiry(slot) }
         if queue.pointee.turnHead != 0 { dispatch(index) }
         return true
     }
@@ -150,7 +155,7 @@ extension Shard {
         timers.cancel(entry.pointee.timer)
         blocks.release(entry.pointee.message)
         entries.free(index)
-        if queue.pointee.blockedHead != 0 { unblockOne(queue) }
+        if queue.pointee.blockedHead != 0 { unblock(queue) }
         if queue.pointee.messageCount == 0, !queue.pointee.isClosed { updateIdle(queue.pointee.destination) }
     }
 
@@ -184,8 +189,9 @@ extension Shard {
     private mutating func returnReady(_ index: UInt32, after hint: UInt32) -> UInt32 {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
-        var previous = hint
-        var next = hint == 0 ? queue.pointee.readyHead : entries[hint].pointee.next
+        // One that was delivered again stands behind later ones in its consumer's list: the hint does not help it.
+        var previous = hint != 0 && entries[hint].pointee.order < entry.pointee.order ? hint : 0
+        var next = previous == 0 ? queue.pointee.readyHead : entries[previous].pointee.next
         while next != 0, entries[next].pointee.order < entry.pointee.order {
             previous = next
             next = entries[next].pointee.next
@@ -352,7 +358,7 @@ extension Shard {
             unlinkReady(entryIndex)
             entry.pointee.state = .delivered
             entry.pointee.consumer = consumerIndex
-            entry.pointee.deliveryCount &+= 1
+            if entry.pointee.deliveryCount < .max { entry.pointee.deliveryCount += 1 }
             entry.pointee.next = 0
             entry.pointee.previous = consumer.pointee.unackedTail
             if consumer.pointee.unackedTail != 0 {
@@ -374,7 +380,8 @@ extension Shard {
                 deliver(
                     stored(entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt),
                     to: consumer.pointee.subscription, entry: entries.slot(entryIndex),
-                    deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0)
+                    deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0,
+                    block: entry.pointee.message)
             } else {
                 deliverElsewhere(entryIndex, consumerIndex)
             }
@@ -437,6 +444,25 @@ extension Shard {
 
     // MARK: Expiry and dead letters
 
+    /// No timer is further away than this (34 years), whatever a client asks for: it is set again then.
+    private static var expiryMillisecondsMax: UInt64 { 1 << 40 }
+
+    private mutating func scheduleExpiry(_ slot: Slot) {
+        let entry = entries[slot.index]
+        let milliseconds = min(entry.pointee.expiresAt - wallMilliseconds, Self.expiryMillisecondsMax)
+        entry.pointee.timer = timers.schedule(
+            at: now &+ milliseconds &* 1_000_000, kind: TimerKind.entry.rawValue, owner: slot)
+    }
+
+    mutating func entryTimerFired(_ slot: Slot) {
+        guard let entry = entries.find(slot) else { return }
+        entry.pointee.timer = 0
+        // The wall clock may have been set back since.
+        if entry.pointee.expiresAt > wallMilliseconds { return scheduleExpiry(slot) }
+        // One that is with a consumer is looked at again when it comes back.
+        if entry.pointee.state == .ready { expire(slot.index) }
+    }
+
     /// A ready entry's time is over.
     mutating func expire(_ index: UInt32) {
         counters.messagesExpired &+= 1
@@ -495,7 +521,8 @@ extension Shard {
             }
         }
         // The message gains two lines that say where it was and why it left.
-        let old = stored(entries[index].pointee.message, identity: entries[index].pointee.identity, expiresAt: 0)
+        var old = stored(entries[index].pointee.message, identity: entries[index].pointee.identity, expiresAt: 0)
+        old.removeDestination()
         var extra = FrameWriter(at: scratch.key)
         extra.write("original-destination:")
         extra.writeEscaped(origin.baseAddress!, origin.count, version: .v1_2)
@@ -529,17 +556,11 @@ extension Shard {
 
     /// The session's SEND waits until the queue has room; its socket is not read meanwhile.
     private mutating func block(_ session: UnsafeMutablePointer<Session>, on index: UInt32) -> FrameOutcome {
-        let slot = pendings.allocate()
-        guard !slot.isNone else {
-            failFrame(session, "Out of memory", "too many publishers wait")
-            return .done
-        }
-        let queue = queues[index]
-        let pending = pendings[slot.index]
-        pending.pointee.session = session.pointee.index
-        pending.pointee.kind = .send
-        pending.pointee.subscription = session.pointee.generation
-        appendBlocked(queue, slot.index)
+        guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
+        pendings[pending].pointee.owner = UInt16(self.index)
+        pendings[pending].pointee.queue = queues.slot(index)
+        pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
+        appendBlocked(queues[index], pending)
         suspend(session)
         return .retry
     }
@@ -553,29 +574,88 @@ extension Shard {
         queue.pointee.blockedTail = pending
     }
 
-    /// Lets the first publisher that waits try again. Those whose connection has gone are passed over.
-    mutating func unblockOne(_ queue: UnsafeMutablePointer<Queue>) {
+    /// Takes one off the list of those who wait. Linear in those before it.
+    mutating func removeBlocked(_ queue: UnsafeMutablePointer<Queue>, _ index: UInt32) {
+        var previous: UInt32 = 0
+        var candidate = queue.pointee.blockedHead
+        while candidate != 0, candidate != index {
+            previous = candidate
+            candidate = pendings[candidate].pointee.waitNext
+        }
+        guard candidate == index else { return }
+        let next = pendings[index].pointee.waitNext
+        if previous != 0 { pendings[previous].pointee.waitNext = next } else { queue.pointee.blockedHead = next }
+        if next == 0 { queue.pointee.blockedTail = previous }
+    }
+
+    /// Grants room to those who wait, in turn, while there is any; all of them have their answer when the queue ends.
+    mutating func unblock(_ queue: UnsafeMutablePointer<Queue>) {
+        let queueIndex = destinations[queue.pointee.destination].pointee.queue
         while queue.pointee.blockedHead != 0 {
             let index = queue.pointee.blockedHead
             let pending = pendings[index]
-            if pending.pointee.kind == .remoteReservation {
-                guard grantBlocked(queue, index) else { return }
-                continue
+            if queue.pointee.isClosed {
+                pending.pointee.queue = .none
+            } else {
+                guard hasRoom(queueIndex, byteCount: Int(pending.pointee.byteCount)) else { return }
+                queue.pointee.messageCount += 1
+                queue.pointee.byteCount += UInt64(pending.pointee.byteCount)
             }
-            let slot = Slot(index: pending.pointee.session, generation: pending.pointee.subscription)
-            removeFirstBlocked(queue)
-            if let session = sessions.find(slot), session.pointee.flags.contains(.suspended) {
-                resumeSoon(session)
-                return
+            removeBlocked(queue, index)
+            if pending.pointee.kind == .remoteReservation {
+                answerReservation(index)
+                pendings.free(index)
+            } else {
+                granted(index)
             }
         }
     }
 
-    mutating func removeFirstBlocked(_ queue: UnsafeMutablePointer<Queue>) {
-        let index = queue.pointee.blockedHead
-        queue.pointee.blockedHead = pendings[index].pointee.waitNext
-        if queue.pointee.blockedHead == 0 { queue.pointee.blockedTail = 0 }
-        pendings.free(index)
+    /// The session of a SEND that waited goes on.
+    mutating func granted(_ index: UInt32) {
+        let session = sessions[pendings[index].pointee.session]
+        pendings[index].pointee.isGranted = true
+        session.pointee.flags.insert(.hasReservation)
+        resumeSoon(session)
+    }
+
+    /// What the SEND under the parser was granted, at the end of its session's list: no frame came in between.
+    func reservation(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+        let index = session.pointee.pendingTail
+        invariant(index != 0 && pendings[index].pointee.isGranted, "a reservation is the last thing that was waited for")
+        return index
+    }
+
+    /// Gives up what a SEND was granted, for it is about to take the room, or will not take it.
+    mutating func returnReservation(_ session: UnsafeMutablePointer<Session>) {
+        let index = reservation(session)
+        session.pointee.flags.remove(.hasReservation)
+        returnGranted(index)
+        unlinkPending(session, index)
+    }
+
+    mutating func returnGranted(_ index: UInt32) {
+        let pending = pendings[index].pointee
+        if pending.queue.isNone { return }
+        if Int(pending.owner) == self.index {
+            returnRoom(pending.queue, byteCount: UInt64(pending.byteCount))
+        } else {
+            unreserveAtOwner(Int(pending.owner), pending.queue, byteCount: pending.byteCount)
+        }
+    }
+
+    /// Room that was kept for a message is free again.
+    mutating func returnRoom(_ slot: Slot, byteCount: UInt64) {
+        guard let queue = queues.find(slot) else { return }
+        queue.pointee.messageCount -= 1
+        queue.pointee.byteCount -= byteCount
+    }
+
+    /// After room became free by `returnRoom`: others may have it, or nobody needs the queue any more.
+    mutating func roomIsFree(_ slot: Slot) {
+        guard let queue = queues.find(slot) else { return }
+        if queue.pointee.blockedHead != 0 { unblock(queue) }
+        updateIdle(queue.pointee.destination)
     }
 
     // MARK: The queues of acknowledging topic subscriptions
@@ -627,13 +707,18 @@ extension Shard {
 
     /// A topic's message for each queue bound to it. A subscriber whose queue is full has fallen too far behind.
     mutating func enqueueToBound(_ index: UInt32, _ message: Message, name: UnsafeRawBufferPointer) {
-        var extra = FrameWriter(at: scratch.key)
-        extra.write("destination:")
-        extra.writeEscaped(name.baseAddress!, name.count, version: .v1_2)
-        extra.write("\n")
-        let line = UnsafeRawBufferPointer(start: scratch.key, count: extra.cursor - scratch.key)
         var message = message
-        if line.count != 13 + name.count { message = escaped(message) }
+        var line = UnsafeRawBufferPointer(start: nil, count: 0)
+        if !message.carriesDestination {
+            var extra = FrameWriter(at: scratch.key)
+            extra.write("destination:")
+            extra.writeEscaped(name.baseAddress!, name.count, version: .v1_2)
+            extra.write("\n")
+            line = UnsafeRawBufferPointer(start: scratch.key, count: extra.cursor - scratch.key)
+            // A name with escapes makes the lines differ between versions.
+            if line.count != 13 + name.count { message.isPlain = false }
+            message.carriesDestination = true
+        }
         let bound = destinations[index].pointee.bound
         for i in 0..<bound.count {
             let queue = destinations[bound[i].session].pointee.queue
@@ -641,12 +726,5 @@ extension Shard {
                 doom(sessions[subscriptions[bound[i].subscription].pointee.session])
             }
         }
-    }
-
-    /// The same message, its lines treated as escaped from now on (for a line that needs it goes in front).
-    private func escaped(_ message: Message) -> Message {
-        var message = message
-        message.isPlain = false
-        return message
     }
 }

@@ -6,8 +6,13 @@ import Slabs
 // Time: one timer per session at most, due when the earliest of its deadlines may be; deadlines that moved on since are
 // found when it fires. Nothing is scanned.
 extension Shard {
+    /// A client may ask for heart-beats every 49 days; two deadlines compare only if less than half of the clock's
+    /// range lies between them, so none is further away than this. A session looked at too early is armed again.
+    private static var armMillisecondsMax: UInt32 { 1 << 30 }
+
     /// Makes sure that the session is looked at in `milliseconds` at the latest.
     mutating func arm(_ session: UnsafeMutablePointer<Session>, after milliseconds: UInt32) {
+        let milliseconds = min(milliseconds, Self.armMillisecondsMax)
         let at = clock &+ milliseconds
         if session.pointee.timer != 0 {
             if Int32(bitPattern: at &- session.pointee.timerAt) >= 0 { return }
@@ -24,7 +29,7 @@ extension Shard {
     }
 
     /// A heart-beat is sent a little early: the client's patience begins when it got the last one.
-    private func sendDeadline(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+    func sendDeadline(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
         session.pointee.sendInterval - session.pointee.sendInterval / 8
     }
 
@@ -38,11 +43,7 @@ extension Shard {
             guard let session = sessions.find(expired.owner) else { return }
             session.pointee.timer = 0
             sessionTimerFired(session)
-        case .entry:
-            guard let entry = entries.find(expired.owner) else { return }
-            entry.pointee.timer = 0
-            // One that is with a consumer is looked at again when it comes back.
-            if entry.pointee.state == .ready { expire(expired.owner.index) }
+        case .entry: entryTimerFired(expired.owner)
         case .transaction:
             guard let transaction = transactions.find(expired.owner) else { return }
             transaction.pointee.timer = 0
@@ -77,11 +78,18 @@ extension Shard {
         case .connected:
             checkConnected(session)
         case .ending, .lingering:
-            if passed(session.pointee.since, UInt32(limits.lingerMillisecondsMax)) {
+            // A peer that still reads has its time anew with each byte it takes, but not while all wait for a drain.
+            var since = session.pointee.since
+            if session.pointee.state == .ending, session.pointee.outputHead != 0, !isDraining,
+                clock &- session.pointee.lastProgress < clock &- since
+            {
+                since = session.pointee.lastProgress
+            }
+            if passed(since, UInt32(limits.lingerMillisecondsMax)) {
                 dropOutput(session)
                 return close(session)
             }
-            rearm(session, session.pointee.since, UInt32(limits.lingerMillisecondsMax))
+            rearm(session, since, UInt32(limits.lingerMillisecondsMax))
         case .closing: break
         }
     }
@@ -167,7 +175,14 @@ extension Shard {
         for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { isTight = true }
         if isTight {
             blocks.trim()
-            return armRoom()
+            // Those who left must not fill the list while nobody can go on.
+            var kept = 0
+            for i in 0..<waitingForRoom.count where sessions.isLive(waitingForRoom[i]) {
+                waitingForRoom[kept] = waitingForRoom[i]
+                kept += 1
+            }
+            while waitingForRoom.count > kept { _ = waitingForRoom.removeLast() }
+            return kept == 0 ? () : armRoom()
         }
         for i in 0..<waitingForRoom.count {
             if let session = sessions.find(waitingForRoom[i]) { resumeSoon(session) }

@@ -31,7 +31,6 @@ extension Shard {
         if slot.isNone { return 0 }
         let destination = destinations[destinationIndex]
         let name = nameOf(destinationIndex)
-        let namesDestination = destination.pointee.kind == .pattern || name.count == 0 || (consumes && isTopic(destination))
         let block = blocks.allocate(
             byteCount: 8 + id.count + 64 + FrameWriter.escapedByteCountMax(id.count)
                 + FrameWriter.escapedByteCountMax(name.count))
@@ -44,27 +43,24 @@ extension Shard {
         var writer = FrameWriter(at: base + 8 + id.count)
         writer.write("MESSAGE\nsubscription:")
         writer.writeEscaped(id.baseAddress!, id.count, version: version)
-        if !namesDestination {
+        writer.write("\nmessage-id:")
+        let prefixEnd = writer.cursor
+        if destination.pointee.kind != .pattern {
             writer.write("\ndestination:")
             writer.writeEscaped(name.baseAddress!, name.count, version: version)
         }
-        writer.write("\nmessage-id:")
         let group = groups[slot.index]
         group.pointee.destination = destinationIndex
         group.pointee.prefix = block
-        group.pointee.keyByteCount = UInt16(8 + id.count)
-        group.pointee.prefixByteCount = UInt16(writer.cursor - base - 8 - id.count)
+        group.pointee.keyByteCount = UInt32(8 + id.count)
+        group.pointee.prefixByteCount = UInt32(prefixEnd - base - 8 - id.count)
+        group.pointee.nameByteCount = UInt16(writer.cursor - prefixEnd)
         group.pointee.version = version
-        group.pointee.flags = namesDestination ? .namesDestination : []
         group.pointee.next = destination.pointee.groupHead
         if destination.pointee.groupHead != 0 { groups[destination.pointee.groupHead].pointee.previous = slot.index }
         destination.pointee.groupHead = slot.index
         groupTable.insert(base, 8 + id.count, value: slot.index)
         return slot.index
-    }
-
-    private func isTopic(_ destination: UnsafeMutablePointer<Destination>) -> Bool {
-        destination.pointee.kind == .topic || destination.pointee.kind == .pattern
     }
 
     /// Gives up a group that has neither members nor consumers.
@@ -176,7 +172,7 @@ extension Shard {
             return false
         }
         addConsumer(destinations[index].pointee.queue, subscription)
-        return true
+        return session.pointee.state == .connected
     }
 
     // MARK: UNSUBSCRIBE
@@ -193,7 +189,7 @@ extension Shard {
             if subscription.pointee.queue != 0 {
                 unbindQueue(index)
             } else if !subscription.pointee.flags.contains(.pending) || !subscription.pointee.consumer.isNone {
-                removeConsumer(of: index)
+                removeConsumer(of: index, session)
             }
         } else if !subscription.pointee.flags.contains(.pending) {
             if group.pointee.flags.contains(.dirty) { flush(groupIndex) }
@@ -265,11 +261,11 @@ extension Shard {
 
     /// Appends a MESSAGE to the group's run.
     ///
-    ///     MESSAGE\nsubscription:ID\ndestination:NAME\nmessage-id:HEX\ncontent-length:N\nHEADERS\n\nBODY\0\n
+    ///     MESSAGE\nsubscription:ID\nmessage-id:HEX\ndestination:NAME\ncontent-length:N\nHEADERS\n\nBODY\0\n
     private mutating func encode(_ index: UInt32, _ message: Message, name: UnsafeRawBufferPointer?) {
         let group = groups[index]
         let prefixByteCount = Int(group.pointee.prefixByteCount)
-        let needed = prefixByteCount + 64 + message.contentByteCountMax
+        let needed = prefixByteCount + Int(group.pointee.nameByteCount) + 64 + message.contentByteCountMax
             + (name.map { FrameWriter.escapedByteCountMax($0.count) + 16 } ?? 0)
         var run = group.pointee.run
         if run != 0, blocks.capacity(run) - blocks.used(run) < needed {
@@ -286,18 +282,21 @@ extension Shard {
             }
             blocks.setUsed(run, 0)
             group.pointee.run = run
-            group.pointee.runOffset = 0
             group.pointee.flags.insert(.dirty)
             dirtyGroups.append(groups.slot(index))
         }
         let start = blocks.base(run) + blocks.used(run)
         var writer = FrameWriter(at: start)
-        writer.write(
-            UnsafeRawPointer(blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount), prefixByteCount)
+        let prefix = UnsafeRawPointer(blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount)
+        writer.write(prefix, prefixByteCount)
         writer.writeHex(message.identity)
-        if let name, group.pointee.flags.contains(.namesDestination) {
-            writer.write("\ndestination:")
-            writer.writeEscaped(name.baseAddress!, name.count, version: group.pointee.version)
+        if !message.carriesDestination {
+            if let name {
+                writer.write("\ndestination:")
+                writer.writeEscaped(name.baseAddress!, name.count, version: group.pointee.version)
+            } else {
+                writer.write(prefix + prefixByteCount, Int(group.pointee.nameByteCount))
+            }
         }
         writer.write("\ncontent-length:")
         writer.writeDecimal(UInt64(message.bodyByteCount))

@@ -52,7 +52,8 @@ extension Shard {
 
     /// Forgets a transaction. What it acknowledged waits for acknowledgement again.
     mutating func abort(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
-        var subscription = session.pointee.subscriptionHead
+        let isSettling = transactions[index].pointee.settlementCount > 0
+        var subscription = isSettling ? session.pointee.subscriptionHead : 0
         while subscription != 0 {
             var delivery = subscriptions[subscription].pointee.deliveryHead
             while delivery != 0 {
@@ -126,12 +127,12 @@ extension Shard {
     /// `KeptFrame`, then the frame's bytes.
     struct KeptFrame {
         var byteCount: UInt32
-        /// Room was reserved for it at another worker's queue.
-        var isReserved = false
-        var owner: UInt16 = 0
+        /// The room that is reserved for it at another worker's queue. 0: none.
+        var reservedByteCount: UInt32 = 0
         var queue = Slot.none
+        var owner: UInt16 = 0
 
-        static var headByteCount: Int { 16 }
+        static var headByteCount: Int { 32 }
         /// Frames begin on 16-byte boundaries.
         static func stride(_ byteCount: Int) -> Int { headByteCount + (byteCount + 15) & ~15 }
     }
@@ -152,7 +153,12 @@ extension Shard {
             return .done
         }
         if frame.command == .send {
-            if destinationForSend(session, frame.rawValue(.destination)!) == 0 { return .done }
+            // Whatever can be wrong with it ends the session now rather than half-way through the COMMIT.
+            guard destinationForSend(session, frame.rawValue(.destination)!) != 0, expiryOfFrame(session) != nil,
+                !frame.has(.replyTo) || replyDestination(session) != nil
+            else { return .done }
+        } else {
+            transaction.pointee.settlementCount += 1
         }
         let used = Int(transaction.pointee.framesByteCount)
         let needed = used + KeptFrame.stride(byteCount)
@@ -214,10 +220,11 @@ extension Shard {
             case .send:
                 let target = destinationForSend(session, frame.rawValue(.destination)!)
                 if target == 0 { return false }
+                if frame.has(.replyTo), replyDestination(session) == nil { return false }
                 if destinations[target].pointee.kind == .queue {
                     let queue = queues[destinations[target].pointee.queue]
                     if queue.pointee.overflow != .dropOldest,
-                        !hasRoom(destinations[target].pointee.queue, byteCount: frame.byteCount)
+                        !hasRoom(destinations[target].pointee.queue, byteCount: frame.reservedByteCount)
                     {
                         fail(
                             session, "Queue full",
@@ -226,7 +233,7 @@ extension Shard {
                         return false
                     }
                     queue.pointee.messageCount += 1
-                    queue.pointee.byteCount += UInt64(frame.byteCount)
+                    queue.pointee.byteCount += UInt64(frame.reservedByteCount)
                     updateIdle(target)
                 } else if destinations[target].pointee.kind == .remoteQueue {
                     reserveAtOwner(target, pending, offset: offset - KeptFrame.stride(frame.byteCount))
@@ -249,30 +256,23 @@ extension Shard {
         var left = count
         while left > 0, parseKept(session, index, &offset) {
             left -= 1
-            if frame.command == .send { releaseReservation(session) }
+            if frame.command == .send { roomIsFree(releaseReservation(session)) }
         }
     }
 
-    /// Gives back what the SEND under the parser reserved at a local queue. Returns the destination; 0: it is gone.
-    @discardableResult
-    private mutating func releaseReservation(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+    /// Gives back what the SEND under the parser reserved at a local queue, which is returned.
+    private mutating func releaseReservation(_ session: UnsafeMutablePointer<Session>) -> Slot {
         let target = quietDestination(session)
-        guard target != 0, destinations[target].pointee.kind == .queue else { return target }
-        let queue = queues[destinations[target].pointee.queue]
-        queue.pointee.messageCount -= 1
-        queue.pointee.byteCount -= UInt64(frame.byteCount)
-        return target
+        guard target != 0, destinations[target].pointee.kind == .queue else { return .none }
+        let queue = queues.slot(destinations[target].pointee.queue)
+        returnRoom(queue, byteCount: UInt64(frame.reservedByteCount))
+        return queue
     }
 
     /// The destination of the SEND under the parser, which was found before and is held by a reservation.
     private mutating func quietDestination(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
         let name = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
-        guard
-            let parsed = try? DestinationName.parse(
-                name, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
-                owner: { "\(index)-\(session.pointee.index)-\(session.pointee.generation)" }, into: scratch.name)
-        else { return 0 }
-        return destinationTable.find(scratch.name, parsed.byteCount)
+        return destinationWithoutError(session, name)
     }
 
     /// Everything has room: applies the frames in order, then answers COMMIT.
@@ -288,10 +288,17 @@ extension Shard {
         while parseKept(session, index, &offset) {
             switch frame.command {
             case .send:
-                releaseReservation(session)
-                guard session.pointee.state == .connected else { continue }
-                counters.messagesReceived &+= 1
-                _ = sendNow(session)
+                let kept = keptFrame(index, offset - KeptFrame.stride(frame.byteCount)).pointee
+                let queue = releaseReservation(session)
+                if session.pointee.state == .connected {
+                    counters.messagesReceived &+= 1
+                    _ = sendNow(session)
+                }
+                if !queue.isNone { roomIsFree(queue) }
+                if session.pointee.state != .connected, kept.reservedByteCount != 0 {
+                    // Out of memory half-way: what was not sent takes no room.
+                    unreserveAtOwner(Int(kept.owner), kept.queue, byteCount: kept.reservedByteCount)
+                }
             case .ack, .nack:
                 guard session.pointee.state == .connected else { continue }
                 let delivery = deliveryOfFrame(session)

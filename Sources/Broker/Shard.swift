@@ -69,6 +69,8 @@ public struct Shard: ~Copyable {
     let scratch: Scratch
     /// The temporary destination that the SEND under the parser names in `reply-to`. 0: none.
     var replyTo: UInt32 = 0
+    /// Its destination is written otherwise than in its canonical form; MESSAGE repeats it as it was written.
+    var isAlias = false
 
     // Time, given by the caller of `turn`
     var now: UInt64
@@ -115,6 +117,8 @@ public struct Shard: ~Copyable {
         var limits = options.limits
         limits.connectionCountMax =
             limits.connectionCountMax == 0 ? connectionCountMax : min(limits.connectionCountMax, connectionCountMax)
+        // A session counts its subscriptions in 16 bits.
+        limits.subscriptionsPerConnectionMax = min(limits.subscriptionsPerConnectionMax, Int(UInt16.max))
         let shardCount = fabric.shardCount
         let sessionCount = limits.connectionCountMax
         let messageCount = limits.queuedMessageCountMax
@@ -123,7 +127,9 @@ public struct Shard: ~Copyable {
         // Interest of other workers is not refused: each may name as many destinations as this one.
         let destinationCount = limits.destinationCountMax * (shardCount + 1) + subscriptionCount
         let sessions = try Slab<Session>(recordCountMax: sessionCount)
-        let segments = try Slab<Segment>(recordCountMax: sessionCount * 4 + 1_000_000)
+        // Address space only. A session that has fallen behind has a segment for each `copiedByteCountMax` of its output.
+        let segmentCount = sessionCount * (limits.outputByteCountMax / Self.copiedByteCountMax + 4)
+        let segments = try Slab<Segment>(recordCountMax: min(segmentCount, 64_000_000))
         let subscriptions = try Slab<Subscription>(recordCountMax: subscriptionCount)
         let groups = try Slab<Group>(recordCountMax: subscriptionCount + 1)
         let destinations = try Slab<Destination>(recordCountMax: destinationCount)
@@ -180,6 +186,10 @@ public struct Shard: ~Copyable {
         clock = UInt32(truncatingIfNeeded: now / 1_000_000)
         self.wallMilliseconds = wallMilliseconds
         nextIdentity = UInt64(index) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
+        acceptAllowance = UInt64(limits.connectionsPerSecondMax)
+        acceptAllowanceSince = clock
+        // Others may hand connections to this worker before it has accepted one itself.
+        reportLoad()
     }
 
     /// One turn: applies `completions` and what else has become due at `now`, and leaves `submissions` for the driver.

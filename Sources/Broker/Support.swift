@@ -15,13 +15,14 @@ struct Scratch: ~Copyable {
     let key: UnsafeMutableRawPointer
 
     init(_ limits: Limits) {
-        let valueByteCount = limits.headerByteCountMax + 64
+        // A value, or a line with a name that is escaped, its prefix and the text around it.
+        let valueByteCount = max(limits.headerByteCountMax, limits.destinationNameByteCountMax * 2) + 512
         destination = .allocate(byteCount: valueByteCount, alignment: 16)
         value = .allocate(byteCount: valueByteCount, alignment: 16)
-        name = .allocate(byteCount: valueByteCount + 256, alignment: 16)
+        name = .allocate(byteCount: valueByteCount, alignment: 16)
         headersCapacity = limits.headersByteCountMax * 2 + 4096
         headers = .allocate(byteCount: headersCapacity, alignment: 16)
-        key = .allocate(byteCount: valueByteCount + 64, alignment: 16)
+        key = .allocate(byteCount: valueByteCount, alignment: 16)
     }
 
     deinit {

@@ -85,7 +85,8 @@ int curing_restrict(struct io_uring *ring, const uint8_t *opcodes, unsigned opco
 
 int curing_enable(struct io_uring *ring) { return register_ring(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0); }
 
-int curing_register_buffers(struct io_uring *ring, struct io_uring_buf_ring *buffers, unsigned entries, uint16_t group) {
+int curing_register_buffers(
+    struct io_uring *ring, struct io_uring_buf_ring *buffers, unsigned entries, uint16_t group) {
     struct io_uring_buf_reg registration = {
         .ring_addr = (uint64_t)(uintptr_t)buffers, .ring_entries = entries, .bgid = group};
     return io_uring_register_buf_ring(ring, &registration, 0);

@@ -51,7 +51,7 @@ extension Schema {
             "limits.connections-per-second-max", \.broker.limits.connectionsPerSecondMax, 1 ... 1_000_000, zero: "off",
             "Newcomers per second and worker. At the limit: refuse. Set it against storms of reconnects."),
         .count(
-            "limits.subscriptions-per-connection-max", \.broker.limits.subscriptionsPerConnectionMax, 1 ... 1_000_000,
+            "limits.subscriptions-per-connection-max", \.broker.limits.subscriptionsPerConnectionMax, 1 ... 65_535,
             "Subscriptions of a connection. At the limit: ERROR."),
         .count(
             "limits.transactions-per-connection-max", \.broker.limits.transactionsPerConnectionMax, 1 ... 10_000,

@@ -5,7 +5,6 @@ import Glibc
 /// The address space for every index up to `countMax` is reserved at once and touched as used: a record never moves, an
 /// unused one costs nothing, and a fresh one is all zeros. Complexity: O(1) without exception.
 struct ConnectionTable<Record: BitwiseCopyable>: ~Copyable {
-    /// Not bounded by `countMax` of connections: the core's slots may be sparse in a large slab.
     let countMax: Int
     let base: UnsafeMutablePointer<Record>
     private let byteCount: Int
@@ -26,5 +25,6 @@ struct ConnectionTable<Record: BitwiseCopyable>: ~Copyable {
     deinit { munmap(base, byteCount) }
 }
 
-/// Slots of 1 ... 2^24 can be adopted: 256 MiB of address space (not memory) a worker.
-let connectionIndexMax = 1 << 24
+/// The core's slot indices end below this: twice the largest file table of a ring (2^20), so that slots may be sparse.
+/// 32 MiB of address space, not of memory, for a worker.
+let connectionIndexMax = 1 << 21

@@ -14,16 +14,17 @@ public protocol Driver: ~Copyable {
 
     /// One turn's exchange with the kernel.
     ///
-    /// Takes back the receive buffers that the previous exchange handed out, carries all of `submissions` out, then waits
-    /// until at least one completion is there or `deadline` has come, and appends what is there: at most some thousand
-    /// completions a turn, and never much of one connection, so that a flood delays nobody for long.
+    /// Takes back the receive buffers that the previous exchange handed out, carries all of `submissions` out, then
+    /// waits until at least one completion is there or `deadline` has come, and appends what is there: at most some
+    /// thousand completions a turn, and never much of one connection, so that a flood delays nobody for long.
     ///
     /// - Parameter deadline: nanoseconds of CLOCK_MONOTONIC; 0 or past: does not wait; `.max`: no deadline.
     mutating func exchange(
         _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>)
 
-    /// Cancels everything, closes every descriptor, and returns when the kernel holds nothing of it any more (or after a
-    /// second, should it not let go).
+    /// Cancels everything, closes every descriptor, and returns when the kernel holds nothing of it any more (or after
+    /// a second, should it not let go). A driver has to end this way: to drop one would free memory that an io_uring
+    /// may still write to.
     consuming func shutDown()
 
     /// The most connections that may be adopted at a time. A few more are accepted, so that they can be handed on.
@@ -68,7 +69,8 @@ public struct DriverCounters: Equatable, Sendable {
 /// Why a driver, a listener or a wake handle could not be made: text for the operator that says what to mend.
 public struct DriverError: Error, Equatable, CustomStringConvertible, Sendable {
     public enum Reason: Equatable, Sendable {
-        case portTaken, noPermission, addressNotAvailable, addressMalformed, noDescriptors, noMemory, notSupported, other
+        case portTaken, noPermission, addressNotAvailable, addressMalformed, noDescriptors, noMemory, notSupported,
+            other
     }
 
     public var reason: Reason

@@ -1,6 +1,8 @@
 import Glibc
+import Slabs
 
-/// What a driver does about an errno. Every errno of every operation is decided here and nowhere else; both drivers ask.
+/// What a driver does about an errno. Every errno of every operation is decided here and nowhere else; both drivers
+/// ask.
 enum ErrnoDecision: Equatable {
     /// Nothing to do now: the kernel will report when there is. (A full socket, an empty socket.)
     case wait
@@ -16,6 +18,15 @@ enum ErrnoDecision: Equatable {
     case harmless
     /// Only an error of the programmer can cause it: a descriptor that is not ours, a pointer to nowhere.
     case misuse
+}
+
+/// For the outcomes that change nothing: stops the process if only an error of the programmer explains one.
+/// - Parameter result: 0 or more, or -errno.
+func expectNoMisuse(_ operation: KernelOperation, _ result: Int32) {
+    guard result < 0 else { return }
+    invariant(
+        decision(for: operation, errorNumber: -result) != .misuse,
+        "the kernel refused a request on a descriptor that should be ours")
 }
 
 /// What was attempted when the kernel answered with an errno.
@@ -85,8 +96,9 @@ private func pollDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// The peer may have ended or reset the connection first; the next receive or send says so. setsockopt in a ring answers
-/// EOPNOTSUPP before kernel 6.7: the close is then a plain one. After close(2) the descriptor is gone whatever it says.
+/// The peer may have ended or reset the connection first; the next receive or send says so. setsockopt in a ring
+/// answers EOPNOTSUPP before kernel 6.7: the close is then a plain one. After close(2) the descriptor is gone whatever
+/// it says.
 private func endingDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case EBADF, EFAULT, ENOTSOCK: .misuse
@@ -104,13 +116,9 @@ private func cancelDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// Whatever prevents a hand-off, the connection is closed: nobody has room for it, or the worker has gone.
-private func handOffDecision(_ errorNumber: Int32) -> ErrnoDecision {
-    switch errorNumber {
-    case EINVAL: .misuse
-    default: .failed
-    }
-}
+/// Whatever prevents a hand-off, the connection is closed: nobody has room for it, the worker has gone, or the kernel is
+/// too old for it (EINVAL before 6.0).
+private func handOffDecision(_ errorNumber: Int32) -> ErrnoDecision { .failed }
 
 /// EBADF and EBADFD: the worker's ring is gone or not there yet. Its eventfd is written instead.
 private func wakeDecision(_ errorNumber: Int32) -> ErrnoDecision { .retry }

@@ -60,21 +60,23 @@ public enum DriverChoice: String, Sendable, CaseIterable {
         /// A step of setting a ring up that the kernel refused, as text that says what to mend. `errorNumber` 0: the
         /// step names what is missing.
         static func ring(step: String, errorNumber: Int32) -> DriverError {
-            let text = switch errorNumber {
-            case 0: step
-            case ENOSYS: "the kernel has no io_uring (ENOSYS); Linux 5.19 or later is needed"
-            case EPERM, EACCES: forbidden(step: step, errorNumber: errorNumber)
-            case ENOMEM:
-                "\(step): no memory (ENOMEM); raise `ulimit -l` (now \(lockedMemoryLimit())) or the memory limit"
-            case EMFILE, ENFILE: "\(step): no descriptors left; raise `ulimit -n`"
-            case EINVAL: "\(step): the kernel lacks it (EINVAL); Linux 5.19 or later is needed"
-            default: "\(step): \(errorText(errorNumber))"
-            }
-            let reason: Reason = switch errorNumber {
-            case ENOMEM: .noMemory
-            case EMFILE, ENFILE: .noDescriptors
-            default: .notSupported
-            }
+            let text =
+                switch errorNumber {
+                case 0: step
+                case ENOSYS: "the kernel has no io_uring (ENOSYS); Linux 5.19 or later is needed"
+                case EPERM, EACCES: forbidden(step: step, errorNumber: errorNumber)
+                case ENOMEM:
+                    "\(step): no memory (ENOMEM); raise `ulimit -l` (now \(lockedMemoryLimit())) or the memory limit"
+                case EMFILE, ENFILE: "\(step): no descriptors left; raise `ulimit -n`"
+                case EINVAL: "\(step): the kernel lacks it (EINVAL); Linux 5.19 or later is needed"
+                default: "\(step): \(errorText(errorNumber))"
+                }
+            let reason: Reason =
+                switch errorNumber {
+                case ENOMEM: .noMemory
+                case EMFILE, ENFILE: .noDescriptors
+                default: .notSupported
+                }
             return DriverError(reason, errorNumber: errorNumber, text)
         }
 
@@ -85,8 +87,8 @@ public enum DriverChoice: String, Sendable, CaseIterable {
                 "forbidden by the sysctl kernel.io_uring_disabled = 1 (EPERM); set it to 0, or join the group of "
                     + "kernel.io_uring_group"
             default:
-                "\(step) is forbidden (\(errorNumber == EPERM ? "EPERM" : "EACCES")), most likely by a seccomp profile such "
-                    + "as Docker's default; allow io_uring_setup, io_uring_enter and io_uring_register"
+                "\(step) is forbidden (\(errorNumber == EPERM ? "EPERM" : "EACCES")), most likely by a seccomp "
+                    + "profile such as Docker's default; allow io_uring_setup, io_uring_enter and io_uring_register"
             }
         }
 

@@ -14,10 +14,13 @@ public struct ListenerGroup: ~Copyable {
     /// user would silently take half of the connections. A port that is busy is tried again for `patienceMilliseconds`,
     /// since the kernel may hold the listener of a broker that has just ended a moment longer.
     ///
+    /// A consumer may be busy and leave its socket unread for a while, so the user time-out is generous: it is there for
+    /// peers that have vanished.
+    ///
     /// - Parameter address: "HOST:PORT" or "[HOST]:PORT"; HOST an IPv4 or IPv6 address, a name, or empty for every
     ///   address. Port 0: a free one, the same for every worker.
     public init(
-        address: String, workerCount: Int, userTimeoutMilliseconds: Int = 30_000, patienceMilliseconds: Int = 2_000
+        address: String, workerCount: Int, userTimeoutMilliseconds: Int = 120_000, patienceMilliseconds: Int = 2_000
     ) throws(DriverError) {
         var endpoint = try Endpoint(address)
         let exclusive = try Self.bindPatiently(endpoint, patienceMilliseconds: patienceMilliseconds)
@@ -89,12 +92,15 @@ struct Endpoint {
         hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
         var found: UnsafeMutablePointer<addrinfo>?
         let isAny = host.isEmpty || host == "*"
-        let result = isAny
-            ? getaddrinfo("0.0.0.0", String(number), &hints, &found) : getaddrinfo(String(host), String(number), &hints, &found)
+        let result =
+            isAny
+            ? getaddrinfo("0.0.0.0", String(number), &hints, &found)
+            : getaddrinfo(String(host), String(number), &hints, &found)
         guard result == 0, let found else {
             throw DriverError(
                 .addressMalformed,
-                "cannot listen on \(address): \(String(cString: gai_strerror(result))); give an address of this machine")
+                "cannot listen on \(address): \(String(cString: gai_strerror(result))); give an address of this machine"
+            )
         }
         defer { freeaddrinfo(found) }
         byteCount = found.pointee.ai_addrlen
@@ -179,11 +185,15 @@ struct Endpoint {
         case EADDRINUSE:
             DriverError(
                 .portTaken, errorNumber: errorNumber,
-                "cannot listen on \(name): the port is taken by another process; stop it (`ss -ltnp`) or choose another port")
+                "cannot listen on \(name): the port is taken by another process; stop it (see `ss -ltnp`) or "
+                    + "choose another port"
+            )
         case EACCES:
             DriverError(
                 .noPermission, errorNumber: errorNumber,
-                "cannot listen on \(name): no permission; ports below 1024 need CAP_NET_BIND_SERVICE, or choose another port")
+                "cannot listen on \(name): no permission; ports below 1024 need CAP_NET_BIND_SERVICE; choose another "
+                    + "port or grant it"
+            )
         case EADDRNOTAVAIL:
             DriverError(
                 .addressNotAvailable, errorNumber: errorNumber,
@@ -204,6 +214,8 @@ struct Endpoint {
     private static func malformed(_ address: String) -> DriverError {
         DriverError(
             .addressMalformed,
-            "\"\(address)\" is not an address to listen on: HOST:PORT is expected, such as 127.0.0.1:61613 or [::1]:61613")
+            "\"\(address)\" is not an address to listen on: HOST:PORT is expected, such as 127.0.0.1:61613 or "
+                + "[::1]:61613"
+        )
     }
 }

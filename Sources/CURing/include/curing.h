@@ -57,6 +57,10 @@ static inline int socket_set_reset_on_close(int fd) {
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) < 0 ? -errno : 0;
 }
 
+static inline int socket_shutdown_write(int fd) { return shutdown(fd, SHUT_WR) < 0 ? -errno : 0; }
+
+static inline int socket_close(int fd) { return close(fd) < 0 ? -errno : 0; }
+
 static inline int socket_set_int(int fd, int level, int option, int value) {
     return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
 }
@@ -231,7 +235,8 @@ static inline void curing_set_completion_head(struct io_uring *ring, unsigned he
     io_uring_smp_store_release(ring->cq.khead, head);
 }
 
-// Submission entries. Each function fills an entry that `curing_next` has cleared. `file` is an index of the ring's table.
+// Submission entries. Each function fills an entry that `curing_next` has cleared. `file` is an index of the ring's
+// table.
 
 static inline void curing_prepare(struct io_uring_sqe *sqe, int opcode, int fd, uint8_t flags, uint64_t user_data) {
     sqe->opcode = (uint8_t)opcode;
@@ -253,7 +258,8 @@ static inline void curing_prepare_accept_multishot(struct io_uring_sqe *sqe, int
 
 /// Accept once, with the peer's address. (io_uring_prep_accept_direct of liburing 2.3 adds 1 to FILE_INDEX_ALLOC.)
 static inline void curing_prepare_accept_address(
-    struct io_uring_sqe *sqe, int listener, struct sockaddr_storage *address, socklen_t *byte_count, uint64_t user_data) {
+    struct io_uring_sqe *sqe, int listener, struct sockaddr_storage *address, socklen_t *byte_count,
+    uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_ACCEPT, listener, 0, user_data);
     *byte_count = sizeof *address;
     sqe->addr = (uint64_t)(uintptr_t)address;
@@ -261,8 +267,8 @@ static inline void curing_prepare_accept_address(
     sqe->file_index = IORING_FILE_INDEX_ALLOC;
 }
 
-static inline void curing_prepare_poll(struct io_uring_sqe *sqe, int fd, bool is_fixed, uint32_t events, bool is_multishot,
-                                       uint64_t user_data) {
+static inline void curing_prepare_poll(
+    struct io_uring_sqe *sqe, int fd, bool is_fixed, uint32_t events, bool is_multishot, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_POLL_ADD, fd, is_fixed ? IOSQE_FIXED_FILE : 0, user_data);
 #if __BYTE_ORDER == __BIG_ENDIAN
     events = events << 16 | events >> 16;
@@ -301,8 +307,8 @@ enum { CURING_SEND_FLAGS = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL };
 /// Without MSG_WAITALL a short send would be silent too, and corrupt the stream.
 static inline void curing_prepare_send(
     struct io_uring_sqe *sqe, int file, const void *bytes, uint32_t byte_count, bool is_silent, uint64_t user_data) {
-    curing_prepare(
-        sqe, IORING_OP_SEND, file, (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0)), user_data);
+    uint8_t flags = (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
+    curing_prepare(sqe, IORING_OP_SEND, file, flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)bytes;
     sqe->len = byte_count;
     sqe->msg_flags = CURING_SEND_FLAGS;
@@ -310,13 +316,13 @@ static inline void curing_prepare_send(
 
 /// As above with several ranges; `message` needs to live until the entry is submitted.
 static inline void curing_prepare_send_vector(
-    struct io_uring_sqe *sqe, int file, struct msghdr *message, const void *vectors, size_t vector_count, bool is_silent,
-    uint64_t user_data) {
+    struct io_uring_sqe *sqe, int file, struct msghdr *message, const void *vectors, size_t vector_count,
+    bool is_silent, uint64_t user_data) {
     memset(message, 0, sizeof *message);
     message->msg_iov = (struct iovec *)vectors;
     message->msg_iovlen = vector_count;
-    curing_prepare(
-        sqe, IORING_OP_SENDMSG, file, (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0)), user_data);
+    uint8_t flags = (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
+    curing_prepare(sqe, IORING_OP_SENDMSG, file, flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)message;
     sqe->len = 1;
     sqe->msg_flags = CURING_SEND_FLAGS;
@@ -393,7 +399,8 @@ static inline void curing_prepare_connect(
 }
 
 /// Posts (`remote_user_data`, 0) in another ring. Silent when that worked.
-static inline void curing_prepare_wake(struct io_uring_sqe *sqe, int ring_fd, uint64_t remote_user_data, uint64_t user_data) {
+static inline void curing_prepare_wake(
+    struct io_uring_sqe *sqe, int ring_fd, uint64_t remote_user_data, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_MSG_RING, ring_fd, IOSQE_CQE_SKIP_SUCCESS, user_data);
     sqe->addr = IORING_MSG_DATA;
     sqe->off = remote_user_data;
@@ -414,7 +421,8 @@ static inline void curing_prepare_send_file(
 int curing_register_buffers(struct io_uring *ring, struct io_uring_buf_ring *buffers, unsigned entries, uint16_t group);
 
 static inline void curing_buffer_put(
-    struct io_uring_buf_ring *buffers, unsigned entries, uint16_t tail, void *bytes, uint32_t byte_count, uint16_t identifier) {
+    struct io_uring_buf_ring *buffers, unsigned entries, uint16_t tail, void *bytes, uint32_t byte_count,
+    uint16_t identifier) {
     struct io_uring_buf *buffer = &buffers->bufs[tail & (entries - 1)];
     buffer->addr = (uint64_t)(uintptr_t)bytes;
     buffer->len = byte_count;

@@ -2,8 +2,8 @@
     internal import CURing
     import Glibc
 
-    /// A ring of buffers from which the kernel picks one for each receive. Owns the buffers; has to outlive the ring that
-    /// it is registered with.
+    /// A ring of buffers from which the kernel picks one for each receive. Owns the buffers; has to outlive the ring
+    /// that it is registered with.
     struct ReceiveBuffers: ~Copyable {
         /// A power of two, 32768 at most.
         let count: Int
@@ -23,7 +23,8 @@
             let ringMemory = try Self.map(ringByteCount)
             let memory: UnsafeMutableRawPointer
             do throws(DriverError) {
-                memory = try Self.map(rounded * byteCount)
+                memory = try Self.map(
+                    rounded * byteCount, touched: rounded * byteCount <= Self.touchedByteCountMax)
             } catch {
                 munmap(ringMemory, ringByteCount)
                 throw error
@@ -45,9 +46,16 @@
             publish()
         }
 
-        private static func map(_ byteCount: Int) throws(DriverError) -> UnsafeMutableRawPointer {
+        /// The kernel goes round through all buffers, so a small ring's memory is soon touched anyway: taking it at the
+        /// start spares the first receives their page faults.
+        private static var touchedByteCountMax: Int { 1 << 20 }
+
+        private static func map(
+            _ byteCount: Int, touched: Bool = false
+        ) throws(DriverError) -> UnsafeMutableRawPointer {
             let memory = mmap(
-                nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+                nil, byteCount, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | (touched ? MAP_POPULATE : MAP_NORESERVE), -1, 0)
             guard let memory, memory != MAP_FAILED else {
                 throw DriverError.ring(step: "\(byteCount >> 10) KiB for receive buffers", errorNumber: errno)
             }

@@ -78,7 +78,9 @@
         func enter(
             completionCount: Int, minWaitMicroseconds: Int = 0, timeout: UInt64? = nil, isAbsolute: Bool = false
         ) -> Int32 {
-            guard let timeout else { return curing_enter(raw, isRegistered, true, false, UInt32(completionCount), 0, nil) }
+            guard let timeout else {
+                return curing_enter(raw, isRegistered, true, false, UInt32(completionCount), 0, nil)
+            }
             var value = __kernel_timespec()
             value.tv_sec = Int64(timeout / 1_000_000_000)
             value.tv_nsec = Int64(timeout % 1_000_000_000)
@@ -126,7 +128,8 @@
         init(rawValue: UInt64) { self.rawValue = rawValue }
 
         init(_ operation: RingOperation, _ connection: Slot) {
-            rawValue = UInt64(operation.rawValue) << 56 | UInt64(connection.generation & 0xFF_FFFF) << 32
+            rawValue =
+                UInt64(operation.rawValue) << 56 | UInt64(connection.generation & 0xFF_FFFF) << 32
                 | UInt64(connection.index)
         }
 

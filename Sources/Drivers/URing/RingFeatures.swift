@@ -3,8 +3,8 @@
     import Glibc
     import Slabs
 
-    /// What this kernel's io_uring can do, found by doing it once: opcode probes show neither multishot nor the flags of
-    /// an operation, and distributions carry features back to old versions.
+    /// What this kernel's io_uring can do, found by doing it once: opcode probes show neither multishot nor the flags
+    /// of an operation, and distributions carry features back to old versions.
     struct RingFeatures: Sendable {
         var level: RingLevel
         /// A send that succeeds posts no completion, one that does not always posts one.
@@ -143,7 +143,8 @@
         private mutating func accept() throws(DriverError) {
             curing_prepare_accept_multishot(curing_next(ring.raw), listener, UserData(.selfTest).rawValue)
             guard let completion = wait(), completion.result >= 0 else {
-                throw DriverError.ring(step: "multishot accept into direct descriptors (as of Linux 5.19)", errorNumber: 0)
+                throw DriverError.ring(
+                    step: "multishot accept into direct descriptors (as of Linux 5.19)", errorNumber: 0)
             }
             file = completion.result
         }
@@ -174,7 +175,8 @@
 
         /// The accepted end has bytes of the send test waiting.
         private mutating func testMultishotReceive() -> Bool {
-            curing_prepare_receive_multishot(curing_next(ring.raw), file, buffers.group, false, UserData(.selfTest).rawValue)
+            curing_prepare_receive_multishot(
+                curing_next(ring.raw), file, buffers.group, false, UserData(.selfTest).rawValue)
             guard socket_send(client, "ab", 2) != 0, let completion = wait() else { return false }
             return completion.result > 0 && completion.hasMore && completion.buffer != nil
         }

@@ -50,8 +50,10 @@
             static let isArmedLarge = State(rawValue: 1 << 15)
             /// Has a place in the list of those to look at in the next exchange.
             static let isQueued = State(rawValue: 1 << 16)
+            /// The RECV under way takes a large buffer.
+            static let isReceivingLarge = State(rawValue: 1 << 17)
             /// We are the ones who open it: the kernel makes the socket or connects it.
-            static let isConnecting = State(rawValue: 1 << 17)
+            static let isConnecting = State(rawValue: 1 << 18)
 
             static let armed: State = [.isPolled, .isMultishot]
             /// While one of these is set, the descriptor is not closed.
@@ -63,8 +65,8 @@
 
     /// Connections that were promoted to multishot RECV, in the order in which their silence is looked at.
     ///
-    /// A second-chance list: receiving only stores the time; a connection that turns out to have been busy when its turn
-    /// comes goes to the end. So there is no scan, and no work at all while none is promoted.
+    /// A second-chance list: receiving only stores the time; a connection that turns out to have been busy when its
+    /// turn comes goes to the end. So there is no scan, and no work at all while none is promoted.
     struct PromotedList: ~Copyable {
         struct Entry {
             var index: UInt32 = 0

@@ -17,6 +17,7 @@
             case .sendZeroCopy: sentZeroCopy(completion, &completions)
             case .shutdown:
                 armedCount -= 1
+                expectNoMisuse(.shutdown, completion.result)
                 guard let record = anyRecord(of: completion.userData.connection) else { return }
                 record.pointee.state.remove(.isShuttingDown)
                 closeIfFree(record, completion.userData.connection)
@@ -31,9 +32,13 @@
                 }
                 if completion.result >= 0 { woken(&completions) }
             case .wakeMessage: woken(&completions)
-            case .wakePeer: peers[Int(completion.userData.index)].wake()
+            case .wakePeer:
+                // The worker's ring is gone, or full: its eventfd always works.
+                expectNoMisuse(.wake, completion.result)
+                peers[Int(completion.userData.index)].wake()
             case .handOff:
                 armedCount -= 1
+                expectNoMisuse(.handOff, completion.result)
                 if completion.result < 0 { counters.handOffErrors += 1 } else { counters.handedOff += 1 }
                 curing_prepare_close(nextEntry(), Int32(completion.userData.index), true, UserData(.ignored).rawValue)
             case .socket: socketMade(completion, &completions)
@@ -121,11 +126,13 @@
                 if let buffer = completion.buffer { giveBack(buffer, isLarge: false) }
                 return
             }
-            record.pointee.state.remove(.isReceiving)
-            let isLarge = record.pointee.state.contains(.isLarge)
+            let isLarge = record.pointee.state.contains(.isReceivingLarge)
+            record.pointee.state.subtract([.isReceiving, .isReceivingLarge])
             deliver(completion, record, connection, isLarge: isLarge, &completions)
             if completion.result > 0 {
-                if completion.isSocketNonempty || record.pointee.state.contains(.hasHangup) { enqueue(record, connection) }
+                if completion.isSocketNonempty || record.pointee.state.contains(.hasHangup) {
+                    enqueue(record, connection)
+                }
                 // A flood goes on in large buffers, one of them in each exchange.
                 if completion.isSocketNonempty, Int(completion.result) == small.byteCount {
                     record.pointee.state.insert(.isLarge)
@@ -148,13 +155,14 @@
             }
             let isLarge = record.pointee.state.contains(.isArmedLarge)
             if !completion.hasMore {
+                if isLarge { largeArmedCount -= 1 }
                 record.pointee.state.subtract([.isMultishot, .isArmedLarge, .isReceiveEnding])
             }
             deliver(completion, record, connection, isLarge: isLarge, &completions)
             if record.pointee.promotion != 0 {
                 promoted.noteReceive(record.pointee.promotion, nowMilliseconds: nowMilliseconds)
             }
-            if completion.result == -ENOBUFS { record.pointee.state.remove(.isLarge) }
+            if completion.result == -ENOBUFS, !hasLargeToSpare { record.pointee.state.remove(.isLarge) }
             let isResized = completion.result > 0 && noteReceive(record, byteCount: Int(completion.result))
             // Out of buffers: armed again by the next exchange, which gives them back first.
             if record.pointee.state.contains(.isQueued), !record.pointee.state.contains(.isClosing) { return }
@@ -229,7 +237,8 @@
                 if completion.result == send.byteCount { return }
                 connection = send.connection
             }
-            failedSends.append(Completion(.sendIncomplete, connection: connection, value: sentByteCount(completion.result)))
+            failedSends.append(
+                Completion(.sendIncomplete, connection: connection, value: sentByteCount(completion.result)))
         }
 
         /// The count taken, 0 when there was no room, or -errno.
@@ -281,10 +290,12 @@
 
         // MARK: - Closing
 
-        /// A request that is between two attempts cannot be found, and goes on: it is cancelled again until it has ended.
+        /// A request that is between two attempts cannot be found, and goes on: it is cancelled again until it has
+        /// ended.
         private mutating func cancelFoundNothing(
             _ completion: RingCompletion, _ ending: URingConnection.State, armed: URingConnection.State
         ) {
+            expectNoMisuse(.cancel, completion.result)
             let connection = completion.userData.connection
             guard completion.result < 0, let record = anyRecord(of: connection),
                 !record.pointee.state.isDisjoint(with: armed), record.pointee.state.contains(ending)
@@ -300,6 +311,7 @@
                 invariant(false, "a connection was closed twice")
                 return
             }
+            expectNoMisuse(.close, completion.result)
             counters.closes += 1
             record.pointee.file = -1
             reportClosed(record, connection, &completions)

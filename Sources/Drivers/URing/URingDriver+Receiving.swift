@@ -6,7 +6,7 @@
     /// How a connection waits for its next bytes.
     ///
     /// ```
-    ///              POLL fired often                      
+    ///              POLL fired often
     ///   +--------+ ---------------> +----------------+   whole buffers   +----------------+
     ///   |  POLL  |                  | multishot RECV | ----------------> | multishot RECV |
     ///   | + RECV | <--------------- | small buffers  | <---------------- | large buffers  |
@@ -37,7 +37,8 @@
             } else if state.contains(.hasEnded) {
                 isRight = true
             } else if state.contains(.isMultishot) {
-                isRight = state.contains(.receives) && wantsMultishot(record)
+                isRight =
+                    state.contains(.receives) && wantsMultishot(record)
                     && state.contains(.isArmedLarge) == state.contains(.isLarge)
             } else {
                 // The POLL of a paused connection stays until it fires: pauses are often short.
@@ -56,6 +57,7 @@
             }
             let isLarge = record.pointee.state.contains(.isLarge)
             record.pointee.state.insert(isLarge ? [.isMultishot, .isArmedLarge] : .isMultishot)
+            if isLarge { largeArmedCount += 1 }
             record.pointee.fireCount = 0
             curing_prepare_receive_multishot(
                 nextEntry(), record.pointee.file, isLarge ? large.group : small.group, !isLarge,
@@ -73,7 +75,9 @@
         /// Prepares a RECV that answers within the next submit.
         mutating func receive(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
             let state = record.pointee.state
-            guard state.contains(.receives), state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot]) else { return }
+            guard state.contains(.receives), state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot]) else {
+                return
+            }
             let isLarge = state.contains(.isLarge)
             // More receives than buffers would only be turned away.
             guard isLarge || preparedReceiveCount + handedOut.count < small.count else {
@@ -81,7 +85,7 @@
             }
             preparedReceiveCount += 1
             armedCount += 1
-            record.pointee.state.insert(.isReceiving)
+            record.pointee.state.insert(isLarge ? [.isReceiving, .isReceivingLarge] : .isReceiving)
             curing_prepare_receive(
                 nextEntry(), record.pointee.file, isLarge ? large.group : small.group,
                 UInt32(isLarge ? large.byteCount : small.byteCount), UserData(.receive, connection).rawValue)
@@ -170,7 +174,10 @@
             }
         }
 
-        /// Full buffers argue for large ones, short receives for small ones, of which there are more.
+        /// Large buffers are few. Where many connections would have them, some would always find none.
+        var hasLargeToSpare: Bool { largeArmedCount < max(large.count / 2, 1) }
+
+        /// Full buffers argue for large ones, short receives for small ones, of which there are more. True: it changes.
         func noteReceive(_ record: UnsafeMutablePointer<URingConnection>, byteCount: Int) -> Bool {
             let wouldFillSmall = byteCount >= small.byteCount
             if wouldFillSmall == record.pointee.state.contains(.isLarge) {
@@ -180,6 +187,7 @@
             record.pointee.fireCount += 1
             guard record.pointee.fireCount >= Self.resizeCount else { return false }
             record.pointee.fireCount = 0
+            guard !wouldFillSmall || hasLargeToSpare else { return false }
             record.pointee.state.formSymmetricDifference(.isLarge)
             return true
         }

@@ -30,16 +30,21 @@
                 entryCount: options.submissionEntryCount, completionEntryCount: options.completionEntryCount,
                 best: features.level, isDisabled: isRestricted)
             let limit = min(descriptorLimit(), 1 << 20)
-            let wantedSlots = options.connectionCountMax > 0
+            let wantedSlots =
+                options.connectionCountMax > 0
                 ? min(options.connectionCountMax + Self.handOffReserve, limit) : limit
             let slots = curing_register_files(ring.raw, UInt32(wantedSlots), 1)
-            guard slots > 0 else { throw DriverError.ring(step: "a table of \(wantedSlots) descriptors", errorNumber: -slots) }
+            guard slots > 0 else {
+                throw DriverError.ring(step: "a table of \(wantedSlots) descriptors", errorNumber: -slots)
+            }
             let small = try ReceiveBuffers(
                 count: options.receiveBufferCount, byteCount: options.receiveBufferByteCount, group: 1, ring: ring)
             let large = try ReceiveBuffers(
-                count: options.largeReceiveBufferCount, byteCount: options.largeReceiveBufferByteCount, group: 2, ring: ring)
-            if isRestricted { try Self.restrict(ring) }
+                count: options.largeReceiveBufferCount, byteCount: options.largeReceiveBufferByteCount, group: 2,
+                ring: ring)
+            // Before the restriction, which does not allow it.
             ring.register()
+            if isRestricted { try Self.restrict(ring) }
             let table = try ConnectionTable<URingConnection>(countMax: connectionIndexMax)
             self.ring = ring
             self.table = table
@@ -49,8 +54,9 @@
             self.features = features
             self.wake = wake
             self.peers = peers
-            slotCount = Int(slots)
-            connectionCountMax = max(slotCount - Self.handOffReserve, min(slotCount, max(options.connectionCountMax, 1)))
+            self.isRestricted = isRestricted
+            let spare = Int(slots) - min(Self.handOffReserve, Int(slots) / 4)
+            connectionCountMax = options.connectionCountMax > 0 ? min(options.connectionCountMax, spare) : spare
             mode = features.hasMultishotReceive ? options.receiveMode : .poll
             promoted = PromotedList(countMax: options.promotedCountMax)
             promotionWindowMilliseconds = UInt64(max(options.promotionWindowMilliseconds, 1))

@@ -16,20 +16,26 @@
             case .sendVector: sendVector(submission)
             case .sendZeroCopy: sendZeroCopy(submission)
             case .awaitWritable:
-                guard let record = record(of: connection), !record.pointee.state.contains(.isWritablePolled) else { return }
+                guard let record = record(of: connection), !record.pointee.state.contains(.isWritablePolled) else {
+                    return
+                }
                 record.pointee.state.insert(.isWritablePolled)
                 armedCount += 1
-                curing_prepare_poll_writable(nextEntry(), record.pointee.file, UserData(.writablePoll, connection).rawValue)
+                curing_prepare_poll_writable(
+                    nextEntry(), record.pointee.file, UserData(.writablePoll, connection).rawValue)
             case .pauseReceive:
                 guard let record = record(of: connection) else { return }
                 record.pointee.state.remove(.receives)
                 reconcile(record, connection)
             case .resumeReceive: resumeReceive(connection)
             case .shutdownWrite:
-                guard let record = record(of: connection), !record.pointee.state.contains(.isShuttingDown) else { return }
+                guard let record = record(of: connection), !record.pointee.state.contains(.isShuttingDown) else {
+                    return
+                }
                 record.pointee.state.insert(.isShuttingDown)
                 armedCount += 1
-                curing_prepare_shutdown_write(nextEntry(), record.pointee.file, UserData(.shutdown, connection).rawValue)
+                curing_prepare_shutdown_write(
+                    nextEntry(), record.pointee.file, UserData(.shutdown, connection).rawValue)
             case .close: close(submission)
             case .wake: wakePeer(Int(submission.peer))
             case .stopAccepting: stopAccepting()
@@ -59,7 +65,8 @@
             invariant(connection.index < table.countMax, "a connection's slot index exceeds the driver's table")
             let record = table.base + Int(connection.index)
             invariant(record.pointee.generation == 0, "a slot was adopted twice without a close between")
-            record.pointee = URingConnection(file: submission.value, generation: connection.generation, state: .receives)
+            record.pointee = URingConnection(
+                file: submission.value, generation: connection.generation, state: .receives)
             reconcile(record, connection)
         }
 
@@ -99,13 +106,19 @@
         }
 
         private mutating func sendZeroCopy(_ submission: Submission) {
-            guard let record = record(of: submission.connection) else { return }
+            guard let record = record(of: submission.connection) else {
+                // The release is promised, whatever has become of the connection.
+                failedSends.append(Completion(.sendReleased, connection: submission.connection, value: -EPIPE))
+                return
+            }
             var place = freeZeroCopySend
             if place != 0 {
                 freeZeroCopySend = zeroCopySends[Int(place)].nextFree
             } else {
                 // Place 0 means none.
-                if zeroCopySends.isEmpty { zeroCopySends.append(ZeroCopySend(connection: .none, result: 0, nextFree: 0)) }
+                if zeroCopySends.isEmpty {
+                    zeroCopySends.append(ZeroCopySend(connection: .none, result: 0, nextFree: 0))
+                }
                 place = UInt32(zeroCopySends.count)
                 zeroCopySends.append(ZeroCopySend(connection: .none, result: 0, nextFree: 0))
             }
@@ -140,11 +153,12 @@
             guard !record.pointee.state.contains(.isWritableEnding) else { return }
             record.pointee.state.insert(.isWritableEnding)
             curing_prepare_cancel(
-                nextEntry(), UserData(.writablePoll, connection).rawValue, UserData(.cancelWritable, connection).rawValue)
+                nextEntry(), UserData(.writablePoll, connection).rawValue,
+                UserData(.cancelWritable, connection).rawValue)
         }
 
-        /// Closes the descriptor once no request holds it: close(2) on a socket with an armed request does nothing until
-        /// the request ends.
+        /// Closes the descriptor once no request holds it: close(2) on a socket with an armed request does nothing
+        /// until the request ends.
         mutating func closeIfFree(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
             let state = record.pointee.state
             guard state.contains(.isClosing), state.isDisjoint(with: URingConnection.State.keepsFile),
@@ -209,8 +223,8 @@
                     let target = UserData(.accept, index: UInt32(index)).rawValue
                     curing_prepare_cancel(nextEntry(), target, UserData(.ignored).rawValue)
                 }
-                // The request keeps the socket listening until it has ended, which it does in this exchange; shutdown(2)
-                // stops it at once.
+                // The request keeps the socket listening until it has ended, which it does in this exchange;
+                // shutdown(2) stops it at once.
                 shutdown(listeners[index].fd, Int32(SHUT_RDWR))
                 Glibc.close(listeners[index].fd)
                 listeners[index].fd = -1

@@ -6,15 +6,15 @@
 
     /// The driver that the broker was built for.
     ///
-    /// Sockets are direct descriptors: they live in the ring's table and cost no fd. A turn is one io_uring_enter(2): it
-    /// carries all sends out, which answer within the submit and only if they did not succeed whole, runs the deferred
-    /// work, and waits. Idle connections are parked on a multishot POLL; when it fires, a RECV into a provided buffer
-    /// follows in a second enter of the same exchange (one for all of them). Busy connections keep a multishot RECV and
-    /// need no second enter. 16 B of user memory for an idle connection.
+    /// Sockets are direct descriptors: they live in the ring's table and cost no fd. A turn is one io_uring_enter(2):
+    /// it carries all sends out, which answer within the submit and only if they did not succeed whole, runs the
+    /// deferred work, and waits. Idle connections are parked on a multishot POLL; when it fires, a RECV into a provided
+    /// buffer follows in a second enter of the same exchange (one for all of them). Busy connections keep a multishot
+    /// RECV and need no second enter. 16 B of user memory for an idle connection.
     ///
-    /// The files of this folder: this one holds what the driver owns, and the exchange; `+Submissions` what the core asks
-    /// for; `+Completions` what the kernel answers; `+Receiving` how a connection waits for its next bytes; `+Setup`
-    /// creation and end.
+    /// The files of this folder: this one holds what the driver owns, and the exchange; `+Submissions` what the core
+    /// asks for; `+Completions` what the kernel answers; `+Receiving` how a connection waits for its next bytes;
+    /// `+Setup` creation and end.
     public struct URingDriver: ~Copyable, Driver {
         /// Completions taken off the queue in one exchange, those of sends excepted.
         static let completionsPerExchangeMax = 4096
@@ -23,9 +23,19 @@
         /// Enters that one exchange may spend to get the kernel to take what was prepared.
         static let submitAttemptsMax = 1000
 
+        /// Enters that one wait may spend to run what was ready when it ended.
+        static let extraEntersMax = 8
+        /// Deferred completions that the kernel runs in an enter that waits for fewer (IO_LOCAL_TW_DEFAULT_MAX).
+        static let completionsPerEnter = 20
+
         public internal(set) var connectionCountMax = 0
         public internal(set) var counters = DriverCounters()
-        public var level: String { "io_uring, Linux \(kernelRelease()): \(features.text)" }
+        public var level: String {
+            var names = [features.text]
+            if ring.isRegistered { names.append("registered ring") }
+            if isRestricted { names.append("restricted") }
+            return "io_uring, Linux \(kernelRelease()): \(names.joined(separator: ", "))"
+        }
 
         let options: DriverOptions
         let features: RingFeatures
@@ -34,7 +44,7 @@
         let peers: WakeDirectory
         let ring: Ring
         let table: ConnectionTable<URingConnection>
-        let slotCount: Int
+        let isRestricted: Bool
 
         // Receiving.
         var small: ReceiveBuffers
@@ -46,6 +56,8 @@
         var nowAgain = Batch<Slot>(capacity: 64)
         /// RECVs into small buffers that were prepared since the buffers were last given back.
         var preparedReceiveCount = 0
+        /// Multishot RECVs that take large buffers.
+        var largeArmedCount = 0
         var promoted: PromotedList
         let promotionWindowMilliseconds: UInt64
         let demotionMilliseconds: UInt64
@@ -77,8 +89,8 @@
         /// Completions taken off a full queue before their turn.
         var stash = Batch<RingCompletion>(capacity: 16)
         var stashHead = 0
-        /// Completions of the last exchange: what the next one waits for under load.
-        var recentCompletionCount = 0
+        /// The last exchange left completions behind in the kernel.
+        var isBusy = false
 
         struct CountedSend: BitwiseCopyable {
             var connection: Slot
@@ -131,21 +143,21 @@
             demoteSilent()
 
             reap(&completions)
-            var reapedCount = 0
             repeat {
-                enter(deadline: hasNews(completions, countBefore) ? 0 : deadline)
-                reapedCount += reap(&completions)
+                enter(deadline: hasNews(completions, countBefore) || !again.isEmpty ? 0 : deadline)
+                reap(&completions)
                 // The POLLs that fired have prepared RECVs, which answer within this submit.
                 if preparedReceiveCount > 0, ring.pendingCount > 0 {
                     submitAll()
-                    reapedCount += reap(&completions)
+                    reap(&completions)
                 }
                 if exchangeSendCount > 0 { reapSends() }
                 if hasNews(completions, countBefore) { break }
+                // Nothing was reported, so the core holds no buffer.
+                giveBuffersBack()
                 lookAgain()
                 demoteSilent()
             } while deadline != 0 && clock_monotonic_nanoseconds() < deadline
-            recentCompletionCount = reapedCount
             placeFailedSends(at: countBefore, &completions)
         }
 
@@ -153,8 +165,8 @@
             completions.count > countBefore || !failedSends.isEmpty
         }
 
-        /// What a send did not take goes before everything else that this exchange reports, since the core has to hear of
-        /// it before it hears that the same connection is writable, or closed.
+        /// What a send did not take goes before everything else that this exchange reports, since the core has to hear
+        /// of it before it hears that the same connection is writable, or closed.
         private mutating func placeFailedSends(at start: Int, _ completions: inout Batch<Completion>) {
             let count = failedSends.count
             guard count > 0 else { return }
@@ -162,7 +174,6 @@
             for position in 0..<count { completions.append(failedSends[position]) }
             if laterCount > 0 {
                 let base = completions.base + start
-                base.update(from: failedSends.base, count: 0)
                 memmove(base + count, base, laterCount * MemoryLayout<Completion>.stride)
                 memcpy(base, failedSends.base, count * MemoryLayout<Completion>.stride)
             }
@@ -184,8 +195,10 @@
     // MARK: - Entering the kernel
 
     extension URingDriver {
-        /// Submits what is prepared, runs deferred work, and waits for the deadline or for completions: for one when the
-        /// last exchange was quiet; for about as many as it had, but at most `minWaitMicroseconds`, when it was busy.
+        /// Submits what is prepared, runs deferred work, and waits for the deadline or for completions: for one; for
+        /// several, but then at most `minWaitMicroseconds`, when the last exchange left some behind, so that they are
+        /// there already. To sleep until several have come whenever several came the last time costs more than the
+        /// enters that it saves: 6.5 against 5.0 us of CPU for an echo, 100 connections in a closed loop.
         private mutating func enter(deadline: UInt64) {
             if curing_has_overflow(ring.raw) { counters.completionQueueOverflow += 1 }
             if deadline == 0 {
@@ -200,31 +213,32 @@
             if ring.completionCount > 0 { return enter(deadline: 0) }
             var until = deadline
             if promoted.first != 0 {
-                until = min(until, (promoted[promoted.first].checkMilliseconds + 1) * 1_000_000)
+                let check = promoted[promoted.first].checkMilliseconds + Self.coarseClockLagMilliseconds
+                until = min(until, check * 1_000_000)
             }
-            // Without a time-out the kernel ends a min-wait with nothing to show for it.
-            until = min(until, Self.farDeadline)
             var wantedCount = 1
             var minWait = 0
-            if features.hasMinWait, recentCompletionCount >= Self.busyCompletionCount {
-                wantedCount = min(recentCompletionCount, max(options.completionsToWaitFor, 1))
+            if isBusy, features.hasMinWait, options.minWaitMicroseconds > 0 {
+                wantedCount = max(options.completionsToWaitFor, 1)
                 minWait = options.minWaitMicroseconds
-                if minWait == 0 { wantedCount = 1 }
             }
+            counters.enters += 1
+            if until == .max, minWait == 0 { return settle(ring.enter(completionCount: wantedCount)) }
+            // Without a time-out the kernel would end a min-wait with nothing to show for it.
+            until = min(until, Self.farDeadline)
             if !features.hasAbsoluteTimeout {
                 let now = clock_monotonic_nanoseconds()
                 until = until > now ? until - now : 0
             }
-            counters.enters += 1
             settle(
                 ring.enter(
                     completionCount: wantedCount, minWaitMicroseconds: minWait, timeout: until,
                     isAbsolute: features.hasAbsoluteTimeout))
         }
 
-        /// An exchange with fewer completions is quiet: the next one waits for one only.
-        private static let busyCompletionCount = 8
         private static let farDeadline: UInt64 = 1 << 62
+        /// One tick at 100 Hz: woken any earlier, the coarse clock might not show yet that it is time.
+        private static let coarseClockLagMilliseconds: UInt64 = 10
 
         /// After an enter that carried submissions: whatever it says, the rest is carried too.
         private mutating func settle(_ result: Int32) {
@@ -232,6 +246,17 @@
                 invariant(decision(for: .wait, errorNumber: -result) != .misuse, "io_uring_enter was called wrongly")
             }
             submitAll()
+            // One enter runs 20 deferred completions, or as many as it was asked to wait for. With fewer, what is
+            // waiting has only just come, and the next exchange takes it along.
+            var extraEnters = 0
+            while extraEnters < Self.extraEntersMax, curing_has_task_work(ring.raw),
+                ring.completionCount >= Self.completionsPerEnter * (extraEnters + 1)
+            {
+                extraEnters += 1
+                counters.enters += 1
+                _ = ring.enter(completionCount: 0)
+            }
+            isBusy = extraEnters == Self.extraEntersMax
             nowMilliseconds = clock_coarse_milliseconds()
         }
 
@@ -275,9 +300,8 @@
 
         // MARK: - Reaping
 
-        /// Handles what is in the completion queue, up to the bound of one exchange; how many it were.
-        @discardableResult
-        private mutating func reap(_ completions: inout Batch<Completion>) -> Int {
+        /// Handles what is in the completion queue, up to the bound of one exchange.
+        private mutating func reap(_ completions: inout Batch<Completion>) {
             var count = 0
             while count < Self.completionsPerExchangeMax {
                 if stashHead < stash.count {
@@ -294,7 +318,6 @@
                 stash.removeAll()
                 stashHead = 0
             }
-            return count
         }
 
         /// Finds results of this exchange's sends behind the bound, and in the kernel's overflow list, and leaves

@@ -1,0 +1,115 @@
+import Slabs
+
+/// What a shard holds: live records of each table, and bytes of blocks. For tests and reports; never on a hot path.
+///
+/// When all clients have left and all queues are empty, everything here is 0: what else remains is a leak.
+public struct ShardAudit: Sendable, Equatable {
+    public var sessions = 0
+    public var segments = 0
+    public var subscriptions = 0
+    public var groups = 0
+    public var entries = 0
+    public var consumers = 0
+    public var deliveries = 0
+    public var transactions = 0
+    public var pendings = 0
+    public var remoteSets = 0
+    public var timers = 0
+    /// Destinations that somebody needs. Those that nobody needs are kept by intent, until there are too many.
+    public var neededDestinations = 0
+    /// Destinations without a name: the queues of acknowledging topic subscriptions.
+    public var namelessDestinations = 0
+    /// Messages and bytes that queues believe to hold, reservations included.
+    public var queuedMessages = 0
+    public var queuedBytes = 0
+    /// Bytes of blocks in use, without the names of destinations that nobody needs.
+    public var blockBytes = 0
+
+    public init() {}
+
+    /// Nothing is held.
+    public var isEmpty: Bool { self == ShardAudit() }
+}
+
+extension Shard {
+    /// Counts what is held. Time is linear in the number of destinations.
+    public func audit() -> ShardAudit {
+        var audit = ShardAudit()
+        audit.sessions = sessions.liveCount
+        audit.segments = segments.liveCount
+        audit.subscriptions = subscriptions.liveCount
+        audit.groups = groups.liveCount
+        audit.entries = entries.liveCount
+        audit.consumers = consumers.liveCount
+        audit.deliveries = deliveries.liveCount
+        audit.transactions = transactions.liveCount
+        audit.pendings = pendings.liveCount
+        audit.remoteSets = remoteSets.liveCount
+        audit.timers = timers.count
+        audit.blockBytes = blocks.byteCountInUse
+        var place = destinations.nextLive(after: 0)
+        while place != 0 {
+            let destination = destinations[place]
+            if destination.pointee.name == 0 {
+                audit.namelessDestinations += 1
+            } else if isNeeded(place) {
+                audit.neededDestinations += 1
+            } else {
+                audit.blockBytes -= blocks.capacity(destination.pointee.name)
+            }
+            if destination.pointee.queue != 0 {
+                audit.queuedMessages += Int(queues[destination.pointee.queue].pointee.messageCount)
+                audit.queuedBytes += Int(queues[destination.pointee.queue].pointee.byteCount)
+            }
+            place = destinations.nextLive(after: place)
+        }
+        return audit
+    }
+
+    /// The first broken rule among those that hold between turns, or nil: a queue's counts are those of its lists, no
+    /// queue exceeds its limit, no consumer its prefetch. Time is linear in messages.
+    public func auditQueues() -> String? {
+        var place = queues.nextLive(after: 0)
+        while place != 0 {
+            let queue = queues[place].pointee
+            let name = destinationText(queue.destination)
+            var ready = 0
+            var unacked = 0
+            var bytes = 0
+            var entry = queue.readyHead
+            while entry != 0 {
+                if entries[entry].pointee.state != .ready { return "\(name): an entry among the ready ones is not ready" }
+                ready += 1
+                bytes += Int(entries[entry].pointee.byteCount)
+                entry = entries[entry].pointee.next
+            }
+            var consumer = queue.consumerHead
+            while consumer != 0 {
+                var bytesOfConsumer = 0
+                entry = consumers[consumer].pointee.unackedHead
+                while entry != 0 {
+                    if entries[entry].pointee.consumer != consumer { return "\(name): an entry is with another consumer" }
+                    unacked += 1
+                    bytesOfConsumer += Int(entries[entry].pointee.byteCount)
+                    entry = entries[entry].pointee.next
+                }
+                if bytesOfConsumer != Int(consumers[consumer].pointee.unackedByteCount) {
+                    return "\(name): a consumer's bytes are miscounted"
+                }
+                bytes += bytesOfConsumer
+                consumer = consumers[consumer].pointee.next
+            }
+            if ready != Int(queue.readyCount) { return "\(name): \(queue.readyCount) ready messages, \(ready) on the list" }
+            if ready + unacked > Int(queue.messageCount) {
+                return "\(name): holds \(ready) + \(unacked) messages and counts \(queue.messageCount)"
+            }
+            if bytes > Int(queue.byteCount) { return "\(name): holds \(bytes) bytes and counts \(queue.byteCount)" }
+            if ready + unacked > Int(queue.messageCountMax) {
+                return "\(name): holds \(ready + unacked) messages, the limit is \(queue.messageCountMax)"
+            }
+            if queue.readyHead != 0, queue.turnHead != 0 { return "\(name): a message and a consumer wait for each other" }
+            place = queues.nextLive(after: place)
+        }
+        return nil
+    }
+}

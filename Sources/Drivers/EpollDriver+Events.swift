@@ -1,0 +1,186 @@
+internal import CURing
+import Glibc
+import IO
+import Slabs
+
+// MARK: - Events
+
+extension EpollDriver {
+    mutating func watch(_ fd: Int32, _ interest: UInt32, _ data: UInt64) {
+        let result = epoll_add(epoll, fd, interest, data)
+        invariant(result == 0, "epoll does not take a listener or an eventfd")
+    }
+
+    /// Listeners are level-triggered: what one turn leaves in the backlog is reported by the next wait.
+    mutating func watchListener(_ index: Int) {
+        watch(listeners[index], event_in, Self.listenerMark | UInt64(index))
+    }
+
+    mutating func poll(deadline: UInt64, _ completions: inout Batch<Completion>) {
+        var nanoseconds = deadline
+        if deadline != 0, deadline != .max {
+            let now = clock_monotonic_nanoseconds()
+            nanoseconds = deadline > now ? deadline - now : 0
+        }
+        counters.enters += 1
+        let count = epoll_wait_nanoseconds(epoll, events, Int32(eventCount), nanoseconds)
+        if count < 0 {
+            invariant(decision(for: .wait, errorNumber: -count) != .misuse, "epoll_wait was called wrongly")
+            return
+        }
+        for position in 0..<Int(count) {
+            let data = epoll_event_data(events + position)
+            if data >= Self.listenerMark {
+                if data == Self.wakeMark {
+                    woken(&completions)
+                } else {
+                    accept(Int(UInt32(truncatingIfNeeded: data)), &completions)
+                }
+            } else {
+                edge(
+                    events[position].events,
+                    Slot(index: UInt32(truncatingIfNeeded: data), generation: UInt32(data >> 32)), &completions)
+            }
+        }
+    }
+
+    private mutating func edge(_ events: UInt32, _ connection: Slot, _ completions: inout Batch<Completion>) {
+        guard let record = record(of: connection) else {
+            counters.stale += 1
+            return
+        }
+        let hangup = events & (event_read_hangup | event_broken)
+        if hangup != 0 { record.pointee.state.insert(.hasHangup) }
+        if events & event_in | hangup != 0 {
+            record.pointee.state.insert(.isReadable)
+            enqueueIfReadable(record, connection)
+        }
+        if events & (event_out | event_broken) != 0 {
+            record.pointee.state.insert(.isWritable)
+            if record.pointee.state.contains(.awaitsWritable) {
+                record.pointee.state.remove(.awaitsWritable)
+                completions.append(Completion(.writable, connection: connection))
+            }
+        }
+    }
+
+    private mutating func woken(_ completions: inout Batch<Completion>) {
+        eventfd_clear(wake.eventfd)
+        completions.append(Completion(.woken))
+        for fd in peers.takeHandedOn(to: Int(wake.worker)) {
+            counters.accepts += 1
+            completions.append(
+                Completion(
+                    .accepted, value: fd, peer: handedOnPeer, address: findsPeerAddress ? addressKey(ofPeer: fd) : 0))
+        }
+    }
+
+    private mutating func accept(_ index: Int, _ completions: inout Batch<Completion>) {
+        guard listeners[index] >= 0 else { return }
+        var address = sockaddr_storage()
+        for _ in 0..<Self.acceptsPerTurnMax {
+            let fd = findsPeerAddress ? socket_accept(listeners[index], &address) : socket_accept(listeners[index], nil)
+            if fd >= 0 {
+                counters.accepts += 1
+                completions.append(
+                    Completion(
+                        .accepted, value: fd, peer: UInt16(index),
+                        address: findsPeerAddress ? socket_address_key(&address) : 0))
+                continue
+            }
+            switch decision(for: .accept, errorNumber: -fd) {
+            case .wait: return
+            case .retry: counters.acceptErrors += 1
+            case .misuse: invariant(false, "accept was called with something that is no listener")
+            default:
+                counters.acceptErrors += 1
+                _ = epoll_remove(epoll, listeners[index])
+                restingListeners.append(index)
+                completions.append(Completion(.acceptFailed, value: fd, peer: UInt16(index)))
+                return
+            }
+        }
+    }
+
+    private func addressKey(ofPeer fd: Int32) -> UInt64 {
+        var address = sockaddr_storage()
+        var byteCount = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let result = withUnsafeMutablePointer(to: &address) { address in
+            address.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(fd, $0, &byteCount) }
+        }
+        return result == 0 ? socket_address_key(&address) : 0
+    }
+}
+
+// MARK: - Receiving
+
+extension EpollDriver {
+    mutating func enqueueIfReadable(_ record: UnsafeMutablePointer<Connection>, _ connection: Slot) {
+        let state = record.pointee.state
+        guard state.isSuperset(of: [.receives, .isReadable]), state.isDisjoint(with: [.isQueued, .hasEnded]) else {
+            return
+        }
+        record.pointee.state.insert(.isQueued)
+        ready.append(connection)
+    }
+
+    /// Reads each ready connection once. Who has more, or finds the arena full, stays for the next turn.
+    mutating func readReady(_ completions: inout Batch<Completion>) {
+        guard !ready.isEmpty else { return }
+        swap(&ready, &laterReady)
+        for position in 0..<laterReady.count {
+            let connection = laterReady[position]
+            guard let record = record(of: connection) else { continue }
+            record.pointee.state.remove(.isQueued)
+            if position < Self.receivesPerTurnMax { receive(record, connection, &completions) }
+            enqueueIfReadable(record, connection)
+        }
+        laterReady.removeAll()
+    }
+
+    private mutating func receive(
+        _ record: UnsafeMutablePointer<Connection>, _ connection: Slot, _ completions: inout Batch<Completion>
+    ) {
+        guard record.pointee.state.contains(.receives) else { return }
+        let room = min(Self.receiveByteCountMax, Self.arenaByteCount - arenaUsedByteCount)
+        guard room >= Self.receiveByteCountMax else { return }
+        let bytes = arena + arenaUsedByteCount
+        var count = socket_receive(record.pointee.fd, bytes, room)
+        if count > 0 {
+            counters.receives += 1
+            counters.receivedBytes += UInt64(count)
+            // The next bytes start on a cache line of their own.
+            arenaUsedByteCount += (count + 63) & ~63
+            completions.append(
+                Completion(.received, connection: connection, value: Int32(count), pointer: UnsafeRawPointer(bytes)))
+            // A short read has emptied the socket: more bytes make a new edge. Only the end may be left to be read.
+            if count == room { return }
+            guard record.pointee.state.contains(.hasHangup), arenaUsedByteCount < Self.arenaByteCount else {
+                record.pointee.state.remove(.isReadable)
+                return
+            }
+            let end = arena + arenaUsedByteCount
+            count = socket_receive(record.pointee.fd, end, min(room, Self.arenaByteCount - arenaUsedByteCount))
+            if count > 0 {
+                counters.receivedBytes += UInt64(count)
+                arenaUsedByteCount += (count + 63) & ~63
+                completions.append(
+                    Completion(.received, connection: connection, value: Int32(count), pointer: UnsafeRawPointer(end)))
+                return
+            }
+        }
+        if count == 0 {
+            record.pointee.state.insert(.hasEnded)
+            completions.append(Completion(.receiveEnded, connection: connection))
+            return
+        }
+        switch decision(for: .receive, errorNumber: Int32(-count)) {
+        case .wait: record.pointee.state.remove(.isReadable)
+        case .retry, .exhausted: return
+        case .misuse: invariant(false, "a receive was called with something that is no socket")
+        case .cancelled, .failed, .harmless:
+            record.pointee.state.insert(.hasEnded)
+            completions.append(Completion(.receiveFailed, connection: connection, value: Int32(count)))
+        }
+    }
+}

@@ -1,0 +1,229 @@
+import STOMP
+import Testing
+
+@testable import Broker
+
+@Suite("Transactions")
+struct TransactionTests {
+    @Test("COMMIT applies everything, ABORT and the end of the connection nothing", arguments: [1, 2, 8], Version.allCases)
+    func allOrNothing(shards: Int, version: Version) {
+        withBroker(shards: shards) { broker in
+            let reader = broker.connect(version, on: shards - 1)
+            for shard in 0..<4 { reader.subscribe("/queue/q\(shard)", id: "\(shard)") }
+            reader.subscribe("/topic/t", id: "t")
+            broker.run()
+            let client = broker.connect(version, on: 0)
+            for end in ["COMMIT", "ABORT", "DISCONNECT", "reset"] {
+                let client = end == "COMMIT" || end == "ABORT" ? client : broker.connect(version, on: 0)
+                client.send(.begin, [("transaction", "tx")])
+                for index in 0..<8 {
+                    client.send(
+                        .send, [("destination", index % 2 == 0 ? "/queue/q\(index / 2)" : "/topic/t"), ("transaction", "tx"), ("receipt", "\(index)")],
+                        "\(index)")
+                }
+                broker.run()
+                #expect(client.takeFrames().map { $0["receipt-id"] } == (0..<8).map(String.init))
+                #expect(reader.bodies() == [])
+                switch end {
+                case "COMMIT": client.confirmed(.commit, [("transaction", "tx")])
+                case "ABORT": client.confirmed(.abort, [("transaction", "tx")])
+                case "DISCONNECT": client.confirmed(.disconnect)
+                default: client.reset()
+                }
+                let messages = reader.messages()
+                #expect(Set(messages.map(\.text)) == (end == "COMMIT" ? Set((0..<8).map(String.init)) : []))
+                #expect(messages.filter { $0["subscription"] == "t" }.map(\.text) == (end == "COMMIT" ? ["1", "3", "5", "7"] : []))
+                #expect(messages.allSatisfy { $0["transaction"] == nil && $0["receipt"] == nil })
+            }
+        }
+    }
+
+    @Test("A COMMIT without room somewhere applies nothing anywhere", arguments: [1, 2, 8], OverflowPolicy.allCases)
+    func noRoom(shards: Int, overflow: OverflowPolicy) {
+        let options = QueueTests.options("/queue/full") {
+            $0.queueMessageCountMax = 2
+            $0.overflow = overflow
+        }
+        withBroker(shards: shards, options) { broker in
+            let reader = broker.connect(on: shards - 1)
+            for shard in 0..<4 { reader.subscribe("/queue/q\(shard)", id: "\(shard)") }
+            broker.run()
+            let filler = broker.connect(on: 0)
+            filler.publish("/queue/full", "old")
+            broker.run()
+            let client = broker.connect(on: 0)
+            client.send(.begin, [("transaction", "tx")])
+            for shard in 0..<4 { client.publish("/queue/q\(shard)", "\(shard)", [("transaction", "tx")]) }
+            client.publish("/queue/full", "one", [("transaction", "tx")])
+            client.publish("/queue/full", "two", [("transaction", "tx")])
+            client.send(.commit, [("transaction", "tx"), ("receipt", "r")])
+            if overflow == .dropOldest {
+                broker.run()
+                #expect(client.frame()?["receipt-id"] == "r")
+                #expect(reader.messages().count == 4)
+            } else {
+                client.expectError("Queue full", receipt: "r")
+                #expect(reader.bodies() == [])
+            }
+            // What was reserved has been given back.
+            let second = broker.connect(on: 0)
+            if overflow != .dropOldest { second.confirmed(.send, [("destination", "/queue/full")], "new") }
+            second.subscribe("/queue/full")
+            second.subscribe("/queue/DLQ", id: "dead")
+            #expect(Set(second.bodies()) == (overflow == .dropOldest ? ["old", "one", "two"] : ["old", "new"]))
+        }
+    }
+
+    @Test("A transaction's frames may need more room than they took as they came", arguments: [1, 2])
+    func transcodedFrames(shards: Int) {
+        let options = QueueTests.options("/queue/full") { $0.queueByteCountMax = 10_000 }
+        withBroker(shards: shards, options) { broker in
+            let reader = broker.connect(on: 0)
+            reader.subscribe("/queue/other")
+            broker.run()
+            let client = broker.connect(on: 0)
+            client.send(.begin, [("transaction", "tx")])
+            client.publish("/queue/other", "x", [("transaction", "tx")])
+            // Raw colons are accepted, and take twice the bytes when they are stored.
+            client.write("SEND\ndestination:/queue/full\ntransaction:tx\nkey:\(String(repeating: ":", count: 6000))\n\nbody\0")
+            client.send(.commit, [("transaction", "tx")])
+            client.expectError("Queue full")
+            #expect(reader.bodies() == [])
+        }
+    }
+
+    @Test("What could fail at COMMIT is an ERROR when it comes")
+    func checkedEarly() {
+        withBroker { broker in
+            let headers: [[(String, String)]] = [
+                [("destination", "/foo")], [("destination", "/queue/q"), ("expires", "soon")],
+                [("destination", "/queue/q"), ("reply-to", "/temp-queue/\u{1}")],
+            ]
+            for (index, headers) in headers.enumerated() {
+                let client = broker.connect()
+                client.send(.begin, [("transaction", "tx")])
+                client.send(.send, headers + [("transaction", "tx"), ("receipt", "r")])
+                client.expectError(["Unknown destination", "Bad expiry", "Invalid destination"][index], receipt: "r")
+            }
+        }
+    }
+
+    @Test("ACK and NACK in a transaction count at COMMIT, and are forgotten by ABORT", arguments: [1, 2], Version.allCases)
+    func acknowledgements(shards: Int, version: Version) {
+        withBroker(shards: shards) { broker in
+            let client = broker.connect(version, on: shards - 1)
+            client.subscribe("/queue/q", ack: "client", [("prefetch-count", "3")])
+            for index in 0..<6 { client.publish("/queue/q", "\(index)") }
+            var messages = client.messages()
+            #expect(messages.map(\.text) == ["0", "1", "2"])
+            client.send(.begin, [("transaction", "tx")])
+            client.ack(messages[1], [("transaction", "tx")])
+            #expect(client.bodies() == [])
+            client.send(.abort, [("transaction", "tx")])
+            #expect(client.bodies() == [])
+            client.send(.begin, [("transaction", "tx")])
+            client.ack(messages[1], [("transaction", "tx")])
+            client.confirmed(.commit, [("transaction", "tx")])
+            messages += client.messages()
+            #expect(messages.map(\.text) == ["0", "1", "2", "3", "4"])
+            client.send(.begin, [("transaction", "tx")])
+            client.ack(messages[3], [("transaction", "tx")])
+            client.ack(messages[2], [("transaction", "tx"), ("receipt", "r")])
+            client.expectError("Message not found", receipt: "r")
+            let other = broker.connect(on: 0)
+            other.subscribe("/queue/q")
+            #expect(other.bodies() == ["2", "3", "4", "5"])
+        }
+    }
+
+    @Test("Unknown and repeated transactions, and too many, too large or too old ones, are ERRORs")
+    func limits() {
+        let options = TestBroker.options {
+            $0.limits.transactionsPerConnectionMax = 2
+            $0.limits.framesPerTransactionMax = 3
+            $0.limits.transactionByteCountMax = 10_000
+            $0.limits.transactionMillisecondsMax = 1_000
+        }
+        withBroker(options) { broker in
+            for command in [Command.commit, .abort, .send, .ack] {
+                let client = broker.connect()
+                client.send(command, [("transaction", "none"), ("destination", "/queue/q"), ("id", "0"), ("receipt", "r")])
+                client.expectError(command == .ack ? "Message not found" : "Unknown transaction", receipt: "r")
+            }
+            for command in [Command.begin, .commit, .abort] {
+                let client = broker.connect()
+                client.send(command, [("receipt", "r")])
+                client.expectError("Missing transaction", receipt: "r")
+            }
+            func client() -> Client {
+                let client = broker.connect()
+                client.confirmed(.begin, [("transaction", "1")])
+                return client
+            }
+            let twice = client()
+            twice.send(.begin, [("transaction", "1")])
+            twice.expectError("Transaction already started")
+            let many = client()
+            for name in ["2", "3"] { many.send(.begin, [("transaction", name)]) }
+            many.expectError("Too many transactions")
+            let frames = client()
+            for _ in 0..<4 { frames.publish("/queue/q", "x", [("transaction", "1")]) }
+            frames.expectError("Transaction too large")
+            let bytes = client()
+            bytes.publish("/queue/q", String(repeating: "x", count: 10_000), [("transaction", "1")])
+            bytes.expectError("Transaction too large")
+            let old = client()
+            broker.advance(milliseconds: 1_100)
+            old.expectError("Transaction too old")
+            let again = client()
+            again.confirmed(.commit, [("transaction", "1")])
+            again.confirmed(.begin, [("transaction", "1")])
+        }
+    }
+
+    @Test("Frames behind a COMMIT that had to wait are processed, also when the client has hung up", arguments: [1, 2, 8])
+    func behindCommit(shards: Int) {
+        withBroker(shards: shards) { broker in
+            let reader = broker.connect(on: 0)
+            for shard in 0..<4 { reader.subscribe("/queue/q\(shard)", id: "\(shard)") }
+            broker.run()
+            let client = broker.connect(on: shards - 1)
+            for shard in 0..<4 {
+                client.subscribe("/queue/mine\(shard)", id: "\(shard)")
+                client.send(.begin, [("transaction", "tx")])
+                client.publish("/queue/q\(shard)", "in", [("transaction", "tx")])
+                client.send(.commit, [("transaction", "tx"), ("receipt", "\(shard)")])
+                client.publish("/queue/q\(shard)", "behind")
+            }
+            client.hangUp()
+            #expect(reader.messages().filter { $0.text == "behind" }.count == 4)
+            #expect(client.takeFrames().map { $0["receipt-id"] } == (0..<4).map(String.init))
+        }
+    }
+
+    @Test("A COMMIT of a connection that dies while others are asked leaves no reservation", arguments: 1...6)
+    func diesWhileAsking(turns: Int) {
+        let options = QueueTests.options { $0.queueMessageCountMax = 2 }
+        withBroker(shards: 4, options) { broker in
+            let client = broker.connect(on: 0)
+            client.send(.begin, [("transaction", "tx")])
+            for queue in 0..<8 {
+                for _ in 0..<2 { client.publish("/queue/q\(queue)", "x", [("transaction", "tx")]) }
+            }
+            broker.run()
+            client.send(.commit, [("transaction", "tx")])
+            for turn in 0..<turns { broker.turn(turn % 4) }
+            client.reset()
+            broker.run()
+            let other = broker.connect(on: 1)
+            for queue in 0..<8 { other.subscribe("/queue/q\(queue)", id: "\(queue)") }
+            // All or nothing, and then there is room for others.
+            let count = other.bodies().count
+            #expect(count == 0 || count == 16)
+            for queue in 0..<8 {
+                for _ in 0..<2 { other.publish("/queue/q\(queue)", "mine") }
+            }
+            #expect(other.bodies() == Array(repeating: "mine", count: 16))
+        }
+    }
+}

@@ -1,0 +1,60 @@
+import Glibc
+import Testing
+
+@testable import Drivers
+
+struct ErrnoDecisionTests {
+    static let decided: [(KernelOperation, ErrnoDecision, [Int32])] = [
+        (.accept, .wait, [EAGAIN]),
+        (
+            .accept, .retry,
+            [
+                EINTR, ECONNABORTED, EPERM, EPROTO, ENOPROTOOPT, EOPNOTSUPP, ETIMEDOUT, ENETDOWN, ENETUNREACH,
+                EHOSTDOWN, EHOSTUNREACH, ENONET,
+            ]
+        ),
+        (.accept, .exhausted, [EMFILE, ENFILE, ENOBUFS, ENOMEM, EIO]),
+        (.accept, .cancelled, [ECANCELED]),
+        (.accept, .misuse, [EBADF, EFAULT, EINVAL, ENOTSOCK]),
+        (.receive, .wait, [EAGAIN]),
+        (.receive, .retry, [EINTR]),
+        (.receive, .exhausted, [ENOBUFS, ENOMEM]),
+        (.receive, .cancelled, [ECANCELED]),
+        (.receive, .failed, [ECONNRESET, ETIMEDOUT, EPIPE, ECONNREFUSED, EHOSTUNREACH, ENETDOWN, ENOTCONN, EIO]),
+        (.receive, .misuse, [EBADF, EFAULT, EINVAL, ENOTSOCK]),
+        (.send, .wait, [EAGAIN, EINTR, ENOBUFS, ENOMEM]),
+        (.send, .failed, [EPIPE, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOTCONN, EINVAL, EACCES, EIO]),
+        (.send, .misuse, [EBADF, EFAULT, ENOTSOCK, EMSGSIZE]),
+        (.poll, .cancelled, [ECANCELED]),
+        (.poll, .exhausted, [ENOMEM, EAGAIN]),
+        (.poll, .retry, [EINTR]),
+        (.poll, .failed, [EIO]),
+        (.poll, .misuse, [EBADF, EFAULT, EINVAL]),
+        (.shutdown, .harmless, [ENOTCONN, EINVAL, ECONNRESET]),
+        (.shutdown, .misuse, [EBADF, ENOTSOCK]),
+        (.close, .harmless, [EINTR, EIO]),
+        (.close, .misuse, [EBADF]),
+        (.setOption, .harmless, [EOPNOTSUPP, EINVAL, ENOPROTOOPT]),
+        (.setOption, .misuse, [EBADF, EFAULT]),
+        (.cancel, .retry, [ENOENT, EALREADY]),
+        (.cancel, .misuse, [EINVAL]),
+        (.handOff, .failed, [ENFILE, EBADF, EBADFD, EOVERFLOW, ENOMEM, EINVAL]),
+        (.wake, .retry, [EBADF, EBADFD, EOVERFLOW, ENOMEM]),
+        (.wait, .retry, [EINTR]),
+        (.wait, .wait, [ETIME]),
+        (.wait, .exhausted, [EAGAIN, EBUSY, ENOMEM]),
+        (.wait, .misuse, [EBADF, EFAULT, EINVAL, EEXIST, EBADFD]),
+    ]
+
+    @Test(arguments: decided.indices)
+    func `each errno of each operation has its decision`(_ index: Int) {
+        let (operation, expected, errorNumbers) = Self.decided[index]
+        for errorNumber in errorNumbers {
+            #expect(decision(for: operation, errorNumber: errorNumber) == expected, "\(operation) \(errorNumber)")
+        }
+    }
+
+    @Test func `every operation is in the table`() {
+        #expect(Set(Self.decided.map { "\($0.0)" }) == Set(KernelOperation.allCases.map { "\($0)" }))
+    }
+}

@@ -1,0 +1,245 @@
+import Glibc
+import IO
+import Slabs
+import Testing
+
+@testable import Drivers
+
+extension DriverTests {
+    @Test(arguments: DriverVariant.allCases)
+    func `megabytes reach a slow reader whole and in order`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant)
+        let (client, slot) = try bench.connect()
+        let message = pattern(8 << 20)
+        var sentCount = 0
+        var receivedBytes: [UInt8] = []
+        var incompleteCount = 0
+        var remaining = DriverBench.turnsMax
+        while receivedBytes.count < message.count, remaining > 0 {
+            remaining -= 1
+            if sentCount < message.count {
+                let events = bench.send(Array(message[sentCount...]), to: slot)
+                if let incomplete = events.first(where: { $0.kind == .sendIncomplete }) {
+                    #expect(incomplete.value >= 0)
+                    incompleteCount += 1
+                    sentCount += Int(incomplete.value)
+                    bench.turn([Submission(.awaitWritable, connection: slot)], deadline: 0)
+                    // The reader makes room, and only then is there a reason to be writable.
+                    receivedBytes += try client.receive(exactly: sentCount - receivedBytes.count)
+                    _ = try #require(bench.turns { $0.contains { $0.kind == .writable && $0.connection == slot } })
+                    continue
+                }
+                sentCount = message.count
+            }
+            receivedBytes += try client.receive(exactly: sentCount - receivedBytes.count)
+        }
+        #expect(areEqual(receivedBytes, message))
+        #expect(incompleteCount > 0)
+        #expect(bench.driver.counters.shortSends >= incompleteCount)
+    }
+
+    @Test(arguments: DriverVariant.allCases)
+    func `what an exchange could not send is reported before everything else of it`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant)
+        let (full, fullSlot) = try bench.connect()
+        let (other, otherSlot) = try bench.connect()
+        let message = pattern(4 << 20)
+        var isFull = false
+        for _ in 0..<100 where !isFull { isFull = !bench.send(message, to: fullSlot).isEmpty }
+        #expect(isFull)
+        try full.send(pattern(100))
+        try other.send(pattern(100))
+        full.endSending()
+        var isFirst = false
+        for _ in 0..<100 where !isFirst {
+            let events = bench.send(message, to: fullSlot, deadline: bench.soon)
+            let incomplete = try #require(events.firstIndex { $0.kind == .sendIncomplete })
+            #expect(incomplete == 0)
+            isFirst = events.count > 1
+        }
+        _ = otherSlot
+    }
+
+    @Test(arguments: DriverVariant.allCases)
+    func `a flood is received whole while others are served`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant) { $0.promotionCount = 3 }
+        let (flooder, floodSlot) = try bench.connect()
+        let (other, otherSlot) = try bench.connect()
+        let flood = pattern(6 << 20)
+        let small = pattern(32)
+        var offset = 0
+        var bytes: [UInt8] = []
+        var otherBytes: [UInt8] = []
+        var sentOthers = 0
+        let deadline = bench.soon
+        while bytes.count < flood.count || otherBytes.count < sentOthers * 32, DriverBench.now < deadline {
+            if offset < flood.count { offset += flooder.sendSome(flood[offset..<min(offset + 300_000, flood.count)]) }
+            if sentOthers < 50 {
+                try other.send(small)
+                sentOthers += 1
+            }
+            let events = bench.turn()
+            bytes += bench.received(events, by: floodSlot)
+            otherBytes += bench.received(events, by: otherSlot)
+            // No connection delivers without bound in one exchange.
+            #expect(bench.received(events, by: floodSlot).count <= 4 << 20)
+        }
+        #expect(areEqual(bytes, flood))
+        #expect(areEqual(otherBytes, (0..<sentOthers).flatMap { _ in small }))
+    }
+
+    @Test(arguments: DriverVariant.allCases)
+    func `pausing and resuming loses nothing, wherever it happens`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant) { $0.promotionCount = 2 }
+        let (client, slot) = try bench.connect()
+        let message = pattern(2 << 20)
+        var offset = 0
+        var bytes: [UInt8] = []
+        var isPaused = false
+        var step = 0
+        let deadline = bench.soon
+        while bytes.count < message.count, DriverBench.now < deadline {
+            step += 1
+            let chunk = [1, 100, 2048, 5000, 70_000][step % 5]
+            if offset < message.count {
+                offset += client.sendSome(message[offset..<min(offset + chunk, message.count)])
+            }
+            var requests: [Submission] = []
+            if step % 3 == 0 {
+                isPaused.toggle()
+                requests.append(Submission(isPaused ? .pauseReceive : .resumeReceive, connection: slot))
+            }
+            if step % 7 == 0 {
+                requests.append(Submission(isPaused ? .resumeReceive : .pauseReceive, connection: slot))
+                requests.append(Submission(isPaused ? .pauseReceive : .resumeReceive, connection: slot))
+            }
+            bytes += bench.received(bench.turn(requests, deadline: 0), by: slot)
+        }
+        if isPaused { bench.turn([Submission(.resumeReceive, connection: slot)], deadline: 0) }
+        #expect(areEqual(bytes, message))
+    }
+
+    @Test(arguments: DriverVariant.allCases)
+    func `a paused connection delivers nothing new until it is resumed`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant)
+        let (client, slot) = try bench.connect()
+        bench.turn([Submission(.pauseReceive, connection: slot)], deadline: 0)
+        // What was under way when the pause was asked for may still come.
+        bench.turn([], deadline: DriverBench.now + 1_000_000)
+        try client.send(pattern(1000))
+        for _ in 0..<5 {
+            #expect(bench.received(bench.turn([], deadline: DriverBench.now + 1_000_000), by: slot).isEmpty)
+        }
+        let events = bench.turns([Submission(.resumeReceive, connection: slot)]) {
+            bench.received($0, by: slot).count == 1000
+        }
+        #expect(events != nil)
+    }
+
+    @Test(arguments: DriverVariant.allCases)
+    func `a vector is sent in one piece, and in part with the right count`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant)
+        let (client, slot) = try bench.connect()
+        let message = pattern(64 * 1000)
+        func sendVector() -> [Event] {
+            message.withUnsafeBytes { bytes in
+                let vectors = (0..<64).map { place in
+                    iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress! + place * 1000), iov_len: 1000)
+                }
+                return vectors.withUnsafeBytes { vectors in
+                    bench.turn(
+                        [
+                            Submission(
+                                .sendVector, connection: slot, value: 64_000, pointer: vectors.baseAddress,
+                                byteCount: 64)
+                        ], deadline: 0)
+                }
+            }
+        }
+        #expect(sendVector().isEmpty)
+        let received = try client.receive(exactly: message.count)
+        #expect(areEqual(received, message))
+        var sentCount = 0
+        for _ in 0..<1000 {
+            if let incomplete = sendVector().first {
+                #expect(incomplete.kind == .sendIncomplete)
+                #expect(incomplete.value < 64_000)
+                sentCount += Int(incomplete.value)
+                break
+            }
+            sentCount += 64_000
+        }
+        let bytes = try client.receive(exactly: sentCount)
+        let expected = (0...sentCount / message.count).flatMap { _ in message }
+        #expect(areEqual(bytes, Array(expected[..<sentCount])))
+        #expect(client.receive(waits: false) == nil)
+    }
+
+    @Test(arguments: DriverVariant.allCases)
+    func `a zero-copy send is released with the count it took`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant)
+        let (client, slot) = try bench.connect()
+        let message = pattern(100_000)
+        try message.withUnsafeBytes { bytes in
+            for _ in 0..<5 {
+                var events = bench.turn(
+                    [
+                        Submission(.sendZeroCopy, connection: slot, pointer: bytes.baseAddress, byteCount: bytes.count)
+                    ], deadline: 0)
+                // The kernel holds the bytes until the peer's has them.
+                let received = try client.receive(exactly: 100_000)
+                #expect(areEqual(received, message))
+                if events.isEmpty { events = bench.turns { $0.contains { $0.kind == .sendReleased } } ?? [] }
+                #expect(events.map(\.kind) == [.sendReleased])
+                #expect(events.first?.connection == slot)
+                #expect(events.first?.value == 100_000)
+            }
+        }
+        #expect(bench.close(slot) != nil)
+    }
+
+    @Test(arguments: DriverVariant.allCases)
+    func `a zero-copy send to a full socket is released with no bytes, also when it is closed`(
+        _ variant: DriverVariant
+    ) throws {
+        let bench = try DriverBench(variant)
+        let (client, slot) = try bench.connect()
+        let message = pattern(4 << 20)
+        var isFull = false
+        for _ in 0..<100 where !isFull { isFull = bench.send(message, to: slot).first?.value == 0 }
+        #expect(isFull)
+        try message.withUnsafeBytes { bytes in
+            let events = bench.turns([
+                Submission(.sendZeroCopy, connection: slot, pointer: bytes.baseAddress, byteCount: 1000),
+                Submission(.close, connection: slot, value: 1),
+            ]) { $0.contains { $0.kind == .closed } }
+            let kinds = try #require(events).filter { $0.connection == slot }.map(\.kind)
+            #expect(kinds == [.sendReleased, .closed])
+            #expect(events?.first { $0.kind == .sendReleased }?.value == 0)
+        }
+        _ = client
+    }
+
+    @Test(arguments: DriverVariant.allCases)
+    func `few receive buffers slow many senders down and lose nothing`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant) {
+            $0.receiveBufferCount = 2
+            $0.receiveBufferByteCount = 512
+            $0.largeReceiveBufferCount = 1
+            $0.largeReceiveBufferByteCount = 1024
+            $0.promotionCount = 2
+        }
+        var clients: [(Client, Slot)] = []
+        for _ in 0..<40 { clients.append(try bench.connect()) }
+        let message = pattern(10_000)
+        var bytes: [UInt32: [UInt8]] = [:]
+        for (client, _) in clients { try client.send(message) }
+        let deadline = bench.soon
+        while bytes.values.reduce(0, { $0 + $1.count }) < 40 * 10_000, DriverBench.now < deadline {
+            for event in bench.turn() where event.kind == .received {
+                bytes[event.connection.index, default: []] += event.bytes
+            }
+        }
+        #expect(clients.allSatisfy { bytes[$0.1.index] == message })
+    }
+}

@@ -1,0 +1,146 @@
+#if URing
+    import CURing
+    import Glibc
+    import IO
+    import Slabs
+    import Testing
+
+    @testable import Drivers
+
+    @Suite(.serialized)
+    struct URingTests {
+        @Test func `records are as small as promised`() {
+            #expect(MemoryLayout<URingConnection>.stride == 16)
+            #expect(MemoryLayout<EpollDriver.Connection>.stride == 12)
+        }
+
+        @Test(arguments: RingLevel.allCases)
+        func `every rung of the ladder passes the self-test`(_ level: RingLevel) throws {
+            let features = try RingFeatures(best: level)
+            #expect(features.level == level)
+            #expect(features.hasSilentSend)
+            #expect(features.hasRestrictions)
+            #expect(features.hasMultishotReceive == (level >= .singleIssuer))
+        }
+
+        @Test func `the probe tells what there is`() throws {
+            let probe = URingProbe.run()
+            #expect(probe.isAvailable)
+            #expect(probe.reason.isEmpty)
+            #expect(probe.lines.count > 5)
+            #expect(try DriverChoice.auto.choose().kind == .uring)
+            #expect(try DriverChoice.epoll.choose().kind == .epoll)
+            #expect(try DriverChoice.uring.choose().kind == .uring)
+        }
+
+        @Test(arguments: [
+            (ENOSYS, "ENOSYS"), (EPERM, "seccomp"), (ENOMEM, "ulimit -l"), (EINVAL, "5.19"), (EMFILE, "ulimit -n"),
+            (EIO, "errno 5"),
+        ])
+        func `a refused ring is explained`(_ errorNumber: Int32, _ word: String) {
+            #expect(DriverError.ring(step: "io_uring_setup", errorNumber: errorNumber).description.contains(word))
+        }
+
+        @Test func `a restricted ring refuses every other operation`() throws {
+            var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
+            let peers = try WakeDirectory(workerCount: 1)
+            let driver = try URingDriver(
+                options: DriverOptions(), listeners: [group.take(worker: 0)], wake: peers[0], peers: peers)
+            #expect(driver.level.contains("restricted"))
+            #expect(driver.level.contains("registered ring"))
+            curing_prepare_nop(curing_next(driver.ring.raw), UserData(.selfTest).rawValue)
+            #expect(driver.ring.submit() == 1)
+            #expect(driver.ring.takeCompletion()?.result == -EACCES)
+            #expect(io_uring_register_files_sparse(driver.ring.raw, 4) == -EACCES)
+            driver.shutDown()
+        }
+
+        @Test func `a busy connection is promoted, and demoted when it falls silent`() throws {
+            let bench = try DriverBench(.uringAdaptive) {
+                $0.promotionCount = 3
+                $0.promotionWindowMilliseconds = 10_000
+                $0.promotedCountMax = 2
+                $0.demotionMilliseconds = 20
+            }
+            var clients: [(Client, Slot)] = []
+            for _ in 0..<3 { clients.append(try bench.connect()) }
+            func talk() throws {
+                for round in 0..<10 {
+                    for (client, slot) in clients {
+                        try client.send(pattern(64, seed: UInt8(round)))
+                        let events = try #require(bench.turns { bench.received($0, by: slot).count >= 64 })
+                        #expect(bench.received(events, by: slot) == pattern(64, seed: UInt8(round)))
+                    }
+                }
+            }
+            try talk()
+            #expect(bench.driver.counters.promoted >= 2)
+            let deadline = bench.soon
+            while bench.driver.counters.demoted < bench.driver.counters.promoted, DriverBench.now < deadline {
+                bench.turn([], deadline: DriverBench.now + 10_000_000)
+            }
+            #expect(bench.driver.counters.demoted == bench.driver.counters.promoted)
+            try talk()
+            for (_, slot) in clients { #expect(bench.close(slot) != nil) }
+        }
+
+        @Test(arguments: [
+            DriverVariant.uringAdaptive, .uringPoll, .uringMultishot, .uringSingleIssuer, .uringCountedSends,
+        ])
+        func `an overflowing completion queue loses nothing`(_ variant: DriverVariant) throws {
+            let bench = try DriverBench(variant) {
+                $0.submissionEntryCount = 8
+                $0.completionEntryCount = 16
+            }
+            var clients: [(Client, Slot)] = []
+            for _ in 0..<200 { clients.append(try bench.connect()) }
+            for round in 0..<3 {
+                let message = pattern(100, seed: UInt8(round))
+                for (client, _) in clients { try client.send(message) }
+                var bytes: [UInt32: [UInt8]] = [:]
+                let isComplete = bench.turns { events in
+                    bytes = [:]
+                    for event in events where event.kind == .received {
+                        bytes[event.connection.index, default: []] += event.bytes
+                    }
+                    return bytes.values.reduce(0) { $0 + $1.count } >= 200 * 100
+                }
+                #expect(isComplete != nil)
+                #expect(clients.allSatisfy { bytes[$0.1.index] == message })
+            }
+            // Failing sends complete all at once, and all in their own exchange.
+            for (client, _) in clients { client.reset() }
+            #expect(bench.turns { $0.filter { $0.kind == .receiveFailed }.count == 200 } != nil)
+            let events = pattern(10).withUnsafeBytes { bytes in
+                bench.turn(
+                    clients.map { Submission(.send, connection: $0.1, pointer: bytes.baseAddress, byteCount: 10) },
+                    deadline: 0)
+            }
+            #expect(events.filter { $0.kind == .sendIncomplete && $0.value < 0 }.count == 200)
+        }
+
+        @Test(arguments: DriverVariant.uringOnly)
+        func `a full table stops accepting until room was made`(_ variant: DriverVariant) throws {
+            let bench = try DriverBench(variant) { $0.connectionCountMax = 8 }
+            #expect(bench.driver.connectionCountMax == 8)
+            var clients: [Client] = []
+            var values: [Int32] = []
+            var failure: Event?
+            for _ in 0..<100 where failure == nil {
+                clients.append(try Client(port: bench.port))
+                for event in bench.turn() {
+                    if event.kind == .accepted { values.append(event.value) }
+                    if event.kind == .acceptFailed { failure = event }
+                }
+            }
+            #expect(failure?.value == -ENFILE)
+            #expect(values.count >= 8)
+            bench.turn([Submission(.refuse, value: values[0])], deadline: 0)
+            // The kernel closed the one that it had accepted and found no slot for; the next one waits in the backlog.
+            clients.append(try Client(port: bench.port))
+            #expect(bench.turn([], deadline: 0).isEmpty)
+            let events = bench.turns([Submission(.resumeAccepting)]) { $0.contains { $0.kind == .accepted } }
+            #expect(events != nil)
+        }
+    }
+#endif

@@ -1,0 +1,242 @@
+import Slabs
+
+/// A message that a client composed, and what became of it as far as clients can see.
+final class Message {
+    enum State {
+        /// In a transaction whose COMMIT was not written.
+        case kept
+        /// Written to the socket; its fate is open.
+        case issued
+        /// A RECEIPT said that it is processed.
+        case confirmed
+        /// An ERROR said that it is not, or its transaction was aborted.
+        case refused
+    }
+
+    let number: Int
+    let publisher: Int
+    /// The canonical name.
+    let destination: String
+    /// As SEND named it, and as MESSAGE does.
+    let written: String
+    let isQueue: Bool
+    let bodyByteCount: Int
+    /// What its header `x-text` says; nil: it has none.
+    let text: String?
+    var expires = false
+    var state = State.kept
+    /// Position among the publisher's messages to this destination.
+    var sequence = 0
+    var issuedStep = 0
+    /// The subscription that has it and has not acknowledged it.
+    weak var holder: Subscription?
+    var deliveries = 0
+    /// As a dead letter it is a new message of another queue.
+    var deliveriesOfDeadLetter = 0
+    /// All its bytes went to a subscriber who does not acknowledge.
+    var wasTakenAutomatically = false
+    /// ACK was written (and its transaction, if any, committed).
+    var ackIsIssued = false
+    var ackIsConfirmed = false
+    /// NACK with `requeue:false` was written.
+    var wasRejected = false
+    var replyName: String?
+    weak var transaction: Transaction?
+
+    init(number: Int, publisher: Int, destination: String, written: String, isQueue: Bool, bodyByteCount: Int, text: String?) {
+        self.number = number
+        self.publisher = publisher
+        self.destination = destination
+        self.written = written
+        self.isQueue = isQueue
+        self.bodyByteCount = bodyByteCount
+        self.text = text
+    }
+
+    /// Every body differs from every other of more than a few bytes, and holds NULs unless it must not.
+    func byte(_ position: Int) -> UInt8 {
+        UInt8(truncatingIfNeeded: number &* 131 &+ position &* (number % 7 + 1)) | (bodyHasNULs ? 0 : 1)
+    }
+
+    /// Such a body needs a content-length.
+    var bodyHasNULs: Bool { number % 3 != 0 }
+}
+
+enum AckMode: String { case auto, client, individual = "client-individual" }
+
+final class Subscription {
+    enum State { case issued, confirmed, unsubscribed, ended }
+
+    struct Outstanding {
+        var message: Message
+        /// What ACK names: the `ack` header (1.2) or the message-id.
+        var name: String
+        /// The client has it when it has read so far.
+        var end: Int
+        var transaction: Transaction?
+        var accepts = true
+        var rejects = false
+    }
+
+    let id: String
+    unowned let peer: Peer
+    let destination: String
+    let isQueue: Bool
+    let ackMode: AckMode
+    let prefetch: Int
+    var state = State.issued
+    var wantsReceipt = false
+    var issuedStep = 0
+    var confirmedStep = 0
+    var outstanding: [Outstanding] = []
+    /// Messages that were delivered.
+    var seen: [UInt64] = []
+    var lastSequence: [Int: Int] = [:]
+
+    init(id: String, peer: Peer, destination: String, isQueue: Bool, ackMode: AckMode, prefetch: Int) {
+        self.id = id
+        self.peer = peer
+        self.destination = destination
+        self.isQueue = isQueue
+        self.ackMode = ackMode
+        self.prefetch = prefetch
+    }
+
+    func hasSeen(_ number: Int) -> Bool {
+        number >> 6 < seen.count && seen[number >> 6] & (1 << UInt64(number & 63)) != 0
+    }
+
+    func see(_ number: Int) {
+        while seen.count <= number >> 6 { seen.append(0) }
+        seen[number >> 6] |= 1 << UInt64(number & 63)
+    }
+
+    /// Whether the broker may have given its unacknowledged messages to others.
+    var hasLetGo: Bool { state == .unsubscribed || state == .ended || peer.isLeaving }
+}
+
+final class Transaction {
+    enum State { case open, commitIssued, committed, aborted }
+
+    let name: String
+    var state = State.open
+    var messages: [Message] = []
+
+    init(name: String) { self.name = name }
+}
+
+/// A frame that was written and is not known to be processed.
+struct Expectation {
+    enum Kind {
+        case plain
+        case send(Message)
+        case subscribe(Subscription)
+        case unsubscribe(Subscription)
+        case settle([Message])
+        case commit(Transaction, acknowledged: [Message])
+        case disconnect
+    }
+
+    var index: Int
+    var wantsReceipt: Bool
+    var kind: Kind
+}
+
+/// A connection with the client behind it: the two ends of a simulated socket.
+final class Peer {
+    enum Stage {
+        /// In the listener's backlog.
+        case waiting
+        /// Reported to the core, which has not answered yet.
+        case offered
+        case adopted
+        /// The core asked to close it.
+        case closing
+        case closed
+    }
+
+    enum Phase { case fresh, connecting, connected, failed, ended }
+
+    let id: Int
+    // The broker's end
+    var stage = Stage.waiting
+    var shard: Int
+    var slot = Slot.none
+    var isReceiving = false
+    var endIsReported = false
+    var awaitsWritable = false
+    var zeroCopy: (pointer: UnsafeRawPointer, byteCount: Int)?
+    var isShutDown = false
+    var wasReset = false
+    /// The broker ended the connection without a word.
+    var wasCut = false
+    var lastExchange = 0
+    // Bytes under way
+    var incoming: [UInt8] = []
+    var incomingRead = 0
+    var socketByteCountMax = 65536
+    var takenByteCount = 0
+    var readByteCount = 0
+    var decoder = WireDecoder()
+    // The client's end
+    /// The client sends no more: FIN.
+    var clientEnded = false
+    /// RST.
+    var clientReset = false
+    /// The client has gone; what is sent to it is lost.
+    var clientIsGone = false
+
+    // The client
+    var phase = Phase.fresh
+    var version = 12
+    var readsNever = false
+    var doesNotConnect = false
+    var misbehaved = false
+    var disconnectIsIssued = false
+    var disconnectIsConfirmed = false
+    var canPublish = true
+    var canConsume = true
+    var isDrainer = false
+    var nextIndex = 1
+    var expectations: [Expectation] = []
+    var expectationHead = 0
+    var subscriptions: [Subscription] = []
+    var transactions: [Transaction] = []
+    var transactionCount = 0
+    var sendInterval = 0
+    var receiveInterval = 0
+    var lastBeat: UInt64 = 0
+    var lastWire: UInt64 = 0
+    var sequences: [String: Int] = [:]
+    var replyNames: [String] = []
+    var error: String?
+    /// Position in bytes taken at which the last byte of CONNECTED is.
+    var connectedEnd = Int.max
+
+    init(id: Int, shard: Int) {
+        self.id = id
+        self.shard = shard
+    }
+
+    var unreadIncoming: Int { incoming.count - incomingRead }
+    var space: Int { socketByteCountMax - (takenByteCount - readByteCount) }
+    /// Both ends are done with it, or will be without the client's help.
+    var isEnding: Bool {
+        (clientIsGone || error != nil || disconnectIsIssued || isShutDown) && stage != .closed && stage != .waiting
+    }
+    /// The client can still write.
+    var canWrite: Bool { !clientEnded && !clientReset && !clientIsGone && stage != .closed && stage != .closing }
+    /// The connection has no future, or may have none: the broker may have taken back what it held.
+    var isLeaving: Bool {
+        disconnectIsIssued || clientEnded || clientReset || clientIsGone || error != nil || misbehaved
+            || stage == .closing || stage == .closed || isShutDown
+    }
+    var hasExpectations: Bool {
+        var position = expectationHead
+        while position < expectations.count {
+            if expectations[position].wantsReceipt { return true }
+            position += 1
+        }
+        return false
+    }
+}

@@ -1,0 +1,186 @@
+import Broker
+
+/// What one run is made of, all of it drawn from the seed: shards, limits, destinations, habits of clients, faults.
+struct Scenario {
+    let shardCount: Int
+    let eventCount: Int
+    let connectionsPerShardMax: Int
+    /// Clients that are connected at the same time, and in all.
+    let peerCountMax: Int
+    let peersInAllMax: Int
+    let options: BrokerOptions
+    /// Chances of faults in thousandths, by `Fault`.
+    var faults: [Int]
+    /// What a client may do, by `Deed`, as weights.
+    let deeds: [Int]
+    let topics: [String]
+    let patterns: [String]
+    let queues: [String]
+    /// Where dead letters go; nil: nowhere.
+    let deadLetters: String?
+    let bodyByteCountMax: Int
+    let socketByteCounts: ClosedRange<Int>
+    /// Messages may be lost for want of memory.
+    let memoryIsTight: Bool
+    /// Output limits are so low that honest clients may be cut.
+    let outputIsTight: Bool
+    let destinationsAreTight: Bool
+    let connectionsAreTight: Bool
+    let queuesAreTight: Bool
+    let overflow: OverflowPolicy
+    let deliveryCountMax: Int
+    let heartBeats: Bool
+    let expires: Bool
+    /// Clients with something to do at the same time work in bursts of so many frames.
+    let burst: Int
+    let drains: Bool
+    let transactionsAreTight: Bool
+    let subscriptionsAreTight: Bool
+    let framesAreTight: Bool
+    let ratesAreTight: Bool
+
+    /// What a client does next.
+    enum Deed: Int, CaseIterable {
+        case publish, publishToQueue, subscribe, unsubscribe, acknowledge, refuse, begin, commit, abort, disconnect
+        case request, reply, idle
+    }
+
+    init(_ random: inout Random) {
+        shardCount = [1, 1, 1, 2, 2, 2, 3, 3, 4, 8][random.below(10)]
+        eventCount = random.range(100...600)
+        peerCountMax = random.range(2...10)
+        peersInAllMax = random.range(4...24)
+        let wantsTightConnections = random.chance(100)
+        let wantsTightDestinations = random.chance(60)
+        let wantsTightSubscriptions = random.chance(100)
+        let wantsTightRates = random.chance(30)
+        memoryIsTight = random.chance(120)
+        queuesAreTight = random.chance(300)
+        overflow = random.pick([.reject, .dropOldest, .block])
+        // Publishers who are made to wait need someone who makes room: the drainer must get in.
+        let needsDrainer = memoryIsTight || (queuesAreTight && overflow == .block)
+        connectionsAreTight = wantsTightConnections && !needsDrainer
+        destinationsAreTight = wantsTightDestinations && !needsDrainer
+        subscriptionsAreTight = wantsTightSubscriptions && !needsDrainer
+        ratesAreTight = wantsTightRates && !needsDrainer
+        connectionsPerShardMax = connectionsAreTight ? random.range(2...4) : 32
+
+        outputIsTight = random.chance(120)
+        transactionsAreTight = random.chance(100)
+        framesAreTight = random.chance(100)
+        drains = random.chance(100)
+        heartBeats = random.chance(300)
+        expires = random.chance(200)
+        burst = random.pick([1, 1, 2, 4, 8])
+        deliveryCountMax = random.pick([0, 0, 2, 3, 10])
+        deadLetters = random.chance(700) ? "/queue/DLQ" : nil
+        bodyByteCountMax = memoryIsTight ? 400 : random.pick([16, 200, 200, 2000, 5000])
+        socketByteCounts = random.pick([64...512, 512...4096, 4096...65536, 65536...65536])
+
+        var limits = Limits()
+        limits.connectionCountMax = connectionsPerShardMax
+        limits.queuedMessageCountMax = 8192
+        limits.subscriptionCountMax = 512
+        limits.destinationCountMax = destinationsAreTight ? random.range(3...8) : 500
+        limits.messageMemoryByteCountMax = memoryIsTight ? random.range(12...60) * 1024 : 64 << 20
+        limits.mailboxByteCountMax = random.pick([1, 200, 4000, 1 << 20])
+        limits.prefetchCountMax = random.pick([1, 2, 5, 1000])
+        limits.prefetchByteCountMax = random.pick([1, 500, 8 << 20])
+        if outputIsTight {
+            limits.outputByteCountMax = random.range(2000...40_000)
+        }
+        limits.outputStallMillisecondsMax = random.pick([2000, 10_000])
+        if transactionsAreTight {
+            limits.transactionsPerConnectionMax = random.range(1...2)
+            limits.framesPerTransactionMax = random.range(1...4)
+            limits.transactionByteCountMax = random.range(300...2000)
+        }
+        if subscriptionsAreTight { limits.subscriptionsPerConnectionMax = random.range(1...3) }
+        if framesAreTight {
+            limits.bodyByteCountMax = random.range(50...1000)
+            limits.headerCountMax = random.range(8...12)
+            limits.headerByteCountMax = random.range(64...200)
+            limits.headersByteCountMax = random.range(200...400)
+            limits.preConnectByteCountMax = random.range(150...300)
+        }
+        if ratesAreTight { limits.connectionsPerSecondMax = random.range(2...5) }
+        limits.heartBeatSendMilliseconds = random.pick([0, 20, 100, 1000])
+        limits.heartBeatReceiveMilliseconds = random.pick([0, 20, 100, 1000])
+        limits.drainMillisecondsMax = random.pick([100, 5000])
+        var options = BrokerOptions()
+        options.limits = limits
+        options.seed = random.next()
+        options.zeroCopyByteCountMin = random.pick([0, 0, 1, 100, 1000])
+
+        topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
+        patterns = ["/topic/a.*", "/topic/#", "/topic/a.>", "/topic/*.b.**", "/topic/x/*"]
+        queues = (0..<random.range(1...4)).map { "/queue/q\($0)" }
+        if let deadLetters {
+            var policy = DestinationPolicy(pattern: deadLetters)
+            policy.deliveryCountMax = 0
+            options.destinationPolicies.append(policy)
+        }
+        var policy = DestinationPolicy(pattern: "/queue/#")
+        policy.deliveryCountMax = deliveryCountMax
+        policy.deadLetterDestination = deadLetters ?? ""
+        policy.deadLettersExpired = random.chance(300)
+        policy.overflow = overflow
+        if queuesAreTight {
+            policy.queueMessageCountMax = random.range(1...10)
+            policy.queueByteCountMax = random.pick([1000, 4000, 1 << 20])
+        }
+        if expires { policy.messageMillisecondsMax = random.pick([0, 0, 50]) }
+        options.destinationPolicies.append(policy)
+        self.options = options
+
+        // Most runs have a few faults only, so that one does not hide what another would show.
+        var faults = [Int](repeating: 0, count: Fault.allCases.count)
+        let calm = random.chance(100)
+        let share = random.pick([100, 300, 600])
+        for fault in Fault.allCases where !calm && random.chance(share) {
+            let most: Int =
+                switch fault {
+                case .readOfOneByte, .readSplit, .shortSend, .sendWouldBlock, .completionsReordered, .completionDelayed,
+                    .pauseHonouredLate, .closedLate, .releaseLate, .staleCompletion, .completionAfterClose, .spuriousWake,
+                    .workerStall:
+                    500
+                case .acceptFailed: 300
+                case .handOffFailed: 900
+                case .sendFailed, .reset, .closeUnread: 12
+                case .halfClose: 20
+                case .clockJump: 8
+                case .neverReads, .unfinishedFrame, .garbage, .wrongFrame: 15
+                case .neverConnects: 100
+                case .drain, .mailboxOverfull, .memoryLimitReached, .connectionRefused: 0
+                }
+            if most > 0 { faults[fault.rawValue] = random.range(1...most) }
+        }
+        self.faults = faults
+        var deeds = Deed.allCases.map { _ in random.below(10) }
+        deeds[Deed.publish.rawValue] += 8
+        deeds[Deed.publishToQueue.rawValue] += 8
+        deeds[Deed.subscribe.rawValue] += 5
+        deeds[Deed.acknowledge.rawValue] += 8
+        deeds[Deed.disconnect.rawValue] = random.below(2)
+        deeds[Deed.unsubscribe.rawValue] /= 3
+        deeds[Deed.refuse.rawValue] /= 2
+        self.deeds = deeds
+    }
+
+    /// Policy, and nothing else, may end an honest connection with this ERROR.
+    func permits(error message: String, hasJumped: Bool) -> Bool {
+        switch message {
+        case "Queue full": queuesAreTight || memoryIsTight
+        case "Out of memory": memoryIsTight || queuesAreTight
+        case "Too many destinations": destinationsAreTight
+        case "Too many subscriptions": subscriptionsAreTight
+        case "Too many transactions", "Transaction too large": transactionsAreTight
+        case "Frame too large", "Body too long", "Header too long", "Headers too long", "Too many headers":
+            framesAreTight
+        case "Heart-beat missed": heartBeats
+        case "Frame too slow", "Transaction too old": hasJumped
+        case "Shutting down": drains
+        default: false
+        }
+    }
+}

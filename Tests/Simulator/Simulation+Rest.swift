@@ -1,0 +1,233 @@
+import Broker
+
+// Faults stop; everything that should progress does; everyone leaves; nothing is left.
+extension Simulation {
+    func rest() {
+        isAtRest = true
+        scenario.faults = scenario.faults.map { _ in 0 }
+        for peer in peers where peer.stage != .closed && !peer.clientIsGone {
+            if peer.misbehaved || peer.readsNever || peer.doesNotConnect || peer.phase == .fresh { leave(peer) }
+        }
+        if isDraining { return restByDraining() }
+        let drainer = makeDrainer()
+        settle("the disorder's traces")
+        if hasFailed { return }
+        finishTransactions()
+        settle("open transactions")
+        if hasFailed { return }
+        let drains = drainer.map { $0.phase == .connected && $0.error == nil } ?? false
+        oracle.judgeSuspicions()
+        oracle.judgeTopics(counters)
+        if drains {
+            oracle.judgeQueues(counters)
+            oracle.judgeTransactions()
+        }
+        watchHeartBeats()
+        if hasFailed { return }
+        depart()
+        if !hasFailed { judgeLeaks() }
+    }
+
+    private var counters: Counters {
+        var sum = Counters()
+        for index in 0..<scenario.shardCount { sum.add(shards[index].counters) }
+        return sum
+    }
+
+    /// Runs until nothing happens any more and no client waits for anything.
+    private func settle(_ what: String) {
+        let start = now
+        var quietRounds = 0
+        var hasGivenUp = false
+        var pause: UInt64 = 5_000_000
+        while quietRounds < 30 {
+            wasActive = false
+            oracle.step += 1
+            for peer in peers where peer.stage != .closed && !peer.clientIsGone {
+                read(peer)
+                beat(peer)
+                acknowledgeAll(peer)
+            }
+            for index in 0..<scenario.shardCount {
+                for _ in 0..<2 {
+                    step(index)
+                    if hasFailed { return }
+                }
+            }
+            let isAwaited = peers.contains { waits($0) || $0.isEnding }
+            quietRounds = wasActive || isAwaited ? 0 : quietRounds + 1
+            if wasActive {
+                now += 100_000
+                pause = 5_000_000
+            } else {
+                // Long waits pass quickly, but heart-beats have to be sent.
+                now += pause
+                if isAwaited { pause = min(pause * 2, scenario.heartBeats ? 20_000_000 : 500_000_000) }
+            }
+            if now - start > 14_000_000_000, isAwaited, !hasGivenUp {
+                // Someone who publishes and consumes on one connection may wait for himself.
+                guard mayWaitForever else { break }
+                hasGivenUp = true
+                for peer in peers where waits(peer) || peer.isEnding { leave(peer) }
+            }
+            if now - start > 45_000_000_000 { break }
+        }
+        if quietRounds < 30 {
+            let waiting = peers.filter { waits($0) || $0.isEnding }.map { "\($0.id) \($0.stage) \($0.phase)" }
+            oracle.violate("no end to \(what): these clients wait: \(waiting)")
+        }
+    }
+
+    /// Publishers wait for room that nobody makes.
+    private var mayWaitForever: Bool { scenario.memoryIsTight || (scenario.overflow == .block && scenario.queuesAreTight) }
+
+    private func waits(_ peer: Peer) -> Bool {
+        peer.stage != .closed && !peer.clientIsGone && (peer.hasExpectations || peer.unreadIncoming > 0)
+    }
+
+    private func acknowledgeAll(_ peer: Peer) {
+        guard peer.canWrite, !peer.disconnectIsIssued, !peer.misbehaved, peer.phase == .connected else { return }
+        for subscription in peer.subscriptions where subscription.state == .confirmed || subscription.state == .issued {
+            guard subscription.ackMode != .auto else { continue }
+            var place = 0
+            while place < subscription.outstanding.count {
+                let held = subscription.outstanding[place]
+                if held.transaction == nil, held.end <= peer.readByteCount {
+                    acknowledge(peer, subscription, at: place, accepts: true)
+                    if subscription.ackMode == .client { place = 0 }
+                } else {
+                    place += 1
+                }
+            }
+        }
+    }
+
+    private func finishTransactions() {
+        for peer in peers where peer.canWrite && !peer.disconnectIsIssued && !peer.misbehaved && peer.phase == .connected {
+            for transaction in peer.transactions where transaction.state == .open {
+                if random.chance(700) { commit(peer, transaction) } else { abort(peer, transaction) }
+            }
+        }
+    }
+
+    /// A client that takes whatever the queues still hold. nil: it would not be let in, or could not subscribe to all.
+    private func makeDrainer() -> Peer? {
+        if !drained { return nil }
+        let drainer = makePeer()
+        drainer.isDrainer = true
+        drainer.canConsume = true
+        connect(drainer)
+        for queue in scenario.queues + (scenario.deadLetters.map { [$0] } ?? []) {
+            while !drainer.subscriptions.contains(where: { $0.destination == queue }) {
+                subscribe(drainer, to: queue, isQueue: true, mode: .individual, receipt: 1000)
+            }
+        }
+        return drainer
+    }
+
+    /// When nothing else is sent, heart-beats are, in time.
+    private func watchHeartBeats() {
+        let watched = peers.filter { $0.receiveInterval > 0 && $0.phase == .connected && !$0.isLeaving }
+        guard let longest = watched.map(\.receiveInterval).max() else { return }
+        let end = now + UInt64(longest) * 3_000_000
+        while now < end, !hasFailed {
+            oracle.step += 1
+            for peer in peers where peer.stage != .closed && !peer.clientIsGone {
+                read(peer)
+                beat(peer)
+            }
+            for index in 0..<scenario.shardCount {
+                step(index)
+                step(index)
+            }
+            for peer in watched where peer.phase == .connected && now - min(peer.lastWire, now) > UInt64(peer.receiveInterval) * 1_000_000 {
+                oracle.violate("client \(peer.id) heard nothing for more than \(peer.receiveInterval) ms")
+            }
+            now += 2_000_000
+        }
+        for peer in watched where peer.error != nil { oracle.violate("a client that sent its heart-beats was cut: \(peer.error!)") }
+    }
+
+    private func depart() {
+        for peer in peers where peer.stage != .closed && !peer.clientIsGone {
+            if peer.canWrite, !peer.disconnectIsIssued, peer.phase == .connected { disconnect(peer) } else { leave(peer) }
+        }
+        let start = now
+        var hasGivenUp = false
+        while (0..<scenario.shardCount).contains(where: { shards[$0].connectionCount > 0 }) || peers.contains(where: { $0.stage == .waiting }) {
+            oracle.step += 1
+            for peer in peers where peer.stage != .closed && !peer.clientIsGone { read(peer) }
+            for index in 0..<scenario.shardCount {
+                step(index)
+                if hasFailed { return }
+            }
+            now += 2_000_000
+            if now - start > 10_000_000_000, !hasGivenUp, mayWaitForever {
+                hasGivenUp = true
+                for peer in peers where peer.stage != .closed { leave(peer) }
+            }
+            if now - start > 30_000_000_000 {
+                let left = peers.filter { $0.stage != .closed }.map { "\($0.id) \($0.stage) \($0.phase)" }
+                return oracle.violate("these clients do not come to an end: \(left)")
+            }
+        }
+        for peer in peers where peer.disconnectIsIssued && !peer.clientIsGone && peer.hasExpectations && peer.error == nil && !oracle.hasJumped {
+            oracle.violate("client \(peer.id) got no RECEIPT for its DISCONNECT")
+        }
+    }
+
+    /// Time for letters and timers under way; then only idle destinations remain.
+    private func judgeLeaks() {
+        for _ in 0..<200 {
+            oracle.step += 1
+            for index in 0..<scenario.shardCount { step(index) }
+            now += 5_000_000
+            if hasFailed { return }
+        }
+                for index in 0..<scenario.shardCount {
+            var audit = shards[index].audit()
+            if !drained {
+                // Messages that nobody took stay, with their expiry timers.
+                audit.entries = 0
+                audit.queuedMessages = 0
+                audit.queuedBytes = 0
+                audit.timers = 0
+                audit.blockBytes = 0
+                audit.neededDestinations = 0
+            }
+            if !audit.isEmpty { oracle.violate("shard \(index) leaks: \(audit)") }
+        }
+    }
+
+    private var drained: Bool {
+        !(scenario.connectionsAreTight || scenario.destinationsAreTight || scenario.ratesAreTight || scenario.subscriptionsAreTight)
+    }
+
+    /// The operator ends the broker: within the time that is configured all shards are done.
+    private func restByDraining() {
+        for index in 0..<scenario.shardCount {
+            shards[index].beginDrain()
+            workers[index].isWoken = true
+        }
+        let limits = scenario.options.limits
+        let patience = UInt64(limits.drainMillisecondsMax + limits.lingerMillisecondsMax + 500) * 1_000_000
+        let start = now
+        while (0..<scenario.shardCount).contains(where: { !workers[$0].isDrained }) {
+            oracle.step += 1
+            for peer in peers where peer.stage != .closed && !peer.clientIsGone {
+                read(peer)
+                beat(peer)
+                acknowledgeAll(peer)
+            }
+            for index in 0..<scenario.shardCount {
+                step(index)
+                if hasFailed { return }
+            }
+            now += 1_000_000
+            if now - start > patience {
+                let left = (0..<scenario.shardCount).filter { !workers[$0].isDrained }
+                return oracle.violate("shards \(left) do not end although they drain")
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+import Broker
+import Glibc
+import IO
+import Slabs
+
+/// One run: shards, their simulated kernel, clients, and the oracle. Everything that happens follows from the seed.
+///
+/// A run has three acts: disorder, in which clients act and faults strike; rest, in which faults stop, everyone reads
+/// and acknowledges and a drainer empties the queues; and departure, after which nothing may be left.
+public final class Simulation {
+    /// What a run found.
+    public struct Outcome: Sendable {
+        public var seed: UInt64
+        /// nil: none.
+        public var violation: String?
+        public var traceHash: UInt64
+        public var faultCounts: [Int]
+        public var turnCount = 0
+        public var frameCount = 0
+        public var messageCount = 0
+    }
+
+    /// A shard and its part of the kernel.
+    struct Worker {
+        /// Connections that are adopted, in the order of adoption.
+        var peers: [Peer] = []
+        var backlog: [Peer] = []
+        var handedOn: [Peer] = []
+        /// Answers to sends of the exchange under way.
+        var answers: [Completion] = []
+        /// What `.accepted` was reported of and the core has to answer.
+        var offered: [Peer] = []
+        /// Slots of connections that are closed: completions that come too late bear them.
+        var oldSlots: [Slot] = []
+        var isCarriedOut = true
+        var deadline: UInt64 = 0
+        var isWoken = false
+        var isAccepting = true
+        var isListening = true
+        var turnsWithoutPause = 0
+        var exchangeCount = 0
+        var isDrained = false
+    }
+
+    let seed: UInt64
+    var random: Random
+    var scenario: Scenario
+    let oracle: Oracle
+    let canary: Canary?
+    var trace = Trace()
+    var faultCounts = [Int](repeating: 0, count: Fault.allCases.count)
+    let shards: UnsafeMutablePointer<Shard>
+    let fabric: Fabric
+    var workers: [Worker]
+    var peers: [Peer] = []
+    var now: UInt64 = 1_000_000_000
+    let wallStart: UInt64 = 1_700_000_000_000
+    var completions = Batch<Completion>(capacity: 64)
+    let arena: UnsafeMutableRawPointer
+    static let arenaByteCount = 1 << 18
+    var arenaUsed = 0
+    var turnCount = 0
+    var isDraining = false
+    var isAtRest = false
+    /// Something happened in this round that was not a heart-beat.
+    var wasActive = false
+    var log: ((String) -> Void)?
+    var undelivered = 0
+    /// The shard whose turn it is, for the log.
+    private var activeShard = 0
+    var canaryCount = 0
+    var replyMakers = 0
+
+    public static func run(
+        seed: UInt64, canary: Canary? = nil, log: ((String) -> Void)? = nil
+    ) -> Outcome {
+        let simulation = Simulation(seed: seed, canary: canary)
+        simulation.log = log
+        return simulation.run()
+    }
+
+    private init(seed: UInt64, canary: Canary?) {
+        self.seed = seed
+        self.canary = canary
+        random = Random(seed: seed)
+        scenario = Scenario(&random)
+        oracle = Oracle(scenario)
+        fabric = Fabric(
+            shardCount: scenario.shardCount, mailboxByteCountMax: scenario.options.limits.mailboxByteCountMax)
+        shards = .allocate(capacity: scenario.shardCount)
+        for index in 0..<scenario.shardCount {
+            do throws(SlabError) {
+                let shard = try Shard(
+                    index: index, options: scenario.options, fabric: fabric,
+                    connectionCountMax: scenario.connectionsPerShardMax, now: now, wallMilliseconds: wallStart)
+                (shards + index).initialize(to: shard)
+            } catch {
+                fatalError("no address space for a shard: \(error)")
+            }
+        }
+        workers = (0..<scenario.shardCount).map { _ in Worker() }
+        arena = .allocate(byteCount: Self.arenaByteCount, alignment: 64)
+    }
+
+    deinit {
+        shards.deinitialize(count: scenario.shardCount)
+        shards.deallocate()
+        arena.deallocate()
+    }
+
+    var wallMilliseconds: UInt64 { wallStart + now / 1_000_000 }
+
+    func count(_ fault: Fault) { faultCounts[fault.rawValue] += 1 }
+
+    func strikes(_ fault: Fault) -> Bool {
+        guard random.chance(scenario.faults[fault.rawValue]) else { return false }
+        count(fault)
+        return true
+    }
+
+    var hasFailed: Bool { oracle.violation != nil }
+
+    private func run() -> Outcome {
+        disorder()
+        if !hasFailed { rest() }
+        var outcome = Outcome(
+            seed: seed, violation: oracle.violation, traceHash: trace.hash, faultCounts: faultCounts)
+        outcome.turnCount = turnCount
+        outcome.frameCount = oracle.framesSeen
+        outcome.messageCount = oracle.messagesSeen
+        return outcome
+    }
+
+    // MARK: Disorder
+
+    private func disorder() {
+        let drainStep = scenario.drains ? random.below(scenario.eventCount) : -1
+        for event in 0..<scenario.eventCount {
+            oracle.step += 1
+            if event == drainStep { beginDrain() }
+            if random.chance(450) { act() } else { step(random.below(scenario.shardCount)) }
+            advanceClock()
+            if hasFailed { return }
+        }
+    }
+
+    private func beginDrain() {
+        count(.drain)
+        isDraining = true
+        for index in 0..<scenario.shardCount { workers[index].isWoken = true }
+        for index in 0..<scenario.shardCount where random.chance(500) { shards[index].beginDrain() }
+    }
+
+    private func advanceClock() {
+        if strikes(.clockJump) {
+            now += UInt64(random.range(100...random.pick([500, 3000, 40_000]))) * 1_000_000
+            oracle.hasJumped = true
+        } else if random.chance(20) {
+            now += UInt64(random.range(1...20)) * 1_000_000
+        } else {
+            now += UInt64(random.below(100_000))
+        }
+    }
+
+    // MARK: A worker's loop
+
+    /// One exchange, or a part of it, and the turn that follows when there is a reason for one.
+    func step(_ index: Int) {
+        if workers[index].isDrained { return }
+        activeShard = index
+        if !workers[index].isCarriedOut {
+            var deadline = shards[index].deadline
+            if deadline != 0, !fabric.mailbox(index).prepareToSleep() { deadline = 0 }
+            workers[index].deadline = deadline
+            carryOut(index)
+            workers[index].isCarriedOut = true
+            if hasFailed { return }
+            if strikes(.workerStall) { return }
+        }
+        collect(index)
+        let isDue = workers[index].deadline <= now
+        if completions.count == 0, !isDue {
+            if !strikes(.spuriousWake) { return }
+        }
+        if workers[index].deadline == 0, completions.count == 0 {
+            workers[index].turnsWithoutPause += 1
+            if workers[index].turnsWithoutPause > 2_000 { oracle.violate("shard \(index) asks for turn after turn and gets nowhere") }
+        } else {
+            workers[index].turnsWithoutPause = 0
+        }
+        for position in 0..<completions.count where !isHeartBeat(completions[position]) { wasActive = true }
+        turn(index)
+    }
+
+    /// Heart-beats go on for ever; whoever waits for rest does not wait for them.
+    private func isHeartBeat(_ completion: Completion) -> Bool {
+        switch completion.kind {
+        case .received: completion.value == 1 && completion.pointer!.load(as: UInt8.self) == 10
+        case .sendReleased: completion.value <= 1
+        case .woken, .writable: true
+        case .accepted, .acceptFailed, .receiveEnded, .receiveFailed, .sendIncomplete, .closed: false
+        }
+    }
+
+    private func turn(_ index: Int) {
+        turnCount += 1
+        if fabric.mailbox(index).isOverfull { count(.mailboxOverfull) }
+        fabric.mailbox(index).didWake()
+        if canary == .loseParcel, strikesCanary(oneIn: 40), let parcel = fabric.mailbox(index).takeAll() {
+            Parcels.free(parcel)  // those it links to are lost too
+        }
+        if isDraining { shards[index].beginDrain() }
+        for position in 0..<completions.count { trace(completions[position]) }
+        shards[index].turn(completions, now: now, wallMilliseconds: wallMilliseconds)
+        completions.removeAll()
+        memset(arena, 0xA5, arenaUsed)
+        arenaUsed = 0
+        workers[index].isCarriedOut = false
+        for notice in shards[index].takeNotices() {
+            trace.add(notice.text.utf8.count)
+            undelivered += notice.messageCount
+            if notice.kind == .connectionRefused { count(.connectionRefused) }
+            if let log { log("\(moment) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
+        }
+        let limits = scenario.options.limits
+        if shards[index].blockByteCount > limits.messageMemoryByteCountMax {
+            count(.memoryLimitReached)
+            if shards[index].blockByteCount > limits.messageMemoryByteCountMax / 4 * 5 {
+                oracle.violate("shard \(index) holds \(shards[index].blockByteCount) bytes")
+            }
+        }
+        if shards[index].connectionCount > limits.connectionCountMax {
+            oracle.violate("shard \(index) holds \(shards[index].connectionCount) connections")
+        }
+        if turnCount & 15 == 0, let fault = shards[index].auditQueues() { oracle.violate("shard \(index), \(fault)") }
+        if shards[index].isDrained { workers[index].isDrained = true }
+    }
+
+    /// A planted bug acts only from time to time, as real ones do.
+    func strikesCanary(oneIn n: Int) -> Bool {
+        guard random.below(n) == 0 else { return false }
+        canaryCount += 1
+        return true
+    }
+
+    private func trace(_ completion: Completion) {
+        trace.add(UInt64(completion.kind.rawValue) << 32 | UInt64(UInt32(bitPattern: completion.value)))
+        trace.add(UInt64(completion.connection.index) << 32 | UInt64(completion.connection.generation))
+        if completion.kind == .received {
+            trace.add(UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
+        }
+        if let log {
+            var text = "\(moment) <- \(completion.kind) \(completion.connection.index)/\(completion.connection.generation) \(completion.value)"
+            if completion.kind == .received {
+                text += " " + readable(UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
+            }
+            log(text)
+        }
+    }
+
+    /// Step and virtual time, for the log.
+    var moment: String { "\(oracle.step) \(now / 1000 % 1_000_000_000)us s\(activeShard)" }
+
+    func readable(_ bytes: UnsafeRawBufferPointer) -> String {
+        var text = ""
+        for byte in bytes.prefix(400) {
+            switch byte {
+            case 10: text += "␊"
+            case 0: text += "␀"
+            case 32...126: text.unicodeScalars.append(Unicode.Scalar(byte))
+            default: text += "·"
+            }
+        }
+        return text
+    }
+}

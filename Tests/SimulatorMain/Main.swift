@@ -1,0 +1,66 @@
+import ArgumentParser
+import Glibc
+import Simulator
+import Synchronization
+
+/// Runs the broker's core under a simulated kernel: `swift run -c release stampede-simulate --seeds 1..10000`.
+@main
+struct Simulate: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "stampede-simulate",
+        abstract: "Runs the broker's core with simulated clients and faults, and judges what the clients see.")
+
+    @Option(help: "First and last seed, as in 1..10000.")
+    var seeds = "1..1000"
+    @Option(help: "Threads.")
+    var jobs = 1
+    @Option(help: "A planted bug: \(Canary.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var canary: String?
+    @Option(help: "Prints all that happens in one seed's run.")
+    var trace: UInt64?
+    @Flag(help: "Prints each seed with its trace hash.")
+    var verbose = false
+    @Option(help: "Stops after so many violations.")
+    var violations = 10
+
+    func run() throws {
+        installCrashReport()
+        var planted: Canary?
+        if let canary {
+            guard let known = Canary(rawValue: canary) else { throw ValidationError("no canary is named '\(canary)'") }
+            planted = known
+        }
+        if let trace {
+            nonisolated(unsafe) var lines = 0
+            let outcome = Simulation.run(seed: trace, canary: planted) { line in
+                print(line)
+                lines += 1
+            }
+            report(outcome)
+            if outcome.violation != nil { throw ExitCode(1) }
+            return
+        }
+        let bounds = seeds.split(separator: ".", omittingEmptySubsequences: true).compactMap { UInt64($0) }
+        guard let first = bounds.first, let last = bounds.last, first <= last else {
+            throw ValidationError("--seeds wants FIRST..LAST")
+        }
+        let campaign = Campaign(first: first, last: last, canary: planted, isVerbose: verbose, violationsMax: violations)
+        campaign.run(jobs: max(jobs, 1))
+        if campaign.violationCount > 0 { throw ExitCode(1) }
+    }
+
+    private func report(_ outcome: Simulation.Outcome) {
+        print("seed \(outcome.seed): trace \(String(outcome.traceHash, radix: 16)), \(outcome.violation ?? "no violation")")
+    }
+
+    /// A broken invariant ends the process: say which seed did it.
+    private func installCrashReport() {
+        for number in [SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGABRT] {
+            signal(number) { number in
+                Campaign.tellSeed()
+                signal(number, SIG_DFL)
+                raise(number)
+            }
+        }
+    }
+}
