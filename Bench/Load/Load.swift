@@ -90,6 +90,10 @@ public final class Load: Sendable {
             options.receiveBufferCount = 256
             options.receiveBufferByteCount = 512
             options.largeReceiveBufferCount = 2
+        } else {
+            // A quarter of a window in one piece, for every subscriber of a large fan-out.
+            options.receiveBufferCount = 1024
+            options.receiveBufferByteCount = 16 << 10
         }
         return options
     }
