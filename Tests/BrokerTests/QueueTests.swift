@@ -579,4 +579,56 @@ struct QueueTests {
             }
         }
     }
+
+    @Test("Who uses a queue first may ask for tighter limits, not for wider ones", arguments: [1, 2, 8], [true, false])
+    func requestedLimits(shards: Int, bySubscribe: Bool) {
+        let options = Self.options("/queue/tight") { $0.queueMessageCountMax = 2 }
+        withBroker(shards: shards, options) { broker in
+            let client = broker.connect(on: 0)
+            func use(_ name: String, _ headers: [(String, String)]) {
+                if bySubscribe {
+                    client.confirmed(.subscribe, [("destination", name), ("id", "id:" + name)] + headers)
+                    client.confirmed(.unsubscribe, [("id", "id:" + name)])
+                } else {
+                    client.confirmed(.send, [("destination", name), ("ttl", "1")] + headers, "first")
+                    broker.advance(milliseconds: 20)
+                }
+            }
+            use("/queue/few", [("x-max-length", "3"), ("x-overflow", "drop-head"), ("x-dead-letter-routing-key", "few\\:dead")])
+            use("/queue/few", [("x-max-length", "9")])
+            use("/queue/tight", [("x-max-length", "1000"), ("x-max-length-bytes", "999999999999")])
+            use("/queue/short", [("x-message-ttl", "500")])
+            for index in 0..<5 { client.publish("/queue/few", "\(index)") }
+            client.publish("/queue/short", "short")
+            client.publish("/queue/tight", "0")
+            client.publish("/queue/tight", "1")
+            broker.advance(milliseconds: 600)
+            let reader = broker.connect(on: shards - 1)
+            for name in ["few", "few\\:dead", "short"] {
+                reader.confirmed(.subscribe, [("destination", "/queue/" + name), ("id", name)])
+            }
+            let messages = reader.messages()
+            #expect(messages.filter { $0["subscription"] == "few" }.map(\.text) == ["2", "3", "4"])
+            #expect(messages.filter { $0["subscription"] == "few\\:dead" }.map(\.text) == ["0", "1"])
+            #expect(messages.count == 5)
+            client.publish("/queue/tight", "2")
+            client.expectError("Queue full")
+            reader.confirmed(.subscribe, [("destination", "/queue/tight"), ("id", "tight")])
+            #expect(reader.bodies() == ["0", "1"])
+        }
+    }
+
+    @Test("Queue arguments that make no sense are ERRORs", arguments: [
+        ("x-max-length", "0"), ("x-max-length", "x"), ("x-max-length-bytes", "-1"), ("x-message-ttl", ""),
+        ("x-overflow", "block"), ("x-dead-letter-routing-key", ""), ("x-dead-letter-routing-key", "/temp-queue/x"),
+    ])
+    func badRequests(name: String, value: String) {
+        withBroker { broker in
+            let client = broker.connect()
+            client.subscribe("/queue/q", [(name, value), ("receipt", "r")])
+            broker.run()
+            let error = client.frame()
+            #expect(error?.command == .error && error?["receipt-id"] == "r" && error?["message"]?.hasPrefix("Invalid") == true)
+        }
+    }
 }

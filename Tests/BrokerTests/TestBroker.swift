@@ -246,6 +246,7 @@ final class TestBroker {
             #expect(record.matches.isEmpty && record.bound.isEmpty && !record.hasRemote, sourceLocation: location)
             if record.queue != 0 {
                 let queue = shard.pointee.queues[record.queue].pointee
+                if queue.deadLetter != 0 { byteCount += shard.pointee.blocks.capacity(queue.deadLetter) }
                 #expect(queue.messageCount == queue.readyCount, "all messages are ready", sourceLocation: location)
                 var entry = queue.readyHead
                 var sum: UInt64 = 0
