@@ -75,5 +75,8 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
+        .target(name: "CTestSupport", path: "Tests/CTestSupport"),
+        .target(name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
+        .testTarget(name: "Integration", dependencies: ["TestSupport", "stampede"], exclude: ["clients"], swiftSettings: swiftSettings),
     ]
 )

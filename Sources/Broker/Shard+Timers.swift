@@ -29,7 +29,7 @@ extension Shard {
     }
 
     /// A heart-beat is sent a little early: the client's patience begins when it got the last one.
-    private func sendDeadline(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+    func sendDeadline(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
         session.pointee.sendInterval - session.pointee.sendInterval / 8
     }
 
