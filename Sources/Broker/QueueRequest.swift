@@ -47,7 +47,8 @@ extension Shard {
         if let key = frame.value(.xDeadLetterRoutingKey, into: scratch.headers, version: session.pointee.version) {
             guard let name = deadLetterName(key) else {
                 failFrame(
-                    session, "Invalid x-dead-letter-routing-key", "it is the name of a queue, or a /queue/ or /topic/ name")
+                    session, "Invalid x-dead-letter-routing-key",
+                    "it is the name of a queue, or a /queue/ or /topic/ name")
                 return nil
             }
             request.deadLetterByteCount = UInt32(name)

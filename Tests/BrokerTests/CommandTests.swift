@@ -26,7 +26,8 @@ private let faultyFrames: [FaultyFrame] = [
     FaultyFrame(
         command: .subscribe, headers: [["destination", "/topic/t"], ["id", "1"], ["selector", "a = 1"]],
         message: "Selectors are not supported"),
-    FaultyFrame(command: .subscribe, headers: [["destination", "/queue/"], ["id", "1"]], message: "Invalid destination"),
+    FaultyFrame(
+        command: .subscribe, headers: [["destination", "/queue/"], ["id", "1"]], message: "Invalid destination"),
     FaultyFrame(command: .unsubscribe, headers: [["id", "1"]], message: "Subscription not found"),
     FaultyFrame(command: .unsubscribe, headers: [], message: "Missing id"),
     FaultyFrame(command: .begin, headers: [], message: "Missing transaction"),
@@ -41,7 +42,9 @@ private let faultyFrames: [FaultyFrame] = [
 
 @Suite("Commands of a session that is CONNECTED")
 struct CommandTests {
-    @Test("A faulty frame is answered with ERROR and the end, and nothing behind it is processed", arguments: faultyFrames)
+    @Test(
+        "A faulty frame is answered with ERROR and the end, and nothing behind it is processed", arguments: faultyFrames
+    )
     func faults(fault: FaultyFrame) {
         withBroker { broker in
             let witness = broker.connect()
@@ -56,7 +59,9 @@ struct CommandTests {
         }
     }
 
-    @Test("Each frame but CONNECT is confirmed in order, on any number of workers", arguments: [1, 2, 8], Version.allCases)
+    @Test(
+        "Each frame but CONNECT is confirmed in order, on any number of workers", arguments: [1, 2, 8], Version.allCases
+    )
     func receipts(shards: Int, version: Version) {
         withBroker(shards: shards) { broker in
             let client = broker.connect(version, on: shards - 1)
@@ -106,7 +111,9 @@ struct CommandTests {
         }
     }
 
-    @Test("A connection that dies while its SUBSCRIBE waits leaves nothing", arguments: 0...8, ["/topic/t", "/topic/#", "/queue/a", "/queue/b", "/queue/c"])
+    @Test(
+        "A connection that dies while its SUBSCRIBE waits leaves nothing", arguments: 0...8,
+        ["/topic/t", "/topic/#", "/queue/a", "/queue/b", "/queue/c"])
     func diesWhileSubscribing(turns: Int, destination: String) {
         withBroker(shards: 4) { broker in
             let client = broker.connect(on: 1)

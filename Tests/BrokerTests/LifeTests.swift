@@ -28,7 +28,9 @@ struct LifeTests {
         #expect(MemoryLayout<Letter>.stride == Letter.byteCount)
     }
 
-    @Test("Draining refuses newcomers and messages, lets consumers finish, and reports what is left", arguments: [1, 2, 8])
+    @Test(
+        "Draining refuses newcomers and messages, lets consumers finish, and reports what is left",
+        arguments: [1, 2, 8])
     func drain(shards: Int) {
         let broker = TestBroker(shards: shards, TestBroker.options())
         let consumer = broker.connect(on: 0)
@@ -99,7 +101,9 @@ struct LifeTests {
             }
             let place = random.next(clients.count)
             let client = clients[place]
-            let destinations = ["/queue/q0", "/queue/q1", "/queue/full", "/topic/t", "/topic/#", "/temp-queue/x", "/topic/a.\(step)"]
+            let destinations = [
+                "/queue/q0", "/queue/q1", "/queue/full", "/topic/t", "/topic/#", "/temp-queue/x", "/topic/a.\(step)",
+            ]
             let destination = destinations[random.next(destinations.count)]
             switch random.next(16) {
             case 0...4:
@@ -108,10 +112,13 @@ struct LifeTests {
                 if random.next(8) == 0 { headers.append(("transaction", "tx")) }
                 if random.next(8) == 0 { headers.append(("ttl", "50")) }
                 if random.next(8) == 0 { headers.append(("reply-to", "/temp-queue/r")) }
-                client.publish(destination.hasSuffix("#") ? "/topic/t" : destination, String(repeating: "x", count: random.next(900)), headers)
+                client.publish(
+                    destination.hasSuffix("#") ? "/topic/t" : destination,
+                    String(repeating: "x", count: random.next(900)), headers)
             case 5...6:
                 client.subscribe(
-                    destination, id: random.next(4) == 0 ? "same" : "\(step)", ack: ["auto", "client", "client-individual"][random.next(3)],
+                    destination, id: random.next(4) == 0 ? "same" : "\(step)",
+                    ack: ["auto", "client", "client-individual"][random.next(3)],
                     [("receipt", "s"), ("prefetch-count", "\(random.next(4))")])
             case 7: client.send(.begin, [("transaction", "tx")])
             case 8: client.send(random.next(2) == 0 ? .commit : .abort, [("transaction", "tx"), ("receipt", "c")])
