@@ -8,8 +8,8 @@ extension Scale {
         arguments: DriverUnderTest.available)
     func allocations(driver: DriverUnderTest) throws {
         #if DEBUG
-            // Unoptimised code allocates for literals of option sets and for loops over ranges, of which there are some in
-            // each turn of the broker. One allocation for each message of only one of the three flows would be more.
+            // Unoptimised code allocates for literals of option sets and for loops over ranges, of which there are some
+            // in each turn of the broker. One allocation for each message of only one of the three flows would be more.
             let countMax = Flow.messageCount * 4 / 5
         #else
             let countMax = Self.allocationCountMax
@@ -78,7 +78,7 @@ private final class Flow {
     private var acknowledgedCount = 0
 
     static let messageCount = 50_000
-    /// Messages that are under way at a time: enough to fill the broker's batches, too few for it to slow the publisher.
+    /// Messages under way at a time: enough to fill the broker's batches, too few for it to slow the publisher.
     private static let window = 256
 
     init(destination: String, subscriberCount: Int, ack: String) {
