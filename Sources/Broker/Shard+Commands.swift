@@ -96,7 +96,7 @@ extension Shard {
         writeConnected(session)
         timers.cancel(session.pointee.timer)
         session.pointee.timer = 0
-        if session.pointee.sendInterval != 0 { arm(session, after: session.pointee.sendInterval) }
+        if session.pointee.sendInterval != 0 { arm(session, after: sendDeadline(session)) }
         if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
     }
 

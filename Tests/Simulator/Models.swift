@@ -168,6 +168,8 @@ final class Peer {
     var zeroCopy: (pointer: UnsafeRawPointer, byteCount: Int)?
     var isShutDown = false
     var wasReset = false
+    /// The broker ended the connection without a word.
+    var wasCut = false
     var lastExchange = 0
     // Bytes under way
     var incoming: [UInt8] = []
@@ -218,6 +220,10 @@ final class Peer {
 
     var unreadIncoming: Int { incoming.count - incomingRead }
     var space: Int { socketByteCountMax - (takenByteCount - readByteCount) }
+    /// Both ends are done with it, or will be without the client's help.
+    var isEnding: Bool {
+        (clientIsGone || error != nil || disconnectIsIssued || isShutDown) && stage != .closed && stage != .waiting
+    }
     /// The client can still write.
     var canWrite: Bool { !clientEnded && !clientReset && !clientIsGone && stage != .closed && stage != .closing }
     /// The connection has no future, or may have none: the broker may have taken back what it held.

@@ -50,22 +50,28 @@ struct Scenario {
         eventCount = random.range(100...600)
         peerCountMax = random.range(2...10)
         peersInAllMax = random.range(4...24)
-        connectionsAreTight = random.chance(100)
+        let wantsTightConnections = random.chance(100)
+        let wantsTightDestinations = random.chance(60)
+        let wantsTightSubscriptions = random.chance(100)
+        let wantsTightRates = random.chance(30)
+        memoryIsTight = random.chance(120)
+        queuesAreTight = random.chance(300)
+        overflow = random.pick([.reject, .dropOldest, .block])
+        // Publishers who are made to wait need someone who makes room: the drainer must get in.
+        let needsDrainer = memoryIsTight || (queuesAreTight && overflow == .block)
+        connectionsAreTight = wantsTightConnections && !needsDrainer
+        destinationsAreTight = wantsTightDestinations && !needsDrainer
+        subscriptionsAreTight = wantsTightSubscriptions && !needsDrainer
+        ratesAreTight = wantsTightRates && !needsDrainer
         connectionsPerShardMax = connectionsAreTight ? random.range(2...4) : 32
 
-        memoryIsTight = random.chance(120)
         outputIsTight = random.chance(120)
-        destinationsAreTight = random.chance(60)
-        queuesAreTight = random.chance(300)
         transactionsAreTight = random.chance(100)
-        subscriptionsAreTight = random.chance(100)
         framesAreTight = random.chance(100)
-        ratesAreTight = random.chance(30)
         drains = random.chance(100)
         heartBeats = random.chance(300)
         expires = random.chance(200)
         burst = random.pick([1, 1, 2, 4, 8])
-        overflow = random.pick([.reject, .dropOldest, .block])
         deliveryCountMax = random.pick([0, 0, 2, 3, 10])
         deadLetters = random.chance(700) ? "/queue/DLQ" : nil
         bodyByteCountMax = memoryIsTight ? 400 : random.pick([16, 200, 200, 2000, 5000])
@@ -76,14 +82,14 @@ struct Scenario {
         limits.queuedMessageCountMax = 8192
         limits.subscriptionCountMax = 512
         limits.destinationCountMax = destinationsAreTight ? random.range(3...8) : 500
-        limits.messageMemoryByteCountMax = memoryIsTight ? random.range(96...256) * 1024 : 64 << 20
+        limits.messageMemoryByteCountMax = memoryIsTight ? random.range(12...60) * 1024 : 64 << 20
         limits.mailboxByteCountMax = random.pick([1, 200, 4000, 1 << 20])
         limits.prefetchCountMax = random.pick([1, 2, 5, 1000])
         limits.prefetchByteCountMax = random.pick([1, 500, 8 << 20])
         if outputIsTight {
             limits.outputByteCountMax = random.range(2000...40_000)
         }
-        limits.outputStallMillisecondsMax = random.pick([500, 10_000])
+        limits.outputStallMillisecondsMax = random.pick([2000, 10_000])
         if transactionsAreTight {
             limits.transactionsPerConnectionMax = random.range(1...2)
             limits.framesPerTransactionMax = random.range(1...4)
@@ -138,7 +144,8 @@ struct Scenario {
                     .pauseHonouredLate, .closedLate, .releaseLate, .staleCompletion, .completionAfterClose, .spuriousWake,
                     .workerStall:
                     500
-                case .acceptFailed, .handOffFailed: 300
+                case .acceptFailed: 300
+                case .handOffFailed: 900
                 case .sendFailed, .reset, .closeUnread: 12
                 case .halfClose: 20
                 case .clockJump: 8

@@ -76,12 +76,12 @@ extension Simulation {
         case .shutdownWrite:
             if peer.isShutDown { oracle.violate("shutdownWrite twice") }
             if !peer.decoder.isBetweenFrames { oracle.violate("client \(peer.id): shut down within a frame") }
-            peer.isShutDown = true
             endedByBroker(peer, wasFlushed: true)
+            peer.isShutDown = true
         case .close:
+            endedByBroker(peer, wasFlushed: peer.isShutDown)
             peer.stage = .closing
             peer.wasReset = submission.value == 1
-            endedByBroker(peer, wasFlushed: peer.isShutDown)
         case .adopt, .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting, .connect:
             break  // carried out above
         }
@@ -91,6 +91,7 @@ extension Simulation {
         if !peer.isLeaving, peer.phase != .ended, !mayBeCut(peer) {
             oracle.violate("honest client \(peer.id) was cut without an ERROR")
         }
+        if !peer.isLeaving { peer.wasCut = true }
         if peer.phase != .ended { oracle.ended(peer, wasFlushed: wasFlushed) }
         peer.phase = .ended
     }
@@ -98,12 +99,12 @@ extension Simulation {
     /// Reasons to end an honest connection without a word: it reads too slowly, memory is out, it connects too slowly.
     private func mayBeCut(_ peer: Peer) -> Bool {
         if scenario.outputIsTight || scenario.memoryIsTight || isDraining || peer.readsNever || peer.doesNotConnect { return true }
-        if peer.connectedEnd == Int.max, oracle.hasJumped { return true }
-        return oracle.hasJumped && peer.takenByteCount > peer.readByteCount
+        return oracle.hasJumped
     }
 
     private func drop(_ peer: Peer) {
         peer.stage = .closed
+        peer.clientIsGone = true
         if peer.phase != .ended { oracle.ended(peer, wasFlushed: true) }
         peer.phase = .ended
     }
@@ -177,7 +178,7 @@ extension Simulation {
             return -Int(random.pick([EPIPE, ETIMEDOUT, ECONNRESET, EHOSTUNREACH]))
         }
         if strikes(.sendWouldBlock) { return 0 }
-        var taken = min(total, max(peer.space, 0))
+        var taken = peer.clientIsGone ? total : min(total, max(peer.space, 0))
         if taken > 0, strikes(.shortSend) { taken = random.below(taken) + (random.chance(100) ? 0 : 1) }
         return min(taken, total)
     }
@@ -274,7 +275,7 @@ extension Simulation {
         if strikes(.completionDelayed) { return }
         let receivesFirst = random.chance(700)
         if receivesFirst { receive(peer, index) }
-        if peer.awaitsWritable, peer.space > 0 || peer.clientReset {
+        if peer.awaitsWritable, peer.space > 0 || peer.clientReset || peer.clientIsGone {
             if peer.stage == .adopted {
                 peer.awaitsWritable = false
                 completions.append(Completion(.writable, connection: peer.slot))

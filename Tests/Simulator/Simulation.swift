@@ -66,6 +66,8 @@ public final class Simulation {
     var wasActive = false
     var log: ((String) -> Void)?
     var undelivered = 0
+    /// The shard whose turn it is, for the log.
+    private var activeShard = 0
     var canaryCount = 0
     var replyMakers = 0
 
@@ -145,6 +147,7 @@ public final class Simulation {
     private func beginDrain() {
         count(.drain)
         isDraining = true
+        for index in 0..<scenario.shardCount { workers[index].isWoken = true }
         for index in 0..<scenario.shardCount where random.chance(500) { shards[index].beginDrain() }
     }
 
@@ -164,6 +167,7 @@ public final class Simulation {
     /// One exchange, or a part of it, and the turn that follows when there is a reason for one.
     func step(_ index: Int) {
         if workers[index].isDrained { return }
+        activeShard = index
         if !workers[index].isCarriedOut {
             var deadline = shards[index].deadline
             if deadline != 0, !fabric.mailbox(index).prepareToSleep() { deadline = 0 }
@@ -255,7 +259,7 @@ public final class Simulation {
     }
 
     /// Step and virtual time, for the log.
-    var moment: String { "\(oracle.step) \(now / 1000 % 1_000_000_000)us" }
+    var moment: String { "\(oracle.step) \(now / 1000 % 1_000_000_000)us s\(activeShard)" }
 
     func readable(_ bytes: UnsafeRawBufferPointer) -> String {
         var text = ""
