@@ -223,9 +223,7 @@ extension Shard {
                 if frame.has(.replyTo), replyDestination(session) == nil { return false }
                 if destinations[target].pointee.kind == .queue {
                     let queue = queues[destinations[target].pointee.queue]
-                    if queue.pointee.overflow != .dropOldest,
-                        !hasRoom(destinations[target].pointee.queue, byteCount: frame.reservedByteCount)
-                    {
+                    guard canReserve(destinations[target].pointee.queue, byteCount: frame.reservedByteCount) else {
                         fail(
                             session, "Queue full",
                             "\(destinationText(target)) has no room for the transaction; none of it was applied",
