@@ -282,7 +282,7 @@ final class Oracle {
     }
 
     func judgeSuspicions() {
-        for suspicion in suspicions where !suspicion.peers.contains(where: { $0.error != nil || $0.wasCut }) {
+        for suspicion in suspicions where !suspicion.peers.contains(where: \.wasEndedByBroker) {
             violate("\(suspicion.text), at step \(suspicion.step)")
         }
     }
