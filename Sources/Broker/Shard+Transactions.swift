@@ -193,7 +193,7 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down; the transaction is aborted")
             return .done
         }
-        if blocks.byteCountInUse > limits.messageMemoryByteCountMax { return waitForRoom(session) }
+        if memoryIsFull() { return waitForRoom(session) }
         // The frames of the transaction are parsed again and take the place of COMMIT under the parser.
         guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings[pending].pointee.transaction = index
