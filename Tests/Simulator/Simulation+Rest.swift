@@ -9,16 +9,16 @@ extension Simulation {
             if peer.misbehaved || peer.readsNever || peer.doesNotConnect || peer.phase == .fresh { leave(peer) }
         }
         if isDraining { return restByDraining() }
-        let drainer = makeDrainer()
+        drainer = makeDrainer()
         settle("the disorder's traces")
         if hasFailed { return }
         finishTransactions()
         settle("open transactions")
         if hasFailed { return }
-        let drains = drainer.map { $0.phase == .connected && $0.error == nil } ?? false
+        didDrain = drainer.map { $0.phase == .connected && $0.error == nil } ?? false
         oracle.judgeSuspicions()
         oracle.judgeTopics(counters)
-        if drains {
+        if didDrain {
             oracle.judgeQueues(counters)
             oracle.judgeTransactions()
         }
@@ -53,6 +53,10 @@ extension Simulation {
                     step(index)
                     if hasFailed { return }
                 }
+            }
+            if let last = drainer, last.phase == .ended || last.phase == .failed, drainerCount < 20 {
+                // It was cut for want of memory; what it has taken since made room for the next.
+                drainer = makeDrainer()
             }
             let isAwaited = peers.contains { waits($0) || $0.isEnding }
             quietRounds = wasActive || isAwaited ? 0 : quietRounds + 1
@@ -112,7 +116,10 @@ extension Simulation {
 
     /// A client that takes whatever the queues still hold. nil: it would not be let in, or could not subscribe to all.
     private func makeDrainer() -> Peer? {
-        if !drained { return nil }
+        if scenario.connectionsAreTight || scenario.destinationsAreTight || scenario.ratesAreTight || scenario.subscriptionsAreTight {
+            return nil
+        }
+        drainerCount += 1
         let drainer = makePeer()
         drainer.isDrainer = true
         drainer.canConsume = true
@@ -186,7 +193,7 @@ extension Simulation {
         }
                 for index in 0..<scenario.shardCount {
             var audit = shards[index].audit()
-            if !drained {
+            if !didDrain {
                 // Messages that nobody took stay, with their expiry timers.
                 audit.entries = 0
                 audit.queuedMessages = 0
@@ -197,10 +204,6 @@ extension Simulation {
             }
             if !audit.isEmpty { oracle.violate("shard \(index) leaks: \(audit)") }
         }
-    }
-
-    private var drained: Bool {
-        !(scenario.connectionsAreTight || scenario.destinationsAreTight || scenario.ratesAreTight || scenario.subscriptionsAreTight)
     }
 
     /// The operator ends the broker: within the time that is configured all shards are done.
