@@ -12,6 +12,7 @@ let package = Package(
     name: "stampede",
     products: [
         .executable(name: "stampede", targets: ["stampede"]),
+        .executable(name: "stampede-bench", targets: ["stampede-bench"]),
     ],
     traits: [
         .trait(
@@ -23,6 +24,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
     targets: [
         // The C shim over liburing. Empty, and linked to nothing, in the epoll build.
@@ -54,6 +56,24 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
+        .target(name: "CProcess", path: "Bench/CProcess"),
+        // The load generator: clients in great number on the broker's own drivers.
+        .target(
+            name: "Load",
+            dependencies: [
+                "Drivers", "IO", "Slabs",
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
+            path: "Bench/Load",
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-bench",
+            dependencies: [
+                "CProcess", "Drivers", "Load",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Bench/stampede-bench",
+            swiftSettings: swiftSettings),
         // The broker on a simulated kernel, with simulated clients and an oracle that judges what they see.
         .target(
             name: "Simulator", dependencies: ["Broker", "IO", "Slabs"], path: "Tests/Simulator",
@@ -63,6 +83,10 @@ let package = Package(
             dependencies: ["Simulator", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Tests/SimulatorMain", swiftSettings: swiftSettings),
         .testTarget(name: "SimulatorTests", dependencies: ["Simulator"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "LoadTests",
+            // The programs themselves too: the load is put on a broker that runs.
+            dependencies: ["Load", "stampede-bench", "stampede"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "BrokerTests", dependencies: ["Broker", "IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
@@ -75,5 +99,8 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
+        .target(name: "CTestSupport", path: "Tests/CTestSupport"),
+        .target(name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
+        .testTarget(name: "Integration", dependencies: ["TestSupport", "stampede"], exclude: ["clients"], swiftSettings: swiftSettings),
     ]
 )

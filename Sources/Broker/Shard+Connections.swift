@@ -368,6 +368,8 @@ extension Shard {
     mutating func outputEnded(_ session: UnsafeMutablePointer<Session>) {
         if session.pointee.flags.contains(.peerEnded) { return close(session) }
         session.pointee.state = .lingering
+        session.pointee.since = clock
+        arm(session, after: UInt32(limits.lingerMillisecondsMax))
         submissions.append(Submission(.shutdownWrite, connection: sessions.slot(session.pointee.index)))
     }
 
@@ -389,8 +391,8 @@ extension Shard {
 
     /// Cuts those who read too slowly: there is no room to tell them why, but the log does.
     mutating func cutDoomed() {
-        for i in 0..<doomedSessions.count {
-            let session = sessions[doomedSessions[i]]
+        while !doomedSessions.isEmpty {
+            let session = sessions[doomedSessions.removeLast()]
             guard session.pointee.state != .closing else { continue }
             counters.slowConsumers &+= 1
             notice(
@@ -401,7 +403,6 @@ extension Shard {
             dropOutput(session)
             close(session, reset: true)
         }
-        doomedSessions.removeAll()
     }
 
     /// Takes a session out of everything but its own output: subscriptions, transactions, temporary destinations,

@@ -7,6 +7,10 @@ import Slabs
 // referenced, small frames and queue deliveries are written to blocks of the session's own. At the end of the turn each
 // session that gained output gets exactly one send with as many segments as fit.
 extension Shard {
+    /// From this size on a send takes no further segment: its bytes are told in 31 bits.
+    private static let sendByteCountMax = 1 << 30
+    /// A session that waits for its socket copies runs up to this size: sharing them saves less than their segments take.
+    static let copiedByteCountMax = 512
     static let ownBlockByteCountMin = 512
     static let ownBlockByteCountMax = 64 * 1024
 
@@ -18,17 +22,16 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ block: BlockIndex, offset: Int, byteCount: Int,
         isBounded: Bool = true
     ) {
-        let tail = session.pointee.outputTail
-        if tail != 0, segments[tail].pointee.block == block,
-            Int(segments[tail].pointee.offset) + Int(segments[tail].pointee.byteCount) == offset
-        {
-            segments[tail].pointee.byteCount += UInt32(byteCount)
+        if session.pointee.flags.contains(.awaitsWritable), byteCount <= Self.copiedByteCountMax {
+            guard let room = reserveOutput(session, byteCount) else { return }
+            memcpy(room, blocks.base(block) + offset, byteCount)
+            commitOutput(session, byteCount)
         } else {
             blocks.retain(block)
             guard appendSegment(session, block, offset: offset, byteCount: byteCount) else { return }
             session.pointee.flags.remove(.tailIsOwn)
+            didAppend(session, byteCount)
         }
-        didAppend(session, byteCount)
         if isBounded, Int(session.pointee.outputByteCount) > limits.outputByteCountMax { doom(session) }
     }
 
@@ -111,6 +114,8 @@ extension Shard {
         writer.write("\n\n\0\n")
         counters.receiptsSent &+= 1
         commitOutput(session, writer.cursor - room)
+        // Who asks for receipts and does not read them is cut like a subscriber.
+        if Int(session.pointee.outputByteCount) > limits.outputByteCountMax { doom(session) }
     }
 
     /// `ERROR` with a short `message`, a body that explains, and the `receipt-id` the frame asked for.
@@ -144,7 +149,11 @@ extension Shard {
     /// End of turn: gives the runs of topics to their subscribers, cuts the doomed, and builds one send per session.
     mutating func finishOutput() {
         flushGroups()
-        cutDoomed()
+        // What the cut ones held may go to others, and dead letters to a topic.
+        while !doomedSessions.isEmpty {
+            cutDoomed()
+            flushGroups()
+        }
         sentSessions.removeAll()
         var kept = 0
         for i in 0..<dirtySessions.count {
@@ -194,7 +203,7 @@ extension Shard {
             var count = 0
             var total = 0
             var index = head
-            while index != 0, count < VectorArena.perSendMax {
+            while index != 0, count < VectorArena.perSendMax, total < Self.sendByteCountMax {
                 let segment = segments[index]
                 vector[count] = iovec(
                     iov_base: blocks.base(segment.pointee.block) + Int(segment.pointee.offset),

@@ -78,11 +78,18 @@ extension Shard {
         case .connected:
             checkConnected(session)
         case .ending, .lingering:
-            if passed(session.pointee.since, UInt32(limits.lingerMillisecondsMax)) {
+            // A peer that still reads has its time anew with each byte it takes, but not while all wait for a drain.
+            var since = session.pointee.since
+            if session.pointee.state == .ending, session.pointee.outputHead != 0, !isDraining,
+                clock &- session.pointee.lastProgress < clock &- since
+            {
+                since = session.pointee.lastProgress
+            }
+            if passed(since, UInt32(limits.lingerMillisecondsMax)) {
                 dropOutput(session)
                 return close(session)
             }
-            rearm(session, session.pointee.since, UInt32(limits.lingerMillisecondsMax))
+            rearm(session, since, UInt32(limits.lingerMillisecondsMax))
         case .closing: break
         }
     }
@@ -175,7 +182,14 @@ extension Shard {
         for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { isTight = true }
         if isTight {
             blocks.trim()
-            return armRoom()
+            // Those who left must not fill the list while nobody can go on.
+            var kept = 0
+            for i in 0..<waitingForRoom.count where sessions.isLive(waitingForRoom[i]) {
+                waitingForRoom[kept] = waitingForRoom[i]
+                kept += 1
+            }
+            while waitingForRoom.count > kept { _ = waitingForRoom.removeLast() }
+            return kept == 0 ? () : armRoom()
         }
         for i in 0..<waitingForRoom.count {
             if let session = sessions.find(waitingForRoom[i]) { resumeSoon(session) }

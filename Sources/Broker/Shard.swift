@@ -127,7 +127,9 @@ public struct Shard: ~Copyable {
         // Interest of other workers is not refused: each may name as many destinations as this one.
         let destinationCount = limits.destinationCountMax * (shardCount + 1) + subscriptionCount
         let sessions = try Slab<Session>(recordCountMax: sessionCount)
-        let segments = try Slab<Segment>(recordCountMax: sessionCount * 4 + 1_000_000)
+        // Address space only. A session that has fallen behind has a segment for each `copiedByteCountMax` of its output.
+        let segmentCount = sessionCount * (limits.outputByteCountMax / Self.copiedByteCountMax + 4)
+        let segments = try Slab<Segment>(recordCountMax: min(segmentCount, 64_000_000))
         let subscriptions = try Slab<Subscription>(recordCountMax: subscriptionCount)
         let groups = try Slab<Group>(recordCountMax: subscriptionCount + 1)
         let destinations = try Slab<Destination>(recordCountMax: destinationCount)

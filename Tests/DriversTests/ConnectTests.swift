@@ -22,7 +22,8 @@ struct ConnectTests {
 
         func connect(_ slot: Slot) -> Submission {
             Submission(
-                .connect, connection: slot, pointer: UnsafeRawPointer(address), byteCount: MemoryLayout<sockaddr_in>.size)
+                .connect, connection: slot, pointer: UnsafeRawPointer(address),
+                byteCount: MemoryLayout<sockaddr_in>.size)
         }
     }
 

@@ -23,7 +23,8 @@
             record.pointee = URingConnection(file: -1, generation: connection.generation, state: .isConnecting)
             let place = takeOpening()
             openings[Int(place)] = Opening(
-                connection: connection, address: submission.pointer, byteCount: UInt32(submission.byteCount), nextFree: 0)
+                connection: connection, address: submission.pointer, byteCount: UInt32(submission.byteCount),
+                nextFree: 0)
             armedCount += 1
             curing_prepare_socket(nextEntry(), submission.pointer, UserData(.socket, index: place).rawValue)
         }
@@ -75,7 +76,9 @@
                 counters.stale += 1
                 return
             }
-            guard completion.result >= 0 else { return connectFailed(record, connection, completion.result, &completions) }
+            guard completion.result >= 0 else {
+                return connectFailed(record, connection, completion.result, &completions)
+            }
             record.pointee.state.remove(.isConnecting)
             if record.pointee.state.contains(.isClosing) { return closeIfFree(record, connection) }
             record.pointee.state.insert(.receives)

@@ -1,0 +1,34 @@
+#define _GNU_SOURCE
+#include "process.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+int process_bind(int cpu) {
+    cpu_set_t cpus;
+    if (cpu < 0 || cpu >= CPU_SETSIZE) return -EINVAL;
+    CPU_ZERO(&cpus);
+    CPU_SET(cpu, &cpus);
+    return sched_setaffinity(0, sizeof cpus, &cpus) < 0 ? -errno : 0;
+}
+
+static void unbind(void) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) CPU_SET(cpu, &cpus);
+    sched_setaffinity(0, sizeof cpus, &cpus);
+}
+
+int process_start(const char *path, char *const arguments[], int cpu, int log_fd) {
+    pid_t process = fork();
+    if (process != 0) return process < 0 ? -errno : process;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (cpu >= 0) process_bind(cpu); else unbind();
+    dup2(log_fd, STDOUT_FILENO);
+    dup2(log_fd, STDERR_FILENO);
+    execv(path, arguments);
+    _exit(127);
+}

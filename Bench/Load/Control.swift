@@ -1,0 +1,139 @@
+import Histogram
+import Synchronization
+
+/// What a load's threads are told, and what they tell while they work.
+public final class Control: Sendable {
+    public enum Phase: Int, Sendable {
+        /// Connect, subscribe, wait.
+        case connect
+        /// Send; nothing is recorded yet.
+        case warmUp
+        /// Send, and record latencies.
+        case measure
+        /// Send no more; what is under way arrives.
+        case drain
+        /// Close all connections and end.
+        case close
+    }
+
+    private let phaseValue = Atomic<Int>(0)
+    private let broadcastValue = Atomic<Int>(0)
+    private let failureText = Mutex<String?>(nil)
+    private let tallies: [Tally]
+
+    init(threadCount: Int) {
+        tallies = (0..<threadCount).map { _ in Tally() }
+    }
+
+    public var phase: Phase {
+        get { Phase(rawValue: phaseValue.load(ordering: .acquiring))! }
+        set { phaseValue.store(newValue.rawValue, ordering: .releasing) }
+    }
+
+    /// How many messages the first publisher of a `broadcast` plan is to have sent.
+    public var broadcastCount: Int {
+        get { broadcastValue.load(ordering: .acquiring) }
+        set { broadcastValue.store(newValue, ordering: .releasing) }
+    }
+
+    /// The first thing that went wrong, if any.
+    public var failure: String? { failureText.withLock { $0 } }
+
+    func fail(_ text: String) { failureText.withLock { if $0 == nil { $0 = text } } }
+
+    func publish(_ counts: Counts, _ phase: Phase, thread: Int) { tallies[thread].store(counts, phase) }
+
+    /// Every thread has seen the phase, and its counts are of that phase.
+    func isEntered(_ phase: Phase) -> Bool { tallies.allSatisfy { $0.isEntered(phase) } }
+
+    /// The sum of what the threads said last.
+    public var counts: Counts { tallies.reduce(into: Counts()) { $0.add($1.counts) } }
+}
+
+/// What happened so far.
+public struct Counts: Sendable, Equatable {
+    public var ready = 0
+    public var published = 0
+    public var delivered = 0
+    /// Messages under way that have not reached everybody.
+    public var outstanding = 0
+    public var ended = 0
+    /// Heart-beats that arrived alone.
+    public var beats = 0
+    /// Stalled subscribers that the server cut.
+    public var cut = 0
+
+    mutating func add(_ other: Counts) {
+        ready += other.ready
+        published += other.published
+        delivered += other.delivered
+        outstanding += other.outstanding
+        ended += other.ended
+        beats += other.beats
+        cut += other.cut
+    }
+}
+
+private final class Tally: Sendable {
+    private let ready = Atomic<Int>(0)
+    private let published = Atomic<Int>(0)
+    private let delivered = Atomic<Int>(0)
+    private let outstanding = Atomic<Int>(0)
+    private let ended = Atomic<Int>(0)
+    private let beats = Atomic<Int>(0)
+    private let cut = Atomic<Int>(0)
+
+    private let phase = Atomic<Int>(0)
+
+    func isEntered(_ other: Control.Phase) -> Bool { phase.load(ordering: .acquiring) == other.rawValue }
+
+    func store(_ counts: Counts, _ newPhase: Control.Phase) {
+        ready.store(counts.ready, ordering: .relaxed)
+        published.store(counts.published, ordering: .relaxed)
+        delivered.store(counts.delivered, ordering: .relaxed)
+        outstanding.store(counts.outstanding, ordering: .relaxed)
+        ended.store(counts.ended, ordering: .relaxed)
+        beats.store(counts.beats, ordering: .relaxed)
+        cut.store(counts.cut, ordering: .relaxed)
+        phase.store(newPhase.rawValue, ordering: .releasing)
+    }
+
+    var counts: Counts {
+        Counts(
+            ready: ready.load(ordering: .relaxed), published: published.load(ordering: .relaxed),
+            delivered: delivered.load(ordering: .relaxed), outstanding: outstanding.load(ordering: .relaxed),
+            ended: ended.load(ordering: .relaxed), beats: beats.load(ordering: .relaxed),
+            cut: cut.load(ordering: .relaxed))
+    }
+}
+
+/// What was wrong with the deliveries. All zero is the only good outcome.
+public struct Anomalies: Codable, Sendable, Equatable {
+    public var lost = 0
+    public var duplicated = 0
+    public var misordered = 0
+    public var corrupt = 0
+    /// Connections that the server, or the network, ended.
+    public var ended = 0
+
+    public init() {}
+
+    public var isClean: Bool { self == Anomalies() }
+
+    mutating func add(_ other: Anomalies) {
+        lost += other.lost
+        duplicated += other.duplicated
+        misordered += other.misordered
+        corrupt += other.corrupt
+        ended += other.ended
+    }
+}
+
+/// What a thread hands over at its end.
+struct ThreadReport: Sendable {
+    var counts = Counts()
+    var anomalies = Anomalies()
+    /// Nanoseconds from when a message was made (or was due) to its delivery.
+    var latencies = Histogram<UInt64>(highestTrackableValue: 3_600_000_000_000, numberOfSignificantValueDigits: .two)
+    var driver = ""
+}

@@ -1,0 +1,179 @@
+import Drivers
+import Glibc
+import IO
+import Slabs
+
+/// An open loop's clock: message `k` of all publishers together is due at `start + k * interval`.
+struct Pace {
+    private var start: UInt64 = 0
+    private var interval = 0.0
+    private(set) var sentCount = 0
+
+    mutating func begin(now: UInt64, messagesPerSecond: Double) {
+        start = now
+        interval = 1e9 / messagesPerSecond
+    }
+
+    mutating func stop() { interval = 0 }
+
+    /// When the next message is due; `.max` when none is.
+    var deadline: UInt64 { interval == 0 ? .max : start + UInt64(Double(sentCount) * interval) }
+
+    mutating func advance() { sentCount += 1 }
+}
+
+extension Engine where D: ~Copyable {
+    mutating func startPublishing() {
+        switch plan.flow {
+        case .closed: for publisher in share.publishers { allowPublishing(publisher) }
+        case .paced(let rate):
+            if !share.publishers.isEmpty {
+                pace.begin(now: monotonicNanoseconds(), messagesPerSecond: rate * Double(share.publishers.count))
+            }
+        case .broadcast: break
+        }
+    }
+
+    mutating func allowPublishing(_ publisher: Int) {
+        guard plan.flow == .closed, !publishers[publisher].isListed else { return }
+        publishers[publisher].isListed = true
+        mayPublish.append(UInt32(publisher))
+    }
+
+    mutating func publish() {
+        guard phase == .warmUp || phase == .measure else { return }
+        switch plan.flow {
+        case .closed: publishWindows()
+        case .paced: publishDue()
+        case .broadcast:
+            guard !share.publishers.isEmpty else { return }
+            while broadcastCount < control.broadcastCount {
+                broadcastCount += 1
+                write(0, count: 1, stamp: monotonicNanoseconds(), isLast: false)
+            }
+        }
+    }
+
+    private mutating func publishWindows() {
+        guard !mayPublish.isEmpty else { return }
+        let stamp = monotonicNanoseconds()
+        let segment = UInt64(plan.segment)
+        for position in 0..<mayPublish.count {
+            let index = Int(mayPublish[position])
+            let publisher = publishers + index
+            publisher.pointee.isListed = false
+            // What the socket did not take yet goes first; then this publisher is listed again.
+            guard clients[Int(publisher.pointee.client)].outbox == 0 else { continue }
+            while publisher.pointee.next - publisher.pointee.completed + segment <= UInt64(plan.window) {
+                write(index, count: Int(segment), stamp: stamp, isLast: plan.usesReceipts)
+            }
+        }
+        mayPublish.removeAll()
+    }
+
+    private mutating func publishDue() {
+        now = monotonicNanoseconds()
+        while pace.deadline <= now {
+            let stamp = pace.deadline
+            write(pace.sentCount % share.publishers.count, count: 1, stamp: stamp, isLast: plan.usesReceipts)
+            pace.advance()
+        }
+    }
+
+    /// Appends `count` messages to the publisher's outbox. With `isLast`, the last one asks for a receipt.
+    private mutating func write(_ index: Int, count: Int, stamp: UInt64, isLast: Bool) {
+        let publisher = publishers + index
+        let head = requests.sendHead[Int(publisher.pointee.destination)]
+        let tail = requests.sendTail
+        let place = Int(publisher.pointee.client)
+        guard clients[place].phase == .ready else { return }
+        let frameByteCount = head.byteCount + plan.bodyByteCount + tail.byteCount
+        let outbox = outbox(of: place, (frameByteCount + Self.receiptByteCountMax) * count)
+        var next = outbox.pointee.bytes + outbox.pointee.end
+        for position in 0..<count {
+            let sequence = publisher.pointee.next
+            publisher.pointee.next += 1
+            if isLast, position == count - 1, plan.dialect == .stomp {
+                next = writeReceipt(next, sequence: sequence)
+                memcpy(next, head.base + Requests.sendCommandByteCount, head.byteCount - Requests.sendCommandByteCount)
+                next += head.byteCount - Requests.sendCommandByteCount
+            } else {
+                memcpy(next, head.base, head.byteCount)
+                next += head.byteCount
+            }
+            body.write(to: next, publisher: index, sequence: sequence, stamp: stamp)
+            next += plan.bodyByteCount
+            memcpy(next, tail.base, tail.byteCount)
+            next += tail.byteCount
+        }
+        outbox.pointee.end = next - outbox.pointee.bytes
+        report.counts.published += count
+        report.counts.outstanding += count * max(plan.fanOut, 1)
+        if isLast, plan.dialect == .nats { say(natsPing, place) }
+    }
+
+    private static var receiptByteCountMax: Int { 40 }
+
+    /// The receipt's id is the count of messages that it confirms.
+    private func writeReceipt(_ bytes: UnsafeMutableRawPointer, sequence: UInt64) -> UnsafeMutableRawPointer {
+        let start = Requests.receiptStart
+        memcpy(bytes, start.base, start.byteCount)
+        var next = bytes + start.byteCount
+        next = writeDecimal(next, sequence + 1)
+        next.storeBytes(of: UInt8(ascii: "\n"), as: UInt8.self)
+        return next + 1
+    }
+
+    private func writeDecimal(_ bytes: UnsafeMutableRawPointer, _ value: UInt64) -> UnsafeMutableRawPointer {
+        var digitCount = 1
+        var bound: UInt64 = 10
+        while value >= bound {
+            digitCount += 1
+            bound *= 10
+        }
+        var rest = value
+        for place in stride(from: digitCount - 1, through: 0, by: -1) {
+            bytes.storeBytes(of: UInt8(48 + rest % 10), toByteOffset: place, as: UInt8.self)
+            rest /= 10
+        }
+        return bytes + digitCount
+    }
+}
+
+private let natsPing = Text("PING\r\n")
+
+// MARK: - Heart-beats
+
+/// Spreads the heart-beats of all clients evenly over the interval.
+struct Beat {
+    private(set) var deadline = UInt64.max
+    private(set) var nextPlace = 1
+    static let stepNanoseconds: UInt64 = 100_000_000
+
+    mutating func begin(now: UInt64) { deadline = now + Self.stepNanoseconds }
+
+    /// The places that beat now, of `count` that beat once in `interval`.
+    mutating func step(count: Int, interval: UInt64) -> Range<Int> {
+        deadline += Self.stepNanoseconds
+        let stepsPerInterval = max(1, Int(interval / Self.stepNanoseconds))
+        let from = nextPlace
+        let to = min(count + 1, from + (count + stepsPerInterval - 1) / stepsPerInterval)
+        nextPlace = to > count ? 1 : to
+        return from..<to
+    }
+}
+
+extension Engine where D: ~Copyable {
+    /// Clients beat in half of the interval that they promised.
+    mutating func keepAlive() {
+        guard plan.heartBeatMilliseconds > 0, phase != .close else { return }
+        if beat.deadline == .max { beat.begin(now: now) }
+        while beat.deadline <= now {
+            let interval = UInt64(plan.heartBeatMilliseconds) * 1_000_000 / 2
+            for place in beat.step(count: clientCount, interval: interval)
+            where clients[place].phase == .ready && clients[place].outbox == 0 {
+                say(requests.heartBeat, place)
+            }
+        }
+    }
+}

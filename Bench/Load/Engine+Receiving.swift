@@ -1,0 +1,276 @@
+import Drivers
+import Glibc
+import IO
+import Slabs
+
+extension Engine where D: ~Copyable {
+    mutating func received(_ place: Int, _ bytes: UnsafeRawPointer, _ byteCount: Int) {
+        var next = bytes
+        let end = bytes + byteCount
+        if clients[place].partial != 0 {
+            guard let rest = completePartial(place, next, end) else { return }
+            next = rest
+        }
+        if byteCount == 1, next.load(as: UInt8.self) == 10 {
+            report.counts.beats += 1
+            return
+        }
+        while true {
+            next = skipLineEnds(next, end)
+            guard next < end, let frame = scanner.scan(next, end) else { break }
+            take(frame, place)
+            guard clients[place].phase != .closing else { return }
+            next = frame.next
+        }
+        // Before a block is taken for what is left: the identifier may lie in the one that was just given back.
+        if pendingAcknowledgement.count > 0 { acknowledgeAll(place) }
+        if next < end { keepPartial(place, next, end) }
+    }
+
+    /// STOMP heart-beats, and line ends behind frames.
+    private func skipLineEnds(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> UnsafeRawPointer {
+        var next = start
+        while next < end {
+            let byte = next.load(as: UInt8.self)
+            guard byte == 10 || byte == 13 else { break }
+            next += 1
+        }
+        return next
+    }
+
+    private mutating func keepPartial(_ place: Int, _ start: UnsafeRawPointer, _ end: UnsafeRawPointer) {
+        guard end - start <= partials.byteCount else {
+            return fail(place, "a frame longer than any that was asked for")
+        }
+        let index = partials.take()
+        memcpy(partials[index], start, end - start)
+        clients[place].partial = index
+        clients[place].partialByteCount = UInt32(end - start)
+    }
+
+    /// Joins what was kept with what has come. Where the frame ended among the new bytes, or nil if it did not.
+    private mutating func completePartial(
+        _ place: Int, _ start: UnsafeRawPointer, _ end: UnsafeRawPointer
+    ) -> UnsafeRawPointer? {
+        let index = clients[place].partial
+        let kept = Int(clients[place].partialByteCount)
+        let block = partials[index]
+        let added = min(end - start, partials.byteCount - kept)
+        memcpy(block + kept, start, added)
+        guard let frame = scanner.scan(UnsafeRawPointer(block), UnsafeRawPointer(block) + kept + added) else {
+            clients[place].partialByteCount = UInt32(kept + added)
+            if kept + added == partials.byteCount { fail(place, "a frame longer than any that was asked for") }
+            return nil
+        }
+        clients[place].partial = 0
+        let used = frame.next - UnsafeRawPointer(block) - kept
+        take(frame, place)
+        partials.giveBack(index)
+        return clients[place].phase == .closing ? nil : start + used
+    }
+
+    @inline(__always)
+    private mutating func take(_ frame: FrameScanner.Frame, _ place: Int) {
+        if _fastPath(frame.kind == .message) { return delivered(frame, place) }
+        takeOther(frame, place)
+    }
+
+    private mutating func takeOther(_ frame: FrameScanner.Frame, _ place: Int) {
+        switch frame.kind {
+        case .message: break
+        case .connected: greeted(place)
+        case .receipt: receipt(frame, place)
+        case .ping: say(requests.pong, place)
+        case .error:
+            let count = min(frame.next - frame.head, 300)
+            let text = String(decoding: UnsafeRawBufferPointer(start: frame.head, count: count), as: UTF8.self)
+            fail(place, text.replacing("\n", with: " | ").replacing("\0", with: ""))
+        case .other: if plan.dialect == .stomp { fail(place, "an unknown or malformed frame") }
+        }
+    }
+
+    private mutating func fail(_ place: Int, _ text: String) {
+        // Who stalls is told off, and cut: that is what is wanted.
+        if !clients[place].isStalled { control.fail("the server sent \(text)") }
+        ended(place, errorNumber: 0)
+    }
+
+    private mutating func receipt(_ frame: FrameScanner.Frame, _ place: Int) {
+        if clients[place].phase == .subscribing { return becameReady(place) }
+        guard plan.usesReceipts, clients[place].publisher != 0 else { return }
+        let publisher = Int(clients[place].publisher) - 1
+        var count = publishers[publisher].completed + UInt64(plan.flow == .closed ? plan.segment : 1)
+        if plan.dialect == .stomp, let value = FrameScanner.value(of: "receipt-id", in: frame),
+            let start = value.baseAddress, let number = FrameScanner.number(start, start + value.count)
+        {
+            count = UInt64(number)
+        }
+        report.counts.outstanding -= Int(count - publishers[publisher].completed)
+        publishers[publisher].completed = count
+        allowPublishing(publisher)
+    }
+
+    // MARK: Deliveries
+
+    @inline(__always)
+    private mutating func delivered(_ frame: FrameScanner.Frame, _ place: Int) {
+        guard frame.bodyByteCount == plan.bodyByteCount, let message = body.read(frame.body) else {
+            report.anomalies.corrupt += 1
+            return
+        }
+        // A stalled subscriber that reads again at the end is nobody's concern.
+        if clients[place].isStalled { return }
+        switch plan.delivery {
+        case .topic: deliveredByTopic(message.publisher, message.sequence, place)
+        case .queue:
+            deliveredByQueue(message.publisher, message.sequence)
+            if plan.acknowledgement != .auto { acknowledge(frame, place) }
+        case .reply:
+            // The first client answers; its deliveries are half of the work, and counted.
+            if clients[place].publisher == 0 { return answer(frame, requester: message.publisher, place) }
+            replied(message.publisher, message.sequence, place)
+        }
+        report.counts.delivered += 1
+        report.counts.outstanding -= 1
+        if message.stamp == latencyStamp {
+            latencyCount += 1
+        } else {
+            recordLatency()
+            latencyStamp = message.stamp
+            latencyCount = 1
+        }
+    }
+
+    /// Records what was counted, if this is what is measured.
+    mutating func recordLatency() {
+        if phase == .measure, latencyCount > 0 {
+            let latency = now > latencyStamp ? now - latencyStamp : 0
+            _ = report.latencies.record(min(latency, 3_600_000_000_000), count: latencyCount)
+        }
+        latencyCount = 0
+    }
+
+    @inline(__always)
+    private mutating func deliveredByTopic(_ publisher: Int, _ sequence: UInt64, _ place: Int) {
+        let destination = Int(clients[place].subscription) - 1
+        let rank = publisher - destination * plan.publishersPerDestination
+        guard rank >= 0, rank < plan.publishersPerDestination else {
+            report.anomalies.corrupt += 1
+            return
+        }
+        expect(sequence, expectations + Int(clients[place].expectations) + rank)
+        if plan.flow == .closed, (sequence + 1) & UInt64(plan.segment - 1) == 0 { segmentArrived(publisher, sequence) }
+    }
+
+    @inline(__always)
+    private mutating func expect(_ sequence: UInt64, _ expected: UnsafeMutablePointer<UInt32>) {
+        let low = UInt32(truncatingIfNeeded: sequence)
+        if _slowPath(expected.pointee != low) {
+            let distance = Int32(truncatingIfNeeded: Int64(low) - Int64(expected.pointee))
+            if distance == -1 { report.anomalies.duplicated += 1 }
+            if distance < -1 { report.anomalies.misordered += 1 }
+            guard distance > 0 else { return }
+            report.anomalies.lost += Int(distance)
+            report.counts.outstanding -= Int(distance)
+        }
+        expected.pointee = low &+ 1
+    }
+
+    /// A subscriber has the last message of a segment. When all have, the publisher's window moves.
+    private mutating func segmentArrived(_ publisher: Int, _ sequence: UInt64) {
+        let segment = Int(sequence) / plan.segment
+        let count = publishers[publisher].countSegment(segment)
+        guard Int(count) == plan.fanOut else { return }
+        publishers[publisher].clearSegment(segment)
+        publishers[publisher].completed += UInt64(plan.segment)
+        allowPublishing(publisher)
+    }
+
+    @inline(__always)
+    private mutating func deliveredByQueue(_ publisher: Int, _ sequence: UInt64) {
+        guard publisher < share.publishers.count else {
+            report.anomalies.corrupt += 1
+            return
+        }
+        let state = publishers + publisher
+        state.pointee.receivedCount += 1
+        state.pointee.receivedSum &+= sequence
+        state.pointee.completed += 1
+        if state.pointee.next - state.pointee.completed + UInt64(plan.segment) <= UInt64(plan.window) {
+            allowPublishing(publisher)
+        }
+    }
+
+    // MARK: Requests and replies
+
+    private mutating func answer(_ frame: FrameScanner.Frame, requester: Int, _ place: Int) {
+        guard requester < share.publishers.count else {
+            report.anomalies.corrupt += 1
+            return
+        }
+        report.counts.delivered += 1
+        let head = requests.sendHead[requester + 1]
+        let tail = requests.sendTail
+        let outbox = outbox(of: place, head.byteCount + frame.bodyByteCount + tail.byteCount)
+        let bytes = outbox.pointee.bytes + outbox.pointee.end
+        memcpy(bytes, head.base, head.byteCount)
+        memcpy(bytes + head.byteCount, frame.body, frame.bodyByteCount)
+        memcpy(bytes + head.byteCount + frame.bodyByteCount, tail.base, tail.byteCount)
+        outbox.pointee.end += head.byteCount + frame.bodyByteCount + tail.byteCount
+    }
+
+    private mutating func replied(_ publisher: Int, _ sequence: UInt64, _ place: Int) {
+        guard publisher + 1 == Int(clients[place].publisher) else {
+            report.anomalies.corrupt += 1
+            return
+        }
+        expect(sequence, expectations + Int(clients[place].expectations))
+        publishers[publisher].completed += 1
+        allowPublishing(publisher)
+    }
+
+    // MARK: Acknowledgements
+
+    private mutating func acknowledge(_ frame: FrameScanner.Frame, _ place: Int) {
+        guard let identifier = FrameScanner.value(of: "ack", in: frame) else {
+            report.anomalies.corrupt += 1
+            return
+        }
+        if plan.acknowledgement == .clientIndividual { return sayAcknowledgement(identifier, place) }
+        pendingAcknowledgement = identifier
+    }
+
+    /// Cumulative: the last message of what came together stands for the others.
+    private mutating func acknowledgeAll(_ place: Int) {
+        sayAcknowledgement(pendingAcknowledgement, place)
+        pendingAcknowledgement = UnsafeRawBufferPointer(start: nil, count: 0)
+    }
+
+    private mutating func sayAcknowledgement(_ identifier: UnsafeRawBufferPointer, _ place: Int) {
+        let start = acknowledgementStart
+        let outbox = outbox(of: place, start.byteCount + identifier.count + 3)
+        let bytes = outbox.pointee.bytes + outbox.pointee.end
+        memcpy(bytes, start.base, start.byteCount)
+        memcpy(bytes + start.byteCount, identifier.baseAddress!, identifier.count)
+        memcpy(bytes + start.byteCount + identifier.count, acknowledgementEnd.base, 3)
+        outbox.pointee.end += start.byteCount + identifier.count + 3
+    }
+
+    // MARK: The end
+
+    /// Queues: each message that was sent has arrived once. What is missing is still outstanding, and counted as lost for
+    /// all threads together.
+    mutating func checkConservation() {
+        guard plan.delivery == .queue else { return }
+        for index in share.publishers {
+            let publisher = publishers[index]
+            let missing = Int(publisher.next) - Int(publisher.receivedCount)
+            let wantedSum = publisher.next * (max(publisher.next, 1) - 1) / 2
+            if missing < 0 { report.anomalies.duplicated -= missing }
+            if missing == 0, publisher.receivedSum != wantedSum { report.anomalies.corrupt += 1 }
+        }
+    }
+}
+
+private let acknowledgementStart = Text("ACK\nid:")
+private let acknowledgementEnd = Text("\n\n\0")

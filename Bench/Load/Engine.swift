@@ -1,0 +1,277 @@
+import Drivers
+import Glibc
+import IO
+import Slabs
+
+/// One thread's clients and the loop that plays them: connect, publish, exchange with the kernel, check what came.
+///
+/// A client is named by its place, from 1; it is the index of its driver slot too.
+struct Engine<D: Driver & ~Copyable>: ~Copyable {
+    let plan: Plan
+    let share: Share
+    let requests: Requests
+    let control: Control
+    let thread: Int
+    let addresses: Addresses
+    let body: Body
+
+    var driver: D
+    var submissions = Batch<Submission>(capacity: 4096)
+    var completions = Batch<Completion>(capacity: 8192)
+    var outboxes = OutboxPool()
+    var partials: PartialPool
+    var scanner: FrameScanner
+
+    /// Places 1 ... clientCount.
+    let clients: UnsafeMutablePointer<Client>
+    let clientCount: Int
+    let publishers: UnsafeMutablePointer<Publisher>
+    /// The next sequence that a topic's subscriber expects of each of its destination's publishers.
+    let expectations: UnsafeMutablePointer<UInt32>
+
+    var phase = Control.Phase.connect
+    var now = monotonicNanoseconds()
+    var report = ThreadReport()
+    /// Connections that exist or are being made.
+    var liveCount = 0
+    var nextToConnect = 1
+    var connectingCount = 0
+    /// Publishers that may send, and outboxes that have something to send in this turn.
+    var mayPublish = Batch<UInt32>(capacity: 64)
+    var toSend = Batch<UInt32>(capacity: 1024)
+    var sending = Batch<UInt32>(capacity: 1024)
+    var pace = Pace()
+    var beat = Beat()
+    var broadcastCount = 0
+    /// The last `ack` of what is being received, where it stands for those before it. Points into the received bytes.
+    var pendingAcknowledgement = UnsafeRawBufferPointer(start: nil, count: 0)
+    /// Deliveries with the same stamp are recorded together.
+    var latencyStamp: UInt64 = 0
+    var latencyCount: UInt64 = 0
+
+    let connectingCountMax: Int
+    /// The longest sleep. A new phase comes with a wake-up.
+    static var napNanoseconds: UInt64 { 1_000_000_000 }
+    static var framesHeadByteCountMax: Int { 4096 }
+
+    init(_ setup: ThreadSetup, driver: consuming D) {
+        plan = setup.plan
+        share = setup.share
+        requests = setup.requests
+        control = setup.control
+        thread = setup.thread
+        addresses = setup.addresses
+        connectingCountMax = setup.connectingCountMax
+        body = Body(byteCount: setup.plan.bodyByteCount)
+        partials = PartialPool(byteCount: setup.plan.bodyByteCount + Self.framesHeadByteCountMax)
+        scanner = FrameScanner(dialect: setup.plan.dialect, bodyByteCount: setup.plan.bodyByteCount)
+        report.driver = driver.level
+        self.driver = driver
+        // A requester both publishes and subscribes; elsewhere everybody has one role.
+        let separatePublishers = setup.plan.delivery == .reply ? 0 : setup.share.publishers.count
+        clientCount = setup.share.subscribers.count + separatePublishers
+        clients = .allocate(capacity: clientCount + 1)
+        clients.initialize(repeating: Client(), count: clientCount + 1)
+        publishers = .allocate(capacity: setup.share.publishers.count + 1)
+        publishers.initialize(repeating: Publisher(), count: setup.share.publishers.count + 1)
+        let expectationCount = setup.share.subscribers.count * setup.plan.publishersPerDestination + 1
+        expectations = .allocate(capacity: expectationCount)
+        expectations.initialize(repeating: 0, count: expectationCount)
+        castRoles()
+    }
+
+    deinit {
+        clients.deallocate()
+        publishers.deallocate()
+        expectations.deallocate()
+    }
+
+    private mutating func castRoles() {
+        var place = 1
+        for subscriber in share.subscribers {
+            let client = clients + place
+            if plan.delivery == .reply {
+                client.pointee.subscription = UInt32(subscriber) + 1
+                if subscriber > 0 { cast(publisher: subscriber - 1, destination: 0, place) }
+            } else {
+                let (destination, rank) = subscriber.quotientAndRemainder(dividingBy: plan.subscribersPerDestination)
+                client.pointee.subscription = UInt32(destination) + 1
+                client.pointee.isStalled = rank >= plan.subscribersPerDestination - plan.stalledPerDestination
+            }
+            client.pointee.expectations = UInt32((place - 1) * plan.publishersPerDestination)
+            place += 1
+        }
+        guard plan.delivery != .reply else { return }
+        for publisher in share.publishers {
+            cast(publisher: publisher, destination: publisher / plan.publishersPerDestination, place)
+            place += 1
+        }
+    }
+
+    private func cast(publisher: Int, destination: Int, _ place: Int) {
+        publishers[publisher].client = UInt32(place)
+        publishers[publisher].destination = UInt32(destination)
+        clients[place].publisher = UInt32(publisher) + 1
+    }
+
+    /// Plays until the phase is `close` and every connection is closed.
+    mutating func run() {
+        while true {
+            if control.phase != phase { enter(control.phase) }
+            if phase == .close, liveCount == 0 { return }
+            startConnections()
+            publish()
+            keepAlive()
+            submitSends()
+            driver.exchange(submissions, deadline: deadline, completions: &completions)
+            submissions.removeAll()
+            now = monotonicNanoseconds()
+            settleSends()
+            for position in 0..<completions.count { handle(completions[position]) }
+            completions.removeAll()
+            recordLatency()
+            control.publish(report.counts, phase, thread: thread)
+        }
+    }
+
+    /// Call it after `run`.
+    mutating func finish() -> ThreadReport {
+        checkConservation()
+        return report
+    }
+
+    private var deadline: UInt64 {
+        min(now + Self.napNanoseconds, pace.deadline, beat.deadline)
+    }
+
+    private mutating func enter(_ next: Control.Phase) {
+        let previous = phase
+        phase = next
+        switch next {
+        case .connect, .measure: break
+        case .warmUp: startPublishing()
+        case .drain:
+            pace.stop()
+            for place in 1...max(clientCount, 1) where clients[place].isStalled && clients[place].phase == .ready {
+                submissions.append(Submission(.resumeReceive, connection: slot(place)))
+            }
+        case .close: closeEverything()
+        }
+        // A short measurement may have gone by between two looks.
+        if previous == .connect, next == .measure { startPublishing() }
+    }
+
+    func slot(_ place: Int) -> Slot { Slot(index: UInt32(place), generation: clients[place].generation) }
+
+    // MARK: Events
+
+    private mutating func handle(_ completion: Completion) {
+        let place = Int(completion.connection.index)
+        switch completion.kind {
+        case .received:
+            guard isCurrent(completion) else { return }
+            received(place, completion.pointer!, Int(completion.value))
+        case .writable:
+            guard isCurrent(completion) else { return }
+            becameWritable(place)
+        case .receiveEnded, .receiveFailed:
+            guard isCurrent(completion) else { return }
+            ended(place, errorNumber: -completion.value)
+        case .closed:
+            clients[place].phase = .idle
+            liveCount -= 1
+        case .sendIncomplete, .woken: break
+        case .accepted, .acceptFailed, .sendReleased: invariant(false, "a client's driver reported a server's event")
+        }
+    }
+
+    private func isCurrent(_ completion: Completion) -> Bool {
+        let client = clients[Int(completion.connection.index)]
+        return client.generation == completion.connection.generation && client.phase != .closing
+            && client.phase != .idle
+    }
+
+    // MARK: Sending
+
+    /// The client's outbox with room for `byteCount` more, listed for this turn.
+    mutating func outbox(of place: Int, _ byteCount: Int) -> UnsafeMutablePointer<Outbox> {
+        if clients[place].outbox == 0 { clients[place].outbox = outboxes.take(for: UInt32(place)) }
+        let index = clients[place].outbox
+        let outbox = outboxes[index]
+        outbox.pointee.reserve(byteCount)
+        if !outbox.pointee.isListed, !outbox.pointee.awaitsWritable {
+            outbox.pointee.isListed = true
+            toSend.append(index)
+        }
+        return outbox
+    }
+
+    mutating func say(_ text: Text, _ place: Int) {
+        let outbox = outbox(of: place, text.byteCount)
+        memcpy(outbox.pointee.bytes + outbox.pointee.end, text.base, text.byteCount)
+        outbox.pointee.end += text.byteCount
+    }
+
+    /// One send for each client that has something to say.
+    private mutating func submitSends() {
+        for position in 0..<toSend.count {
+            let index = toSend[position]
+            let outbox = outboxes[index]
+            outbox.pointee.isListed = false
+            let place = Int(outbox.pointee.client)
+            guard clients[place].phase != .closing else {
+                clients[place].outbox = 0
+                outboxes.giveBack(index)
+                continue
+            }
+            submissions.append(
+                Submission(
+                    .send, connection: slot(place),
+                    pointer: UnsafeRawPointer(outbox.pointee.bytes + outbox.pointee.start),
+                    byteCount: outbox.pointee.end - outbox.pointee.start))
+            sending.append(index)
+        }
+        toSend.removeAll()
+    }
+
+    /// What was sent whole is done; the rest waits for room.
+    private mutating func settleSends() {
+        guard !sending.isEmpty else { return }
+        for position in 0..<completions.count where completions[position].kind == .sendIncomplete {
+            let index = clients[Int(completions[position].connection.index)].outbox
+            outboxes[index].pointee.takenByteCount = Int(max(completions[position].value, 0))
+        }
+        for position in 0..<sending.count {
+            let index = sending[position]
+            let outbox = outboxes[index]
+            let place = Int(outbox.pointee.client)
+            if outbox.pointee.takenByteCount >= 0 {
+                outbox.pointee.start += outbox.pointee.takenByteCount
+                outbox.pointee.takenByteCount = -1
+                outbox.pointee.awaitsWritable = true
+                submissions.append(Submission(.awaitWritable, connection: slot(place)))
+            } else {
+                clients[place].outbox = 0
+                outboxes.giveBack(index)
+                let publisher = clients[place].publisher
+                if publisher != 0 { allowPublishing(Int(publisher) - 1) }
+            }
+        }
+        sending.removeAll()
+    }
+
+    private mutating func becameWritable(_ place: Int) {
+        if clients[place].phase == .connecting { return connected(place) }
+        let index = clients[place].outbox
+        guard index != 0, outboxes[index].pointee.awaitsWritable else { return }
+        outboxes[index].pointee.awaitsWritable = false
+        outboxes[index].pointee.isListed = true
+        toSend.append(index)
+    }
+}
+
+func monotonicNanoseconds() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+}

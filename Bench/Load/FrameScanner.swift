@@ -1,0 +1,179 @@
+import Glibc
+
+/// Finds the frames in what a server sent: just enough of STOMP and NATS to be sure of each frame's bounds, as cheaply as
+/// can be, since the load generator has to cost less than the server.
+///
+/// The head of a MESSAGE has nearly always the length of the one before. So that length is tried first, and believed only
+/// if the head ends there, our body begins behind it, and the frame ends where this body must.
+struct FrameScanner {
+    enum Kind {
+        case message, receipt, connected, error, ping, other
+    }
+
+    struct Frame {
+        var kind: Kind
+        var head: UnsafeRawPointer
+        var headByteCount: Int
+        var body: UnsafeRawPointer
+        var bodyByteCount: Int
+        var next: UnsafeRawPointer
+    }
+
+    let dialect: Plan.Dialect
+    let bodyByteCount: Int
+    private var headByteCount = 0
+    private static let messageStart = UInt64(littleEndian: 0x0A45_4741_5353_454D)
+    private static let headEnd = UInt16(littleEndian: 0x0A0A)
+    private static let natsEnd = UInt16(littleEndian: 0x0A0D)
+    private static let lineFeed = UInt8(ascii: "\n")
+
+    init(dialect: Plan.Dialect, bodyByteCount: Int) {
+        self.dialect = dialect
+        self.bodyByteCount = bodyByteCount
+    }
+
+    /// The frame that begins at `start`, nil when it is not all there.
+    @inline(__always)
+    mutating func scan(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Frame? {
+        if dialect == .nats { return scanNats(start, end) }
+        let next = start + headByteCount + bodyByteCount + 1
+        if _fastPath(
+            headByteCount != 0 && next <= end && start.loadUnaligned(as: UInt64.self) == Self.messageStart
+                && start.loadUnaligned(fromByteOffset: headByteCount - 2, as: UInt16.self) == Self.headEnd
+                && start.loadUnaligned(fromByteOffset: headByteCount, as: UInt64.self) == Body.magic
+                && next.load(fromByteOffset: -1, as: UInt8.self) == 0)
+        {
+            return Frame(
+                kind: .message, head: start, headByteCount: headByteCount, body: start + headByteCount,
+                bodyByteCount: bodyByteCount, next: next)
+        }
+        return scanStomp(start, end)
+    }
+
+    // MARK: STOMP
+
+    private mutating func scanStomp(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Frame? {
+        guard var line = Self.line(start, end) else { return nil }
+        let kind = Self.kind(start, line.byteCount)
+        var contentByteCount: Int?
+        while true {
+            guard let header = Self.line(line.next, end) else { return nil }
+            line = header
+            if header.byteCount == 0 { break }
+            if contentByteCount == nil { contentByteCount = Self.number(header, after: "content-length:") }
+        }
+        let body = line.next
+        if let count = contentByteCount {
+            guard end - body > count else { return nil }
+            guard body.load(fromByteOffset: count, as: UInt8.self) == 0 else {
+                return Frame(
+                    kind: .other, head: start, headByteCount: body - start, body: body, bodyByteCount: count, next: end)
+            }
+            return frame(kind, start, body, count)
+        }
+        guard let nul = memchr(body, 0, end - body) else { return nil }
+        return frame(kind, start, body, UnsafeRawPointer(nul) - body)
+    }
+
+    private mutating func frame(_ kind: Kind, _ start: UnsafeRawPointer, _ body: UnsafeRawPointer, _ count: Int)
+        -> Frame
+    {
+        if kind == .message, count == bodyByteCount { headByteCount = body - start }
+        return Frame(
+            kind: kind, head: start, headByteCount: body - start, body: body, bodyByteCount: count,
+            next: body + count + 1)
+    }
+
+    private static func kind(_ start: UnsafeRawPointer, _ byteCount: Int) -> Kind {
+        func isCommand(_ name: StaticString) -> Bool {
+            name.utf8CodeUnitCount == byteCount && memcmp(start, name.utf8Start, byteCount) == 0
+        }
+        if isCommand("MESSAGE") { return .message }
+        if isCommand("RECEIPT") { return .receipt }
+        if isCommand("CONNECTED") { return .connected }
+        return isCommand("ERROR") ? .error : .other
+    }
+
+    struct Line {
+        var start: UnsafeRawPointer
+        /// Without its end, which is LF or CR LF.
+        var byteCount: Int
+        var next: UnsafeRawPointer
+    }
+
+    private static func line(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Line? {
+        guard start < end, let found = memchr(start, Int32(lineFeed), end - start) else { return nil }
+        let lineEnd = UnsafeRawPointer(found)
+        var byteCount = lineEnd - start
+        if byteCount > 0, lineEnd.load(fromByteOffset: -1, as: UInt8.self) == UInt8(ascii: "\r") { byteCount -= 1 }
+        return Line(start: start, byteCount: byteCount, next: lineEnd + 1)
+    }
+
+    private static func number(_ line: Line, after name: StaticString) -> Int? {
+        let count = name.utf8CodeUnitCount
+        guard line.byteCount > count, memcmp(line.start, name.utf8Start, count) == 0 else { return nil }
+        return number(line.start + count, line.start + line.byteCount)
+    }
+
+    static func number(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Int? {
+        var value = 0
+        guard start < end, end - start < 12 else { return nil }
+        for place in 0..<(end - start) {
+            let digit = Int(start.load(fromByteOffset: place, as: UInt8.self)) - 48
+            guard 0...9 ~= digit else { return nil }
+            value = value * 10 + digit
+        }
+        return value
+    }
+
+    /// The value of a header, if the frame has it.
+    static func value(of name: StaticString, in frame: Frame) -> UnsafeRawBufferPointer? {
+        let end = frame.head + frame.headByteCount
+        var next = frame.head
+        while let line = line(next, end) {
+            let count = name.utf8CodeUnitCount
+            if line.byteCount > count, memcmp(line.start, name.utf8Start, count) == 0,
+                line.start.load(fromByteOffset: count, as: UInt8.self) == UInt8(ascii: ":")
+            {
+                return UnsafeRawBufferPointer(start: line.start + count + 1, count: line.byteCount - count - 1)
+            }
+            next = line.next
+        }
+        return nil
+    }
+
+    // MARK: NATS
+
+    /// `MSG subject sid byteCount CRLF body CRLF`, or a line.
+    private func scanNats(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Frame? {
+        guard let line = Self.line(start, end) else { return nil }
+        guard line.byteCount > 4, start.load(as: UInt8.self) == UInt8(ascii: "M") else {
+            return Frame(
+                kind: Self.natsKind(line), head: start, headByteCount: line.byteCount, body: line.next,
+                bodyByteCount: 0,
+                next: line.next)
+        }
+        var digits = start + line.byteCount
+        while digits.load(fromByteOffset: -1, as: UInt8.self) != UInt8(ascii: " "), digits > start + 1 { digits -= 1 }
+        guard let count = Self.number(digits, start + line.byteCount) else {
+            return Frame(
+                kind: .error, head: start, headByteCount: line.byteCount, body: line.next, bodyByteCount: 0, next: end)
+        }
+        let next = line.next + count + 2
+        guard next <= end else { return nil }
+        return Frame(
+            kind: .message, head: start, headByteCount: line.byteCount, body: line.next, bodyByteCount: count,
+            next: next)
+    }
+
+    /// PONG answers what STOMP answers with CONNECTED and RECEIPT.
+    private static func natsKind(_ line: Line) -> Kind {
+        func begins(_ name: StaticString) -> Bool {
+            line.byteCount >= name.utf8CodeUnitCount && memcmp(line.start, name.utf8Start, name.utf8CodeUnitCount) == 0
+        }
+        if begins("PONG") { return .receipt }
+        if begins("PING") { return .ping }
+        if begins("INFO") { return .connected }
+        return begins("-ERR") ? .error : .other
+    }
+}

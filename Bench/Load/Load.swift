@@ -1,0 +1,174 @@
+public import Drivers
+import Glibc
+import IO
+import Slabs
+
+/// A load that runs: threads that play a plan against a server.
+///
+///     let load = try Load(plan, target: target)
+///     try load.awaitReady { ... }
+///     load.phase = .measure
+///     ...
+///     let report = load.end()
+public final class Load: Sendable {
+    public struct Target: Sendable {
+        /// In host order.
+        public var address: UInt32
+        public var port: UInt16
+        public var driver = LoadDriver.uring
+
+        /// - Parameter host: an IPv4 address, or localhost.
+        public init?(host: String, port: UInt16) {
+            var address = in_addr()
+            guard inet_pton(AF_INET, host == "localhost" ? "127.0.0.1" : host, &address) == 1 else { return nil }
+            self.address = UInt32(bigEndian: address.s_addr)
+            self.port = port
+        }
+    }
+
+    /// What all threads report together.
+    public struct Report: Sendable {
+        public var counts: Counts
+        public var anomalies: Anomalies
+        public var latency: Latency
+        public var driver: String
+    }
+
+    public let control: Control
+    private let threads: [LoadThread]
+    private let peers: WakeDirectory
+    private let clientCount: Int
+
+    public init(_ plan: Plan, target: Target, threadCount: Int = 1) throws(DriverError) {
+        let peers = try WakeDirectory(workerCount: threadCount)
+        let control = Control(threadCount: threadCount)
+        let requests = Requests(plan)
+        let addresses = Addresses(address: target.address, port: target.port, clientCount: plan.clientCount)
+        let shares = Share.of(plan, threadCount: threadCount)
+        threads = shares.enumerated().map { thread, share in
+            LoadThread(
+                ThreadSetup(
+                    plan: plan, share: share, requests: requests, control: control, thread: thread,
+                    addresses: addresses,
+                    connectingCountMax: max(16, Self.connectingCountMax / threadCount), driver: target.driver,
+                    options: Self.options(plan, share), peers: peers))
+        }
+        self.peers = peers
+        self.control = control
+        clientCount = plan.clientCount
+        for thread in threads { thread.start() }
+    }
+
+    /// Connections that are made at a time: enough to keep the server busy, too few to overflow its backlog.
+    private static let connectingCountMax = 1024
+    /// The most clients of a thread: its ring's table is limited by RLIMIT_NOFILE, as are all descriptors under epoll.
+    public static var clientsPerThreadMax: Int {
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        return max(Int(clamping: limit.rlim_cur) - descriptorReserve, 1)
+    }
+    private static let descriptorReserve = 500
+
+    /// Descriptors up to the hard limit.
+    public static func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
+    private static func options(_ plan: Plan, _ share: Share) -> DriverOptions {
+        var options = DriverOptions()
+        let count = share.subscribers.count + share.publishers.count
+        options.connectionCountMax = count + 16
+        // A crowd waits at little cost; a few clients receive at little cost.
+        let isCrowd = count > 4096
+        options.receiveMode = isCrowd ? .poll : .multishot
+        if isCrowd {
+            options.submissionEntryCount = 1024
+            options.completionEntryCount = 4096
+            options.receiveBufferCount = 256
+            options.receiveBufferByteCount = 512
+            options.largeReceiveBufferCount = 2
+        }
+        return options
+    }
+
+    public var phase: Control.Phase {
+        get { control.phase }
+        set {
+            control.phase = newValue
+            wake()
+        }
+    }
+
+    /// Has the first publisher of a `broadcast` plan send one message.
+    public func broadcast() {
+        control.broadcastCount += 1
+        wake()
+    }
+
+    private func wake() {
+        for thread in 0..<peers.count { peers[thread].wake() }
+    }
+
+    /// Waits until every client is connected and subscribed; false if something fails first, or `seconds` go by without
+    /// one more.
+    public func awaitReady(seconds: Double = 10, progress: (Counts) -> Void = { _ in }) -> Bool {
+        wait(seconds: seconds, progress) {
+            $0.ready >= self.clientCount
+        } measure: {
+            $0.ready
+        }
+    }
+
+    /// Ends the sending and waits until what is under way has arrived; false if it does not.
+    public func drain(seconds: Double = 5, progress: (Counts) -> Void = { _ in }) -> Bool {
+        phase = .drain
+        return wait(seconds: seconds, progress) {
+            self.control.isEntered(.drain) && $0.outstanding <= 0
+        } measure: {
+            $0.delivered
+        }
+    }
+
+    /// Waits until `isDone`, as long as `measure` grows at least once in `seconds`.
+    public func wait(
+        seconds: Double, _ progress: (Counts) -> Void, until isDone: (Counts) -> Bool, measure: (Counts) -> Int
+    ) -> Bool {
+        let pauseMicroseconds: UInt32 = 2000
+        var last = -1
+        var deadline = UInt64.max
+        while true {
+            let counts = control.counts
+            if isDone(counts) { return true }
+            if control.failure != nil { return false }
+            let now = monotonicNanoseconds()
+            if measure(counts) != last {
+                last = measure(counts)
+                deadline = now + UInt64(seconds * 1e9)
+            }
+            if now > deadline { return false }
+            progress(counts)
+            usleep(pauseMicroseconds)
+        }
+    }
+
+    /// Closes all connections and ends the threads.
+    public func end() -> Report {
+        phase = .close
+        var sum = ThreadReport()
+        for thread in threads {
+            guard let report = thread.join() else { continue }
+            sum.counts.add(report.counts)
+            sum.anomalies.add(report.anomalies)
+            sum.latencies.add(report.latencies)
+            sum.driver = report.driver
+        }
+        // What never arrived.
+        sum.anomalies.lost += max(sum.counts.outstanding, 0)
+        return Report(
+            counts: sum.counts, anomalies: sum.anomalies, latency: Latency(sum.latencies),
+            driver: sum.driver)
+    }
+}

@@ -1,0 +1,74 @@
+import Drivers
+import Glibc
+import IO
+import Slabs
+import Synchronization
+
+/// Which driver carries the load.
+public enum LoadDriver: String, Sendable, CaseIterable {
+    case uring, epoll
+}
+
+/// What a thread needs to know before it starts.
+struct ThreadSetup: Sendable {
+    var plan: Plan
+    var share: Share
+    var requests: Requests
+    var control: Control
+    var thread: Int
+    var addresses: Addresses
+    /// Connections that the thread makes at a time.
+    var connectingCountMax: Int
+    var driver: LoadDriver
+    var options: DriverOptions
+    var peers: WakeDirectory
+}
+
+/// A thread with an engine of its own.
+final class LoadThread: @unchecked Sendable {
+    private let setup: ThreadSetup
+    private var thread = pthread_t()
+    private var result: ThreadReport?
+
+    init(_ setup: ThreadSetup) { self.setup = setup }
+
+    func start() {
+        let result = pthread_create(
+            &thread, nil,
+            { argument in
+                Unmanaged<LoadThread>.fromOpaque(argument!).takeRetainedValue().main()
+                return nil
+            }, Unmanaged.passRetained(self).toOpaque())
+        invariant(result == 0, "a load thread can be started")
+    }
+
+    /// Waits for the thread's end. Nil: it could not start.
+    func join() -> ThreadReport? {
+        pthread_join(thread, nil)
+        return result
+    }
+
+    private func main() {
+        do throws(DriverError) {
+            switch setup.driver {
+            case .epoll: try play(EpollDriver.self)
+            case .uring:
+                #if URing
+                    try play(URingDriver.self)
+                #else
+                    throw DriverError(.notSupported, "built without io_uring")
+                #endif
+            }
+        } catch {
+            setup.control.fail(error.description)
+        }
+    }
+
+    private func play<D: Driver & ~Copyable>(_ type: D.Type) throws(DriverError) {
+        let driver = try D(
+            options: setup.options, listeners: [], wake: setup.peers[setup.thread], peers: setup.peers)
+        var engine = Engine(setup, driver: driver)
+        engine.run()
+        result = engine.finish()
+    }
+}

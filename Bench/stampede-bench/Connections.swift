@@ -1,0 +1,63 @@
+import ArgumentParser
+import Load
+
+/// `stampede-bench conns N`: how many connections a server holds, and what they cost.
+struct Connections: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "conns",
+        abstract: "Hold N subscribed connections, then send one message to all of them.",
+        discussion: """
+            Beyond 12,000 clients, connections go to 127.0.0.2, 127.0.0.3 and so on too, each with ephemeral ports of its \
+            own: a server that runs already has to listen on all addresses. Each thread holds what RLIMIT_NOFILE lets a \
+            ring's table hold; so does each worker of a broker that is started here.
+            """)
+
+    @Argument(help: "How many.")
+    var count: Int
+
+    @OptionGroup(title: "Server") var target: TargetOptions
+
+    @Option(help: "Messages that are sent to all of them, one after the other.")
+    var broadcasts = 1
+
+    @Option(name: [.customShort("b"), .long], help: "Bytes of a body, at least 24.")
+    var body: Int = 64
+
+    @Option(help: "Seconds to stay idle before the last broadcast, while the server's CPU is measured.")
+    var hold = 0.0
+
+    @Option(help: "Seconds between heart-beats in both directions; 0: none.")
+    var heartBeat = 0.0
+
+    @Option(help: "After all that: drop every connection at once and connect again, so many times.")
+    var storms = 0
+
+    @Option(help: "Write the outcome there as JSON.")
+    var json: String?
+
+    func validate() throws {
+        guard 1...4_000_000 ~= count else { throw ValidationError("N: 1 to 4,000,000") }
+        guard 24...(1 << 20) ~= body else { throw ValidationError("--body: 24 bytes to 1 MiB") }
+    }
+
+    func run() throws {
+        Load.raiseDescriptorLimit()
+        let plan = Plan.crowd(count, body: body, heartBeatSeconds: heartBeat)
+        let threads = Crowd.threadCount(plan.clientCount)
+        let reached = try target.reach(workers: threads, host: "0.0.0.0")
+        if let dialect = target.dialect, dialect != .stomp { throw ValidationError("conns speaks STOMP only") }
+        let progress = ProgressLine()
+        print("\(count) clients on \(threads) threads, server \(reached.name)")
+        var reports: [CrowdReport] = []
+        for round in 0...storms {
+            var crowd = Crowd(plan, target: reached.load, process: reached.process, progress: progress)
+            let report = try crowd.run(broadcasts: broadcasts, holdSeconds: round == 0 ? hold : 0)
+            progress.clear()
+            if round > 0 { print("reconnect storm \(round):") }
+            for line in report.lines { print("  \(line)") }
+            reports.append(report)
+        }
+        if let json { try writeJSON(reports, to: json) }
+        if reports.contains(where: { !$0.isClean }) { throw ExitCode(1) }
+    }
+}

@@ -1,0 +1,169 @@
+import Glibc
+import Load
+
+/// What holding a crowd of connections cost.
+struct CrowdReport: Codable, Sendable {
+    var connections = 0
+    var connectSeconds = 0.0
+    var connectServerSeconds = 0.0
+    /// Growth while the connections were made.
+    var serverBytes = 0
+    var kernelBytes = 0
+    var holdSeconds = 0.0
+    var holdServerSeconds = 0.0
+    var heartBeatsReceived = 0
+    var broadcasts: [Broadcast] = []
+    var anomalies = Anomalies()
+    var failure: String?
+
+    struct Broadcast: Codable, Sendable {
+        var seconds = 0.0
+        var serverSeconds = 0.0
+        var delivered = 0
+    }
+
+    var isClean: Bool { failure == nil && anomalies.isClean }
+
+    var lines: [String] {
+        let count = Double(max(connections, 1))
+        var lines = [
+            "connected and subscribed: \(connections) in \(seconds(connectSeconds)), "
+                + "\(OutcomeTable.grouped(count / max(connectSeconds, 1e-9)))/s, "
+                + "server CPU \(OutcomeTable.decimals(connectServerSeconds * 1e6 / count, 1)) us each",
+            "server memory: \(OutcomeTable.grouped(Double(serverBytes) / count)) B per connection (growth of RSS); "
+                + "kernel memory, both ends: \(OutcomeTable.grouped(Double(kernelBytes) / count)) B",
+        ]
+        if holdSeconds > 0 {
+            lines.append(
+                "idle for \(seconds(holdSeconds)): server CPU \(OutcomeTable.decimals(holdServerSeconds * 1000, 1)) ms, "
+                    + "\(OutcomeTable.percent(holdServerSeconds / holdSeconds)); \(heartBeatsReceived) heart-beats received"
+            )
+        }
+        for broadcast in broadcasts {
+            lines.append(
+                "broadcast: \(broadcast.delivered) of \(connections) in \(seconds(broadcast.seconds)), server CPU "
+                    + "\(OutcomeTable.decimals(broadcast.serverSeconds * 1e6 / count, 2)) us each")
+        }
+        if let failure { lines.append("FAILED: \(failure)") }
+        if !anomalies.isClean {
+            lines.append("WRONG: \(anomalies.lost) lost, \(anomalies.duplicated) duplicated, \(anomalies.ended) ended")
+        }
+        return lines
+    }
+
+    private func seconds(_ value: Double) -> String { "\(OutcomeTable.decimals(value, 3)) s" }
+}
+
+extension Plan {
+    /// Subscribers of one topic, and a publisher that speaks when told to.
+    static func crowd(_ count: Int, body: Int = 64, heartBeatSeconds: Double = 0) -> Plan {
+        var plan = Plan("conns \(count)")
+        plan.subscribersPerDestination = count
+        plan.bodyByteCount = body
+        plan.flow = .broadcast
+        plan.heartBeatMilliseconds = Int(heartBeatSeconds * 1000)
+        return plan
+    }
+}
+
+/// One crowd: connect, broadcast, hold, broadcast again, drop.
+struct Crowd {
+    let plan: Plan
+    let threadCount: Int
+    let target: Load.Target
+    let process: ServerProcess?
+    let progress: ProgressLine
+    private var report = CrowdReport()
+    /// Nothing at all happened for so long: it will not any more.
+    private static let patienceSeconds = 15.0
+
+    init(_ plan: Plan, target: Load.Target, process: ServerProcess?, progress: ProgressLine) {
+        self.plan = plan
+        self.target = target
+        self.process = process
+        threadCount = Self.threadCount(plan.clientCount)
+        self.progress = progress
+    }
+
+    static func threadCount(_ clientCount: Int) -> Int {
+        (clientCount + Load.clientsPerThreadMax - 1) / Load.clientsPerThreadMax
+    }
+
+    mutating func run(broadcasts: Int, holdSeconds: Double) throws -> CrowdReport {
+        let memory = (process?.residentByteCount ?? 0, ServerProcess.kernelByteCount)
+        let load = try Load(plan, target: target, threadCount: threadCount)
+        let connecting = Stopwatch(process)
+        let isReady = load.awaitReady(seconds: Self.patienceSeconds) {
+            progress.show("connecting \($0.ready)/\(plan.clientCount)")
+        }
+        (report.connectSeconds, report.connectServerSeconds) = connecting.seconds
+        report.connections = load.control.counts.ready - plan.publisherCount
+        report.serverBytes = (process?.residentByteCount ?? 0) - memory.0
+        report.kernelBytes = ServerProcess.kernelByteCount - memory.1
+        if isReady {
+            load.phase = .measure
+            for round in 0..<broadcasts {
+                if round == broadcasts - 1, holdSeconds > 0 { hold(holdSeconds, load) }
+                broadcast(load)
+            }
+        }
+        report.failure = load.control.failure
+        report.anomalies = load.end().anomalies
+        return report
+    }
+
+    private mutating func broadcast(_ load: Load) {
+        let wanted = load.control.counts.delivered + plan.fanOut
+        let watch = Stopwatch(process)
+        load.broadcast()
+        _ = load.wait(seconds: Self.patienceSeconds) {
+            progress.show("broadcast \($0.delivered)/\(wanted)")
+        } until: {
+            $0.delivered >= wanted
+        } measure: {
+            $0.delivered
+        }
+        let (seconds, serverSeconds) = watch.seconds
+        report.broadcasts.append(
+            CrowdReport.Broadcast(
+                seconds: seconds, serverSeconds: serverSeconds,
+                delivered: load.control.counts.delivered - wanted + plan.fanOut))
+    }
+
+    private mutating func hold(_ seconds: Double, _ load: Load) {
+        let watch = Stopwatch(process)
+        let stepMicroseconds: UInt32 = 100_000
+        while watch.wallSeconds < seconds, load.control.failure == nil {
+            progress.show("idle \(Int(watch.wallSeconds))/\(Int(seconds)) s, \(load.control.counts.beats) heart-beats")
+            usleep(stepMicroseconds)
+        }
+        (report.holdSeconds, report.holdServerSeconds) = watch.seconds
+        report.heartBeatsReceived = load.control.counts.beats
+    }
+}
+
+/// Time that has passed, and CPU time that a process took meanwhile.
+struct Stopwatch {
+    private let process: ServerProcess?
+    private let start = Stopwatch.now
+    private let running: UInt64
+
+    init(_ process: ServerProcess?) {
+        self.process = process
+        running = process?.times.running ?? 0
+    }
+
+    var wallSeconds: Double { Self.now - start }
+
+    var seconds: (wall: Double, process: Double) {
+        let wall = wallSeconds
+        guard let process else { return (wall, 0) }
+        return (wall, Double(process.times.running &- running) / 1e9)
+    }
+
+    private static var now: Double {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    }
+}

@@ -1,0 +1,150 @@
+import CProcess
+import Foundation
+import Glibc
+import Load
+
+/// A server that can be started: ours on either driver, a floor, or a peer.
+struct ServerKind: Sendable {
+    var name: String
+    var path: String
+    var dialect = Plan.Dialect.stomp
+    /// With PORT in place of the port.
+    var arguments: [String]
+    /// It runs already, and is neither started nor ended here.
+    var port: UInt16?
+
+    /// The broker of this package.
+    static func stampede(
+        driver: LoadDriver, path: String, workers: Int = 1, host: String = "127.0.0.1", settings: [String] = []
+    ) -> ServerKind {
+        var values = [
+            "listeners=\(host):PORT", "io.driver=\(driver.rawValue)", "io.workers=\(workers)", "log.level=warning",
+        ]
+        values += settings
+        return ServerKind(
+            name: driver.rawValue, path: path, arguments: ["serve"] + values.flatMap { ["--set", $0] })
+    }
+
+    static func floor(path: String) -> ServerKind {
+        ServerKind(name: (path as NSString).lastPathComponent, path: path, arguments: ["PORT"])
+    }
+
+    static func running(name: String, port: UInt16) -> ServerKind {
+        ServerKind(name: name, path: "", arguments: [], port: port)
+    }
+
+    static func nats(path: String) -> ServerKind {
+        ServerKind(name: "nats-server", path: path, dialect: .nats, arguments: ["-a", "127.0.0.1", "-p", "PORT"])
+    }
+
+    /// The `stampede` that was built beside this program.
+    static var besideUs: String {
+        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
+        return (own as NSString).deletingLastPathComponent + "/stampede"
+    }
+}
+
+/// A server that was started here; it is ended with `end`, or when this goes.
+final class RunningServer {
+    struct StartError: Error, CustomStringConvertible { var description: String }
+
+    let kind: ServerKind
+    let port: UInt16
+    let process: ServerProcess
+    private var hasEnded = false
+    private static let startSeconds = 10.0
+    private static let endSeconds = 10.0
+
+    init(_ kind: ServerKind, cpu: Int32?) throws {
+        if let port = kind.port {
+            guard let process = ServerProcess(listeningOn: port) else {
+                throw StartError(description: "\(kind.name): no process of ours listens on port \(port)")
+            }
+            self.kind = kind
+            self.port = port
+            self.process = process
+            hasEnded = true
+            return
+        }
+        guard access(kind.path, X_OK) == 0 else {
+            throw StartError(description: "\(kind.path) cannot be run; build it first")
+        }
+        self.kind = kind
+        let port = try Self.freePort()
+        self.port = port
+        let log = fileno(tmpfile())
+        var arguments = ([kind.path] + kind.arguments.map { $0.replacingOccurrences(of: "PORT", with: "\(port)") })
+            .map { strdup($0) }
+        arguments.append(nil)
+        let identifier = process_start(kind.path, arguments, cpu ?? -1, log)
+        for argument in arguments { free(argument) }
+        guard identifier > 0 else { throw StartError(description: "\(kind.name) did not start: errno \(-identifier)") }
+        process = ServerProcess(identifier: identifier)
+        defer { close(log) }
+        try awaitListening(log)
+    }
+
+    deinit { end() }
+
+    /// SIGTERM, and after a while SIGKILL.
+    func end() {
+        guard !hasEnded else { return }
+        hasEnded = true
+        kill(process.identifier, SIGTERM)
+        let stepMicroseconds: UInt32 = 5000
+        for _ in 0..<Int(Self.endSeconds * 1e6 / Double(stepMicroseconds)) {
+            if waitpid(process.identifier, nil, WNOHANG) == process.identifier { return }
+            usleep(stepMicroseconds)
+        }
+        kill(process.identifier, SIGKILL)
+        waitpid(process.identifier, nil, 0)
+    }
+
+    private func awaitListening(_ log: Int32) throws {
+        let stepMicroseconds: UInt32 = 10_000
+        for _ in 0..<Int(Self.startSeconds * 1e6 / Double(stepMicroseconds)) {
+            if waitpid(process.identifier, nil, WNOHANG) == process.identifier {
+                hasEnded = true
+                throw StartError(description: "\(kind.name) ended at once: \(Self.text(of: log))")
+            }
+            if Self.isListening(port) { return }
+            usleep(stepMicroseconds)
+        }
+        throw StartError(
+            description: "\(kind.name) does not listen after \(Int(Self.startSeconds)) s: \(Self.text(of: log))")
+    }
+
+    private static func text(of log: Int32) -> String {
+        var bytes = [UInt8](repeating: 0, count: 2000)
+        let count = bytes.withUnsafeMutableBytes { pread(log, $0.baseAddress!, $0.count, 0) }
+        return String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self)
+    }
+
+    private static func isListening(_ port: UInt16) -> Bool {
+        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(fd) }
+        return withLoopback(port) { connect(fd, $0, $1) } == 0
+    }
+
+    private static func freePort() throws -> UInt16 {
+        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(fd) }
+        guard withLoopback(0, { bind(fd, $0, $1) }) == 0 else { throw StartError(description: "no free port") }
+        var address = sockaddr_in()
+        var byteCount = socklen_t(MemoryLayout<sockaddr_in>.size)
+        withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { _ = getsockname(fd, $0, &byteCount) }
+        }
+        return UInt16(bigEndian: address.sin_port)
+    }
+
+    private static func withLoopback(_ port: UInt16, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        return withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { call($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+import ArgumentParser
+import CProcess
+import Drivers
+import Load
+
+/// Where the load goes: a server that runs already, or one that is started for it.
+struct TargetOptions: ParsableArguments {
+    @Option(help: "IPv4 address of a running server.")
+    var host = "127.0.0.1"
+
+    @Option(help: "Port of a running server.")
+    var port: UInt16 = 61613
+
+    @Option(help: "The running server's process. Default: whichever listens on the port.")
+    var pid: Int32?
+
+    @Option(
+        help: ArgumentHelp(
+            "Start a server: uring or epoll (ours, on that driver), or the path of a floor or nats-server.",
+            valueName: "server"))
+    var start: String?
+
+    @Option(help: "A setting of the broker that --start starts, as in io.uring.sq-entries=8192. Can be repeated.")
+    var set: [String] = []
+
+    @Option(help: "The broker's program. Default: the one beside this program.")
+    var stampede: String?
+
+    @Option(help: "The CPU that --start binds the server to; -1: none.")
+    var serverCPU: Int32 = 0
+
+    @Option(help: "The CPU that the load generator is bound to; -1: none. Default: 1 with --start.")
+    var cpu: Int32?
+
+    @Option(help: "The load generator's own driver: uring or epoll. Default: uring where it works.")
+    var driver: LoadDriver?
+
+    /// A server that is there, and how to reach it.
+    struct Reached {
+        var name: String
+        var load: Load.Target
+        var process: ServerProcess?
+        /// Nil: it ran already.
+        var running: RunningServer?
+    }
+
+    /// Binds the calling thread, and starts the server if that is asked for.
+    func reach(workers: Int = 1, host startHost: String = "127.0.0.1") throws -> Reached {
+        let cpu = cpu ?? (start == nil ? -1 : 1)
+        if cpu >= 0, process_bind(cpu) != 0 { throw ValidationError("--cpu \(cpu): no such CPU") }
+        guard let start else {
+            let process = pid.map { ServerProcess(identifier: $0) } ?? ServerProcess(listeningOn: port)
+            if process == nil { warn("no process of ours listens on port \(port): server figures are missing") }
+            return Reached(name: "port \(port)", load: try load(host: host, port: port), process: process, running: nil)
+        }
+        let server = try RunningServer(kind(start, workers, startHost), cpu: serverCPU >= 0 ? serverCPU : nil)
+        return Reached(
+            name: server.kind.name, load: try load(host: "127.0.0.1", port: server.port), process: server.process,
+            running: server)
+    }
+
+    /// The dialect that --start implies.
+    var dialect: Plan.Dialect? { start.map { $0.hasSuffix("nats-server") ? .nats : .stomp } }
+
+    private func kind(_ start: String, _ workers: Int, _ host: String) -> ServerKind {
+        if let driver = LoadDriver(rawValue: start) {
+            return .stampede(
+                driver: driver, path: stampede ?? ServerKind.besideUs, workers: workers, host: host, settings: set)
+        }
+        return start.hasSuffix("nats-server") ? .nats(path: start) : .floor(path: start)
+    }
+
+    private func load(host: String, port: UInt16) throws -> Load.Target {
+        guard var target = Load.Target(host: host, port: port) else {
+            throw ValidationError("--host \(host): an IPv4 address is expected")
+        }
+        target.driver = driver ?? Self.bestDriver
+        return target
+    }
+
+    static let bestDriver: LoadDriver = {
+        guard let choice = try? DriverChoice.auto.choose(), choice.kind == .uring else { return .epoll }
+        return .uring
+    }()
+}
+
+/// How long to measure.
+struct ScheduleOptions: ParsableArguments {
+    @Option(help: "Seconds to measure.")
+    var seconds = 3.0
+
+    @Option(help: "Seconds to warm up.")
+    var warmUp = 1.0
+
+    var schedule: Schedule { Schedule(warmUpSeconds: warmUp, seconds: seconds) }
+}

@@ -1,0 +1,171 @@
+import Foundation
+import STOMP
+import Testing
+
+@testable import Broker
+
+/// Each is a run of its own of "A connection may end in any way at any moment".
+private let seeds = 0..<(ProcessInfo.processInfo.environment["STAMPEDE_TEST_SEEDS"].flatMap { Int($0) } ?? 12)
+
+@Suite("Records, drain, ends")
+struct LifeTests {
+    @Test("Records have the size that memory is planned with")
+    func recordSizes() {
+        #expect(MemoryLayout<Session>.stride == 128)
+        #expect(MemoryLayout<Segment>.stride == 24)
+        #expect(MemoryLayout<Subscription>.stride == 60)
+        #expect(MemoryLayout<Group>.stride == 64)
+        #expect(MemoryLayout<Destination>.stride == 112)
+        #expect(MemoryLayout<Queue>.stride == 104)
+        #expect(MemoryLayout<Entry>.stride == 64)
+        #expect(MemoryLayout<Consumer>.stride == 56)
+        #expect(MemoryLayout<Delivery>.stride == 48)
+        #expect(MemoryLayout<Transaction>.stride == 40)
+        #expect(MemoryLayout<PendingOperation>.stride == 56)
+        #expect(MemoryLayout<RemoteSet>.stride == 24)
+        #expect(MemoryLayout<StoredMessage>.size <= StoredMessage.byteCount)
+        #expect(MemoryLayout<Shard.KeptFrame>.size <= Shard.KeptFrame.headByteCount)
+        #expect(MemoryLayout<Letter>.stride == Letter.byteCount)
+    }
+
+    @Test(
+        "Draining refuses newcomers and messages, lets consumers finish, and reports what is left",
+        arguments: [1, 2, 8])
+    func drain(shards: Int) {
+        let broker = TestBroker(shards: shards, TestBroker.options())
+        let consumer = broker.connect(on: 0)
+        consumer.subscribe("/queue/busy", ack: "client")
+        let publisher = broker.connect(on: shards - 1)
+        publisher.confirmed(.send, [("destination", "/queue/busy")], "x")
+        publisher.confirmed(.send, [("destination", "/queue/left")], "y")
+        let message = consumer.messages()
+        broker.beginDrain()
+        for shard in 0..<shards { broker.turn(shard) }
+        broker.advance(milliseconds: 1_000)
+        #expect(!(0..<shards).contains { broker.shard($0).pointee.isDrained })
+        _ = broker.accept(on: 0)
+        broker.run()
+        #expect(broker.refused.count == 1)
+        publisher.send(.send, [("destination", "/queue/left"), ("receipt", "r")])
+        publisher.expectError("Shutting down", receipt: "r")
+        consumer.ack(message[0])
+        broker.advance(milliseconds: 200)
+        #expect(consumer.socket.isWriteShutDown)
+        consumer.hangUp()
+        publisher.hangUp()
+        broker.run()
+        #expect((0..<shards).allSatisfy { broker.shard($0).pointee.isDrained })
+        let reports = broker.notices.filter { $0.kind == .undelivered }
+        #expect(reports.map(\.text) == ["/queue/left"] && reports.map(\.messageCount) == [1])
+    }
+
+    @Test("A drain ends in time, whatever its clients do", arguments: [1, 2])
+    func stubbornDrain(shards: Int) {
+        let broker = TestBroker(shards: shards, TestBroker.options())
+        let stubborn = broker.connect(on: 0)
+        stubborn.subscribe("/topic/t")
+        stubborn.subscribe("/queue/q", id: "q", ack: "client")
+        broker.run()
+        stubborn.publish("/queue/q", "x")
+        stubborn.write("SEND\ndestination:/queue/q\n")
+        broker.run()
+        stubborn.socket.room = 0
+        broker.connect(on: shards - 1).publish("/topic/t", "y")
+        broker.run()
+        broker.beginDrain()
+        for shard in 0..<shards { broker.turn(shard) }
+        broker.advance(milliseconds: 8_500)
+        #expect((0..<shards).allSatisfy { broker.shard($0).pointee.isDrained })
+    }
+
+    @Test("A connection may end in any way at any moment", arguments: [1, 3], seeds)
+    func endsAnyTime(shards: Int, seed: Int) {
+        let options = TestBroker.options {
+            var policy = DestinationPolicy(pattern: "/queue/full")
+            policy.queueMessageCountMax = 2
+            policy.overflow = .block
+            var limited = DestinationPolicy(pattern: "/queue/q0")
+            limited.deliveryCountMax = 2
+            limited.deadLetterDestination = "/topic/t"
+            $0.destinationPolicies = [policy, limited]
+            $0.limits.outputByteCountMax = 5_000
+            $0.limits.destinationCountMax = 30
+        }
+        let broker = TestBroker(shards: shards, options)
+        var random = SplitMix(state: UInt64(seed) * 77 + 1)
+        var clients: [Client] = []
+        for step in 0..<400 {
+            if clients.count < 6 {
+                let version = Version.allCases[random.next(3)]
+                clients.append(broker.connect(version, on: random.next(shards), name: "client \(step)"))
+            }
+            let place = random.next(clients.count)
+            let client = clients[place]
+            let destinations = [
+                "/queue/q0", "/queue/q1", "/queue/full", "/topic/t", "/topic/#", "/temp-queue/x", "/topic/a.\(step)",
+            ]
+            let destination = destinations[random.next(destinations.count)]
+            switch random.next(16) {
+            case 0...4:
+                var headers: [(String, String)] = []
+                if random.next(3) == 0 { headers.append(("receipt", "\(step)")) }
+                if random.next(8) == 0 { headers.append(("transaction", "tx")) }
+                if random.next(8) == 0 { headers.append(("ttl", "50")) }
+                if random.next(8) == 0 { headers.append(("reply-to", "/temp-queue/r")) }
+                client.publish(
+                    destination.hasSuffix("#") ? "/topic/t" : destination,
+                    String(repeating: "x", count: random.next(900)), headers)
+            case 5...6:
+                client.subscribe(
+                    destination, id: random.next(4) == 0 ? "same" : "\(step)",
+                    ack: ["auto", "client", "client-individual"][random.next(3)],
+                    [("receipt", "s"), ("prefetch-count", "\(random.next(4))")])
+            case 7: client.send(.begin, [("transaction", "tx")])
+            case 8: client.send(random.next(2) == 0 ? .commit : .abort, [("transaction", "tx"), ("receipt", "c")])
+            case 9...11:
+                broker.run()
+                for message in client.takeFrames() where message.command == .message {
+                    client.ack(message, random.next(9) == 0 ? [("transaction", "tx")] : [], nack: random.next(3) == 0)
+                }
+            case 12: client.socket.room = random.next(3) == 0 ? .max : random.next(2_000)
+            case 13: broker.turn(random.next(shards))
+            case 14: broker.advance(milliseconds: random.next(200))
+            default:
+                switch random.next(5) {
+                case 0: client.reset()
+                case 1: client.hangUp()
+                case 2: client.send(.disconnect, [("receipt", "d")])
+                case 3: client.socket.sendFailure = 32
+                default: client.write("nonsense")
+                }
+                clients.remove(at: place)
+            }
+            clients.removeAll { $0.socket.isClosed || $0.socket.isWriteShutDown }
+            if random.next(2) == 0 { broker.run() }
+        }
+        broker.run()
+        for client in broker.clients where !client.socket.isClosed { client.reset() }
+        broker.run()
+        var queued = 0
+        for shard in 0..<shards { queued += broker.shard(shard).pointee.entries.liveCount }
+        // Those with a time to live end while the broker is watched.
+        broker.advance(milliseconds: 1_000)
+        queued = (0..<shards).reduce(0) { $0 + broker.shard($1).pointee.entries.liveCount }
+        broker.finish(queued: queued)
+        let counters = broker.counters
+        #expect(counters.messagesDelivered > 0 && counters.messagesReceived > 0)
+    }
+}
+
+/// A small generator of numbers that are the same in every run.
+struct SplitMix {
+    var state: UInt64
+
+    mutating func next(_ bound: Int) -> Int {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return Int((z ^ (z >> 31)) % UInt64(bound))
+    }
+}

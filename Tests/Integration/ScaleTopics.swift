@@ -1,0 +1,15 @@
+import TestSupport
+import Testing
+
+extension Scale {
+    @Test(
+        "100 publishers and 100 subscribers exchange 1,000,000 messages: none is lost or doubled, and the order is kept",
+        arguments: DriverUnderTest.available, workerCounts)
+    func millionMessages(driver: DriverUnderTest, workers: Int) throws {
+        let broker = try BrokerProcess(BrokerProcess.Settings(driver, workers: workers))
+        let load = Load(.topic, publishers: 100, subscribers: 100, destinations: 10, messagesPerPublisher: 1_000)
+        #expect(load.deliveryCount == 1_000_000)
+        try load.run(on: broker)
+        #expect(try broker.terminate() == .exited(0))
+    }
+}

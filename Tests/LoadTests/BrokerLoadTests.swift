@@ -1,0 +1,110 @@
+import Foundation
+import Testing
+
+@testable import Load
+@testable import stampede_bench
+
+/// Loads on a real broker: what is sent arrives, and what is counted is what arrived.
+@Suite(.serialized)
+struct BrokerLoadTests {
+    static let plans: [Plan] = {
+        var fanOut = Plan("fan-out")
+        fanOut.publishersPerDestination = 3
+        fanOut.subscribersPerDestination = 5
+        var pairs = Plan("pairs")
+        pairs.destinationCount = 10
+        var queue = Plan("queue")
+        queue.delivery = .queue
+        queue.publishersPerDestination = 2
+        queue.subscribersPerDestination = 3
+        queue.acknowledgement = .clientIndividual
+        var cumulative = queue
+        cumulative.name = "queue, cumulative"
+        cumulative.acknowledgement = .client
+        var reply = Plan("reply")
+        reply.delivery = .reply
+        reply.publishersPerDestination = 4
+        var paced = Plan("paced")
+        paced.flow = .paced(messagesPerSecond: 100_000)
+        var large = Plan("large")
+        large.bodyByteCount = 200_000
+        large.window = 16
+        return [fanOut, pairs, queue, cumulative, reply, paced, large]
+    }()
+
+    @Test(arguments: plans.indices, LoadDriver.available)
+    func `every message arrives`(_ index: Int, _ driver: LoadDriver) throws {
+        let plan = Self.plans[index]
+        let server = try RunningServer(.stampede(driver: driver, path: Self.broker()), cpu: nil)
+        defer { server.end() }
+        var target = try #require(Load.Target(host: "127.0.0.1", port: server.port))
+        target.driver = driver
+        let load = try Load(plan, target: target)
+        #expect(load.awaitReady())
+        load.phase = .measure
+        let wanted = plan.bodyByteCount > 1000 ? 100 : 5000
+        #expect(
+            load.wait(seconds: 10) { _ in
+            } until: {
+                $0.delivered >= wanted
+            } measure: {
+                $0.delivered
+            })
+        #expect(load.drain())
+        let report = load.end()
+        #expect(load.control.failure == nil)
+        #expect(report.anomalies == Anomalies())
+        #expect(report.counts.outstanding == 0)
+        // The responder's deliveries count too.
+        let perMessage = plan.delivery == .reply ? 2 : plan.fanOut
+        #expect(report.counts.delivered == report.counts.published * perMessage)
+        #expect(report.latency.p50 > 0)
+    }
+
+    @Test(arguments: LoadDriver.available)
+    func `a broadcast reaches a crowd on several threads`(_ driver: LoadDriver) throws {
+        let server = try RunningServer(.stampede(driver: driver, path: Self.broker()), cpu: nil)
+        defer { server.end() }
+        var target = try #require(Load.Target(host: "127.0.0.1", port: server.port))
+        target.driver = driver
+        let load = try Load(.crowd(300), target: target, threadCount: 3)
+        #expect(load.awaitReady())
+        load.phase = .measure
+        load.broadcast()
+        load.broadcast()
+        #expect(
+            load.wait(seconds: 10) { _ in
+            } until: {
+                $0.delivered == 600
+            } measure: {
+                $0.delivered
+            })
+        let report = load.end()
+        #expect(report.anomalies == Anomalies())
+    }
+
+    @Test func `a server that is not there is a failure, not a wait`() throws {
+        let server = try RunningServer(.stampede(driver: .epoll, path: Self.broker()), cpu: nil)
+        server.end()
+        let load = try Load(Plan("nobody"), target: #require(Load.Target(host: "127.0.0.1", port: server.port)))
+        #expect(!load.awaitReady())
+        let report = load.end()
+        #expect(load.control.failure != nil)
+        #expect(report.anomalies.ended > 0)
+    }
+
+    /// The broker is built beside the tests.
+    private static func broker() throws -> String {
+        let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+        let directories = [
+            URL(filePath: bundle).deletingLastPathComponent(), Bundle.main.bundleURL,
+            URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent(),
+        ]
+        let candidates = directories.map { $0.appending(path: "stampede").path }
+        return try #require(candidates.first { FileManager.default.isExecutableFile(atPath: $0) })
+    }
+}
+
+extension LoadDriver {
+    static var available: [LoadDriver] { TargetOptions.bestDriver == .uring ? [.uring, .epoll] : [.epoll] }
+}

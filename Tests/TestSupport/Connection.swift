@@ -1,0 +1,139 @@
+import Glibc
+
+/// A TCP connection to a broker on the loopback interface: every wait is bounded, none sleeps.
+final class Connection {
+    /// How the peer ended the connection.
+    enum End {
+        case orderly
+        /// With a reset: bytes that were on their way may be lost.
+        case reset
+    }
+
+    private(set) var descriptor: Int32
+    /// Received and not yet taken.
+    private(set) var received: ArraySlice<UInt8> = []
+    private(set) var end: End?
+    private var chunk = [UInt8](repeating: 0, count: 65536)
+
+    /// - Parameter receiveBufferByteCount: SO_RCVBUF, for a client that is to be slow. 0: the system's.
+    init(port: UInt16, receiveBufferByteCount: Int32 = 0) throws {
+        descriptor = try Self.open(port: port, receiveBufferByteCount: receiveBufferByteCount)
+    }
+
+    /// A connected, non-blocking socket.
+    static func open(port: UInt16, receiveBufferByteCount: Int32 = 0) throws -> Int32 {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { throw Failure("socket: errno \(errno)", at: Place(#fileID, #line)) }
+        // Bytes that a test sends in pieces are to reach the broker in pieces.
+        setOption(descriptor, IPPROTO_TCP, TCP_NODELAY, 1)
+        if receiveBufferByteCount > 0 { setOption(descriptor, Int(SOL_SOCKET), SO_RCVBUF, receiveBufferByteCount) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(INADDR_LOOPBACK).bigEndian
+        // On loopback this waits only while the listener's queue is full, which the kernel bounds.
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        guard result == 0 else {
+            let reason = errno
+            Glibc.close(descriptor)
+            throw Failure("connect to port \(port): \(String(cString: strerror(reason)))", at: Place(#fileID, #line))
+        }
+        _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
+        return descriptor
+    }
+
+    deinit { close() }
+
+    func close() {
+        guard descriptor >= 0 else { return }
+        Glibc.close(descriptor)
+        descriptor = -1
+    }
+
+    /// Closes with a reset, as a killed machine or an impatient client does.
+    func abort() {
+        var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
+        close()
+    }
+
+    /// Ends the sending side: the broker reads to the end and may still send.
+    func finishSending() {
+        shutdown(descriptor, Int32(SHUT_WR))
+    }
+
+    /// Sends all of `bytes`, and meanwhile takes in what comes: a peer that waits for its reader cannot wait for ever.
+    ///
+    /// Returns false when the peer closed the connection first.
+    @discardableResult
+    func send(_ bytes: [UInt8], until deadline: Deadline = Deadline()) throws -> Bool {
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes[sent...].withUnsafeBytes {
+                Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            }
+            if count >= 0 {
+                sent += count
+            } else if errno == EAGAIN {
+                try wait(for: POLLIN | POLLOUT, until: deadline)
+                takeIn()
+            } else if errno == EPIPE || errno == ECONNRESET {
+                return false
+            } else if errno != EINTR {
+                throw Failure("send: errno \(errno)", at: Place(#fileID, #line))
+            }
+        }
+        return true
+    }
+
+    /// Waits for more bytes or the end. Returns false at the deadline.
+    func receive(until deadline: Deadline) throws -> Bool {
+        guard end == nil else { return true }
+        guard try wait(for: POLLIN, until: deadline) else { return false }
+        takeIn()
+        return true
+    }
+
+    func consume(_ count: Int) {
+        received = received.dropFirst(count)
+        if received.isEmpty { received = [] }
+    }
+
+    /// Takes in what has arrived, without waiting.
+    private func takeIn() {
+        while end == nil {
+            let count = recv(descriptor, &chunk, chunk.count, 0)
+            if count > 0 {
+                received += chunk[..<count]
+            } else if count == 0 {
+                end = .orderly
+            } else if errno == EAGAIN {
+                return
+            } else if errno != EINTR {
+                end = .reset
+            }
+        }
+    }
+
+    /// Returns false at the deadline.
+    @discardableResult
+    private func wait(for events: Int32, until deadline: Deadline) throws -> Bool {
+        // At its end a connection is always readable: waiting for room to send must not spin on that.
+        var entry = pollfd(fd: descriptor, events: Int16(end == nil ? events : events & ~POLLIN), revents: 0)
+        while true {
+            let count = poll(&entry, 1, deadline.millisecondsLeft)
+            if count > 0 { return true }
+            if count == 0 { return false }
+            if errno != EINTR { throw Failure("poll: errno \(errno)", at: Place(#fileID, #line)) }
+        }
+    }
+
+    private static func setOption(_ descriptor: Int32, _ level: Int, _ name: Int32, _ value: Int32) {
+        var value = value
+        setsockopt(descriptor, Int32(level), name, &value, socklen_t(MemoryLayout<Int32>.size))
+    }
+}

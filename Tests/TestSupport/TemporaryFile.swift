@@ -1,0 +1,38 @@
+import Glibc
+
+/// A file that lives as long as its owner.
+public final class TemporaryFile: Sendable {
+    public let path: String
+
+    public init(holding text: String, suffix: String = "") throws {
+        let directory = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        var template = Array("\(directory)/stampede-test-XXXXXX\(suffix)".utf8CString)
+        let file = mkstemps(&template, Int32(suffix.utf8.count))
+        guard file >= 0 else { throw Failure("mkstemps: errno \(errno)", at: Place(#fileID, #line)) }
+        defer { close(file) }
+        path = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
+        guard write(file, text, text.utf8.count) == text.utf8.count else {
+            throw Failure("write: errno \(errno)", at: Place(#fileID, #line))
+        }
+    }
+
+    deinit { unlink(path) }
+
+    static func contents(of path: String) throws -> String {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw Failure("\(path): errno \(errno)", at: Place(#fileID, #line)) }
+        defer { close(file) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 16384)
+        while case let count = read(file, &chunk, chunk.count), count > 0 { bytes += chunk[..<count] }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    static func linkTarget(of path: String) -> String {
+        var target = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = target.withUnsafeMutableBytes {
+            readlink(path, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
+        }
+        return String(decoding: target[..<max(0, count)], as: UTF8.self)
+    }
+}
