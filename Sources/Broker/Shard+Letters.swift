@@ -511,8 +511,7 @@ extension Shard {
         var answer = Letter(.reserveAnswer, flag: true, a: .none, b: letter.b, value: letter.value, extra: letter.extra)
         if queueIndex != 0 {
             let queue = queues[queueIndex]
-            let hasRoom = hasRoom(queueIndex, byteCount: Int(letter.value)) || queue.pointee.overflow == .dropOldest
-            if hasRoom {
+            if canReserve(queueIndex, byteCount: Int(letter.value)) {
                 queue.pointee.messageCount += 1
                 queue.pointee.byteCount += letter.value
                 updateIdle(index)

@@ -73,6 +73,13 @@ extension Shard {
             && queue.pointee.byteCount + UInt64(byteCount) <= queue.pointee.byteCountMax
     }
 
+    /// Whether a transaction can be promised room for a message of so many bytes. Where that is the policy, the oldest
+    /// make room now, and not at COMMIT's end: all may be with consumers, and then the promise could not be kept.
+    mutating func canReserve(_ index: UInt32, byteCount: Int) -> Bool {
+        if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: byteCount) }
+        return hasRoom(index, byteCount: byteCount)
+    }
+
     /// A local SEND found the queue full.
     mutating func queueIsFull(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) -> FrameOutcome {
         let queue = queues[index]
