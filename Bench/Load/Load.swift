@@ -79,6 +79,7 @@ public final class Load: Sendable {
 
     private static func options(_ plan: Plan, _ share: Share) -> DriverOptions {
         var options = DriverOptions()
+        options.opensConnections = true
         let count = share.subscribers.count + share.publishers.count
         options.connectionCountMax = count + 16
         // A crowd waits at little cost; a few clients receive at little cost.

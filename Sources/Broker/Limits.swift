@@ -27,6 +27,7 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var connectionsPerAddressMax = 0
     /// Accepted connections per second and worker. 0: off. At the limit: refuse.
     public var connectionsPerSecondMax = 0
+    /// Subscriptions of a connection (at most 65,535), and as many temporary destinations. At the limit: ERROR.
     public var subscriptionsPerConnectionMax = 1_000
     public var transactionsPerConnectionMax = 16
     public var framesPerTransactionMax = 1_000

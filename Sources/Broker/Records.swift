@@ -183,8 +183,8 @@ struct Group: SlabRecord {
     var nameByteCount: UInt16
     var version: Version
     var flags: GroupFlags
-    /// Consumers of queues that use this encoding (they are no members).
-    var consumerCount: UInt32
+    /// Subscriptions that use this encoding and are no members: consumers of queues, and those that are still pending.
+    var nonMemberCount: UInt32
     /// The bytes that this turn's messages have been encoded to, not yet given to the members.
     var run: BlockIndex
     /// What the last turn needed: the next run is allocated as large.
@@ -275,6 +275,9 @@ struct Queue: SlabRecord {
     var deliveryCountMax: UInt32
     var byteCountMax: UInt64
     var messageMillisecondsMax: UInt64
+    /// The dead-letter destination that its first user asked for, rather than the policy's. 0: none.
+    var deadLetter: BlockIndex
+    var deadLetterByteCount: UInt32
     var overflow: OverflowPolicy
     var isClosed: Bool
 }

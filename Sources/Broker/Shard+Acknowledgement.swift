@@ -273,7 +273,7 @@ extension Shard {
                     }
                 }
             }
-            failFrame(session, "Message not found", "'\(printable(text))' is no message that waits for acknowledgement")
+            failUnknownMessage(session, text)
             return 0
         }
         guard let text = frame.rawValue(.messageId) else {
@@ -305,8 +305,14 @@ extension Shard {
                 candidate = wanted != 0 ? 0 : subscription.pointee.next
             }
         }
-        failFrame(session, "Message not found", "'\(printable(text))' is no message that waits for acknowledgement")
+        failUnknownMessage(session, text)
         return 0
+    }
+
+    private mutating func failUnknownMessage(_ session: UnsafeMutablePointer<Session>, _ text: UnsafeRawBufferPointer) {
+        // Every message was there when COMMIT was checked: an earlier ACK of the same transaction has settled it, too.
+        guard !isApplyingCommit else { return }
+        failFrame(session, "Message not found", "'\(printable(text))' is no message that waits for acknowledgement")
     }
 
     /// At most 16 digits as `FrameWriter.writeHex` writes them.

@@ -56,6 +56,9 @@ extension Shard {
                 audit.neededDestinations += 1
             } else {
                 audit.blockBytes -= blocks.capacity(destination.pointee.name)
+                if destination.pointee.queue != 0, queues[destination.pointee.queue].pointee.deadLetter != 0 {
+                    audit.blockBytes -= blocks.capacity(queues[destination.pointee.queue].pointee.deadLetter)
+                }
             }
             if destination.pointee.queue != 0 {
                 audit.queuedMessages += Int(queues[destination.pointee.queue].pointee.messageCount)

@@ -147,7 +147,7 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down and takes no more messages")
             return .done
         }
-        if blocks.byteCountInUse > limits.messageMemoryByteCountMax { return waitForRoom(session) }
+        if memoryIsFull() { return waitForRoom(session) }
         if frame.has(.transaction) { return keepInTransaction(session) }
         counters.messagesReceived &+= 1
         let outcome = sendNow(session)

@@ -89,15 +89,21 @@ extension Shard {
             return 0
         case .topic, .pattern, .queue:
             let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
-            let found = destinationTable.find(name.baseAddress!, name.count)
-            if found != 0 { return found }
-            return create(session, name, parsed.kind)
+            var index = destinationTable.find(name.baseAddress!, name.count)
+            if parsed.kind != .queue { return index != 0 ? index : create(session, name, parsed.kind, QueueRequest()) }
+            guard let request = queueRequestOfFrame(session) else { return 0 }
+            if index == 0 { index = create(session, name, parsed.kind, request) }
+            if index != 0, destinations[index].pointee.kind == .remoteQueue, frame.hasAny(QueueRequest.bits) {
+                requestAtOwner(index, request)
+            }
+            return index
         }
     }
 
     /// A destination that is used for the first time, on behalf of a client.
     private mutating func create(
-        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass
+        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass,
+        _ request: QueueRequest
     ) -> UInt32 {
         if !options.clientsCreateDestinations, policies.index(of: name) == 0 {
             failFrame(session, "Unknown destination", "'\(printable(name))' is not configured, and clients create none")
@@ -110,6 +116,9 @@ extension Shard {
             return 0
         }
         let index = kind == .queue ? makeQueue(name, isTemporary: false) : makeTopic(name, isPattern: kind == .pattern)
+        if index != 0, destinations[index].pointee.queue != 0 {
+            tighten(destinations[index].pointee.queue, request, deadLetter: scratch.key)
+        }
         if index == 0 { failFrame(session, "Out of memory", "the broker has reached its memory limit") }
         return index
     }

@@ -7,6 +7,7 @@ enum LetterKind: UInt8, BitwiseCopyable {
     case interestAdd, interestAnswer, interestRemove
     case publish
     case send, sendRefused
+    case queueRequest
     case consumerAdd, consumerAnswer, consumerRemove, consumerPause
     case deliver, settle
     case barrier, barrierAnswer
@@ -236,6 +237,29 @@ extension Shard {
             receipt: nil)
     }
 
+    /// What a client asks of a queue, should its use of it be the first. The use itself follows.
+    mutating func requestAtOwner(_ index: UInt32, _ request: QueueRequest) {
+        let name = nameOf(index)
+        let deadLetterByteCount = Int(request.deadLetterByteCount)
+        let place = write(
+            Letter(.queueRequest), to: Int(destinations[index].pointee.owner),
+            payloadByteCount: QueueRequest.byteCount + name.count + deadLetterByteCount)
+        place.storeBytes(of: request, as: QueueRequest.self)
+        memcpy(place + QueueRequest.byteCount, scratch.key, deadLetterByteCount)
+        memcpy(place + QueueRequest.byteCount + deadLetterByteCount, name.baseAddress!, name.count)
+    }
+
+    private mutating func queueRequested(_ payload: UnsafeRawBufferPointer) {
+        let request = payload.load(as: QueueRequest.self)
+        let deadLetter = payload.baseAddress! + QueueRequest.byteCount
+        let name = UnsafeRawBufferPointer(
+            rebasing: payload[(QueueRequest.byteCount + Int(request.deadLetterByteCount))...])
+        // Where there is no room for another, what follows is told so.
+        guard destinationTable.find(name.baseAddress!, name.count) == 0, makeRoomForDestination() else { return }
+        let index = makeQueue(name, isTemporary: false)
+        if index != 0 { tighten(destinations[index].pointee.queue, request, deadLetter: deadLetter) }
+    }
+
     /// Room for one message of a COMMIT. `offset` is where the frame is kept.
     mutating func reserveAtOwner(_ index: UInt32, _ pending: UInt32, offset: Int) {
         write(
@@ -306,6 +330,7 @@ extension Shard {
         case .publish: publishFromElsewhere(payload)
         case .send: sendFromElsewhere(letter, payload, from: peer)
         case .sendRefused: sendRefused(letter, name)
+        case .queueRequest: queueRequested(name)
         case .consumerAdd: addRemoteConsumer(letter, name, from: peer)
         case .consumerAnswer: consumerAnswered(letter, from: peer)
         case .consumerRemove:
@@ -486,8 +511,7 @@ extension Shard {
         var answer = Letter(.reserveAnswer, flag: true, a: .none, b: letter.b, value: letter.value, extra: letter.extra)
         if queueIndex != 0 {
             let queue = queues[queueIndex]
-            let hasRoom = hasRoom(queueIndex, byteCount: Int(letter.value)) || queue.pointee.overflow == .dropOldest
-            if hasRoom {
+            if canReserve(queueIndex, byteCount: Int(letter.value)) {
                 queue.pointee.messageCount += 1
                 queue.pointee.byteCount += letter.value
                 updateIdle(index)

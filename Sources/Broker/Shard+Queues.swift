@@ -25,7 +25,7 @@ extension Frame {
 extension Shard {
     // MARK: Queues
 
-    /// Gives a destination its queue, with the limits that its policy and the frame under the parser ask for.
+    /// Gives a destination its queue, with the limits of its policy.
     mutating func attachQueue(to index: UInt32) -> Bool {
         let slot = queues.allocate()
         if slot.isNone { return false }
@@ -61,6 +61,7 @@ extension Shard {
                 .messagesDropped, "\(dropped) of \(destinationText(queue.pointee.destination)): its connection is gone")
         }
         unblock(queue)
+        if queue.pointee.deadLetter != 0 { blocks.release(queue.pointee.deadLetter) }
         destinations[queue.pointee.destination].pointee.queue = 0
         queues.free(index)
     }
@@ -70,6 +71,13 @@ extension Shard {
         let queue = queues[index]
         return queue.pointee.messageCount < queue.pointee.messageCountMax
             && queue.pointee.byteCount + UInt64(byteCount) <= queue.pointee.byteCountMax
+    }
+
+    /// Whether a transaction can be promised room for a message of so many bytes. Where that is the policy, the oldest
+    /// make room now, and not at COMMIT's end: all may be with consumers, and then the promise could not be kept.
+    mutating func canReserve(_ index: UInt32, byteCount: Int) -> Bool {
+        if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: byteCount) }
+        return hasRoom(index, byteCount: byteCount)
     }
 
     /// A local SEND found the queue full.
@@ -480,12 +488,18 @@ extension Shard {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
         unlinkReady(index)
-        var target = policies[queue.pointee.policy].deadLetterDestination
         var wasKept = false
         let origin = nameOf(queue.pointee.destination)
-        if !target.isEmpty, origin.count > 0, origin.count <= limits.destinationNameByteCountMax {
-            wasKept = target.withUTF8 { name in
-                moveToDeadLetters(index, UnsafeRawBufferPointer(name), origin: origin, reason: reason)
+        if origin.count > 0, origin.count <= limits.destinationNameByteCountMax {
+            if queue.pointee.deadLetter != 0 {
+                let name = UnsafeRawBufferPointer(
+                    start: blocks.base(queue.pointee.deadLetter), count: Int(queue.pointee.deadLetterByteCount))
+                wasKept = moveToDeadLetters(index, name, origin: origin, reason: reason)
+            } else {
+                var target = policies[queue.pointee.policy].deadLetterDestination
+                wasKept = !target.isEmpty && target.withUTF8 { name in
+                    moveToDeadLetters(index, UnsafeRawBufferPointer(name), origin: origin, reason: reason)
+                }
             }
         }
         if wasKept {

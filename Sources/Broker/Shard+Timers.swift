@@ -151,10 +151,17 @@ extension Shard {
 
     // MARK: Waiting for memory or for a peer
 
+    /// Messages fill the memory. When none is queued and none waits to be sent, what is in use is the input of those who
+    /// wait, and nobody else can make room: then they go on.
+    func memoryIsFull(percent: Int = 100) -> Bool {
+        blocks.byteCountInUse > limits.messageMemoryByteCountMax / 100 * percent
+            && (entries.liveCount > 0 || segments.liveCount > 0)
+    }
+
     /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
     mutating func waitForRoom(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         guard !isApplyingCommit else { return .done }
-        if waitingForRoom.isEmpty, blocks.byteCountInUse > limits.messageMemoryByteCountMax {
+        if waitingForRoom.isEmpty, memoryIsFull() {
             notice(
                 .memoryLimit, "\(blocks.byteCountInUse) bytes of messages; publishers are not read until there is room")
         }
@@ -171,7 +178,7 @@ extension Shard {
 
     private mutating func resumeWaitingForRoom() {
         if waitingForRoom.isEmpty { return }
-        var isTight = blocks.byteCountInUse > limits.messageMemoryByteCountMax / 100 * 95
+        var isTight = memoryIsFull(percent: 95)
         for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { isTight = true }
         if isTight {
             blocks.trim()

@@ -66,7 +66,7 @@ extension Shard {
     /// Gives up a group that has neither members nor consumers.
     mutating func removeGroupIfEmpty(_ index: UInt32) {
         let group = groups[index]
-        guard group.pointee.members.count == 0, group.pointee.consumerCount == 0 else { return }
+        guard group.pointee.members.count == 0, group.pointee.nonMemberCount == 0 else { return }
         flush(index)
         let destination = destinations[group.pointee.destination]
         let next = group.pointee.next
@@ -134,7 +134,7 @@ extension Shard {
         subscription.pointee.ackMode = ackMode
         subscription.pointee.window = window
         subscription.pointee.flags = consumes ? [.pending, .isConsumer] : .pending
-        if consumes { groups[group].pointee.consumerCount += 1 }
+        groups[group].pointee.nonMemberCount += 1
         subscription.pointee.next = session.pointee.subscriptionHead
         if session.pointee.subscriptionHead != 0 {
             subscriptions[session.pointee.subscriptionHead].pointee.previous = slot.index
@@ -159,6 +159,7 @@ extension Shard {
         if group.pointee.flags.contains(.dirty) { flush(subscription.pointee.group) }
         subscription.pointee.position = group.pointee.members.append(
             Member(session: subscription.pointee.session, subscription: index))
+        group.pointee.nonMemberCount -= 1
     }
 
     /// The `reply-to` of a SEND: a subscription whose id is the temporary name itself. False: ERROR was sent.
@@ -185,7 +186,7 @@ extension Shard {
         let group = groups[groupIndex]
         if subscription.pointee.flags.contains(.isConsumer) {
             forgetDeliveries(session, index)
-            group.pointee.consumerCount -= 1
+            group.pointee.nonMemberCount -= 1
             if subscription.pointee.queue != 0 {
                 unbindQueue(index)
             } else if !subscription.pointee.flags.contains(.pending) || !subscription.pointee.consumer.isNone {
@@ -196,6 +197,8 @@ extension Shard {
             if let moved = group.pointee.members.swapRemove(at: subscription.pointee.position) {
                 subscriptions[moved.subscription].pointee.position = subscription.pointee.position
             }
+        } else {
+            group.pointee.nonMemberCount -= 1
         }
         let next = subscription.pointee.next
         let previous = subscription.pointee.previous

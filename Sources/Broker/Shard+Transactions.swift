@@ -193,7 +193,7 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down; the transaction is aborted")
             return .done
         }
-        if blocks.byteCountInUse > limits.messageMemoryByteCountMax { return waitForRoom(session) }
+        if memoryIsFull() { return waitForRoom(session) }
         // The frames of the transaction are parsed again and take the place of COMMIT under the parser.
         guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings[pending].pointee.transaction = index
@@ -223,9 +223,7 @@ extension Shard {
                 if frame.has(.replyTo), replyDestination(session) == nil { return false }
                 if destinations[target].pointee.kind == .queue {
                     let queue = queues[destinations[target].pointee.queue]
-                    if queue.pointee.overflow != .dropOldest,
-                        !hasRoom(destinations[target].pointee.queue, byteCount: frame.reservedByteCount)
-                    {
+                    guard canReserve(destinations[target].pointee.queue, byteCount: frame.reservedByteCount) else {
                         fail(
                             session, "Queue full",
                             "\(destinationText(target)) has no room for the transaction; none of it was applied",

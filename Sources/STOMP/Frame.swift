@@ -90,6 +90,10 @@ public struct Frame: ~Copyable {
     @inlinable
     public func has(_ name: HeaderName) -> Bool { knownNames & name.bit != 0 }
 
+    /// Whether the frame holds a header of any of the names whose bits are set.
+    @inlinable
+    public func hasAny(_ bits: UInt64) -> Bool { knownNames & bits != 0 }
+
     /// The first field of that name (STOMP 1.2, section Repeated Header Entries: the first counts).
     @inlinable
     public func firstField(_ name: HeaderName) -> HeaderField? {

@@ -15,7 +15,8 @@ final class Client {
         self.broker = broker
         self.socket = socket
         self.name = name
-        decoder = ClientFrameDecoder(limits: FrameLimits(headerByteCountMax: 65_535, headersByteCountMax: 1 << 20, bodyByteCountMax: 64 << 20))
+        decoder = ClientFrameDecoder(
+            limits: FrameLimits(headerByteCountMax: 65_535, headersByteCountMax: 1 << 20, bodyByteCountMax: 64 << 20))
     }
 
     // MARK: Sending
@@ -32,7 +33,9 @@ final class Client {
     func hangUp() { socket.endSending() }
     func reset() { socket.fail(errno: ECONNRESET) }
 
-    func connect(_ version: Version = .v1_2, heartBeat: String? = nil, sourceLocation: SourceLocation = #_sourceLocation) {
+    func connect(
+        _ version: Version = .v1_2, heartBeat: String? = nil, sourceLocation: SourceLocation = #_sourceLocation
+    ) {
         self.version = version
         var headers = [("accept-version", "\(version.text)"), ("host", "test")]
         if let heartBeat { headers.append(("heart-beat", heartBeat)) }
@@ -65,7 +68,8 @@ final class Client {
         pump()
         let place = frames.firstIndex { $0.command == .receipt && $0["receipt-id"] == id }
         guard let place else {
-            Issue.record("no RECEIPT for \(command) of \(name): \(frames.map(Self.describe))", sourceLocation: sourceLocation)
+            Issue.record(
+                "no RECEIPT for \(command) of \(name): \(frames.map(Self.describe))", sourceLocation: sourceLocation)
             return
         }
         frames.remove(at: place)
@@ -79,7 +83,8 @@ final class Client {
         case .v1_1:
             send(
                 command,
-                [("message-id", message["message-id"] ?? ""), ("subscription", message["subscription"] ?? "")] + headers)
+                [("message-id", message["message-id"] ?? ""), ("subscription", message["subscription"] ?? "")] + headers
+            )
         case .v1_0: send(command, [("message-id", message["message-id"] ?? "")] + headers)
         }
     }
@@ -124,7 +129,9 @@ final class Client {
 
     /// Runs the broker and expects an ERROR as the last frame, and then the end of the connection.
     @discardableResult
-    func expectError(_ message: String, receipt: String? = nil, sourceLocation: SourceLocation = #_sourceLocation) -> ClientFrame? {
+    func expectError(_ message: String, receipt: String? = nil, sourceLocation: SourceLocation = #_sourceLocation)
+        -> ClientFrame?
+    {
         broker.run()
         let last = takeFrames().last
         #expect(last?.command == .error, "\(last.map(Self.describe) ?? "nothing")", sourceLocation: sourceLocation)

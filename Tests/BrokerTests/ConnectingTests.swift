@@ -39,7 +39,9 @@ struct ConnectingTests {
         }
     }
 
-    @Test("A second CONNECT, and each server command, ends the session", arguments: [Command.connect, .stomp, .connected, .message, .receipt, .error])
+    @Test(
+        "A second CONNECT, and each server command, ends the session",
+        arguments: [Command.connect, .stomp, .connected, .message, .receipt, .error])
     func illegalWhenConnected(command: Command) {
         withBroker { broker in
             let client = broker.connect()
@@ -63,7 +65,9 @@ struct ConnectingTests {
     func preConnectBytes() {
         withBroker { broker in
             let long = broker.accept()
-            long.write("CONNECT\naccept-version:1.2\nhost:" + String(repeating: "x", count: 7_000) + "\nlogin:" + String(repeating: "x", count: 3_000))
+            long.write(
+                "CONNECT\naccept-version:1.2\nhost:" + String(repeating: "x", count: 7_000) + "\nlogin:"
+                    + String(repeating: "x", count: 3_000))
             long.expectError("Frame too large")
             let lines = broker.accept()
             for _ in 0..<9 {
@@ -82,7 +86,9 @@ struct ConnectingTests {
             let subscribe = ClientFrame(.subscribe, [("destination", "/topic/a"), ("id", "0")]).encoded(.v1_2)
             var bytes = connect + subscribe
             for i in 0..<1000 {
-                bytes += ClientFrame(.send, [("destination", "/topic/a")], text: "\(i)" + String(repeating: "x", count: 100)).encoded(.v1_2)
+                bytes += ClientFrame(
+                    .send, [("destination", "/topic/a")], text: "\(i)" + String(repeating: "x", count: 100)
+                ).encoded(.v1_2)
             }
             client.write(bytes)
             broker.run()

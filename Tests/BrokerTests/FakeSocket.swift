@@ -96,7 +96,8 @@ final class FakeSocket {
             lent.append(buffer)
             completions.append(
                 Completion(
-                    .received, connection: connection, value: Int32(piece.count), pointer: UnsafeRawPointer(buffer.baseAddress!)))
+                    .received, connection: connection, value: Int32(piece.count),
+                    pointer: UnsafeRawPointer(buffer.baseAddress!)))
         }
         if hasEnded, !hasToldEnd, arriving.isEmpty {
             hasToldEnd = true
@@ -166,6 +167,8 @@ final class FakeSocket {
             received += piece.prefix(count)
             left -= count
         }
-        if taken < total { completions.append(Completion(.sendIncomplete, connection: connection, value: Int32(taken))) }
+        if taken < total {
+            completions.append(Completion(.sendIncomplete, connection: connection, value: Int32(taken)))
+        }
     }
 }

@@ -39,7 +39,10 @@ struct QueueTests {
             for (index, consumer) in consumers.enumerated() {
                 consumer.confirmed(
                     .subscribe,
-                    [("destination", "/queue/q"), ("id", "0"), ("ack", "client-individual"), ("prefetch-count", index == 0 ? "1" : "3")])
+                    [
+                        ("destination", "/queue/q"), ("id", "0"), ("ack", "client-individual"),
+                        ("prefetch-count", index == 0 ? "1" : "3"),
+                    ])
             }
             let publisher = broker.connect()
             for index in 0..<11 { publisher.publish("/queue/q", "\(index)") }
@@ -51,7 +54,9 @@ struct QueueTests {
             publisher.publish("/queue/q", "11")
             #expect(consumers.allSatisfy { $0.bodies() == [] })
             for (index, consumer) in consumers.enumerated() {
-                for (place, message) in got[index].enumerated() where !(index == 1 && place == 0) { consumer.ack(message) }
+                for (place, message) in got[index].enumerated() where !(index == 1 && place == 0) {
+                    consumer.ack(message)
+                }
             }
             let rest = consumers.map { $0.messages() }
             #expect(rest.flatMap { $0 }.map(\.text) == ["11"])
@@ -80,13 +85,17 @@ struct QueueTests {
             second.subscribe("/queue/q", ack: "client")
             let again = second.messages()
             #expect(again.map(\.text) == (2..<10).map(String.init))
-            #expect(again.map { $0["redelivered"] } == Array(repeating: "true", count: 5) + Array(repeating: nil, count: 3))
-            #expect(again.map { $0["delivery-count"] } == Array(repeating: "2", count: 5) + Array(repeating: nil, count: 3))
+            #expect(
+                again.map { $0["redelivered"] } == Array(repeating: "true", count: 5) + Array(repeating: nil, count: 3))
+            #expect(
+                again.map { $0["delivery-count"] } == Array(repeating: "2", count: 5) + Array(repeating: nil, count: 3))
             second.ack(again[7])
         }
     }
 
-    @Test("An automatic consumer that ends takes no more with it than it was given", arguments: [1, 2], ["unsubscribe", "reset", "hang up", "disconnect"])
+    @Test(
+        "An automatic consumer that ends takes no more with it than it was given", arguments: [1, 2],
+        ["unsubscribe", "reset", "hang up", "disconnect"])
     func automaticConsumerEnds(shards: Int, how: String) {
         withBroker(shards: shards) { broker in
             let consumer = broker.connect(on: 0)
@@ -115,7 +124,9 @@ struct QueueTests {
         }
     }
 
-    @Test("Several subscriptions of one connection that is lost do not hand messages to each other", arguments: [1, 2], ["auto", "client"])
+    @Test(
+        "Several subscriptions of one connection that is lost do not hand messages to each other", arguments: [1, 2],
+        ["auto", "client"])
     func severalSubscriptionsEnd(shards: Int, ack: String) {
         withBroker(shards: shards) { broker in
             let consumer = broker.connect(on: 0)
@@ -362,7 +373,9 @@ struct QueueTests {
         withBroker(shards: shards, options) { broker in
             let publishers = (0..<4).map { broker.connect(on: $0 % shards, name: "publisher \($0)") }
             for (place, publisher) in publishers.enumerated() {
-                for index in 0..<5 { publisher.publish("/queue/q", "\(place):\(index)", index == 4 ? [("receipt", "r")] : []) }
+                for index in 0..<5 {
+                    publisher.publish("/queue/q", "\(place):\(index)", index == 4 ? [("receipt", "r")] : [])
+                }
             }
             broker.run()
             #expect(publishers.allSatisfy { $0.takeFrames().isEmpty && $0.socket.isReceivePaused })
@@ -493,7 +506,8 @@ struct QueueTests {
             for _ in 0..<20 {
                 slow.socket.room = 60_000
                 broker.run()
-                #expect(broker.shard(0).pointee.sessions[slow.socket.connection.index].pointee.outputByteCount < 110_000)
+                #expect(
+                    broker.shard(0).pointee.sessions[slow.socket.connection.index].pointee.outputByteCount < 110_000)
             }
         }
     }
@@ -567,7 +581,8 @@ struct QueueTests {
             for value in ["0", "-1", "99999999999999999999", "4294967296", "999999999999999999", "x", ""] {
                 let client = broker.connect()
                 client.subscribe(
-                    "/queue/q", ack: "client", [("prefetch-count", value), ("activemq.prefetchSize", value), ("consumer-window-size", value)])
+                    "/queue/q", ack: "client",
+                    [("prefetch-count", value), ("activemq.prefetchSize", value), ("consumer-window-size", value)])
                 client.publish("/queue/q", "x")
                 #expect(client.bodies() == ["x"])
                 client.send(.ack, [("id", "ffffffffffffffff")])
@@ -577,6 +592,65 @@ struct QueueTests {
                 #expect(drain.bodies() == ["x"])
                 drain.send(.disconnect)
             }
+        }
+    }
+
+    @Test(
+        "Who uses a queue first may ask for tighter limits, not for wider ones", arguments: [1, 2, 8], [true, false])
+    func requestedLimits(shards: Int, bySubscribe: Bool) {
+        let options = Self.options("/queue/tight") { $0.queueMessageCountMax = 2 }
+        withBroker(shards: shards, options) { broker in
+            let client = broker.connect(on: 0)
+            func use(_ name: String, _ headers: [(String, String)]) {
+                if bySubscribe {
+                    client.confirmed(.subscribe, [("destination", name), ("id", "id:" + name)] + headers)
+                    client.confirmed(.unsubscribe, [("id", "id:" + name)])
+                } else {
+                    client.confirmed(.send, [("destination", name), ("ttl", "1")] + headers, "first")
+                    broker.advance(milliseconds: 20)
+                }
+            }
+            use(
+                "/queue/few",
+                [("x-max-length", "3"), ("x-overflow", "drop-head"), ("x-dead-letter-routing-key", "few\\:dead")])
+            use("/queue/few", [("x-max-length", "9")])
+            use("/queue/tight", [("x-max-length", "1000"), ("x-max-length-bytes", "999999999999")])
+            use("/queue/short", [("x-message-ttl", "500")])
+            for index in 0..<5 { client.publish("/queue/few", "\(index)") }
+            client.publish("/queue/short", "short")
+            client.publish("/queue/tight", "0")
+            client.publish("/queue/tight", "1")
+            broker.advance(milliseconds: 600)
+            let reader = broker.connect(on: shards - 1)
+            for name in ["few", "few\\:dead", "short"] {
+                reader.confirmed(.subscribe, [("destination", "/queue/" + name), ("id", name)])
+            }
+            let messages = reader.messages()
+            #expect(messages.filter { $0["subscription"] == "few" }.map(\.text) == ["2", "3", "4"])
+            #expect(messages.filter { $0["subscription"] == "few\\:dead" }.map(\.text) == ["0", "1"])
+            #expect(messages.count == 5)
+            client.publish("/queue/tight", "2")
+            client.expectError("Queue full")
+            reader.confirmed(.subscribe, [("destination", "/queue/tight"), ("id", "tight")])
+            #expect(reader.bodies() == ["0", "1"])
+        }
+    }
+
+    @Test(
+        "Queue arguments that make no sense are ERRORs",
+        arguments: [
+            ("x-max-length", "0"), ("x-max-length", "x"), ("x-max-length-bytes", "-1"), ("x-message-ttl", ""),
+            ("x-overflow", "block"), ("x-dead-letter-routing-key", ""), ("x-dead-letter-routing-key", "/temp-queue/x"),
+        ])
+    func badRequests(name: String, value: String) {
+        withBroker { broker in
+            let client = broker.connect()
+            client.subscribe("/queue/q", [(name, value), ("receipt", "r")])
+            broker.run()
+            let error = client.frame()
+            #expect(
+                error?.command == .error && error?["receipt-id"] == "r"
+                    && error?["message"]?.hasPrefix("Invalid") == true)
         }
     }
 }

@@ -29,7 +29,9 @@ final class TestBroker {
     private(set) var clients: [Client] = []
 
     /// - Parameter connectionCountMax: what the driver's table holds, of each shard.
-    init(shards shardCount: Int = 1, connectionCountMax: Int = 256, now: UInt64 = 5_000_000_000, _ options: BrokerOptions) {
+    init(
+        shards shardCount: Int = 1, connectionCountMax: Int = 256, now: UInt64 = 5_000_000_000, _ options: BrokerOptions
+    ) {
         self.shardCount = shardCount
         self.options = options
         self.now = now
@@ -40,7 +42,8 @@ final class TestBroker {
             do throws(SlabError) {
                 (shards + index).initialize(
                     to: try Shard(
-                        index: index, options: options, fabric: fabric, connectionCountMax: connectionCountMax, now: now,
+                        index: index, options: options, fabric: fabric, connectionCountMax: connectionCountMax,
+                        now: now,
                         wallMilliseconds: wallMilliseconds))
             } catch {
                 fatalError("no address space for a shard: \(error)")
@@ -242,10 +245,13 @@ final class TestBroker {
             let record = shard.pointee.destinations[destination].pointee
             if record.name != 0 { byteCount += shard.pointee.blocks.capacity(record.name) }
             if record.isIdle { idleCount += 1 }
-            #expect(record.isIdle == !shard.pointee.isNeeded(destination), "idle means not needed", sourceLocation: location)
+            #expect(
+                record.isIdle == !shard.pointee.isNeeded(destination), "idle means not needed", sourceLocation: location
+            )
             #expect(record.matches.isEmpty && record.bound.isEmpty && !record.hasRemote, sourceLocation: location)
             if record.queue != 0 {
                 let queue = shard.pointee.queues[record.queue].pointee
+                if queue.deadLetter != 0 { byteCount += shard.pointee.blocks.capacity(queue.deadLetter) }
                 #expect(queue.messageCount == queue.readyCount, "all messages are ready", sourceLocation: location)
                 var entry = queue.readyHead
                 var sum: UInt64 = 0

@@ -5,7 +5,9 @@ import Testing
 
 @Suite("Topics")
 struct TopicTests {
-    @Test("Every subscriber gets every message in order, on any number of workers", arguments: [1, 2, 8], Version.allCases)
+    @Test(
+        "Every subscriber gets every message in order, on any number of workers", arguments: [1, 2, 8], Version.allCases
+    )
     func fanOut(shards: Int, version: Version) {
         withBroker(shards: shards) { broker in
             let subscribers = (0..<12).map { index in
@@ -102,7 +104,10 @@ struct TopicTests {
             client.subscribe("/topic/#", id: "acknowledging pattern", ack: "client-individual")
             client.publish("/topic/a.b", "x")
             let messages = client.messages()
-            #expect(Set(messages.map { $0["subscription"] }) == ["name", "pattern", "acknowledging", "acknowledging pattern"])
+            #expect(
+                Set(messages.map { $0["subscription"] }) == [
+                    "name", "pattern", "acknowledging", "acknowledging pattern",
+                ])
             #expect(messages.allSatisfy { $0["destination"] == "/topic/a.b" })
             #expect(messages.allSatisfy { ($0["ack"] != nil) == ($0["subscription"]!.hasPrefix("ack")) })
             for message in messages where message["ack"] != nil { client.ack(message) }
@@ -116,10 +121,13 @@ struct TopicTests {
             let subscriber = broker.connect(version)
             subscriber.subscribe("/topic/a")
             let publisher = broker.connect()
-            publisher.publish("/topic/a", "b", [
-                ("subscription", "forged"), ("message-id", "forged"), ("ack", "forged"), ("redelivered", "true"),
-                ("delivery-count", "9"), ("content-type", "text/plain"), ("twice", "1"), ("twice", "2"), ("colon", "a:b"),
-            ])
+            publisher.publish(
+                "/topic/a", "b",
+                [
+                    ("subscription", "forged"), ("message-id", "forged"), ("ack", "forged"), ("redelivered", "true"),
+                    ("delivery-count", "9"), ("content-type", "text/plain"), ("twice", "1"), ("twice", "2"),
+                    ("colon", "a:b"),
+                ])
             let message = subscriber.messages().first
             #expect(message?["subscription"] == "0")
             #expect(message?["message-id"] != "forged")
@@ -200,7 +208,8 @@ struct TopicTests {
             let publisher = broker.connect()
             client.socket.room = 0
             for index in 0..<200 {
-                publisher.publish(index % 2 == 0 ? "/topic/a" : "/queue/a", "\(index) " + String(repeating: "y", count: index * 17))
+                publisher.publish(
+                    index % 2 == 0 ? "/topic/a" : "/queue/a", "\(index) " + String(repeating: "y", count: index * 17))
                 broker.run()
             }
             for _ in 0..<100_000 where client.socket.room < 100_000 || !client.socket.hasEvents {
@@ -212,7 +221,9 @@ struct TopicTests {
             let messages = client.messages()
             #expect(messages.count == 200)
             for kind in ["0", "q"] {
-                let numbers = messages.filter { $0["subscription"] == kind }.map { Int($0.text.split(separator: " ")[0])! }
+                let numbers = messages.filter { $0["subscription"] == kind }.map {
+                    Int($0.text.split(separator: " ")[0])!
+                }
                 #expect(numbers == numbers.sorted() && numbers.count == 100)
             }
         }

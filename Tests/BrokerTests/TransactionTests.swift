@@ -5,7 +5,9 @@ import Testing
 
 @Suite("Transactions")
 struct TransactionTests {
-    @Test("COMMIT applies everything, ABORT and the end of the connection nothing", arguments: [1, 2, 8], Version.allCases)
+    @Test(
+        "COMMIT applies everything, ABORT and the end of the connection nothing", arguments: [1, 2, 8], Version.allCases
+    )
     func allOrNothing(shards: Int, version: Version) {
         withBroker(shards: shards) { broker in
             let reader = broker.connect(version, on: shards - 1)
@@ -18,7 +20,11 @@ struct TransactionTests {
                 client.send(.begin, [("transaction", "tx")])
                 for index in 0..<8 {
                     client.send(
-                        .send, [("destination", index % 2 == 0 ? "/queue/q\(index / 2)" : "/topic/t"), ("transaction", "tx"), ("receipt", "\(index)")],
+                        .send,
+                        [
+                            ("destination", index % 2 == 0 ? "/queue/q\(index / 2)" : "/topic/t"),
+                            ("transaction", "tx"), ("receipt", "\(index)"),
+                        ],
                         "\(index)")
                 }
                 broker.run()
@@ -32,7 +38,9 @@ struct TransactionTests {
                 }
                 let messages = reader.messages()
                 #expect(Set(messages.map(\.text)) == (end == "COMMIT" ? Set((0..<8).map(String.init)) : []))
-                #expect(messages.filter { $0["subscription"] == "t" }.map(\.text) == (end == "COMMIT" ? ["1", "3", "5", "7"] : []))
+                #expect(
+                    messages.filter { $0["subscription"] == "t" }.map(\.text)
+                        == (end == "COMMIT" ? ["1", "3", "5", "7"] : []))
                 #expect(messages.allSatisfy { $0["transaction"] == nil && $0["receipt"] == nil })
             }
         }
@@ -85,7 +93,8 @@ struct TransactionTests {
             client.send(.begin, [("transaction", "tx")])
             client.publish("/queue/other", "x", [("transaction", "tx")])
             // Raw colons are accepted, and take twice the bytes when they are stored.
-            client.write("SEND\ndestination:/queue/full\ntransaction:tx\nkey:\(String(repeating: ":", count: 6000))\n\nbody\0")
+            client.write(
+                "SEND\ndestination:/queue/full\ntransaction:tx\nkey:\(String(repeating: ":", count: 6000))\n\nbody\0")
             client.send(.commit, [("transaction", "tx")])
             client.expectError("Queue full")
             #expect(reader.bodies() == [])
@@ -108,7 +117,9 @@ struct TransactionTests {
         }
     }
 
-    @Test("ACK and NACK in a transaction count at COMMIT, and are forgotten by ABORT", arguments: [1, 2], Version.allCases)
+    @Test(
+        "ACK and NACK in a transaction count at COMMIT, and are forgotten by ABORT", arguments: [1, 2], Version.allCases
+    )
     func acknowledgements(shards: Int, version: Version) {
         withBroker(shards: shards) { broker in
             let client = broker.connect(version, on: shards - 1)
@@ -147,7 +158,8 @@ struct TransactionTests {
         withBroker(options) { broker in
             for command in [Command.commit, .abort, .send, .ack] {
                 let client = broker.connect()
-                client.send(command, [("transaction", "none"), ("destination", "/queue/q"), ("id", "0"), ("receipt", "r")])
+                client.send(
+                    command, [("transaction", "none"), ("destination", "/queue/q"), ("id", "0"), ("receipt", "r")])
                 client.expectError(command == .ack ? "Message not found" : "Unknown transaction", receipt: "r")
             }
             for command in [Command.begin, .commit, .abort] {
@@ -181,7 +193,8 @@ struct TransactionTests {
         }
     }
 
-    @Test("Frames behind a COMMIT that had to wait are processed, also when the client has hung up", arguments: [1, 2, 8])
+    @Test(
+        "Frames behind a COMMIT that had to wait are processed, also when the client has hung up", arguments: [1, 2, 8])
     func behindCommit(shards: Int) {
         withBroker(shards: shards) { broker in
             let reader = broker.connect(on: 0)

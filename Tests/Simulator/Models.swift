@@ -224,6 +224,10 @@ final class Peer {
     var isEnding: Bool {
         (clientIsGone || error != nil || disconnectIsIssued || isShutDown) && stage != .closed && stage != .waiting
     }
+    /// The broker ended the connection, whether or not its ERROR got through.
+    var wasEndedByBroker: Bool {
+        error != nil || wasCut || ((stage == .closing || stage == .closed) && !isShutDown)
+    }
     /// The client can still write.
     var canWrite: Bool { !clientEnded && !clientReset && !clientIsGone && stage != .closed && stage != .closing }
     /// The connection has no future, or may have none: the broker may have taken back what it held.

@@ -14,6 +14,7 @@ final class Oracle {
     /// Names of temporary destinations as others see them, with their connection.
     var replyOwners: [String: Int] = [:]
     var hasJumped = false
+    private var disorders: [(step: Int, text: String, queue: String)] = []
     private var suspicions: [(step: Int, text: String, peers: [Peer])] = []
     var framesSeen = 0
     var messagesSeen = 0
@@ -188,8 +189,9 @@ final class Oracle {
         let key = message.publisher << 20 | destinationKey(message)
         let last = subscription.lastSequence[key, default: 0]
         if !isRedelivered, !isDeadLetter {
-            if message.sequence < last, !(subscription.isQueue && excusedQueues.contains(message.destination)) {
-                violate("message \(number) after a later one of the same publisher and destination")
+            if message.sequence < last {
+                let text = "message \(number) after a later one of the same publisher and destination"
+                if subscription.isQueue { disorders.append((step, text, message.destination)) } else { violate(text) }
             }
             subscription.lastSequence[key] = max(last, message.sequence)
         }
@@ -282,7 +284,11 @@ final class Oracle {
     }
 
     func judgeSuspicions() {
-        for suspicion in suspicions where !suspicion.peers.contains(where: { $0.error != nil || $0.wasCut }) {
+        // What a broken connection had in its output was not seen, and comes again as if for the first time.
+        for disorder in disorders where !excusedQueues.contains(disorder.queue) {
+            violate("\(disorder.text), at step \(disorder.step)")
+        }
+        for suspicion in suspicions where !suspicion.peers.contains(where: \.wasEndedByBroker) {
             violate("\(suspicion.text), at step \(suspicion.step)")
         }
     }

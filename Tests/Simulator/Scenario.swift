@@ -170,7 +170,8 @@ struct Scenario {
     /// Policy, and nothing else, may end an honest connection with this ERROR.
     func permits(error message: String, hasJumped: Bool) -> Bool {
         switch message {
-        case "Queue full": queuesAreTight || memoryIsTight
+        // A queue that cannot be made at its owner, for want of a destination, has no room either.
+        case "Queue full": queuesAreTight || memoryIsTight || destinationsAreTight
         case "Out of memory": memoryIsTight || queuesAreTight
         case "Too many destinations": destinationsAreTight
         case "Too many subscriptions": subscriptionsAreTight

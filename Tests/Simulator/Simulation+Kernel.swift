@@ -306,7 +306,7 @@ extension Simulation {
         if peer.endIsReported { return }
         if peer.stage == .closing {
             guard strikes(.completionAfterClose) else { return }
-        } else if !peer.isReceiving {
+        } else if !peer.isReceiving, !peer.clientReset {
             guard peer.unreadIncoming > 0, strikes(.pauseHonouredLate) else { return }
         }
         if peer.clientReset, peer.unreadIncoming == 0 || random.chance(500) {

@@ -69,7 +69,10 @@ public final class Simulation {
     /// The shard whose turn it is, for the log.
     private var activeShard = 0
     var canaryCount = 0
-    var replyMakers = 0
+    /// Empties the queues in the end.
+    var drainer: Peer?
+    var drainerCount = 0
+    var didDrain = false
 
     public static func run(
         seed: UInt64, canary: Canary? = nil, log: ((String) -> Void)? = nil

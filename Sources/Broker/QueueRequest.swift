@@ -1,0 +1,101 @@
+import Glibc
+import STOMP
+
+/// What the client that uses a queue first may ask of it, in SUBSCRIBE or SEND: `x-max-length` (messages),
+/// `x-max-length-bytes`, `x-message-ttl` (ms), `x-overflow` (`reject-publish`, `drop-head`) and
+/// `x-dead-letter-routing-key` (a queue's name, or a destination). It may ask for less than the policy allows, not for
+/// more; when the queue exists already, it asks in vain.
+struct QueueRequest: BitwiseCopyable {
+    var messageCountMax = UInt64.max
+    var byteCountMax = UInt64.max
+    var messageMillisecondsMax = UInt64.max
+    var hasOverflow = false
+    var overflow = OverflowPolicy.reject
+    /// The canonical name of a queue or topic, in `Scratch.key` or in a letter. 0: none.
+    var deadLetterByteCount: UInt32 = 0
+
+    static var byteCount: Int { MemoryLayout<QueueRequest>.size }
+
+    private static let names: [HeaderName] = [
+        .xMaxLength, .xMaxLengthBytes, .xMessageTTL, .xOverflow, .xDeadLetterRoutingKey,
+    ]
+    static let bits: UInt64 = names.reduce(0) { $0 | $1.bit }
+}
+
+extension Shard {
+    /// What the frame under the parser asks of a queue that it may create. nil: it was answered with ERROR.
+    mutating func queueRequestOfFrame(_ session: UnsafeMutablePointer<Session>) -> QueueRequest? {
+        var request = QueueRequest()
+        guard frame.hasAny(QueueRequest.bits) else { return request }
+        guard let messageCountMax = requestedNumber(session, .xMaxLength),
+            let byteCountMax = requestedNumber(session, .xMaxLengthBytes),
+            let messageMillisecondsMax = requestedNumber(session, .xMessageTTL)
+        else { return nil }
+        request.messageCountMax = messageCountMax
+        request.byteCountMax = byteCountMax
+        request.messageMillisecondsMax = messageMillisecondsMax
+        if let text = frame.rawValue(.xOverflow) {
+            request.hasOverflow = true
+            if equals(text, "drop-head") {
+                request.overflow = .dropOldest
+            } else if !equals(text, "reject-publish") {
+                failFrame(session, "Invalid x-overflow", "x-overflow is reject-publish or drop-head")
+                return nil
+            }
+        }
+        // Not in `scratch.value`, where the id of the SUBSCRIBE may be.
+        if let key = frame.value(.xDeadLetterRoutingKey, into: scratch.headers, version: session.pointee.version) {
+            guard let name = deadLetterName(key) else {
+                failFrame(
+                    session, "Invalid x-dead-letter-routing-key",
+                    "it is the name of a queue, or a /queue/ or /topic/ name")
+                return nil
+            }
+            request.deadLetterByteCount = UInt32(name)
+        }
+        return request
+    }
+
+    /// A number of 1 or more; the greatest where it is not asked for.
+    private mutating func requestedNumber(_ session: UnsafeMutablePointer<Session>, _ name: HeaderName) -> UInt64? {
+        guard let text = frame.rawValue(name) else { return .max }
+        guard let value = decimal(text), value > 0 else {
+            failFrame(session, "Invalid queue argument", "\(name.text) is a number of 1 or more")
+            return nil
+        }
+        return value
+    }
+
+    /// Writes the canonical form of a dead-letter destination to `scratch.key`; returns its length.
+    private mutating func deadLetterName(_ key: UnsafeRawBufferPointer) -> Int? {
+        guard
+            let parsed = try? DestinationName.parse(
+                key, bareNamePrefix: "/queue/", byteCountMax: limits.destinationNameByteCountMax, owner: { "" },
+                into: scratch.key)
+        else { return nil }
+        switch parsed.kind {
+        case .queue, .topic: return parsed.byteCount
+        case .pattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return nil
+        }
+    }
+
+    /// Makes a queue's limits as tight as was asked for. `deadLetter` are the bytes of the name.
+    mutating func tighten(_ index: UInt32, _ request: QueueRequest, deadLetter: UnsafeRawPointer) {
+        let queue = queues[index]
+        queue.pointee.messageCountMax = min(queue.pointee.messageCountMax, UInt32(clamping: request.messageCountMax))
+        queue.pointee.byteCountMax = min(queue.pointee.byteCountMax, request.byteCountMax)
+        if request.messageMillisecondsMax != .max {
+            let milliseconds = queue.pointee.messageMillisecondsMax
+            queue.pointee.messageMillisecondsMax =
+                milliseconds == 0 ? request.messageMillisecondsMax : min(milliseconds, request.messageMillisecondsMax)
+        }
+        if request.hasOverflow { queue.pointee.overflow = request.overflow }
+        if request.deadLetterByteCount > 0 {
+            let block = blocks.allocate(byteCount: Int(request.deadLetterByteCount))
+            guard block != 0 else { return }
+            memcpy(blocks.base(block), deadLetter, Int(request.deadLetterByteCount))
+            queue.pointee.deadLetter = block
+            queue.pointee.deadLetterByteCount = request.deadLetterByteCount
+        }
+    }
+}
