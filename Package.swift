@@ -104,6 +104,7 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport",
             swiftSettings: swiftSettings),
+        .testTarget(name: "Conformance", dependencies: ["TestSupport", "stampede"], swiftSettings: swiftSettings),
         .testTarget(
             name: "Integration", dependencies: ["TestSupport", "stampede"], exclude: ["clients"],
             swiftSettings: swiftSettings),
