@@ -103,7 +103,13 @@ let package = Package(
             swiftSettings: swiftSettings),
         .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
-        .target(name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
-        .testTarget(name: "Integration", dependencies: ["TestSupport", "stampede"], exclude: ["clients"], swiftSettings: swiftSettings),
+        // The broker as a process, and clients that talk to it over real sockets.
+        .target(
+            name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport",
+            swiftSettings: swiftSettings),
+        .testTarget(name: "Conformance", dependencies: ["TestSupport", "stampede"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "Integration", dependencies: ["TestSupport", "stampede"], exclude: ["clients"],
+            swiftSettings: swiftSettings),
     ]
 )
