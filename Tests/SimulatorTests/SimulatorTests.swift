@@ -4,7 +4,7 @@ import Testing
 @Suite("Simulator")
 struct SimulatorTests {
     /// More are run by `stampede-simulate` from the command line, a release build.
-    @Test("Seeds find nothing wrong", arguments: stride(from: UInt64(1), to: 300, by: 30))
+    @Test("Seeds find nothing wrong", arguments: Array(stride(from: UInt64(1), to: 300, by: 30)))
     func seedsAreClean(first: UInt64) {
         for seed in first..<(first + 30) {
             let violation = Simulation.run(seed: seed).violation
