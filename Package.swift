@@ -13,6 +13,8 @@ let package = Package(
     products: [
         .executable(name: "stampede", targets: ["stampede"]),
         .executable(name: "stampede-bench", targets: ["stampede-bench"]),
+        // Preloaded into a broker by the tests that count its allocations, so it has to be a file of its own.
+        .library(name: "AllocationCounter", type: .dynamic, targets: ["CAllocationCounter"]),
     ],
     traits: [
         .trait(
@@ -99,8 +101,15 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
+        .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
-        .target(name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
-        .testTarget(name: "Integration", dependencies: ["TestSupport", "stampede"], exclude: ["clients"], swiftSettings: swiftSettings),
+        // The broker as a process, and clients that talk to it over real sockets.
+        .target(
+            name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport",
+            swiftSettings: swiftSettings),
+        .testTarget(name: "Conformance", dependencies: ["TestSupport", "stampede"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "Integration", dependencies: ["TestSupport", "stampede"], exclude: ["clients"],
+            swiftSettings: swiftSettings),
     ]
 )

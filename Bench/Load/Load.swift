@@ -79,6 +79,7 @@ public final class Load: Sendable {
 
     private static func options(_ plan: Plan, _ share: Share) -> DriverOptions {
         var options = DriverOptions()
+        options.opensConnections = true
         let count = share.subscribers.count + share.publishers.count
         options.connectionCountMax = count + 16
         // A crowd waits at little cost; a few clients receive at little cost.
@@ -90,6 +91,10 @@ public final class Load: Sendable {
             options.receiveBufferCount = 256
             options.receiveBufferByteCount = 512
             options.largeReceiveBufferCount = 2
+        } else {
+            // A quarter of a window in one piece, for every subscriber of a large fan-out.
+            options.receiveBufferCount = 1024
+            options.receiveBufferByteCount = 16 << 10
         }
         return options
     }

@@ -55,7 +55,11 @@ struct Compare: ParsableCommand {
 
     @OptionGroup(title: "Time") var time: ScheduleOptions
 
-    @Option(help: "Write the report there (Markdown, and a chart beside it).")
+    @Option(
+        help: """
+            Write the report there (Markdown, and a chart beside it). Default, in the package's folder and without \
+            --only: Bench/results/DATE.md.
+            """)
     var output: String?
 
     @Option(help: "Write every outcome there as JSON.")
@@ -99,14 +103,24 @@ struct Compare: ParsableCommand {
             print(Comparison.aligned([IdleComparison.head] + idleComparison.lines))
         }
         if let json { try writeJSON(comparison.outcomes, to: json) }
-        if let output {
+        if let output = output ?? defaultOutput {
+            let folder = (output as NSString).deletingLastPathComponent
+            if !folder.isEmpty {
+                try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            }
             let chart = (output as NSString).deletingPathExtension + ".svg"
             let report = comparison.report(
                 Machine(), time.schedule, chart: (chart as NSString).lastPathComponent, idle: idleComparison)
             try report.write(toFile: output, atomically: true, encoding: .utf8)
             try comparison.chart.write(toFile: chart, atomically: true, encoding: .utf8)
+            print("\nwritten to \(output)")
         }
         if comparison.outcomes.contains(where: { !$0.isClean }) || !idleComparison.isClean { throw ExitCode(1) }
+    }
+
+    private var defaultOutput: String? {
+        guard only.isEmpty, FileManager.default.fileExists(atPath: "Bench/README.md") else { return nil }
+        return "Bench/results/\(Machine().date).md"
     }
 
     private var idleCount: Int { idle ?? (only.isEmpty ? 14_000 : 0) }

@@ -44,7 +44,9 @@ struct Connections: ParsableCommand {
         Load.raiseDescriptorLimit()
         let plan = Plan.crowd(count, body: body, heartBeatSeconds: heartBeat)
         let threads = Crowd.threadCount(plan.clientCount)
-        let reached = try target.reach(workers: threads, host: "0.0.0.0")
+        // The kernel spreads connections over listeners by a hash: the broker gets room to spare.
+        let workers = threads == 1 ? 1 : threads + 2
+        let reached = try target.reach(workers: workers, host: "0.0.0.0")
         if let dialect = target.dialect, dialect != .stomp { throw ValidationError("conns speaks STOMP only") }
         let progress = ProgressLine()
         print("\(count) clients on \(threads) threads, server \(reached.name)")

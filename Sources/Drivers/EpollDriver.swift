@@ -274,8 +274,11 @@ extension EpollDriver {
 
     private mutating func close(_ submission: Submission, _ completions: inout Batch<Completion>) {
         guard let record = record(of: submission.connection) else { return }
-        if submission.value == 1 { expectNoMisuse(.setOption, socket_set_reset_on_close(record.pointee.fd)) }
-        close(record.pointee.fd)
+        // A connection that was to be opened may have failed before it had a socket.
+        if record.pointee.fd >= 0 {
+            if submission.value == 1 { expectNoMisuse(.setOption, socket_set_reset_on_close(record.pointee.fd)) }
+            close(record.pointee.fd)
+        }
         counters.closes += 1
         record.pointee = Connection(fd: -1, generation: 0, state: [])
         completions.append(Completion(.closed, connection: submission.connection))

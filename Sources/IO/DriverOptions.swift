@@ -45,6 +45,8 @@ public struct DriverOptions: Sendable, Equatable {
 
     /// Find the peer's address of each accepted connection (only needed by a limit per address).
     public var findsPeerAddress = false
+    /// The core submits `.connect` (a load generator; the broker never does): a restricted ring allows what that takes.
+    public var opensConnections = false
 
     public init() {}
 }

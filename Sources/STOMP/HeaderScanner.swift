@@ -22,17 +22,21 @@ struct HeaderRules: OptionSet, BitwiseCopyable, Sendable {
     @inline(__always)
     init(_ command: Command, _ version: Version) {
         if command.precedesVersion {
-            self = [.acceptsCarriageReturnLineFeed]
+            self = .acceptsCarriageReturnLineFeed
             return
         }
         switch version {
-        case .v1_0: self = [.trims, .acceptsCarriageReturnLineFeed]
-        case .v1_1: self = [.escapes]
-        case .v1_2:
-            self = [
-                .escapes, .escapesCarriageReturn, .acceptsCarriageReturnLineFeed, .refusesCarriageReturn,
-            ]
+        case .v1_0: self = .trims | .acceptsCarriageReturnLineFeed
+        case .v1_1: self = .escapes
+        case .v1_2: self = .escapes | .escapesCarriageReturn | .acceptsCarriageReturnLineFeed | .refusesCarriageReturn
         }
+    }
+
+    /// Both. An array literal would be a constant to the optimiser only: a debug build would allocate it for each frame,
+    /// and allocations are counted there too.
+    @inline(__always)
+    static func | (first: HeaderRules, second: HeaderRules) -> HeaderRules {
+        HeaderRules(rawValue: first.rawValue | second.rawValue)
     }
 }
 

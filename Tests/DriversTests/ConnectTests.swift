@@ -29,7 +29,7 @@ struct ConnectTests {
 
     @Test(arguments: DriverVariant.allCases)
     func `a connection that the driver opened carries bytes both ways`(_ variant: DriverVariant) throws {
-        let bench = try DriverBench(variant)
+        let bench = try DriverBench(variant) { $0.opensConnections = true }
         let target = Target(port: bench.port)
         let near = bench.newSlot()
         let events = try #require(
@@ -54,7 +54,7 @@ struct ConnectTests {
 
     @Test(arguments: DriverVariant.allCases)
     func `a hundred connections are opened in one exchange`(_ variant: DriverVariant) throws {
-        let bench = try DriverBench(variant)
+        let bench = try DriverBench(variant) { $0.opensConnections = true }
         let target = Target(port: bench.port)
         let slots = (0..<100).map { _ in bench.newSlot() }
         let events = try #require(
@@ -67,7 +67,7 @@ struct ConnectTests {
 
     @Test(arguments: DriverVariant.allCases)
     func `a refused connection reports its failure and can be closed`(_ variant: DriverVariant) throws {
-        let bench = try DriverBench(variant)
+        let bench = try DriverBench(variant) { $0.opensConnections = true }
         // A port that is bound and does not listen refuses, and nobody else can take it meanwhile.
         let idle = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         defer { close(idle) }
@@ -90,7 +90,7 @@ struct ConnectTests {
 
     @Test(arguments: DriverVariant.allCases)
     func `an address that cannot be reached at all fails at once`(_ variant: DriverVariant) throws {
-        let bench = try DriverBench(variant)
+        let bench = try DriverBench(variant) { $0.opensConnections = true }
         let target = Target(port: 1)
         target.address.pointee.sin_family = 0xFFFF
         let slot = bench.newSlot()
@@ -101,7 +101,7 @@ struct ConnectTests {
 
     @Test(arguments: DriverVariant.allCases)
     func `a connection that is closed while it is being opened answers once`(_ variant: DriverVariant) throws {
-        let bench = try DriverBench(variant)
+        let bench = try DriverBench(variant) { $0.opensConnections = true }
         let target = Target(port: bench.port)
         for _ in 0..<20 {
             let slot = bench.newSlot()

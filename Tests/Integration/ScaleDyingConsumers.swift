@@ -23,7 +23,8 @@ extension Scale {
     }
 }
 
-/// Publishers with receipts, consumers that acknowledge with receipts and die, and a ledger of what became of each message.
+/// Publishers with receipts, consumers that acknowledge with receipts and die, and a ledger of what became of each
+/// message.
 private final class DyingConsumers {
     private static let messageCount = 20_000
     private static let publisherCount = 4
@@ -90,9 +91,10 @@ private final class DyingConsumers {
         let connection = try client.open()
         collector = connection
         client.enqueue("SUBSCRIBE\nid:0\ndestination:\(destination)\n\n\0", on: connection)
-        let expectedCount = messages.count { mustBeQueued($0) }
-        try client.run(until: { messages.count { mustBeQueued($0) && $0.collectedCount > 0 } == expectedCount }) {
-            try take($1, $0)
+        do {
+            try client.run(until: { missingCount == 0 }) { try take($1, $0) }
+        } catch {
+            throw Failure("\(missingCount) messages are missing: \(error)", at: Place(#fileID, #line))
         }
     }
 
@@ -112,6 +114,8 @@ private final class DyingConsumers {
             }
         }
     }
+
+    private var missingCount: Int { messages.count { mustBeQueued($0) && $0.collectedCount == 0 } }
 
     private func mustBeQueued(_ message: Message) -> Bool { message.acknowledgedCount == 0 && !message.isInDoubt }
 
@@ -179,8 +183,15 @@ private final class DyingConsumers {
         let connection = try client.open()
         consumers[connection] = Consumer()
         client.enqueue(
-            "SUBSCRIBE\nid:0\ndestination:\(destination)\nack:client-individual\nprefetch-count:\(Self.prefetchCount)\n\n\0",
-            on: connection)
+            """
+            SUBSCRIBE
+            id:0
+            destination:\(destination)
+            ack:client-individual
+            prefetch-count:\(Self.prefetchCount)
+
+            \0
+            """, on: connection)
     }
 
     private func acknowledgeAny(_ connection: Int) {

@@ -33,7 +33,8 @@ extension Scale {
         limit.rlim_cur = limit.rlim_max
         setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
         // The other tests that run meanwhile have the rest.
-        try #require(limit.rlim_cur >= rlim_t(Self.idleCount) + 1_000, "RLIMIT_NOFILE allows \(limit.rlim_cur) descriptors")
+        let isEnough = limit.rlim_cur >= rlim_t(Self.idleCount) + 1_000
+        try #require(isEnough, "RLIMIT_NOFILE allows \(limit.rlim_cur) descriptors")
     }
 
     /// All resident memory (VmRSS), code and shared memory included, in bytes.

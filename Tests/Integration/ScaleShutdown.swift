@@ -117,7 +117,8 @@ private final class ShutdownTraffic {
         for (index, publisher) in publishers.enumerated() where Self.destinations[publisher.destination].isTopic {
             for consumer in consumers.values where consumer.destination == publisher.destination {
                 let deliveries = consumer.deliveries[index]
-                #expect(deliveries.elementsEqual(0..<deliveries.count), "a gap or a double")
+                let isGapless = deliveries.elementsEqual(0..<deliveries.count)
+                #expect(isGapless, "a message is missing, doubled or out of order")
                 #expect(deliveries.count >= publisher.receiptedCount, "a subscriber lacks receipted messages")
             }
         }

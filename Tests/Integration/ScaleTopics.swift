@@ -3,7 +3,7 @@ import Testing
 
 extension Scale {
     @Test(
-        "100 publishers and 100 subscribers exchange 1,000,000 messages: none is lost or doubled, and the order is kept",
+        "1,000,000 messages from 100 publishers to 100 subscribers: none is lost or doubled, and the order is kept",
         arguments: DriverUnderTest.available, workerCounts)
     func millionMessages(driver: DriverUnderTest, workers: Int) throws {
         let broker = try BrokerProcess(BrokerProcess.Settings(driver, workers: workers))

@@ -15,6 +15,8 @@ public final class BrokerProcess: Sendable {
         public var address: String
         /// The errno with which io_uring's system calls fail. 0: they work.
         public var ioUringErrno: Int32
+        /// RLIMIT_NOFILE of the broker. 0: that of the tests.
+        public var descriptorCountMax = 0
         /// The argument of `--driver`, where it is not the driver under test.
         public var driverArgument: String?
 
@@ -66,6 +68,7 @@ public final class BrokerProcess: Sendable {
         if let file { arguments += ["--config", file.path] }
         var options = ChildProcess.Options()
         options.ioUringErrno = settings.ioUringErrno
+        options.descriptorCountMax = settings.descriptorCountMax
         return try withExtendedLifetime(file) {
             let process = try ChildProcess(BuildDirectory.path(of: "stampede"), arguments, options)
             // The file goes when this function returns, so the broker has to have read it: its first line says so.
@@ -74,8 +77,8 @@ public final class BrokerProcess: Sendable {
         }
     }
 
-    /// The broker that all tests with the same settings share. It is started when the first asks, and ends with the test
-    /// process. One that died is replaced, so that a crash fails the test that caused it and not all others.
+    /// The broker that all tests with the same settings share. It is started when the first asks, and ends with the
+    /// test process. One that died is replaced, so that a crash fails the test that caused it and not all others.
     public static func shared(_ settings: Settings) throws -> BrokerProcess {
         try sharedBrokers.withLock { brokers in
             if let broker = brokers[settings] {

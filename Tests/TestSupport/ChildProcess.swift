@@ -12,8 +12,8 @@ public enum ExitStatus: Sendable, Equatable {
     }
 }
 
-/// A process that the tests started. Its output is read as it comes, so it never blocks on a full pipe; it is killed with
-/// its owner and with the test process.
+/// A process that the tests started. Its output is read as it comes, so it never blocks on a full pipe; it is killed
+/// with its owner and with the test process.
 public final class ChildProcess: Sendable {
     /// What may be unlike the default when a process is started.
     public struct Options: Sendable {
@@ -212,10 +212,12 @@ func startThread(_ body: @escaping @Sendable () -> Void) {
     }
     var thread = pthread_t()
     let work = Unmanaged.passRetained(Work(body))
-    let failure = pthread_create(&thread, nil, { pointer in
-        Unmanaged<Work>.fromOpaque(pointer!).takeRetainedValue().body()
-        return nil
-    }, work.toOpaque())
+    let failure = pthread_create(
+        &thread, nil,
+        { pointer in
+            Unmanaged<Work>.fromOpaque(pointer!).takeRetainedValue().body()
+            return nil
+        }, work.toOpaque())
     precondition(failure == 0, "pthread_create: \(failure)")
     pthread_detach(thread)
 }

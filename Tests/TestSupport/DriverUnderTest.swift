@@ -16,8 +16,8 @@ public enum DriverUnderTest: String, CaseIterable, Sendable, CustomStringConvert
     private static let absenceReasons: [DriverUnderTest: String] = {
         var reasons: [DriverUnderTest: String] = [:]
         for driver in allCases where driver != .epoll {
-            // The broker itself is asked, since only it knows what it needs. A broker that cannot start with epoll either is
-            // broken, not lacking io_uring: then both drivers stay in, and their tests fail.
+            // The broker itself is asked, since only it knows what it needs. A broker that cannot start with epoll
+            // either is broken, not lacking io_uring: then both drivers stay in, and their tests fail.
             do {
                 _ = try BrokerProcess.shared(BrokerProcess.Settings(driver))
             } catch {

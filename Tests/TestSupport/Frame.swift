@@ -7,7 +7,8 @@ public struct Frame: Sendable, CustomStringConvertible {
     /// The header lines as they were on the wire, without their line ends.
     public var headerLines: [String]
 
-    /// The value of the first header of that name: "only the first header entry SHOULD be used" (Repeated Header Entries).
+    /// The value of the first header of that name: "only the first header entry SHOULD be used" (Repeated Header
+    /// Entries).
     public subscript(name: String) -> String? {
         headers.first { $0.name == name }?.value
     }
@@ -31,8 +32,8 @@ enum FrameDecoder {
         var reason: String
     }
 
-    /// The first frame in `bytes` and the index behind its NUL; nil when it is not complete yet. `bytes` begins with the
-    /// frame's command: line ends between frames are the caller's.
+    /// The first frame in `bytes` and the index behind its NUL; nil when it is not complete yet. `bytes` begins with
+    /// the frame's command: line ends between frames are the caller's.
     static func decode(_ bytes: ArraySlice<UInt8>, _ version: ProtocolVersion) throws(Malformed) -> (Frame, Int)? {
         guard let headersEnd = endOfHeaders(bytes, version) else { return nil }
         let lines = bytes[..<headersEnd].split(separator: lineFeed, omittingEmptySubsequences: false)

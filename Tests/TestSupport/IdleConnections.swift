@@ -17,7 +17,8 @@ public final class IdleConnections {
     /// Opens `count` more sessions and subscribes each to `destination`. When it returns, the broker has answered all.
     public func open(_ count: Int, subscribingTo destination: String) throws {
         let conversation = Array(
-            "CONNECT\naccept-version:1.2\nhost:x\n\n\0SUBSCRIBE\nid:0\ndestination:\(destination)\nreceipt:s\n\n\0".utf8)
+            "CONNECT\naccept-version:1.2\nhost:x\n\n\0SUBSCRIBE\nid:0\ndestination:\(destination)\nreceipt:s\n\n\0".utf8
+        )
         let end = Array("receipt-id:s\n\n\0\n".utf8)
         // In groups, so that the broker accepts, reads and answers many at a time.
         for start in stride(from: 0, to: count, by: 256) {
@@ -47,7 +48,8 @@ public final class IdleConnections {
         let deadline = Deadline()
         while !bytes[..<count].suffix(end.count).elementsEqual(end) {
             var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-            let received = poll(&entry, 1, deadline.millisecondsLeft) > 0
+            let received =
+                poll(&entry, 1, deadline.millisecondsLeft) > 0
                 ? bytes.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress! + count, $0.count - count, 0) } : 0
             guard received > 0 else {
                 throw Failure(

@@ -1,11 +1,11 @@
 import Glibc
 
-/// Many publishers and subscribers in one thread, and a check of every message: what it costs must be small beside what the
-/// broker does, also in a debug build.
+/// Many publishers and subscribers in one thread, and a check of every message: what it costs must be small beside what
+/// the broker does, also in a debug build.
 ///
 /// Each message is a SEND whose body is 13 bytes, the publisher's index and its message's number:
 ///
-///     0042 00001234
+/// 0042 00001234
 public struct Load: Sendable {
     public enum Kind: String, Sendable {
         /// Each subscriber gets each message of its topic, each publisher's in their order.
@@ -39,8 +39,8 @@ public struct Load: Sendable {
         return kind == .topic ? sent * (subscriberCount / destinationCount) : sent
     }
 
-    /// Runs the load to its end. Throws at the first message that is lost, doubled or out of order, and when nothing moves for
-    /// `Deadline.defaultSeconds`.
+    /// Runs the load to its end. Throws at the first message that is lost, doubled or out of order, and when nothing
+    /// moves for `Deadline.defaultSeconds`.
     public func run(on broker: BrokerProcess) throws {
         let run = try LoadRun(self, broker)
         try run.subscribe()
@@ -69,7 +69,8 @@ private final class LoadConnection {
         input.deallocate()
     }
 
-    /// Receives what is there and hands each whole frame, without its NUL, to `take`. False at the end of the connection.
+    /// Receives what is there and hands each whole frame, without its NUL, to `take`. False at the end of the
+    /// connection.
     func receive(_ take: (UnsafeRawBufferPointer) throws -> Void) throws -> Bool {
         while true {
             if inputEnd == input.count { grow() }
@@ -132,7 +133,8 @@ private final class LoadRun {
     private var readySubscriberCount = 0
     private var deliveredCount = 0
     private var finishedPublisherCount = 0
-    /// Topic: for each subscriber and publisher the number of the next message. Queue: the number of the last message plus 1.
+    /// Topic: for each subscriber and publisher the number of the next message. Queue: the number of the last message
+    /// plus 1.
     private let next: UnsafeMutablePointer<Int32>
     /// Queue: for each message whether it came.
     private let came: UnsafeMutablePointer<Bool>
@@ -161,7 +163,8 @@ private final class LoadRun {
         for index in 0..<load.subscriberCount {
             let destination = destinations[index % load.destinationCount]
             try open(index).enqueue(
-                "CONNECT\naccept-version:1.2\nhost:x\n\n\0SUBSCRIBE\nid:0\ndestination:\(destination)\nreceipt:s\n\n\0".utf8)
+                "CONNECT\naccept-version:1.2\nhost:x\n\n\0SUBSCRIBE\nid:0\ndestination:\(destination)\nreceipt:s\n\n\0"
+                    .utf8)
         }
         try turn { readySubscriberCount == load.subscriberCount }
     }
@@ -251,11 +254,13 @@ private final class LoadRun {
         switch load.kind {
         case .topic:
             guard number == slot.pointee else {
-                throw failure("subscriber \(subscriber): \(number) of publisher \(publisher) instead of \(slot.pointee)")
+                throw failure(
+                    "subscriber \(subscriber): \(number) of publisher \(publisher) instead of \(slot.pointee)")
             }
         case .queue:
             guard number >= slot.pointee else {
-                throw failure("subscriber \(subscriber): \(number) of publisher \(publisher) behind \(slot.pointee - 1)")
+                throw failure(
+                    "subscriber \(subscriber): \(number) of publisher \(publisher) behind \(slot.pointee - 1)")
             }
             let message = came + (publisher * load.messagesPerPublisher + number)
             guard !message.pointee else { throw failure("\(number) of publisher \(publisher) came twice") }

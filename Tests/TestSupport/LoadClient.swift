@@ -1,12 +1,11 @@
 import Glibc
 
-/// Many connections in one thread, for tests that carry more traffic than `RawClient` can: a frame is looked at where it was
-/// received, and costs little beside what the broker does, also in a debug build.
+/// Many connections in one thread, for tests that carry more traffic than `RawClient` can: a frame is looked at where
+/// it was received, and costs little beside what the broker does, also in a debug build.
 ///
-///     let client = LoadClient(port: broker.port)
-///     let subscriber = try client.open()
-///     client.enqueue("SUBSCRIBE\nid:0\ndestination:/topic/a\n\n\0", on: subscriber)
-///     try client.run(until: { count == 10 }) { connection, frame in count += 1 }
+/// let client = LoadClient(port: broker.port) let subscriber = try client.open()
+/// client.enqueue("SUBSCRIBE\nid:0\ndestination:/topic/a\n\n\0", on: subscriber) try client.run(until: { count == 10 })
+/// { connection, frame in count += 1 }
 ///
 /// Bodies hold no NUL, and the broker's line end behind a frame's NUL is skipped.
 public final class LoadClient {
@@ -53,7 +52,8 @@ public final class LoadClient {
 
     /// Sends what waits and hands each frame to `take`, until `isDone`, which is asked after each batch of events.
     ///
-    /// Throws when nothing moves for `Deadline.defaultSeconds`, and what `take` throws. A frame is valid during the call only.
+    /// Throws when nothing moves for `Deadline.defaultSeconds`, and what `take` throws. A frame is valid during the
+    /// call only.
     public func run(until isDone: () throws -> Bool, _ take: (Int, LoadFrame) throws -> Void) throws {
         var deadline = Deadline()
         while try !isDone() {
@@ -64,7 +64,8 @@ public final class LoadClient {
             let count = poll(&entries, nfds_t(entries.count), deadline.millisecondsLeft)
             if count > 0 { deadline = Deadline() }
             if deadline.isOver { throw Failure("nothing moves", at: Place(#fileID, #line)) }
-            for number in entries.indices where entries[number].fd >= 0 && entries[number].revents & ~Int16(POLLOUT) != 0 {
+            for number in entries.indices
+            where entries[number].fd >= 0 && entries[number].revents & ~Int16(POLLOUT) != 0 {
                 if try !connections[number].receive({ try take(number, $0) }) { try didEnd(number) }
             }
         }
@@ -106,7 +107,8 @@ public struct LoadFrame {
             let end = endOfLine(line)
             if end == line { return nil }
             let start = bytes.baseAddress! + line
-            if end - line > nameByteCount, start.load(fromByteOffset: nameByteCount, as: UInt8.self) == UInt8(ascii: ":"),
+            if end - line > nameByteCount,
+                start.load(fromByteOffset: nameByteCount, as: UInt8.self) == UInt8(ascii: ":"),
                 memcmp(start, name.utf8Start, nameByteCount) == 0
             {
                 return UnsafeRawBufferPointer(rebasing: bytes[(line + nameByteCount + 1)..<end])

@@ -59,9 +59,11 @@ extension RawClient {
         try perform("NACK", acknowledgement(of: message), fileID, line)
     }
 
-    /// Disconnects and waits for the broker to end the connection: all that the client did is done.
+    /// Disconnects and waits for the broker to end the connection: all that the client did is done. Messages that were
+    /// under way are ignored, as a client that leaves does.
     public func disconnect(_ fileID: String = #fileID, _ line: Int = #line) throws {
         try perform("DISCONNECT", [:], fileID, line)
+        setAside.removeAll()
         try expectClose(fileID, line)
     }
 }

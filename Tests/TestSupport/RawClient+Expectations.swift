@@ -53,8 +53,8 @@ extension RawClient {
         try expect("RECEIPT", ["receipt-id": id], fileID, line)
     }
 
-    /// The next frame is an ERROR whose `message` or body contains one of `texts` (any, where none is given), and behind it
-    /// the connection ends in order.
+    /// The next frame is an ERROR whose `message` or body contains one of `texts` (any, where none is given), and
+    /// behind it the connection ends in order.
     @discardableResult
     public func expectError(
         _ texts: String..., receipt: String? = nil, _ fileID: String = #fileID, _ line: Int = #line

@@ -1,8 +1,11 @@
 import Glibc
 
 extension RawClient {
-    /// Waits until one of several clients has a frame, or its connection ended, and returns its index; nil at the deadline.
-    public static func indexOfReadable(among clients: [RawClient], within seconds: Int = Deadline.defaultSeconds) -> Int? {
+    /// Waits until one of several clients has a frame, or its connection ended, and returns its index; nil at the
+    /// deadline.
+    public static func indexOfReadable(among clients: [RawClient], within seconds: Int = Deadline.defaultSeconds)
+        -> Int?
+    {
         if let index = clients.firstIndex(where: { $0.hasFrameOrEnd }) { return index }
         let deadline = Deadline(seconds: seconds)
         while !deadline.isOver {

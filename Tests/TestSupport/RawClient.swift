@@ -138,7 +138,8 @@ public final class RawClient {
             case nil: break
             }
             guard try connection.receive(until: deadline) else {
-                throw Failure("no frame in time; so far: \(String(decoding: connection.received, as: UTF8.self))", at: place)
+                throw Failure(
+                    "no frame in time; so far: \(String(decoding: connection.received, as: UTF8.self))", at: place)
             }
         }
     }

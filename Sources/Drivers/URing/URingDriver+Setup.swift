@@ -44,7 +44,7 @@
                 ring: ring)
             // Before the restriction, which does not allow it.
             ring.register()
-            if isRestricted { try Self.restrict(ring) }
+            if isRestricted { try Self.restrict(ring, opensConnections: options.opensConnections) }
             let table = try ConnectionTable<URingConnection>(countMax: connectionIndexMax)
             self.ring = ring
             self.table = table
@@ -75,12 +75,15 @@
         }
 
         /// From now on the ring does what this driver does and nothing else: whoever gets hold of it cannot open files.
-        private static func restrict(_ ring: borrowing Ring) throws(DriverError) {
-            let operations = [
+        private static func restrict(
+            _ ring: borrowing Ring, opensConnections: Bool
+        ) throws(DriverError) {
+            var operations = [
                 IORING_OP_ACCEPT, IORING_OP_POLL_ADD, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_SENDMSG,
                 IORING_OP_SEND_ZC, IORING_OP_ASYNC_CANCEL, IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_MSG_RING,
-                IORING_OP_URING_CMD, IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_NOP,
+                IORING_OP_URING_CMD,
             ]
+            if opensConnections { operations += [IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_NOP] }
             let supported = operations.map { UInt8($0.rawValue) }.filter { curing_supports(ring.raw, Int32($0)) }
             var result = curing_restrict(ring.raw, supported, UInt32(supported.count))
             if result == 0 { result = curing_enable(ring.raw) }

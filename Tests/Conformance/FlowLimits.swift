@@ -1,0 +1,192 @@
+import TestSupport
+import Testing
+
+/// Slow consumers, fast publishers and full queues: "Memory is bounded ... at the limit a documented policy acts".
+@Suite("Flow limits")
+struct FlowLimits {
+    private static let configuration = """
+        destinations:
+          - match: /queue/rejecting/#
+            messages-max: 5
+          - match: /queue/small/#
+            bytes-max: 4KiB
+          - match: /queue/dropping/#
+            messages-max: 5
+            overflow: drop-oldest
+            dead-letter: ""
+          - match: /queue/blocking/#
+            messages-max: 5
+            overflow: block
+
+        """
+
+    private func broker(_ driver: DriverUnderTest) throws -> BrokerProcess {
+        try driver.broker([:], file: Self.configuration)
+    }
+
+    /// Policy `reject`, the default: what was accepted stays, what is not is refused and said so.
+    @Test(arguments: drivers)
+    func `A full queue refuses a SEND`(on driver: DriverUnderTest) throws {
+        let broker = try broker(driver)
+        let queue = unique("/queue/rejecting/a")
+        let client = try RawClient(broker, .v1_2)
+        for index in 0..<5 { try client.publish(to: queue, "\(index)") }
+        try client.send("SEND", ["destination": queue, "receipt": "1"], body: "one too many")
+        try client.expectError("full", receipt: "1")
+        let reader = try RawClient(broker, .v1_2)
+        try reader.subscribe(to: queue)
+        for index in 0..<5 { try reader.expectMessage("\(index)") }
+        try reader.expectNothing()
+        try reader.publish(to: queue, "room again")
+        try reader.expectMessage("room again")
+    }
+
+    @Test(arguments: drivers)
+    func `A queue may be full by bytes`(on driver: DriverUnderTest) throws {
+        let broker = try broker(driver)
+        let queue = unique("/queue/small/a")
+        let client = try RawClient(broker, .v1_2)
+        try client.publish(to: queue, String(repeating: "x", count: 3000))
+        try client.send("SEND", ["destination": queue, "receipt": "1"], body: String(repeating: "x", count: 3000))
+        try client.expectError("full", receipt: "1")
+    }
+
+    /// A message that its consumer has not acknowledged is still the queue's.
+    @Test(arguments: drivers)
+    func `Unacknowledged messages count as the queue's`(on driver: DriverUnderTest) throws {
+        let broker = try broker(driver)
+        let queue = unique("/queue/rejecting/b")
+        let reader = try RawClient(broker, .v1_2)
+        try reader.subscribe(to: queue, ack: "client")
+        let client = try RawClient(broker, .v1_2)
+        for index in 0..<5 { try client.publish(to: queue, "\(index)") }
+        let messages = try (0..<5).map { try reader.expectMessage("\($0)") }
+        try client.send("SEND", ["destination": queue], body: "one too many")
+        try client.expectError("full")
+        try reader.acknowledge(messages[4])
+        try reader.publish(to: queue, "room again")
+        try reader.expectMessage("room again")
+    }
+
+    /// COMMIT is all or nothing.
+    @Test(arguments: drivers)
+    func `A COMMIT that does not fit is refused as a whole`(on driver: DriverUnderTest) throws {
+        let broker = try broker(driver)
+        let queue = unique("/queue/rejecting/c")
+        let other = unique("/queue/elsewhere")
+        let client = try RawClient(broker, .v1_2)
+        for index in 0..<3 { try client.publish(to: queue, "\(index)") }
+        try client.perform("BEGIN", ["transaction": "t"])
+        try client.perform("SEND", ["destination": other, "transaction": "t"], body: "first")
+        for _ in 0..<3 { try client.perform("SEND", ["destination": queue, "transaction": "t"], body: "too many") }
+        try client.send("COMMIT", ["transaction": "t", "receipt": "1"])
+        try client.expectError("full", receipt: "1")
+        let reader = try RawClient(broker, .v1_2)
+        try reader.subscribe(to: other, id: "other")
+        try reader.expectNothing()
+        try reader.subscribe(to: queue, id: "queue")
+        for index in 0..<3 { try reader.expectMessage("\(index)") }
+        try reader.expectNothing()
+    }
+
+    @Test(arguments: drivers)
+    func `A full queue may drop its oldest message`(on driver: DriverUnderTest) throws {
+        let broker = try broker(driver)
+        let queue = unique("/queue/dropping/a")
+        let client = try RawClient(broker, .v1_2)
+        for index in 0..<8 { try client.publish(to: queue, "\(index)") }
+        try client.subscribe(to: queue)
+        for index in 3..<8 { try client.expectMessage("\(index)") }
+        try client.expectNothing()
+    }
+
+    /// Policy `block`: the publisher is not read until there is room, and loses nothing.
+    @Test(arguments: drivers)
+    func `A full queue may make its publisher wait`(on driver: DriverUnderTest) throws {
+        let broker = try broker(driver)
+        let queue = unique("/queue/blocking/a")
+        let client = try RawClient(broker, .v1_2)
+        for index in 0..<50 {
+            try client.send("SEND", ["destination": queue, "receipt": "\(index)"], body: "\(index)")
+        }
+        for index in 0..<5 { try client.expectReceipt("\(index)") }
+        let reader = try RawClient(broker, .v1_2)
+        try reader.subscribe(to: queue, ack: "client-individual")
+        for index in 0..<50 { try reader.acknowledge(reader.expectMessage("\(index)")) }
+        for index in 5..<50 { try client.expectReceipt("\(index)") }
+    }
+
+    /// Topic: a subscriber that does not read is disconnected; the publisher and the others go on.
+    @Test(arguments: drivers)
+    func `A topic's subscriber that does not read is cut`(on driver: DriverUnderTest) throws {
+        let broker = try driver.broker(["limits.output-bytes": "2MiB"])
+        let topic = unique("/topic/flow")
+        let sleeper = try RawClient(broker, .v1_2, receiveBufferByteCount: 4096)
+        try sleeper.subscribe(to: topic)
+        let reader = try RawClient(broker, .v1_2)
+        try reader.subscribe(to: topic)
+        let publisher = try RawClient(broker, .v1_2)
+        let body = [UInt8](repeating: 120, count: 100_000)
+        // 20 MB: more than its limit and what the kernel's buffers take.
+        for _ in 0..<200 {
+            try publisher.perform("SEND", ["destination": topic], body: body)
+            #expect(try reader.expectMessage().body.count == body.count)
+        }
+        try sleeper.expectCut()
+        try publisher.publish(to: topic, "end")
+        try reader.expectMessage("end")
+    }
+
+    /// Queue: nothing more is dispatched to a consumer that does not read; it is not cut while it may yet read, and
+    /// others get what it does not.
+    @Test(arguments: drivers)
+    func `A queue's consumer that does not read gets no more`(on driver: DriverUnderTest) throws {
+        let broker = try driver.broker(["limits.output-bytes": "2MiB"])
+        let queue = unique("/queue/flow")
+        let sleeper = try RawClient(broker, .v1_2, receiveBufferByteCount: 4096)
+        try sleeper.perform(
+            "SUBSCRIBE", ["id": "0", "destination": queue, "ack": "client-individual", "prefetch-count": "1000"])
+        let publisher = try RawClient(broker, .v1_2)
+        let body = [UInt8](repeating: 120, count: 100_000)
+        for _ in 0..<200 { try publisher.perform("SEND", ["destination": queue], body: body) }
+        let reader = try RawClient(broker, .v1_2)
+        try reader.subscribe(to: queue, ack: "client-individual")
+        try reader.acknowledge(reader.expectMessage())
+        // The sleeper wakes and is served.
+        for _ in 0..<5 { try sleeper.acknowledge(sleeper.expectMessage()) }
+    }
+
+    /// The other half of that limit: a topic's subscriber may not be in the way for long either.
+    @Test(arguments: drivers)
+    func `A topic's subscriber that takes nothing for too long is cut`(on driver: DriverUnderTest) throws {
+        let broker = try driver.broker(["limits.output-stall-ms": "300"])
+        let topic = unique("/topic/flow")
+        let sleeper = try RawClient(broker, .v1_2, receiveBufferByteCount: 4096)
+        try sleeper.subscribe(to: topic, id: "topic")
+        // Reading would be progress, so a message that the sleeper holds tells when it was cut: another gets it.
+        let queue = unique("/queue/flow")
+        try sleeper.subscribe(to: queue, id: "queue", ack: "client")
+        let publisher = try RawClient(broker, .v1_2)
+        try publisher.publish(to: queue, "inheritance")
+        try sleeper.expectMessage("inheritance")
+        // 6 MB: more than the kernel's buffers take, and less than the 8 MiB that may wait.
+        let body = [UInt8](repeating: 120, count: 500_000)
+        for _ in 0..<12 { try publisher.perform("SEND", ["destination": topic], body: body) }
+        try publisher.subscribe(to: queue)
+        try publisher.expectMessage("inheritance", ["redelivered": "true"])
+        try sleeper.expectCut()
+    }
+
+    @Test(arguments: drivers)
+    func `The number of destinations is bounded`(on driver: DriverUnderTest) throws {
+        let broker = try driver.broker(["limits.destinations-max": "10"])
+        let client = try RawClient(broker, .v1_2)
+        for index in 0..<10 { try client.send("SEND", ["destination": "/queue/bounded-\(index)"], body: "x") }
+        try client.send("SEND", ["destination": "/queue/bounded-10", "receipt": "1"], body: "x")
+        try client.expectError("destination", receipt: "1")
+        // Those that exist are open to all.
+        let other = try RawClient(broker, .v1_2)
+        try other.subscribe(to: "/queue/bounded-3")
+        try other.expectMessage("x")
+    }
+}

@@ -1,0 +1,110 @@
+import TestSupport
+import Testing
+
+/// A program that uses an existing client library, one case each run: `clients/`.
+enum ClientProgram: String, Sendable {
+    case stompPy = "stomp_py.py"
+    case rubyStomp = "ruby_stomp.rb"
+    case phpStomp = "php_stomp.php"
+
+    private var interpreter: String {
+        switch self {
+        // Debian's interpreter, whose packages `Config/setup` installs, whatever else is in the path.
+        case .stompPy: "/usr/bin/python3"
+        case .rubyStomp: "/usr/bin/ruby"
+        case .phpStomp: "php"
+        }
+    }
+
+    /// A program that succeeds where the library is there, in a version that is supported.
+    private var check: [String] {
+        switch self {
+        case .stompPy: ["-c", "import stomp, sys; sys.exit(stomp.__version__[0] not in (8, 9))"]
+        case .rubyStomp: ["-e", "gem 'stomp'; require 'stomp'"]
+        case .phpStomp: ["-r", "exit(extension_loaded('stomp') ? 0 : 1);"]
+        }
+    }
+
+    private var options: ChildProcess.Options {
+        var options = ChildProcess.Options()
+        // Where `Config/setup` puts stomp.py when Debian's is too old.
+        if self == .stompPy { options.environment["PYTHONPATH"] = "\(BuildDirectory.package)/.build/python" }
+        return options
+    }
+
+    var isInstalled: Bool {
+        let process = try? ChildProcess(interpreter, check, options)
+        return (try? process?.waitForExit()) == .exited(0)
+    }
+
+    func run(_ name: String, _ version: ProtocolVersion, on broker: BrokerProcess) throws {
+        let script = "\(BuildDirectory.package)/Tests/Integration/clients/\(rawValue)"
+        let process = try ChildProcess(
+            interpreter, [script, "\(broker.port)", version.rawValue, unique("client"), name], options)
+        let status = try process.waitForExit(within: 90)
+        #expect(status == .exited(0), "\(process.errorLines.joined(separator: "\n"))")
+    }
+}
+
+private let commonCases = [
+    "publish_and_subscribe", "ack_auto", "ack_client", "ack_client_individual", "transactions", "receipts",
+    "temporary_queues", "binary_bodies", "unicode_headers", "errors",
+]
+
+/// Existing clients, unchanged, against a real broker.
+extension Integration {
+    @Suite("Clients")
+    struct Clients {
+        /// Heart-beats that a test can wait for, and tolerant enough for a busy machine.
+        private func broker(_ driver: DriverUnderTest) throws -> BrokerProcess {
+            try .shared(
+                BrokerProcess.Settings(
+                    driver,
+                    [
+                        "limits.heart-beat-send-ms": "200", "limits.heart-beat-receive-ms": "200",
+                        "limits.heart-beat-tolerance-percent": "500",
+                    ]))
+        }
+
+        @Test(
+            .enabled(if: ClientProgram.stompPy.isInstalled, "stomp.py 8 or 9 is missing: run Config/setup"),
+            arguments: drivers, pairs(ProtocolVersion.allCases, commonCases))
+        func `stomp_py works`(
+            on driver: DriverUnderTest, _ example: (version: ProtocolVersion, name: String)
+        ) throws {
+            try ClientProgram.stompPy.run(example.name, example.version, on: broker(driver))
+        }
+
+        @Test(
+            .enabled(if: ClientProgram.stompPy.isInstalled, "stomp.py 8 or 9 is missing: run Config/setup"),
+            arguments: drivers, ProtocolVersion.withEscapes)
+        func `stomp_py exchanges heart-beats`(on driver: DriverUnderTest, _ version: ProtocolVersion) throws {
+            try ClientProgram.stompPy.run("heart_beats", version, on: broker(driver))
+        }
+
+        @Test(
+            .enabled(if: ClientProgram.rubyStomp.isInstalled, "ruby-stomp is missing: run Config/setup"),
+            arguments: drivers, pairs(ProtocolVersion.allCases, commonCases))
+        func `ruby-stomp works`(
+            on driver: DriverUnderTest, _ example: (version: ProtocolVersion, name: String)
+        ) throws {
+            try ClientProgram.rubyStomp.run(example.name, example.version, on: broker(driver))
+        }
+
+        @Test(
+            .enabled(if: ClientProgram.rubyStomp.isInstalled, "ruby-stomp is missing: run Config/setup"),
+            arguments: drivers, ProtocolVersion.withEscapes)
+        func `ruby-stomp exchanges heart-beats`(on driver: DriverUnderTest, _ version: ProtocolVersion) throws {
+            try ClientProgram.rubyStomp.run("heart_beats", version, on: broker(driver))
+        }
+
+        @Test(
+            .enabled(if: ClientProgram.phpStomp.isInstalled, "php-stomp is missing: run Config/setup"),
+            arguments: drivers, pairs(ProtocolVersion.allCases, commonCases))
+        func `php-stomp works`(
+            on driver: DriverUnderTest, _ example: (version: ProtocolVersion, name: String)
+        ) throws {
+            try ClientProgram.phpStomp.run(example.name, example.version, on: broker(driver))
+        }
+    }
+}

@@ -1,0 +1,14 @@
+import TestSupport
+import Testing
+
+/// The first argument of every test of a real broker: it runs once on each driver that this build and this kernel have.
+let drivers = DriverUnderTest.available
+
+/// Every pair of one of each: the testing library itself combines no more than two collections, and one is the drivers.
+func pairs<First: Sendable, Second: Sendable>(_ first: [First], _ second: [Second]) -> [(First, Second)] {
+    first.flatMap { one in second.map { (one, $0) } }
+}
+
+/// All tests of this module run one after the other: some load the machine, and others watch clocks.
+@Suite("Integration", .serialized)
+struct Integration {}
