@@ -81,7 +81,9 @@ extension Shard {
             var bytes = 0
             var entry = queue.readyHead
             while entry != 0 {
-                if entries[entry].pointee.state != .ready { return "\(name): an entry among the ready ones is not ready" }
+                if entries[entry].pointee.state != .ready {
+                    return "\(name): an entry among the ready ones is not ready"
+                }
                 ready += 1
                 bytes += Int(entries[entry].pointee.byteCount)
                 entry = entries[entry].pointee.next
@@ -91,7 +93,9 @@ extension Shard {
                 var bytesOfConsumer = 0
                 entry = consumers[consumer].pointee.unackedHead
                 while entry != 0 {
-                    if entries[entry].pointee.consumer != consumer { return "\(name): an entry is with another consumer" }
+                    if entries[entry].pointee.consumer != consumer {
+                        return "\(name): an entry is with another consumer"
+                    }
                     unacked += 1
                     bytesOfConsumer += Int(entries[entry].pointee.byteCount)
                     entry = entries[entry].pointee.next
@@ -102,7 +106,9 @@ extension Shard {
                 bytes += bytesOfConsumer
                 consumer = consumers[consumer].pointee.next
             }
-            if ready != Int(queue.readyCount) { return "\(name): \(queue.readyCount) ready messages, \(ready) on the list" }
+            if ready != Int(queue.readyCount) {
+                return "\(name): \(queue.readyCount) ready messages, \(ready) on the list"
+            }
             if ready + unacked > Int(queue.messageCount) {
                 return "\(name): holds \(ready) + \(unacked) messages and counts \(queue.messageCount)"
             }
@@ -110,7 +116,9 @@ extension Shard {
             if ready + unacked > Int(queue.messageCountMax) {
                 return "\(name): holds \(ready + unacked) messages, the limit is \(queue.messageCountMax)"
             }
-            if queue.readyHead != 0, queue.turnHead != 0 { return "\(name): a message and a consumer wait for each other" }
+            if queue.readyHead != 0, queue.turnHead != 0 {
+                return "\(name): a message and a consumer wait for each other"
+            }
             place = queues.nextLive(after: place)
         }
         return nil

@@ -43,7 +43,10 @@ final class Message {
     var replyName: String?
     weak var transaction: Transaction?
 
-    init(number: Int, publisher: Int, destination: String, written: String, isQueue: Bool, bodyByteCount: Int, text: String?) {
+    init(
+        number: Int, publisher: Int, destination: String, written: String, isQueue: Bool, bodyByteCount: Int,
+        text: String?
+    ) {
         self.number = number
         self.publisher = publisher
         self.destination = destination

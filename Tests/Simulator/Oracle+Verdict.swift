@@ -12,17 +12,23 @@ extension Oracle {
             else { continue }
             var matching: [String: Bool] = [:]
             for message in messages where message.state == .confirmed && !message.isQueue && !message.expires {
-                guard message.issuedStep > subscription.confirmedStep, !subscription.hasSeen(message.number) else { continue }
-                let matches = matching[message.destination] ?? TopicName.matches(subscription.destination, message.destination)
+                guard message.issuedStep > subscription.confirmedStep, !subscription.hasSeen(message.number) else {
+                    continue
+                }
+                let matches =
+                    matching[message.destination] ?? TopicName.matches(subscription.destination, message.destination)
                 matching[message.destination] = matches
                 if matches {
                     lost += 1
-                    example = "message \(message.number) for \(message.destination) never reached client "
+                    example =
+                        "message \(message.number) for \(message.destination) never reached client "
                         + "\(subscription.peer.id)'s '\(subscription.id)' to \(subscription.destination)"
                 }
             }
         }
-        if lost > (scenario.memoryIsTight ? Int(counters.messagesDropped) : 0) { violate("\(lost) lost by topics: \(example)") }
+        if lost > (scenario.memoryIsTight ? Int(counters.messagesDropped) : 0) {
+            violate("\(lost) lost by topics: \(example)")
+        }
     }
 
     /// Every confirmed message of a queue was consumed (a client drained what was left), unless a policy took it.
@@ -34,7 +40,9 @@ extension Oracle {
             lost += 1
             example = "message \(message.number) for \(message.destination)"
         }
-        if lost > (scenario.memoryIsTight ? Int(counters.messagesDropped) : 0) { violate("\(lost) lost by queues: \(example)") }
+        if lost > (scenario.memoryIsTight ? Int(counters.messagesDropped) : 0) {
+            violate("\(lost) lost by queues: \(example)")
+        }
     }
 
     func mayBeLost(_ message: Message) -> Bool {

@@ -62,7 +62,9 @@ final class Oracle {
     func received(_ frame: ServerFrame, by peer: Peer) {
         framesSeen += 1
         guard peer.error == nil else { return violate("client \(peer.id): a frame behind ERROR") }
-        guard !peer.disconnectIsConfirmed else { return violate("client \(peer.id): a frame behind DISCONNECT's RECEIPT") }
+        guard !peer.disconnectIsConfirmed else {
+            return violate("client \(peer.id): a frame behind DISCONNECT's RECEIPT")
+        }
         switch frame.command {
         case .connected: connected(frame, peer)
         case .message: message(frame, peer)
@@ -76,13 +78,19 @@ final class Oracle {
         peer.phase = .connected
         peer.connectedEnd = peer.decoder.decodedByteCount
         let version = "\(peer.version / 10).\(peer.version % 10)"
-        if frame.value("version") != version { violate("version:\(frame.value("version") ?? "") instead of \(version)") }
-        for name in ["session", "server", "heart-beat"] where frame.value(name) == nil { violate("CONNECTED without \(name)") }
+        if frame.value("version") != version {
+            violate("version:\(frame.value("version") ?? "") instead of \(version)")
+        }
+        for name in ["session", "server", "heart-beat"] where frame.value(name) == nil {
+            violate("CONNECTED without \(name)")
+        }
         peer.decoder.version = peer.version
     }
 
     private func receipt(_ frame: ServerFrame, _ peer: Peer) {
-        guard let text = frame.value("receipt-id"), let index = Int(text) else { return violate("RECEIPT without its id") }
+        guard let text = frame.value("receipt-id"), let index = Int(text) else {
+            return violate("RECEIPT without its id")
+        }
         // Frames before this one are processed too; those that asked for a RECEIPT have had it.
         while peer.expectationHead < peer.expectations.count {
             let expectation = peer.expectations[peer.expectationHead]
@@ -157,7 +165,9 @@ final class Oracle {
         guard let id = frame.value("subscription"), let identity = frame.value("message-id"),
             let destination = frame.value("destination"), let length = frame.value("content-length")
         else { return violate("MESSAGE lacks a header that it always has") }
-        guard Int(length) == frame.body.count else { return violate("content-length:\(length), \(frame.body.count) bytes") }
+        guard Int(length) == frame.body.count else {
+            return violate("content-length:\(length), \(frame.body.count) bytes")
+        }
         guard let subscription = peer.subscriptions.last(where: { $0.id == id && $0.state != .ended }) else {
             return violate("client \(peer.id): MESSAGE for subscription '\(id)', which has ended or never began")
         }
@@ -177,7 +187,9 @@ final class Oracle {
         }
         let acknowledges = subscription.ackMode != .auto
         let ack = frame.value("ack")
-        if (ack != nil) != (acknowledges && peer.version == 12) { violate("an ack header where none may be, or none where one must") }
+        if (ack != nil) != (acknowledges && peer.version == 12) {
+            violate("an ack header where none may be, or none where one must")
+        }
         let isRedelivered = frame.value("redelivered") == "true"
         let isDeadLetter = destination != message.written
         if subscription.isQueue {
@@ -204,7 +216,9 @@ final class Oracle {
                 Subscription.Outstanding(
                     message: message, name: ack ?? identity, end: peer.decoder.decodedByteCount, transaction: nil))
             if subscription.outstanding.count > subscription.prefetch {
-                violate("client \(peer.id): \(subscription.outstanding.count) unacknowledged, prefetch is \(subscription.prefetch)")
+                violate(
+                    "client \(peer.id): \(subscription.outstanding.count) unacknowledged, prefetch is \(subscription.prefetch)"
+                )
             }
         } else if subscription.isQueue {
             message.wasTakenAutomatically = true
@@ -223,7 +237,9 @@ final class Oracle {
         let text = frame.value("x-text")
         // A line feed cannot be said in 1.0: its escape stays.
         let expected = peer.version == 10 ? message.text?.replacing("\n", with: "\\n") : message.text
-        if text != expected { violate("message \(message.number): x-text is \(text ?? "absent"), not \(expected ?? "absent")") }
+        if text != expected {
+            violate("message \(message.number): x-text is \(text ?? "absent"), not \(expected ?? "absent")")
+        }
         if (frame.value("reply-to") == nil) != (message.replyName == nil) {
             violate("message \(message.number): reply-to appears or vanishes")
         }
@@ -237,7 +253,9 @@ final class Oracle {
             if message.replyName == "" { message.replyName = reply }
             if !peer.replyNames.contains(reply) { peer.replyNames.append(reply) }
         }
-        for name in ["receipt", "transaction", "ttl-invented"] where frame.value(name) != nil { violate("\(name) got through") }
+        for name in ["receipt", "transaction", "ttl-invented"] where frame.value(name) != nil {
+            violate("\(name) got through")
+        }
     }
 
     private func checkDestination(
@@ -272,7 +290,9 @@ final class Oracle {
         } else if deliveries > 0, !isRedelivered {
             suspect("message \(number) was delivered again without redelivered:true", subscription)
         }
-        if message.ackIsConfirmed { suspect("message \(number) was delivered after its ACK was confirmed", subscription) }
+        if message.ackIsConfirmed {
+            suspect("message \(number) was delivered after its ACK was confirmed", subscription)
+        }
         if let holder = message.holder, !holder.hasLetGo {
             suspect("message \(number) was delivered while client \(holder.peer.id) has it", subscription, holder)
         }

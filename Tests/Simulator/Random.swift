@@ -32,7 +32,9 @@ public struct Random: Sendable {
     /// 0 ..< `n`. The bias of at most n / 2^64 does not matter here.
     mutating func below(_ n: Int) -> Int { Int(next().multipliedFullWidth(by: UInt64(n)).high) }
 
-    mutating func range(_ range: ClosedRange<Int>) -> Int { range.lowerBound + below(range.upperBound - range.lowerBound + 1) }
+    mutating func range(_ range: ClosedRange<Int>) -> Int {
+        range.lowerBound + below(range.upperBound - range.lowerBound + 1)
+    }
 
     /// True in `perThousand` of 1,000 cases. Draws nothing for 0, so that a fault that is off leaves no trace.
     mutating func chance(_ perThousand: Int) -> Bool { perThousand > 0 && below(1000) < perThousand }

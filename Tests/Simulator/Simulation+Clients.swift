@@ -21,10 +21,13 @@ extension Simulation {
         if strikes(.closeUnread) { return leave(peer) }
         if strikes(.neverReads) { peer.readsNever = true }
         read(peer)
-        guard peer.canWrite, peer.phase == .connected || (peer.phase == .connecting && random.chance(500)) else { return }
+        guard peer.canWrite, peer.phase == .connected || (peer.phase == .connecting && random.chance(500)) else {
+            return
+        }
         guard peer.unreadIncoming < 32_768 else { return }
         beat(peer)
-        for _ in 0..<random.range(1...scenario.burst) where peer.canWrite && !peer.disconnectIsIssued && !peer.misbehaved {
+        for _ in 0..<random.range(1...scenario.burst)
+        where peer.canWrite && !peer.disconnectIsIssued && !peer.misbehaved {
             if strikes(.garbage) { return writeGarbage(peer) }
             if strikes(.unfinishedFrame) { return writeUnfinished(peer) }
             if strikes(.wrongFrame) { return writeWrong(peer) }
@@ -234,8 +237,11 @@ extension Simulation {
     private func subscribe(_ peer: Peer) {
         guard peer.canConsume else { return }
         let isQueue = random.chance(450)
-        let destination = isQueue ? random.pick(scenario.queues) : random.pick(random.chance(600) ? scenario.topics : scenario.patterns)
-        subscribe(peer, to: destination, isQueue: isQueue, mode: random.pick([.auto, .client, .individual]), receipt: 800)
+        let destination =
+            isQueue
+            ? random.pick(scenario.queues) : random.pick(random.chance(600) ? scenario.topics : scenario.patterns)
+        subscribe(
+            peer, to: destination, isQueue: isQueue, mode: random.pick([.auto, .client, .individual]), receipt: 800)
     }
 
     func subscribe(_ peer: Peer, to destination: String, isQueue: Bool, mode: AckMode, receipt: Int) {
@@ -276,7 +282,9 @@ extension Simulation {
         guard !live.isEmpty else { return }
         let subscription = random.pick(live)
         var frame = FrameText("UNSUBSCRIBE")
-        frame.add(subscription.id.hasPrefix("/") || Int(subscription.id) == nil ? "destination" : "id", subscription.id, version: peer.version)
+        frame.add(
+            subscription.id.hasPrefix("/") || Int(subscription.id) == nil ? "destination" : "id", subscription.id,
+            version: peer.version)
         send(peer, frame, .unsubscribe(subscription))
     }
 
@@ -300,7 +308,11 @@ extension Simulation {
         for subscription in peer.subscriptions {
             for held in subscription.outstanding where held.transaction === transaction {
                 if held.message.holder === subscription { held.message.holder = nil }
-                if held.accepts { acknowledged.append(held.message) } else if held.rejects { held.message.wasRejected = true }
+                if held.accepts {
+                    acknowledged.append(held.message)
+                } else if held.rejects {
+                    held.message.wasRejected = true
+                }
             }
             subscription.outstanding.removeAll { $0.transaction === transaction }
         }
@@ -311,7 +323,8 @@ extension Simulation {
         var frame = FrameText("ABORT")
         frame.add("transaction", transaction.name)
         for subscription in peer.subscriptions {
-            for place in subscription.outstanding.indices where subscription.outstanding[place].transaction === transaction {
+            for place in subscription.outstanding.indices
+            where subscription.outstanding[place].transaction === transaction {
                 subscription.outstanding[place].transaction = nil
                 subscription.outstanding[place].accepts = true
                 subscription.outstanding[place].rejects = false
@@ -330,7 +343,8 @@ extension Simulation {
         guard !candidates.isEmpty else { return }
         let subscription = random.pick(candidates)
         var places: [Int] = []
-        for (place, held) in subscription.outstanding.enumerated() where held.transaction == nil && held.end <= peer.readByteCount {
+        for (place, held) in subscription.outstanding.enumerated()
+        where held.transaction == nil && held.end <= peer.readByteCount {
             places.append(place)
         }
         acknowledge(peer, subscription, at: random.pick(places), accepts: accepts)
@@ -412,9 +426,11 @@ extension Simulation {
         peer.misbehaved = true
         let frames = [
             "CONNECT\naccept-version:1.2\n\n\0", "MESSAGE\ndestination:/queue/q0\n\nx\0", "SEND\n\nno destination\0",
-            "SEND\ndestination:/topic/*\n\nwildcard\0", "SEND\ndestination:/nowhere/x\n\nx\0", "SEND\ndestination:/queue/\n\nx\0",
+            "SEND\ndestination:/topic/*\n\nwildcard\0", "SEND\ndestination:/nowhere/x\n\nx\0",
+            "SEND\ndestination:/queue/\n\nx\0",
             "SUBSCRIBE\nid:w\ndestination:/queue/q0\nack:maybe\n\n\0", "SUBSCRIBE\ndestination:\nid:w\n\n\0",
-            "SUBSCRIBE\nid:w\ndestination:/reply-queue/0-1-1/r\n\n\0", "SUBSCRIBE\nid:w\ndestination:/queue/q0\nselector:a=1\n\n\0",
+            "SUBSCRIBE\nid:w\ndestination:/reply-queue/0-1-1/r\n\n\0",
+            "SUBSCRIBE\nid:w\ndestination:/queue/q0\nselector:a=1\n\n\0",
             "UNSUBSCRIBE\nid:unknown\n\n\0", "ACK\nid:0\nmessage-id:0\nsubscription:0\n\n\0",
             "NACK\nid:zz\nmessage-id:zz\nsubscription:zz\n\n\0", "ACK\n\n\0", "COMMIT\ntransaction:none\n\n\0",
             "ABORT\ntransaction:none\n\n\0", "BEGIN\n\n\0", "SEND\ndestination:/queue/q0\ntransaction:none\n\nx\0",

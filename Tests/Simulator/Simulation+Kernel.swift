@@ -18,7 +18,9 @@ extension Simulation {
             carryOut(submission, index, exchange)
             if hasFailed { return }
         }
-        if !workers[index].offered.isEmpty { oracle.violate("shard \(index) did not answer for an accepted connection") }
+        if !workers[index].offered.isEmpty {
+            oracle.violate("shard \(index) did not answer for an accepted connection")
+        }
     }
 
     private func carryOut(_ submission: Submission, _ index: Int, _ exchange: Int) {
@@ -39,7 +41,9 @@ extension Simulation {
         case .handOff:
             guard let peer = takeOffered(submission, index) else { return }
             let target = Int(submission.peer)
-            guard target != index, target < workers.count else { return oracle.violate("handed off to worker \(target)") }
+            guard target != index, target < workers.count else {
+                return oracle.violate("handed off to worker \(target)")
+            }
             if workers[target].isDrained || strikes(.handOffFailed) { return drop(peer) }
             peer.stage = .waiting
             workers[target].handedOn.append(peer)
@@ -55,7 +59,6 @@ extension Simulation {
             workers[index].backlog.removeAll()
         case .resumeAccepting: workers[index].isAccepting = true
         case .connect: oracle.violate("the broker opens no connections")
-        case .connect: oracle.violate("the broker opened a connection")
         case .send, .sendVector, .sendZeroCopy, .awaitWritable, .pauseReceive, .resumeReceive, .shutdownWrite, .close:
             guard let peer = find(submission.connection, index) else {
                 return oracle.violate("\(submission.kind) for a connection that does not exist")
@@ -98,7 +101,9 @@ extension Simulation {
 
     /// Reasons to end an honest connection without a word: it reads too slowly, memory is out, it connects too slowly.
     private func mayBeCut(_ peer: Peer) -> Bool {
-        if scenario.outputIsTight || scenario.memoryIsTight || isDraining || peer.readsNever || peer.doesNotConnect { return true }
+        if scenario.outputIsTight || scenario.memoryIsTight || isDraining || peer.readsNever || peer.doesNotConnect {
+            return true
+        }
         return oracle.hasJumped
     }
 
@@ -137,7 +142,9 @@ extension Simulation {
         }
         var total = submission.byteCount
         if submission.kind == .sendVector {
-            guard submission.byteCount >= 1, submission.byteCount <= 64 else { return oracle.violate("a vector of \(submission.byteCount)") }
+            guard submission.byteCount >= 1, submission.byteCount <= 64 else {
+                return oracle.violate("a vector of \(submission.byteCount)")
+            }
             let vectors = submission.pointer!.assumingMemoryBound(to: iovec.self)
             total = (0..<submission.byteCount).reduce(0) { $0 + vectors[$1].iov_len }
             if total != Int(submission.value) { return oracle.violate("a vector's sum is wrong") }
@@ -247,7 +254,9 @@ extension Simulation {
         // Connections complete in any order.
         var order = workers[index].peers
         if order.count > 1, strikes(.completionsReordered) {
-            for position in stride(from: order.count - 1, to: 0, by: -1) { order.swapAt(position, random.below(position + 1)) }
+            for position in stride(from: order.count - 1, to: 0, by: -1) {
+                order.swapAt(position, random.below(position + 1))
+            }
         }
         for peer in order { complete(peer, index) }
     }
@@ -328,7 +337,8 @@ extension Simulation {
             arenaUsed += count
             peer.incomingRead += count
             completions.append(Completion(.received, connection: peer.slot, value: Int32(count), pointer: place))
-            if canary == .repeatReceived, count > 100, peer.incomingRead == peer.incoming.count, strikesCanary(oneIn: 5) {
+            if canary == .repeatReceived, count > 100, peer.incomingRead == peer.incoming.count, strikesCanary(oneIn: 5)
+            {
                 peer.incomingRead -= count
             }
             if peer.incomingRead == peer.incoming.count {
@@ -357,7 +367,8 @@ extension Simulation {
         default: break
         }
         guard let log else { return }
-        var text = "\(moment) -> \(submission.kind) \(submission.connection.index)/\(submission.connection.generation)"
+        var text =
+            "\(moment) -> \(submission.kind) \(submission.connection.index)/\(submission.connection.generation)"
             + " peer \(submission.peer) value \(submission.value) bytes \(submission.byteCount)"
         switch submission.kind {
         case .send, .sendZeroCopy:
@@ -365,7 +376,10 @@ extension Simulation {
         case .sendVector:
             let vectors = submission.pointer!.assumingMemoryBound(to: iovec.self)
             for position in 0..<submission.byteCount {
-                text += " | " + readable(UnsafeRawBufferPointer(start: vectors[position].iov_base, count: vectors[position].iov_len))
+                text +=
+                    " | "
+                    + readable(
+                        UnsafeRawBufferPointer(start: vectors[position].iov_base, count: vectors[position].iov_len))
             }
         default: break
         }

@@ -72,7 +72,9 @@ public final class Simulation {
     /// Empties the queues in the end.
     var drainer: Peer?
     var drainerCount = 0
+    static let drainerCountMax = 20
     var didDrain = false
+    var isAbandoned = false
 
     public static func run(
         seed: UInt64, canary: Canary? = nil, log: ((String) -> Void)? = nil
@@ -187,7 +189,9 @@ public final class Simulation {
         }
         if workers[index].deadline == 0, completions.count == 0 {
             workers[index].turnsWithoutPause += 1
-            if workers[index].turnsWithoutPause > 2_000 { oracle.violate("shard \(index) asks for turn after turn and gets nowhere") }
+            if workers[index].turnsWithoutPause > 2_000 {
+                oracle.violate("shard \(index) asks for turn after turn and gets nowhere")
+            }
         } else {
             workers[index].turnsWithoutPause = 0
         }
@@ -253,7 +257,8 @@ public final class Simulation {
             trace.add(UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
         }
         if let log {
-            var text = "\(moment) <- \(completion.kind) \(completion.connection.index)/\(completion.connection.generation) \(completion.value)"
+            var text =
+                "\(moment) <- \(completion.kind) \(completion.connection.index)/\(completion.connection.generation) \(completion.value)"
             if completion.kind == .received {
                 text += " " + readable(UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
             }

@@ -48,8 +48,9 @@ final class Campaign: Sendable {
         for thread in threads { pthread_join(thread, nil) }
         let elapsed = seconds() - start
         totals.withLock { totals in
-            print("\(totals.seeds) seeds, \(totals.turns) turns, \(totals.frames) frames, \(totals.messages) messages, "
-                + "\(totals.violations) violations, \(Int(Double(totals.seeds) / max(elapsed, 0.001))) seeds/s")
+            print(
+                "\(totals.seeds) seeds, \(totals.turns) turns, \(totals.frames) frames, \(totals.messages) messages, "
+                    + "\(totals.violations) violations, \(Int(Double(totals.seeds) / max(elapsed, 0.001))) seeds/s")
             for fault in Fault.allCases { print("  \(fault): \(totals.faults[fault.rawValue])") }
         }
     }

@@ -31,10 +31,8 @@ struct Simulate: ParsableCommand {
             planted = known
         }
         if let trace {
-            nonisolated(unsafe) var lines = 0
             let outcome = Simulation.run(seed: trace, canary: planted) { line in
                 print(line)
-                lines += 1
             }
             report(outcome)
             if outcome.violation != nil { throw ExitCode(1) }
@@ -44,13 +42,16 @@ struct Simulate: ParsableCommand {
         guard let first = bounds.first, let last = bounds.last, first <= last else {
             throw ValidationError("--seeds wants FIRST..LAST")
         }
-        let campaign = Campaign(first: first, last: last, canary: planted, isVerbose: verbose, violationsMax: violations)
+        let campaign = Campaign(
+            first: first, last: last, canary: planted, isVerbose: verbose, violationsMax: violations)
         campaign.run(jobs: max(jobs, 1))
         if campaign.violationCount > 0 { throw ExitCode(1) }
     }
 
     private func report(_ outcome: Simulation.Outcome) {
-        print("seed \(outcome.seed): trace \(String(outcome.traceHash, radix: 16)), \(outcome.violation ?? "no violation")")
+        print(
+            "seed \(outcome.seed): trace \(String(outcome.traceHash, radix: 16)), \(outcome.violation ?? "no violation")"
+        )
     }
 
     /// A broken invariant ends the process: say which seed did it.
