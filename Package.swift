@@ -91,8 +91,10 @@ let package = Package(
             dependencies: ["Load", "stampede-bench", "stampede"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
-        .testTarget(name: "BrokerTests", dependencies: ["Broker", "IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
-        .testTarget(name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "BrokerTests", dependencies: ["Broker", "IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         .testTarget(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.

@@ -27,7 +27,8 @@ extension Shard {
         let session = sessions[subscription.pointee.session]
         let group = groups[subscription.pointee.group]
         let prefixByteCount = Int(group.pointee.prefixByteCount)
-        let isReferenced = block != 0 && message.contentByteCount >= Self.referencedByteCountMin
+        let isReferenced =
+            block != 0 && message.contentByteCount >= Self.referencedByteCountMin
             && (message.isPlain || group.pointee.version == .v1_2)
         let record = deliveries.allocate()
         guard !record.isNone,

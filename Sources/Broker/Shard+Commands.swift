@@ -30,7 +30,8 @@ extension Shard {
             case .abort: return abort(session)
             case .disconnect: return disconnect(session)
             case .connect, .stomp:
-                fail(session, "Illegal command", "the connection is CONNECTED already", receipt: receiptOfFrame(session))
+                fail(
+                    session, "Illegal command", "the connection is CONNECTED already", receipt: receiptOfFrame(session))
             case .connected, .message, .receipt, .error: failServerCommand(session)
             }
             return .done
@@ -175,7 +176,8 @@ extension Shard {
             isAlias = !isDestination(session.pointee.lastDestination, written)
         }
         let destination = destinations[index]
-        if session.pointee.flags.contains(.hasReservation), destination.pointee.kind != .remoteQueue, !isApplyingCommit {
+        if session.pointee.flags.contains(.hasReservation), destination.pointee.kind != .remoteQueue, !isApplyingCommit
+        {
             returnReservation(session)
         }
         switch destination.pointee.kind {
@@ -199,7 +201,9 @@ extension Shard {
             // It may have taken less room than it was granted, or none where it had expired.
             if queues[queue.index].pointee.blockedHead != 0 { unblock(queues[queue.index]) }
         case .remoteQueue:
-            if !isApplyingCommit, fabric.mailbox(Int(destination.pointee.owner)).isOverfull { return waitForRoom(session) }
+            if !isApplyingCommit, fabric.mailbox(Int(destination.pointee.owner)).isOverfull {
+                return waitForRoom(session)
+            }
             if destination.pointee.blocks, !isApplyingCommit, !session.pointee.flags.contains(.hasReservation) {
                 return reserveForSend(session, index)
             }

@@ -160,7 +160,8 @@ extension Shard {
             case .frame:
                 let byteCount = frame.byteCount
                 if isFresh, byteCount > limits.preConnectByteCountMax {
-                    fail(session, "Frame too large", "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
+                    fail(
+                        session, "Frame too large", "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
                     return count
                 }
                 counters.framesReceived &+= 1
@@ -189,7 +190,8 @@ extension Shard {
                 return count
             case .incomplete:
                 if isFresh, count - offset > limits.preConnectByteCountMax {
-                    fail(session, "Frame too large", "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
+                    fail(
+                        session, "Frame too large", "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
                     return count
                 }
                 return offset

@@ -7,7 +7,9 @@ import Slabs
 extension Shard {
     func nameOf(_ index: UInt32) -> UnsafeRawBufferPointer {
         let destination = destinations[index]
-        if destination.pointee.name == 0 { return UnsafeRawBufferPointer(start: UnsafeRawPointer(scratch.name), count: 0) }
+        if destination.pointee.name == 0 {
+            return UnsafeRawBufferPointer(start: UnsafeRawPointer(scratch.name), count: 0)
+        }
         return UnsafeRawBufferPointer(
             start: UnsafeRawPointer(blocks.base(destination.pointee.name)),
             count: Int(destination.pointee.nameByteCount))
@@ -80,7 +82,8 @@ extension Shard {
         case .replyQueue, .replyTopic:
             let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
             if subscribes {
-                failFrame(session, "Access refused", "only the connection that made it may consume a temporary destination")
+                failFrame(
+                    session, "Access refused", "only the connection that made it may consume a temporary destination")
                 return 0
             }
             return reply(session, name, parsed.kind)
@@ -434,7 +437,9 @@ extension Shard {
                     "a connection may have \(limits.subscriptionsPerConnectionMax), those of reply-to included")
                 return nil
             }
-            guard destinations[index].pointee.queue != 0, subscribeToTemporary(session, index, id: value) else { return nil }
+            guard destinations[index].pointee.queue != 0, subscribeToTemporary(session, index, id: value) else {
+                return nil
+            }
         }
         return index
     }

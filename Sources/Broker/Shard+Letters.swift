@@ -182,7 +182,8 @@ extension Shard {
             unlinkPending(session, pending)
         }
         write(
-            Letter(.send, flag: isReserved, a: sessions.slot(session.pointee.index), value: UInt64(byteCount)), to: owner, name: nameOf(index), message, receipt: receiptOfFrame(session))
+            Letter(.send, flag: isReserved, a: sessions.slot(session.pointee.index), value: UInt64(byteCount)),
+            to: owner, name: nameOf(index), message, receipt: receiptOfFrame(session))
         markRemote(session, owner)
     }
 

@@ -157,7 +157,9 @@ extension Shard {
         sentSessions.removeAll()
         var kept = 0
         for i in 0..<dirtySessions.count {
-            guard let session = sessions.find(dirtySessions[i]), session.pointee.flags.contains(.dirty) else { continue }
+            guard let session = sessions.find(dirtySessions[i]), session.pointee.flags.contains(.dirty) else {
+                continue
+            }
             if session.pointee.state == .closing {
                 session.pointee.flags.remove(.dirty)
                 continue
@@ -314,7 +316,8 @@ extension Shard {
 
     /// Throws the output away.
     mutating func dropOutput(_ session: UnsafeMutablePointer<Session>) {
-        if session.pointee.flags.contains(.zeroCopyInFlight) { return }  // the kernel still reads; `.closed` comes later
+        // The kernel still reads; `.closed` comes later.
+        if session.pointee.flags.contains(.zeroCopyInFlight) { return }
         while session.pointee.outputHead != 0 {
             let index = session.pointee.outputHead
             session.pointee.outputHead = segments[index].pointee.next

@@ -432,7 +432,9 @@ extension Shard {
         let queue = entry.pointee.queue
         unlinkDelivered(slot.index)
         var settlement = settlement
-        if settlement != .acknowledged, destinations[queues[queue].pointee.destination].pointee.kind == .subscriptionQueue {
+        if settlement != .acknowledged,
+            destinations[queues[queue].pointee.destination].pointee.kind == .subscriptionQueue
+        {
             // A topic's message is for one subscriber: refused, it is nobody's.
             counters.messagesDropped &+= 1
             settlement = .acknowledged
@@ -497,9 +499,11 @@ extension Shard {
                 wasKept = moveToDeadLetters(index, name, origin: origin, reason: reason)
             } else {
                 var target = policies[queue.pointee.policy].deadLetterDestination
-                wasKept = !target.isEmpty && target.withUTF8 { name in
-                    moveToDeadLetters(index, UnsafeRawBufferPointer(name), origin: origin, reason: reason)
-                }
+                wasKept =
+                    !target.isEmpty
+                    && target.withUTF8 { name in
+                        moveToDeadLetters(index, UnsafeRawBufferPointer(name), origin: origin, reason: reason)
+                    }
             }
         }
         if wasKept {
@@ -636,7 +640,8 @@ extension Shard {
     /// What the SEND under the parser was granted, at the end of its session's list: no frame came in between.
     func reservation(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
         let index = session.pointee.pendingTail
-        invariant(index != 0 && pendings[index].pointee.isGranted, "a reservation is the last thing that was waited for")
+        invariant(
+            index != 0 && pendings[index].pointee.isGranted, "a reservation is the last thing that was waited for")
         return index
     }
 

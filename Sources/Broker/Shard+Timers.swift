@@ -100,7 +100,8 @@ extension Shard {
             if passed(session.pointee.lastReceived, interval) {
                 counters.heartBeatsMissed &+= 1
                 return fail(
-                    session, "Heart-beat missed", "nothing was received for \(interval) ms, and "
+                    session, "Heart-beat missed",
+                    "nothing was received for \(interval) ms, and "
                         + "\(session.pointee.receiveInterval) ms were agreed on")
             }
             rearm(session, session.pointee.lastReceived, interval)

@@ -90,7 +90,8 @@ extension Shard {
             updateIdle(index)
             return retryAfterPending(session)
         }
-        let consumes = ackMode != .auto || destinations[index].pointee.kind == .queue
+        let consumes =
+            ackMode != .auto || destinations[index].pointee.kind == .queue
             || destinations[index].pointee.kind == .remoteQueue
         let subscription = makeSubscription(
             session, index, id: id, ackMode: ackMode, consumes: consumes, window: windowOfFrame())
@@ -202,7 +203,11 @@ extension Shard {
         }
         let next = subscription.pointee.next
         let previous = subscription.pointee.previous
-        if previous != 0 { subscriptions[previous].pointee.next = next } else { session.pointee.subscriptionHead = next }
+        if previous != 0 {
+            subscriptions[previous].pointee.next = next
+        } else {
+            session.pointee.subscriptionHead = next
+        }
         if next != 0 { subscriptions[next].pointee.previous = previous }
         session.pointee.subscriptionCount -= 1
         subscriptions.free(index)
@@ -268,7 +273,8 @@ extension Shard {
     private mutating func encode(_ index: UInt32, _ message: Message, name: UnsafeRawBufferPointer?) {
         let group = groups[index]
         let prefixByteCount = Int(group.pointee.prefixByteCount)
-        let needed = prefixByteCount + Int(group.pointee.nameByteCount) + 64 + message.contentByteCountMax
+        let needed =
+            prefixByteCount + Int(group.pointee.nameByteCount) + 64 + message.contentByteCountMax
             + (name.map { FrameWriter.escapedByteCountMax($0.count) + 16 } ?? 0)
         var run = group.pointee.run
         if run != 0, blocks.capacity(run) - blocks.used(run) < needed {

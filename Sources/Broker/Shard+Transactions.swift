@@ -17,7 +17,8 @@ extension Shard {
         if Int(session.pointee.transactionCount) >= limits.transactionsPerConnectionMax {
             failFrame(
                 session, "Too many transactions",
-                "a connection may have \(limits.transactionsPerConnectionMax) open (limits.transactions-per-connection)")
+                "a connection may have \(limits.transactionsPerConnectionMax) open (limits.transactions-per-connection)"
+            )
             return .done
         }
         let slot = transactions.allocate()

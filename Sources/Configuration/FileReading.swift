@@ -18,7 +18,7 @@ enum ConfigurationFile {
     /// The root node; nil for a text without content.
     static func compose(_ yaml: String) throws -> Node? {
         var yaml = yaml
-        for _ in 0 ..< duplicatesMax {
+        for _ in 0..<duplicatesMax {
             do {
                 return try Yams.compose(yaml: yaml)
             } catch YamlError.duplicatedKeysInMapping(_, let context) {

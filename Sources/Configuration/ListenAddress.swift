@@ -41,7 +41,7 @@ public struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
 
     /// Digits only: `UInt16.init` would take a sign too.
     private static func port(_ text: Substring) -> UInt16? {
-        text.utf8.allSatisfy { (0x30 ... 0x39).contains($0) } ? UInt16(text) : nil
+        text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? UInt16(text) : nil
     }
 
     /// The address as inet_ntop(3) writes it, or nil when inet_pton(3) does not read it.

@@ -60,7 +60,7 @@ func quoted(_ text: String) -> String {
         case "\n": result += "\\n"
         case "\r": result += "\\r"
         case "\t": result += "\\t"
-        case _ where scalar.value < 0x20 || (0x7F ... 0x9F).contains(scalar.value):
+        case _ where scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value):
             let digits = String(scalar.value, radix: 16)
             result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
         default: result.unicodeScalars.append(scalar)
@@ -104,7 +104,7 @@ enum Suggestion {
         let first = Array(first.utf8)
         let second = Array(second.utf8)
         guard first.count <= 128, second.count <= 128 else { return .max }
-        var row = Array(0 ... second.count)
+        var row = Array(0...second.count)
         for (i, byte) in first.enumerated() {
             var diagonal = row[0]
             row[0] = i + 1

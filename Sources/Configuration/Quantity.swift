@@ -32,7 +32,7 @@ enum Unit: Sendable, CaseIterable {
     /// The number that `text` stands for: decimal digits and at most one suffix. nil: not a number, or one that does
     /// not fit 64 bits.
     func parse(_ text: String) -> Int? {
-        let digits = text.utf8.prefix { (0x30 ... 0x39).contains($0) }
+        let digits = text.utf8.prefix { (0x30...0x39).contains($0) }
         guard !digits.isEmpty, let number = Int(String(Substring(digits))) else { return nil }
         let suffix = String(Substring(text.utf8.dropFirst(digits.count)))
         if suffix.isEmpty { return number }

@@ -6,122 +6,122 @@ extension Schema {
 
     private static let beforeConnected: [Setting<Settings>] = [
         .bytes(
-            "limits.pre-connect-bytes", \.broker.limits.preConnectByteCountMax, 256 ... 1 << 20,
+            "limits.pre-connect-bytes", \.broker.limits.preConnectByteCountMax, 256...1 << 20,
             "Bytes that a client may send before CONNECTED. At the limit: ERROR, close. Raise it for long tokens."),
         .milliseconds(
-            "limits.connect-timeout-ms", \.broker.limits.connectMillisecondsMax, 100 ... 600_000,
+            "limits.connect-timeout-ms", \.broker.limits.connectMillisecondsMax, 100...600_000,
             "From accept to CONNECTED. At the limit: close."),
     ]
 
     /// The parser counts the bytes of a header line in 16 bits.
     private static let frames: [Setting<Settings>] = [
         .bytes(
-            "limits.command-bytes", \.broker.limits.commandByteCountMax, 16 ... 1024,
+            "limits.command-bytes", \.broker.limits.commandByteCountMax, 16...1024,
             "A frame's command line. At the limit: ERROR, close, as for all limits of a frame."),
         .count(
-            "limits.headers-max", \.broker.limits.headerCountMax, 8 ... 1024,
+            "limits.headers-max", \.broker.limits.headerCountMax, 8...1024,
             "Headers of a frame."),
         .bytes(
-            "limits.header-bytes", \.broker.limits.headerByteCountMax, 128 ... 65_535,
+            "limits.header-bytes", \.broker.limits.headerByteCountMax, 128...65_535,
             "One header line. Raise it for clients that carry tokens in headers."),
         .bytes(
-            "limits.headers-bytes", \.broker.limits.headersByteCountMax, 512 ... 4 << 20,
+            "limits.headers-bytes", \.broker.limits.headersByteCountMax, 512...4 << 20,
             "All headers of a frame, at least header-bytes."),
         .bytes(
-            "limits.body-bytes", \.broker.limits.bodyByteCountMax, 256 ... 64 << 20,
+            "limits.body-bytes", \.broker.limits.bodyByteCountMax, 256...64 << 20,
             "A frame's body. Each waits whole in memory: send larger things by reference."),
         .milliseconds(
-            "limits.frame-timeout-ms", \.broker.limits.frameMillisecondsMax, 1000 ... 3_600_000,
+            "limits.frame-timeout-ms", \.broker.limits.frameMillisecondsMax, 1000...3_600_000,
             "From a frame's first byte to its last, plus 1 s per frame-bytes-per-second-min bytes received."),
         .integer(
             "limits.frame-bytes-per-second-min", \.broker.limits.frameBytesPerSecondMin,
-            Quantity(unit: .bytesPerSecond, range: 1 ... 1 << 30),
+            Quantity(unit: .bytesPerSecond, range: 1...1 << 30),
             "The slowest sender that is borne. Lower it for radio links."),
     ]
 
     private static let connections: [Setting<Settings>] = [
         .count(
-            "limits.connections-max", \.broker.limits.connectionCountMax, 1 ... 1 << 20,
+            "limits.connections-max", \.broker.limits.connectionCountMax, 1...1 << 20,
             zero: "as many as the driver's table holds",
             "Connections of a worker. At the limit: another worker takes the newcomer, or it is refused."),
         .count(
-            "limits.connections-per-address-max", \.broker.limits.connectionsPerAddressMax, 1 ... 1 << 20, zero: "off",
+            "limits.connections-per-address-max", \.broker.limits.connectionsPerAddressMax, 1...1 << 20, zero: "off",
             "Connections from one address. At the limit: refuse. Set it where clients are strangers."),
         .count(
-            "limits.connections-per-second-max", \.broker.limits.connectionsPerSecondMax, 1 ... 1_000_000, zero: "off",
+            "limits.connections-per-second-max", \.broker.limits.connectionsPerSecondMax, 1...1_000_000, zero: "off",
             "Newcomers per second and worker. At the limit: refuse. Set it against storms of reconnects."),
         .count(
-            "limits.subscriptions-per-connection-max", \.broker.limits.subscriptionsPerConnectionMax, 1 ... 65_535,
+            "limits.subscriptions-per-connection-max", \.broker.limits.subscriptionsPerConnectionMax, 1...65_535,
             "Subscriptions of a connection. At the limit: ERROR."),
         .count(
-            "limits.transactions-per-connection-max", \.broker.limits.transactionsPerConnectionMax, 1 ... 10_000,
+            "limits.transactions-per-connection-max", \.broker.limits.transactionsPerConnectionMax, 1...10_000,
             "Open transactions of a connection. At the limit: ERROR, all its transactions are aborted."),
         .count(
-            "limits.frames-per-transaction-max", \.broker.limits.framesPerTransactionMax, 1 ... 1_000_000,
+            "limits.frames-per-transaction-max", \.broker.limits.framesPerTransactionMax, 1...1_000_000,
             "Frames of a transaction. At the limit: ERROR, abort."),
         .bytes(
-            "limits.transaction-bytes", \.broker.limits.transactionByteCountMax, 1024 ... 1 << 30,
+            "limits.transaction-bytes", \.broker.limits.transactionByteCountMax, 1024...1 << 30,
             "Bytes of a transaction, at least one largest frame. At the limit: ERROR, abort."),
         .milliseconds(
-            "limits.transaction-timeout-ms", \.broker.limits.transactionMillisecondsMax, 100 ... 86_400_000,
+            "limits.transaction-timeout-ms", \.broker.limits.transactionMillisecondsMax, 100...86_400_000,
             "Age of a transaction. At the limit: ERROR, abort."),
     ]
 
     private static let output: [Setting<Settings>] = [
         .bytes(
-            "limits.output-bytes", \.broker.limits.outputByteCountMax, 1024 ... 1 << 30,
+            "limits.output-bytes", \.broker.limits.outputByteCountMax, 1024...1 << 30,
             "Bytes that wait for a reader. At the limit: a topic disconnects it, a queue stops dispatching."),
         .milliseconds(
-            "limits.output-stall-ms", \.broker.limits.outputStallMillisecondsMax, 100 ... 3_600_000,
+            "limits.output-stall-ms", \.broker.limits.outputStallMillisecondsMax, 100...3_600_000,
             "Time without a byte taken while output waits. At the limit: disconnect."),
         .milliseconds(
-            "limits.linger-ms", \.broker.limits.lingerMillisecondsMax, 10 ... 60_000,
+            "limits.linger-ms", \.broker.limits.lingerMillisecondsMax, 10...60_000,
             "After ERROR or DISCONNECT: the time to read the rest and close. At the limit: close."),
         .count(
-            "limits.prefetch-max", \.broker.limits.prefetchCountMax, 1 ... 1_000_000,
+            "limits.prefetch-max", \.broker.limits.prefetchCountMax, 1...1_000_000,
             "Unacknowledged messages of a subscription that asks for no less. At the limit: none is sent to it."),
         .bytes(
-            "limits.prefetch-bytes", \.broker.limits.prefetchByteCountMax, 1024 ... 1 << 30,
+            "limits.prefetch-bytes", \.broker.limits.prefetchByteCountMax, 1024...1 << 30,
             "Bytes of unacknowledged messages of a subscription. At the limit: none is sent to it."),
     ]
 
     private static let destinationLimits: [Setting<Settings>] = [
         .count(
-            "limits.destinations-max", \.broker.limits.destinationCountMax, 1 ... 10_000_000,
+            "limits.destinations-max", \.broker.limits.destinationCountMax, 1...10_000_000,
             "Destinations of a worker. At the limit: ERROR to the frame that would create another."),
         .bytes(
-            "limits.destination-name-bytes", \.broker.limits.destinationNameByteCountMax, 16 ... 1024,
+            "limits.destination-name-bytes", \.broker.limits.destinationNameByteCountMax, 16...1024,
             "A destination's name, at most header-bytes. At the limit: ERROR."),
     ]
 
     private static let heartBeats: [Setting<Settings>] = [
         .milliseconds(
-            "limits.heart-beat-send-ms", \.broker.limits.heartBeatSendMilliseconds, 1 ... 3_600_000, zero: "none",
+            "limits.heart-beat-send-ms", \.broker.limits.heartBeatSendMilliseconds, 1...3_600_000, zero: "none",
             "The shortest interval the broker offers to send heart-beats at; the client's wish decides above it."),
         .milliseconds(
-            "limits.heart-beat-receive-ms", \.broker.limits.heartBeatReceiveMilliseconds, 1 ... 3_600_000, zero: "none",
+            "limits.heart-beat-receive-ms", \.broker.limits.heartBeatReceiveMilliseconds, 1...3_600_000, zero: "none",
             "The shortest interval the broker asks clients to send heart-beats at; theirs decides above it."),
         .integer(
             "limits.heart-beat-tolerance-percent", \.broker.limits.heartBeatTolerancePercent,
-            Quantity(unit: .percent, range: 100 ... 1000),
+            Quantity(unit: .percent, range: 100...1000),
             "A peer is dead after this part of its interval in silence. Raise it where networks stall."),
     ]
 
     private static let memory: [Setting<Settings>] = [
         .bytes(
-            "limits.message-memory-bytes", \.broker.limits.messageMemoryByteCountMax, 1 << 20 ... 1 << 40,
+            "limits.message-memory-bytes", \.broker.limits.messageMemoryByteCountMax, 1 << 20...1 << 40,
             "Messages and buffers of a worker. At the limit: stop reading from publishers. Fit it to the machine."),
         .bytes(
-            "limits.mailbox-bytes", \.broker.limits.mailboxByteCountMax, 64 << 10 ... 1 << 30,
+            "limits.mailbox-bytes", \.broker.limits.mailboxByteCountMax, 64 << 10...1 << 30,
             "Bytes that wait in a worker's mailbox. At the limit: the senders stop reading their connections."),
         .count(
-            "limits.queued-messages-max", \.broker.limits.queuedMessageCountMax, 1000 ... 1_000_000_000,
+            "limits.queued-messages-max", \.broker.limits.queuedMessageCountMax, 1000...1_000_000_000,
             "Records of queued messages and deliveries of a worker (address space; memory only as used)."),
         .count(
-            "limits.subscriptions-max", \.broker.limits.subscriptionCountMax, 1 ... 100_000_000,
+            "limits.subscriptions-max", \.broker.limits.subscriptionCountMax, 1...100_000_000,
             "Subscriptions of a worker (address space; memory only as used). At the limit: ERROR."),
         .milliseconds(
-            "limits.drain-timeout-ms", \.broker.limits.drainMillisecondsMax, 1 ... 600_000, zero: "do not wait",
+            "limits.drain-timeout-ms", \.broker.limits.drainMillisecondsMax, 1...600_000, zero: "do not wait",
             "After SIGTERM: how long readers may take to empty queues and outputs. Then: report what is left, exit."),
     ]
 }

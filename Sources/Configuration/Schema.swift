@@ -43,19 +43,19 @@ enum Schema {
             "The destinations that the entry is for: a name, or a pattern with * for one level and # for many.",
             accepts: DestinationPattern.accepts),
         .count(
-            "messages-max", \.queueMessageCountMax, 1 ... 1_000_000_000,
+            "messages-max", \.queueMessageCountMax, 1...1_000_000_000,
             "Messages that a queue holds. At the limit: `overflow`."),
         .bytes(
-            "bytes-max", \.queueByteCountMax, 1024 ... 1 << 40,
+            "bytes-max", \.queueByteCountMax, 1024...1 << 40,
             "Bytes that a queue holds. At the limit: `overflow`."),
         .choice(
             "overflow", \.overflow, [("reject", .reject), ("drop-oldest", .dropOldest), ("block", .block)],
             "At a queue's limit: answer ERROR, drop (dead-letter) the oldest, or stop reading the publisher."),
         .milliseconds(
-            "message-ttl-ms", \.messageMillisecondsMax, 1 ... 10 * 365 * 86_400_000, zero: "for ever",
+            "message-ttl-ms", \.messageMillisecondsMax, 1...10 * 365 * 86_400_000, zero: "for ever",
             "Life of a message that brings no expiry of its own."),
         .count(
-            "deliveries-max", \.deliveryCountMax, 1 ... 1_000_000, zero: "no limit",
+            "deliveries-max", \.deliveryCountMax, 1...1_000_000, zero: "no limit",
             "Deliveries of one message before it goes to `dead-letter`."),
         .text(
             "dead-letter", \.deadLetterDestination, allowed: "\"\" (drop them), or a \(DestinationPattern.allowedName)",

@@ -149,7 +149,7 @@ enum LogText {
             case 0x0A: result.append(contentsOf: ["\\", "n"])
             case 0x0D: result.append(contentsOf: ["\\", "r"])
             case 0x09: result.append(contentsOf: ["\\", "t"])
-            case 0 ..< 0x20, 0x7F ... 0x9F, 0x200E, 0x200F, 0x2028 ... 0x202E, 0x2066 ... 0x2069, 0xFEFF:
+            case 0..<0x20, 0x7F...0x9F, 0x200E, 0x200F, 0x2028...0x202E, 0x2066...0x2069, 0xFEFF:
                 let digits = String(scalar.value, radix: 16)
                 result.append(
                     contentsOf: "\\u\(String(repeating: "0", count: 4 - digits.count))\(digits)".unicodeScalars)

@@ -53,7 +53,7 @@ struct BrokerAddress {
         var rest = Substring(text)
         if rest.first == "[" {
             guard let end = rest.firstIndex(of: "]") else { return nil }
-            host = String(rest[rest.index(after: rest.startIndex) ..< end])
+            host = String(rest[rest.index(after: rest.startIndex)..<end])
             rest = rest[rest.index(after: end)...]
         } else {
             let name = rest.prefix { $0 != ":" }

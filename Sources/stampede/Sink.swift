@@ -115,7 +115,7 @@ private struct LineReader {
             start = end + 1
             scannedCount = 0
         }
-        return Array(bytes[start ..< end])
+        return Array(bytes[start..<end])
     }
 
     /// Reads once more; to be called when standard input is readable.

@@ -56,7 +56,7 @@ enum Console {
     /// since `text` may quote what a broker sent.
     static func error(_ text: String) {
         let line = text.split(whereSeparator: \.isNewline).joined(separator: " ")
-        let scalars = line.unicodeScalars.map { $0.value < 0x20 || (0x7F ... 0x9F).contains($0.value) ? "?" : $0 }
+        let scalars = line.unicodeScalars.map { $0.value < 0x20 || (0x7F...0x9F).contains($0.value) ? "?" : $0 }
         write("stampede: \(String(String.UnicodeScalarView(scalars)))\n", to: STDERR_FILENO)
     }
 

@@ -35,7 +35,7 @@ struct ClientCommandTests {
 
     @Test("tap passes bodies through unchanged, NUL and all, however large")
     func tapBinary() throws {
-        let body = (0 ..< 300_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        let body = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
         let broker = try ScriptedBroker { peer in
             try peer.welcome()
             _ = try peer.confirmSubscription()
@@ -147,7 +147,7 @@ struct ClientCommandTests {
         let broker = try ScriptedBroker { peer in
             try peer.welcome()
             var receipts: [String] = []
-            for _ in 0 ..< 8 {
+            for _ in 0..<8 {
                 if let receipt = try peer.expect(.send)["receipt"] { receipts.append(receipt) }
             }
             #expect(receipts == ["2", "4", "6", "8"])
@@ -158,7 +158,7 @@ struct ClientCommandTests {
         }
         let outcome = try stampede.run(
             ["sink", "/queue/a", "--host", broker.hostAndPort, "--receipt", "2"],
-            input: (1 ... 9).map { "\($0)\n" }.joined())
+            input: (1...9).map { "\($0)\n" }.joined())
         try broker.finish()
         #expect(outcome.exitCode == 0 && outcome.error == "")
     }

@@ -103,7 +103,7 @@ struct LogHandlerTests {
         try #require(pipe(&ends) == 0)
         _ = fcntl(ends[1], F_SETFL, O_NONBLOCK)
         let logger = Logger(label: "l") { [end = ends[1]] _ in TextLogHandler(level: .info, descriptor: end) }
-        for _ in 0 ..< 2000 { logger.info("\(String(repeating: "x", count: 100))") }
+        for _ in 0..<2000 { logger.info("\(String(repeating: "x", count: 100))") }
         close(ends[0])
         close(ends[1])
         logger.info("nowhere")

@@ -47,8 +47,8 @@ struct QuantityTests {
 
     @Test("A power of two is demanded where the kernel takes nothing else")
     func powerOfTwo() {
-        let quantity = Quantity(unit: .count, range: 16 ... 64, isPowerOfTwo: true, zeroMeaning: "none")
-        let accepted = (0 ... 200).filter(quantity.accepts)
+        let quantity = Quantity(unit: .count, range: 16...64, isPowerOfTwo: true, zeroMeaning: "none")
+        let accepted = (0...200).filter(quantity.accepts)
         #expect(accepted == [0, 16, 32, 64])
         #expect(quantity.allowed == "0 (none), or a power of two from 16 to 64")
     }

@@ -59,7 +59,6 @@ extension Simulation {
             workers[index].backlog.removeAll()
         case .resumeAccepting: workers[index].isAccepting = true
         case .connect: oracle.violate("the broker opens no connections")
-        case .connect: oracle.violate("the broker opened a connection")
         case .send, .sendVector, .sendZeroCopy, .awaitWritable, .pauseReceive, .resumeReceive, .shutdownWrite, .close:
             guard let peer = find(submission.connection, index) else {
                 return oracle.violate("\(submission.kind) for a connection that does not exist")
