@@ -129,7 +129,9 @@ extension Shard {
     /// Forgets destinations nobody needs until there is room for one more.
     mutating func makeRoomForDestination() -> Bool {
         while destinations.liveCount >= limits.destinationCountMax + subscriptionQueueCount {
-            guard idleHead != 0 else { return false }
+            // A destination that COMMIT has checked may have made way since for another of the same transaction. It is
+            // made again, if need be beyond the limit: half a transaction would be worse.
+            guard idleHead != 0 else { return isApplyingCommit }
             remove(idleHead)
         }
         return true

@@ -71,6 +71,8 @@ extension Simulation {
             if now > patienceEnds, isAwaited {
                 // Someone who publishes and consumes on one connection may wait for himself.
                 guard mayWaitForever else { break }
+                // So long a wait ends transactions and lingering connections, too.
+                oracle.hasJumped = true
                 patienceEnds = now + 14_000_000_000
                 for peer in peers where waits(peer) || peer.isEnding {
                     peer.clientReset = true
