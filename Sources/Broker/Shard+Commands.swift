@@ -375,14 +375,35 @@ extension Shard {
                 return .done
             }
         }
+        // To ignore these would be to deliver what was not asked for, or to lose what was to be kept.
         if frame.has(.selector) {
             failFrame(session, "Selectors are not supported", "remove the selector header")
+            return .done
+        }
+        if isTrue(.browser) {
+            failFrame(session, "Browsing is not supported", "without the browser header the messages would be consumed")
             return .done
         }
         let raw = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
         let index = destinationForSubscribe(session, raw)
         if index == 0 { return .done }
+        if asksForDurability, [.topic, .pattern].contains(destinations[index].pointee.kind) {
+            updateIdle(index)
+            failFrame(session, "Durable subscriptions are not supported", "subscribe without durable, or use a queue")
+            return .done
+        }
         return subscribe(session, to: index, id: id, ackMode: ackMode)
+    }
+
+    private func isTrue(_ name: HeaderName) -> Bool {
+        guard let text = frame.rawValue(name) else { return false }
+        return equals(text, "true")
+    }
+
+    /// The SUBSCRIBE under the parser wants to be remembered while its client is away.
+    private var asksForDurability: Bool {
+        isTrue(.durable) || isTrue(.persistent) || frame.has(.activemqSubscriptionName)
+            || frame.has(.durableSubscriptionName)
     }
 
     private mutating func unsubscribe(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {

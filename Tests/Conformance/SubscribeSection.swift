@@ -283,4 +283,31 @@ struct SubscribeSection {
         let client = try driver.client()
         try client.perform("SUBSCRIBE", ["id": "0", "destination": "/topic/a", "foo": "bar", "x-unknown": "1"])
     }
+
+    /// What would lose messages or deliver others than were asked for is refused, not ignored.
+    @Test(
+        arguments: drivers,
+        [
+            ("/topic/a", "selector", "price > 5", "elector"), ("/queue/subscribe-browse", "browser", "true", "rowsing"),
+            ("/topic/a", "durable", "true", "urable"), ("/topic/a.*", "activemq.subscriptionName", "name", "urable"),
+        ])
+    func `SUBSCRIBE for what the broker cannot do is an ERROR`(
+        on driver: DriverUnderTest, _ wish: (destination: String, header: String, value: String, message: String)
+    ) throws {
+        let client = try driver.client()
+        try client.send(
+            "SUBSCRIBE", ["id": "0", "destination": wish.destination, wish.header: wish.value, "receipt": "1"])
+        try client.expectError(wish.message, receipt: "1")
+    }
+
+    /// Clients of other brokers mark queues as durable as a matter of course.
+    @Test(arguments: drivers)
+    func `A queue's SUBSCRIBE may say durable`(on driver: DriverUnderTest) throws {
+        let client = try driver.client()
+        let queue = unique("/queue/subscribe")
+        try client.perform(
+            "SUBSCRIBE", ["id": "0", "destination": queue, "durable": "true", "auto-delete": "false"])
+        try client.publish(to: queue, "hello")
+        try client.expectMessage("hello")
+    }
 }
