@@ -1,5 +1,5 @@
 public import IO
-public import STOMP
+import STOMP
 public import Slabs
 
 /// The core of one worker: sessions, destinations, queues, timers. A deterministic state machine that makes no system

@@ -1,5 +1,5 @@
 import Glibc
-public import Slabs
+import Slabs
 
 /// Room to unescape headers and to gather the headers of a message. Allocated once.
 struct Scratch: ~Copyable {

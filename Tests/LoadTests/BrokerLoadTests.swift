@@ -83,10 +83,13 @@ struct BrokerLoadTests {
         #expect(report.anomalies == Anomalies())
     }
 
-    @Test func `a server that is not there is a failure, not a wait`() throws {
+    @Test(arguments: LoadDriver.available)
+    func `a server that is not there is a failure, not a wait`(_ driver: LoadDriver) throws {
         let server = try RunningServer(.stampede(driver: .epoll, path: Self.broker()), cpu: nil)
         server.end()
-        let load = try Load(Plan("nobody"), target: #require(Load.Target(host: "127.0.0.1", port: server.port)))
+        var target = try #require(Load.Target(host: "127.0.0.1", port: server.port))
+        target.driver = driver
+        let load = try Load(Plan("nobody"), target: target)
         #expect(!load.awaitReady())
         let report = load.end()
         #expect(load.control.failure != nil)
