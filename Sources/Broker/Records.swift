@@ -42,8 +42,6 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasTopics = SessionFlags(rawValue: 1 << 10)
     /// Suspended until its pending operations are over; the frame will be parsed again then.
     static let awaitsPending = SessionFlags(rawValue: 1 << 11)
-    /// A send of this session is part of the exchange under way.
-    static let sendInFlight = SessionFlags(rawValue: 1 << 13)
     /// The connection has failed: what waits in its output will not be sent.
     static let isBroken = SessionFlags(rawValue: 1 << 14)
     /// Room for the next SEND was reserved at another worker's queue.
@@ -133,8 +131,6 @@ struct SubscriptionFlags: OptionSet, BitwiseCopyable {
     static let pending = SubscriptionFlags(rawValue: 1 << 0)
     /// Takes from a queue (its own, where it is an acknowledging topic subscription).
     static let isConsumer = SubscriptionFlags(rawValue: 1 << 1)
-    /// Its queue exists for this subscription alone.
-    static let ownsQueue = SubscriptionFlags(rawValue: 1 << 2)
 }
 
 /// One SUBSCRIBE.

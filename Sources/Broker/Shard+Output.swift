@@ -222,7 +222,6 @@ extension Shard {
             session.pointee.sendByteCount = UInt32(total)
         }
         counters.sends &+= 1
-        session.pointee.flags.insert(.sendInFlight)
         session.pointee.lastSent = clock
         sentSessions.append(session.pointee.index)
         return true
@@ -239,7 +238,6 @@ extension Shard {
         }
         for i in 0..<sentSessions.count {
             let session = sessions[sentSessions[i]]
-            session.pointee.flags.remove(.sendInFlight)
             guard session.pointee.flags.contains(.sendIncomplete) else {
                 consumeOutput(session, Int(session.pointee.sendByteCount))
                 continue

@@ -699,7 +699,6 @@ extension Shard {
         queues[queueIndex].pointee.byteCountMax = UInt64(limits.outputByteCountMax + limits.prefetchByteCountMax)
         queues[queueIndex].pointee.overflow = .reject
         subscription.pointee.queue = slot.index
-        subscription.pointee.flags.insert(.ownsQueue)
         subscription.pointee.position = destinations[topic].pointee.bound.append(
             Member(session: slot.index, subscription: subscriptionIndex))
         addConsumer(queueIndex, subscriptionIndex)

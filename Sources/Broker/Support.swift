@@ -134,7 +134,6 @@ public struct Notice: Sendable {
         case messagesDropped = "messages dropped"
         case memoryLimit = "memory limit"
         case undelivered = "undelivered messages"
-        case drain = "drain"
     }
 
     public var kind: Kind

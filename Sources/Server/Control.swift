@@ -11,7 +11,6 @@ final class Control: Sendable {
         var failure: DriverError?
         var level = ""
         var counters = Counters()
-        var driverCounters = DriverCounters()
     }
 
     private let workerCount: Int
@@ -63,12 +62,7 @@ final class Control: Sendable {
     /// Grows with each request; a worker reports when it has changed.
     var reportCount: Int { reports.load(ordering: .acquiring) }
 
-    func add(_ counters: Counters, _ driverCounters: DriverCounters) {
-        state.withLock {
-            $0.counters.add(counters)
-            $0.driverCounters.stale &+= driverCounters.stale
-        }
-    }
+    func add(_ counters: Counters) { state.withLock { $0.counters.add(counters) } }
 
     func totals() -> Logger.Metadata { state.withLock { $0.counters.metadata } }
 }

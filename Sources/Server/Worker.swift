@@ -104,7 +104,7 @@ final class Worker: @unchecked Sendable {
             }
             if shard.isDrained { break }
         }
-        control.add(shard.counters, driver.counters)
+        control.add(shard.counters)
         driver.shutDown()
     }
 
@@ -117,7 +117,7 @@ final class Worker: @unchecked Sendable {
                     metadata: ["queue": "\(notice.text)", "messages": "\(notice.messageCount)"])
             case .protocolError, .connectionFailed:
                 logger.info("\(notice.kind.rawValue): \(notice.text)", metadata: ["connection": "\(notice.connection)"])
-            case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .drain:
+            case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit:
                 logger.warning("\(notice.kind.rawValue): \(notice.text)")
             }
         }
