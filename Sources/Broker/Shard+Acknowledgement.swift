@@ -316,20 +316,6 @@ extension Shard {
         failFrame(session, "Message not found", "'\(printable(text))' is no message that waits for acknowledgement")
     }
 
-    /// At most 16 digits as `FrameWriter.writeHex` writes them.
-    private func hexadecimal(_ text: UnsafeRawBufferPointer) -> UInt64? {
-        guard text.count > 0, text.count <= 16 else { return nil }
-        var value: UInt64 = 0
-        for byte in text {
-            switch byte {
-            case 0x30...0x39: value = value << 4 | UInt64(byte - 0x30)
-            case 0x61...0x66: value = value << 4 | UInt64(byte - 0x61 + 10)
-            default: return nil
-            }
-        }
-        return value
-    }
-
     // MARK: Slow consumers of queues
 
     /// Output waits: its queues give their messages to others meanwhile.

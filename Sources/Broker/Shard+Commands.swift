@@ -225,14 +225,12 @@ extension Shard {
     }
 
     /// Headers that the broker consumes or writes itself; all others pass from SEND to MESSAGE.
-    private static let consumed: UInt64 = {
-        var mask: UInt64 = 0
-        for name: HeaderName in [
-            .destination, .receipt, .transaction, .contentLength, .subscription, .messageId, .ack, .redelivered,
-            .deliveryCount,
-        ] { mask |= 1 << UInt64(name.rawValue) }
-        return mask
-    }()
+    @inline(__always)
+    private static var consumed: UInt64 {
+        HeaderName.destination.bit | HeaderName.receipt.bit | HeaderName.transaction.bit | HeaderName.contentLength.bit
+            | HeaderName.subscription.bit | HeaderName.messageId.bit | HeaderName.ack.bit | HeaderName.redelivered.bit
+            | HeaderName.deliveryCount.bit
+    }
 
     /// The SEND under the parser as a message. nil: it was answered with ERROR, or has expired.
     mutating func messageOfFrame(_ session: UnsafeMutablePointer<Session>) -> Message? {
