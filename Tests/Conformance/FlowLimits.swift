@@ -116,6 +116,25 @@ struct FlowLimits {
         for index in 5..<50 { try client.expectReceipt("\(index)") }
     }
 
+    /// Its connection is told to have failed though it is not read.
+    @Test(arguments: drivers)
+    func `A publisher that waits for room and is reset gives its place up`(on driver: DriverUnderTest) throws {
+        let broker = try broker(driver)
+        let queue = unique("/queue/blocking/b")
+        let client = try RawClient(broker, .v1_2)
+        for index in 0..<5 { try client.publish(to: queue, "\(index)") }
+        let waiting = try RawClient(broker, .v1_2)
+        try waiting.send("SEND", ["destination": "/topic/none", "receipt": "before"])
+        try waiting.send("SEND", ["destination": queue], body: "never accepted")
+        try waiting.expectReceipt("before")
+        waiting.abort()
+        let reader = try RawClient(broker, .v1_2)
+        try reader.subscribe(to: queue)
+        for index in 0..<5 { try reader.expectMessage("\(index)") }
+        try reader.publish(to: queue, "next")
+        try reader.expectMessage("next")
+    }
+
     /// Topic: a subscriber that does not read is disconnected; the publisher and the others go on.
     @Test(arguments: drivers)
     func `A topic's subscriber that does not read is cut`(on driver: DriverUnderTest) throws {
