@@ -61,7 +61,8 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var heartBeatTolerancePercent = 200
 
     // Memory
-    /// Bytes of all messages and buffers of one worker. At 100 %: stop reading from publishers.
+    /// Bytes of all messages and buffers of one worker. At 100 %: stop reading from publishers. At 125 %: ERROR to frames
+    /// that are cut short. At 150 %: the end, even of what consumers are sent.
     public var messageMemoryByteCountMax = 512 * 1024 * 1024
     /// Bytes waiting in a worker's mailbox. At the limit: the senders stop reading from their connections.
     public var mailboxByteCountMax = 16 * 1024 * 1024

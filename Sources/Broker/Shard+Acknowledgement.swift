@@ -10,6 +10,10 @@ extension Shard {
     /// From this size on a stored message's content is sent from where it is stored; below, a copy that travels with its
     /// neighbours costs less than a segment of its own.
     private static var referencedByteCountMin: Int { 16 * 1024 }
+    /// The same while memory is short, when only the segment counts, which is not of the pool.
+    private static var sparinglyReferencedByteCountMin: Int { 256 }
+    /// While memory is short, a consumer with so much output waiting gets no more.
+    private static var sparingOutputByteCountMax: Int { 16 * 1024 }
 
     /// Writes a queue's message to the session of a local subscription.
     ///
@@ -19,27 +23,37 @@ extension Shard {
     /// - Parameters:
     ///   - deliveryCount: 0 where this is the first delivery.
     ///   - block: where the message is stored (0: not here). Of a large one the content is sent from there.
-    mutating func deliver(_ message: Message, to slot: Slot, entry: Slot, deliveryCount: UInt16, block: BlockIndex) {
+    /// - Returns: false where there is no memory for it until some of the session's output has left: its consumers are
+    ///   paused, and the message is still the queue's. Only for messages that are stored here.
+    @discardableResult
+    mutating func deliver(
+        _ message: Message, to slot: Slot, entry: Slot, deliveryCount: UInt16, block: BlockIndex
+    ) -> Bool {
         guard let subscription = subscriptions.find(slot) else {
             counters.staleLetters &+= 1  // its consumer's removal is on the way and returns the message
-            return
+            return true
         }
+        let isSparing = deliversSparingly
         let session = sessions[subscription.pointee.session]
         let group = groups[subscription.pointee.group]
         let prefixByteCount = Int(group.pointee.prefixByteCount)
         let isReferenced =
-            block != 0 && message.contentByteCount >= Self.referencedByteCountMin
+            block != 0
+            && message.contentByteCount
+                >= (isSparing ? Self.sparinglyReferencedByteCountMin : Self.referencedByteCountMin)
             && (message.isPlain || group.pointee.version == .v1_2)
+        let needed =
+            prefixByteCount + Int(group.pointee.nameByteCount) + 160
+            + (isReferenced ? 0 : message.contentByteCountMax)
+        if isSparing, block != 0, session.pointee.outputHead != 0, !hasOutputMemory(needed) {
+            pauseConsumers(session)
+            return false
+        }
         let record = deliveries.allocate()
-        guard !record.isNone,
-            let room = reserveOutput(
-                session,
-                prefixByteCount + Int(group.pointee.nameByteCount) + 160
-                    + (isReferenced ? 0 : message.contentByteCountMax))
-        else {
+        guard !record.isNone, let room = reserveOutput(session, needed) else {
             if !record.isNone { deliveries.free(record.index) }
             doom(session)
-            return
+            return true
         }
         let acknowledges = subscription.pointee.ackMode != .auto
         var writer = FrameWriter(at: room)
@@ -88,7 +102,14 @@ extension Shard {
             }
             session.pointee.flightTail = record.index
         }
-        if Int(session.pointee.outputByteCount) > limits.outputByteCountMax / 2 { pauseConsumers(session) }
+        if Int(session.pointee.outputByteCount) > outputByteCountToPauseAt(isSparing) { pauseConsumers(session) }
+        return true
+    }
+
+    /// With so much output waiting a session's consumers get no more; with half of it they go on.
+    private func outputByteCountToPauseAt(_ isSparing: Bool) -> Int {
+        let usual = limits.outputByteCountMax / 2
+        return isSparing ? min(usual, Self.sparingOutputByteCountMax) : usual
     }
 
     /// `auto`: deliveries whose bytes the kernel has taken are acknowledged.
@@ -340,7 +361,7 @@ extension Shard {
     }
 
     mutating func resumeConsumersIfDrained(_ session: UnsafeMutablePointer<Session>) {
-        guard Int(session.pointee.outputByteCount) <= limits.outputByteCountMax / 4 else { return }
+        guard Int(session.pointee.outputByteCount) <= outputByteCountToPauseAt(deliversSparingly) / 2 else { return }
         session.pointee.flags.remove(.consumersPaused)
         setConsumersPaused(session, false)
     }

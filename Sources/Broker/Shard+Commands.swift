@@ -148,7 +148,7 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down and takes no more messages")
             return .done
         }
-        if memoryIsFull() { return waitForRoom(session) }
+        if memoryIsFull { return waitForRoom(session) }
         if frame.has(.transaction) { return keepInTransaction(session) }
         counters.messagesReceived &+= 1
         let outcome = sendNow(session)
@@ -201,9 +201,7 @@ extension Shard {
             // It may have taken less room than it was granted, or none where it had expired.
             if queues[queue.index].pointee.blockedHead != 0 { unblock(queues[queue.index]) }
         case .remoteQueue:
-            if !isApplyingCommit, fabric.mailbox(Int(destination.pointee.owner)).isOverfull {
-                return waitForRoom(session)
-            }
+            if !isApplyingCommit, fabric.isFull(Int(destination.pointee.owner)) { return waitForRoom(session) }
             if destination.pointee.blocks, !isApplyingCommit, !session.pointee.flags.contains(.hasReservation) {
                 return reserveForSend(session, index)
             }

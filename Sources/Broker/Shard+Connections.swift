@@ -116,7 +116,16 @@ extension Shard {
             guard appendInput(session, bytes, count) else { return }
             if !session.pointee.flags.contains(.suspended) { processInput(session) }
         }
+        // What is cut short and larger than what consumers say is a publisher's: it would only wait when it is whole.
+        if Int(session.pointee.inputByteCount) > Self.consumerFrameByteCountMax,
+            session.pointee.state == .connected, !session.pointee.flags.contains(.suspended),
+            messagesFill(percent: 100)
+        {
+            _ = waitForRoom(session)
+        }
     }
+
+    private static var consumerFrameByteCountMax: Int { 4096 }
 
     /// Parses what the session's input block holds, and keeps the rest.
     mutating func processInput(_ session: UnsafeMutablePointer<Session>) {
@@ -130,12 +139,11 @@ extension Shard {
         // The block is not the session's while frames in it are applied: ending the session must not free it.
         session.pointee.input = 0
         session.pointee.inputByteCount = 0
+        isProcessingInput = true
         let consumed = process(session, bytes, count, &state)
+        isProcessingInput = false
         let keeps = session.pointee.state == .fresh || session.pointee.state == .connected
-        guard consumed < count, keeps else {
-            blocks.release(block)
-            return
-        }
+        guard consumed < count, keeps else { return releaseInput(block) }
         if consumed > 0 {
             partial.pointee.since = clock
             memmove(bytes, bytes + consumed, count - consumed)
@@ -216,7 +224,7 @@ extension Shard {
         case .fresh, .connected: break
         case .ending, .lingering, .closing: return
         }
-        let block = blocks.allocate(byteCount: PartialInput.byteCount + count + 64)
+        let block = allocateInput(byteCount: PartialInput.byteCount + count + 64)
         guard block != 0 else { return outOfMemory(session) }
         let base = blocks.base(block)
         base.assumingMemoryBound(to: PartialInput.self).initialize(to: PartialInput(parser: state, since: clock))
@@ -237,18 +245,32 @@ extension Shard {
         let held = Int(session.pointee.inputByteCount)
         let needed = PartialInput.byteCount + held + count
         if needed > blocks.capacity(session.pointee.input) {
-            let larger = blocks.allocate(byteCount: max(needed, (PartialInput.byteCount + held) * 2))
+            let larger = allocateInput(byteCount: max(needed, (PartialInput.byteCount + held) * 2))
             guard larger != 0 else {
                 outOfMemory(session)
                 return false
             }
             memcpy(blocks.base(larger), blocks.base(session.pointee.input), PartialInput.byteCount + held)
-            blocks.release(session.pointee.input)
+            releaseInput(session.pointee.input)
             session.pointee.input = larger
         }
         memcpy(blocks.base(session.pointee.input) + PartialInput.byteCount + held, bytes, count)
         session.pointee.inputByteCount = UInt32(held + count)
         return true
+    }
+
+    /// A block for a frame cut short. The first bytes of one may take of what is kept for output: consumers have to
+    /// acknowledge. 0: no memory.
+    private mutating func allocateInput(byteCount: Int) -> BlockIndex {
+        guard byteCount <= Self.consumerFrameByteCountMax || hasBulkMemory(byteCount) else { return 0 }
+        let block = blocks.allocate(byteCount: byteCount)
+        if block != 0 { inputMemoryByteCount += blocks.capacity(block) }
+        return block
+    }
+
+    private mutating func releaseInput(_ block: BlockIndex) {
+        inputMemoryByteCount -= blocks.capacity(block)
+        blocks.release(block)
     }
 
     private mutating func outOfMemory(_ session: UnsafeMutablePointer<Session>) {
@@ -424,7 +446,7 @@ extension Shard {
             session.pointee.remoteSet = 0
         }
         if session.pointee.input != 0 {
-            blocks.release(session.pointee.input)
+            releaseInput(session.pointee.input)
             session.pointee.input = 0
             session.pointee.inputByteCount = 0
         }

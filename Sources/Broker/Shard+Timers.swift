@@ -152,17 +152,43 @@ extension Shard {
 
     // MARK: Waiting for memory or for a peer
 
-    /// Messages fill the memory. When none is queued and none waits to be sent, what is in use is the input of those who
-    /// wait, and nobody else can make room: then they go on.
-    func memoryIsFull(percent: Int = 100) -> Bool {
-        blocks.byteCountInUse > limits.messageMemoryByteCountMax / 100 * percent
+    // How `limits.message-memory` (100 %) is shared out:
+    //
+    //     100 %     messages alone: publishers wait. Deliveries are made small, and few at a time to each consumer.
+    //     125 %     messages and frames cut short: these end with ERROR, and topics' messages are dropped.
+    //     137.5 %   a message on its way from input to queue, which frees its input, is refused.
+    //     150 %     the end of the pool. What is left above is for output, and for the records of new consumers.
+
+    /// Messages fill the memory. When none is queued and none waits to be sent, nobody else can make room.
+    func messagesFill(percent: Int) -> Bool {
+        blocks.byteCountInUse - inputMemoryByteCount > limits.messageMemoryByteCountMax / 100 * percent
             && (entries.liveCount > 0 || segments.liveCount > 0)
     }
+
+    /// The frame under the parser has to wait for memory. One that is kept as input already takes little more as a
+    /// message: else those who wait would wait for each other.
+    var memoryIsFull: Bool {
+        messagesFill(percent: 100)
+            || !isProcessingInput && !hasBulkMemory(0) && segments.liveCount + entries.liveCount > 0
+    }
+
+    /// So many bytes may be taken for what is not on its way out.
+    func hasBulkMemory(_ byteCount: Int) -> Bool {
+        blocks.byteCountInUse + byteCount <= limits.messageMemoryByteCountMax / 4 * 5
+    }
+
+    /// A block for what is not on its way out. 0: no memory.
+    mutating func allocateBulk(byteCount: Int) -> BlockIndex {
+        hasBulkMemory(byteCount) ? blocks.allocate(byteCount: byteCount) : 0
+    }
+
+    /// Memory is short: the way out is to deliver, and deliveries must not take the rest.
+    var deliversSparingly: Bool { blocks.byteCountInUse > limits.messageMemoryByteCountMax }
 
     /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
     mutating func waitForRoom(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         guard !isApplyingCommit else { return .done }
-        if waitingForRoom.isEmpty, memoryIsFull() {
+        if waitingForRoom.isEmpty, memoryIsFull {
             notice(
                 .memoryLimit, "\(blocks.byteCountInUse) bytes of messages; publishers are not read until there is room")
         }
@@ -179,7 +205,7 @@ extension Shard {
 
     private mutating func resumeWaitingForRoom() {
         if waitingForRoom.isEmpty { return }
-        var isTight = memoryIsFull(percent: 95)
+        var isTight = messagesFill(percent: 95)
         for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { isTight = true }
         if isTight {
             blocks.trim()
