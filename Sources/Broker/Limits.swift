@@ -29,6 +29,9 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var connectionsPerSecondMax = 0
     /// Subscriptions of a connection (at most 65,535), and as many temporary destinations. At the limit: ERROR.
     public var subscriptionsPerConnectionMax = 1_000
+    /// A subscription's id. Each is kept some five times over, escaped, with what a MESSAGE begins with. At the limit:
+    /// ERROR.
+    public var subscriptionIdByteCountMax = 256
     public var transactionsPerConnectionMax = 16
     public var framesPerTransactionMax = 1_000
     public var transactionByteCountMax = 8 * 1024 * 1024
@@ -51,6 +54,11 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     /// Destinations of one worker. At the limit: ERROR.
     public var destinationCountMax = 10_000
     public var destinationNameByteCountMax = 256
+    /// Different wildcard patterns that a worker knows, those of other workers included: a topic that is new to it is
+    /// compared with each. At the limit: ERROR.
+    public var patternCountMax = 1_000
+    /// Pairs of a topic and a pattern that matches it, as a multiple of `destinationCountMax`. At the limit: ERROR.
+    static let matchesPerDestinationMax = 100
 
     // Heart-beats
     /// The shortest interval at which the server offers to send and asks to receive, in milliseconds; the client's own

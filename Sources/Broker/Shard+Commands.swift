@@ -348,6 +348,12 @@ extension Shard {
             failFrame(session, "Missing id", "SUBSCRIBE needs an id header in STOMP 1.1 and 1.2")
             return .done
         }
+        if frame.has(.id), id.count > limits.subscriptionIdByteCountMax {
+            failFrame(
+                session, "Subscription id too long",
+                "an id may have \(limits.subscriptionIdByteCountMax) bytes (limits.subscription-id-bytes)")
+            return .done
+        }
         if findSubscription(session, id) != 0 {
             failFrame(
                 session, "Duplicated subscription identifier", "this connection has a subscription with that id already"
@@ -357,7 +363,8 @@ extension Shard {
         if Int(session.pointee.subscriptionCount) >= limits.subscriptionsPerConnectionMax {
             failFrame(
                 session, "Too many subscriptions",
-                "a connection may have \(limits.subscriptionsPerConnectionMax) (limits.subscriptions-per-connection)")
+                "a connection may have \(limits.subscriptionsPerConnectionMax) (limits.subscriptions-per-connection-max)"
+            )
             return .done
         }
         var ackMode = AckMode.auto

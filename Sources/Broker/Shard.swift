@@ -63,6 +63,8 @@ public struct Shard: ~Copyable {
 
     var patternHead: UInt32 = 0
     var patternCount = 0
+    /// Pairs of a topic and a pattern that matches it.
+    var matchCount = 0
     /// Queues of acknowledging topic subscriptions; they do not count as destinations.
     var subscriptionQueueCount = 0
     // Destinations nobody needs, least recently used first

@@ -4,6 +4,81 @@ import Testing
 
 @Suite("Limits of what a client may name")
 struct LimitTests {
+    @Test("Wildcard patterns are limited, and make room when they go", arguments: [1, 2])
+    func patterns(shards: Int) {
+        let options = TestBroker.options { $0.limits.patternCountMax = 5 }
+        withBroker(shards: shards, options) { broker in
+            let client = broker.connect(on: 0)
+            for index in 0..<5 {
+                client.confirmed(.subscribe, [("destination", "/topic/\(index).*"), ("id", "\(index)")])
+            }
+            // Those that are there already are open to all, and to other workers' clients too.
+            for shard in 0..<shards {
+                let other = broker.connect(on: shard)
+                other.confirmed(.subscribe, [("destination", "/topic/3.*"), ("id", "0")])
+                other.subscribe("/topic/5.*", id: "1")
+                other.expectError("Too many patterns")
+            }
+            client.confirmed(.unsubscribe, [("id", "0")])
+            client.confirmed(.subscribe, [("destination", "/topic/5.*"), ("id", "5")])
+            client.publish("/topic/5.x", "x")
+            #expect(client.bodies() == ["x"])
+        }
+    }
+
+    @Test("Topics and patterns that all match each other are limited")
+    func matches() {
+        let options = TestBroker.options {
+            $0.limits.destinationCountMax = 420
+            $0.limits.subscriptionsPerConnectionMax = 1000
+        }
+        withBroker(options) { broker in
+            let client = broker.connect()
+            // Each matches everything, in words of its own.
+            for index in 0..<210 {
+                var digits = index
+                let levels = (0..<5).map { _ in
+                    defer { digits /= 3 }
+                    return ["#", ">", "**"][digits % 3]
+                }
+                client.subscribe("/topic/" + levels.joined(separator: "."), id: "\(index)")
+            }
+            broker.run()
+            #expect(client.takeFrames().isEmpty)
+            let other = broker.connect()
+            // 200 topics and 210 patterns make 42,000 matches.
+            for index in 0..<200 { other.publish("/topic/\(index)", "x", [("expires", "1")]) }
+            other.confirmed(.send, [("destination", "/topic/0")], "y")
+            other.publish("/topic/one too many", "x")
+            other.expectError("Too many patterns")
+            #expect(client.messages().count == 210)
+            client.reset()
+            broker.run()
+            #expect(broker.shard(0).pointee.matchCount == 0)
+        }
+    }
+
+    @Test("A subscription's id is limited, and 1.0's destination as an id is not", arguments: [true, false])
+    func subscriptionId(isTooLong: Bool) {
+        let options = TestBroker.options { $0.limits.subscriptionIdByteCountMax = 40 }
+        withBroker(options) { broker in
+            let client = broker.connect()
+            let id = String(repeating: "i", count: isTooLong ? 41 : 40)
+            client.send(.subscribe, [("destination", "/topic/t"), ("id", id), ("receipt", "r")])
+            if isTooLong {
+                client.expectError("Subscription id too long", receipt: "r")
+            } else {
+                broker.run()
+                #expect(client.frame()?.command == .receipt)
+            }
+            let old = broker.connect(.v1_0)
+            let name = "/topic/" + String(repeating: "n", count: 100)
+            old.confirmed(.subscribe, [("destination", name)])
+            old.publish(name, "x")
+            #expect(old.bodies() == ["x"])
+        }
+    }
+
     @Test("A queue for which its worker has no room is refused in the right words", arguments: ["reject", "block"])
     func refusedDestination(policy: String) {
         let options = TestBroker.options {

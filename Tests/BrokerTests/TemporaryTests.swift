@@ -204,6 +204,7 @@ struct TemporaryTests {
             $0.limits.headerByteCountMax = headerByteCountMax
             $0.limits.headersByteCountMax = 1 << 18
             $0.limits.destinationNameByteCountMax = min(1024, headerByteCountMax - 20)
+            $0.limits.subscriptionIdByteCountMax = 32_000
         }
         withBroker(options) { broker in
             let client = broker.connect()
