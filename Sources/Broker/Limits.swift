@@ -1,3 +1,5 @@
+public import Slabs
+
 /// Every bound of the broker, with its default, its unit and what happens at it.
 ///
 /// Limits are per worker where they bound a worker's table and per connection or destination where their name says so;
@@ -127,8 +129,10 @@ public struct BrokerOptions: Sendable {
     public var serverName = "stampede/0.1.0"
     /// Sends of at least so many bytes leave by zero-copy. 0: never. (Set from `DriverOptions`.)
     public var zeroCopyByteCountMin = 0
-    /// Seed of hash tables and session ids.
+    /// Seed of hash tables.
     public var seed: UInt64 = 0
+    /// Makes session ids and the names of temporary destinations unguessable.
+    public var identityKey = KeyedHash(low: 0, high: 0)
 
     public init() {}
 }

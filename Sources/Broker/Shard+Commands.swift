@@ -114,11 +114,8 @@ extension Shard {
         writer.write(",")
         writer.writeDecimal(UInt64(limits.heartBeatReceiveMilliseconds))
         writer.write("\nsession:session-")
-        writer.writeDecimal(UInt64(index))
-        writer.write("-")
-        writer.writeDecimal(UInt64(session.pointee.index))
-        writer.write("-")
-        writer.writeDecimal(UInt64(session.pointee.generation))
+        var identity = identity(session, of: 1)
+        identity.withUTF8 { writer.write(UnsafeRawPointer($0.baseAddress!), $0.count) }
         writer.write("\n\n\0\n")
         commitOutput(session, writer.cursor - room)
     }

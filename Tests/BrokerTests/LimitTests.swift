@@ -109,4 +109,26 @@ struct LimitTests {
             subscriber.expectError("Too many destinations")
         }
     }
+
+    @Test("Temporary names and session ids hold what only this process knows")
+    func identities() {
+        var names: [String] = []
+        for key in 0..<2 as Range<UInt64> {
+            let options = TestBroker.options { $0.identityKey = .init(low: 1, high: key) }
+            withBroker(options) { broker in
+                let service = broker.connect()
+                service.confirmed(.subscribe, [("destination", "/queue/service"), ("id", "0")])
+                let client = broker.accept()
+                client.send(.connect, [("accept-version", "1.2"), ("host", "x")])
+                broker.run()
+                let session = client.frame()?["session"] ?? ""
+                client.publish("/queue/service", "?", [("reply-to", "/temp-queue/a")])
+                let reply = service.messages()[0]["reply-to"] ?? ""
+                #expect(session.split(separator: "-").last?.count == 16)
+                #expect(reply.split(separator: "/")[1].split(separator: "-").last?.count == 16)
+                names += [session, reply, String(session.suffix(16)), String(reply.dropLast(2).suffix(16))]
+            }
+        }
+        #expect(Set(names).count == 8)
+    }
 }
