@@ -392,8 +392,12 @@ extension Shard {
     mutating func outputEnded(_ session: UnsafeMutablePointer<Session>) {
         if session.pointee.flags.contains(.peerEnded) { return close(session) }
         session.pointee.state = .lingering
-        session.pointee.since = clock
-        arm(session, after: UInt32(limits.lingerMillisecondsMax))
+        // The time to read is that of the last byte. A drain does not give it again to those who have had it.
+        session.pointee.since = isDraining ? session.pointee.lastProgress : clock
+        let elapsed = clock &- session.pointee.since
+        let patience = UInt32(limits.lingerMillisecondsMax)
+        guard elapsed < patience else { return close(session) }
+        arm(session, after: patience - elapsed)
         submissions.append(Submission(.shutdownWrite, connection: sessions.slot(session.pointee.index)))
     }
 

@@ -240,6 +240,7 @@ extension Shard {
             isDraining = true
             drainSince = clock
             submissions.append(Submission(.stopAccepting))
+            refuseThoseWhoWait()
         }
         guard drainTimer == 0, !drainIsOver else { return }
         let isQuiet = outputIsQuiet()
@@ -263,7 +264,23 @@ extension Shard {
             at: now &+ Self.drainCheckMilliseconds &* 1_000_000, kind: TimerKind.drain.rawValue, owner: .none)
     }
 
-    /// Nothing waits for a socket, and no consumer holds a message it may still acknowledge.
+    /// A SEND that waits for room is parsed again, and refused like any other: it would keep its session, which may be
+    /// a consumer's too, from being heard.
+    private mutating func refuseThoseWhoWait() {
+        for i in 0..<waitingForRoom.count {
+            if let session = sessions.find(waitingForRoom[i]) { resumeSoon(session) }
+        }
+        waitingForRoom.removeAll()
+        var place = sessions.nextLive(after: 0)
+        while place != 0 {
+            let last = sessions[place].pointee.pendingTail
+            if last != 0, pendings[last].pointee.kind == .send { resumeSoon(sessions[place]) }
+            place = sessions.nextLive(after: place)
+        }
+    }
+
+    /// Nothing waits for a socket or for another worker, and no consumer holds a message it may still acknowledge.
+    /// A frame cut short promises nothing.
     private func outputIsQuiet() -> Bool {
         var place: UInt32 = 0
         while true {
@@ -271,7 +288,7 @@ extension Shard {
             if place == 0 { return true }
             let session = sessions[place]
             guard session.pointee.state == .connected else { continue }
-            if session.pointee.outputHead != 0 || session.pointee.input != 0 { return false }
+            if session.pointee.outputHead != 0 || session.pointee.pendingHead != 0 { return false }
             var index = session.pointee.subscriptionHead
             while index != 0 {
                 if subscriptions[index].pointee.deliveryHead != 0 { return false }
