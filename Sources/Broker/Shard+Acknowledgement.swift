@@ -29,12 +29,13 @@ extension Shard {
     mutating func deliver(
         _ message: Message, to slot: Slot, entry: Slot, deliveryCount: UInt16, block: BlockIndex
     ) -> Bool {
-        guard let subscription = subscriptions.find(slot) else {
+        guard let subscription = subscriptions.find(slot),
+            case let session = sessions[subscription.pointee.session], session.pointee.state == .connected
+        else {
             counters.staleLetters &+= 1  // its consumer's removal is on the way and returns the message
             return true
         }
         let isSparing = deliversSparingly
-        let session = sessions[subscription.pointee.session]
         let group = groups[subscription.pointee.group]
         let prefixByteCount = Int(group.pointee.prefixByteCount)
         let isReferenced =
@@ -112,6 +113,13 @@ extension Shard {
         return isSparing ? min(usual, Self.sparingOutputByteCountMax) : usual
     }
 
+    /// Whether messages of an `auto` subscription wait in its session's output, and have a queue to return to.
+    func isInFlight(_ index: UInt32) -> Bool {
+        let subscription = subscriptions[index]
+        return subscription.pointee.ackMode == .auto && subscription.pointee.deliveryHead != 0
+            && !destinations[subscription.pointee.destination].pointee.isTemporary
+    }
+
     /// `auto`: deliveries whose bytes the kernel has taken are acknowledged.
     mutating func landFlights(_ session: UnsafeMutablePointer<Session>) {
         let sent = session.pointee.outputPosition &- UInt64(session.pointee.outputByteCount)
@@ -130,8 +138,8 @@ extension Shard {
     }
 
     /// Forgets what a subscription that ends has outstanding. Its consumer's removal returns the messages, except those
-    /// of `auto`: what is in the output of a connection that is still flushed counts as delivered, and what a broken
-    /// connection never took was not seen.
+    /// of `auto`: after UNSUBSCRIBE what is in the output counts as delivered, and what a broken connection never took
+    /// was not seen.
     mutating func forgetDeliveries(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
         let subscription = subscriptions[index]
         let isAuto = subscription.pointee.ackMode == .auto
@@ -145,9 +153,12 @@ extension Shard {
                 let entry = deliveries[delivery].pointee.entry
                 unlinkDelivery(delivery)
                 deliveries[delivery].pointee.subscription = 0
-                settle(
-                    entry, of: index, session.pointee.flags.contains(.isBroken) ? .unseen : .acknowledged,
-                    byFrame: false)
+                var settlement = Settlement.acknowledged
+                if session.pointee.flags.contains(.isBroken) {
+                    // The kernel may still send what it reads from the output.
+                    settlement = session.pointee.flags.contains(.zeroCopyInFlight) ? .returned : .unseen
+                }
+                settle(entry, of: index, settlement, byFrame: false)
             } else {
                 unlinkDelivery(delivery)
                 deliveries.free(delivery)
@@ -361,6 +372,7 @@ extension Shard {
     }
 
     mutating func resumeConsumersIfDrained(_ session: UnsafeMutablePointer<Session>) {
+        guard session.pointee.state == .connected else { return }
         guard Int(session.pointee.outputByteCount) <= outputByteCountToPauseAt(deliversSparingly) / 2 else { return }
         session.pointee.flags.remove(.consumersPaused)
         setConsumersPaused(session, false)

@@ -376,7 +376,7 @@ extension Shard {
     /// Processes nothing more; flushes; then shuts down.
     mutating func end(_ session: UnsafeMutablePointer<Session>) {
         guard session.pointee.state == .fresh || session.pointee.state == .connected else { return }
-        detach(session)
+        detach(session, keepsFlights: session.pointee.flightHead != 0)
         session.pointee.state = .ending
         session.pointee.since = clock
         if session.pointee.flags.contains(.receivePaused) {
@@ -390,6 +390,7 @@ extension Shard {
 
     /// The output of an ending session is with the kernel.
     mutating func outputEnded(_ session: UnsafeMutablePointer<Session>) {
+        if session.pointee.subscriptionHead != 0 { detach(session) }
         if session.pointee.flags.contains(.peerEnded) { return close(session) }
         session.pointee.state = .lingering
         // The time to read is that of the last byte. A drain does not give it again to those who have had it.
@@ -403,6 +404,11 @@ extension Shard {
 
     mutating func close(_ session: UnsafeMutablePointer<Session>, reset: Bool = false) {
         guard session.pointee.state != .closing else { return }
+        if session.pointee.subscriptionHead != 0 {
+            // Its output was never flushed.
+            session.pointee.flags.insert(.isBroken)
+            detach(session)
+        }
         session.pointee.state = .closing
         timers.cancel(session.pointee.timer)
         session.pointee.timer = 0
@@ -435,15 +441,21 @@ extension Shard {
 
     /// Takes a session out of everything but its own output: subscriptions, transactions, temporary destinations,
     /// pending operations, input. What it had not acknowledged returns to its queues.
-    mutating func detach(_ session: UnsafeMutablePointer<Session>) {
+    ///
+    /// - Parameter keepsFlights: `auto` subscriptions to queues stay, paused, while messages of theirs wait in the output:
+    ///   `landFlights` counts these as delivered when the kernel has them, and where it never takes them they return.
+    mutating func detach(_ session: UnsafeMutablePointer<Session>, keepsFlights: Bool = false) {
         while session.pointee.pendingHead != 0 { dropPending(session) }
         while session.pointee.transactionHead != 0 { abort(session, session.pointee.transactionHead) }
         // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
         if session.pointee.subscriptionHead != 0 { pauseConsumers(session) }
-        while session.pointee.subscriptionHead != 0 {
-            unsubscribe(session, session.pointee.subscriptionHead)
+        var index = session.pointee.subscriptionHead
+        while index != 0 {
+            let next = subscriptions[index].pointee.next
+            if !keepsFlights || !isInFlight(index) { unsubscribe(session, index) }
+            index = next
         }
-        dropFlights(session)
+        if session.pointee.subscriptionHead == 0 { dropFlights(session) }
         while session.pointee.temporaryHead != 0 { removeTemporary(session) }
         if session.pointee.remoteSet != 0 {
             remoteSets.free(session.pointee.remoteSet)

@@ -308,12 +308,12 @@ extension Shard {
             blocks.release(segment.pointee.block)
             segments.free(index)
         }
+        if session.pointee.flightHead != 0 { landFlights(session) }
         if session.pointee.outputHead != 0 {
             markDirty(session)
         } else if session.pointee.state == .ending {
-            outputEnded(session)
+            return outputEnded(session)
         }
-        if session.pointee.flightHead != 0 { landFlights(session) }
         if session.pointee.flags.contains(.consumersPaused) { resumeConsumersIfDrained(session) }
     }
 
