@@ -63,7 +63,8 @@ extension Engine where D: ~Copyable {
             let publisher = publishers + index
             publisher.pointee.isListed = false
             // What the socket did not take yet goes first; then this publisher is listed again.
-            guard clients[Int(publisher.pointee.client)].outbox == 0 else { continue }
+            let client = clients[Int(publisher.pointee.client)]
+            guard client.outbox == 0, client.phase == .ready else { continue }
             while publisher.pointee.next - publisher.pointee.completed + segment <= UInt64(plan.window),
                 plan.backlog == 0 || publisher.pointee.next < plan.backlog
             {

@@ -7,7 +7,8 @@ struct Backlog: ParsableCommand {
         abstract: "Fill a queue with no consumer, then empty it: rates, CPU and memory per message.",
         discussion: """
             Receipts tell when the server has a message. Each message comes back exactly once, or the run fails. Memory \
-            is the growth of the server's RSS while the queue fills.
+            is the growth of the server's RSS while the queue fills. A broker that is started here lets queues hold what \
+            its memory does.
             """)
 
     @Option(help: "Messages that wait at the most, of all publishers together.")
@@ -27,7 +28,7 @@ struct Backlog: ParsableCommand {
     func run() throws {
         Load.raiseDescriptorLimit()
         let plan = try size.backlog(messages, dialect: target.dialect)
-        let reached = try target.reach()
+        let reached = try target.reach { $0.holdingBacklogs() }
         let progress = ProgressLine()
         var report = try BacklogReport(plan, target: reached.load, process: reached.process, progress: progress)
         report.server = reached.name

@@ -82,7 +82,7 @@ struct Field {
         for round in 1...rounds {
             for kind in kinds where round == 1 || !kind.isKept {
                 let plan = try ScenarioOptions(publishers: 4, subscribers: 4).backlog(messages, dialect: .stomp)
-                var report = try fleet.turn(kind) { server in
+                var report = try fleet.turn(kind.holdingBacklogs()) { server in
                     try BacklogReport(plan, target: target(server), process: server.process, progress: progress)
                 }
                 report.server = kind.name

@@ -15,6 +15,8 @@ struct ServerKind: Sendable {
     /// It is started once for many measurements, and has to stand still between them.
     var isKept = false
     var startSeconds = 10.0
+    /// What is to stand in a file of its folder, `configuration.yaml`.
+    var configuration: String?
 
     /// The broker of this package.
     static func stampede(
@@ -26,6 +28,21 @@ struct ServerKind: Sendable {
         values += settings
         return ServerKind(
             name: driver.rawValue, path: path, arguments: ["serve"] + values.flatMap { ["--set", $0] })
+    }
+
+    /// With queues that hold more than by default: only a file can say so.
+    func holdingBacklogs() -> ServerKind {
+        guard arguments.first == "serve" else { return self }
+        var kind = self
+        kind.arguments += ["--config", "FOLDER/configuration.yaml"]
+        kind.configuration = """
+            destinations:
+              - match: "/queue/#"
+                messages-max: 1000000000
+                bytes-max: 1024GiB
+
+            """
+        return kind
     }
 
     static func floor(path: String) -> ServerKind {
@@ -73,8 +90,9 @@ final class RunningServer {
         self.kind = kind
         let port = try Self.freePort()
         self.port = port
-        let folder = try kind.arguments.contains("FOLDER") ? TemporaryFolders.make() : ""
+        let folder = try kind.arguments.contains { $0.contains("FOLDER") } ? TemporaryFolders.make() : ""
         self.folder = folder
+        try kind.configuration?.write(toFile: "\(folder)/configuration.yaml", atomically: true, encoding: .utf8)
         guard let file = tmpfile() else { throw StartError(description: "no temporary file: errno \(errno)") }
         defer { fclose(file) }
         let log = fileno(file)

@@ -45,7 +45,9 @@ struct TargetOptions: ParsableArguments {
     }
 
     /// Binds the calling thread, and starts the server if that is asked for.
-    func reach(workers: Int = 1, host startHost: String = "127.0.0.1") throws -> Reached {
+    func reach(
+        workers: Int = 1, host startHost: String = "127.0.0.1", _ adapt: (ServerKind) -> ServerKind = { $0 }
+    ) throws -> Reached {
         let cpu = cpu ?? (start == nil ? -1 : 1)
         if cpu >= 0, process_bind(cpu) != 0 { throw ValidationError("--cpu \(cpu): no such CPU") }
         guard let start else {
@@ -53,7 +55,8 @@ struct TargetOptions: ParsableArguments {
             if process == nil { warn("no process of ours listens on port \(port): server figures are missing") }
             return Reached(name: "port \(port)", load: try load(host: host, port: port), process: process, running: nil)
         }
-        let server = try RunningServer(try kind(start, workers, startHost), cpu: serverCPU >= 0 ? serverCPU : nil)
+        let server = try RunningServer(
+            adapt(try kind(start, workers, startHost)), cpu: serverCPU >= 0 ? serverCPU : nil)
         return Reached(
             name: server.kind.name, load: try load(host: "127.0.0.1", port: server.port), process: server.process,
             running: server)
