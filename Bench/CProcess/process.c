@@ -26,6 +26,9 @@ int process_start(const char *path, char *const arguments[], int cpu, int log_fd
     pid_t process = fork();
     if (process != 0) return process < 0 ? -errno : process;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // What the parent ignores would be ignored for good.
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     if (cpu >= 0) process_bind(cpu); else unbind();
     dup2(log_fd, STDOUT_FILENO);
     dup2(log_fd, STDERR_FILENO);

@@ -50,6 +50,8 @@ public struct Outcome: Codable, Sendable {
     /// Stalled subscribers that the server cut.
     public var cut = 0
     public var loadDriver = ""
+    /// Measurements it took to get one that was not disturbed, or the least disturbed one.
+    public var attempts = 1
     public var failure: String?
 
     /// Nothing lost, nothing damaged, nobody cut off.

@@ -63,10 +63,11 @@ public struct ServerProcess: Sendable {
     /// Bytes of memory that the process has of its own: VmRSS.
     public var residentByteCount: Int { Self.field("VmRSS", in: "/proc/\(identifier)/status") * 1024 }
 
-    /// Bytes of memory that the kernel has taken for itself, for all processes together.
-    public static var kernelByteCount: Int {
-        (field("Slab", in: "/proc/meminfo") + field("KernelStack", in: "/proc/meminfo")
-            + field("PageTables", in: "/proc/meminfo") + field("Percpu", in: "/proc/meminfo")) * 1024
+    /// The process has a ring.
+    public var usesURing: Bool {
+        Self.entries(of: "/proc/\(identifier)/fd").contains {
+            Self.linkTarget("/proc/\(identifier)/fd/\($0)") == "anon_inode:[io_uring]"
+        }
     }
 
     // MARK: Reading /proc

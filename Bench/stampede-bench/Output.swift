@@ -82,8 +82,8 @@ enum OutcomeTable {
 
     /// 1234567.8 -> "1,234,568"
     static func grouped(_ value: Double) -> String {
-        let digits = String(Int(value.rounded()))
-        var text = ""
+        let digits = String(Int(value.rounded().magnitude))
+        var text = value <= -0.5 ? "-" : ""
         for (position, digit) in digits.enumerated() {
             if position > 0, (digits.count - position) % 3 == 0 { text.append(",") }
             text.append(digit)
