@@ -163,6 +163,7 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int, _ state: inout ParserState
     ) -> Int {
         var offset = 0
+        var costlyCount = 0
         while offset < count {
             let isFresh = session.pointee.state == .fresh
             let result = parseFrame(
@@ -176,6 +177,8 @@ extension Shard {
                     return count
                 }
                 counters.framesReceived &+= 1
+                // COMMIT parses others into `frame`.
+                let isCostly = isCostly(frame.command)
                 if case .retry = apply(frameOf: session) {
                     state = ParserState()
                     return offset
@@ -187,6 +190,14 @@ extension Shard {
                 case .ending, .lingering, .closing: return count
                 }
                 if session.pointee.flags.contains(.suspended) { return offset }
+                if isCostly {
+                    costlyCount += 1
+                    if costlyCount == Self.costlyFramesPerTurnMax, offset < count {
+                        suspend(session)
+                        resumeSoon(session)
+                        return offset
+                    }
+                }
             case .idle:
                 state = ParserState()
                 if isFresh {
@@ -209,6 +220,17 @@ extension Shard {
             }
         }
         return offset
+    }
+
+    /// A frame of a few bytes that makes or removes records: a receive buffer holds more than a thousand of them. After so
+    /// many the others have their turn, or their messages would wait for all of this client's SUBSCRIBEs.
+    private static var costlyFramesPerTurnMax: Int { 32 }
+
+    private func isCostly(_ command: Command) -> Bool {
+        switch command {
+        case .subscribe, .unsubscribe, .begin, .commit, .abort: true
+        case .send, .ack, .nack, .connect, .stomp, .disconnect, .connected, .message, .receipt, .error: false
+        }
     }
 
     private mutating func failBeforeConnected(_ session: UnsafeMutablePointer<Session>) {
