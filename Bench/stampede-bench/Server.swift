@@ -12,6 +12,7 @@ struct ServerKind: Sendable {
     var arguments: [String]
     /// It runs already, and is neither started nor ended here.
     var port: UInt16?
+    var workers = 1
 
     /// The broker of this package.
     static func stampede(
@@ -22,7 +23,8 @@ struct ServerKind: Sendable {
         ]
         values += settings
         return ServerKind(
-            name: driver.rawValue, path: path, arguments: ["serve"] + values.flatMap { ["--set", $0] })
+            name: driver.rawValue, path: path, arguments: ["serve"] + values.flatMap { ["--set", $0] },
+            workers: workers)
     }
 
     static func floor(path: String) -> ServerKind {
@@ -51,6 +53,8 @@ final class RunningServer {
     let kind: ServerKind
     let port: UInt16
     let process: ServerProcess
+    /// What it writes; -1 where it ran already.
+    private var log: Int32 = -1
     private var hasEnded = false
     private static let startSeconds = 10.0
     private static let endSeconds = 10.0
@@ -72,7 +76,7 @@ final class RunningServer {
         self.kind = kind
         let port = try Self.freePort()
         self.port = port
-        let log = fileno(tmpfile())
+        log = fileno(tmpfile())
         var arguments = ([kind.path] + kind.arguments.map { $0.replacingOccurrences(of: "PORT", with: "\(port)") })
             .map { strdup($0) }
         arguments.append(nil)
@@ -80,11 +84,20 @@ final class RunningServer {
         for argument in arguments { free(argument) }
         guard identifier > 0 else { throw StartError(description: "\(kind.name) did not start: errno \(-identifier)") }
         process = ServerProcess(identifier: identifier)
-        defer { close(log) }
         try awaitListening(log)
     }
 
-    deinit { end() }
+    deinit {
+        end()
+        if log >= 0 { close(log) }
+    }
+
+    /// What the server has written from `offset` on, at most some MiB at a time.
+    func output(from offset: Int) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: 4 << 20)
+        let count = bytes.withUnsafeMutableBytes { pread(log, $0.baseAddress!, $0.count, off_t(offset)) }
+        return Array(bytes.prefix(max(count, 0)))
+    }
 
     /// SIGTERM, and after a while SIGKILL.
     func end() {
