@@ -70,10 +70,12 @@ let package = Package(
             ],
             path: "Bench/Load",
             swiftSettings: swiftSettings),
+        // Bad clients of every kind, and a bound on the memory of a process: for the tests and for `stampede-bench`.
+        .target(name: "Attacks", dependencies: ["CProcess"], path: "Bench/Attacks", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-bench",
             dependencies: [
-                "CProcess", "Drivers", "Load",
+                "Attacks", "CProcess", "Drivers", "Load",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Bench/stampede-bench",
@@ -113,7 +115,7 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(name: "Conformance", dependencies: ["TestSupport", "stampede"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "Integration", dependencies: ["TestSupport", "stampede"], exclude: ["clients"],
+            name: "Integration", dependencies: ["Attacks", "TestSupport", "stampede"], exclude: ["clients"],
             swiftSettings: swiftSettings),
     ]
 )

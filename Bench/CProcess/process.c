@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 int process_bind(int cpu) {
@@ -34,4 +35,9 @@ int process_start(const char *path, char *const arguments[], int cpu, int log_fd
     dup2(log_fd, STDERR_FILENO);
     execv(path, arguments);
     _exit(127);
+}
+
+int process_limit_data(int process, unsigned long long byte_count) {
+    const struct rlimit limit = {byte_count, byte_count};
+    return prlimit(process, RLIMIT_DATA, &limit, NULL) < 0 ? -errno : 0;
 }

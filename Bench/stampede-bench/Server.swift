@@ -17,6 +17,7 @@ struct ServerKind: Sendable {
     var startSeconds = 10.0
     /// What is to stand in a file of its folder, `configuration.yaml`.
     var configuration: String?
+    var workers = 1
 
     /// The broker of this package.
     static func stampede(
@@ -27,7 +28,8 @@ struct ServerKind: Sendable {
         ]
         values += settings
         return ServerKind(
-            name: driver.rawValue, path: path, arguments: ["serve"] + values.flatMap { ["--set", $0] })
+            name: driver.rawValue, path: path, arguments: ["serve"] + values.flatMap { ["--set", $0] },
+            workers: workers)
     }
 
     /// With queues that hold more than by default: only a file can say so.
@@ -67,6 +69,8 @@ final class RunningServer {
     let kind: ServerKind
     let port: UInt16
     let process: ServerProcess
+    /// What it writes; -1 where it ran already.
+    private var log: Int32 = -1
     private var hasEnded = false
     /// Empty: it has none.
     private let folder: String
@@ -95,7 +99,7 @@ final class RunningServer {
         try kind.configuration?.write(toFile: "\(folder)/configuration.yaml", atomically: true, encoding: .utf8)
         guard let file = tmpfile() else { throw StartError(description: "no temporary file: errno \(errno)") }
         defer { fclose(file) }
-        let log = fileno(file)
+        log = dup(fileno(file))
         let values = kind.arguments.map {
             $0.replacingOccurrences(of: "PORT", with: "\(port)").replacingOccurrences(of: "FOLDER", with: folder)
         }
@@ -108,7 +112,17 @@ final class RunningServer {
         try awaitListening(log)
     }
 
-    deinit { end() }
+    deinit {
+        end()
+        if log >= 0 { close(log) }
+    }
+
+    /// What the server has written from `offset` on, at most some MiB at a time.
+    func output(from offset: Int) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: 4 << 20)
+        let count = bytes.withUnsafeMutableBytes { pread(log, $0.baseAddress!, $0.count, off_t(offset)) }
+        return Array(bytes.prefix(max(count, 0)))
+    }
 
     /// Takes it off its CPU until `resume`.
     func pause() { kill(process.identifier, SIGSTOP) }

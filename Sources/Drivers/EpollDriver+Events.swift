@@ -6,14 +6,20 @@ import Slabs
 // MARK: - Events
 
 extension EpollDriver {
-    mutating func watch(_ fd: Int32, _ interest: UInt32, _ data: UInt64) {
-        let result = epoll_add(epoll, fd, interest, data)
-        invariant(result == 0, "epoll does not take a listener or an eventfd")
+    /// Listeners are level-triggered: what one turn leaves in the backlog is reported by the next wait.
+    ///
+    /// Returns 0 or -errno.
+    func watchListener(_ index: Int) -> Int32 {
+        epoll_add(epoll, listeners[index], event_in, Self.listenerMark | UInt64(index))
     }
 
-    /// Listeners are level-triggered: what one turn leaves in the backlog is reported by the next wait.
-    mutating func watchListener(_ index: Int) {
-        watch(listeners[index], event_in, Self.listenerMark | UInt64(index))
+    /// A listener has rested. What made it rest may still be short, and the kernel need memory to watch it.
+    mutating func resume(_ index: Int, _ completions: inout Batch<Completion>) {
+        let result = watchListener(index)
+        guard result < 0 else { return }
+        counters.acceptErrors += 1
+        restingListeners.append(index)
+        completions.append(Completion(.acceptFailed, value: result, peer: UInt16(index)))
     }
 
     mutating func poll(deadline: UInt64, _ completions: inout Batch<Completion>) {

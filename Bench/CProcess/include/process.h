@@ -9,4 +9,7 @@ int process_bind(int cpu);
 /// ends, so that no server outlives a benchmark that was interrupted. The process, or -errno.
 int process_start(const char *path, char *const arguments[], int cpu, int log_fd);
 
+/// RLIMIT_DATA of a process that runs, soft and hard. 0, or -errno.
+int process_limit_data(int process, unsigned long long byte_count);
+
 #endif
