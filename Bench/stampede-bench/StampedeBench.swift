@@ -6,6 +6,7 @@ struct StampedeBench: ParsableCommand {
         commandName: "stampede-bench",
         abstract: "Put load on a STOMP broker, and measure what it costs.",
         subcommands: [
-            Run.self, Compare.self, Connections.self, Backlog.self, AttackCommand.self, Soak.self,
+            Run.self, Compare.self, Connections.self, Check.self, Backlog.self, AttackCommand.self, Soak.self,
+            MicroCommand.self,
         ])
 }
