@@ -41,7 +41,7 @@ extension Simulation {
         case .handOff:
             guard let peer = takeOffered(submission, index) else { return }
             let target = Int(submission.peer)
-            guard target != index, target < workers.count else {
+            guard target != index, target < scenario.shardCount else {
                 return oracle.violate("handed off to worker \(target)")
             }
             if workers[target].isDrained || strikes(.handOffFailed) { return drop(peer) }
@@ -50,7 +50,7 @@ extension Simulation {
             workers[target].isWoken = true
         case .wake:
             let target = Int(submission.peer)
-            guard target != index, target < workers.count else { return oracle.violate("woke worker \(target)") }
+            guard target != index, target < scenario.shardCount else { return oracle.violate("woke worker \(target)") }
             if canary == .loseWake, strikesCanary(oneIn: 30) { return }
             workers[target].isWoken = true
         case .stopAccepting:

@@ -154,6 +154,15 @@ extension Simulation {
         guard let longest = watched.map(\.receiveInterval).max() else { return }
         let end = now + UInt64(longest) * 3_000_000
         while now < end, !hasFailed {
+            // To the next moment at which a worker or a client has something to do.
+            var next = now + 20_000_000
+            for index in 0..<scenario.shardCount where !workers[index].isCarriedOut || workers[index].deadline < next {
+                next = max(min(next, workers[index].isCarriedOut ? workers[index].deadline : now), now + 500_000)
+            }
+            for peer in peers where peer.sendInterval > 0 && peer.stage == .adopted && !peer.clientIsGone {
+                next = min(next, max(peer.lastBeat + UInt64(peer.sendInterval) * 900_000, now + 500_000))
+            }
+            now = next
             oracle.step += 1
             for peer in peers where peer.stage != .closed && !peer.clientIsGone {
                 read(peer)
@@ -167,7 +176,6 @@ extension Simulation {
             where peer.phase == .connected && now - min(peer.lastWire, now) > UInt64(peer.receiveInterval) * 1_000_000 {
                 oracle.violate("client \(peer.id) heard nothing for more than \(peer.receiveInterval) ms")
             }
-            now += 2_000_000
         }
         for peer in watched where peer.error != nil {
             oracle.violate("a client that sent its heart-beats was cut: \(peer.error!)")

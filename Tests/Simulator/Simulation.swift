@@ -51,7 +51,7 @@ public final class Simulation {
     var faultCounts = [Int](repeating: 0, count: Fault.allCases.count)
     let shards: UnsafeMutablePointer<Shard>
     let fabric: Fabric
-    var workers: [Worker]
+    let workers: UnsafeMutablePointer<Worker>
     var peers: [Peer] = []
     var now: UInt64 = 1_000_000_000
     let wallStart: UInt64 = 1_700_000_000_000
@@ -103,13 +103,16 @@ public final class Simulation {
                 fatalError("no address space for a shard: \(error)")
             }
         }
-        workers = (0..<scenario.shardCount).map { _ in Worker() }
+        workers = .allocate(capacity: scenario.shardCount)
+        workers.initialize(repeating: Worker(), count: scenario.shardCount)
         arena = .allocate(byteCount: Self.arenaByteCount, alignment: 64)
     }
 
     deinit {
         shards.deinitialize(count: scenario.shardCount)
         shards.deallocate()
+        workers.deinitialize(count: scenario.shardCount)
+        workers.deallocate()
         arena.deallocate()
     }
 
@@ -224,7 +227,9 @@ public final class Simulation {
         arenaUsed = 0
         workers[index].isCarriedOut = false
         for notice in shards[index].takeNotices() {
-            trace.add(notice.text.utf8.count)
+            trace.add(notice.messageCount)
+            trace.add(notice.kind.rawValue)
+            trace.add(notice.text)
             undelivered += notice.messageCount
             if notice.kind == .connectionRefused { count(.connectionRefused) }
             if let log { log("\(moment) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
