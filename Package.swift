@@ -88,7 +88,9 @@ let package = Package(
             name: "stampede-simulate",
             dependencies: ["Simulator", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Tests/SimulatorMain", swiftSettings: swiftSettings),
-        .testTarget(name: "SimulatorTests", dependencies: ["Simulator"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "SimulatorTests", dependencies: ["Simulator", "TestSupport", "stampede-simulate"],
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "LoadTests",
             // The programs themselves too: the load is put on a broker that runs.

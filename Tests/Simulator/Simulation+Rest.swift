@@ -9,6 +9,8 @@ extension Simulation {
             if peer.misbehaved || peer.readsNever || peer.doesNotConnect || peer.phase == .fresh { leave(peer) }
         }
         if isDraining { return restByDraining() }
+        if scenario.connectionsAreTight { makeWay() }
+        if hasFailed { return }
         drainer = makeDrainer()
         settle("the disorder's traces")
         if hasFailed || isAbandoned { return }
@@ -17,11 +19,12 @@ extension Simulation {
         if hasFailed || isAbandoned { return }
         didDrain = drainer.map { $0.phase == .connected && $0.error == nil } ?? false
         oracle.judgeSuspicions()
+        oracle.judgeTransactions(counters, hasDrained: didDrain)
         oracle.judgeTopics(counters)
         if didDrain {
             oracle.judgeQueues(counters)
-            oracle.judgeTransactions()
         }
+        oracle.judgeTemporaryQueues(counters)
         watchHeartBeats()
         if hasFailed { return }
         depart()
@@ -93,6 +96,15 @@ extension Simulation {
         }
     }
 
+    /// Some clients leave, so that one who empties the queues is let in wherever he comes to.
+    private func makeWay() {
+        for peer in peers where peer.stage != .closed && !peer.clientIsGone {
+            let others = peers.count { $0.stage == .adopted && !$0.clientIsGone }
+            if others >= scenario.shardCount { leave(peer) }
+        }
+        settle("those who make way")
+    }
+
     /// Publishers wait for room that nobody makes.
     private var mayWaitForever: Bool {
         scenario.memoryIsTight || (scenario.overflow == .block && scenario.queuesAreTight)
@@ -130,13 +142,9 @@ extension Simulation {
 
     /// A client that takes whatever the queues still hold. nil: it would not be let in, or could not subscribe to all.
     private func makeDrainer() -> Peer? {
-        if scenario.connectionsAreTight || scenario.destinationsAreTight || scenario.ratesAreTight
-            || scenario.subscriptionsAreTight
-        {
-            return nil
-        }
+        if scenario.destinationsAreTight || scenario.ratesAreTight || scenario.subscriptionsAreTight { return nil }
         drainerCount += 1
-        let drainer = makePeer()
+        let drainer = makePeer(address: Self.drainerAddress)
         drainer.isDrainer = true
         drainer.canConsume = true
         connect(drainer)
@@ -280,5 +288,6 @@ extension Simulation {
                 return oracle.violate("shards \(left) do not end although they drain")
             }
         }
+        oracle.judgeUndelivered(undelivered)
     }
 }

@@ -27,9 +27,9 @@ struct Campaign {
     private var workers: [Worker] = []
 
     init(seeds: ClosedRange<UInt64>, jobs: Int) {
-        // A worker starts in a few hundredths of a second, and the last ones should end at about the same time.
+        // A worker starts in a hundredth of a second, and the last ones should end at about the same time.
         let share = (seeds.upperBound - seeds.lowerBound) / UInt64(jobs * 4) + 1
-        let size = min(max(share, 50), 2000)
+        let size = min(max(share, 50), 1000)
         var first = seeds.lowerBound
         while true {
             let (sum, overflows) = first.addingReportingOverflow(size - 1)
