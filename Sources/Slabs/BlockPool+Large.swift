@@ -33,7 +33,7 @@ struct LargeBlockCache: ~Copyable {
         @usableFromInline var sizeClass: Int
     }
 
-    private static var entryCountMax: Int { 8 }
+    private static var entryCountMax: Int { 64 }
     /// The most bytes kept. A single block larger than half of it is not kept.
     private static var byteCountMax: Int { 16 << 20 }
 
