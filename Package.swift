@@ -36,7 +36,9 @@ let package = Package(
             linkerSettings: [.linkedLibrary("uring", .when(traits: ["URing"]))]),
         .target(name: "Slabs", swiftSettings: swiftSettings),
         .target(name: "IO", dependencies: ["Slabs"], swiftSettings: swiftSettings),
-        .target(name: "STOMP", dependencies: ["Slabs"], swiftSettings: swiftSettings),
+        // The vector instructions that the parser searches with, as inline functions.
+        .target(name: "COctets"),
+        .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Broker", dependencies: ["IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         .target(

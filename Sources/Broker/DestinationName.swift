@@ -7,10 +7,12 @@ import Slabs
 /// |---|---|---|
 /// | `/topic/NAME`, `/exchange/amq.topic/NAME`, `/dsub/NAME` | `/topic/NAME` | topic, or pattern with wildcards |
 /// | `/queue/NAME`, `/amq/queue/NAME` | `/queue/NAME` | queue |
-/// | `/temp-queue/NAME` | `/reply-queue/SHARD-SLOT-GENERATION/NAME` | temporary queue of the connection |
-/// | `/temp-topic/NAME` | `/reply-topic/SHARD-SLOT-GENERATION/NAME` | temporary topic of the connection |
+/// | `/temp-queue/NAME` | `/reply-queue/OWNER/NAME` | temporary queue of the connection |
+/// | `/temp-topic/NAME` | `/reply-topic/OWNER/NAME` | temporary topic of the connection |
 /// | `/reply-queue/…`, `/reply-topic/…` | itself | a temporary destination as others address it |
 /// | `NAME` | the configured prefix, then NAME | as that says |
+///
+/// OWNER is `SHARD-SLOT-GENERATION-KEYED`: the connection, and 64 bits that only the broker can compute.
 enum DestinationClass: UInt8 {
     case topic, pattern, queue, temporaryQueue, temporaryTopic, replyQueue, replyTopic
 }
@@ -122,7 +124,7 @@ struct DestinationName {
         return union < 0x80 || String(validating: bytes, as: UTF8.self) != nil
     }
 
-    /// The worker named by a `/reply-queue/SHARD-SLOT-GENERATION/NAME`, or nil where the name is not of that form.
+    /// The worker named by a `/reply-queue/OWNER/NAME`, or nil where the name is not of that form.
     static func replyShard(_ name: UnsafeRawBufferPointer) -> Int? {
         var shard = 0
         var position = 13

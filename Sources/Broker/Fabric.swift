@@ -14,6 +14,7 @@ public final class Fabric: Sendable {
         let connectionCount = Atomic<Int>(0)
         let connectionCountMax = Atomic<Int>(0)
         let isQuiet = Atomic<Bool>(false)
+        let memoryIsFull = Atomic<Bool>(false)
     }
 
     public init(shardCount: Int, mailboxByteCountMax: Int) {
@@ -28,6 +29,13 @@ public final class Fabric: Sendable {
     func report(shard: Int, connectionCount: Int, max: Int) {
         loads[shard].connectionCount.store(connectionCount, ordering: .relaxed)
         loads[shard].connectionCountMax.store(max, ordering: .relaxed)
+    }
+
+    func reportMemory(shard: Int, isFull: Bool) { loads[shard].memoryIsFull.store(isFull, ordering: .relaxed) }
+
+    /// A shard takes no more messages now: its mailbox or its memory is full.
+    func isFull(_ shard: Int) -> Bool {
+        mailboxes[shard].isOverfull || loads[shard].memoryIsFull.load(ordering: .relaxed)
     }
 
     /// Nothing waits in this shard that a drain should wait for.

@@ -1,3 +1,5 @@
+public import Slabs
+
 /// Every bound of the broker, with its default, its unit and what happens at it.
 ///
 /// Limits are per worker where they bound a worker's table and per connection or destination where their name says so;
@@ -29,6 +31,9 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var connectionsPerSecondMax = 0
     /// Subscriptions of a connection (at most 65,535), and as many temporary destinations. At the limit: ERROR.
     public var subscriptionsPerConnectionMax = 1_000
+    /// A subscription's id. Each is kept some five times over, escaped, with what a MESSAGE begins with. At the limit:
+    /// ERROR.
+    public var subscriptionIdByteCountMax = 256
     public var transactionsPerConnectionMax = 16
     public var framesPerTransactionMax = 1_000
     public var transactionByteCountMax = 8 * 1024 * 1024
@@ -51,6 +56,11 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     /// Destinations of one worker. At the limit: ERROR.
     public var destinationCountMax = 10_000
     public var destinationNameByteCountMax = 256
+    /// Different wildcard patterns that a worker knows, those of other workers included: a topic that is new to it is
+    /// compared with each. At the limit: ERROR.
+    public var patternCountMax = 1_000
+    /// Pairs of a topic and a pattern that matches it, as a multiple of `destinationCountMax`. At the limit: ERROR.
+    static let matchesPerDestinationMax = 100
 
     // Heart-beats
     /// The shortest interval at which the server offers to send and asks to receive, in milliseconds; the client's own
@@ -61,7 +71,8 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var heartBeatTolerancePercent = 200
 
     // Memory
-    /// Bytes of all messages and buffers of one worker. At 100 %: stop reading from publishers.
+    /// Bytes of all messages and buffers of one worker. At 100 %: stop reading from publishers. At 125 %: ERROR to frames
+    /// that are cut short. At 150 %: the end, even of what consumers are sent.
     public var messageMemoryByteCountMax = 512 * 1024 * 1024
     /// Bytes waiting in a worker's mailbox. At the limit: the senders stop reading from their connections.
     public var mailboxByteCountMax = 16 * 1024 * 1024
@@ -118,8 +129,10 @@ public struct BrokerOptions: Sendable {
     public var serverName = "stampede/0.1.0"
     /// Sends of at least so many bytes leave by zero-copy. 0: never. (Set from `DriverOptions`.)
     public var zeroCopyByteCountMin = 0
-    /// Seed of hash tables and session ids.
+    /// Seed of hash tables.
     public var seed: UInt64 = 0
+    /// Makes session ids and the names of temporary destinations unguessable.
+    public var identityKey = KeyedHash(low: 0, high: 0)
 
     public init() {}
 }

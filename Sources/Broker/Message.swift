@@ -85,7 +85,9 @@ extension Shard {
     ///
     /// `extra` are header lines that go in front of the message's own; they must be plain.
     mutating func store(_ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)) -> BlockIndex {
-        let block = blocks.allocate(byteCount: StoredMessage.byteCount + extra.count + message.contentByteCount)
+        let byteCount = StoredMessage.byteCount + extra.count + message.contentByteCount
+        guard blocks.byteCountInUse + byteCount <= limits.messageMemoryByteCountMax / 8 * 11 else { return 0 }
+        let block = blocks.allocate(byteCount: byteCount)
         if block == 0 { return 0 }
         let base = blocks.base(block)
         base.assumingMemoryBound(to: StoredMessage.self).initialize(

@@ -399,7 +399,8 @@ struct PendingOperation: SlabRecord {
     var subscription: UInt32
     var transaction: UInt32
     var kind: PendingKind
-    var isRefused: Bool
+    /// `commit`: why another worker has no room for one of its messages (`Refusal`). 0: none has refused.
+    var refusal: UInt16
     /// Nothing but its place in the order holds it back.
     var isReady: Bool
     /// `send`: there is room, and it is kept for this one.

@@ -10,6 +10,10 @@ extension Shard {
     /// From this size on a stored message's content is sent from where it is stored; below, a copy that travels with its
     /// neighbours costs less than a segment of its own.
     private static var referencedByteCountMin: Int { 16 * 1024 }
+    /// The same while memory is short, when only the segment counts, which is not of the pool.
+    private static var sparinglyReferencedByteCountMin: Int { 256 }
+    /// While memory is short, a consumer with so much output waiting gets no more.
+    private static var sparingOutputByteCountMax: Int { 16 * 1024 }
 
     /// Writes a queue's message to the session of a local subscription.
     ///
@@ -19,27 +23,38 @@ extension Shard {
     /// - Parameters:
     ///   - deliveryCount: 0 where this is the first delivery.
     ///   - block: where the message is stored (0: not here). Of a large one the content is sent from there.
-    mutating func deliver(_ message: Message, to slot: Slot, entry: Slot, deliveryCount: UInt16, block: BlockIndex) {
-        guard let subscription = subscriptions.find(slot) else {
+    /// - Returns: false where there is no memory for it until some of the session's output has left: its consumers are
+    ///   paused, and the message is still the queue's. Only for messages that are stored here.
+    @discardableResult
+    mutating func deliver(
+        _ message: Message, to slot: Slot, entry: Slot, deliveryCount: UInt16, block: BlockIndex
+    ) -> Bool {
+        guard let subscription = subscriptions.find(slot),
+            case let session = sessions[subscription.pointee.session], session.pointee.state == .connected
+        else {
             counters.staleLetters &+= 1  // its consumer's removal is on the way and returns the message
-            return
+            return true
         }
-        let session = sessions[subscription.pointee.session]
+        let isSparing = deliversSparingly
         let group = groups[subscription.pointee.group]
         let prefixByteCount = Int(group.pointee.prefixByteCount)
         let isReferenced =
-            block != 0 && message.contentByteCount >= Self.referencedByteCountMin
+            block != 0
+            && message.contentByteCount
+                >= (isSparing ? Self.sparinglyReferencedByteCountMin : Self.referencedByteCountMin)
             && (message.isPlain || group.pointee.version == .v1_2)
+        let needed =
+            prefixByteCount + Int(group.pointee.nameByteCount) + 160
+            + (isReferenced ? 0 : message.contentByteCountMax)
+        if isSparing, block != 0, session.pointee.outputHead != 0, !hasOutputMemory(needed) {
+            pauseConsumers(session)
+            return false
+        }
         let record = deliveries.allocate()
-        guard !record.isNone,
-            let room = reserveOutput(
-                session,
-                prefixByteCount + Int(group.pointee.nameByteCount) + 160
-                    + (isReferenced ? 0 : message.contentByteCountMax))
-        else {
+        guard !record.isNone, let room = reserveOutput(session, needed) else {
             if !record.isNone { deliveries.free(record.index) }
             doom(session)
-            return
+            return true
         }
         let acknowledges = subscription.pointee.ackMode != .auto
         var writer = FrameWriter(at: room)
@@ -89,7 +104,21 @@ extension Shard {
             }
             session.pointee.flightTail = record.index
         }
-        if Int(session.pointee.outputByteCount) > limits.outputByteCountMax / 2 { pauseConsumers(session) }
+        if Int(session.pointee.outputByteCount) > outputByteCountToPauseAt(isSparing) { pauseConsumers(session) }
+        return true
+    }
+
+    /// With so much output waiting a session's consumers get no more; with half of it they go on.
+    private func outputByteCountToPauseAt(_ isSparing: Bool) -> Int {
+        let usual = limits.outputByteCountMax / 2
+        return isSparing ? min(usual, Self.sparingOutputByteCountMax) : usual
+    }
+
+    /// Whether messages of an `auto` subscription wait in its session's output, and have a queue to return to.
+    func isInFlight(_ index: UInt32) -> Bool {
+        let subscription = subscriptions[index]
+        return subscription.pointee.ackMode == .auto && subscription.pointee.deliveryHead != 0
+            && !destinations[subscription.pointee.destination].pointee.isTemporary
     }
 
     /// `auto`: deliveries whose bytes the kernel has taken are acknowledged.
@@ -110,8 +139,8 @@ extension Shard {
     }
 
     /// Forgets what a subscription that ends has outstanding. Its consumer's removal returns the messages, except those
-    /// of `auto`: what is in the output of a connection that is still flushed counts as delivered, and what a broken
-    /// connection never took was not seen.
+    /// of `auto`: after UNSUBSCRIBE what is in the output counts as delivered, and what a broken connection never took
+    /// was not seen.
     mutating func forgetDeliveries(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
         let subscription = subscriptions[index]
         let isAuto = subscription.pointee.ackMode == .auto
@@ -125,9 +154,12 @@ extension Shard {
                 let entry = deliveries[delivery].pointee.entry
                 unlinkDelivery(delivery)
                 deliveries[delivery].pointee.subscription = 0
-                settle(
-                    entry, of: index, session.pointee.flags.contains(.isBroken) ? .unseen : .acknowledged,
-                    byFrame: false)
+                var settlement = Settlement.acknowledged
+                if session.pointee.flags.contains(.isBroken) {
+                    // The kernel may still send what it reads from the output.
+                    settlement = session.pointee.flags.contains(.zeroCopyInFlight) ? .returned : .unseen
+                }
+                settle(entry, of: index, settlement, byFrame: false)
             } else {
                 unlinkDelivery(delivery)
                 deliveries.free(delivery)
@@ -317,20 +349,6 @@ extension Shard {
         failFrame(session, "Message not found", "'\(printable(text))' is no message that waits for acknowledgement")
     }
 
-    /// At most 16 digits as `FrameWriter.writeHex` writes them.
-    private func hexadecimal(_ text: UnsafeRawBufferPointer) -> UInt64? {
-        guard text.count > 0, text.count <= 16 else { return nil }
-        var value: UInt64 = 0
-        for byte in text {
-            switch byte {
-            case 0x30...0x39: value = value << 4 | UInt64(byte - 0x30)
-            case 0x61...0x66: value = value << 4 | UInt64(byte - 0x61 + 10)
-            default: return nil
-            }
-        }
-        return value
-    }
-
     // MARK: Slow consumers of queues
 
     /// Output waits: its queues give their messages to others meanwhile.
@@ -341,7 +359,8 @@ extension Shard {
     }
 
     mutating func resumeConsumersIfDrained(_ session: UnsafeMutablePointer<Session>) {
-        guard Int(session.pointee.outputByteCount) <= limits.outputByteCountMax / 4 else { return }
+        guard session.pointee.state == .connected else { return }
+        guard Int(session.pointee.outputByteCount) <= outputByteCountToPauseAt(deliversSparingly) / 2 else { return }
         session.pointee.flags.remove(.consumersPaused)
         setConsumersPaused(session, false)
     }

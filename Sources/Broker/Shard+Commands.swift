@@ -114,11 +114,8 @@ extension Shard {
         writer.write(",")
         writer.writeDecimal(UInt64(limits.heartBeatReceiveMilliseconds))
         writer.write("\nsession:session-")
-        writer.writeDecimal(UInt64(index))
-        writer.write("-")
-        writer.writeDecimal(UInt64(session.pointee.index))
-        writer.write("-")
-        writer.writeDecimal(UInt64(session.pointee.generation))
+        var identity = identity(session, of: 1)
+        identity.withUTF8 { writer.write(UnsafeRawPointer($0.baseAddress!), $0.count) }
         writer.write("\n\n\0\n")
         commitOutput(session, writer.cursor - room)
     }
@@ -148,7 +145,7 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down and takes no more messages")
             return .done
         }
-        if memoryIsFull() { return waitForRoom(session) }
+        if memoryIsFull { return waitForRoom(session) }
         if frame.has(.transaction) { return keepInTransaction(session) }
         counters.messagesReceived &+= 1
         let outcome = sendNow(session)
@@ -201,9 +198,7 @@ extension Shard {
             // It may have taken less room than it was granted, or none where it had expired.
             if queues[queue.index].pointee.blockedHead != 0 { unblock(queues[queue.index]) }
         case .remoteQueue:
-            if !isApplyingCommit, fabric.mailbox(Int(destination.pointee.owner)).isOverfull {
-                return waitForRoom(session)
-            }
+            if !isApplyingCommit, fabric.isFull(Int(destination.pointee.owner)) { return waitForRoom(session) }
             if destination.pointee.blocks, !isApplyingCommit, !session.pointee.flags.contains(.hasReservation) {
                 return reserveForSend(session, index)
             }
@@ -225,14 +220,12 @@ extension Shard {
     }
 
     /// Headers that the broker consumes or writes itself; all others pass from SEND to MESSAGE.
-    private static let consumed: UInt64 = {
-        var mask: UInt64 = 0
-        for name: HeaderName in [
-            .destination, .receipt, .transaction, .contentLength, .subscription, .messageId, .ack, .redelivered,
-            .deliveryCount,
-        ] { mask |= 1 << UInt64(name.rawValue) }
-        return mask
-    }()
+    @inline(__always)
+    private static var consumed: UInt64 {
+        HeaderName.destination.bit | HeaderName.receipt.bit | HeaderName.transaction.bit | HeaderName.contentLength.bit
+            | HeaderName.subscription.bit | HeaderName.messageId.bit | HeaderName.ack.bit | HeaderName.redelivered.bit
+            | HeaderName.deliveryCount.bit
+    }
 
     /// The SEND under the parser as a message. nil: it was answered with ERROR, or has expired.
     mutating func messageOfFrame(_ session: UnsafeMutablePointer<Session>) -> Message? {
@@ -350,6 +343,12 @@ extension Shard {
             failFrame(session, "Missing id", "SUBSCRIBE needs an id header in STOMP 1.1 and 1.2")
             return .done
         }
+        if frame.has(.id), id.count > limits.subscriptionIdByteCountMax {
+            failFrame(
+                session, "Subscription id too long",
+                "an id may have \(limits.subscriptionIdByteCountMax) bytes (limits.subscription-id-bytes)")
+            return .done
+        }
         if findSubscription(session, id) != 0 {
             failFrame(
                 session, "Duplicated subscription identifier", "this connection has a subscription with that id already"
@@ -359,7 +358,8 @@ extension Shard {
         if Int(session.pointee.subscriptionCount) >= limits.subscriptionsPerConnectionMax {
             failFrame(
                 session, "Too many subscriptions",
-                "a connection may have \(limits.subscriptionsPerConnectionMax) (limits.subscriptions-per-connection)")
+                "a connection may have \(limits.subscriptionsPerConnectionMax) (limits.subscriptions-per-connection-max)"
+            )
             return .done
         }
         var ackMode = AckMode.auto

@@ -116,7 +116,16 @@ extension Shard {
             guard appendInput(session, bytes, count) else { return }
             if !session.pointee.flags.contains(.suspended) { processInput(session) }
         }
+        // What is cut short and larger than what consumers say is a publisher's: it would only wait when it is whole.
+        if Int(session.pointee.inputByteCount) > Self.consumerFrameByteCountMax,
+            session.pointee.state == .connected, !session.pointee.flags.contains(.suspended),
+            messagesFill(percent: 100)
+        {
+            _ = waitForRoom(session)
+        }
     }
+
+    private static var consumerFrameByteCountMax: Int { 4096 }
 
     /// Parses what the session's input block holds, and keeps the rest.
     mutating func processInput(_ session: UnsafeMutablePointer<Session>) {
@@ -130,12 +139,11 @@ extension Shard {
         // The block is not the session's while frames in it are applied: ending the session must not free it.
         session.pointee.input = 0
         session.pointee.inputByteCount = 0
+        isProcessingInput = true
         let consumed = process(session, bytes, count, &state)
+        isProcessingInput = false
         let keeps = session.pointee.state == .fresh || session.pointee.state == .connected
-        guard consumed < count, keeps else {
-            blocks.release(block)
-            return
-        }
+        guard consumed < count, keeps else { return releaseInput(block) }
         if consumed > 0 {
             partial.pointee.since = clock
             memmove(bytes, bytes + consumed, count - consumed)
@@ -216,7 +224,7 @@ extension Shard {
         case .fresh, .connected: break
         case .ending, .lingering, .closing: return
         }
-        let block = blocks.allocate(byteCount: PartialInput.byteCount + count + 64)
+        let block = allocateInput(byteCount: PartialInput.byteCount + count + 64)
         guard block != 0 else { return outOfMemory(session) }
         let base = blocks.base(block)
         base.assumingMemoryBound(to: PartialInput.self).initialize(to: PartialInput(parser: state, since: clock))
@@ -237,18 +245,32 @@ extension Shard {
         let held = Int(session.pointee.inputByteCount)
         let needed = PartialInput.byteCount + held + count
         if needed > blocks.capacity(session.pointee.input) {
-            let larger = blocks.allocate(byteCount: max(needed, (PartialInput.byteCount + held) * 2))
+            let larger = allocateInput(byteCount: max(needed, (PartialInput.byteCount + held) * 2))
             guard larger != 0 else {
                 outOfMemory(session)
                 return false
             }
             memcpy(blocks.base(larger), blocks.base(session.pointee.input), PartialInput.byteCount + held)
-            blocks.release(session.pointee.input)
+            releaseInput(session.pointee.input)
             session.pointee.input = larger
         }
         memcpy(blocks.base(session.pointee.input) + PartialInput.byteCount + held, bytes, count)
         session.pointee.inputByteCount = UInt32(held + count)
         return true
+    }
+
+    /// A block for a frame cut short. The first bytes of one may take of what is kept for output: consumers have to
+    /// acknowledge. 0: no memory.
+    private mutating func allocateInput(byteCount: Int) -> BlockIndex {
+        guard byteCount <= Self.consumerFrameByteCountMax || hasBulkMemory(byteCount) else { return 0 }
+        let block = blocks.allocate(byteCount: byteCount)
+        if block != 0 { inputMemoryByteCount += blocks.capacity(block) }
+        return block
+    }
+
+    private mutating func releaseInput(_ block: BlockIndex) {
+        inputMemoryByteCount -= blocks.capacity(block)
+        blocks.release(block)
     }
 
     private mutating func outOfMemory(_ session: UnsafeMutablePointer<Session>) {
@@ -354,7 +376,7 @@ extension Shard {
     /// Processes nothing more; flushes; then shuts down.
     mutating func end(_ session: UnsafeMutablePointer<Session>) {
         guard session.pointee.state == .fresh || session.pointee.state == .connected else { return }
-        detach(session)
+        detach(session, keepsFlights: session.pointee.flightHead != 0)
         session.pointee.state = .ending
         session.pointee.since = clock
         if session.pointee.flags.contains(.receivePaused) {
@@ -368,15 +390,25 @@ extension Shard {
 
     /// The output of an ending session is with the kernel.
     mutating func outputEnded(_ session: UnsafeMutablePointer<Session>) {
+        if session.pointee.subscriptionHead != 0 { detach(session) }
         if session.pointee.flags.contains(.peerEnded) { return close(session) }
         session.pointee.state = .lingering
-        session.pointee.since = clock
-        arm(session, after: UInt32(limits.lingerMillisecondsMax))
+        // The time to read is that of the last byte. A drain does not give it again to those who have had it.
+        session.pointee.since = isDraining ? session.pointee.lastProgress : clock
+        let elapsed = clock &- session.pointee.since
+        let patience = UInt32(limits.lingerMillisecondsMax)
+        guard elapsed < patience else { return close(session) }
+        arm(session, after: patience - elapsed)
         submissions.append(Submission(.shutdownWrite, connection: sessions.slot(session.pointee.index)))
     }
 
     mutating func close(_ session: UnsafeMutablePointer<Session>, reset: Bool = false) {
         guard session.pointee.state != .closing else { return }
+        if session.pointee.subscriptionHead != 0 {
+            // Its output was never flushed.
+            session.pointee.flags.insert(.isBroken)
+            detach(session)
+        }
         session.pointee.state = .closing
         timers.cancel(session.pointee.timer)
         session.pointee.timer = 0
@@ -409,22 +441,28 @@ extension Shard {
 
     /// Takes a session out of everything but its own output: subscriptions, transactions, temporary destinations,
     /// pending operations, input. What it had not acknowledged returns to its queues.
-    mutating func detach(_ session: UnsafeMutablePointer<Session>) {
+    ///
+    /// - Parameter keepsFlights: `auto` subscriptions to queues stay, paused, while messages of theirs wait in the output:
+    ///   `landFlights` counts these as delivered when the kernel has them, and where it never takes them they return.
+    mutating func detach(_ session: UnsafeMutablePointer<Session>, keepsFlights: Bool = false) {
         while session.pointee.pendingHead != 0 { dropPending(session) }
         while session.pointee.transactionHead != 0 { abort(session, session.pointee.transactionHead) }
         // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
         if session.pointee.subscriptionHead != 0 { pauseConsumers(session) }
-        while session.pointee.subscriptionHead != 0 {
-            unsubscribe(session, session.pointee.subscriptionHead)
+        var index = session.pointee.subscriptionHead
+        while index != 0 {
+            let next = subscriptions[index].pointee.next
+            if !keepsFlights || !isInFlight(index) { unsubscribe(session, index) }
+            index = next
         }
-        dropFlights(session)
+        if session.pointee.subscriptionHead == 0 { dropFlights(session) }
         while session.pointee.temporaryHead != 0 { removeTemporary(session) }
         if session.pointee.remoteSet != 0 {
             remoteSets.free(session.pointee.remoteSet)
             session.pointee.remoteSet = 0
         }
         if session.pointee.input != 0 {
-            blocks.release(session.pointee.input)
+            releaseInput(session.pointee.input)
             session.pointee.input = 0
             session.pointee.inputByteCount = 0
         }

@@ -17,9 +17,15 @@ extension Shard {
 
     func destinationText(_ index: UInt32) -> String { printable(nameOf(index)) }
 
-    /// The text that makes a session's temporary names unique.
-    private func ownerText(_ session: UnsafeMutablePointer<Session>) -> String {
-        "\(index)-\(session.pointee.index)-\(session.pointee.generation)"
+    /// The text that makes a session's temporary names unique, and unguessable: whoever knows the name may send to it.
+    func ownerText(_ session: UnsafeMutablePointer<Session>) -> String { identity(session, of: 0) }
+
+    /// `SHARD-SLOT-GENERATION-KEYED`, the last part 16 hexadecimal digits that differ from one `purpose` to another.
+    func identity(_ session: UnsafeMutablePointer<Session>, of purpose: UInt64) -> String {
+        let slot = UInt64(session.pointee.generation) << 32 | UInt64(session.pointee.index)
+        let digits = String(options.identityKey(slot, purpose << 32 | UInt64(index)), radix: 16)
+        let zeros = String(repeating: "0", count: 16 - digits.utf8.count)
+        return "\(index)-\(session.pointee.index)-\(session.pointee.generation)-\(zeros)\(digits)"
     }
 
     /// The destination of the SEND under the parser. 0: it was answered with ERROR.
@@ -113,9 +119,20 @@ extension Shard {
             return 0
         }
         guard makeRoomForDestination() else {
+            failFrame(session, Refusal.destinations.message, Refusal.destinations.explanation(limits))
+            return 0
+        }
+        guard kind != .pattern || patternCount < limits.patternCountMax else {
             failFrame(
-                session, "Too many destinations",
-                "the limit is \(limits.destinationCountMax) for each worker (limits.destinations)")
+                session, "Too many patterns",
+                "the limit is \(limits.patternCountMax) different ones (limits.patterns-max); fewer and wider ones do")
+            return 0
+        }
+        guard kind == .queue || matchCount < limits.destinationCountMax * Limits.matchesPerDestinationMax else {
+            failFrame(
+                session, "Too many patterns",
+                "patterns and topics match \(matchCount) times, and the limit is \(Limits.matchesPerDestinationMax) "
+                    + "for each of limits.destinations-max; fewer and narrower patterns do")
             return 0
         }
         let index = kind == .queue ? makeQueue(name, isTemporary: false) : makeTopic(name, isPattern: kind == .pattern)
@@ -215,6 +232,7 @@ extension Shard {
     /// Each of the two remembers the other, and (as `subscription`) its own place in the other's list, so that they part
     /// in constant time.
     private mutating func match(pattern: UInt32, topic: UInt32) {
+        matchCount += 1
         let placeInPattern = destinations[pattern].pointee.matches.count
         let placeInTopic = destinations[topic].pointee.matches.append(
             Member(session: pattern, subscription: placeInPattern))
@@ -222,6 +240,7 @@ extension Shard {
     }
 
     private mutating func unmatch(_ match: Member) {
+        matchCount -= 1
         let other = destinations[match.session]
         if let moved = other.pointee.matches.swapRemove(at: match.subscription) {
             destinations[moved.session].pointee.matches[moved.subscription].subscription = match.subscription

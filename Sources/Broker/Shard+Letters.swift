@@ -427,7 +427,7 @@ extension Shard {
         guard index != 0 else {
             counters.messagesDropped &+= 1
             if begins(name, with: "/reply-queue/") { return }  // its connection is gone
-            return refuseSend(letter, receipt, code: 1, to: peer)
+            return refuseSend(letter, receipt, refusalOfDestination(), to: peer)
         }
         if destinations[index].pointee.kind == .topic {
             counters.messagesUnrouted &+= 1
@@ -444,7 +444,8 @@ extension Shard {
         }
         if !enqueue(queueIndex, message) {
             counters.messagesDropped &+= 1
-            refuseSend(letter, receipt, code: 2, to: peer)
+            let isFull = !hasRoom(queueIndex, byteCount: message.contentByteCount)
+            refuseSend(letter, receipt, isFull ? .queue : .memory, to: peer)
         }
     }
 
@@ -457,25 +458,27 @@ extension Shard {
         return makeQueue(name, isTemporary: false)
     }
 
-    private mutating func refuseSend(_ letter: Letter, _ receipt: UnsafeRawBufferPointer, code: UInt16, to peer: Int) {
+    /// Why `queueForElsewhere` found no room.
+    private mutating func refusalOfDestination() -> Refusal { makeRoomForDestination() ? .memory : .destinations }
+
+    private mutating func refuseSend(
+        _ letter: Letter, _ receipt: UnsafeRawBufferPointer, _ refusal: Refusal, to peer: Int
+    ) {
         guard !letter.a.isNone else {
             return notice(.messagesDropped, "1 dead letter: no room at its destination")
         }
-        write(Letter(.sendRefused, code: code, a: letter.a), to: peer, name: receipt)
+        write(Letter(.sendRefused, code: refusal.rawValue, a: letter.a), to: peer, name: receipt)
     }
 
     private mutating func sendRefused(_ letter: Letter, _ receipt: UnsafeRawBufferPointer) {
         guard let session = sessions.find(letter.a) else { return }
-        fail(
-            session, letter.code == 1 ? "Too many destinations" : "Queue full",
-            letter.code == 1
-                ? "the limit is \(limits.destinationCountMax) for each worker (limits.destinations)"
-                : "the queue has reached its limit and takes no more messages",
-            receipt: receipt.count > 0 ? receipt : nil)
+        let refusal = Refusal(letter.code)
+        fail(session, refusal.message, refusal.explanation(limits), receipt: receipt.count > 0 ? receipt : nil)
     }
 
     private mutating func addRemoteConsumer(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
         let index = queueForElsewhere(name)
+        let refusal = index == 0 ? refusalOfDestination() : .memory
         var consumer = Slot.none
         if index != 0, destinations[index].pointee.queue != 0 {
             var window = Window(limits)
@@ -484,7 +487,7 @@ extension Shard {
             consumer = addConsumer(destinations[index].pointee.queue, shard: peer, subscription: letter.a, window)
         }
         write(
-            Letter(.consumerAnswer, flag: consumer.isNone, a: letter.b, b: consumer), to: peer)
+            Letter(.consumerAnswer, flag: consumer.isNone, code: refusal.rawValue, a: letter.b, b: consumer), to: peer)
         if !consumer.isNone { dispatch(destinations[index].pointee.queue) }
     }
 
@@ -495,10 +498,9 @@ extension Shard {
             return
         }
         if letter.flag {
-            let session = sessions[pending.pointee.session]
+            let refusal = Refusal(letter.code)
             return fail(
-                session, "Too many destinations",
-                "the limit is \(limits.destinationCountMax) for each worker (limits.destinations)",
+                sessions[pending.pointee.session], refusal.message, refusal.explanation(limits),
                 receipt: receiptOfPending(letter.a.index))
         }
         finishSubscribe(letter.a.index, consumer: letter.b)
@@ -509,7 +511,9 @@ extension Shard {
     private mutating func reserveForElsewhere(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
         let index = queueForElsewhere(name)
         let queueIndex = index == 0 ? 0 : destinations[index].pointee.queue
-        var answer = Letter(.reserveAnswer, flag: true, a: .none, b: letter.b, value: letter.value, extra: letter.extra)
+        var answer = Letter(
+            .reserveAnswer, flag: true, code: Refusal.queue.rawValue, a: .none, b: letter.b, value: letter.value,
+            extra: letter.extra)
         if queueIndex != 0 {
             let queue = queues[queueIndex]
             if canReserve(queueIndex, byteCount: Int(letter.value)) {
@@ -535,6 +539,8 @@ extension Shard {
         } else if index != 0 || begins(name, with: "/reply-queue/") {
             // The temporary queue is gone; what is sent to it is dropped when it comes.
             answer.flag = false
+        } else {
+            answer.code = refusalOfDestination().rawValue
         }
         write(answer, to: peer)
     }
@@ -565,15 +571,15 @@ extension Shard {
         let session = sessions[pending.pointee.session]
         if pending.pointee.kind == .send {
             if letter.flag {
+                let refusal = Refusal(letter.code)
                 return fail(
-                    session, "Queue full", "the queue has reached its limit and takes no more messages",
-                    receipt: receiptOfPending(letter.b.index))
+                    session, refusal.message, refusal.explanation(limits), receipt: receiptOfPending(letter.b.index))
             }
             pending.pointee.queue = letter.a
             return granted(letter.b.index)
         }
         if letter.flag {
-            pending.pointee.isRefused = true
+            pending.pointee.refusal = letter.code
         } else if !letter.a.isNone {
             // Remembered with the frame, should another be refused.
             let kept = keptFrame(pending.pointee.transaction, Int(letter.extra))
@@ -583,9 +589,10 @@ extension Shard {
         }
         pending.pointee.answersDue -= 1
         guard pending.pointee.answersDue == 0 else { return }
-        if pending.pointee.isRefused {
+        if pending.pointee.refusal != 0 {
+            let refusal = Refusal(pending.pointee.refusal)
             return fail(
-                session, "Queue full", "a queue has no room for the transaction; none of it was applied",
+                session, refusal.message, refusal.explanation(limits) + "; none of the transaction was applied",
                 receipt: receiptOfPending(letter.b.index))
         }
         applyCommit(session, letter.b.index)

@@ -82,7 +82,7 @@ extension Shard {
             let used = blocks.used(block)
             let capacity = blocks.capacity(block)
             if capacity - used >= byteCountMax { return blocks.base(block) + used }
-            expected = min(capacity * 4, Self.ownBlockByteCountMax)
+            expected = deliversSparingly ? expected : min(capacity * 4, Self.ownBlockByteCountMax)
         }
         let block = blocks.allocate(byteCount: max(byteCountMax, expected))
         guard block != 0 else {
@@ -93,6 +93,11 @@ extension Shard {
         guard appendSegment(session, block, offset: 0, byteCount: 0) else { return nil }
         session.pointee.flags.insert(.tailIsOwn)
         return blocks.base(block)
+    }
+
+    /// Whether `reserveOutput` has memory for so many bytes, as far as that can be told beforehand.
+    func hasOutputMemory(_ byteCount: Int) -> Bool {
+        blocks.byteCountMax - blocks.byteCountInUse >= max(byteCount, Self.ownBlockByteCountMax) * 2
     }
 
     /// `byteCount` bytes were written to the room that `reserveOutput` gave.
@@ -303,12 +308,12 @@ extension Shard {
             blocks.release(segment.pointee.block)
             segments.free(index)
         }
+        if session.pointee.flightHead != 0 { landFlights(session) }
         if session.pointee.outputHead != 0 {
             markDirty(session)
         } else if session.pointee.state == .ending {
-            outputEnded(session)
+            return outputEnded(session)
         }
-        if session.pointee.flightHead != 0 { landFlights(session) }
         if session.pointee.flags.contains(.consumersPaused) { resumeConsumersIfDrained(session) }
     }
 

@@ -390,11 +390,15 @@ extension Shard {
             }
             if entry.pointee.isRedelivered { counters.messagesRedelivered &+= 1 }
             if Int(consumer.pointee.shard) == self.index {
-                deliver(
+                let wasTaken = deliver(
                     stored(entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt),
                     to: consumer.pointee.subscription, entry: entries.slot(entryIndex),
                     deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0,
                     block: entry.pointee.message)
+                if !wasTaken {
+                    unlinkDelivered(entryIndex)
+                    _ = giveBack(entryIndex, wasReceived: false, hint: 0)
+                }
             } else {
                 deliverElsewhere(entryIndex, consumerIndex)
             }

@@ -152,17 +152,43 @@ extension Shard {
 
     // MARK: Waiting for memory or for a peer
 
-    /// Messages fill the memory. When none is queued and none waits to be sent, what is in use is the input of those who
-    /// wait, and nobody else can make room: then they go on.
-    func memoryIsFull(percent: Int = 100) -> Bool {
-        blocks.byteCountInUse > limits.messageMemoryByteCountMax / 100 * percent
+    // How `limits.message-memory` (100 %) is shared out:
+    //
+    //     100 %     messages alone: publishers wait. Deliveries are made small, and few at a time to each consumer.
+    //     125 %     messages and frames cut short: these end with ERROR, and topics' messages are dropped.
+    //     137.5 %   a message on its way from input to queue, which frees its input, is refused.
+    //     150 %     the end of the pool. What is left above is for output, and for the records of new consumers.
+
+    /// Messages fill the memory. When none is queued and none waits to be sent, nobody else can make room.
+    func messagesFill(percent: Int) -> Bool {
+        blocks.byteCountInUse - inputMemoryByteCount > limits.messageMemoryByteCountMax / 100 * percent
             && (entries.liveCount > 0 || segments.liveCount > 0)
     }
+
+    /// The frame under the parser has to wait for memory. One that is kept as input already takes little more as a
+    /// message: else those who wait would wait for each other.
+    var memoryIsFull: Bool {
+        messagesFill(percent: 100)
+            || !isProcessingInput && !hasBulkMemory(0) && segments.liveCount + entries.liveCount > 0
+    }
+
+    /// So many bytes may be taken for what is not on its way out.
+    func hasBulkMemory(_ byteCount: Int) -> Bool {
+        blocks.byteCountInUse + byteCount <= limits.messageMemoryByteCountMax / 4 * 5
+    }
+
+    /// A block for what is not on its way out. 0: no memory.
+    mutating func allocateBulk(byteCount: Int) -> BlockIndex {
+        hasBulkMemory(byteCount) ? blocks.allocate(byteCount: byteCount) : 0
+    }
+
+    /// Memory is short: the way out is to deliver, and deliveries must not take the rest.
+    var deliversSparingly: Bool { blocks.byteCountInUse > limits.messageMemoryByteCountMax }
 
     /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
     mutating func waitForRoom(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         guard !isApplyingCommit else { return .done }
-        if waitingForRoom.isEmpty, memoryIsFull() {
+        if waitingForRoom.isEmpty, memoryIsFull {
             notice(
                 .memoryLimit, "\(blocks.byteCountInUse) bytes of messages; publishers are not read until there is room")
         }
@@ -179,7 +205,7 @@ extension Shard {
 
     private mutating func resumeWaitingForRoom() {
         if waitingForRoom.isEmpty { return }
-        var isTight = memoryIsFull(percent: 95)
+        var isTight = messagesFill(percent: 95)
         for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { isTight = true }
         if isTight {
             blocks.trim()
@@ -214,6 +240,7 @@ extension Shard {
             isDraining = true
             drainSince = clock
             submissions.append(Submission(.stopAccepting))
+            refuseThoseWhoWait()
         }
         guard drainTimer == 0, !drainIsOver else { return }
         let isQuiet = outputIsQuiet()
@@ -237,7 +264,23 @@ extension Shard {
             at: now &+ Self.drainCheckMilliseconds &* 1_000_000, kind: TimerKind.drain.rawValue, owner: .none)
     }
 
-    /// Nothing waits for a socket, and no consumer holds a message it may still acknowledge.
+    /// A SEND that waits for room is parsed again, and refused like any other: it would keep its session, which may be
+    /// a consumer's too, from being heard.
+    private mutating func refuseThoseWhoWait() {
+        for i in 0..<waitingForRoom.count {
+            if let session = sessions.find(waitingForRoom[i]) { resumeSoon(session) }
+        }
+        waitingForRoom.removeAll()
+        var place = sessions.nextLive(after: 0)
+        while place != 0 {
+            let last = sessions[place].pointee.pendingTail
+            if last != 0, pendings[last].pointee.kind == .send { resumeSoon(sessions[place]) }
+            place = sessions.nextLive(after: place)
+        }
+    }
+
+    /// Nothing waits for a socket or for another worker, and no consumer holds a message it may still acknowledge.
+    /// A frame cut short promises nothing.
     private func outputIsQuiet() -> Bool {
         var place: UInt32 = 0
         while true {
@@ -245,7 +288,7 @@ extension Shard {
             if place == 0 { return true }
             let session = sessions[place]
             guard session.pointee.state == .connected else { continue }
-            if session.pointee.outputHead != 0 || session.pointee.input != 0 { return false }
+            if session.pointee.outputHead != 0 || session.pointee.pendingHead != 0 { return false }
             var index = session.pointee.subscriptionHead
             while index != 0 {
                 if subscriptions[index].pointee.deliveryHead != 0 { return false }

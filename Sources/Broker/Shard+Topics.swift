@@ -283,7 +283,7 @@ extension Shard {
             run = 0
         }
         if run == 0 {
-            run = blocks.allocate(byteCount: max(needed, Int(group.pointee.runByteCountExpected)))
+            run = allocateBulk(byteCount: max(needed, Int(group.pointee.runByteCountExpected)))
             guard run != 0 else {
                 counters.messagesDropped &+= UInt64(group.pointee.members.count)
                 notice(.memoryLimit, "a message for \(group.pointee.members.count) subscribers was dropped: no memory")

@@ -164,7 +164,7 @@ extension Shard {
         let used = Int(transaction.pointee.framesByteCount)
         let needed = used + KeptFrame.stride(byteCount)
         if transaction.pointee.frames == 0 || needed > blocks.capacity(transaction.pointee.frames) {
-            let larger = blocks.allocate(byteCount: max(needed, used * 2))
+            let larger = allocateBulk(byteCount: max(needed, used * 2))
             guard larger != 0 else {
                 failFrame(session, "Out of memory", "the broker has reached its memory limit")
                 return .done
@@ -194,7 +194,7 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down; the transaction is aborted")
             return .done
         }
-        if memoryIsFull() { return waitForRoom(session) }
+        if memoryIsFull { return waitForRoom(session) }
         // The frames of the transaction are parsed again and take the place of COMMIT under the parser.
         guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings[pending].pointee.transaction = index

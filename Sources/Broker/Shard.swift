@@ -35,6 +35,12 @@ public struct Shard: ~Copyable {
     var pendings: Slab<PendingOperation>
     var remoteSets: Slab<RemoteSet>
     var blocks: BlockPool
+    /// Bytes of the blocks that hold sessions' input.
+    var inputMemoryByteCount = 0
+    /// The frame under the parser comes from such a block, which is given back when it is done with.
+    var isProcessingInput = false
+    /// What was last told to the other workers.
+    private var hasToldFull = false
     var timers: TimerWheel
     /// Destinations by name.
     var destinationTable: NameTable
@@ -57,6 +63,8 @@ public struct Shard: ~Copyable {
 
     var patternHead: UInt32 = 0
     var patternCount = 0
+    /// Pairs of a topic and a pattern that matches it.
+    var matchCount = 0
     /// Queues of acknowledging topic subscriptions; they do not count as destinations.
     var subscriptionQueueCount = 0
     // Destinations nobody needs, least recently used first
@@ -140,7 +148,7 @@ public struct Shard: ~Copyable {
         let transactions = try Slab<Transaction>(recordCountMax: transactionCount)
         let pendings = try Slab<PendingOperation>(recordCountMax: sessionCount * 2 + 1_000_000)
         let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCount)
-        let blocks = try BlockPool(byteCountMax: limits.messageMemoryByteCountMax / 4 * 5)
+        let blocks = try BlockPool(byteCountMax: limits.messageMemoryByteCountMax / 2 * 3)
         let timers = try TimerWheel(timerCountMax: sessionCount + messageCount + 1_000_000, now: now)
         let vectors = try VectorArena()
 
@@ -210,8 +218,17 @@ public struct Shard: ~Copyable {
         resumeSessions()
         if drainIsRequested { advanceDrain() }
         finishOutput()
+        tellWhetherFull()
         postParcels()
         trimAfterBurst()
+    }
+
+    /// Others stop sending to this worker's queues, as its own publishers do, while messages fill its memory.
+    private mutating func tellWhetherFull() {
+        guard shardCount > 1, case let isFull = messagesFill(percent: hasToldFull ? 95 : 100), isFull != hasToldFull
+        else { return }
+        hasToldFull = isFull
+        fabric.reportMemory(shard: index, isFull: isFull)
     }
 
     /// After a burst of connections or of messages, what it took goes back to the kernel: once when less than half of it

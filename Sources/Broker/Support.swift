@@ -222,3 +222,28 @@ func printable(_ bytes: UnsafeRawBufferPointer) -> String {
     if bytes.count > 256 { text += "…" }
     return text
 }
+
+/// Why a worker did not take what a client of another worker, or its own, asked of it: the words of the ERROR.
+enum Refusal: UInt16 {
+    case destinations = 1, queue, memory
+
+    init(_ code: UInt16) { self = Refusal(rawValue: code) ?? .memory }
+
+    var message: StaticString {
+        switch self {
+        case .destinations: "Too many destinations"
+        case .queue: "Queue full"
+        case .memory: "Out of memory"
+        }
+    }
+
+    func explanation(_ limits: Limits) -> String {
+        switch self {
+        case .destinations:
+            "the limit is \(limits.destinationCountMax) for each worker (limits.destinations-max), and all are in use; "
+                + "a destination is in use while it has subscribers or messages"
+        case .queue: "the queue has reached its limit (messages-max or bytes-max of its policy) and takes no more"
+        case .memory: "the broker has reached its memory limit (limits.message-memory-bytes); try again later"
+        }
+    }
+}

@@ -53,6 +53,9 @@ extension Schema {
         .count(
             "limits.subscriptions-per-connection-max", \.broker.limits.subscriptionsPerConnectionMax, 1...65_535,
             "Subscriptions of a connection. At the limit: ERROR."),
+        .bytes(
+            "limits.subscription-id-bytes", \.broker.limits.subscriptionIdByteCountMax, 16...8192,
+            "A subscription's id. Each costs some five times as much while it lasts. At the limit: ERROR."),
         .count(
             "limits.transactions-per-connection-max", \.broker.limits.transactionsPerConnectionMax, 1...10_000,
             "Open transactions of a connection. At the limit: ERROR, all its transactions are aborted."),
@@ -92,6 +95,9 @@ extension Schema {
         .bytes(
             "limits.destination-name-bytes", \.broker.limits.destinationNameByteCountMax, 16...1024,
             "A destination's name, at most header-bytes. At the limit: ERROR."),
+        .count(
+            "limits.patterns-max", \.broker.limits.patternCountMax, 1...100_000,
+            "Different wildcard patterns: a new topic is compared with each. At the limit: ERROR."),
     ]
 
     private static let heartBeats: [Setting<Settings>] = [

@@ -51,6 +51,10 @@ extension EpollDriver {
         }
         let hangup = events & (event_read_hangup | event_broken)
         if hangup != 0 { record.pointee.state.insert(.hasHangup) }
+        if events & event_error != 0 {
+            record.pointee.state.insert(.isBroken)
+            failIfPaused(record, connection, &completions)
+        }
         if events & event_in | hangup != 0 {
             record.pointee.state.insert(.isReadable)
             enqueueIfReadable(record, connection)
@@ -179,8 +183,7 @@ extension EpollDriver {
         case .retry, .exhausted: return
         case .misuse: invariant(false, "a receive was called with something that is no socket")
         case .cancelled, .failed, .harmless:
-            record.pointee.state.insert(.hasEnded)
-            completions.append(Completion(.receiveFailed, connection: connection, value: Int32(count)))
+            fail(record, connection, Int32(count), &completions)
         }
     }
 }

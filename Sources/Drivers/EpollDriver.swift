@@ -11,7 +11,7 @@ import Slabs
 /// memory for an idle connection.
 public struct EpollDriver: ~Copyable, Driver {
     /// ```
-    /// | fd: 4 | generation: 4 | state: 1 | padding: 3 |
+    /// | fd: 4 | generation: 4 | state: 2 | padding: 2 |
     /// ```
     struct Connection: BitwiseCopyable {
         var fd: Int32
@@ -21,7 +21,7 @@ public struct EpollDriver: ~Copyable, Driver {
     }
 
     struct State: OptionSet, BitwiseCopyable {
-        let rawValue: UInt8
+        let rawValue: UInt16
         /// The core wants bytes.
         static let receives = State(rawValue: 1 << 0)
         /// An edge said that there are bytes, and no short read has said otherwise since.
@@ -35,6 +35,10 @@ public struct EpollDriver: ~Copyable, Driver {
         static let awaitsWritable = State(rawValue: 1 << 5)
         /// Has a place in `ready`.
         static let isQueued = State(rawValue: 1 << 6)
+        /// An edge said that the connection has failed.
+        static let isBroken = State(rawValue: 1 << 7)
+        /// The failure was reported.
+        static let hasFailed = State(rawValue: 1 << 8)
     }
 
     /// Room for a turn's received bytes. A turn that fills it goes on in the next one.
@@ -143,7 +147,9 @@ extension EpollDriver {
         case .send, .sendVector, .sendZeroCopy: send(submission, &completions)
         case .awaitWritable: awaitWritable(submission.connection, &completions)
         case .pauseReceive:
-            if let record = record(of: submission.connection) { record.pointee.state.remove(.receives) }
+            guard let record = record(of: submission.connection) else { return }
+            record.pointee.state.remove(.receives)
+            failIfPaused(record, submission.connection, &completions)
         case .resumeReceive:
             guard let record = record(of: submission.connection) else { return }
             record.pointee.state.insert(.receives)
@@ -190,12 +196,22 @@ extension EpollDriver {
         if result < 0 { fail(record, connection, result, &completions) }
     }
 
-    private func fail(
+    func fail(
         _ record: UnsafeMutablePointer<Connection>, _ connection: Slot, _ result: Int32,
         _ completions: inout Batch<Completion>
     ) {
-        record.pointee.state.insert(.hasEnded)
+        record.pointee.state.formUnion([.hasEnded, .hasFailed])
         completions.append(Completion(.receiveFailed, connection: connection, value: result))
+    }
+
+    /// While receiving is paused no receive finds the failure that an edge has told of.
+    func failIfPaused(
+        _ record: UnsafeMutablePointer<Connection>, _ connection: Slot, _ completions: inout Batch<Completion>
+    ) {
+        guard record.pointee.state.contains(.isBroken),
+            record.pointee.state.isDisjoint(with: [.receives, .hasFailed])
+        else { return }
+        fail(record, connection, -ECONNRESET, &completions)
     }
 
     /// The edge that says "writable" is the answer: it comes when the connection is there, or has failed.

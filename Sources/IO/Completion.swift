@@ -15,7 +15,9 @@ public struct Completion: BitwiseCopyable {
         case received
         /// The peer ended its sending side. Nothing more is received; sending may go on.
         case receiveEnded
-        /// Receiving failed with errno `-value` (reset, time-out). The connection is of no more use.
+        /// Receiving failed with errno `-value` (reset, time-out). The connection is of no more use. While receiving is
+        /// paused too, even after `.receiveEnded`: then `value` is -ECONNRESET whatever happened, and what was not
+        /// received yet is lost.
         case receiveFailed
         /// The send of this exchange was not taken whole: `value` bytes were (0 when the socket was full), or -errno.
         case sendIncomplete

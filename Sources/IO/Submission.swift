@@ -29,7 +29,8 @@ public struct Submission: BitwiseCopyable {
         case sendZeroCopy
         /// Report `.writable`, once, when the socket takes bytes again.
         case awaitWritable
-        /// Stop receiving (back pressure). Bytes that were already received may still be reported.
+        /// Stop receiving (back pressure). Bytes that were already received may still be reported, and a failure of
+        /// the connection is; the peer's orderly end is not, for unread bytes may lie before it.
         case pauseReceive
         /// Receive again.
         case resumeReceive

@@ -56,6 +56,20 @@ enum CommandLine {
 }
 
 extension Command {
+    /// SEND or ACK, if that is the line and eight octets are there: one comparison for what nearly all frames are.
+    @inline(__always)
+    static func frequentLine(_ bytes: UnsafeRawPointer, _ byteCount: Int) -> Command? {
+        guard byteCount >= 8 else { return nil }
+        let word = bytes.word(0)
+        // "SEND\n" and "ACK\n", the first octet lowest.
+        if word & 0xFF_FFFF_FFFF == 0x0A_444E_4553 { return .send }
+        if word & 0xFFFF_FFFF == 0x0A4B_4341 { return .ack }
+        return nil
+    }
+
+    @inline(__always)
+    var frequentLineByteCount: Int { self == .send ? 5 : 4 }
+
     /// Reads the first line of a frame, and refuses it at the first octet that no known command has there.
     ///
     /// That early refusal is what ends a conversation in another protocol (a web page that POSTs at the port) before

@@ -65,7 +65,7 @@ public struct Frame: ~Copyable {
     }
 
     /// The header at `index`, in the order of the frame. Repeated headers are all there.
-    @inlinable
+    @inlinable @inline(__always)
     public func field(_ index: Int) -> HeaderField {
         assert(index >= 0 && index < fieldCount, "no such header")
         return fields[index]
@@ -78,7 +78,7 @@ public struct Frame: ~Copyable {
     }
 
     /// The raw octets of a field's value.
-    @inlinable
+    @inlinable @inline(__always)
     public func rawValue(of field: HeaderField) -> UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: base + Int(field.valueOffset), count: Int(field.valueCount))
     }
@@ -87,7 +87,7 @@ public struct Frame: ~Copyable {
     @inlinable
     public var body: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base + bodyOffset, count: bodyByteCount) }
 
-    @inlinable
+    @inlinable @inline(__always)
     public func has(_ name: HeaderName) -> Bool { knownNames & name.bit != 0 }
 
     /// Whether the frame holds a header of any of the names whose bits are set.
@@ -101,7 +101,7 @@ public struct Frame: ~Copyable {
     }
 
     /// The raw octets of the first header of that name.
-    @inlinable
+    @inlinable @inline(__always)
     public func rawValue(_ name: HeaderName) -> UnsafeRawBufferPointer? {
         guard has(name) else { return nil }
         return rawValue(of: fields[Int(knownFields[Int(name.rawValue)])])

@@ -96,15 +96,20 @@ extension Frame {
         if start == byteCount { return .idle }
 
         let lineByteCount: Int
-        switch Command.line(
-            bytes + start, byteCount &- start, version: version, acceptsServerFrames: acceptsServerFrames)
-        {
-        case .complete(let command, let count):
+        if let command = Command.frequentLine(bytes + start, byteCount &- start) {
             self.command = command
-            lineByteCount = count
-        case .partial: return suspend(&state, at: start)
-        case .unknown: return fail(&error, .unknownCommand, start)
-        case .carriageReturn: return fail(&error, .lineEndNotInVersion, start)
+            lineByteCount = command.frequentLineByteCount
+        } else {
+            switch Command.line(
+                bytes + start, byteCount &- start, version: version, acceptsServerFrames: acceptsServerFrames)
+            {
+            case .complete(let command, let count):
+                self.command = command
+                lineByteCount = count
+            case .partial: return suspend(&state, at: start)
+            case .unknown: return fail(&error, .unknownCommand, start)
+            case .carriageReturn: return fail(&error, .lineEndNotInVersion, start)
+            }
         }
         if expectsConnect && command != .connect && command != .stomp {
             return fail(&error, .commandBeforeConnect, start)
@@ -115,10 +120,19 @@ extension Frame {
             return fail(&error, .commandTooLong, start)
         }
 
+        let rules = HeaderRules(command, version)
+        if !rules.contains(.trims) {
+            let bodyOffset = scanPlainHeaders(bytes, byteCount, from: start &+ lineByteCount, limits: limits)
+            if _fastPath(bodyOffset != 0) {
+                self.bodyOffset = bodyOffset
+                return parseBody(
+                    byteCount, version: version, limits: limits, state: &state, start: start, error: &error)
+            }
+        }
         let headersStart = UInt32(truncatingIfNeeded: start &+ lineByteCount)
         var progress = ParserState(frameOffset: start)
         progress.phase = .headers
-        progress.rules = HeaderRules(command, version)
+        progress.rules = rules
         progress.headersOffset = headersStart
         progress.lineOffset = headersStart
         progress.scanOffset = headersStart

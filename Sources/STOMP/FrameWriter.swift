@@ -72,15 +72,13 @@ public struct FrameWriter: BitwiseCopyable {
         return count == 19 && number >= 10_000_000_000_000_000_000 ? 20 : count
     }
 
-    /// Writes `digitCount` lower-case hexadecimal digits, zeros first.
+    /// Writes sixteen lower-case hexadecimal digits, zeros first: "0123456789abcdef".
     @inlinable
-    public mutating func writeHex(_ number: UInt64, digitCount: Int = 16) {
-        var shift = UInt64(digitCount &* 4)
-        while shift > 0 {
-            shift &-= 4
-            let digit = UInt8(truncatingIfNeeded: number &>> shift) & 0xF
-            write(digit < 10 ? 0x30 &+ digit : 0x57 &+ digit)
-        }
+    public mutating func writeHex(_ number: UInt64) {
+        cursor.storeBytes(of: hexadecimalDigits(UInt32(truncatingIfNeeded: number &>> 32)), as: UInt64.self)
+        cursor.storeBytes(
+            of: hexadecimalDigits(UInt32(truncatingIfNeeded: number)), toByteOffset: 8, as: UInt64.self)
+        cursor += 16
     }
 
     @inlinable static var digitPairs: StaticString {

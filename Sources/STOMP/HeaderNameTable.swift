@@ -45,7 +45,21 @@ struct HeaderNameTable: ~Copyable {
     @inline(__always)
     func name(_ bytes: UnsafeRawPointer, _ byteCount: Int, readable: Int) -> HeaderName {
         let head = Self.head(bytes, byteCount, readable: readable)
-        let tail = byteCount > 8 ? bytes.word(byteCount - 8) : 0
+        let tail = byteCount > 8 ? bytes.word(byteCount &- 8) : 0
+        let entry = entries + Self.place(head, tail)
+        if _fastPath(entry.pointee.head == head && entry.pointee.tail == tail && byteCount <= 16)
+            && Int(entry.pointee.byteCount) == byteCount
+        {
+            return entry.pointee.name
+        }
+        return nameFurtherOn(bytes, byteCount, head, tail)
+    }
+
+    /// As `name`, where the first place does not decide it. Apart, so that the caller keeps its registers.
+    @inline(never)
+    private func nameFurtherOn(
+        _ bytes: UnsafeRawPointer, _ byteCount: Int, _ head: UInt64, _ tail: UInt64
+    ) -> HeaderName {
         var place = Self.place(head, tail)
         while true {
             let entry = entries[place]
@@ -63,7 +77,9 @@ struct HeaderNameTable: ~Copyable {
     @inline(__always)
     private static func head(_ bytes: UnsafeRawPointer, _ byteCount: Int, readable: Int) -> UInt64 {
         if byteCount >= 8 { return bytes.word(0) }
-        if _fastPath(readable >= 8) { return bytes.word(0) & ((1 &<< UInt64(byteCount &* 8)) &- 1) }
+        if _fastPath(readable >= 8) {
+            return bytes.word(0) & ((1 &<< UInt64(truncatingIfNeeded: byteCount &* 8)) &- 1)
+        }
         return shortHead(bytes, byteCount)
     }
 

@@ -1,3 +1,5 @@
+internal import COctets
+
 /// How a version writes header lines.
 @usableFromInline
 struct HeaderRules: OptionSet, BitwiseCopyable, Sendable {
@@ -48,7 +50,66 @@ enum HeaderScan {
 }
 
 extension Frame {
-    /// Scans header lines from where `state` stands, eight octets at a time, and fills the table of fields.
+    /// Scans all header lines if they are complete and plain: LF ends each, and there is no escape, no second colon and no
+    /// control character. Where the body begins; 0 where the headers are not like that, incomplete or at fault, which
+    /// `scanHeaders` finds out.
+    ///
+    /// Nearly all frames are plain, and what this needs for them nearly fits the registers: parsing a SEND with two headers
+    /// and an ACK takes 740 instructions, and 1,400 with `scanHeaders`.
+    @inline(__always)
+    mutating func scanPlainHeaders(
+        _ bytes: UnsafeRawPointer, _ byteCount: Int, from headersOffset: Int, limits: FrameLimits
+    ) -> Int {
+        let fields = self.fields
+        let fieldCountMax = limits.headerCountMax
+        var knownNames: UInt64 = 0
+        var fieldCount = 0
+        var lineOffset = headersOffset
+        var colonOffset = 0
+        var blockOffset = headersOffset
+        while blockOffset &+ 16 <= byteCount {
+            var octets = octets_significant(bytes + blockOffset)
+            while octets != 0 {
+                let offset = blockOffset &+ octets.trailingZeroBitCount
+                octets &= octets &- 1
+                let byte = bytes.byte(offset)
+                if byte == Byte.colon && colonOffset == 0 {
+                    colonOffset = offset
+                    continue
+                }
+                guard byte == Byte.lineFeed else { return 0 }
+                if offset == lineOffset {
+                    guard lineOffset &- headersOffset <= limits.headersByteCountMax else { return 0 }
+                    self.knownNames = knownNames & ~HeaderName.other.bit
+                    self.fieldCount = fieldCount
+                    isPlain = true
+                    self.headersOffset = headersOffset
+                    headersByteCount = lineOffset &- headersOffset
+                    return offset &+ 1
+                }
+                guard colonOffset > lineOffset, offset &- lineOffset <= limits.headerByteCountMax,
+                    fieldCount < fieldCountMax
+                else { return 0 }
+                let name = names.name(bytes + lineOffset, colonOffset &- lineOffset, readable: byteCount &- lineOffset)
+                if knownNames & name.bit == 0 {
+                    knownNames |= name.bit
+                    knownFields[Int(name.rawValue)] = UInt16(truncatingIfNeeded: fieldCount)
+                }
+                fields[fieldCount] = HeaderField(
+                    nameOffset: UInt32(truncatingIfNeeded: lineOffset),
+                    valueOffset: UInt32(truncatingIfNeeded: colonOffset &+ 1),
+                    nameCount: UInt16(truncatingIfNeeded: colonOffset &- lineOffset),
+                    valueCount: UInt16(truncatingIfNeeded: offset &- colonOffset &- 1), known: name, flags: [])
+                fieldCount &+= 1
+                lineOffset = offset &+ 1
+                colonOffset = 0
+            }
+            blockOffset &+= 16
+        }
+        return 0
+    }
+
+    /// Scans header lines from where `state` stands, sixteen octets at a time, and fills the table of fields.
     ///
     /// All octets that can end or alter anything are found in one pass (see `significantOctets`), and each is dealt
     /// with once. On `.incomplete` the state is brought up to date; fields that were found in an earlier call are not in
@@ -71,15 +132,15 @@ extension Frame {
         var result = HeaderScan.incomplete
         var scanEnd = byteCount
 
-        var wordOffset = Int(state.scanOffset)
-        var octets = significantOctets(bytes, wordOffset, byteCount)
+        var blockOffset = Int(state.scanOffset)
+        var octets = significantOctets(bytes, blockOffset, byteCount)
         scan: while true {
             while octets == 0 {
-                wordOffset &+= 8
-                if wordOffset >= byteCount { break scan }
-                octets = significantOctets(bytes, wordOffset, byteCount)
+                blockOffset &+= 16
+                if blockOffset >= byteCount { break scan }
+                octets = significantOctets(bytes, blockOffset, byteCount)
             }
-            let offset = wordOffset &+ octets.trailingZeroBitCount &>> 3
+            let offset = blockOffset &+ octets.trailingZeroBitCount
             octets &= octets &- 1
             let byte = bytes.byte(offset)
 
@@ -303,29 +364,23 @@ private func isEscape(_ byte: UInt8, _ rules: HeaderRules) -> Bool {
         || (byte == Byte.r && rules.contains(.escapesCarriageReturn))
 }
 
-/// Marks, in the top bit of each of the eight octets at `offset`, those that are a colon, a backslash or below 0x0E
-/// (NUL, LF, CR, and control characters that mean nothing). Octets at and behind `byteCount` are not marked.
-///
-/// The lower seven bits of an octet never carry into the next one when a constant below 0x80 is added, so the top bit
-/// tells exactly: `(x ^ c) + 0x7F` reaches 0x80 unless x is c, and `x + 0x72` reaches it from 0x0E on.
+/// Marks, in bit i, the i-th of the sixteen octets at `offset` if it is a colon, a backslash or below 0x0E. Octets at and
+/// behind `byteCount` are not marked.
 @inline(__always)
-private func significantOctets(_ bytes: UnsafeRawPointer, _ offset: Int, _ byteCount: Int) -> UInt64 {
-    let word = _fastPath(offset &+ 8 <= byteCount) ? bytes.word(offset) : lastOctets(bytes, offset, byteCount)
-    let low = word & 0x7F7F_7F7F_7F7F_7F7F
-    let colon = (low ^ 0x3A3A_3A3A_3A3A_3A3A) &+ 0x7F7F_7F7F_7F7F_7F7F
-    let backslash = (low ^ 0x5C5C_5C5C_5C5C_5C5C) &+ 0x7F7F_7F7F_7F7F_7F7F
-    let control = low &+ 0x7272_7272_7272_7272
-    return ~((colon & backslash & control) | word) & 0x8080_8080_8080_8080
+private func significantOctets(_ bytes: UnsafeRawPointer, _ offset: Int, _ byteCount: Int) -> UInt32 {
+    _fastPath(offset &+ 16 <= byteCount)
+        ? octets_significant(bytes + offset) : lastSignificantOctets(bytes, offset, byteCount)
 }
 
-/// The octets from `offset` to the end, fewer than eight, with spaces behind them.
 @inline(never)
-private func lastOctets(_ bytes: UnsafeRawPointer, _ offset: Int, _ byteCount: Int) -> UInt64 {
-    var word: UInt64 = 0x2020_2020_2020_2020
+private func lastSignificantOctets(_ bytes: UnsafeRawPointer, _ offset: Int, _ byteCount: Int) -> UInt32 {
+    var marks: UInt32 = 0
     var index = byteCount
     while index > offset {
         index &-= 1
-        word = word &<< 8 | UInt64(bytes.byte(index))
+        let byte = bytes.byte(index)
+        let isSignificant = byte == Byte.colon || byte == Byte.backslash || byte <= Byte.carriageReturn
+        marks = marks &<< 1 | (isSignificant ? 1 : 0)
     }
-    return word
+    return marks
 }

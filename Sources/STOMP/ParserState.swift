@@ -30,7 +30,7 @@ public struct ParserState: BitwiseCopyable, Sendable {
     @usableFromInline var rules: HeaderRules
     @usableFromInline var phase: Phase
 
-    @inline(__always)
+    @inlinable @inline(__always)
     init(frameOffset: Int) {
         self.frameOffset = UInt32(truncatingIfNeeded: frameOffset)
         headersOffset = 0
@@ -44,6 +44,7 @@ public struct ParserState: BitwiseCopyable, Sendable {
         phase = .start
     }
 
+    @inlinable @inline(__always)
     public init() { self.init(frameOffset: 0) }
 
     /// How many bytes the frame needs in all, from the first that was given to the parser, where its content-length

@@ -46,6 +46,7 @@ public enum StampedeServer {
         var broker = settings.broker
         broker.zeroCopyByteCountMin = driverOptions.zeroCopyByteCountMin
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
+        broker.identityKey = KeyedHash(low: .random(in: 0...UInt64.max), high: .random(in: 0...UInt64.max))
 
         let control = Control(workerCount: workerCount)
         var workers: [Worker] = []

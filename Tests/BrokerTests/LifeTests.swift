@@ -59,6 +59,53 @@ struct LifeTests {
         #expect(reports.map(\.text) == ["/queue/left"] && reports.map(\.messageCount) == [1])
     }
 
+    @Test("A drain does not wait for who has nothing to get, though they keep their sockets open", arguments: [1, 2])
+    func drainOfTheIdle(shards: Int) {
+        var policy = DestinationPolicy(pattern: "/queue/small")
+        policy.queueMessageCountMax = 1
+        policy.overflow = .block
+        let options = TestBroker.options { $0.destinationPolicies = [policy] }
+        let broker = TestBroker(shards: shards, options)
+        let idle = broker.connect(on: 0)
+        idle.confirmed(.subscribe, [("destination", "/topic/t"), ("id", "0")])
+        let publisher = broker.connect(on: shards - 1)
+        publisher.confirmed(.send, [("destination", "/queue/small")], "kept")
+        let blocked = (0..<shards).map { broker.connect(on: $0) }
+        for client in blocked { client.publish("/queue/small", "waits", [("receipt", "r")]) }
+        let half = broker.connect(on: 0)
+        half.write("SEND\ndestination:/queue/small\n\nnot the end")
+        broker.advance(milliseconds: options.limits.lingerMillisecondsMax + 500)
+        for client in blocked { #expect(client.socket.isReceivePaused) }
+        broker.beginDrain()
+        for shard in 0..<shards { broker.turn(shard) }
+        broker.advance(milliseconds: 200)
+        for client in [idle, publisher, half] { #expect(client.socket.isClosed && client.frame() == nil) }
+        for client in blocked {
+            client.expectError("Shutting down", receipt: "r")
+            client.hangUp()
+        }
+        broker.run()
+        #expect((0..<shards).allSatisfy { broker.shard($0).pointee.isDrained })
+        let reports = broker.notices.filter { $0.kind == .undelivered }
+        #expect(reports.map(\.text) == ["/queue/small"] && reports.map(\.messageCount) == [1])
+    }
+
+    @Test("A drain gives who got something lately the time to read it")
+    func drainOfTheBusy() {
+        let broker = TestBroker(TestBroker.options())
+        let consumer = broker.connect()
+        consumer.confirmed(.subscribe, [("destination", "/queue/q"), ("id", "0")])
+        broker.advance(milliseconds: 10_000)
+        consumer.confirmed(.send, [("destination", "/queue/q")], "late")
+        broker.advance(milliseconds: 1_000)
+        broker.beginDrain()
+        broker.turn(0)
+        broker.advance(milliseconds: 500)
+        #expect(consumer.socket.isWriteShutDown && !consumer.socket.isClosed)
+        broker.advance(milliseconds: broker.options.limits.lingerMillisecondsMax - 1_000)
+        #expect(consumer.socket.isClosed && broker.shard(0).pointee.isDrained)
+    }
+
     @Test("A drain ends in time, whatever its clients do", arguments: [1, 2])
     func stubbornDrain(shards: Int) {
         let broker = TestBroker(shards: shards, TestBroker.options())

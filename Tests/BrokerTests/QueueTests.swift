@@ -668,4 +668,59 @@ struct QueueTests {
                     && error?["message"]?.hasPrefix("Invalid") == true)
         }
     }
+
+    @Test("What the kernel never took of an auto consumer's last messages returns to the queue", arguments: [1, 2])
+    func failedFlush(shards: Int) {
+        for ending in ["DISCONNECT", "error", "half-close"] {
+            withBroker(shards: shards) { broker in
+                let publisher = broker.connect(on: 0)
+                let consumer = broker.connect(on: shards - 1)
+                consumer.confirmed(.subscribe, [("destination", "/queue/q"), ("id", "0")])
+                // Room for some of the messages only.
+                consumer.socket.room = 400
+                for index in 0..<10 { publisher.publish("/queue/q", "message \(index)") }
+                broker.run()
+                switch ending {
+                case "DISCONNECT": consumer.send(.disconnect)
+                case "error": consumer.send(.subscribe)
+                default: consumer.hangUp()
+                }
+                broker.run()
+                let seen = consumer.takeFrames().filter { $0.command == .message }.map(\.text)
+                #expect(!seen.isEmpty && seen.count < 10)
+                consumer.reset()
+                broker.run()
+                let other = broker.connect(on: 0)
+                other.subscribe("/queue/q")
+                let rest = other.messages()
+                #expect(seen + rest.map(\.text) == (0..<10).map { "message \($0)" })
+            }
+        }
+    }
+
+    @Test("An auto consumer that ends in good order and reads on gets all that was given to it", arguments: [1, 2])
+    func slowFlush(shards: Int) {
+        withBroker(shards: shards) { broker in
+            let publisher = broker.connect(on: 0)
+            let consumer = broker.connect(on: shards - 1)
+            consumer.confirmed(.subscribe, [("destination", "/queue/q"), ("id", "0")])
+            consumer.socket.room = 400
+            for index in 0..<10 { publisher.publish("/queue/q", "message \(index)") }
+            broker.run()
+            consumer.send(.disconnect, [("receipt", "bye")])
+            broker.run()
+            // What comes from now on is for others.
+            publisher.publish("/queue/q", "message 10")
+            broker.run()
+            consumer.socket.room = .max
+            broker.run()
+            let frames = consumer.takeFrames()
+            #expect(frames.dropLast().map(\.text) == (0..<10).map { "message \($0)" })
+            #expect(frames.last?.command == .receipt)
+            #expect(consumer.socket.isWriteShutDown)
+            let other = broker.connect(on: 0)
+            other.subscribe("/queue/q")
+            #expect(other.bodies() == ["message 10"])
+        }
+    }
 }

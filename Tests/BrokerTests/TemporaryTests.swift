@@ -50,8 +50,9 @@ struct TemporaryTests {
         withBroker { broker in
             let guesser = broker.connect()
             let client = broker.connect()
-            let session = broker.shard(0).pointee.sessions[client.socket.connection.index].pointee
-            let name = "/reply-\(kind)/0-\(session.index)-\(session.generation)/x"
+            let shard = broker.shard(0)
+            let owner = shard.pointee.ownerText(shard.pointee.sessions[client.socket.connection.index])
+            let name = "/reply-\(kind)/\(owner)/x"
             guesser.confirmed(.send, [("destination", name)], "too early")
             if byReplyTo {
                 client.publish("/topic/t", "y", [("reply-to", "/temp-\(kind)/x")])
@@ -70,11 +71,11 @@ struct TemporaryTests {
         withBroker(options) { broker in
             let guesser = broker.connect()
             let client = broker.connect()
-            let session = broker.shard(0).pointee.sessions[client.socket.connection.index].pointee
-            guesser.confirmed(
-                .send, [("destination", "/reply-topic/0-\(session.index)-\(session.generation)/x")], "early")
+            let shard = broker.shard(0)
+            let owner = shard.pointee.ownerText(shard.pointee.sessions[client.socket.connection.index])
+            guesser.confirmed(.send, [("destination", "/reply-topic/\(owner)/x")], "early")
             client.confirmed(.subscribe, [("destination", "/temp-topic/x"), ("id", "0")])
-            guesser.publish("/reply-topic/0-\(session.index)-\(session.generation)/x", "in time")
+            guesser.publish("/reply-topic/\(owner)/x", "in time")
             #expect(client.bodies() == ["in time"])
         }
     }
@@ -204,6 +205,7 @@ struct TemporaryTests {
             $0.limits.headerByteCountMax = headerByteCountMax
             $0.limits.headersByteCountMax = 1 << 18
             $0.limits.destinationNameByteCountMax = min(1024, headerByteCountMax - 20)
+            $0.limits.subscriptionIdByteCountMax = 32_000
         }
         withBroker(options) { broker in
             let client = broker.connect()

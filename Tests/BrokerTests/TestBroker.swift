@@ -233,6 +233,7 @@ final class TestBroker {
         none(shard.pointee.groupTable.count, "keys of groups")
         none(shard.pointee.subscriptionQueueCount, "subscription queues")
         none(shard.pointee.patternCount, "patterns")
+        none(shard.pointee.inputMemoryByteCount, "bytes of input")
         none(Int(shard.pointee.patternHead), "patterns in the list")
         none(shard.pointee.waitingForRoom.count, "sessions that wait for room")
         none(shard.pointee.resumableSessions.count, "sessions to resume")

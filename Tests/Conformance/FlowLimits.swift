@@ -116,6 +116,55 @@ struct FlowLimits {
         for index in 5..<50 { try client.expectReceipt("\(index)") }
     }
 
+    /// Its connection is told to have failed though it is not read.
+    @Test(arguments: drivers)
+    func `A publisher that waits for room and is reset gives its place up`(on driver: DriverUnderTest) throws {
+        let broker = try broker(driver)
+        let queue = unique("/queue/blocking/b")
+        let client = try RawClient(broker, .v1_2)
+        for index in 0..<5 { try client.publish(to: queue, "\(index)") }
+        let waiting = try RawClient(broker, .v1_2)
+        try waiting.send("SEND", ["destination": "/topic/none", "receipt": "before"])
+        try waiting.send("SEND", ["destination": queue], body: "never accepted")
+        try waiting.expectReceipt("before")
+        waiting.abort()
+        let reader = try RawClient(broker, .v1_2)
+        try reader.subscribe(to: queue)
+        for index in 0..<5 { try reader.expectMessage("\(index)") }
+        try reader.publish(to: queue, "next")
+        try reader.expectMessage("next")
+    }
+
+    /// Publishers wait while messages fill the memory; consumers, who make room, are served all the same.
+    @Test(arguments: drivers)
+    func `Consumers drain a broker whose memory is full`(on driver: DriverUnderTest) throws {
+        let broker = try driver.broker(["limits.message-memory-bytes": "1100KiB"])
+        let queue = unique("/queue/memory")
+        let publishers = try (0..<2).map { _ in try RawClient(broker, .v1_2) }
+        let filling = String(repeating: "x", count: 45_000)
+        for (number, publisher) in publishers.enumerated() {
+            for index in 0..<17 {
+                try publisher.send(
+                    "SEND", ["destination": queue, "receipt": "\(index)"], body: "\(number) \(index) \(filling)")
+            }
+        }
+        _ = try #require(broker.process.errorLine { $0.contains("publishers are not read") })
+        let consumers = try (0..<2).map { _ in try RawClient(broker, .v1_2) }
+        for consumer in consumers {
+            try consumer.perform(
+                "SUBSCRIBE", ["id": "0", "destination": queue, "ack": "client-individual", "prefetch-count": "1"])
+        }
+        var seen = Set<String>()
+        // In turn, since each has room for one.
+        for index in 0..<34 {
+            let message = try consumers[index % 2].expectMessage()
+            seen.insert(message.text.split(separator: " ").prefix(2).joined(separator: " "))
+            try consumers[index % 2].acknowledge(message)
+        }
+        #expect(seen.count == 34)
+        for publisher in publishers { for index in 0..<17 { try publisher.expectReceipt("\(index)") } }
+    }
+
     /// Topic: a subscriber that does not read is disconnected; the publisher and the others go on.
     @Test(arguments: drivers)
     func `A topic's subscriber that does not read is cut`(on driver: DriverUnderTest) throws {

@@ -29,7 +29,6 @@ import Testing
         #expect(written { $0.writeHex(0) } == "0000000000000000")
         #expect(written { $0.writeHex(0x0123_4567_89AB_CDEF) } == "0123456789abcdef")
         #expect(written { $0.writeHex(.max) } == "ffffffffffffffff")
-        #expect(written { $0.writeHex(0xABC, digitCount: 4) } == "0abc")
     }
 
     @Test func piecesFollowOneAnother() {

@@ -247,7 +247,7 @@ public final class Simulation {
         let limits = scenario.options.limits
         if shards[index].blockByteCount > limits.messageMemoryByteCountMax {
             count(.memoryLimitReached)
-            if shards[index].blockByteCount > limits.messageMemoryByteCountMax / 4 * 5 {
+            if shards[index].blockByteCount > limits.messageMemoryByteCountMax / 2 * 3 {
                 oracle.violate("shard \(index) holds \(shards[index].blockByteCount) bytes")
             }
         }

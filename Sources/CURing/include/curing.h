@@ -111,6 +111,7 @@ static const uint32_t event_in = EPOLLIN;
 static const uint32_t event_out = EPOLLOUT;
 static const uint32_t event_read_hangup = EPOLLRDHUP;
 static const uint32_t event_broken = EPOLLHUP | EPOLLERR;
+static const uint32_t event_error = EPOLLERR;
 static const uint32_t event_edge_triggered = EPOLLET;
 
 static inline int epoll_add(int epoll, int fd, uint32_t events, uint64_t data) {
@@ -158,6 +159,7 @@ static const unsigned curing_cqe_notification = IORING_CQE_F_NOTIF;
 // The poll bits are those of epoll; <poll.h> names POLLRDHUP only with _GNU_SOURCE.
 static const uint32_t curing_poll_in = EPOLLIN;
 static const uint32_t curing_poll_hangup = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+static const uint32_t curing_poll_error = EPOLLERR;
 
 /// What one enter waits for. Layout: `struct io_uring_getevents_arg` with the field that kernel 6.12 added.
 struct curing_wait {
@@ -279,6 +281,11 @@ static inline void curing_prepare_poll(
 
 static inline void curing_prepare_poll_receive(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
     curing_prepare_poll(sqe, file, true, EPOLLIN | EPOLLRDHUP, true, user_data);
+}
+
+/// No bytes, only what a poll in a ring always tells: end, hang-up and error, each once.
+static inline void curing_prepare_poll_failure(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
+    curing_prepare_poll(sqe, file, true, 0, true, user_data);
 }
 
 static inline void curing_prepare_poll_writable(struct io_uring_sqe *sqe, int file, uint64_t user_data) {

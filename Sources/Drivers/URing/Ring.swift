@@ -156,6 +156,8 @@
         case receivePoll
         case receive
         case receiveMultishot
+        /// The POLL of a connection whose receiving is paused.
+        case failurePoll
         case writablePoll
         /// Silent on success.
         case send

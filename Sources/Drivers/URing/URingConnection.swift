@@ -25,7 +25,7 @@
             static let isClosing = State(rawValue: 1 << 1)
             static let resetsOnClose = State(rawValue: 1 << 2)
 
-            // What the kernel holds. At most one of the first two.
+            // What the kernel holds. At most one of the first two and `isWatched`.
             static let isPolled = State(rawValue: 1 << 3)
             static let isMultishot = State(rawValue: 1 << 4)
             /// A RECV that answers within the submit.
@@ -54,11 +54,15 @@
             static let isReceivingLarge = State(rawValue: 1 << 17)
             /// We are the ones who open it: the kernel makes the socket or connects it.
             static let isConnecting = State(rawValue: 1 << 18)
+            /// A POLL that looks only for failure, while receiving is paused.
+            static let isWatched = State(rawValue: 1 << 19)
+            /// A failure was reported.
+            static let hasFailed = State(rawValue: 1 << 20)
 
-            static let armed: State = [.isPolled, .isMultishot]
+            static let armed: State = [.isPolled, .isMultishot, .isWatched]
             /// While one of these is set, the descriptor is not closed.
             static let keepsFile: State = [
-                .isPolled, .isMultishot, .isReceiving, .isWritablePolled, .isShuttingDown, .isConnecting,
+                .isPolled, .isMultishot, .isWatched, .isReceiving, .isWritablePolled, .isShuttingDown, .isConnecting,
             ]
         }
     }

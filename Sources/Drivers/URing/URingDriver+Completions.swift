@@ -9,7 +9,8 @@
             switch completion.userData.operation {
             case .ignored, .selfTest, .cancelEverything: break
             case .accept: accepted(completion, &completions)
-            case .receivePoll: pollFired(completion)
+            case .receivePoll: pollFired(completion, &completions)
+            case .failurePoll: failurePollFired(completion, &completions)
             case .receive: received(completion, &completions)
             case .receiveMultishot: receivedMultishot(completion, &completions)
             case .writablePoll: becameWritable(completion, &completions)
@@ -89,7 +90,7 @@
 
         // MARK: - Receiving
 
-        private mutating func pollFired(_ completion: RingCompletion) {
+        private mutating func pollFired(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
             if !completion.hasMore { armedCount -= 1 }
             let connection = completion.userData.connection
             guard let record = anyRecord(of: connection) else {
@@ -102,9 +103,10 @@
                 if record.pointee.state.contains(.receives) {
                     notePollFired(record, connection)
                     receive(record, connection)
-                } else if completion.hasMore {
-                    // Paused: it would fire again and again. Resuming arms a new one, which sees the bytes.
-                    cancelReceive(record, connection)
+                } else {
+                    failIfBroken(completion, record, connection, &completions)
+                    // It would fire again and again. Resuming arms a new one, which sees the bytes.
+                    if completion.hasMore { cancelReceive(record, connection) }
                 }
             } else if completion.result < 0 {
                 switch decision(for: .poll, errorNumber: -completion.result) {
@@ -116,6 +118,46 @@
                 }
             }
             reconcile(record, connection)
+        }
+
+        /// The POLL of a paused connection: the peer ended (there may be bytes before its end: no news), or failure.
+        private mutating func failurePollFired(
+            _ completion: RingCompletion, _ completions: inout Batch<Completion>
+        ) {
+            if !completion.hasMore { armedCount -= 1 }
+            let connection = completion.userData.connection
+            guard let record = anyRecord(of: connection) else {
+                counters.stale += 1
+                return
+            }
+            if !completion.hasMore { record.pointee.state.subtract([.isWatched, .isReceiveEnding]) }
+            if completion.result > 0 {
+                record.pointee.state.insert(.hasHangup)
+                if !record.pointee.state.contains(.receives) {
+                    failIfBroken(completion, record, connection, &completions)
+                    // Armed again it would tell the same again, at once.
+                    if !completion.hasMore, !record.pointee.state.contains(.isClosing) { return }
+                }
+            } else if completion.result < 0 {
+                switch decision(for: .poll, errorNumber: -completion.result) {
+                case .misuse: invariant(false, "a connection's descriptor cannot be polled")
+                case .exhausted, .retry: return enqueue(record, connection)
+                case .failed, .cancelled, .wait, .harmless: break
+                }
+            }
+            reconcile(record, connection)
+        }
+
+        /// While receiving is paused no receive finds the failure that a POLL has told of.
+        private func failIfBroken(
+            _ completion: RingCompletion, _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot,
+            _ completions: inout Batch<Completion>
+        ) {
+            guard UInt32(completion.result) & curing_poll_error != 0,
+                record.pointee.state.isDisjoint(with: [.hasFailed, .isClosing])
+            else { return }
+            record.pointee.state.formUnion([.hasEnded, .hasFailed])
+            completions.append(Completion(.receiveFailed, connection: connection, value: -ECONNRESET))
         }
 
         private mutating func received(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
@@ -201,7 +243,7 @@
             case .wait, .cancelled, .harmless: break
             case .misuse: invariant(false, "a receive was refused as malformed")
             case .failed:
-                record.pointee.state.insert(.hasEnded)
+                record.pointee.state.formUnion([.hasEnded, .hasFailed])
                 completions.append(Completion(.receiveFailed, connection: connection, value: completion.result))
             }
         }

@@ -91,7 +91,7 @@
             _ completions: inout Batch<Completion>
         ) {
             record.pointee.state.remove(.isConnecting)
-            record.pointee.state.insert(.hasEnded)
+            record.pointee.state.formUnion([.hasEnded, .hasFailed])
             if record.pointee.state.contains(.isClosing) { return closeIfFree(record, connection) }
             completions.append(Completion(.receiveFailed, connection: connection, value: result))
         }

@@ -13,6 +13,8 @@
     ///   +--------+     silence      +----------------+   short receives  +----------------+
     /// ```
     ///
+    /// While receiving is paused, a POLL that looks only for failure takes their place.
+    ///
     /// At most one of them is armed. Each change is: cancel what is armed, wait for its last completion, arm the other.
     /// No byte is lost between, because arming looks at the socket first.
     extension URingDriver {
@@ -28,21 +30,24 @@
             let state = record.pointee.state
             if state.isDisjoint(with: URingConnection.State.armed) {
                 if state.contains(.isClosing) { return closeIfFree(record, connection) }
-                guard state.contains(.receives), !state.contains(.hasEnded) else { return }
-                return arm(record, connection)
+                guard state.contains(.receives) else { return watch(record, connection) }
+                return state.contains(.hasEnded) ? () : arm(record, connection)
             }
             let isRight: Bool
             if state.contains(.isClosing) {
                 isRight = false
-            } else if state.contains(.hasEnded) {
+            } else if state.contains(.isWatched) {
+                isRight = !state.contains(.receives)
+            } else if state.isSuperset(of: [.receives, .hasEnded]) {
                 isRight = true
             } else if state.contains(.isMultishot) {
                 isRight =
                     state.contains(.receives) && wantsMultishot(record)
                     && state.contains(.isArmedLarge) == state.contains(.isLarge)
             } else {
-                // The POLL of a paused connection stays until it fires: pauses are often short.
-                isRight = !wantsMultishot(record) || !state.contains(.receives)
+                // The POLL of a paused connection stays until it fires: pauses are often short. If it has told of a
+                // hang-up already, it may not tell of a failure again.
+                isRight = state.contains(.receives) ? !wantsMultishot(record) : !state.contains(.hasHangup)
             }
             if !isRight { cancelReceive(record, connection) }
         }
@@ -64,10 +69,22 @@
                 UserData(.receiveMultishot, connection).rawValue)
         }
 
+        /// Looks for nothing but failure: bytes stay in the socket, and would end any other wait.
+        private mutating func watch(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
+            guard !record.pointee.state.contains(.hasFailed) else { return }
+            armedCount += 1
+            record.pointee.state.insert(.isWatched)
+            curing_prepare_poll_failure(
+                nextEntry(), record.pointee.file, UserData(.failurePoll, connection).rawValue)
+        }
+
         mutating func cancelReceive(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
             guard !record.pointee.state.contains(.isReceiveEnding) else { return }
             record.pointee.state.insert(.isReceiveEnding)
-            let operation: RingOperation = record.pointee.state.contains(.isPolled) ? .receivePoll : .receiveMultishot
+            let state = record.pointee.state
+            let operation: RingOperation =
+                state.contains(.isPolled)
+                ? .receivePoll : state.contains(.isWatched) ? .failurePoll : .receiveMultishot
             curing_prepare_cancel(
                 nextEntry(), UserData(operation, connection).rawValue, UserData(.cancelReceive, connection).rawValue)
         }
@@ -94,8 +111,9 @@
         mutating func resumeReceive(_ connection: Slot) {
             guard let record = record(of: connection), !record.pointee.state.contains(.receives) else { return }
             record.pointee.state.insert(.receives)
-            // The POLL may have fired during the pause, and does not fire again for the same bytes.
-            if record.pointee.state.contains(.isPolled) { receive(record, connection) }
+            // The POLL may have fired during the pause, and does not fire again for the same bytes; the POLL for
+            // failure has not told of them.
+            if !record.pointee.state.isDisjoint(with: [.isPolled, .isWatched]) { receive(record, connection) }
             reconcile(record, connection)
         }
 

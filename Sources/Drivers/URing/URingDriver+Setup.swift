@@ -128,8 +128,8 @@
         /// Counted in `armedCount`.
         fileprivate var isArmed: Bool {
             switch self {
-            case .accept, .wakePoll, .receivePoll, .receive, .receiveMultishot, .writablePoll, .sendZeroCopy, .shutdown,
-                .close, .handOff, .socket, .connect:
+            case .accept, .wakePoll, .receivePoll, .receive, .receiveMultishot, .failurePoll, .writablePoll,
+                .sendZeroCopy, .shutdown, .close, .handOff, .socket, .connect:
                 true
             case .ignored, .wakeMessage, .wakePeer, .send, .sendCounted, .cancelReceive, .cancelWritable,
                 .cancelEverything, .cancelConnect, .handedOn, .selfTest:

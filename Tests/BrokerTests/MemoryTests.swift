@@ -1,0 +1,122 @@
+import Testing
+
+@testable import Broker
+
+@Suite("Memory")
+struct MemoryTests {
+    /// Publishes `count` messages, numbered, from each of `publishers`.
+    private func fill(_ publishers: [Client], _ queue: String, count: Int, byteCount: Int) {
+        let filling = String(repeating: "x", count: byteCount)
+        for (number, publisher) in publishers.enumerated() {
+            for index in 0..<count { publisher.publish(queue, "\(number) \(index) \(filling)") }
+        }
+    }
+
+    /// Lets the consumers read at their pace until `count` messages have come, and checks that each publisher's come
+    /// once and, to each consumer, in order.
+    private func drain(
+        _ broker: TestBroker, _ consumers: [Client], publishers: Int, count: Int, pace: Int, acknowledges: Set<Int>
+    ) {
+        var seen = Set<[Int]>()
+        var latest = Array(repeating: Array(repeating: -1, count: publishers), count: consumers.count)
+        for _ in 0..<20_000 {
+            if seen.count >= count { break }
+            broker.advance(milliseconds: 10)
+            for (place, consumer) in consumers.enumerated() {
+                for frame in consumer.takeFrames() {
+                    guard frame.command == .message else {
+                        Issue.record("a consumer got \(Client.describe(frame))")
+                        return
+                    }
+                    let numbers = frame.text.split(separator: " ").prefix(2).map { Int($0)! }
+                    #expect(seen.insert(numbers).inserted, "no message comes twice")
+                    #expect(latest[place][numbers[0]] < numbers[1], "each publisher's come in order")
+                    latest[place][numbers[0]] = numbers[1]
+                    if acknowledges.contains(place) { consumer.ack(frame) }
+                }
+                #expect(!consumer.socket.isClosed, "no consumer is cut")
+                if consumer.socket.room != .max { consumer.socket.room += pace }
+            }
+        }
+        #expect(seen.count == count)
+    }
+
+    @Test(
+        "A broker that is filled to its limit is drained by consumers who come then", arguments: [1, 2], [300, 8000])
+    func drained(shards: Int, byteCount: Int) {
+        let limit = 2 << 20
+        let options = TestBroker.options { $0.limits.messageMemoryByteCountMax = limit }
+        withBroker(shards: shards, options) { broker in
+            let publishers = (0..<4).map { broker.connect(on: $0 % shards, name: "publisher \($0)") }
+            let count = limit * 3 / 2 / 4 / byteCount
+            fill(publishers, "/queue/full", count: count, byteCount: byteCount)
+            broker.advance(milliseconds: 100)
+            #expect(publishers.contains { $0.socket.isReceivePaused }, "publishers wait")
+            for index in 0..<shards {
+                #expect(broker.shard(index).pointee.blocks.byteCountInUse < limit / 2 * 3)
+            }
+            let consumers = (0..<12).map { place in
+                let consumer = broker.connect(on: place % shards, name: "consumer \(place)")
+                consumer.socket.room = place % 3 == 0 ? .max : 1000
+                consumer.subscribe("/queue/full", ack: place % 2 == 0 ? nil : "client-individual")
+                return consumer
+            }
+            drain(
+                broker, consumers, publishers: 4, count: 4 * count, pace: 3000,
+                acknowledges: Set((0..<12).filter { $0 % 2 == 1 }))
+            for publisher in publishers { #expect(publisher.takeFrames().isEmpty && !publisher.socket.isClosed) }
+        }
+    }
+
+    @Test("Frames that are cut short while messages fill the memory wait, and are lost by nobody")
+    func cutShort() {
+        let limit = 4 << 20
+        let options = TestBroker.options { $0.limits.messageMemoryByteCountMax = limit }
+        withBroker(options) { broker in
+            let filler = broker.connect(name: "filler")
+            fill([filler], "/queue/full", count: 600, byteCount: 8000)
+            broker.advance(milliseconds: 100)
+            #expect(filler.socket.isReceivePaused)
+            let publishers = (0..<20).map { broker.connect(name: "publisher \($0)") }
+            let body = String(repeating: "y", count: 100_000)
+            for (number, publisher) in publishers.enumerated() {
+                let frame = "SEND\ndestination:/queue/full\n\n\(number + 1) 0 \(body)\0"
+                // In pieces, as a socket brings them.
+                for start in stride(from: 0, to: frame.utf8.count, by: 10_000) {
+                    publisher.write(Array(Array(frame.utf8)[start..<min(start + 10_000, frame.utf8.count)]))
+                    broker.turn(0)
+                    broker.turn(0)
+                }
+            }
+            broker.advance(milliseconds: 60_000)
+            for publisher in publishers { #expect(publisher.socket.isReceivePaused) }
+            #expect(broker.shard(0).pointee.blocks.byteCountInUse < limit / 4 * 5)
+            let consumer = broker.connect(name: "consumer")
+            consumer.subscribe("/queue/full", ack: "client-individual")
+            drain(broker, [consumer], publishers: 21, count: 620, pace: 0, acknowledges: [0])
+            for publisher in publishers { #expect(publisher.takeFrames().isEmpty && !publisher.socket.isClosed) }
+        }
+    }
+
+    @Test("Input alone does not make publishers wait for each other")
+    func inputAlone() {
+        let limit = 1 << 20
+        let options = TestBroker.options { $0.limits.messageMemoryByteCountMax = limit }
+        withBroker(queued: 19, options) { broker in
+            let client = broker.connect()
+            client.confirmed(.send, [("destination", "/queue/kept")], "one message that nobody takes")
+            // Frames whose ends do not come yet: more than the memory for messages.
+            let publishers = (0..<18).map { broker.connect(name: "publisher \($0)") }
+            for publisher in publishers {
+                publisher.write("SEND\ndestination:/queue/kept\nreceipt:r\n\n" + String(repeating: "z", count: 30_000))
+            }
+            broker.run()
+            for publisher in publishers { publisher.write(String(repeating: "z", count: 15_000)) }
+            broker.run()
+            #expect(broker.shard(0).pointee.blocks.byteCountInUse > limit)
+            for publisher in publishers { publisher.write("\0") }
+            broker.run()
+            for publisher in publishers { #expect(publisher.frame()?.command == .receipt) }
+        }
+    }
+}
