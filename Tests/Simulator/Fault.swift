@@ -59,6 +59,8 @@ public enum Canary: String, CaseIterable, Sendable {
     case hideUndelivered = "hide-undelivered"
     /// The broker does not know the limit of connections per address.
     case admitAll = "admit-all"
+    /// The broker does not know the limit of patterns.
+    case admitPatterns = "admit-patterns"
     /// The broker refuses newcomers at a rate that nobody limited.
     case refuseSome = "refuse-some"
     /// The broker does not know a consumer's window.
@@ -80,6 +82,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .splitCommit: "of its messages appeared"
         case .hideUndelivered: "undelivered"
         case .admitAll: "of address"
+        case .admitPatterns: "different patterns"
         case .refuseSome: "refused for no reason"
         case .ignoreWindow: "window is"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseParcel,

@@ -122,6 +122,17 @@ final class Oracle {
         violate("client \(peer.id): RECEIPT \(index) twice or for nothing")
     }
 
+    /// A worker learns of patterns from others, too, beyond its limit; alone it never holds more.
+    private func checkPatternCount() {
+        guard scenario.patternsAreTight, scenario.shardCount == 1 else { return }
+        var patterns: Set<String> = []
+        for subscription in subscriptions where subscription.state == .confirmed && !subscription.hasLetGo {
+            if scenario.patterns.contains(subscription.destination) { patterns.insert(subscription.destination) }
+        }
+        let most = scenario.options.limits.patternCountMax
+        if patterns.count > most { violate("\(patterns.count) different patterns, the limit is \(most)") }
+    }
+
     private func confirm(_ message: Message) {
         message.state = .confirmed
         // It was processed by now; its life began then.
@@ -139,6 +150,7 @@ final class Oracle {
         case .subscribe(let subscription):
             if subscription.state == .issued { subscription.state = .confirmed }
             subscription.confirmedStep = step
+            checkPatternCount()
         case .unsubscribe(let subscription): subscription.state = .ended
         case .settle(let acknowledged): for message in acknowledged { message.ackIsConfirmed = true }
         case .commit(let transaction, let acknowledged):

@@ -42,6 +42,7 @@ struct Scenario {
     let ratesAreTight: Bool
     /// Connections per address are limited.
     let addressesAreTight: Bool
+    let patternsAreTight: Bool
 
     /// What a client does next.
     enum Deed: Int, CaseIterable {
@@ -71,6 +72,7 @@ struct Scenario {
         shardCount = connectionsAreTight ? max(shards, 2) : shards
         peersInAllMax = random.range(4...24) + (connectionsAreTight ? 20 : 0)
         addressesAreTight = random.chance(100)
+        patternsAreTight = random.chance(60)
 
         outputIsTight = random.chance(120)
         transactionsAreTight = random.chance(100)
@@ -111,6 +113,7 @@ struct Scenario {
             limits.preConnectByteCountMax = random.range(150...300)
         }
         if addressesAreTight { limits.connectionsPerAddressMax = random.range(1...3) }
+        if patternsAreTight { limits.patternCountMax = random.range(1...3) }
         if ratesAreTight { limits.connectionsPerSecondMax = random.range(2...5) }
         limits.heartBeatSendMilliseconds = random.pick([0, 20, 100, 1000])
         limits.heartBeatReceiveMilliseconds = random.pick([0, 20, 100, 1000])
@@ -190,6 +193,7 @@ struct Scenario {
         case .endlessRedelivery:
             for place in options.destinationPolicies.indices { options.destinationPolicies[place].deliveryCountMax = 0 }
         case .admitAll: options.limits.connectionsPerAddressMax = 0
+        case .admitPatterns: options.limits.patternCountMax = 1_000
         case .refuseSome: options.limits.connectionsPerSecondMax = 2
         default: break
         }
@@ -204,6 +208,7 @@ struct Scenario {
         case "Out of memory": memoryIsTight || queuesAreTight
         case "Too many destinations": destinationsAreTight
         case "Too many subscriptions": subscriptionsAreTight
+        case "Too many patterns": patternsAreTight
         case "Too many transactions", "Transaction too large": transactionsAreTight
         case "Frame too large", "Body too long", "Header too long", "Headers too long", "Too many headers":
             framesAreTight
