@@ -42,6 +42,8 @@ final class Message {
     var wasTakenAutomatically = false
     /// ACK was written (and its transaction, if any, committed).
     var ackIsIssued = false
+    /// The client who wrote it last.
+    var acknowledger = 0
     var ackIsConfirmed = false
     /// NACK with `requeue:false` was written.
     var wasRejected = false

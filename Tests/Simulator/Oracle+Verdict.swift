@@ -71,7 +71,10 @@ extension Oracle {
     func mayBeLost(_ message: Message) -> Bool {
         if mayHaveExpired(message) || excusedQueues.contains(message.destination) { return true }
         if !scenario.queues.contains(message.destination) { return true }  // a temporary queue ends with its connection
-        let hasNoLastResort = scenario.deadLetters == nil || excusedQueues.contains(scenario.deadLetters!)
+        // Where destinations are tight there may be none for dead letters.
+        let hasNoLastResort =
+            scenario.deadLetters == nil || excusedQueues.contains(scenario.deadLetters!)
+            || scenario.destinationsAreTight
         if message.wasRejected { return true }
         if hasNoLastResort {
             if scenario.queuesAreTight, scenario.overflow == .dropOldest { return true }

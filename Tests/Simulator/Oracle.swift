@@ -47,11 +47,16 @@ final class Oracle {
             transaction.state = .commitIssued
             transaction.wantsReceipt = receipt
             for message in transaction.messages { issue(message, by: peer) }
-            for message in acknowledged { message.ackIsIssued = true }
+            for message in acknowledged { wroteACK(message, by: peer) }
         case .settle, .plain: break
         case .disconnect: peer.disconnectIsIssued = true
         }
         return index
+    }
+
+    func wroteACK(_ message: Message, by peer: Peer) {
+        message.ackIsIssued = true
+        message.acknowledger = peer.id
     }
 
     private func issue(_ message: Message, by peer: Peer) {
@@ -184,7 +189,8 @@ final class Oracle {
         case .commit(let transaction, let acknowledged):
             transaction.state = .aborted
             for message in transaction.messages { refuse(message) }
-            for message in acknowledged { message.ackIsIssued = false }
+            // Another may have it, and have acknowledged it, since.
+            for message in acknowledged where message.acknowledger == peer.id { message.ackIsIssued = false }
         case .plain, .subscribe, .unsubscribe, .settle, .disconnect: break
         }
     }

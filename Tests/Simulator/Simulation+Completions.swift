@@ -139,7 +139,7 @@ extension Simulation {
                 peer.incomingRead = 0
             }
         }
-        if peer.clientEnded, peer.unreadIncoming == 0, random.chance(700) {
+        if peer.clientEnded, !peer.clientReset, peer.unreadIncoming == 0, random.chance(700) {
             peer.endIsReported = true
             completions.append(Completion(.receiveEnded, connection: peer.slot))
         }

@@ -267,7 +267,7 @@ extension Simulation {
             if message.holder === subscription { message.holder = nil }
             if accepts {
                 if subscription.isQueue {
-                    message.ackIsIssued = true
+                    oracle.wroteACK(message, by: peer)
                     settled.append(message)
                 }
             } else if rejects {
