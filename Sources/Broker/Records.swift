@@ -350,7 +350,7 @@ struct Delivery: SlabRecord {
     var entry: Slot
     /// MESSAGE's message-id.
     var identity: UInt64
-    /// The session's output position behind the MESSAGE.
+    /// The session's output position behind the MESSAGE's NUL.
     var position: UInt64
 }
 

@@ -87,7 +87,8 @@ extension Shard {
         delivery.pointee.subscription = slot.index
         delivery.pointee.entry = entry
         delivery.pointee.identity = message.identity
-        delivery.pointee.position = session.pointee.outputPosition
+        // The line feed behind the NUL is not the frame's: without it, too, the client has the message.
+        delivery.pointee.position = session.pointee.outputPosition &- 1
         delivery.pointee.previous = subscription.pointee.deliveryTail
         if subscription.pointee.deliveryTail != 0 {
             deliveries[subscription.pointee.deliveryTail].pointee.next = record.index

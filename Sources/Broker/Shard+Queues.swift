@@ -363,6 +363,11 @@ extension Shard {
         while queue.pointee.readyHead != 0, queue.pointee.turnHead != 0 {
             let entryIndex = queue.pointee.readyHead
             let entry = entries[entryIndex]
+            if entry.pointee.expiresAt != 0, entry.pointee.expiresAt <= wallMilliseconds {
+                // Its timer fires later in this turn.
+                expire(entryIndex)
+                continue
+            }
             let consumerIndex = queue.pointee.turnHead
             let consumer = consumers[consumerIndex]
             unlinkReady(entryIndex)

@@ -322,6 +322,21 @@ struct QueueTests {
         }
     }
 
+    @Test("What has expired is not delivered, though its timer has not fired yet")
+    func expiredBeforeTimer() {
+        withBroker { broker in
+            let publisher = broker.connect()
+            publisher.publish("/queue/q", "expired", [("ttl", "1000")])
+            publisher.publish("/queue/q", "kept", [("ttl", "5000")])
+            broker.run()
+            broker.stepWallClock(milliseconds: 2_000)
+            let reader = broker.connect()
+            reader.subscribe("/queue/q")
+            #expect(reader.bodies() == ["kept"])
+            #expect(broker.counters.messagesExpired == 1)
+        }
+    }
+
     @Test("A full queue that rejects answers with ERROR", arguments: [1, 2, 8])
     func reject(shards: Int) {
         let options = Self.options { $0.queueMessageCountMax = 3 }

@@ -41,4 +41,56 @@ public enum Canary: String, CaseIterable, Sendable {
     case loseClosed = "lose-closed"
     /// Heart-beats of the broker do not arrive.
     case loseHeartBeats = "lose-heart-beats"
+    /// The wall clock that the broker is told stands still: nothing expires.
+    case neverExpire = "never-expire"
+    /// The wall clock that the broker is told runs too fast: messages expire early.
+    case expireEarly = "expire-early"
+    /// A first delivery says `redelivered:true`.
+    case falseRedelivery = "false-redelivery"
+    /// `delivery-count` is too low.
+    case wrongDeliveryCount = "wrong-delivery-count"
+    /// The broker does not know how often a message may be delivered.
+    case endlessRedelivery = "endless-redelivery"
+    /// What is sent to a temporary queue is lost.
+    case loseReply = "lose-reply"
+    /// A part of a transaction without RECEIPT is lost.
+    case splitCommit = "split-commit"
+    /// The messages that a drain leaves behind are not reported.
+    case hideUndelivered = "hide-undelivered"
+    /// The broker does not know the limit of connections per address.
+    case admitAll = "admit-all"
+    /// The broker does not know the limit of patterns.
+    case admitPatterns = "admit-patterns"
+    /// The broker refuses newcomers at a rate that nobody limited.
+    case refuseSome = "refuse-some"
+    /// The broker does not know a consumer's window.
+    case ignoreWindow = "ignore-window"
+    /// An invariant is broken.
+    case breakInvariant = "break-invariant"
+    /// A turn never ends.
+    case hang
+
+    /// Words of the check that has to find it; empty: more than one may.
+    public var evidence: String {
+        switch self {
+        case .neverExpire: "after its expiry"
+        case .expireEarly: "lost by"
+        case .falseRedelivery: "redelivered for the first time"
+        case .wrongDeliveryCount: "delivery-count"
+        case .endlessRedelivery: "times, the limit is"
+        case .loseReply: "lost by temporary queues"
+        case .splitCommit: "of its messages appeared"
+        case .hideUndelivered: "undelivered"
+        case .admitAll: "of address"
+        case .admitPatterns: "different patterns"
+        case .refuseSome: "refused for no reason"
+        case .ignoreWindow: "window is"
+        case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseParcel,
+            .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang:
+            ""
+        }
+    }
+
+    /// It ends the process, or keeps it from ending: only a campaign survives it.
+    public var isDeadly: Bool { self == .breakInvariant || self == .hang }
 }

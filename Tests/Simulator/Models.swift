@@ -23,7 +23,12 @@ final class Message {
     let bodyByteCount: Int
     /// What its header `x-text` says; nil: it has none.
     let text: String?
-    var expires = false
+    /// Life that its SEND asked for: milliseconds from then, or (absolute) wall-clock milliseconds.
+    var life: UInt64?
+    var expiryIsAbsolute = false
+    /// Wall-clock milliseconds before which it must not expire, and from which on it must not be delivered.
+    var expiryEarliest = UInt64.max
+    var expiryLatest = UInt64.max
     var state = State.kept
     /// Position among the publisher's messages to this destination.
     var sequence = 0
@@ -37,9 +42,13 @@ final class Message {
     var wasTakenAutomatically = false
     /// ACK was written (and its transaction, if any, committed).
     var ackIsIssued = false
+    /// The client who wrote it last.
+    var acknowledger = 0
     var ackIsConfirmed = false
     /// NACK with `requeue:false` was written.
     var wasRejected = false
+    /// `reply-to` of its SEND, and as its first receiver saw it.
+    var askedReply: String?
     var replyName: String?
     weak var transaction: Transaction?
 
@@ -87,6 +96,8 @@ final class Subscription {
     let isQueue: Bool
     let ackMode: AckMode
     let prefetch: Int
+    /// Bytes that it takes before it acknowledges.
+    let window: Int
     var state = State.issued
     var wantsReceipt = false
     var issuedStep = 0
@@ -96,13 +107,17 @@ final class Subscription {
     var seen: [UInt64] = []
     var lastSequence: [Int: Int] = [:]
 
-    init(id: String, peer: Peer, destination: String, isQueue: Bool, ackMode: AckMode, prefetch: Int) {
+    init(
+        id: String, peer: Peer, destination: String, isQueue: Bool, ackMode: AckMode, prefetch: Int = .max,
+        window: Int = .max
+    ) {
         self.id = id
         self.peer = peer
         self.destination = destination
         self.isQueue = isQueue
         self.ackMode = ackMode
         self.prefetch = prefetch
+        self.window = window
     }
 
     func hasSeen(_ number: Int) -> Bool {
@@ -114,6 +129,8 @@ final class Subscription {
         seen[number >> 6] |= 1 << UInt64(number & 63)
     }
 
+    var isTemporary: Bool { destination.hasPrefix("/temp-") }
+
     /// Whether the broker may have given its unacknowledged messages to others.
     var hasLetGo: Bool { state == .unsubscribed || state == .ended || peer.isLeaving }
 }
@@ -123,9 +140,15 @@ final class Transaction {
 
     let name: String
     var state = State.open
+    /// Its COMMIT asked for a RECEIPT.
+    var wantsReceipt = false
+    unowned let peer: Peer
     var messages: [Message] = []
 
-    init(name: String) { self.name = name }
+    init(name: String, peer: Peer) {
+        self.name = name
+        self.peer = peer
+    }
 }
 
 /// A frame that was written and is not known to be processed.
@@ -168,12 +191,15 @@ final class Peer {
     var isReceiving = false
     var endIsReported = false
     var awaitsWritable = false
-    var zeroCopy: (pointer: UnsafeRawPointer, byteCount: Int)?
+    var zeroCopy: (pointer: UnsafeRawPointer, byteCount: Int, encodedSince: UInt64)?
+    /// The last send was taken whole and was all there was: what the next one brings was written since.
+    var isCaughtUp = true
     var isShutDown = false
     var wasReset = false
     /// The broker ended the connection without a word.
     var wasCut = false
     var lastExchange = 0
+    let address: UInt64
     // Bytes under way
     var incoming: [UInt8] = []
     var incomingRead = 0
@@ -216,11 +242,17 @@ final class Peer {
     /// Position in bytes taken at which the last byte of CONNECTED is.
     var connectedEnd = Int.max
 
-    init(id: Int, shard: Int) {
+    init(id: Int, shard: Int, address: UInt64) {
         self.id = id
         self.shard = shard
+        self.address = address
     }
 
+    /// The kernel may have something to tell of it.
+    var mayComplete: Bool {
+        stage == .closing || incomingRead < incoming.count || clientReset || (clientEnded && !endIsReported)
+            || awaitsWritable || zeroCopy != nil
+    }
     var unreadIncoming: Int { incoming.count - incomingRead }
     var space: Int { socketByteCountMax - (takenByteCount - readByteCount) }
     /// Both ends are done with it, or will be without the client's help.

@@ -6,18 +6,15 @@ extension Oracle {
     func judgeTopics(_ counters: Counters) {
         var lost = 0
         var example = ""
-        for subscription in subscriptions where !subscription.isQueue && subscription.confirmedStep > 0 {
-            guard subscription.state == .confirmed, !subscription.peer.isLeaving,
-                !subscription.destination.hasPrefix("/temp-queue/")
-            else { continue }
+        for subscription in subscriptions where isJudged(subscription) {
             var matching: [String: Bool] = [:]
-            for message in messages where message.state == .confirmed && !message.isQueue && !message.expires {
+            for message in messages where message.state == .confirmed && !message.isQueue && !mayHaveExpired(message) {
                 guard message.issuedStep > subscription.confirmedStep, !subscription.hasSeen(message.number) else {
                     continue
                 }
-                let matches =
-                    matching[message.destination] ?? TopicName.matches(subscription.destination, message.destination)
-                matching[message.destination] = matches
+                let matches = matching[message.destination] ?? reaches(subscription, message)
+                // Whether a temporary destination is meant depends on who sends, too.
+                if !subscription.isTemporary { matching[message.destination] = matches }
                 if matches {
                     lost += 1
                     example =
@@ -26,46 +23,107 @@ extension Oracle {
                 }
             }
         }
-        if lost > (scenario.memoryIsTight ? Int(counters.messagesDropped) : 0) {
-            violate("\(lost) lost by topics: \(example)")
-        }
+        if lost > tolerated(counters) { violate("\(lost) lost by topics: \(example)") }
     }
+
+    /// A topic's subscription that is in force, so that what was confirmed since must have reached it.
+    private func isJudged(_ subscription: Subscription) -> Bool {
+        !subscription.isQueue && subscription.confirmedStep > 0 && subscription.state == .confirmed
+            && !subscription.peer.isLeaving
+    }
+
+    /// Messages that may be missing: where memory is tight the broker drops some, and counts them.
+    private func tolerated(_ counters: Counters) -> Int { scenario.memoryIsTight ? Int(counters.messagesDropped) : 0 }
 
     /// Every confirmed message of a queue was consumed (a client drained what was left), unless a policy took it.
     func judgeQueues(_ counters: Counters) {
         var lost = 0
         var example = ""
         for message in messages where message.state == .confirmed && message.isQueue {
-            if message.ackIsIssued || message.wasTakenAutomatically || mayBeLost(message) { continue }
+            if isGone(message) || mayBeLost(message) { continue }
             lost += 1
             example = "message \(message.number) for \(message.destination)"
         }
-        if lost > (scenario.memoryIsTight ? Int(counters.messagesDropped) : 0) {
-            violate("\(lost) lost by queues: \(example)")
-        }
+        if lost > tolerated(counters) { violate("\(lost) lost by queues: \(example)") }
     }
 
+    /// Every confirmed message of a temporary queue whose owner is there and consumes it has reached the owner.
+    func judgeTemporaryQueues(_ counters: Counters) {
+        let owned = subscriptions.filter {
+            $0.isQueue && $0.isTemporary && $0.state == .confirmed && !$0.peer.isLeaving
+        }
+        var lost = 0
+        var example = ""
+        for message in messages where message.state == .confirmed && message.isQueue && !isGone(message) {
+            if mayHaveExpired(message) { continue }
+            guard let owner = owned.first(where: { reaches($0, message) }) else { continue }
+            lost += 1
+            example = "message \(message.number) for \(message.destination) of client \(owner.peer.id)"
+        }
+        if lost > tolerated(counters) { violate("\(lost) lost by temporary queues: \(example)") }
+    }
+
+    /// A consumer has it for good.
+    private func isGone(_ message: Message) -> Bool { message.ackIsIssued || message.wasTakenAutomatically }
+
+    private func mayHaveExpired(_ message: Message) -> Bool { message.expiryEarliest <= wall }
+
     func mayBeLost(_ message: Message) -> Bool {
-        if message.expires || excusedQueues.contains(message.destination) { return true }
+        if mayHaveExpired(message) || excusedQueues.contains(message.destination) { return true }
         if !scenario.queues.contains(message.destination) { return true }  // a temporary queue ends with its connection
-        let hasNoLastResort = scenario.deadLetters == nil || excusedQueues.contains(scenario.deadLetters!)
+        // Where destinations are tight there may be none for dead letters.
+        let hasNoLastResort =
+            scenario.deadLetters == nil || excusedQueues.contains(scenario.deadLetters!)
+            || scenario.destinationsAreTight
         if message.wasRejected { return true }
         if hasNoLastResort {
             if scenario.queuesAreTight, scenario.overflow == .dropOldest { return true }
             if scenario.deliveryCountMax > 0 { return true }
         }
-        return scenario.options.destinationPolicies.contains { $0.messageMillisecondsMax > 0 }
+        return false
     }
 
     /// A transaction whose COMMIT was written took effect as a whole or not at all.
-    func judgeTransactions() {
-        guard !scenario.memoryIsTight else { return }
+    ///
+    /// Those whose COMMIT was confirmed are judged message by message; here are the others.
+    func judgeTransactions(_ counters: Counters, hasDrained: Bool) {
         for transaction in transactions where transaction.state == .commitIssued {
-            let queued = transaction.messages.filter { $0.isQueue && !mayBeLost($0) }
-            let appeared = queued.count { $0.deliveries > 0 }
-            if appeared != 0, appeared != queued.count {
-                violate("transaction '\(transaction.name)': \(appeared) of \(queued.count) messages appeared")
+            // For want of memory the rest may be impossible, and then the client is told.
+            if scenario.memoryIsTight, counters.messagesDropped > 0 || transaction.peer.wasEndedByBroker { continue }
+            let all = transaction.messages.filter { !mayHaveExpired($0) }
+            let appeared = all.count { $0.deliveries > 0 }
+            guard appeared > 0 else { continue }
+            var missing = 0
+            for message in all {
+                if message.isQueue {
+                    if hasDrained, message.deliveries == 0, !mayBeLost(message) { missing += 1 }
+                } else if subscriptions.contains(where: {
+                    isJudged($0) && $0.confirmedStep < message.issuedStep && reaches($0, message)
+                        && !$0.hasSeen(message.number)
+                }) {
+                    missing += 1
+                }
             }
+            if missing > 0 {
+                violate("transaction '\(transaction.name)': \(appeared) of its messages appeared, \(missing) did not")
+            }
+        }
+    }
+
+    /// A drain reports what it leaves in queues: at least what was confirmed and nobody has, at most what may be there.
+    func judgeUndelivered(_ reported: Int) {
+        var least = 0
+        var most = 0
+        for message in messages where message.isQueue && scenario.queues.contains(message.destination) {
+            switch message.state {
+            case .kept, .refused: continue
+            case .issued: break
+            case .confirmed: if !isGone(message), !mayBeLost(message) { least += 1 }
+            }
+            if !message.ackIsConfirmed { most += 1 }
+        }
+        if reported > most || (reported < least && !scenario.memoryIsTight) {
+            violate("\(reported) messages are reported as undelivered, \(least) to \(most) are")
         }
     }
 }

@@ -14,8 +14,12 @@ final class Oracle {
     /// Names of temporary destinations as others see them, with their connection.
     var replyOwners: [String: Int] = [:]
     var hasJumped = false
-    private var disorders: [(step: Int, text: String, queue: String)] = []
-    private var suspicions: [(step: Int, text: String, peers: [Peer])] = []
+    /// Wall-clock milliseconds.
+    var wall: UInt64 = 0
+    var disorders: [(step: Int, text: String, queue: String)] = []
+    var suspicions: [(step: Int, text: String, peers: [Peer])] = []
+    /// First deliveries that said `redelivered:true`: right if somebody let go of the message before, unseen.
+    var earlyRedeliveries: [(step: Int, text: String, queue: String)] = []
     var framesSeen = 0
     var messagesSeen = 0
 
@@ -41,17 +45,31 @@ final class Oracle {
         case .unsubscribe(let subscription): subscription.state = .unsubscribed
         case .commit(let transaction, let acknowledged):
             transaction.state = .commitIssued
+            transaction.wantsReceipt = receipt
             for message in transaction.messages { issue(message, by: peer) }
-            for message in acknowledged { message.ackIsIssued = true }
+            for message in acknowledged { wroteACK(message, by: peer) }
         case .settle, .plain: break
         case .disconnect: peer.disconnectIsIssued = true
         }
         return index
     }
 
+    func wroteACK(_ message: Message, by peer: Peer) {
+        message.ackIsIssued = true
+        message.acknowledger = peer.id
+    }
+
     private func issue(_ message: Message, by peer: Peer) {
         message.state = .issued
         message.issuedStep = step
+        if let life = message.life {
+            message.expiryEarliest = message.expiryIsAbsolute ? life : wall + life
+            if message.expiryIsAbsolute { message.expiryLatest = life }
+        }
+        let policy = scenario.messageMillisecondsMax
+        if message.isQueue, policy > 0, scenario.queues.contains(message.destination) {
+            message.expiryEarliest = min(message.expiryEarliest, wall + policy)
+        }
         let sequence = peer.sequences[message.destination, default: 0] + 1
         peer.sequences[message.destination] = sequence
         message.sequence = sequence
@@ -59,7 +77,8 @@ final class Oracle {
 
     // MARK: Sent by the broker
 
-    func received(_ frame: ServerFrame, by peer: Peer) {
+    /// `encodedSince`: wall-clock milliseconds before which the broker cannot have written the frame; 0: not known.
+    func received(_ frame: ServerFrame, by peer: Peer, encodedSince: UInt64 = 0) {
         framesSeen += 1
         guard peer.error == nil else { return violate("client \(peer.id): a frame behind ERROR") }
         guard !peer.disconnectIsConfirmed else {
@@ -67,7 +86,7 @@ final class Oracle {
         }
         switch frame.command {
         case .connected: connected(frame, peer)
-        case .message: message(frame, peer)
+        case .message: message(frame, peer, encodedSince)
         case .receipt: receipt(frame, peer)
         case .error: error(frame, peer)
         }
@@ -108,18 +127,40 @@ final class Oracle {
         violate("client \(peer.id): RECEIPT \(index) twice or for nothing")
     }
 
+    /// A worker learns of patterns from others, too, beyond its limit; alone it never holds more.
+    private func checkPatternCount() {
+        guard scenario.patternsAreTight, scenario.shardCount == 1 else { return }
+        var patterns: Set<String> = []
+        for subscription in subscriptions where subscription.state == .confirmed && !subscription.hasLetGo {
+            if scenario.patterns.contains(subscription.destination) { patterns.insert(subscription.destination) }
+        }
+        let most = scenario.options.limits.patternCountMax
+        if patterns.count > most { violate("\(patterns.count) different patterns, the limit is \(most)") }
+    }
+
+    private func confirm(_ message: Message) {
+        message.state = .confirmed
+        // It was processed by now; its life began then.
+        if let life = message.life, !message.expiryIsAbsolute { message.expiryLatest = wall + life }
+        let policy = scenario.messageMillisecondsMax
+        if message.isQueue, policy > 0, scenario.queues.contains(message.destination) {
+            message.expiryLatest = min(message.expiryLatest, wall + policy)
+        }
+    }
+
     private func confirm(_ kind: Expectation.Kind, _ peer: Peer) {
         switch kind {
         case .plain: break
-        case .send(let message): if message.state == .issued { message.state = .confirmed }
+        case .send(let message): if message.state == .issued { confirm(message) }
         case .subscribe(let subscription):
             if subscription.state == .issued { subscription.state = .confirmed }
             subscription.confirmedStep = step
+            checkPatternCount()
         case .unsubscribe(let subscription): subscription.state = .ended
         case .settle(let acknowledged): for message in acknowledged { message.ackIsConfirmed = true }
         case .commit(let transaction, let acknowledged):
             transaction.state = .committed
-            for message in transaction.messages { message.state = .confirmed }
+            for message in transaction.messages { confirm(message) }
             for message in acknowledged { message.ackIsConfirmed = true }
         case .disconnect: peer.disconnectIsConfirmed = true
         }
@@ -148,7 +189,8 @@ final class Oracle {
         case .commit(let transaction, let acknowledged):
             transaction.state = .aborted
             for message in transaction.messages { refuse(message) }
-            for message in acknowledged { message.ackIsIssued = false }
+            // Another may have it, and have acknowledged it, since.
+            for message in acknowledged where message.acknowledger == peer.id { message.ackIsIssued = false }
         case .plain, .subscribe, .unsubscribe, .settle, .disconnect: break
         }
     }
@@ -156,167 +198,6 @@ final class Oracle {
     private func refuse(_ message: Message) {
         message.state = .refused
         if message.deliveries > 0 { violate("message \(message.number) was delivered and then refused") }
-    }
-
-    // MARK: MESSAGE
-
-    private func message(_ frame: ServerFrame, _ peer: Peer) {
-        messagesSeen += 1
-        guard let id = frame.value("subscription"), let identity = frame.value("message-id"),
-            let destination = frame.value("destination"), let length = frame.value("content-length")
-        else { return violate("MESSAGE lacks a header that it always has") }
-        guard Int(length) == frame.body.count else {
-            return violate("content-length:\(length), \(frame.body.count) bytes")
-        }
-        guard let subscription = peer.subscriptions.last(where: { $0.id == id && $0.state != .ended }) else {
-            return violate("client \(peer.id): MESSAGE for subscription '\(id)', which has ended or never began")
-        }
-        if subscription.state == .issued, subscription.wantsReceipt {
-            return violate("client \(peer.id): MESSAGE before the RECEIPT of its SUBSCRIBE")
-        }
-        guard let text = frame.value("x-number"), let number = Int(text), number >= 0, number < messages.count else {
-            return violate("a message that nobody sent: \(frame.value("x-number") ?? "no number")")
-        }
-        let message = messages[number]
-        checkContent(frame, of: message, peer)
-        checkDestination(frame, destination, of: message, subscription)
-        switch message.state {
-        case .kept: violate("message \(number) was delivered before its COMMIT")
-        case .refused: violate("message \(number) was delivered although it was refused or aborted")
-        case .issued, .confirmed: break
-        }
-        let acknowledges = subscription.ackMode != .auto
-        let ack = frame.value("ack")
-        if (ack != nil) != (acknowledges && peer.version == 12) {
-            violate("an ack header where none may be, or none where one must")
-        }
-        let isRedelivered = frame.value("redelivered") == "true"
-        let isDeadLetter = destination != message.written
-        if subscription.isQueue {
-            checkQueue(message, isRedelivered, isDeadLetter, subscription)
-        } else {
-            if isRedelivered { violate("message \(number): redelivered by a topic") }
-            if subscription.hasSeen(number) { violate("message \(number) came twice to one topic subscription") }
-        }
-        let key = message.publisher << 20 | destinationKey(message)
-        let last = subscription.lastSequence[key, default: 0]
-        if !isRedelivered, !isDeadLetter {
-            if message.sequence < last {
-                let text = "message \(number) after a later one of the same publisher and destination"
-                if subscription.isQueue { disorders.append((step, text, message.destination)) } else { violate(text) }
-            }
-            subscription.lastSequence[key] = max(last, message.sequence)
-        }
-        message.deliveries += 1
-        if isDeadLetter { message.deliveriesOfDeadLetter += 1 }
-        subscription.see(number)
-        if acknowledges {
-            message.holder = subscription.isQueue ? subscription : message.holder
-            subscription.outstanding.append(
-                Subscription.Outstanding(
-                    message: message, name: ack ?? identity, end: peer.decoder.decodedByteCount, transaction: nil))
-            if subscription.outstanding.count > subscription.prefetch {
-                violate(
-                    "client \(peer.id): \(subscription.outstanding.count) unacknowledged, prefetch is \(subscription.prefetch)"
-                )
-            }
-        } else if subscription.isQueue {
-            message.wasTakenAutomatically = true
-        }
-    }
-
-    private func checkContent(_ frame: ServerFrame, of message: Message, _ peer: Peer) {
-        guard frame.body.count == message.bodyByteCount else {
-            return violate("message \(message.number): \(frame.body.count) bytes, \(message.bodyByteCount) were sent")
-        }
-        var position = 0
-        for byte in frame.body {
-            if byte != message.byte(position) { return violate("message \(message.number): byte \(position) is wrong") }
-            position += 1
-        }
-        let text = frame.value("x-text")
-        // A line feed cannot be said in 1.0: its escape stays.
-        let expected = peer.version == 10 ? message.text?.replacing("\n", with: "\\n") : message.text
-        if text != expected {
-            violate("message \(message.number): x-text is \(text ?? "absent"), not \(expected ?? "absent")")
-        }
-        if (frame.value("reply-to") == nil) != (message.replyName == nil) {
-            violate("message \(message.number): reply-to appears or vanishes")
-        }
-        if let reply = frame.value("reply-to") {
-            if let known = replyOwners[reply] {
-                if known != message.publisher { violate("reply-to \(reply) names another connection") }
-            } else {
-                if !reply.hasPrefix("/reply-queue/") { violate("reply-to \(reply) was not rewritten") }
-                replyOwners[reply] = message.publisher
-            }
-            if message.replyName == "" { message.replyName = reply }
-            if !peer.replyNames.contains(reply) { peer.replyNames.append(reply) }
-        }
-        for name in ["receipt", "transaction", "ttl-invented"] where frame.value(name) != nil {
-            violate("\(name) got through")
-        }
-    }
-
-    private func checkDestination(
-        _ frame: ServerFrame, _ destination: String, of message: Message, _ subscription: Subscription
-    ) {
-        if frame.headers.count(where: { $0.name == "destination" }) > 1 { violate("two destinations in a MESSAGE") }
-        var canonical = message.destination
-        if destination != message.written {
-            canonical = destination
-            guard destination == scenario.deadLetters, frame.value("original-destination") == message.destination else {
-                return violate("message \(message.number) for \(message.destination) came as \(destination)")
-            }
-        }
-        if subscription.destination.hasPrefix("/temp-queue/") {
-            guard let owner = replyOwners[canonical], owner == subscription.peer.id else {
-                return violate("message \(message.number) for \(destination) came to another's temporary queue")
-            }
-        } else if !TopicName.matches(subscription.destination, canonical) {
-            violate("message \(message.number) for \(destination) came to a subscriber of \(subscription.destination)")
-        }
-    }
-
-    private func checkQueue(
-        _ message: Message, _ isRedelivered: Bool, _ isDeadLetter: Bool, _ subscription: Subscription
-    ) {
-        let number = message.number
-        // What waited in the output of a connection that leaves may go to another first.
-        if subscription.hasLetGo { return }
-        let deliveries = isDeadLetter ? message.deliveriesOfDeadLetter : message.deliveries
-        if message.wasTakenAutomatically {
-            suspect("message \(number) was delivered again after an auto subscriber had it", subscription)
-        } else if deliveries > 0, !isRedelivered {
-            suspect("message \(number) was delivered again without redelivered:true", subscription)
-        }
-        if message.ackIsConfirmed {
-            suspect("message \(number) was delivered after its ACK was confirmed", subscription)
-        }
-        if let holder = message.holder, !holder.hasLetGo {
-            suspect("message \(number) was delivered while client \(holder.peer.id) has it", subscription, holder)
-        }
-    }
-
-    /// A fault, unless the broker is about to end one of these connections and its ERROR is not sent yet.
-    private func suspect(_ text: String, _ subscriptions: Subscription...) {
-        suspicions.append((step, text, subscriptions.map(\.peer)))
-    }
-
-    func judgeSuspicions() {
-        // What a broken connection had in its output was not seen, and comes again as if for the first time.
-        for disorder in disorders where !excusedQueues.contains(disorder.queue) {
-            violate("\(disorder.text), at step \(disorder.step)")
-        }
-        for suspicion in suspicions where !suspicion.peers.contains(where: \.wasEndedByBroker) {
-            violate("\(suspicion.text), at step \(suspicion.step)")
-        }
-    }
-
-    private func destinationKey(_ message: Message) -> Int {
-        if let place = scenario.topics.firstIndex(of: message.destination) { return place }
-        if let place = scenario.queues.firstIndex(of: message.destination) { return 100 + place }
-        return 1000 + (message.destination.utf8.reduce(7) { ($0 &* 31 &+ Int($1)) & 0xFFFF })
     }
 
     // MARK: The connection's end
@@ -335,26 +216,5 @@ final class Oracle {
     func abandon(_ transaction: Transaction) {
         transaction.state = .aborted
         for message in transaction.messages { message.state = .refused }
-    }
-}
-
-/// Wildcards, once more and simply: by recursion over levels.
-enum TopicName {
-    static func matches(_ pattern: String, _ name: String) -> Bool {
-        if pattern == name { return true }
-        guard pattern.hasPrefix("/topic/"), name.hasPrefix("/topic/") else { return false }
-        func levels(_ text: String) -> [Substring] {
-            text.dropFirst(7).split(omittingEmptySubsequences: false) { $0 == "." || $0 == "/" }
-        }
-        return matches(levels(pattern)[...], levels(name)[...])
-    }
-
-    private static func matches(_ pattern: ArraySlice<Substring>, _ name: ArraySlice<Substring>) -> Bool {
-        guard let first = pattern.first else { return name.isEmpty }
-        if first == "#" || first == ">" || first == "**" {
-            return matches(pattern.dropFirst(), name) || (!name.isEmpty && matches(pattern, name.dropFirst()))
-        }
-        guard let level = name.first, first == "*" || first == level else { return false }
-        return matches(pattern.dropFirst(), name.dropFirst())
     }
 }

@@ -53,6 +53,11 @@ struct Trace {
 
     mutating func add(_ value: Int) { add(UInt64(bitPattern: Int64(value))) }
 
+    mutating func add(_ text: String) {
+        var text = text
+        text.withUTF8 { add(UnsafeRawBufferPointer($0)) }
+    }
+
     mutating func add(_ bytes: UnsafeRawBufferPointer) {
         var position = 0
         while position + 8 <= bytes.count {

@@ -29,6 +29,8 @@ struct Scenario {
     let queuesAreTight: Bool
     let overflow: OverflowPolicy
     let deliveryCountMax: Int
+    /// Life of a queue's message that the policy grants, in milliseconds. 0: for ever.
+    let messageMillisecondsMax: UInt64
     let heartBeats: Bool
     let expires: Bool
     /// Clients with something to do at the same time work in bursts of so many frames.
@@ -38,19 +40,21 @@ struct Scenario {
     let subscriptionsAreTight: Bool
     let framesAreTight: Bool
     let ratesAreTight: Bool
+    /// Connections per address are limited.
+    let addressesAreTight: Bool
+    let patternsAreTight: Bool
 
     /// What a client does next.
     enum Deed: Int, CaseIterable {
         case publish, publishToQueue, subscribe, unsubscribe, acknowledge, refuse, begin, commit, abort, disconnect
-        case request, reply, idle
+        case request, reply, subscribeTemporary, publishToTemporary, idle
     }
 
     init(_ random: inout Random) {
-        shardCount = [1, 1, 1, 2, 2, 2, 3, 3, 4, 8][random.below(10)]
+        let shards = [1, 1, 1, 2, 2, 2, 3, 3, 4, 8][random.below(10)]
         eventCount = random.range(100...600)
         peerCountMax = random.range(2...10)
-        peersInAllMax = random.range(4...24)
-        let wantsTightConnections = random.chance(100)
+        let wantsTightConnections = random.chance(170)
         let wantsTightDestinations = random.chance(60)
         let wantsTightSubscriptions = random.chance(100)
         let wantsTightRates = random.chance(30)
@@ -63,12 +67,17 @@ struct Scenario {
         destinationsAreTight = wantsTightDestinations && !needsDrainer
         subscriptionsAreTight = wantsTightSubscriptions && !needsDrainer
         ratesAreTight = wantsTightRates && !needsDrainer
-        connectionsPerShardMax = connectionsAreTight ? random.range(2...4) : 32
+        // Where there is no room here, connections are handed on: that takes two workers at least, and many newcomers.
+        connectionsPerShardMax = connectionsAreTight ? random.range(1...3) : 32
+        shardCount = connectionsAreTight ? max(shards, 2) : shards
+        peersInAllMax = random.range(4...24) + (connectionsAreTight ? 20 : 0)
+        addressesAreTight = random.chance(100)
+        patternsAreTight = random.chance(60)
 
         outputIsTight = random.chance(120)
         transactionsAreTight = random.chance(100)
         framesAreTight = random.chance(100)
-        drains = random.chance(100)
+        drains = random.chance(140)
         heartBeats = random.chance(300)
         expires = random.chance(200)
         burst = random.pick([1, 1, 2, 4, 8])
@@ -103,6 +112,8 @@ struct Scenario {
             limits.headersByteCountMax = random.range(200...400)
             limits.preConnectByteCountMax = random.range(150...300)
         }
+        if addressesAreTight { limits.connectionsPerAddressMax = random.range(1...3) }
+        if patternsAreTight { limits.patternCountMax = random.range(1...3) }
         if ratesAreTight { limits.connectionsPerSecondMax = random.range(2...5) }
         limits.heartBeatSendMilliseconds = random.pick([0, 20, 100, 1000])
         limits.heartBeatReceiveMilliseconds = random.pick([0, 20, 100, 1000])
@@ -118,6 +129,7 @@ struct Scenario {
         if let deadLetters {
             var policy = DestinationPolicy(pattern: deadLetters)
             policy.deliveryCountMax = 0
+            policy.messageMillisecondsMax = 0
             options.destinationPolicies.append(policy)
         }
         var policy = DestinationPolicy(pattern: "/queue/#")
@@ -129,7 +141,8 @@ struct Scenario {
             policy.queueMessageCountMax = random.range(1...10)
             policy.queueByteCountMax = random.pick([1000, 4000, 1 << 20])
         }
-        if expires { policy.messageMillisecondsMax = random.pick([0, 0, 50]) }
+        policy.messageMillisecondsMax = expires ? random.pick([0, 0, 50, 600_000]) : 0
+        messageMillisecondsMax = UInt64(policy.messageMillisecondsMax)
         options.destinationPolicies.append(policy)
         self.options = options
 
@@ -141,13 +154,12 @@ struct Scenario {
             let most: Int =
                 switch fault {
                 case .readOfOneByte, .readSplit, .shortSend, .sendWouldBlock, .completionsReordered, .completionDelayed,
-                    .pauseHonouredLate, .closedLate, .releaseLate, .staleCompletion, .completionAfterClose,
-                    .spuriousWake,
-                    .workerStall:
+                    .pauseHonouredLate, .closedLate, .releaseLate, .staleCompletion, .spuriousWake, .workerStall:
                     500
                 case .acceptFailed: 300
                 case .handOffFailed: 900
-                case .sendFailed, .reset, .closeUnread: 12
+                case .completionAfterClose: 1000
+                case .sendFailed, .reset, .closeUnread: 16
                 case .halfClose: 20
                 case .clockJump: 8
                 case .neverReads, .unfinishedFrame, .garbage, .wrongFrame: 15
@@ -157,7 +169,7 @@ struct Scenario {
             if most > 0 { faults[fault.rawValue] = random.range(1...most) }
         }
         // Connections are handed on in few scenarios: where they are, it fails now and then.
-        if connectionsAreTight, !calm { faults[Fault.handOffFailed.rawValue] = 300 }
+        if connectionsAreTight, !calm { faults[Fault.handOffFailed.rawValue] = random.pick([0, 500, 900]) }
         self.faults = faults
         var deeds = Deed.allCases.map { _ in random.below(10) }
         deeds[Deed.publish.rawValue] += 8
@@ -167,7 +179,25 @@ struct Scenario {
         deeds[Deed.disconnect.rawValue] = random.below(2)
         deeds[Deed.unsubscribe.rawValue] /= 3
         deeds[Deed.refuse.rawValue] /= 2
+        deeds[Deed.subscribeTemporary.rawValue] /= 3
+        deeds[Deed.publishToTemporary.rawValue] /= 2
         self.deeds = deeds
+    }
+
+    func holdsQueue(named name: String) -> Bool { queues.contains(name) || name == deadLetters }
+
+    /// What the broker is told; a planted bug may be that it does not know a limit.
+    func optionsOfBroker(_ canary: Canary?) -> BrokerOptions {
+        var options = options
+        switch canary {
+        case .endlessRedelivery:
+            for place in options.destinationPolicies.indices { options.destinationPolicies[place].deliveryCountMax = 0 }
+        case .admitAll: options.limits.connectionsPerAddressMax = 0
+        case .admitPatterns: options.limits.patternCountMax = 1_000
+        case .refuseSome: options.limits.connectionsPerSecondMax = 2
+        default: break
+        }
+        return options
     }
 
     /// Policy, and nothing else, may end an honest connection with this ERROR.
@@ -178,6 +208,7 @@ struct Scenario {
         case "Out of memory": memoryIsTight || queuesAreTight
         case "Too many destinations": destinationsAreTight
         case "Too many subscriptions": subscriptionsAreTight
+        case "Too many patterns": patternsAreTight
         case "Too many transactions", "Transaction too large": transactionsAreTight
         case "Frame too large", "Body too long", "Header too long", "Headers too long", "Too many headers":
             framesAreTight

@@ -9,6 +9,8 @@ extension Simulation {
             if peer.misbehaved || peer.readsNever || peer.doesNotConnect || peer.phase == .fresh { leave(peer) }
         }
         if isDraining { return restByDraining() }
+        if scenario.connectionsAreTight { makeWay() }
+        if hasFailed { return }
         drainer = makeDrainer()
         settle("the disorder's traces")
         if hasFailed || isAbandoned { return }
@@ -17,11 +19,12 @@ extension Simulation {
         if hasFailed || isAbandoned { return }
         didDrain = drainer.map { $0.phase == .connected && $0.error == nil } ?? false
         oracle.judgeSuspicions()
+        oracle.judgeTransactions(counters, hasDrained: didDrain)
         oracle.judgeTopics(counters)
         if didDrain {
             oracle.judgeQueues(counters)
-            oracle.judgeTransactions()
         }
+        oracle.judgeTemporaryQueues(counters)
         watchHeartBeats()
         if hasFailed { return }
         depart()
@@ -93,6 +96,15 @@ extension Simulation {
         }
     }
 
+    /// Some clients leave, so that one who empties the queues is let in wherever he comes to.
+    private func makeWay() {
+        for peer in peers where peer.stage != .closed && !peer.clientIsGone {
+            let others = peers.count { $0.stage == .adopted && !$0.clientIsGone }
+            if others >= scenario.shardCount { leave(peer) }
+        }
+        settle("those who make way")
+    }
+
     /// Publishers wait for room that nobody makes.
     private var mayWaitForever: Bool {
         scenario.memoryIsTight || (scenario.overflow == .block && scenario.queuesAreTight)
@@ -130,13 +142,9 @@ extension Simulation {
 
     /// A client that takes whatever the queues still hold. nil: it would not be let in, or could not subscribe to all.
     private func makeDrainer() -> Peer? {
-        if scenario.connectionsAreTight || scenario.destinationsAreTight || scenario.ratesAreTight
-            || scenario.subscriptionsAreTight
-        {
-            return nil
-        }
+        if scenario.destinationsAreTight || scenario.ratesAreTight || scenario.subscriptionsAreTight { return nil }
         drainerCount += 1
-        let drainer = makePeer()
+        let drainer = makePeer(address: Self.drainerAddress)
         drainer.isDrainer = true
         drainer.canConsume = true
         connect(drainer)
@@ -154,6 +162,15 @@ extension Simulation {
         guard let longest = watched.map(\.receiveInterval).max() else { return }
         let end = now + UInt64(longest) * 3_000_000
         while now < end, !hasFailed {
+            // To the next moment at which a worker or a client has something to do.
+            var next = now + 20_000_000
+            for index in 0..<scenario.shardCount where !workers[index].isCarriedOut || workers[index].deadline < next {
+                next = max(min(next, workers[index].isCarriedOut ? workers[index].deadline : now), now + 500_000)
+            }
+            for peer in peers where peer.sendInterval > 0 && peer.stage == .adopted && !peer.clientIsGone {
+                next = min(next, max(peer.lastBeat + UInt64(peer.sendInterval) * 900_000, now + 500_000))
+            }
+            now = next
             oracle.step += 1
             for peer in peers where peer.stage != .closed && !peer.clientIsGone {
                 read(peer)
@@ -167,7 +184,6 @@ extension Simulation {
             where peer.phase == .connected && now - min(peer.lastWire, now) > UInt64(peer.receiveInterval) * 1_000_000 {
                 oracle.violate("client \(peer.id) heard nothing for more than \(peer.receiveInterval) ms")
             }
-            now += 2_000_000
         }
         for peer in watched where peer.error != nil {
             oracle.violate("a client that sent its heart-beats was cut: \(peer.error!)")
@@ -272,5 +288,6 @@ extension Simulation {
                 return oracle.violate("shards \(left) do not end although they drain")
             }
         }
+        oracle.judgeUndelivered(undelivered)
     }
 }

@@ -40,6 +40,10 @@ public final class Simulation {
         var turnsWithoutPause = 0
         var exchangeCount = 0
         var isDrained = false
+        /// The wall clock, in milliseconds, at the turn whose submissions are or were carried out.
+        var turnWall: UInt64 = 0
+        /// Connections whose `.closed` is among the completions of this turn.
+        var closedNow = 0
     }
 
     let seed: UInt64
@@ -51,9 +55,9 @@ public final class Simulation {
     var faultCounts = [Int](repeating: 0, count: Fault.allCases.count)
     let shards: UnsafeMutablePointer<Shard>
     let fabric: Fabric
-    var workers: [Worker]
+    let workers: UnsafeMutablePointer<Worker>
     var peers: [Peer] = []
-    var now: UInt64 = 1_000_000_000
+    var now: UInt64 = 1_000_000_000 { didSet { oracle.wall = wallMilliseconds } }
     let wallStart: UInt64 = 1_700_000_000_000
     var completions = Batch<Completion>(capacity: 64)
     let arena: UnsafeMutableRawPointer
@@ -73,6 +77,7 @@ public final class Simulation {
     var drainer: Peer?
     var drainerCount = 0
     static let drainerCountMax = 20
+    static let drainerAddress: UInt64 = 99
     var didDrain = false
     var isAbandoned = false
 
@@ -90,26 +95,30 @@ public final class Simulation {
         random = Random(seed: seed)
         scenario = Scenario(&random)
         oracle = Oracle(scenario)
+        oracle.wall = wallStart + 1000
         fabric = Fabric(
             shardCount: scenario.shardCount, mailboxByteCountMax: scenario.options.limits.mailboxByteCountMax)
         shards = .allocate(capacity: scenario.shardCount)
         for index in 0..<scenario.shardCount {
             do throws(SlabError) {
                 let shard = try Shard(
-                    index: index, options: scenario.options, fabric: fabric,
+                    index: index, options: scenario.optionsOfBroker(canary), fabric: fabric,
                     connectionCountMax: scenario.connectionsPerShardMax, now: now, wallMilliseconds: wallStart)
                 (shards + index).initialize(to: shard)
             } catch {
                 fatalError("no address space for a shard: \(error)")
             }
         }
-        workers = (0..<scenario.shardCount).map { _ in Worker() }
+        workers = .allocate(capacity: scenario.shardCount)
+        workers.initialize(repeating: Worker(), count: scenario.shardCount)
         arena = .allocate(byteCount: Self.arenaByteCount, alignment: 64)
     }
 
     deinit {
         shards.deinitialize(count: scenario.shardCount)
         shards.deallocate()
+        workers.deinitialize(count: scenario.shardCount)
+        workers.deallocate()
         arena.deallocate()
     }
 
@@ -218,14 +227,20 @@ public final class Simulation {
         }
         if isDraining { shards[index].beginDrain() }
         for position in 0..<completions.count { trace(completions[position]) }
-        shards[index].turn(completions, now: now, wallMilliseconds: wallMilliseconds)
+        plantBeforeTurn()
+        workers[index].turnWall = wallMilliseconds
+        shards[index].turn(completions, now: now, wallMilliseconds: wallMillisecondsOfBroker)
         completions.removeAll()
         memset(arena, 0xA5, arenaUsed)
         arenaUsed = 0
         workers[index].isCarriedOut = false
         for notice in shards[index].takeNotices() {
-            trace.add(notice.text.utf8.count)
-            undelivered += notice.messageCount
+            trace.add(notice.messageCount)
+            trace.add(notice.kind.rawValue)
+            trace.add(notice.text)
+            if scenario.holdsQueue(named: notice.text), canary != .hideUndelivered || !strikesCanary(oneIn: 2) {
+                undelivered += notice.messageCount
+            }
             if notice.kind == .connectionRefused { count(.connectionRefused) }
             if let log { log("\(moment) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
         }
@@ -241,6 +256,21 @@ public final class Simulation {
         }
         if turnCount & 15 == 0, let fault = shards[index].auditQueues() { oracle.violate("shard \(index), \(fault)") }
         if shards[index].isDrained { workers[index].isDrained = true }
+    }
+
+    private var wallMillisecondsOfBroker: UInt64 {
+        switch canary {
+        case .neverExpire: wallStart
+        case .expireEarly: wallStart + now / 1000
+        default: wallMilliseconds
+        }
+    }
+
+    private func plantBeforeTurn() {
+        if canary == .breakInvariant, strikesCanary(oneIn: 1000) { fatalError("an invariant is broken on purpose") }
+        if canary == .hang, strikesCanary(oneIn: 3000) {
+            while true { usleep(1000) }
+        }
     }
 
     /// A planted bug acts only from time to time, as real ones do.

@@ -108,7 +108,7 @@ struct WireDecoder {
     }
 
     private func unescaped(_ text: ArraySlice<UInt8>, _ version: Int) -> String? {
-        guard version > 10, text.contains(92) else { return String(validating: text, as: UTF8.self) }
+        guard version > 10, text.contains(92) else { return Self.string(text) }
         var out: [UInt8] = []
         var position = text.startIndex
         while position < text.endIndex {
@@ -128,6 +128,14 @@ struct WireDecoder {
             }
             position += 1
         }
-        return String(validating: out, as: UTF8.self)
+        return Self.string(out[...])
+    }
+
+    private static func string(_ bytes: ArraySlice<UInt8>) -> String? {
+        bytes.withUnsafeBufferPointer { bytes in
+            // Nearly always; validation costs more than the rest of the decoder.
+            let isASCII = bytes.allSatisfy { $0 < 0x80 }
+            return isASCII ? String(decoding: bytes, as: UTF8.self) : String(validating: bytes, as: UTF8.self)
+        }
     }
 }

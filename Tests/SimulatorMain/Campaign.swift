@@ -1,9 +1,12 @@
 import Glibc
 import Simulator
-import Synchronization
 
-/// Many seeds on several threads, counted together.
-final class Campaign: Sendable {
+/// Many seeds in several processes, counted together.
+///
+/// Processes rather than threads: two of them do not wait for each other's page tables, a seed that breaks an invariant
+/// ends its own process only, and one that never ends can be ended. A worker tells one line for each seed that it has
+/// finished (`SeedReport`), in order, so the campaign knows on which seed a worker is that dies or falls silent.
+struct Campaign {
     struct Totals {
         var seeds = 0
         var turns = 0
@@ -13,103 +16,178 @@ final class Campaign: Sendable {
         var faults = [Int](repeating: 0, count: Fault.allCases.count)
     }
 
-    private let first: UInt64
-    private let last: UInt64
-    private let canary: Canary?
-    private let isVerbose: Bool
-    private let violationsMax: Int
-    private let nextSeed: Atomic<UInt64>
-    private let totals = Mutex(Totals())
+    var canary: String?
+    var isVerbose = false
+    var violationsMax = 10
+    /// Seconds that one seed may take.
+    var patience = 60
+    private(set) var totals = Totals()
+    /// Ranges of seeds that nobody has taken yet, last first.
+    private var ranges: [ClosedRange<UInt64>] = []
+    private var workers: [Worker] = []
 
-    var violationCount: Int { totals.withLock { $0.violations } }
-
-    init(first: UInt64, last: UInt64, canary: Canary?, isVerbose: Bool, violationsMax: Int) {
-        self.first = first
-        self.last = last
-        self.canary = canary
-        self.isVerbose = isVerbose
-        self.violationsMax = violationsMax
-        nextSeed = Atomic(first)
-    }
-
-    func run(jobs: Int) {
-        let start = seconds()
-        var threads: [pthread_t] = []
-        for _ in 0..<jobs {
-            var thread = pthread_t()
-            let result = pthread_create(
-                &thread, nil,
-                { argument in
-                    Unmanaged<Campaign>.fromOpaque(argument!).takeRetainedValue().work()
-                    return nil
-                }, Unmanaged.passRetained(self).toOpaque())
-            if result == 0 { threads.append(thread) }
-        }
-        for thread in threads { pthread_join(thread, nil) }
-        let elapsed = seconds() - start
-        totals.withLock { totals in
-            print(
-                "\(totals.seeds) seeds, \(totals.turns) turns, \(totals.frames) frames, \(totals.messages) messages, "
-                    + "\(totals.violations) violations, \(Int(Double(totals.seeds) / max(elapsed, 0.001))) seeds/s")
-            for fault in Fault.allCases { print("  \(fault): \(totals.faults[fault.rawValue])") }
-        }
-    }
-
-    private func work() {
+    init(seeds: ClosedRange<UInt64>, jobs: Int) {
+        // A worker starts in a hundredth of a second, and the last ones should end at about the same time.
+        let share = (seeds.upperBound - seeds.lowerBound) / UInt64(jobs * 4) + 1
+        let size = min(max(share, 50), 1000)
+        var first = seeds.lowerBound
         while true {
-            let seed = nextSeed.add(1, ordering: .relaxed).oldValue
-            if seed > last || violationCount >= violationsMax { return }
-            Self.remember(seed)
-            let outcome = Simulation.run(seed: seed, canary: canary)
-            totals.withLock { totals in
-                totals.seeds += 1
-                totals.turns += outcome.turnCount
-                totals.frames += outcome.frameCount
-                totals.messages += outcome.messageCount
-                for place in totals.faults.indices { totals.faults[place] += outcome.faultCounts[place] }
-                if let violation = outcome.violation {
-                    totals.violations += 1
-                    print("VIOLATION seed \(seed) trace \(String(outcome.traceHash, radix: 16)): \(violation)")
-                } else if isVerbose {
-                    print("seed \(seed) trace \(String(outcome.traceHash, radix: 16))")
+            let (sum, overflows) = first.addingReportingOverflow(size - 1)
+            let last = overflows ? seeds.upperBound : min(sum, seeds.upperBound)
+            ranges.append(first...last)
+            if last == seeds.upperBound { break }
+            first = last + 1
+        }
+        ranges.reverse()
+    }
+
+    mutating func run(jobs: Int) {
+        let start = seconds()
+        // For the workers: what one seed's tables took is taken again by the next one's, so their heaps keep it.
+        setenv("MALLOC_MMAP_THRESHOLD_", "\(32 << 20)", 0)
+        setenv("MALLOC_TRIM_THRESHOLD_", "\(1 << 30)", 0)
+        while totals.violations < violationsMax {
+            while workers.count < jobs, let range = ranges.popLast() {
+                guard let worker = Worker(range, canary: canary, patience: patience) else {
+                    print("a worker could not be started: errno \(errno)")
+                    exit(1)
                 }
-                if totals.seeds % 1000 == 0 { print("\(totals.seeds) seeds, \(totals.violations) violations") }
+                workers.append(worker)
             }
+            if workers.isEmpty { break }
+            listen()
+        }
+        for worker in workers { _ = worker.end(patience: patience) }
+        let elapsed = seconds() - start
+        print(
+            "\(totals.seeds) seeds, \(totals.turns) turns, \(totals.frames) frames, \(totals.messages) messages, "
+                + "\(totals.violations) violations, \(Int(Double(totals.seeds) / max(elapsed, 0.001))) seeds/s")
+        for fault in Fault.allCases { print("  \(fault): \(totals.faults[fault.rawValue])") }
+    }
+
+    /// Waits for a word of any worker.
+    private mutating func listen() {
+        var polls = workers.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
+        _ = poll(&polls, nfds_t(polls.count), -1)
+        for place in polls.indices.reversed() where polls[place].revents != 0 {
+            let isOpen = workers[place].read()
+            while let line = workers[place].nextLine() {
+                guard let report = SeedReport(line) else { continue }
+                workers[place].seed = report.seed + 1
+                count(report)
+            }
+            if !isOpen { retire(place) }
         }
     }
+
+    /// A worker's end: what it did not come to goes to another.
+    private mutating func retire(_ place: Int) {
+        let worker = workers.remove(at: place)
+        let end = worker.end(patience: patience)
+        guard worker.seed <= worker.last else { return }
+        totals.seeds += 1
+        violated(worker.seed, end)
+        if worker.seed < worker.last { ranges.append((worker.seed + 1)...worker.last) }
+    }
+
+    private mutating func count(_ report: SeedReport) {
+        totals.seeds += 1
+        totals.turns += report.turns
+        totals.frames += report.frames
+        totals.messages += report.messages
+        for place in totals.faults.indices { totals.faults[place] += report.faults[place] }
+        if !report.violation.isEmpty {
+            violated(report.seed, "trace \(report.trace): \(report.violation)")
+        } else if isVerbose {
+            print("seed \(report.seed) trace \(report.trace)")
+        }
+        if totals.seeds % 10_000 == 0 {
+            print("\(totals.seeds) seeds, \(totals.violations) violations")
+            fflush(nil)
+        }
+    }
+
+    private mutating func violated(_ seed: UInt64, _ text: String) {
+        totals.violations += 1
+        print("VIOLATION seed \(seed): \(text)")
+        fflush(nil)
+    }
+
+    /// Faults that struck less often than `count` times.
+    func rareFaults(below count: Int) -> [Fault] { Fault.allCases.filter { totals.faults[$0.rawValue] < count } }
 
     private func seconds() -> Double {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
+}
 
-    // MARK: The seed of a thread that crashes
+/// A process that runs a range of seeds.
+private struct Worker {
+    let process: pid_t
+    let descriptor: Int32
+    /// The seed it is on.
+    var seed: UInt64
+    let last: UInt64
+    private var text: [UInt8] = []
 
-    private static let key: pthread_key_t = {
-        var key = pthread_key_t()
-        pthread_key_create(&key, nil)
-        return key
-    }()
+    /// nil with `errno` set: no process or no pipe could be had.
+    init?(_ range: ClosedRange<UInt64>, canary: String?, patience: Int) {
+        var ends: [Int32] = [-1, -1]
+        guard pipe(&ends) == 0 else { return nil }
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
+        var words = ["stampede-simulate", "--worker", "--patience", "\(patience)"]
+        words += ["--seeds", "\(range.lowerBound)..\(range.upperBound)"]
+        if let canary { words += ["--canary", canary] }
+        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+        var process: pid_t = 0
+        let result = posix_spawn(&process, "/proc/self/exe", &actions, nil, &arguments, environ)
+        for argument in arguments { free(argument) }
+        posix_spawn_file_actions_destroy(&actions)
+        close(ends[1])
+        guard result == 0 else {
+            close(ends[0])
+            errno = result
+            return nil
+        }
+        self.process = process
+        descriptor = ends[0]
+        seed = range.lowerBound
+        last = range.upperBound
+    }
 
-    private static func remember(_ seed: UInt64) { pthread_setspecific(key, UnsafeRawPointer(bitPattern: UInt(seed))) }
+    /// False: there is no more to come.
+    mutating func read() -> Bool {
+        let count = withUnsafeTemporaryAllocation(byteCount: 65536, alignment: 1) { buffer in
+            let count = Glibc.read(descriptor, buffer.baseAddress, buffer.count)
+            if count > 0 { text.append(contentsOf: buffer[..<count]) }
+            return count
+        }
+        return count > 0 || (count < 0 && errno == EINTR)
+    }
 
-    /// Async-signal-safe: no allocation, one write(2).
-    static func tellSeed() {
-        var seed = UInt(bitPattern: pthread_getspecific(key))
-        withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { text in
-            var place = 63
-            text[place] = 10
-            repeat {
-                place -= 1
-                text[place] = UInt8(48 + seed % 10)
-                seed /= 10
-            } while seed > 0
-            for byte in "CRASHED in seed ".utf8.reversed() {
-                place -= 1
-                text[place] = byte
-            }
-            write(2, text.baseAddress! + place, 64 - place)
+    mutating func nextLine() -> String? {
+        guard let end = text.firstIndex(of: 10) else { return nil }
+        let line = String(decoding: text[..<end], as: UTF8.self)
+        text.removeSubrange(...end)
+        return line
+    }
+
+    /// Ends the process if it has not ended, and says how it ended.
+    func end(patience: Int) -> String {
+        // One that is on its way out keeps the status it has.
+        kill(process, SIGKILL)
+        var status: Int32 = 0
+        waitpid(process, &status, 0)
+        close(descriptor)
+        switch status & 0x7F {
+        case 0: return "the process ended with exit code \(status >> 8 & 0xFF)"
+        case SIGALRM: return "no end within \(patience) s"
+        default: return "the process ended by signal \(status & 0x7F)"
         }
     }
 }

@@ -1,7 +1,6 @@
 import ArgumentParser
 import Glibc
 import Simulator
-import Synchronization
 
 /// Runs the broker's core under a simulated kernel: `swift run -c release stampede-simulate --seeds 1..10000`.
 @main
@@ -12,7 +11,7 @@ struct Simulate: ParsableCommand {
 
     @Option(help: "First and last seed, as in 1..10000.")
     var seeds = "1..1000"
-    @Option(help: "Threads.")
+    @Option(help: "Processes.")
     var jobs = 1
     @Option(help: "A planted bug: \(Canary.allCases.map(\.rawValue).joined(separator: ", ")).")
     var canary: String?
@@ -22,9 +21,14 @@ struct Simulate: ParsableCommand {
     var verbose = false
     @Option(help: "Stops after so many violations.")
     var violations = 10
+    @Option(help: "Fails if a kind of fault strikes less often.")
+    var requireStrikes = 0
+    @Option(help: "Seconds that one seed may take.")
+    var patience = 60
+    @Flag(help: .hidden)
+    var worker = false
 
     func run() throws {
-        installCrashReport()
         var planted: Canary?
         if let canary {
             guard let known = Canary(rawValue: canary) else { throw ValidationError("no canary is named '\(canary)'") }
@@ -42,26 +46,24 @@ struct Simulate: ParsableCommand {
         guard let first = bounds.first, let last = bounds.last, first <= last else {
             throw ValidationError("--seeds wants FIRST..LAST")
         }
-        let campaign = Campaign(
-            first: first, last: last, canary: planted, isVerbose: verbose, violationsMax: violations)
+        if worker { return SeedReport.work(seeds: first...last, canary: planted, patience: patience) }
+        var campaign = Campaign(seeds: first...last, jobs: max(jobs, 1))
+        campaign.canary = canary
+        campaign.isVerbose = verbose
+        campaign.violationsMax = violations
+        campaign.patience = max(patience, 1)
         campaign.run(jobs: max(jobs, 1))
-        if campaign.violationCount > 0 { throw ExitCode(1) }
+        if campaign.totals.violations > 0 { throw ExitCode(1) }
+        let rare = campaign.rareFaults(below: requireStrikes)
+        if !rare.isEmpty {
+            print("these struck less than \(requireStrikes) times: \(rare.map { "\($0)" }.joined(separator: ", "))")
+            throw ExitCode(1)
+        }
     }
 
     private func report(_ outcome: Simulation.Outcome) {
         print(
             "seed \(outcome.seed): trace \(String(outcome.traceHash, radix: 16)), \(outcome.violation ?? "no violation")"
         )
-    }
-
-    /// A broken invariant ends the process: say which seed did it.
-    private func installCrashReport() {
-        for number in [SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGABRT] {
-            signal(number) { number in
-                Campaign.tellSeed()
-                signal(number, SIG_DFL)
-                raise(number)
-            }
-        }
     }
 }

@@ -1,4 +1,5 @@
 import Simulator
+import TestSupport
 import Testing
 
 @Suite("Simulator")
@@ -41,9 +42,32 @@ struct SimulatorTests {
         #expect(hashes.count == 50)
     }
 
-    @Test("A planted bug is found", arguments: Canary.allCases)
+    @Test("A planted bug is found, by the check that is meant to", arguments: Canary.allCases.filter { !$0.isDeadly })
     func canariesAreFound(canary: Canary) {
-        let found = (1...200).contains { Simulation.run(seed: UInt64($0), canary: canary).violation != nil }
-        #expect(found)
+        let wasFound = (1...300).contains { seed in
+            guard let violation = Simulation.run(seed: UInt64(seed), canary: canary).violation else { return false }
+            return canary.evidence.isEmpty || violation.contains(canary.evidence)
+        }
+        #expect(wasFound)
+    }
+
+    @Test("A campaign names the seed that ends its process and the one that never ends, and goes on")
+    func deadlySeedsAreNamed() throws {
+        let crash = try campaign(canary: .breakInvariant)
+        #expect(crash.contains(/VIOLATION seed \d+: the process ended by signal \d+/))
+        let hang = try campaign(canary: .hang)
+        #expect(hang.contains(/VIOLATION seed \d+: no end within 1 s/))
+        for output in [crash, hang] { #expect(output.contains("30 seeds")) }
+    }
+
+    /// Output of a campaign of 30 seeds.
+    private func campaign(canary: Canary) throws -> String {
+        var options = ChildProcess.Options()
+        options.environment["SWIFT_BACKTRACE"] = "enable=no"
+        let process = try ChildProcess(
+            BuildDirectory.path(of: "stampede-simulate"),
+            ["--seeds", "1..30", "--canary", canary.rawValue, "--patience", "1", "--violations", "100"], options)
+        try process.waitForExit()
+        return process.outputLines.joined(separator: "\n")
     }
 }
