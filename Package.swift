@@ -105,6 +105,14 @@ let package = Package(
             name: "LoadTests",
             // The programs themselves too: the load is put on a broker that runs.
             dependencies: ["Load", "stampede-bench", "stampede"], swiftSettings: swiftSettings),
+        // What is fuzzed, and what replays the corpus in every test run.
+        .target(
+            name: "FuzzFrames", dependencies: ["STOMP"], path: "Tests/Fuzz/Frames", swiftSettings: swiftSettings),
+        .target(
+            name: "FuzzBroker",
+            dependencies: ["Broker", "Configuration", "FuzzFrames", "IO", "STOMP", "Simulator", "Slabs"],
+            path: "Tests/Fuzz/Broker", swiftSettings: swiftSettings),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
@@ -132,3 +140,19 @@ let package = Package(
             swiftSettings: swiftSettings),
     ]
 )
+
+// The fuzzer itself needs libFuzzer, which only `-sanitize=fuzzer` links: `Tests/Fuzz/run` builds it.
+if Context.environment["STAMPEDE_FUZZING"] == "1" {
+    package.targets += [
+        .target(name: "CLibFuzzer", path: "Tests/Fuzz/CLibFuzzer"),
+        .target(
+            name: "FuzzDriver", dependencies: ["CLibFuzzer", "FuzzFrames"], path: "Tests/Fuzz/Driver",
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-fuzz-frames", dependencies: ["FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/MainFrames",
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-fuzz", dependencies: ["FuzzBroker", "FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/Main",
+            swiftSettings: swiftSettings),
+    ]
+}

@@ -98,17 +98,26 @@ extension EpollDriver {
                         address: findsPeerAddress ? socket_address_key(&address) : 0))
                 continue
             }
-            switch decision(for: .accept, errorNumber: -fd) {
-            case .wait: return
-            case .retry: counters.acceptErrors += 1
-            case .misuse: invariant(false, "accept was called with something that is no listener")
-            default:
-                counters.acceptErrors += 1
-                _ = epoll_remove(epoll, listeners[index])
-                restingListeners.append(index)
-                completions.append(Completion(.acceptFailed, value: fd, peer: UInt16(index)))
-                return
-            }
+            if !mayAcceptAfter(fd, index, &completions) { return }
+        }
+    }
+
+    /// After an accept that brought nothing: whether to try the next one now.
+    mutating func mayAcceptAfter(_ result: Int32, _ index: Int, _ completions: inout Batch<Completion>) -> Bool {
+        switch decision(for: .accept, errorNumber: -result) {
+        case .wait: return false
+        case .retry:
+            counters.acceptErrors += 1
+            return true
+        case .misuse:
+            invariant(false, "accept was called with something that is no listener")
+            return false
+        default:
+            counters.acceptErrors += 1
+            _ = epoll_remove(epoll, listeners[index])
+            restingListeners.append(index)
+            completions.append(Completion(.acceptFailed, value: result, peer: UInt16(index)))
+            return false
         }
     }
 
@@ -184,12 +193,20 @@ extension EpollDriver {
             completions.append(Completion(.receiveEnded, connection: connection))
             return
         }
-        switch decision(for: .receive, errorNumber: Int32(-count)) {
+        endReceive(record, connection, Int32(count), &completions)
+    }
+
+    /// After a receive that brought neither bytes nor the end.
+    func endReceive(
+        _ record: UnsafeMutablePointer<Connection>, _ connection: Slot, _ result: Int32,
+        _ completions: inout Batch<Completion>
+    ) {
+        switch decision(for: .receive, errorNumber: -result) {
         case .wait: record.pointee.state.remove(.isReadable)
         case .retry, .exhausted: return
         case .misuse: invariant(false, "a receive was called with something that is no socket")
         case .cancelled, .failed, .harmless:
-            fail(record, connection, Int32(count), &completions)
+            fail(record, connection, result, &completions)
         }
     }
 }

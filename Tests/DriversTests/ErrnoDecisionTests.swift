@@ -38,7 +38,7 @@ struct ErrnoDecisionTests {
         (.close, .misuse, [EBADF]),
         (.setOption, .harmless, [EOPNOTSUPP, EINVAL, ENOPROTOOPT]),
         (.setOption, .misuse, [EBADF, EFAULT]),
-        (.cancel, .retry, [ENOENT, EALREADY]),
+        (.cancel, .retry, [ENOENT, EALREADY, EIO]),
         (.cancel, .misuse, [EINVAL]),
         (.handOff, .failed, [ENFILE, EBADF, EBADFD, EOVERFLOW, ENOMEM, EINVAL]),
         (.wake, .retry, [EBADF, EBADFD, EOVERFLOW, ENOMEM]),
