@@ -115,7 +115,7 @@ struct Crowd {
     }
 
     mutating func run(broadcasts: Int, holdSeconds: Double) throws -> CrowdReport {
-        let memory = (process?.residentByteCount ?? 0, KernelMemory.current)
+        let memory = (settledResidentByteCount, KernelMemory.current)
         let load = try Load(plan, target: target, threadCount: threadCount)
         let connecting = Stopwatch(process)
         let isReady = load.awaitReady(seconds: Self.patienceSeconds) {
@@ -140,6 +140,24 @@ struct Crowd {
         report.anomalies = result.anomalies
         if plan.heartBeatMilliseconds > 0 { report.silences = result.silences }
         return report
+    }
+
+    /// The server's memory once all of its workers have set up theirs, which takes some of them longer than the first
+    /// listener.
+    private var settledResidentByteCount: Int {
+        guard let process else { return 0 }
+        let stepMicroseconds: UInt32 = 50_000
+        let stepCountMax = 100
+        let equalCountWanted = 6
+        var last = process.residentByteCount
+        var equalCount = 0
+        for _ in 0..<stepCountMax where equalCount < equalCountWanted {
+            usleep(stepMicroseconds)
+            let now = process.residentByteCount
+            equalCount = now == last ? equalCount + 1 : 0
+            last = now
+        }
+        return last
     }
 
     private mutating func broadcast(_ load: Load) {
