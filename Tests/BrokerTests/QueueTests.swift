@@ -322,6 +322,28 @@ struct QueueTests {
         }
     }
 
+    @Test("A message whose frame is with the kernel is delivered, without the line feed behind it too")
+    func brokenBehindNUL() {
+        withBroker { broker in
+            let first = broker.connect()
+            first.subscribe("/queue/q")
+            let publisher = broker.connect()
+            publisher.publish("/queue/q", "x")
+            broker.run()
+            let byteCount = first.socket.received.count
+            #expect(first.bodies() == ["x"])
+            first.socket.room = byteCount - 1
+            publisher.publish("/queue/q", "y")
+            broker.run()
+            #expect(first.bodies() == ["y"])
+            first.reset()
+            broker.run()
+            let second = broker.connect()
+            second.subscribe("/queue/q")
+            #expect(second.bodies() == [])
+        }
+    }
+
     @Test("What has expired is not delivered, though its timer has not fired yet")
     func expiredBeforeTimer() {
         withBroker { broker in

@@ -13,10 +13,10 @@ extension Simulation {
         if hasFailed { return }
         drainer = makeDrainer()
         settle("the disorder's traces")
-        if hasFailed || isAbandoned { return }
+        if hasFailed { return }
         finishTransactions()
         settle("open transactions")
-        if hasFailed || isAbandoned { return }
+        if hasFailed { return }
         didDrain = drainer.map { $0.phase == .connected && $0.error == nil } ?? false
         oracle.judgeSuspicions()
         oracle.judgeTransactions(counters, hasDrained: didDrain)
@@ -28,7 +28,7 @@ extension Simulation {
         watchHeartBeats()
         if hasFailed { return }
         depart()
-        if !hasFailed, !isAbandoned { judgeLeaks() }
+        if !hasFailed { judgeLeaks() }
     }
 
     private var counters: Counters {
@@ -84,11 +84,7 @@ extension Simulation {
             }
             if now - start > 100_000_000_000 { break }
         }
-        if quietRounds < 30, scenario.memoryIsTight, drainerCount == Self.drainerCountMax {
-            // The pool is exhausted to its last block: whoever would make room cannot be answered. Known; nothing more
-            // can be learned from this run.
-            isAbandoned = true
-        } else if quietRounds < 30 {
+        if quietRounds < 30 {
             let waiting = peers.filter { waits($0) || $0.isEnding }.map { "\($0.id) \($0.stage) \($0.phase)" }
             oracle.violate(
                 "no end to \(what): these clients wait: \(waiting); "
@@ -196,7 +192,7 @@ extension Simulation {
         depart(others)
         guard !hasFailed, let drainer else { return }
         settle("the last deliveries")
-        if !hasFailed, !isAbandoned { depart([drainer]) }
+        if !hasFailed { depart([drainer]) }
     }
 
     private func depart(_ leaving: [Peer]) {

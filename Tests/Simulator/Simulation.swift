@@ -79,7 +79,6 @@ public final class Simulation {
     static let drainerCountMax = 20
     static let drainerAddress: UInt64 = 99
     var didDrain = false
-    var isAbandoned = false
 
     public static func run(
         seed: UInt64, steering: [UInt8] = [], canary: Canary? = nil, log: ((String) -> Void)? = nil
