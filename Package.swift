@@ -41,9 +41,11 @@ let package = Package(
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Broker", dependencies: ["IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
+        // What a machine allows, and what N connections take: values alone, for the probe of both programs.
+        .target(name: "Capacity", swiftSettings: swiftSettings),
         .target(
             name: "Configuration",
-            dependencies: ["Broker", "IO", .product(name: "Yams", package: "Yams")],
+            dependencies: ["Broker", "Capacity", "IO", .product(name: "Yams", package: "Yams")],
             swiftSettings: swiftSettings),
         .target(
             name: "Server",
@@ -55,7 +57,7 @@ let package = Package(
         .executableTarget(
             name: "stampede",
             dependencies: [
-                "Broker", "Configuration", "Drivers", "IO", "STOMP", "Server",
+                "Broker", "Capacity", "Configuration", "Drivers", "IO", "STOMP", "Server",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -73,7 +75,7 @@ let package = Package(
         .executableTarget(
             name: "stampede-bench",
             dependencies: [
-                "CProcess", "Drivers", "Load",
+                "CProcess", "Capacity", "Drivers", "Load",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Bench/stampede-bench",
@@ -97,11 +99,12 @@ let package = Package(
             name: "BrokerTests", dependencies: ["Broker", "IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
+        .testTarget(name: "CapacityTests", dependencies: ["Capacity"], swiftSettings: swiftSettings),
         .testTarget(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.
             dependencies: [
-                "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
+                "Capacity", "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
