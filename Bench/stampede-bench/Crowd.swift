@@ -107,6 +107,13 @@ struct Crowd {
         (clientCount + Load.clientsPerThreadMax - 1) / Load.clientsPerThreadMax
     }
 
+    /// Workers of a broker that is started for so many clients: the kernel spreads connections over listeners by a hash,
+    /// so that it gets room to spare.
+    static func brokerWorkerCount(_ clientCount: Int) -> Int {
+        let threads = threadCount(clientCount)
+        return threads == 1 ? 1 : threads + 2
+    }
+
     mutating func run(broadcasts: Int, holdSeconds: Double) throws -> CrowdReport {
         let memory = (process?.residentByteCount ?? 0, KernelMemory.current)
         let load = try Load(plan, target: target, threadCount: threadCount)

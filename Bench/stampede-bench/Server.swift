@@ -19,15 +19,18 @@ struct ServerKind: Sendable {
     var configuration: String?
 
     /// The broker of this package.
+    ///
+    /// - Parameter workers: nil: as `config`, the path of a configuration file, has it.
     static func stampede(
-        driver: LoadDriver, path: String, workers: Int = 1, host: String = "127.0.0.1", settings: [String] = []
+        driver: LoadDriver, path: String, workers: Int? = 1, host: String = "127.0.0.1", config: String? = nil,
+        settings: [String] = []
     ) -> ServerKind {
-        var values = [
-            "listeners=\(host):PORT", "io.driver=\(driver.rawValue)", "io.workers=\(workers)", "log.level=warning",
-        ]
+        var values = ["listeners=\(host):PORT", "io.driver=\(driver.rawValue)", "log.level=warning"]
+        if let workers { values.append("io.workers=\(workers)") }
         values += settings
+        let file = config.map { ["--config", $0] } ?? []
         return ServerKind(
-            name: driver.rawValue, path: path, arguments: ["serve"] + values.flatMap { ["--set", $0] })
+            name: driver.rawValue, path: path, arguments: ["serve"] + file + values.flatMap { ["--set", $0] })
     }
 
     /// With queues that hold more than by default: only a file can say so.

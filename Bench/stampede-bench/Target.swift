@@ -23,6 +23,9 @@ struct TargetOptions: ParsableArguments {
     @Option(help: "A setting of the broker that --start starts, as in io.uring.sq-entries=8192. Can be repeated.")
     var set: [String] = []
 
+    @Option(help: "A configuration file for the broker that --start starts; its own number of workers counts.")
+    var config: String?
+
     @Option(help: "The broker's program. Default: the one beside this program.")
     var stampede: String?
 
@@ -68,7 +71,9 @@ struct TargetOptions: ParsableArguments {
     private func kind(_ start: String, _ workers: Int, _ host: String) throws -> ServerKind {
         if let driver = LoadDriver(rawValue: start) {
             return .stampede(
-                driver: driver, path: stampede ?? ServerKind.besideUs, workers: workers, host: host, settings: set)
+                driver: driver, path: stampede ?? ServerKind.besideUs, workers: config == nil ? workers : nil,
+                host: host,
+                config: config, settings: set)
         }
         guard let peer = Peer(rawValue: start) else { return .floor(path: start) }
         guard let kind = try peer.kind() else { throw ExitCode(1) }
