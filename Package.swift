@@ -72,10 +72,14 @@ let package = Package(
             ],
             path: "Bench/Load",
             swiftSettings: swiftSettings),
+        // The broker's inner parts, one operation at a time.
+        .target(
+            name: "Micro", dependencies: ["Broker", "CProcess", "IO", "STOMP", "Slabs"], path: "Bench/Micro",
+            swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-bench",
             dependencies: [
-                "CProcess", "Capacity", "Drivers", "Load",
+                "CProcess", "Capacity", "Drivers", "Load", "Micro",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Bench/stampede-bench",

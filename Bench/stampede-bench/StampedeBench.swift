@@ -5,5 +5,7 @@ struct StampedeBench: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stampede-bench",
         abstract: "Put load on a STOMP broker, and measure what it costs.",
-        subcommands: [Run.self, Compare.self, Connections.self, Backlog.self, Check.self])
+        subcommands: [
+            Run.self, Compare.self, Connections.self, Backlog.self, Check.self, MicroCommand.self,
+        ])
 }
