@@ -87,8 +87,8 @@ extension Party {
 public struct RingSize: Sendable, Equatable {
     public var submissionEntries = 4096
     public var completionEntries = 32768
-    public var buffers = 512
-    public var bufferBytes = 2048
+    public var buffers = 256
+    public var bufferBytes = 8192
     public var largeBuffers = 32
     public var largeBufferBytes = 65536
 
