@@ -33,6 +33,9 @@ public struct Measurement: Sendable {
             outcome.fill(from: before, to: after, plan)
             outcome.serverResidentBytes = server?.residentByteCount ?? 0
             outcome.kernelGrowthBytes = KernelMemory.current.total - kernelBefore
+            if plan.stalledPerDestination > 0 {
+                pause(schedule.stallSeconds, load) { progress("waiting for limits, \($0.delivered) delivered") }
+            }
             _ = load.drain { progress("draining, \($0.outstanding) under way") }
             if plan.stalledPerDestination > 0 { awaitCut(load) }
         } else {
@@ -100,7 +103,7 @@ extension Outcome {
         guard let early = before.server, let late = after.server else { return }
         let server = late - early
         serverShare = Double(server.running) / nanoseconds
-        serverWaitShare = Double(server.waiting) / nanoseconds
+        serverWaitShare = Double(server.waitingForOthers) / nanoseconds
         let split = Double(server.system) / max(Double(server.user + server.system), 1)
         serverSystemShare = serverShare * split
         serverMicrosecondsPerDelivery = Double(server.running) / 1000 / Double(max(delivered, 1))

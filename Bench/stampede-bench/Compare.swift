@@ -19,10 +19,10 @@ struct Compare: ParsableCommand {
 
     @OptionGroup(title: "Servers") var servers: ServerOptions
 
-    @Option(help: "Rounds; medians are taken over them.")
-    var rounds = 3
+    @Option(help: "Rounds; medians are taken over them. Default: 3, with --quick 1.")
+    var rounds: Int?
 
-    @Flag(help: "Short measurements: a first impression in some three minutes.")
+    @Flag(help: "One round of short measurements: a first impression in some three minutes.")
     var quick = false
 
     @Option(help: "Seconds to measure. Default: 1, with --quick 0.3.")
@@ -46,10 +46,10 @@ struct Compare: ParsableCommand {
     @Option(help: "Times a disturbed run is repeated.")
     var repeats = 2
 
-    @Option(help: "The server's CPU; -1: not bound.")
+    @Option(parsing: .unconditional, help: "The server's CPU; -1: not bound.")
     var serverCPU: Int32 = 0
 
-    @Option(help: "The load generator's CPU; -1: not bound.")
+    @Option(parsing: .unconditional, help: "The load generator's CPU; -1: not bound.")
     var cpu: Int32 = 1
 
     @Option(
@@ -63,7 +63,7 @@ struct Compare: ParsableCommand {
     var json: String?
 
     func validate() throws {
-        guard 1...1000 ~= rounds else { throw ValidationError("--rounds: 1 to 1,000") }
+        guard 1...1000 ~= rounds ?? 1 else { throw ValidationError("--rounds: 1 to 1,000") }
         guard 0...14_000 ~= idle ?? 0 else { throw ValidationError("--idle: at most 14,000; conns takes more") }
         guard 0...100 ~= repeats else { throw ValidationError("--repeats: at most 100") }
     }
@@ -72,6 +72,9 @@ struct Compare: ParsableCommand {
         Load.raiseDescriptorLimit()
         guard cpu < 0 || process_bind(cpu) == 0 else { throw ValidationError("--cpu \(cpu): no such CPU") }
         let rows = try chosenRows()
+        let rounds = rounds ?? (quick ? 1 : 3)
+        // What takes long is not lost for want of a folder.
+        for path in [json, output].compactMap({ $0 }) { try makeFolder(of: path) }
         let schedule = Schedule(
             warmUpSeconds: warmUp ?? (quick ? 0.2 : 0.5), seconds: seconds ?? (quick ? 0.3 : 1))
         var field = Field(

@@ -152,12 +152,10 @@ struct Comparison {
             guard let before = rate(without, server), let after = rate(with, server), before > 0,
                 let costBefore = cost(without, server), let costAfter = cost(with, server), costBefore > 0
             else { return nil }
-            let outcomes = outcomes(with, server)
-            let cut = outcomes.filter { $0.cut > 0 }.count
             return [
                 server, OutcomeTable.grouped(before), OutcomeTable.grouped(after),
                 OutcomeTable.decimals(after / before, 2), OutcomeTable.decimals(costAfter / costBefore, 2),
-                "\(cut) of \(outcomes.count)",
+                outcomes(with, server).contains { $0.cut > 0 } ? "yes" : "no",
             ]
         }
     }
@@ -165,7 +163,7 @@ struct Comparison {
     private var stalled: Section {
         Section(
             title: "One of 1,000 subscribers stops reading",
-            text: "What the others get meanwhile, and in how many rounds its limits cut the one that stalled.",
+            text: "What the others get meanwhile, and whether the server's limits cut the one that stalled.",
             head: ["", "deliveries/s without", "with", "rate, with/without", "cost, with/without", "cut"],
             lines: stalledLines)
     }

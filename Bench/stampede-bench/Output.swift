@@ -28,6 +28,14 @@ final class ProgressLine {
 
 func warn(_ text: String) { FileHandle.standardError.write(Data("stampede-bench: \(text)\n".utf8)) }
 
+/// The folder of a file that is to be written.
+func makeFolder(of path: String) throws {
+    let folder = (path as NSString).deletingLastPathComponent
+    if !folder.isEmpty {
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    }
+}
+
 func writeJSON(_ value: some Encodable, to path: String) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys]

@@ -36,10 +36,7 @@ struct Report {
 
     /// `charts/2026-11-21.md` -> the charts are `charts/2026-11-21-cost.svg` and so on.
     func write(to path: String) throws {
-        let folder = (path as NSString).deletingLastPathComponent
-        if !folder.isEmpty {
-            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        }
+        try makeFolder(of: path)
         let stem = (path as NSString).deletingPathExtension
         try markdown(stem: (stem as NSString).lastPathComponent)
             .write(toFile: path, atomically: true, encoding: .utf8)

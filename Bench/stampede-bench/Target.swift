@@ -29,10 +29,12 @@ struct TargetOptions: ParsableArguments {
     @Option(help: "The broker's program. Default: the one beside this program.")
     var stampede: String?
 
-    @Option(help: "The CPU that --start binds the server to; -1: none.")
+    @Option(parsing: .unconditional, help: "The CPU that --start binds the server to; -1: none.")
     var serverCPU: Int32 = 0
 
-    @Option(help: "The CPU that the load generator is bound to; -1: none. Default: 1 with --start.")
+    @Option(
+        parsing: .unconditional,
+        help: "The CPU that the load generator is bound to; -1: none. Default: 1 with --start.")
     var cpu: Int32?
 
     @Option(help: "The load generator's own driver: uring or epoll. Default: uring where it works.")
@@ -102,5 +104,13 @@ struct ScheduleOptions: ParsableArguments {
     @Option(help: "Seconds to warm up.")
     var warmUp = 1.0
 
-    var schedule: Schedule { Schedule(warmUpSeconds: warmUp, seconds: seconds) }
+    @Option(help: "Where a subscriber stalls: seconds to go on afterwards, so that limits of time can cut it too.")
+    var stall = Schedule.stallSecondsDefault
+
+    var schedule: Schedule { Schedule(warmUpSeconds: warmUp, seconds: seconds, stallSeconds: stall) }
+}
+
+extension Schedule {
+    /// More than the ten seconds without progress that brokers commonly allow.
+    static let stallSecondsDefault = 13.0
 }

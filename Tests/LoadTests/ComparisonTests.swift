@@ -63,7 +63,7 @@ struct ComparisonTests {
         stalled.cut = 1
         comparison.add(stalled)
         let section = try #require(comparison.sections.last)
-        #expect(section.lines == [["uring", "1,000", "950", "0.95", "1.10", "1 of 1"]])
+        #expect(section.lines == [["uring", "1,000", "950", "0.95", "1.10", "yes"]])
     }
 
     @Test func `a report holds its tables, and names its charts`() {
