@@ -5,19 +5,22 @@ import Glibc
 /// Set once, before libFuzzer calls back on this one thread.
 nonisolated(unsafe) private var check: FuzzTarget.Check = { _ in nil }
 
-/// Fuzzes the target that the command line names: `TARGET [libFuzzer's options] [corpus folders]`.
+/// Fuzzes the target that the environment's FUZZ_TARGET names, with libFuzzer's options and corpus folders as arguments.
+///
+/// The environment, because libFuzzer starts itself again (to merge, to minimise, with jobs) with the arguments it knows.
 public func fuzz(_ targets: [FuzzTarget]) -> Never {
-    guard CommandLine.argc >= 2, let target = targets.first(where: { $0.name == CommandLine.arguments[1] }) else {
+    let name = getenv("FUZZ_TARGET").map { String(cString: $0) }
+    guard let target = targets.first(where: { $0.name == name }) else {
         // `stderr` is a variable, which Swift 6 does not let any thread read.
-        let usage = "targets: \(targets.map(\.name).joined(separator: ", "))\n"
+        let usage = "FUZZ_TARGET is one of: \(targets.map(\.name).joined(separator: ", "))\n"
         _ = usage.withCString { write(2, $0, strlen($0)) }
         exit(2)
     }
     check = target.makeCheck()
 
-    // libFuzzer sees its own options behind the program's name.
+    // Of an option that is given twice the last counts: the caller's.
     var arguments = [CommandLine.unsafeArgv[0], strdup("-max_len=\(target.byteCountMax)")]
-    for index in 2..<max(Int(CommandLine.argc), 2) { arguments.append(CommandLine.unsafeArgv[index]) }
+    for index in 1..<max(Int(CommandLine.argc), 1) { arguments.append(CommandLine.unsafeArgv[index]) }
     arguments.append(nil)
     var count = Int32(arguments.count - 1)
     let status = arguments.withUnsafeMutableBufferPointer { arguments in
