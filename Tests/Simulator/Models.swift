@@ -33,6 +33,7 @@ final class Message {
     /// Position among the publisher's messages to this destination.
     var sequence = 0
     var issuedStep = 0
+    var confirmedStep = 0
     /// The subscription that has it and has not acknowledged it.
     weak var holder: Subscription?
     var deliveries = 0
