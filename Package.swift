@@ -41,9 +41,11 @@ let package = Package(
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Broker", dependencies: ["IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
+        // What a machine allows, and what N connections take: values alone, for the probe of both programs.
+        .target(name: "Capacity", swiftSettings: swiftSettings),
         .target(
             name: "Configuration",
-            dependencies: ["Broker", "IO", .product(name: "Yams", package: "Yams")],
+            dependencies: ["Broker", "Capacity", "IO", .product(name: "Yams", package: "Yams")],
             swiftSettings: swiftSettings),
         .target(
             name: "Server",
@@ -55,7 +57,7 @@ let package = Package(
         .executableTarget(
             name: "stampede",
             dependencies: [
-                "Broker", "Configuration", "Drivers", "IO", "STOMP", "Server",
+                "Broker", "Capacity", "Configuration", "Drivers", "IO", "STOMP", "Server",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -70,10 +72,16 @@ let package = Package(
             ],
             path: "Bench/Load",
             swiftSettings: swiftSettings),
+        // Bad clients of every kind, and a bound on the memory of a process: for the tests and for `stampede-bench`.
+        .target(name: "Attacks", dependencies: ["CProcess"], path: "Bench/Attacks", swiftSettings: swiftSettings),
+        // The broker's inner parts, one operation at a time.
+        .target(
+            name: "Micro", dependencies: ["Broker", "CProcess", "IO", "STOMP", "Slabs"], path: "Bench/Micro",
+            swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-bench",
             dependencies: [
-                "CProcess", "Drivers", "Load",
+                "Attacks", "CProcess", "Capacity", "Drivers", "Load", "Micro",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Bench/stampede-bench",
@@ -97,17 +105,26 @@ let package = Package(
             name: "LoadTests",
             // The programs themselves too: the load is put on a broker that runs.
             dependencies: ["Load", "stampede-bench", "stampede"], swiftSettings: swiftSettings),
+        // What is fuzzed, and what replays the corpus in every test run.
+        .target(
+            name: "FuzzFrames", dependencies: ["STOMP"], path: "Tests/Fuzz/Frames", swiftSettings: swiftSettings),
+        .target(
+            name: "FuzzBroker",
+            dependencies: ["Broker", "Configuration", "FuzzFrames", "IO", "STOMP", "Simulator", "Slabs"],
+            path: "Tests/Fuzz/Broker", swiftSettings: swiftSettings),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
             name: "BrokerTests", dependencies: ["Broker", "IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
+        .testTarget(name: "CapacityTests", dependencies: ["Capacity"], swiftSettings: swiftSettings),
         .testTarget(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.
             dependencies: [
-                "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
+                "Capacity", "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
@@ -119,7 +136,23 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(name: "Conformance", dependencies: ["TestSupport", "stampede"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "Integration", dependencies: ["TestSupport", "stampede"], exclude: ["clients"],
+            name: "Integration", dependencies: ["Attacks", "TestSupport", "stampede"], exclude: ["clients"],
             swiftSettings: swiftSettings),
     ]
 )
+
+// The fuzzer itself needs libFuzzer, which only `-sanitize=fuzzer` links: `Tests/Fuzz/run` builds it.
+if Context.environment["STAMPEDE_FUZZING"] == "1" {
+    package.targets += [
+        .target(name: "CLibFuzzer", path: "Tests/Fuzz/CLibFuzzer"),
+        .target(
+            name: "FuzzDriver", dependencies: ["CLibFuzzer", "FuzzFrames"], path: "Tests/Fuzz/Driver",
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-fuzz-frames", dependencies: ["FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/MainFrames",
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-fuzz", dependencies: ["FuzzBroker", "FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/Main",
+            swiftSettings: swiftSettings),
+    ]
+}

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 int process_bind(int cpu) {
@@ -26,9 +27,17 @@ int process_start(const char *path, char *const arguments[], int cpu, int log_fd
     pid_t process = fork();
     if (process != 0) return process < 0 ? -errno : process;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // What the parent ignores would be ignored for good.
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     if (cpu >= 0) process_bind(cpu); else unbind();
     dup2(log_fd, STDOUT_FILENO);
     dup2(log_fd, STDERR_FILENO);
     execv(path, arguments);
     _exit(127);
+}
+
+int process_limit_data(int process, unsigned long long byte_count) {
+    const struct rlimit limit = {byte_count, byte_count};
+    return prlimit(process, RLIMIT_DATA, &limit, NULL) < 0 ? -errno : 0;
 }

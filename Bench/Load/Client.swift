@@ -28,6 +28,8 @@ struct Client: BitwiseCopyable {
     var outbox: UInt32 = 0
     var partial: UInt32 = 0
     var partialByteCount: UInt32 = 0
+    /// With heart-beats: when something came last, in milliseconds.
+    var heardAt: UInt32 = 0
 }
 
 /// One publisher's window.

@@ -10,6 +10,8 @@ public final class Control: Sendable {
         case warmUp
         /// Send, and record latencies.
         case measure
+        /// The consumers of a backlog subscribe.
+        case unload
         /// Send no more; what is under way arrives.
         case drain
         /// Close all connections and end.
@@ -39,7 +41,7 @@ public final class Control: Sendable {
     /// The first thing that went wrong, if any.
     public var failure: String? { failureText.withLock { $0 } }
 
-    func fail(_ text: String) { failureText.withLock { if $0 == nil { $0 = text } } }
+    public func fail(_ text: String) { failureText.withLock { if $0 == nil { $0 = text } } }
 
     func publish(_ counts: Counts, _ phase: Phase, thread: Int) { tallies[thread].store(counts, phase) }
 
@@ -55,6 +57,8 @@ public struct Counts: Sendable, Equatable {
     public var ready = 0
     public var published = 0
     public var delivered = 0
+    /// Messages that the server has taken, as far as receipts tell.
+    public var confirmed = 0
     /// Messages under way that have not reached everybody.
     public var outstanding = 0
     public var ended = 0
@@ -67,6 +71,7 @@ public struct Counts: Sendable, Equatable {
         ready += other.ready
         published += other.published
         delivered += other.delivered
+        confirmed += other.confirmed
         outstanding += other.outstanding
         ended += other.ended
         beats += other.beats
@@ -78,6 +83,7 @@ private final class Tally: Sendable {
     private let ready = Atomic<Int>(0)
     private let published = Atomic<Int>(0)
     private let delivered = Atomic<Int>(0)
+    private let confirmed = Atomic<Int>(0)
     private let outstanding = Atomic<Int>(0)
     private let ended = Atomic<Int>(0)
     private let beats = Atomic<Int>(0)
@@ -91,6 +97,7 @@ private final class Tally: Sendable {
         ready.store(counts.ready, ordering: .relaxed)
         published.store(counts.published, ordering: .relaxed)
         delivered.store(counts.delivered, ordering: .relaxed)
+        confirmed.store(counts.confirmed, ordering: .relaxed)
         outstanding.store(counts.outstanding, ordering: .relaxed)
         ended.store(counts.ended, ordering: .relaxed)
         beats.store(counts.beats, ordering: .relaxed)
@@ -101,9 +108,9 @@ private final class Tally: Sendable {
     var counts: Counts {
         Counts(
             ready: ready.load(ordering: .relaxed), published: published.load(ordering: .relaxed),
-            delivered: delivered.load(ordering: .relaxed), outstanding: outstanding.load(ordering: .relaxed),
-            ended: ended.load(ordering: .relaxed), beats: beats.load(ordering: .relaxed),
-            cut: cut.load(ordering: .relaxed))
+            delivered: delivered.load(ordering: .relaxed), confirmed: confirmed.load(ordering: .relaxed),
+            outstanding: outstanding.load(ordering: .relaxed), ended: ended.load(ordering: .relaxed),
+            beats: beats.load(ordering: .relaxed), cut: cut.load(ordering: .relaxed))
     }
 }
 
@@ -135,5 +142,6 @@ struct ThreadReport: Sendable {
     var anomalies = Anomalies()
     /// Nanoseconds from when a message was made (or was due) to its delivery.
     var latencies = Histogram<UInt64>(highestTrackableValue: 3_600_000_000_000, numberOfSignificantValueDigits: .two)
+    var silences = Silences()
     var driver = ""
 }

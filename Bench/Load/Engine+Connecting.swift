@@ -24,13 +24,13 @@ extension Engine where D: ~Copyable {
     mutating func connected(_ place: Int) {
         clients[place].phase = .greeting
         // A NATS server speaks first.
-        if plan.dialect == .stomp { say(requests.connect, place) }
+        if plan.dialect != .nats { say(requests.connect, place) }
     }
 
     mutating func greeted(_ place: Int) {
         guard clients[place].phase == .greeting else { return }
         if plan.dialect == .nats { say(requests.connect, place) }
-        guard clients[place].subscription != 0 else { return becameReady(place) }
+        guard clients[place].subscription != 0, plan.backlog == 0 else { return becameReady(place) }
         clients[place].phase = .subscribing
         say(requests.subscribe[Int(clients[place].subscription) - 1], place)
     }
@@ -40,6 +40,20 @@ extension Engine where D: ~Copyable {
         connectingCount -= 1
         report.counts.ready += 1
         if clients[place].isStalled { submissions.append(Submission(.pauseReceive, connection: slot(place))) }
+    }
+
+    /// The backlog is there: its consumers subscribe.
+    mutating func startConsuming() {
+        for place in 1..<(clientCount + 1) where clients[place].subscription != 0 && clients[place].phase == .ready {
+            clients[place].phase = .subscribing
+            say(requests.subscribe[Int(clients[place].subscription) - 1], place)
+        }
+    }
+
+    /// The server has confirmed a subscription.
+    mutating func subscribed(_ place: Int) {
+        if plan.backlog == 0 { return becameReady(place) }
+        clients[place].phase = .ready
     }
 
     mutating func ended(_ place: Int, errorNumber: Int32) {

@@ -63,8 +63,11 @@ extension Engine where D: ~Copyable {
             let publisher = publishers + index
             publisher.pointee.isListed = false
             // What the socket did not take yet goes first; then this publisher is listed again.
-            guard clients[Int(publisher.pointee.client)].outbox == 0 else { continue }
-            while publisher.pointee.next - publisher.pointee.completed + segment <= UInt64(plan.window) {
+            let client = clients[Int(publisher.pointee.client)]
+            guard client.outbox == 0, client.phase == .ready else { continue }
+            while publisher.pointee.next - publisher.pointee.completed + segment <= UInt64(plan.window),
+                plan.backlog == 0 || publisher.pointee.next < plan.backlog
+            {
                 write(index, count: Int(segment), stamp: stamp, isLast: plan.usesReceipts)
             }
         }
@@ -109,7 +112,7 @@ extension Engine where D: ~Copyable {
         outbox.pointee.end = next - outbox.pointee.bytes
         report.counts.published += count
         report.counts.outstanding += count * max(plan.fanOut, 1)
-        if isLast, plan.dialect == .nats { say(natsPing, place) }
+        if isLast, plan.dialect != .stomp { say(requests.ping, place) }
     }
 
     private static var receiptByteCountMax: Int { 40 }
@@ -140,8 +143,6 @@ extension Engine where D: ~Copyable {
     }
 }
 
-private let natsPing = Text("PING\r\n")
-
 // MARK: - Heart-beats
 
 /// Spreads the heart-beats of all clients evenly over the interval.
@@ -164,16 +165,36 @@ struct Beat {
 }
 
 extension Engine where D: ~Copyable {
-    /// Clients beat in half of the interval that they promised.
+    /// Clients beat in nine tenths of the interval that they promised.
     mutating func keepAlive() {
         guard plan.heartBeatMilliseconds > 0, phase != .close else { return }
         if beat.deadline == .max { beat.begin(now: now) }
         while beat.deadline <= now {
-            let interval = UInt64(plan.heartBeatMilliseconds) * 1_000_000 / 2
+            let interval = UInt64(plan.heartBeatMilliseconds) * 1_000_000 / 10 * 9
             for place in beat.step(count: clientCount, interval: interval)
             where clients[place].phase == .ready && clients[place].outbox == 0 {
                 say(requests.heartBeat, place)
+                report.silences.sent += 1
             }
         }
     }
+
+    /// Something came: a heart-beat, or what stands for one.
+    mutating func heard(_ place: Int) {
+        if clients[place].phase == .ready { countSilence(place) }
+        clients[place].heardAt = nowMilliseconds
+    }
+
+    mutating func countLastSilences() {
+        guard plan.heartBeatMilliseconds > 0 else { return }
+        for place in 1..<(clientCount + 1) where clients[place].phase == .ready { countSilence(place) }
+    }
+
+    private mutating func countSilence(_ place: Int) {
+        report.silences.count(
+            milliseconds: Int(nowMilliseconds &- clients[place].heardAt), interval: plan.heartBeatMilliseconds)
+    }
+
+    /// It wraps after 49 days.
+    private var nowMilliseconds: UInt32 { UInt32(truncatingIfNeeded: now / 1_000_000) }
 }

@@ -7,11 +7,11 @@ extension Engine where D: ~Copyable {
     mutating func received(_ place: Int, _ bytes: UnsafeRawPointer, _ byteCount: Int) {
         var next = bytes
         let end = bytes + byteCount
+        if plan.heartBeatMilliseconds > 0 { heard(place) }
         if clients[place].partial != 0 {
             guard let rest = completePartial(place, next, end) else { return }
             next = rest
-        }
-        if byteCount == 1, next.load(as: UInt8.self) == 10 {
+        } else if byteCount == 1, next.load(as: UInt8.self) == 10 {
             report.counts.beats += 1
             return
         }
@@ -96,7 +96,7 @@ extension Engine where D: ~Copyable {
     }
 
     private mutating func receipt(_ frame: FrameScanner.Frame, _ place: Int) {
-        if clients[place].phase == .subscribing { return becameReady(place) }
+        if clients[place].phase == .subscribing { return subscribed(place) }
         guard plan.usesReceipts, clients[place].publisher != 0 else { return }
         let publisher = Int(clients[place].publisher) - 1
         var count = publishers[publisher].completed + UInt64(plan.flow == .closed ? plan.segment : 1)
@@ -105,7 +105,9 @@ extension Engine where D: ~Copyable {
         {
             count = UInt64(number)
         }
-        report.counts.outstanding -= Int(count - publishers[publisher].completed)
+        report.counts.confirmed += Int(count - publishers[publisher].completed)
+        // What nobody gets has arrived. A backlog has not.
+        if plan.backlog == 0 { report.counts.outstanding -= Int(count - publishers[publisher].completed) }
         publishers[publisher].completed = count
         allowPublishing(publisher)
     }
@@ -195,6 +197,8 @@ extension Engine where D: ~Copyable {
         let state = publishers + publisher
         state.pointee.receivedCount += 1
         state.pointee.receivedSum &+= sequence
+        // Receipts have counted it.
+        guard plan.backlog == 0 else { return }
         state.pointee.completed += 1
         if state.pointee.next - state.pointee.completed + UInt64(plan.segment) <= UInt64(plan.window) {
             allowPublishing(publisher)

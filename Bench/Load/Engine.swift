@@ -150,12 +150,15 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         switch next {
         case .connect, .measure: break
         case .warmUp: startPublishing()
+        case .unload: startConsuming()
         case .drain:
             pace.stop()
             for place in 1...max(clientCount, 1) where clients[place].isStalled && clients[place].phase == .ready {
                 submissions.append(Submission(.resumeReceive, connection: slot(place)))
             }
-        case .close: closeEverything()
+        case .close:
+            countLastSilences()
+            closeEverything()
         }
         // A short measurement may have gone by between two looks.
         if previous == .connect, next == .measure { startPublishing() }

@@ -1,6 +1,6 @@
 import Glibc
 
-/// Finds the frames in what a server sent: just enough of STOMP and NATS to be sure of each frame's bounds, as cheaply as
+/// Finds the frames in what a server sent: just enough of STOMP, NATS and MQTT to be sure of each frame's bounds, as cheaply as
 /// can be, since the load generator has to cost less than the server.
 ///
 /// The head of a MESSAGE has nearly always the length of the one before. So that length is tried first, and believed only
@@ -35,7 +35,7 @@ struct FrameScanner {
     /// The frame that begins at `start`, nil when it is not all there.
     @inline(__always)
     mutating func scan(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Frame? {
-        if dialect == .nats { return scanNats(start, end) }
+        if _slowPath(dialect != .stomp) { return scanOther(start, end) }
         let next = start + headByteCount + bodyByteCount + 1
         if _fastPath(
             headByteCount != 0 && next <= end && start.loadUnaligned(as: UInt64.self) == Self.messageStart
@@ -140,6 +140,10 @@ struct FrameScanner {
             next = line.next
         }
         return nil
+    }
+
+    private func scanOther(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Frame? {
+        dialect == .nats ? scanNats(start, end) : MQTTPacket.scan(start, end)
     }
 
     // MARK: NATS

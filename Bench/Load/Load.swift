@@ -31,6 +31,7 @@ public final class Load: Sendable {
         public var counts: Counts
         public var anomalies: Anomalies
         public var latency: Latency
+        public var silences: Silences
         public var driver: String
     }
 
@@ -168,12 +169,13 @@ public final class Load: Sendable {
             sum.counts.add(report.counts)
             sum.anomalies.add(report.anomalies)
             sum.latencies.add(report.latencies)
+            sum.silences.add(report.silences)
             sum.driver = report.driver
         }
         // What never arrived.
         sum.anomalies.lost += max(sum.counts.outstanding, 0)
         return Report(
-            counts: sum.counts, anomalies: sum.anomalies, latency: Latency(sum.latencies),
+            counts: sum.counts, anomalies: sum.anomalies, latency: Latency(sum.latencies), silences: sum.silences,
             driver: sum.driver)
     }
 }

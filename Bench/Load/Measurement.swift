@@ -17,7 +17,7 @@ public struct Measurement: Sendable {
 
     /// Runs it on threads of its own; `progress` is called some hundred times a second.
     public func run(progress: (String) -> Void = { _ in }) throws(DriverError) -> Outcome {
-        let kernelBefore = ServerProcess.kernelByteCount
+        let kernelBefore = KernelMemory.current.total
         let load = try Load(plan, target: target)
         var outcome = Outcome()
         outcome.scenario = plan.name
@@ -32,7 +32,10 @@ public struct Measurement: Sendable {
             let after = Sample(server, load)
             outcome.fill(from: before, to: after, plan)
             outcome.serverResidentBytes = server?.residentByteCount ?? 0
-            outcome.kernelGrowthBytes = ServerProcess.kernelByteCount - kernelBefore
+            outcome.kernelGrowthBytes = KernelMemory.current.total - kernelBefore
+            if plan.stalledPerDestination > 0 {
+                pause(schedule.stallSeconds, load) { progress("waiting for limits, \($0.delivered) delivered") }
+            }
             _ = load.drain { progress("draining, \($0.outstanding) under way") }
             if plan.stalledPerDestination > 0 { awaitCut(load) }
         } else {
@@ -92,9 +95,7 @@ extension Outcome {
         seconds = nanoseconds / 1e9
         published = after.counts.published - before.counts.published
         delivered = after.counts.delivered - before.counts.delivered
-        if plan.usesReceipts {
-            delivered = published - (after.counts.outstanding - before.counts.outstanding)
-        }
+        if plan.usesReceipts { delivered = after.counts.confirmed - before.counts.confirmed }
         deliveredPerSecond = Double(delivered) / seconds
         let load = after.load - before.load
         loadShare = Double(load.running) / nanoseconds
@@ -102,7 +103,7 @@ extension Outcome {
         guard let early = before.server, let late = after.server else { return }
         let server = late - early
         serverShare = Double(server.running) / nanoseconds
-        serverWaitShare = Double(server.waiting) / nanoseconds
+        serverWaitShare = Double(server.waitingForOthers) / nanoseconds
         let split = Double(server.system) / max(Double(server.user + server.system), 1)
         serverSystemShare = serverShare * split
         serverMicrosecondsPerDelivery = Double(server.running) / 1000 / Double(max(delivered, 1))

@@ -38,7 +38,7 @@ public struct Outcome: Codable, Sendable {
     /// Shares of one core, 1 = all of its time.
     public var serverShare = 0.0
     public var serverSystemShare = 0.0
-    /// The time in which the server was ready to run and had no core.
+    /// The time in which the server was ready to run and others had the core; 0 where several threads share its work.
     public var serverWaitShare = 0.0
     public var loadShare = 0.0
     public var loadWaitShare = 0.0
@@ -50,6 +50,8 @@ public struct Outcome: Codable, Sendable {
     /// Stalled subscribers that the server cut.
     public var cut = 0
     public var loadDriver = ""
+    /// Measurements it took to get one that was not disturbed, or the least disturbed one.
+    public var attempts = 1
     public var failure: String?
 
     /// Nothing lost, nothing damaged, nobody cut off.
@@ -65,9 +67,12 @@ public struct Outcome: Codable, Sendable {
 public struct Schedule: Sendable {
     public var warmUpSeconds: Double
     public var seconds: Double
+    /// How long to go on where a subscriber stalls, so that limits of time can cut it too. It is not measured.
+    public var stallSeconds: Double
 
-    public init(warmUpSeconds: Double = 1, seconds: Double = 3) {
+    public init(warmUpSeconds: Double = 1, seconds: Double = 3, stallSeconds: Double = 0) {
         self.warmUpSeconds = warmUpSeconds
         self.seconds = seconds
+        self.stallSeconds = stallSeconds
     }
 }

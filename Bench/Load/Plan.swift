@@ -30,7 +30,12 @@ public struct Plan: Sendable {
     }
 
     public enum Dialect: String, Sendable, CaseIterable {
-        case stomp, nats
+        /// STOMP 1.2.
+        case stomp
+        /// The NATS core protocol. A queue is a queue group.
+        case nats
+        /// MQTT 3.1.1 with QoS 0. A queue is a shared subscription.
+        case mqtt
     }
 
     public var name: String
@@ -46,6 +51,9 @@ public struct Plan: Sendable {
     public var window = 256
     public var flow = Flow.closed
     public var dialect = Dialect.stomp
+    /// Queues: so many messages of each publisher are there before the first consumer subscribes. 0: consumers are there
+    /// before the first message. A multiple of `segment`.
+    public var backlog = 0
     /// Milliseconds between heart-beats in both directions, 0: none.
     public var heartBeatMilliseconds = 0
     /// Distinguishes the queues of this run from those of others, which may still hold messages.
@@ -63,16 +71,16 @@ public struct Plan: Sendable {
     /// Deliveries that one message causes.
     public var fanOut: Int { delivery == .topic ? subscribersPerDestination - stalledPerDestination : 1 }
 
-    /// Nobody gets the messages: RECEIPTs tell the publishers how far the server is.
-    var usesReceipts: Bool { fanOut == 0 }
+    /// Nobody gets the messages, or not yet: RECEIPTs tell the publishers how far the server is.
+    var usesReceipts: Bool { fanOut == 0 || backlog > 0 }
 
     /// Messages that a publisher sends at a time, and the step in which subscribers' progress is counted.
-    var segment: Int { max(1, window / segmentsPerWindow) }
+    public var segment: Int { max(1, window / segmentsPerWindow) }
 
     static let bodyByteCountMin = Body.leadByteCount
 
     func destinationName(_ index: Int) -> String {
-        let place = dialect == .nats ? "" : delivery == .queue ? "/queue/" : "/topic/"
+        let place = dialect != .stomp ? "" : delivery == .queue ? "/queue/" : "/topic/"
         return "\(place)bench\(tag).\(index)"
     }
 }

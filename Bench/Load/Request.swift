@@ -6,14 +6,14 @@ struct Text: @unchecked Sendable {
     let byteCount: Int
 
     /// Lives until the process ends: there are a few for each destination.
-    init(_ string: String) {
-        var string = string
-        (base, byteCount) = string.withUTF8 { source in
-            let bytes = UnsafeMutableRawPointer.allocate(byteCount: max(source.count, 1), alignment: 1)
-            if let start = source.baseAddress { bytes.copyMemory(from: start, byteCount: source.count) }
-            return (UnsafeRawPointer(bytes), source.count)
-        }
+    init(_ source: some Collection<UInt8>) {
+        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: max(source.count, 1), alignment: 1)
+        bytes.copyBytes(from: source)
+        base = UnsafeRawPointer(bytes.baseAddress!)
+        byteCount = source.count
     }
+
+    init(_ string: String) { self.init(string.utf8) }
 }
 
 /// What the clients of a plan say.
@@ -26,6 +26,8 @@ struct Requests: Sendable {
     let sendTail: Text
     let heartBeat = Text("\n")
     let pong = Text("PONG\r\n")
+    /// Where there are no receipts: asks how far the server is.
+    let ping: Text
 
     /// In STOMP, a SEND with a receipt is `receiptStart`, the receipt's id, a line feed, and the head without its command.
     static let receiptStart = Text("SEND\nreceipt:")
@@ -43,12 +45,21 @@ struct Requests: Sendable {
             subscribe = names.map { Text("SUBSCRIBE\nid:1\ndestination:\($0)\nack:\(mode)\nreceipt:s\n\n\0") }
             sendHead = names.map { Text("SEND\ndestination:\($0)\ncontent-length:\(plan.bodyByteCount)\n\n") }
             sendTail = Text("\0")
+            ping = heartBeat
         case .nats:
             connect = Text("CONNECT {\"verbose\":false,\"pedantic\":false}\r\n")
             let group = plan.delivery == .queue ? "workers " : ""
             subscribe = names.map { Text("SUB \($0) \(group)1\r\nPING\r\n") }
             sendHead = names.map { Text("PUB \($0) \(plan.bodyByteCount)\r\n") }
             sendTail = Text("\r\n")
+            ping = Text("PING\r\n")
+        case .mqtt:
+            connect = Text(MQTTPacket.connect)
+            let group = plan.delivery == .queue ? "$share/workers/" : ""
+            subscribe = names.map { Text(MQTTPacket.subscribe(to: group + $0)) }
+            sendHead = names.map { Text(MQTTPacket.publishHead(to: $0, bodyByteCount: plan.bodyByteCount)) }
+            sendTail = Text("")
+            ping = Text(MQTTPacket.ping)
         }
     }
 

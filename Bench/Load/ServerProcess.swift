@@ -34,11 +34,20 @@ public struct ServerProcess: Sendable {
         /// The kernel's estimate of how `running` divides.
         public var user: UInt64 = 0
         public var system: UInt64 = 0
+        /// `running` of each thread.
+        var threads: [Substring: UInt64] = [:]
 
         static func - (later: Times, earlier: Times) -> Times {
             Times(
                 running: later.running &- earlier.running, waiting: later.waiting &- earlier.waiting,
-                user: later.user &- earlier.user, system: later.system &- earlier.system)
+                user: later.user &- earlier.user, system: later.system &- earlier.system,
+                threads: later.threads.reduce(into: [:]) { $0[$1.key] = $1.value &- (earlier.threads[$1.key] ?? 0) })
+        }
+
+        /// The time for which others had the core. Of several busy threads nobody can tell: they wait for each other.
+        var waitingForOthers: UInt64 {
+            let busiest = threads.values.max() ?? 0
+            return busiest >= running / 10 * 9 ? waiting : 0
         }
     }
 
@@ -47,7 +56,9 @@ public struct ServerProcess: Sendable {
         for thread in Self.entries(of: "/proc/\(identifier)/task") {
             let fields = Self.text("/proc/\(identifier)/task/\(thread)/schedstat").split(separator: " ")
             guard fields.count >= 2 else { continue }
-            times.running += UInt64(fields[0]) ?? 0
+            let running = UInt64(fields[0]) ?? 0
+            times.running += running
+            times.threads[thread[...]] = running
             times.waiting += UInt64(fields[1]) ?? 0
         }
         // The name, in parentheses, may hold spaces: fields are counted from behind it.
@@ -63,10 +74,11 @@ public struct ServerProcess: Sendable {
     /// Bytes of memory that the process has of its own: VmRSS.
     public var residentByteCount: Int { Self.field("VmRSS", in: "/proc/\(identifier)/status") * 1024 }
 
-    /// Bytes of memory that the kernel has taken for itself, for all processes together.
-    public static var kernelByteCount: Int {
-        (field("Slab", in: "/proc/meminfo") + field("KernelStack", in: "/proc/meminfo")
-            + field("PageTables", in: "/proc/meminfo") + field("Percpu", in: "/proc/meminfo")) * 1024
+    /// The process has a ring.
+    public var usesURing: Bool {
+        Self.entries(of: "/proc/\(identifier)/fd").contains {
+            Self.linkTarget("/proc/\(identifier)/fd/\($0)") == "anon_inode:[io_uring]"
+        }
     }
 
     // MARK: Reading /proc

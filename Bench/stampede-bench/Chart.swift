@@ -1,63 +1,91 @@
 import Foundation
 
-extension Comparison {
-    /// The costs as bars on a logarithmic scale, an SVG file's text.
-    var chart: String {
-        let costs = rows.flatMap { row in servers.compactMap { cost(row, $0) } }.filter { $0 > 0 }
-        guard let least = costs.min(), let greatest = costs.max() else { return Self.svg(width: 100, height: 20, []) }
+/// A table of positive values as horizontal bars on a logarithmic scale: the text of an SVG file.
+struct Chart {
+    /// What is shown, its unit, and which way is better.
+    let title: String
+    /// One group of bars each, and the bars of a group.
+    let rows: [String]
+    let series: [String]
+    /// Nil: no bar.
+    let value: (_ row: String, _ series: String) -> Double?
+
+    private static let left = 250.0
+    private static let top = 62.0
+    private static let width = 560.0
+    private static let right = 70.0
+    private static let bar = 10.0
+    private static let gap = 9.0
+    private static let fontSize = 11.0
+    private static let characterWidth = 6.5
+    private static let colours = [
+        "#c0392b", "#2980b9", "#7f8c8d", "#b2bec3", "#27ae60", "#8e44ad", "#e67e22", "#16a085",
+    ]
+
+    var text: String {
+        let values = rows.flatMap { row in series.compactMap { value(row, $0) } }.filter { $0 > 0 }
+        guard let least = values.min(), let greatest = values.max() else { return svg(height: Self.top, []) }
         let low = log10(least).rounded(.down)
         let high = max(log10(greatest).rounded(.up), low + 1)
-        func x(_ cost: Double) -> Double { Layout.left + (log10(cost) - low) / (high - low) * Layout.width }
+        func x(_ value: Double) -> Double { Self.left + (log10(value) - low) / (high - low) * Self.width }
 
-        var shapes: [String] = []
-        let bodyHeight = Double(rows.count) * (Double(servers.count) * Layout.bar + Layout.gap)
+        let bodyHeight = rows.map { Double(bars($0).count) * Self.bar + Self.gap }.reduce(0, +)
+        var shapes = legend
         for decade in Int(low)...Int(high) {
             let place = x(pow(10, Double(decade)))
-            let label = Comparison.significant(pow(10, Double(decade)))
             shapes.append(
-                "<line x1='\(place)' y1='\(Layout.top)' x2='\(place)' y2='\(Layout.top + bodyHeight)' stroke='#ddd'/>")
-            shapes.append("<text x='\(place)' y='\(Layout.top - 6)' text-anchor='middle'>\(label)</text>")
+                "<line x1='\(place)' y1='\(Self.top)' x2='\(place)' y2='\(Self.top + bodyHeight)' stroke='#ddd'/>")
+            shapes.append(label(Comparison.short(pow(10, Double(decade))), place, Self.top - 6, anchor: "middle"))
         }
-        var y = Layout.top
+        var y = Self.top + Self.gap / 2
         for row in rows {
-            let middle = y + Double(servers.count) * Layout.bar / 2 + 4
-            shapes.append("<text x='\(Layout.left - 8)' y='\(middle)' text-anchor='end'>\(row)</text>")
-            for (position, server) in servers.enumerated() {
-                if let cost = cost(row, server), cost > 0 {
-                    let width = max(x(cost) - Layout.left, 1)
-                    let colour = Layout.colours[position % Layout.colours.count]
-                    shapes.append(
-                        "<rect x='\(Layout.left)' y='\(y)' width='\(width)' height='\(Layout.bar - 1)' fill='\(colour)'/>"
-                    )
-                }
-                y += Layout.bar
+            let bars = bars(row)
+            shapes.append(
+                label(row, Self.left - 8, y + Double(bars.count) * Self.bar / 2 + Self.fontSize / 3, anchor: "end"))
+            for (position, value) in bars {
+                let end = max(x(value), Self.left + 1)
+                shapes.append(
+                    "<rect x='\(Self.left)' y='\(y)' width='\(end - Self.left)' height='\(Self.bar - 1)' "
+                        + "fill='\(Self.colour(position))'/>")
+                shapes.append(
+                    "<text x='\(end + 3)' y='\(y + Self.bar - 2)' font-size='9' fill='#555'>"
+                        + "\(Comparison.short(value))</text>")
+                y += Self.bar
             }
-            y += Layout.gap
+            y += Self.gap
         }
-        for (position, server) in servers.enumerated() {
-            let place = Layout.left + Double(position) * Layout.legendStep
-            let colour = Layout.colours[position % Layout.colours.count]
-            shapes.append("<rect x='\(place)' y='\(y + 6)' width='10' height='10' fill='\(colour)'/>")
-            shapes.append("<text x='\(place + 14)' y='\(y + 15)'>\(server)</text>")
-        }
-        shapes.append(
-            "<text x='\(Layout.left)' y='16'>us of server CPU per delivery, logarithmic; shorter is better</text>")
-        return Self.svg(width: Layout.left + Layout.width + 40, height: y + 30, shapes)
+        return svg(height: y + Self.gap, shapes)
     }
 
-    private enum Layout {
-        static let left = 220.0
-        static let top = 46.0
-        static let width = 560.0
-        static let bar = 9.0
-        static let gap = 8.0
-        static let legendStep = 120.0
-        static let colours = ["#c0392b", "#2980b9", "#7f8c8d", "#bdc3c7", "#27ae60", "#8e44ad"]
+    /// Those of a row that have something to show: the place of their series, and what it is.
+    private func bars(_ row: String) -> [(Int, Double)] {
+        series.enumerated().compactMap { position, name in
+            guard let value = value(row, name), value > 0 else { return nil }
+            return (position, value)
+        }
     }
 
-    private static func svg(width: Double, height: Double, _ shapes: [String]) -> String {
+    private var legend: [String] {
+        var shapes = ["<text x='8' y='18' font-size='13'>\(title)</text>"]
+        var x = Self.left
+        for (position, name) in series.enumerated() {
+            shapes.append("<rect x='\(x)' y='28' width='10' height='10' fill='\(Self.colour(position))'/>")
+            shapes.append(label(name, x + 14, 37, anchor: "start"))
+            x += 14 + Double(name.count + 2) * Self.characterWidth
+        }
+        return shapes
+    }
+
+    private static func colour(_ position: Int) -> String { colours[position % colours.count] }
+
+    private func label(_ text: String, _ x: Double, _ y: Double, anchor: String) -> String {
+        "<text x='\(x)' y='\(y)' text-anchor='\(anchor)'>\(text)</text>"
+    }
+
+    private func svg(height: Double, _ shapes: [String]) -> String {
         """
-        <svg xmlns='http://www.w3.org/2000/svg' width='\(width)' height='\(height)' font-family='sans-serif' font-size='11'>
+        <svg xmlns='http://www.w3.org/2000/svg' width='\(Self.left + Self.width + Self.right)' height='\(height)' \
+        font-family='sans-serif' font-size='\(Self.fontSize)'>
         <rect width='100%' height='100%' fill='white'/>
         \(shapes.joined(separator: "\n"))
         </svg>

@@ -8,122 +8,99 @@ struct Compare: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measure every scenario on several servers, interleaved, and write a report.",
         discussion: """
-            Compares the broker on io_uring with itself on epoll, and with what else is named. Each measurement has a \
+            Compares the broker on io_uring with itself on epoll, and with the peers that are named. Each measurement has a \
             server of its own, started on one CPU; the load generator has another. Rounds are interleaved: every server \
-            has its turn at a scenario before the next round begins. A run in which either side waited for a core is \
-            repeated.
+            has its turn at a scenario before the next one, and every scenario before the next round begins. A run in \
+            which either side waited for a core is repeated; what stays disturbed is marked.
+
+            With --only, the tables of idle connections, of a queue's backlog and of latency at half of the peak rate are \
+            left out unless they are asked for, and no report is written unless --output names one.
             """)
 
-    @Option(help: "A folder that holds floor_epoll and floor_uring, built.")
-    var floors: String?
+    @OptionGroup(title: "Servers") var servers: ServerOptions
 
-    @Option(help: "The path of a nats-server.")
-    var nats: String?
+    @Option(help: "Rounds; medians are taken over them. Default: 3, with --quick 1.")
+    var rounds: Int?
 
-    @Option(help: "The broker's program. Default: the one beside this program.")
-    var stampede: String?
+    @Flag(help: "One round of short measurements: a first impression in some three minutes.")
+    var quick = false
 
-    @Option(help: "Another build of the broker, to compare with.")
-    var baseline: String?
+    @Option(help: "Seconds to measure. Default: 1, with --quick 0.3.")
+    var seconds: Double?
 
-    @Option(help: "A setting of the broker, as in io.uring.sq-entries=8192. Can be repeated.")
-    var set: [String] = []
-
-    @Option(help: "Rounds; medians are taken over them.")
-    var rounds = 3
+    @Option(help: "Seconds to warm up. Default: 0.5, with --quick 0.2.")
+    var warmUp: Double?
 
     @Option(help: "Only rows whose name contains this. Can be repeated.")
     var only: [String] = []
 
-    @Option(
-        help: ArgumentHelp(
-            "A STOMP server that runs already, bound to --server-cpu by whoever started it. Can be repeated.",
-            valueName: "name=port"))
-    var peer: [String] = []
-
-    @Option(help: "Idle connections of the second table; 0: none. Default: 14000, or none with --only.")
+    @Option(help: "Idle connections of their table; 0: none. Default: 14,000, with --quick 5,000.")
     var idle: Int?
+
+    @Option(help: "Messages of the backlog's table; 0: none. Default: 400,000, with --quick 100,000.")
+    var backlog: Int?
+
+    @Flag(inversion: .prefixedNo, help: "Measure latency at half of the peak rate. Default: yes, with --quick no.")
+    var latency: Bool?
 
     @Option(help: "Times a disturbed run is repeated.")
     var repeats = 2
 
-    @Option(help: "The server's CPU.")
+    @Option(parsing: .unconditional, help: "The server's CPU; -1: not bound.")
     var serverCPU: Int32 = 0
 
-    @Option(help: "The load generator's CPU.")
+    @Option(parsing: .unconditional, help: "The load generator's CPU; -1: not bound.")
     var cpu: Int32 = 1
-
-    @OptionGroup(title: "Time") var time: ScheduleOptions
 
     @Option(
         help: """
-            Write the report there (Markdown, and a chart beside it). Default, in the package's folder and without \
-            --only: Bench/results/DATE.md.
+            Write the report there (Markdown, with charts beside it). Default, in the package's folder and without \
+            --only and --quick: Bench/results/DATE.md.
             """)
     var output: String?
 
     @Option(help: "Write every outcome there as JSON.")
     var json: String?
 
+    func validate() throws {
+        guard 1...1000 ~= rounds ?? 1 else { throw ValidationError("--rounds: 1 to 1,000") }
+        guard 0...14_000 ~= idle ?? 0 else { throw ValidationError("--idle: at most 14,000; conns takes more") }
+        guard 0...100 ~= repeats else { throw ValidationError("--repeats: at most 100") }
+    }
+
     func run() throws {
         Load.raiseDescriptorLimit()
-        guard process_bind(cpu) == 0 else { throw ValidationError("--cpu \(cpu): no such CPU") }
+        guard cpu < 0 || process_bind(cpu) == 0 else { throw ValidationError("--cpu \(cpu): no such CPU") }
         let rows = try chosenRows()
-        let servers = try servers()
-        var comparison = Comparison(rows: rows.map(\.name), servers: servers.map(\.name), rounds: rounds)
-        let progress = ProgressLine()
-        let total = rounds * rows.count * servers.count
-        var done = 0
-        for round in 1...max(rounds, 1) {
-            for row in rows {
-                for server in servers {
-                    let outcome = try measure(row, server) {
-                        progress.show("\(done)/\(total) round \(round), \(server.name), \($0)")
-                    }
-                    done += 1
-                    comparison.add(outcome)
-                    if !outcome.isClean { progress.clear() }
-                    for line in OutcomeTable.complaints(outcome) where !outcome.isClean {
-                        warn("\(row.name), \(server.name), round \(round):\(line)")
-                    }
-                }
-            }
-        }
-        let idleServers = servers.filter { $0.dialect == .stomp }
-        var idleComparison = IdleComparison(count: idleCount, servers: idleServers.map(\.name))
-        if idleCount > 0 {
-            for _ in 1...max(rounds, 1) {
-                for server in idleServers { idleComparison.add(try crowd(server, progress), server.name) }
-            }
-        }
-        progress.clear()
-        print(comparison.table)
-        if idleCount > 0 {
-            print("\n\(idleCount) idle connections:")
-            print(Comparison.aligned([IdleComparison.head] + idleComparison.lines))
-        }
-        if let json { try writeJSON(comparison.outcomes, to: json) }
+        let rounds = rounds ?? (quick ? 1 : 3)
+        // What takes long is not lost for want of a folder.
+        for path in [json, output].compactMap({ $0 }) { try makeFolder(of: path) }
+        let schedule = Schedule(
+            warmUpSeconds: warmUp ?? (quick ? 0.2 : 0.5), seconds: seconds ?? (quick ? 0.3 : 1))
+        var field = Field(
+            kinds: try servers.kinds(), fleet: Fleet(cpu: serverCPU < 0 ? nil : serverCPU), schedule: schedule,
+            rounds: rounds, repeats: repeats)
+        let isWhole = only.isEmpty
+        let results = CompareResults(
+            machine: Machine(), schedule: schedule, rounds: rounds,
+            field: try field.measure(rows),
+            latency: try latency ?? (isWhole && !quick) ? field.measureLatency() : nil,
+            idle: try field.hold(idle ?? (!isWhole ? 0 : quick ? 5000 : 14_000)),
+            backlog: try field.fill(backlog ?? (!isWhole ? 0 : quick ? 100_000 : 400_000)))
+        for section in results.sections { print("\n\(section.title)\n\n\(section.table)") }
+        print("\n\(Comparison.legend)")
+        if let json { try writeJSON(results.everything, to: json) }
         if let output = output ?? defaultOutput {
-            let folder = (output as NSString).deletingLastPathComponent
-            if !folder.isEmpty {
-                try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-            }
-            let chart = (output as NSString).deletingPathExtension + ".svg"
-            let report = comparison.report(
-                Machine(), time.schedule, chart: (chart as NSString).lastPathComponent, idle: idleComparison)
-            try report.write(toFile: output, atomically: true, encoding: .utf8)
-            try comparison.chart.write(toFile: chart, atomically: true, encoding: .utf8)
+            try results.report.write(to: output)
             print("\nwritten to \(output)")
         }
-        if comparison.outcomes.contains(where: { !$0.isClean }) || !idleComparison.isClean { throw ExitCode(1) }
+        if !results.isClean { throw ExitCode(1) }
     }
 
     private var defaultOutput: String? {
-        guard only.isEmpty, FileManager.default.fileExists(atPath: "Bench/README.md") else { return nil }
+        guard only.isEmpty, !quick, FileManager.default.fileExists(atPath: "Bench/README.md") else { return nil }
         return "Bench/results/\(Machine().date).md"
     }
-
-    private var idleCount: Int { idle ?? (only.isEmpty ? 14_000 : 0) }
 
     private func chosenRows() throws -> [Row] {
         let rows = Row.all.filter { row in only.isEmpty || only.contains { row.name.contains($0) } }
@@ -132,113 +109,59 @@ struct Compare: ParsableCommand {
         }
         return rows
     }
-
-    private func servers() throws -> [ServerKind] {
-        let path = stampede ?? ServerKind.besideUs
-        var servers = [
-            ServerKind.stampede(driver: .uring, path: path, settings: set),
-            ServerKind.stampede(driver: .epoll, path: path, settings: set),
-        ]
-        if let baseline {
-            for driver in LoadDriver.allCases {
-                var kind = ServerKind.stampede(driver: driver, path: baseline, settings: set)
-                kind.name = "baseline \(driver.rawValue)"
-                servers.append(kind)
-            }
-        }
-        if let floors { servers += ["floor_epoll", "floor_uring"].map { .floor(path: "\(floors)/\($0)") } }
-        if let nats { servers.append(.nats(path: nats)) }
-        for text in peer {
-            let parts = text.split(separator: "=")
-            guard parts.count == 2, let port = UInt16(parts[1]) else {
-                throw ValidationError("--peer \(text): NAME=PORT is expected, as in rabbitmq=61613")
-            }
-            servers.append(.running(name: String(parts[0]), port: port))
-        }
-        return servers
-    }
-
-    /// One measurement; again if it was disturbed, and then the least disturbed one.
-    private func measure(_ row: Row, _ kind: ServerKind, progress: (String) -> Void) throws -> Outcome {
-        var best: Outcome?
-        for _ in 0...max(repeats, 0) {
-            let server = try RunningServer(kind, cpu: serverCPU)
-            defer { server.end() }
-            let measurement = Measurement(
-                try row.plan(kind.dialect), target: target(server), server: server.process, schedule: time.schedule)
-            var outcome = try measurement.run { progress("\(row.name): \($0)") }
-            outcome.scenario = row.name
-            outcome.server = kind.name
-            if best == nil || outcome.waitShare < best!.waitShare { best = outcome }
-            if !outcome.isDisturbed { break }
-        }
-        return best!
-    }
-
-    private func crowd(_ kind: ServerKind, _ progress: ProgressLine) throws -> CrowdReport {
-        let server = try RunningServer(kind, cpu: serverCPU)
-        defer { server.end() }
-        var crowd = Crowd(.crowd(idleCount), target: target(server), process: server.process, progress: progress)
-        return try crowd.run(broadcasts: 1, holdSeconds: 0)
-    }
-
-    private func target(_ server: RunningServer) -> Load.Target {
-        var target = Load.Target(host: "127.0.0.1", port: server.port)!
-        target.driver = TargetOptions.bestDriver
-        return target
-    }
 }
 
-/// A line of the table.
-struct Row: Sendable {
-    var name: String
-    private var scenario: Scenario
-    private var publishers: Int?
-    private var subscribers: Int?
-    private var number: Int?
-    private var body = 64
-    private var rate: Double?
+/// All that a comparison found.
+struct CompareResults {
+    let machine: Machine
+    let schedule: Schedule
+    let rounds: Int
+    let field: Comparison
+    let latency: LatencyComparison?
+    let idle: IdleComparison?
+    let backlog: BacklogComparison?
 
-    func plan(_ dialect: Plan.Dialect) throws -> Plan {
-        try ScenarioOptions(publishers: publishers, subscribers: subscribers, number: number, body: body, rate: rate)
-            .plan(scenario, dialect: dialect)
+    var isClean: Bool {
+        (field.outcomes + (latency?.comparison.outcomes ?? [])).allSatisfy(\.isClean) && (idle?.isClean ?? true)
+            && (backlog?.isClean ?? true)
     }
 
-    static let all: [Row] = [
-        Row(name: "fan-out S=1 B=64", scenario: .fanout, subscribers: 1),
-        Row(name: "fan-out S=10 B=64", scenario: .fanout, subscribers: 10),
-        Row(name: "fan-out S=100 B=64", scenario: .fanout, subscribers: 100),
-        Row(name: "fan-out S=1000 B=64", scenario: .fanout, subscribers: 1000),
-        Row(name: "fan-out S=1000 B=1024", scenario: .fanout, subscribers: 1000, body: 1024),
-        Row(name: "one of S=1000 stalled", scenario: .stalled, subscribers: 1000),
-        Row(name: "fan-in P=100 B=64", scenario: .fanin, publishers: 100),
-        Row(name: "pairs N=1 B=64", scenario: .pairs, number: 1),
-        Row(name: "pairs N=100 B=64", scenario: .pairs, number: 100),
-        Row(name: "queue 1x1", scenario: .queue, publishers: 1, subscribers: 1),
-        Row(name: "queue 4x4", scenario: .queue, publishers: 4, subscribers: 4),
-        Row(name: "unsubscribed P=1", scenario: .unsubscribed, publishers: 1),
-        Row(name: "reply N=1", scenario: .reply, number: 1),
-        Row(name: "reply N=100", scenario: .reply, number: 100),
-        Row(name: "paced S=100, 100 msg/s", scenario: .fanout, subscribers: 100, rate: 100),
-        Row(name: "paced S=1000, 10 msg/s", scenario: .fanout, subscribers: 1000, rate: 10),
-        Row(name: "paced pairs N=100, 2,000 msg/s", scenario: .pairs, number: 100, rate: 20),
-    ]
-
-    private init(
-        name: String, scenario: Scenario, publishers: Int? = nil, subscribers: Int? = nil, number: Int? = nil,
-        body: Int = 64, rate: Double? = nil
-    ) {
-        self.name = name
-        self.scenario = scenario
-        self.publishers = publishers
-        self.subscribers = subscribers
-        self.number = number
-        self.body = body
-        self.rate = rate
+    var sections: [Section] {
+        field.sections + [latency?.section, idle?.section, backlog?.section].compactMap { $0 }
     }
-}
 
-extension Outcome {
-    /// How much it was disturbed.
-    var waitShare: Double { max(serverWaitShare, loadWaitShare) }
+    var report: Report {
+        Report(
+            title: "Comparison of \(machine.date)",
+            preface: """
+                \(machine.text)
+
+                Medians of \(rounds) interleaved rounds, \(schedule.seconds.formatted) s each after \
+                \(schedule.warmUpSeconds.formatted) s of warm-up; ± is half of the range. Server and load generator each \
+                on a CPU of its own. \(Comparison.legend); - the peer has no such thing.
+                """,
+            sections: sections)
+    }
+
+    struct Everything: Encodable {
+        let machine: String
+        let date: String
+        let rounds: Int
+        let seconds: Double
+        let warmUpSeconds: Double
+        let servers: [String]
+        let outcomes: [Outcome]
+        let latencyRates: [String: Double]
+        let latencyOutcomes: [Outcome]
+        let idle: [String: [CrowdReport]]
+        let backlog: [BacklogReport]
+    }
+
+    var everything: Everything {
+        Everything(
+            machine: machine.text, date: machine.date, rounds: rounds, seconds: schedule.seconds,
+            warmUpSeconds: schedule.warmUpSeconds, servers: field.servers, outcomes: field.outcomes,
+            latencyRates: latency?.rates ?? [:], latencyOutcomes: latency?.comparison.outcomes ?? [],
+            idle: idle?.reports ?? [:], backlog: backlog?.reports ?? [])
+    }
 }

@@ -1,17 +1,14 @@
-import Foundation
 import Load
 
-/// The outcomes of a comparison, and what they add up to.
+/// The outcomes of rows on servers, and what they add up to.
 struct Comparison {
     let rows: [String]
     let servers: [String]
-    let rounds: Int
     private(set) var outcomes: [Outcome] = []
 
-    init(rows: [String], servers: [String], rounds: Int) {
+    init(rows: [String], servers: [String]) {
         self.rows = rows
         self.servers = servers
-        self.rounds = rounds
     }
 
     mutating func add(_ outcome: Outcome) { outcomes.append(outcome) }
@@ -24,170 +21,164 @@ struct Comparison {
     func median(_ row: String, _ server: String, _ value: (Outcome) -> Double) -> (median: Double, spread: Double)? {
         let values = outcomes(row, server).filter { $0.failure == nil }.map(value).sorted()
         guard let first = values.first, let last = values.last else { return nil }
-        let middle = values.count / 2
-        let median = values.count % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2
+        let median = Self.median(values)
         return (median, median > 0 ? (last - first) / 2 / median : 0)
+    }
+
+    /// - Parameter values: in order, at least one.
+    static func median(_ values: [Double]) -> Double {
+        let middle = values.count / 2
+        return values.count % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2
     }
 
     func cost(_ row: String, _ server: String) -> Double? {
         median(row, server, \.serverMicrosecondsPerDelivery)?.median
     }
 
-    /// Our cost on io_uring over the better floor's.
-    func overFloor(_ row: String) -> Double? {
-        let floors = servers.filter { $0.hasPrefix("floor_") }.compactMap { cost(row, $0) }
-        guard let floor = floors.min(), floor > 0, let ours = cost(row, "uring") else { return nil }
-        return ours / floor
+    func rate(_ row: String, _ server: String) -> Double? { median(row, server, \.deliveredPerSecond)?.median }
+
+    // MARK: Ratios
+
+    static let ours = "uring"
+    static func isFloor(_ server: String) -> Bool { server.hasPrefix("floor_") }
+
+    /// With whom we compare ourselves: names of columns, and the servers of which the better one counts.
+    private var yardsticks: [(name: String, servers: [String])] {
+        var yardsticks: [(name: String, servers: [String])] = [
+            ("epoll", servers.filter { $0 == "epoll" }), ("floor", servers.filter(Self.isFloor)),
+        ]
+        for peer in servers where Peer(rawValue: peer) != nil { yardsticks.append((peer, [peer])) }
+        return yardsticks.filter { !$0.servers.isEmpty }
     }
 
-    /// Our cost on io_uring over ours on epoll.
-    func overEpoll(_ row: String) -> Double? {
-        guard let epoll = cost(row, "epoll"), epoll > 0, let ours = cost(row, "uring") else { return nil }
-        return ours / epoll
+    private var ratioHead: [String] { yardsticks.map { "\(Self.ours)/\($0.name)" } }
+
+    /// Our figure on io_uring over that of each yardstick.
+    ///
+    /// - Parameter better: which of two floors is the better one.
+    private func ratios(
+        _ row: String, _ better: (Double, Double) -> Double, _ value: (String, String) -> Double?
+    ) -> [String] {
+        yardsticks.map { yardstick in
+            let theirs = yardstick.servers.compactMap { value(row, $0) }.filter { $0 > 0 }
+            guard let first = theirs.first, let ours = value(row, Self.ours) else { return "-" }
+            return OutcomeTable.decimals(ours / theirs.dropFirst().reduce(first, better), 2)
+        }
     }
 
     // MARK: Tables
 
-    private var hasFloors: Bool { servers.contains { $0.hasPrefix("floor_") } }
+    static let legend = "~ a side waited for a core in some round; ! something was lost, damaged or failed"
 
-    private var head: [String] {
-        ["us of server CPU per delivery"] + servers + ["uring/epoll"] + (hasFloors ? ["uring/floor"] : [])
+    var sections: [Section] {
+        var sections = [costs, rates, latencies, shares]
+        if !stalledLines.isEmpty { sections.append(stalled) }
+        return sections
     }
 
-    private func cells(_ row: String) -> [String] {
-        var cells = [row]
-        for server in servers {
-            guard let (median, spread) = median(row, server, \.serverMicrosecondsPerDelivery) else {
-                cells.append("failed")
-                continue
-            }
-            let marks = outcomes(row, server).contains { !$0.isClean } ? " !" : ""
-            let disturbed = outcomes(row, server).contains(where: \.isDisturbed) ? " ~" : ""
-            cells.append("\(Self.significant(median)) ±\(OutcomeTable.decimals(spread * 100, 0))%\(disturbed)\(marks)")
+    private func marks(_ row: String, _ server: String) -> String {
+        let outcomes = outcomes(row, server)
+        return (outcomes.contains(where: \.isDisturbed) ? " ~" : "") + (outcomes.contains { !$0.isClean } ? " !" : "")
+    }
+
+    /// A cell for each server: "-" where the row is not possible.
+    func cells(_ row: String, _ text: (_ server: String) -> String?) -> [String] {
+        servers.map { server in
+            outcomes(row, server).isEmpty ? "-" : (text(server) ?? "failed") + marks(row, server)
         }
-        cells.append(Self.ratio(overEpoll(row)))
-        if hasFloors { cells.append(Self.ratio(overFloor(row))) }
-        return cells
     }
 
-    /// For a terminal.
-    var table: String {
-        Self.aligned([head] + rows.map(cells)) + "\n" + Self.legend
-    }
-
-    static func aligned(_ lines: [[String]]) -> String {
-        let widths = (lines.first ?? []).indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
-        return lines.map { line in
-            line.enumerated().map { column, cell in
-                let padding = String(repeating: " ", count: widths[column] - cell.count)
-                return column == 0 ? cell + padding : padding + cell
-            }.joined(separator: "  ")
-        }.joined(separator: "\n")
-    }
-
-    private static let legend = "~ a side waited for a core in some round; ! something was lost, damaged or failed"
-
-    private func markdown(_ head: [String], _ lines: [[String]]) -> String {
-        let rule = ["---"] + Array(repeating: "---:", count: head.count - 1)
-        return ([head, rule] + lines).map { "| \($0.joined(separator: " | ")) |" }.joined(separator: "\n")
-    }
-
-    func report(_ machine: Machine, _ schedule: Schedule, chart: String, idle: IdleComparison) -> String {
-        let rates = rows.map { row in
-            [row] + servers.map { median(row, $0, \.deliveredPerSecond).map { OutcomeTable.grouped($0.median) } ?? "-" }
-        }
-        let latencies = rows.map { row in
-            [row]
-                + servers.map { server in
-                    guard let p50 = median(row, server, \.latency.p50), let p99 = median(row, server, \.latency.p99)
-                    else { return "-" }
-                    return "\(OutcomeTable.grouped(p50.median)) / \(OutcomeTable.grouped(p99.median))"
+    private var costs: Section {
+        let lines = rows.map { row in
+            let cells = cells(row) { server in
+                median(row, server, \.serverMicrosecondsPerDelivery).map {
+                    "\(Self.short($0.median)) ±\(OutcomeTable.decimals($0.spread * 100, 0))%"
                 }
+            }
+            return [row] + cells + ratios(row, min, cost)
         }
-        let shares = rows.map { row in
+        let chart = Chart(
+            title: "Microseconds of server CPU per delivery: shorter is better", rows: rows, series: servers,
+            value: cost)
+        return Section(
+            title: "Cost", head: ["us of server CPU per delivery"] + servers + ratioHead, lines: lines,
+            chart: ("cost", chart))
+    }
+
+    private var rates: Section {
+        let lines = rows.map { row in
+            [row] + cells(row) { rate(row, $0).map(OutcomeTable.grouped) } + ratios(row, max, rate)
+        }
+        let chart = Chart(
+            title: "Deliveries per second: longer is better", rows: rows, series: servers, value: rate)
+        return Section(
+            title: "Deliveries per second", head: [""] + servers + ratioHead, lines: lines, chart: ("rate", chart))
+    }
+
+    private var latencies: Section {
+        let lines = rows.map { row in [row] + cells(row) { latency(row, $0) } }
+        return Section(
+            title: "Latency, us, median / 99th percentile",
+            text: "Closed loop: what a window full of messages makes of it. Paced rows: from when a message was due.",
+            head: [""] + servers, lines: lines)
+    }
+
+    /// "12 / 345"
+    func latency(_ row: String, _ server: String) -> String? {
+        guard let p50 = median(row, server, \.latency.p50), let p99 = median(row, server, \.latency.p99) else {
+            return nil
+        }
+        return "\(OutcomeTable.grouped(p50.median)) / \(OutcomeTable.grouped(p99.median))"
+    }
+
+    private var shares: Section {
+        let lines = rows.map { row in
             [row]
-                + servers.map { server in
+                + cells(row) { server in
                     let values: [(Outcome) -> Double] = [\.serverShare, \.loadShare]
                     return values.map { value in
                         median(row, server, value).map { OutcomeTable.percent($0.median) } ?? "-"
-                    }
-                    .joined(separator: " / ")
+                    }.joined(separator: " / ")
                 }
         }
-        return """
-            # Comparison of \(machine.date)
-
-            \(machine.text)
-
-            Medians of \(rounds) interleaved rounds, \(schedule.seconds.formatted) s each after \
-            \(schedule.warmUpSeconds.formatted) s of warm-up; ± is half of the range. Server and load generator each on a \
-            CPU of its own. \(Self.legend).
-
-            ## Cost
-
-            \(markdown(head, rows.map(cells)))
-
-            ![Cost](\(chart))
-
-            ## Deliveries per second
-
-            \(markdown([""] + servers, rates))
-
-            ## Latency, us, median / 99th percentile
-
-            Closed loop: what a window full of messages makes of it. Paced rows: from when a message was due.
-
-            \(markdown([""] + servers, latencies))
-
-            ## CPU, server / load generator
-
-            \(markdown([""] + servers, shares))
-            \(idle.lines.isEmpty ? "" : idleSection(idle))
-            """
+        return Section(title: "CPU, server / load generator", head: [""] + servers, lines: lines)
     }
 
-    private func idleSection(_ idle: IdleComparison) -> String {
-        """
+    // MARK: The stalled subscriber
 
-        ## \(OutcomeTable.grouped(Double(idle.count))) idle connections
-
-        Each connected, subscribed and silent; then one message to all of them.
-
-        \(markdown(IdleComparison.head, idle.lines))
-
-        """
+    private var stalledLines: [[String]] {
+        let (without, with) = (Row.withoutStalled, Row.withStalled)
+        return servers.compactMap { server in
+            guard let before = rate(without, server), let after = rate(with, server), before > 0,
+                let costBefore = cost(without, server), let costAfter = cost(with, server), costBefore > 0
+            else { return nil }
+            return [
+                server, OutcomeTable.grouped(before), OutcomeTable.grouped(after),
+                OutcomeTable.decimals(after / before, 2), OutcomeTable.decimals(costAfter / costBefore, 2),
+                outcomes(with, server).contains { $0.cut > 0 } ? "yes" : "no",
+            ]
+        }
     }
 
-    static func ratio(_ value: Double?) -> String { value.map { OutcomeTable.decimals($0, 2) } ?? "-" }
+    private var stalled: Section {
+        Section(
+            title: "One of 1,000 subscribers stops reading",
+            text: "What the others get meanwhile, and whether the server's limits cut the one that stalled.",
+            head: ["", "deliveries/s without", "with", "rate, with/without", "cost, with/without", "cut"],
+            lines: stalledLines)
+    }
 
     /// Three significant digits.
-    static func significant(_ value: Double) -> String {
-        let digits = value <= 0 ? 2 : min(4, max(0, 2 - Int(log10(value).rounded(.down))))
+    static func short(_ value: Double) -> String {
+        guard value < 1000 else { return OutcomeTable.grouped(value) }
+        var digits = 2
+        var bound = 1.0
+        while value < bound, digits < 6 {
+            digits += 1
+            bound /= 10
+        }
+        if value >= 10 { digits -= 1 }
+        if value >= 100 { digits -= 1 }
         return OutcomeTable.decimals(value, digits)
-    }
-}
-
-/// What the figures were taken on.
-struct Machine {
-    let date: String
-    let text: String
-
-    init() {
-        let formatter = DateFormatter()
-        formatter.dateFormat = "yyyy-MM-dd"
-        formatter.locale = Locale(identifier: "en_US_POSIX")
-        date = formatter.string(from: Date())
-        let processor = Self.line("/proc/cpuinfo", "model name") ?? "unknown processor"
-        let count = ProcessInfo.processInfo.activeProcessorCount
-        let gibibytes = Double(ProcessInfo.processInfo.physicalMemory) / Double(1 << 30)
-        let kernel = (try? String(contentsOfFile: "/proc/sys/kernel/osrelease", encoding: .utf8)) ?? "?\n"
-        text =
-            "\(count) CPUs (\(processor)), \(OutcomeTable.decimals(gibibytes, 0)) GiB, Linux \(kernel.dropLast()), loopback."
-    }
-
-    private static func line(_ path: String, _ name: String) -> String? {
-        let text = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
-        let line = text.split(separator: "\n").first { $0.hasPrefix(name) }
-        return line?.split(separator: ":").last?.trimmingCharacters(in: .whitespaces)
     }
 }

@@ -26,11 +26,18 @@ struct Connections: ParsableCommand {
     @Option(help: "Seconds to stay idle before the last broadcast, while the server's CPU is measured.")
     var hold = 0.0
 
-    @Option(help: "Seconds between heart-beats in both directions; 0: none.")
+    @Option(
+        help: """
+            Seconds between heart-beats in both directions; 0: none. Every client sends its own, and listens: silences \
+            of more than one and a quarter of the interval are late, of more than two intervals missed.
+            """)
     var heartBeat = 0.0
 
     @Option(help: "After all that: drop every connection at once and connect again, so many times.")
     var storms = 0
+
+    @Flag(help: "Go on where a check of the machine finds something missing.")
+    var anyway = false
 
     @Option(help: "Write the outcome there as JSON.")
     var json: String?
@@ -42,12 +49,13 @@ struct Connections: ParsableCommand {
 
     func run() throws {
         Load.raiseDescriptorLimit()
-        let plan = Plan.crowd(count, body: body, heartBeatSeconds: heartBeat)
+        let dialect = target.dialect ?? .stomp
+        if dialect != .stomp, heartBeat > 0 { throw ValidationError("--heart-beat: STOMP only") }
+        let plan = Plan.crowd(count, body: body, heartBeatSeconds: heartBeat, dialect: dialect)
         let threads = Crowd.threadCount(plan.clientCount)
-        // The kernel spreads connections over listeners by a hash: the broker gets room to spare.
-        let workers = threads == 1 ? 1 : threads + 2
+        let workers = Crowd.brokerWorkerCount(plan.clientCount)
+        try checkMachine(workers: workers)
         let reached = try target.reach(workers: workers, host: "0.0.0.0")
-        if let dialect = target.dialect, dialect != .stomp { throw ValidationError("conns speaks STOMP only") }
         let progress = ProgressLine()
         print("\(count) clients on \(threads) threads, server \(reached.name)")
         var reports: [CrowdReport] = []
@@ -61,5 +69,16 @@ struct Connections: ParsableCommand {
         }
         if let json { try writeJSON(reports, to: json) }
         if reports.contains(where: { !$0.isClean }) { throw ExitCode(1) }
+    }
+
+    /// Says what the machine lacks for so many clients, before they fail one by one.
+    private func checkMachine(workers: Int) throws {
+        let driver = target.start.flatMap { LoadDriver(rawValue: $0) }
+        let report = Readiness.report(
+            clients: count, brokerWorkers: driver == nil ? 0 : workers, brokerDriver: driver ?? .uring,
+            clientDriver: target.driver ?? TargetOptions.bestDriver)
+        guard !report.isMet else { return }
+        for line in report.complaints { warn(line) }
+        guard anyway else { throw ValidationError("this machine lacks something for \(count) clients; or --anyway") }
     }
 }

@@ -6,12 +6,17 @@ struct CrowdReport: Codable, Sendable {
     var connections = 0
     var connectSeconds = 0.0
     var connectServerSeconds = 0.0
-    /// Growth while the connections were made.
+    /// Growth while the connections were made: of the server's RSS, and of what the kernel holds for both ends.
     var serverBytes = 0
-    var kernelBytes = 0
+    var kernel = KernelMemory()
+    /// The server's end of that, and the part of it that waiting for the next byte takes.
+    var serverKernelBytes = 0
+    var serverWaitingBytes = 0
     var holdSeconds = 0.0
     var holdServerSeconds = 0.0
     var heartBeatsReceived = 0
+    /// Nil: no heart-beats were agreed on.
+    var silences: Silences?
     var broadcasts: [Broadcast] = []
     var anomalies = Anomalies()
     var failure: String?
@@ -22,7 +27,7 @@ struct CrowdReport: Codable, Sendable {
         var delivered = 0
     }
 
-    var isClean: Bool { failure == nil && anomalies.isClean }
+    var isClean: Bool { failure == nil && anomalies.isClean && (silences?.missed ?? 0) == 0 }
 
     var lines: [String] {
         let count = Double(max(connections, 1))
@@ -30,14 +35,22 @@ struct CrowdReport: Codable, Sendable {
             "connected and subscribed: \(connections) in \(seconds(connectSeconds)), "
                 + "\(OutcomeTable.grouped(count / max(connectSeconds, 1e-9)))/s, "
                 + "server CPU \(OutcomeTable.decimals(connectServerSeconds * 1e6 / count, 1)) us each",
-            "server memory: \(OutcomeTable.grouped(Double(serverBytes) / count)) B per connection (growth of RSS); "
-                + "kernel memory, both ends: \(OutcomeTable.grouped(Double(kernelBytes) / count)) B",
+            "server memory: \(bytes(serverBytes)) B per connection (growth of RSS), and \(bytes(serverWaitingBytes)) B "
+                + "of kernel memory that waiting takes",
+            "kernel memory of both ends: \(bytes(kernel.total)) B: sockets \(bytes(kernel.sockets)), files "
+                + "\(bytes(kernel.files)), waiting requests \(bytes(kernel.requests)), watches \(bytes(kernel.watches)), "
+                + "other slabs \(bytes(kernel.otherSlabs)), stacks and tables \(bytes(kernel.others)); "
+                + "the server's end: about \(bytes(serverKernelBytes)) B",
         ]
         if holdSeconds > 0 {
             lines.append(
-                "idle for \(seconds(holdSeconds)): server CPU \(OutcomeTable.decimals(holdServerSeconds * 1000, 1)) ms, "
-                    + "\(OutcomeTable.percent(holdServerSeconds / holdSeconds)); \(heartBeatsReceived) heart-beats received"
-            )
+                "idle for \(seconds(holdSeconds)): server CPU \(OutcomeTable.grouped(holdServerSeconds * 1e6)) us, "
+                    + "\(OutcomeTable.decimals(holdServerSeconds / holdSeconds * 100, 4)) % of a core")
+        }
+        if let silences {
+            lines.append(
+                "heart-beats: \(silences.sent) sent, \(heartBeatsReceived) received alone; \(silences.late) late, "
+                    + "\(silences.missed) missed; the longest silence: \(seconds(Double(silences.longest) / 1000))")
         }
         for broadcast in broadcasts {
             lines.append(
@@ -51,13 +64,18 @@ struct CrowdReport: Codable, Sendable {
         return lines
     }
 
+    private func bytes(_ value: Int) -> String { OutcomeTable.grouped(Double(value) / Double(max(connections, 1))) }
+
     private func seconds(_ value: Double) -> String { "\(OutcomeTable.decimals(value, 3)) s" }
 }
 
 extension Plan {
     /// Subscribers of one topic, and a publisher that speaks when told to.
-    static func crowd(_ count: Int, body: Int = 64, heartBeatSeconds: Double = 0) -> Plan {
+    static func crowd(
+        _ count: Int, body: Int = 64, heartBeatSeconds: Double = 0, dialect: Dialect = .stomp
+    ) -> Plan {
         var plan = Plan("conns \(count)")
+        plan.dialect = dialect
         plan.subscribersPerDestination = count
         plan.bodyByteCount = body
         plan.flow = .broadcast
@@ -89,8 +107,15 @@ struct Crowd {
         (clientCount + Load.clientsPerThreadMax - 1) / Load.clientsPerThreadMax
     }
 
+    /// Workers of a broker that is started for so many clients: the kernel spreads connections over listeners by a hash,
+    /// so that it gets room to spare.
+    static func brokerWorkerCount(_ clientCount: Int) -> Int {
+        let threads = threadCount(clientCount)
+        return threads == 1 ? 1 : threads + 2
+    }
+
     mutating func run(broadcasts: Int, holdSeconds: Double) throws -> CrowdReport {
-        let memory = (process?.residentByteCount ?? 0, ServerProcess.kernelByteCount)
+        let memory = (settledResidentByteCount, KernelMemory.current)
         let load = try Load(plan, target: target, threadCount: threadCount)
         let connecting = Stopwatch(process)
         let isReady = load.awaitReady(seconds: Self.patienceSeconds) {
@@ -99,7 +124,9 @@ struct Crowd {
         (report.connectSeconds, report.connectServerSeconds) = connecting.seconds
         report.connections = load.control.counts.ready - plan.publisherCount
         report.serverBytes = (process?.residentByteCount ?? 0) - memory.0
-        report.kernelBytes = ServerProcess.kernelByteCount - memory.1
+        report.kernel = KernelMemory.current - memory.1
+        (report.serverKernelBytes, report.serverWaitingBytes) = report.kernel.share(
+            onURing: process?.usesURing ?? false, otherOnURing: target.driver == .uring)
         if isReady {
             load.phase = .measure
             for round in 0..<broadcasts {
@@ -107,9 +134,30 @@ struct Crowd {
                 broadcast(load)
             }
         }
+        report.heartBeatsReceived = load.control.counts.beats
         report.failure = load.control.failure
-        report.anomalies = load.end().anomalies
+        let result = load.end()
+        report.anomalies = result.anomalies
+        if plan.heartBeatMilliseconds > 0 { report.silences = result.silences }
         return report
+    }
+
+    /// The server's memory once all of its workers have set up theirs, which takes some of them longer than the first
+    /// listener.
+    private var settledResidentByteCount: Int {
+        guard let process else { return 0 }
+        let stepMicroseconds: UInt32 = 50_000
+        let stepCountMax = 100
+        let equalCountWanted = 6
+        var last = process.residentByteCount
+        var equalCount = 0
+        for _ in 0..<stepCountMax where equalCount < equalCountWanted {
+            usleep(stepMicroseconds)
+            let now = process.residentByteCount
+            equalCount = now == last ? equalCount + 1 : 0
+            last = now
+        }
+        return last
     }
 
     private mutating func broadcast(_ load: Load) {
@@ -138,7 +186,6 @@ struct Crowd {
             usleep(stepMicroseconds)
         }
         (report.holdSeconds, report.holdServerSeconds) = watch.seconds
-        report.heartBeatsReceived = load.control.counts.beats
     }
 }
 

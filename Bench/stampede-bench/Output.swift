@@ -28,6 +28,14 @@ final class ProgressLine {
 
 func warn(_ text: String) { FileHandle.standardError.write(Data("stampede-bench: \(text)\n".utf8)) }
 
+/// The folder of a file that is to be written.
+func makeFolder(of path: String) throws {
+    let folder = (path as NSString).deletingLastPathComponent
+    if !folder.isEmpty {
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    }
+}
+
 func writeJSON(_ value: some Encodable, to path: String) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
@@ -82,8 +90,8 @@ enum OutcomeTable {
 
     /// 1234567.8 -> "1,234,568"
     static func grouped(_ value: Double) -> String {
-        let digits = String(Int(value.rounded()))
-        var text = ""
+        let digits = String(Int(value.rounded().magnitude))
+        var text = value <= -0.5 ? "-" : ""
         for (position, digit) in digits.enumerated() {
             if position > 0, (digits.count - position) % 3 == 0 { text.append(",") }
             text.append(digit)

@@ -41,7 +41,7 @@ struct ScenarioOptions: ParsableArguments {
     @Option(help: "Open loop: messages a second of each publisher.")
     var rate: Double?
 
-    @Option(help: "stomp, or nats for a NATS server. Default: what suits --start, or stomp.")
+    @Option(help: "stomp, nats or mqtt. Default: what suits --start, or stomp.")
     var dialect: Plan.Dialect?
 
     init() {}
@@ -94,7 +94,7 @@ struct ScenarioOptions: ParsableArguments {
         plan.acknowledgement = ack ?? plan.acknowledgement
         plan.bodyByteCount = body
         plan.dialect = dialect ?? serverDialect ?? .stomp
-        if plan.dialect == .nats { plan.acknowledgement = .auto }
+        if plan.dialect != .stomp { plan.acknowledgement = .auto }
         if scenario != .reply { plan.window = Self.defaultWindow(body: body) }
         plan.window = window ?? plan.window
         if let rate { plan.flow = .paced(messagesPerSecond: rate) }

@@ -8,21 +8,46 @@ struct ServerKind: Sendable {
     var name: String
     var path: String
     var dialect = Plan.Dialect.stomp
-    /// With PORT in place of the port.
+    /// With PORT in place of the port, and FOLDER in place of that of a folder of its own.
     var arguments: [String]
     /// It runs already, and is neither started nor ended here.
     var port: UInt16?
+    /// It is started once for many measurements, and has to stand still between them.
+    var isKept = false
+    var startSeconds = 10.0
+    /// What is to stand in a file of its folder, `configuration.yaml`.
+    var configuration: String?
+    var workers = 1
 
     /// The broker of this package.
+    ///
+    /// - Parameter workers: nil: as `config`, the path of a configuration file, has it.
     static func stampede(
-        driver: LoadDriver, path: String, workers: Int = 1, host: String = "127.0.0.1", settings: [String] = []
+        driver: LoadDriver, path: String, workers: Int? = 1, host: String = "127.0.0.1", config: String? = nil,
+        settings: [String] = []
     ) -> ServerKind {
-        var values = [
-            "listeners=\(host):PORT", "io.driver=\(driver.rawValue)", "io.workers=\(workers)", "log.level=warning",
-        ]
+        var values = ["listeners=\(host):PORT", "io.driver=\(driver.rawValue)", "log.level=warning"]
+        if let workers { values.append("io.workers=\(workers)") }
         values += settings
+        let file = config.map { ["--config", $0] } ?? []
         return ServerKind(
-            name: driver.rawValue, path: path, arguments: ["serve"] + values.flatMap { ["--set", $0] })
+            name: driver.rawValue, path: path, arguments: ["serve"] + file + values.flatMap { ["--set", $0] },
+            workers: workers ?? 1)
+    }
+
+    /// With queues that hold more than by default: only a file can say so.
+    func holdingBacklogs() -> ServerKind {
+        guard arguments.first == "serve" else { return self }
+        var kind = self
+        kind.arguments += ["--config", "FOLDER/configuration.yaml"]
+        kind.configuration = """
+            destinations:
+              - match: "/queue/#"
+                messages-max: 1000000000
+                bytes-max: 1024GiB
+
+            """
+        return kind
     }
 
     static func floor(path: String) -> ServerKind {
@@ -31,10 +56,6 @@ struct ServerKind: Sendable {
 
     static func running(name: String, port: UInt16) -> ServerKind {
         ServerKind(name: name, path: "", arguments: [], port: port)
-    }
-
-    static func nats(path: String) -> ServerKind {
-        ServerKind(name: "nats-server", path: path, dialect: .nats, arguments: ["-a", "127.0.0.1", "-p", "PORT"])
     }
 
     /// The `stampede` that was built beside this program.
@@ -51,8 +72,11 @@ final class RunningServer {
     let kind: ServerKind
     let port: UInt16
     let process: ServerProcess
+    /// What it writes; -1 where it ran already.
+    private var log: Int32 = -1
     private var hasEnded = false
-    private static let startSeconds = 10.0
+    /// Empty: it has none.
+    private let folder: String
     private static let endSeconds = 10.0
 
     init(_ kind: ServerKind, cpu: Int32?) throws {
@@ -63,6 +87,7 @@ final class RunningServer {
             self.kind = kind
             self.port = port
             self.process = process
+            folder = ""
             hasEnded = true
             return
         }
@@ -72,25 +97,47 @@ final class RunningServer {
         self.kind = kind
         let port = try Self.freePort()
         self.port = port
-        let log = fileno(tmpfile())
-        var arguments = ([kind.path] + kind.arguments.map { $0.replacingOccurrences(of: "PORT", with: "\(port)") })
-            .map { strdup($0) }
+        let folder = try kind.arguments.contains { $0.contains("FOLDER") } ? TemporaryFolders.make() : ""
+        self.folder = folder
+        try kind.configuration?.write(toFile: "\(folder)/configuration.yaml", atomically: true, encoding: .utf8)
+        guard let file = tmpfile() else { throw StartError(description: "no temporary file: errno \(errno)") }
+        defer { fclose(file) }
+        log = dup(fileno(file))
+        let values = kind.arguments.map {
+            $0.replacingOccurrences(of: "PORT", with: "\(port)").replacingOccurrences(of: "FOLDER", with: folder)
+        }
+        var arguments = ([kind.path] + values).map { strdup($0) }
         arguments.append(nil)
         let identifier = process_start(kind.path, arguments, cpu ?? -1, log)
         for argument in arguments { free(argument) }
         guard identifier > 0 else { throw StartError(description: "\(kind.name) did not start: errno \(-identifier)") }
         process = ServerProcess(identifier: identifier)
-        defer { close(log) }
         try awaitListening(log)
     }
 
-    deinit { end() }
+    deinit {
+        end()
+        if log >= 0 { close(log) }
+    }
+
+    /// What the server has written from `offset` on, at most some MiB at a time.
+    func output(from offset: Int) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: 4 << 20)
+        let count = bytes.withUnsafeMutableBytes { pread(log, $0.baseAddress!, $0.count, off_t(offset)) }
+        return Array(bytes.prefix(max(count, 0)))
+    }
+
+    /// Takes it off its CPU until `resume`.
+    func pause() { kill(process.identifier, SIGSTOP) }
+    func resume() { kill(process.identifier, SIGCONT) }
 
     /// SIGTERM, and after a while SIGKILL.
     func end() {
         guard !hasEnded else { return }
         hasEnded = true
+        defer { if !folder.isEmpty { TemporaryFolders.remove(folder) } }
         kill(process.identifier, SIGTERM)
+        resume()
         let stepMicroseconds: UInt32 = 5000
         for _ in 0..<Int(Self.endSeconds * 1e6 / Double(stepMicroseconds)) {
             if waitpid(process.identifier, nil, WNOHANG) == process.identifier { return }
@@ -102,7 +149,7 @@ final class RunningServer {
 
     private func awaitListening(_ log: Int32) throws {
         let stepMicroseconds: UInt32 = 10_000
-        for _ in 0..<Int(Self.startSeconds * 1e6 / Double(stepMicroseconds)) {
+        for _ in 0..<Int(kind.startSeconds * 1e6 / Double(stepMicroseconds)) {
             if waitpid(process.identifier, nil, WNOHANG) == process.identifier {
                 hasEnded = true
                 throw StartError(description: "\(kind.name) ended at once: \(Self.text(of: log))")
@@ -111,7 +158,7 @@ final class RunningServer {
             usleep(stepMicroseconds)
         }
         throw StartError(
-            description: "\(kind.name) does not listen after \(Int(Self.startSeconds)) s: \(Self.text(of: log))")
+            description: "\(kind.name) does not listen after \(Int(kind.startSeconds)) s: \(Self.text(of: log))")
     }
 
     private static func text(of log: Int32) -> String {

@@ -5,5 +5,8 @@ struct StampedeBench: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stampede-bench",
         abstract: "Put load on a STOMP broker, and measure what it costs.",
-        subcommands: [Run.self, Compare.self, Connections.self])
+        subcommands: [
+            Run.self, Compare.self, Connections.self, Check.self, Backlog.self, AttackCommand.self, Soak.self,
+            MicroCommand.self,
+        ])
 }

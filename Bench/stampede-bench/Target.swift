@@ -16,20 +16,25 @@ struct TargetOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Start a server: uring or epoll (ours, on that driver), or the path of a floor or nats-server.",
+            "Start a server: uring or epoll (ours, on that driver), nats, rabbitmq, mosquitto, or the path of a floor.",
             valueName: "server"))
     var start: String?
 
     @Option(help: "A setting of the broker that --start starts, as in io.uring.sq-entries=8192. Can be repeated.")
     var set: [String] = []
 
+    @Option(help: "A configuration file for the broker that --start starts; its own number of workers counts.")
+    var config: String?
+
     @Option(help: "The broker's program. Default: the one beside this program.")
     var stampede: String?
 
-    @Option(help: "The CPU that --start binds the server to; -1: none.")
+    @Option(parsing: .unconditional, help: "The CPU that --start binds the server to; -1: none.")
     var serverCPU: Int32 = 0
 
-    @Option(help: "The CPU that the load generator is bound to; -1: none. Default: 1 with --start.")
+    @Option(
+        parsing: .unconditional,
+        help: "The CPU that the load generator is bound to; -1: none. Default: 1 with --start.")
     var cpu: Int32?
 
     @Option(help: "The load generator's own driver: uring or epoll. Default: uring where it works.")
@@ -45,7 +50,9 @@ struct TargetOptions: ParsableArguments {
     }
 
     /// Binds the calling thread, and starts the server if that is asked for.
-    func reach(workers: Int = 1, host startHost: String = "127.0.0.1") throws -> Reached {
+    func reach(
+        workers: Int = 1, host startHost: String = "127.0.0.1", _ adapt: (ServerKind) -> ServerKind = { $0 }
+    ) throws -> Reached {
         let cpu = cpu ?? (start == nil ? -1 : 1)
         if cpu >= 0, process_bind(cpu) != 0 { throw ValidationError("--cpu \(cpu): no such CPU") }
         guard let start else {
@@ -53,21 +60,26 @@ struct TargetOptions: ParsableArguments {
             if process == nil { warn("no process of ours listens on port \(port): server figures are missing") }
             return Reached(name: "port \(port)", load: try load(host: host, port: port), process: process, running: nil)
         }
-        let server = try RunningServer(kind(start, workers, startHost), cpu: serverCPU >= 0 ? serverCPU : nil)
+        let server = try RunningServer(
+            adapt(try kind(start, workers, startHost)), cpu: serverCPU >= 0 ? serverCPU : nil)
         return Reached(
             name: server.kind.name, load: try load(host: "127.0.0.1", port: server.port), process: server.process,
             running: server)
     }
 
     /// The dialect that --start implies.
-    var dialect: Plan.Dialect? { start.map { $0.hasSuffix("nats-server") ? .nats : .stomp } }
+    var dialect: Plan.Dialect? { start.map { Peer(rawValue: $0)?.dialect ?? .stomp } }
 
-    private func kind(_ start: String, _ workers: Int, _ host: String) -> ServerKind {
+    private func kind(_ start: String, _ workers: Int, _ host: String) throws -> ServerKind {
         if let driver = LoadDriver(rawValue: start) {
             return .stampede(
-                driver: driver, path: stampede ?? ServerKind.besideUs, workers: workers, host: host, settings: set)
+                driver: driver, path: stampede ?? ServerKind.besideUs, workers: config == nil ? workers : nil,
+                host: host,
+                config: config, settings: set)
         }
-        return start.hasSuffix("nats-server") ? .nats(path: start) : .floor(path: start)
+        guard let peer = Peer(rawValue: start) else { return .floor(path: start) }
+        guard let kind = try peer.kind() else { throw ExitCode(1) }
+        return kind
     }
 
     private func load(host: String, port: UInt16) throws -> Load.Target {
@@ -92,5 +104,13 @@ struct ScheduleOptions: ParsableArguments {
     @Option(help: "Seconds to warm up.")
     var warmUp = 1.0
 
-    var schedule: Schedule { Schedule(warmUpSeconds: warmUp, seconds: seconds) }
+    @Option(help: "Where a subscriber stalls: seconds to go on afterwards, so that limits of time can cut it too.")
+    var stall = Schedule.stallSecondsDefault
+
+    var schedule: Schedule { Schedule(warmUpSeconds: warmUp, seconds: seconds, stallSeconds: stall) }
+}
+
+extension Schedule {
+    /// More than the ten seconds without progress that brokers commonly allow.
+    static let stallSecondsDefault = 13.0
 }

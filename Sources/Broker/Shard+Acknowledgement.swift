@@ -104,7 +104,9 @@ extension Shard {
             }
             session.pointee.flightTail = record.index
         }
-        if Int(session.pointee.outputByteCount) > outputByteCountToPauseAt(isSparing) { pauseConsumers(session) }
+        if Int(session.pointee.outputByteCount) > outputByteCountToPauseAt(isSparing) {
+            pauseConsumers(session, for: .outputBytes)
+        }
         return true
     }
 
@@ -352,8 +354,9 @@ extension Shard {
     // MARK: Slow consumers of queues
 
     /// Output waits: its queues give their messages to others meanwhile.
-    mutating func pauseConsumers(_ session: UnsafeMutablePointer<Session>) {
+    mutating func pauseConsumers(_ session: UnsafeMutablePointer<Session>, for limit: LimitKind? = nil) {
         guard !session.pointee.flags.contains(.consumersPaused) else { return }
+        if let limit { counters.limits.count(limit) }
         session.pointee.flags.insert(.consumersPaused)
         setConsumersPaused(session, true)
     }

@@ -344,6 +344,7 @@ extension Shard {
             return .done
         }
         if frame.has(.id), id.count > limits.subscriptionIdByteCountMax {
+            counters.limits.count(.subscriptionIdBytes)
             failFrame(
                 session, "Subscription id too long",
                 "an id may have \(limits.subscriptionIdByteCountMax) bytes (limits.subscription-id-bytes)")
@@ -356,6 +357,7 @@ extension Shard {
             return .done
         }
         if Int(session.pointee.subscriptionCount) >= limits.subscriptionsPerConnectionMax {
+            counters.limits.count(.subscriptionsPerConnection)
             failFrame(
                 session, "Too many subscriptions",
                 "a connection may have \(limits.subscriptionsPerConnectionMax) (limits.subscriptions-per-connection-max)"

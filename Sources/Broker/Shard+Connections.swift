@@ -37,12 +37,15 @@ extension Shard {
     // MARK: Accept
 
     private mutating func accepted(_ completion: Completion) {
-        if isDraining || !takeAcceptAllowance() {
-            return refuse(completion, "too many connections per second, or shutting down")
+        if isDraining { return refuse(completion, "shutting down") }
+        guard takeAcceptAllowance() else {
+            counters.limits.count(.connectionsPerSecond)
+            return refuse(completion, "too many connections per second")
         }
         if limits.connectionsPerAddressMax > 0,
             !addresses.admits(completion.address, max: limits.connectionsPerAddressMax)
         {
+            counters.limits.count(.connectionsPerAddress)
             return refuse(completion, "too many connections from this address")
         }
         guard sessions.liveCount < limits.connectionCountMax, case let slot = sessions.allocate(), !slot.isNone else {
@@ -51,6 +54,7 @@ extension Shard {
                 submissions.append(Submission(.handOff, value: completion.value, peer: UInt16(peer)))
                 return
             }
+            counters.limits.count(.connections)
             let most = limits.connectionCountMax
             return refuse(completion, "all workers are full (\(most) connections each)")
         }
@@ -159,6 +163,7 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int, _ state: inout ParserState
     ) -> Int {
         var offset = 0
+        var costlyCount = 0
         while offset < count {
             let isFresh = session.pointee.state == .fresh
             let result = parseFrame(
@@ -168,11 +173,12 @@ extension Shard {
             case .frame:
                 let byteCount = frame.byteCount
                 if isFresh, byteCount > limits.preConnectByteCountMax {
-                    fail(
-                        session, "Frame too large", "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
+                    failBeforeConnected(session)
                     return count
                 }
                 counters.framesReceived &+= 1
+                // COMMIT parses others into `frame`.
+                let isCostly = isCostly(frame.command)
                 if case .retry = apply(frameOf: session) {
                     state = ParserState()
                     return offset
@@ -184,22 +190,27 @@ extension Shard {
                 case .ending, .lingering, .closing: return count
                 }
                 if session.pointee.flags.contains(.suspended) { return offset }
+                if isCostly {
+                    costlyCount += 1
+                    if costlyCount == Self.costlyFramesPerTurnMax, offset < count {
+                        suspend(session)
+                        resumeSoon(session)
+                        return offset
+                    }
+                }
             case .idle:
                 state = ParserState()
                 if isFresh {
                     // Line ends before CONNECT count too; the heart-beat interval is not in use yet and counts them.
                     session.pointee.sendInterval &+= UInt32(count - offset)
                     if Int(session.pointee.sendInterval) > limits.preConnectByteCountMax {
-                        fail(
-                            session, "Frame too large",
-                            "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
+                        failBeforeConnected(session)
                     }
                 }
                 return count
             case .incomplete:
                 if isFresh, count - offset > limits.preConnectByteCountMax {
-                    fail(
-                        session, "Frame too large", "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
+                    failBeforeConnected(session)
                     return count
                 }
                 return offset
@@ -211,8 +222,25 @@ extension Shard {
         return offset
     }
 
+    /// A frame of a few bytes that makes or removes records: a receive buffer holds more than a thousand of them. After so
+    /// many the others have their turn, or their messages would wait for all of this client's SUBSCRIBEs.
+    private static var costlyFramesPerTurnMax: Int { 32 }
+
+    private func isCostly(_ command: Command) -> Bool {
+        switch command {
+        case .subscribe, .unsubscribe, .begin, .commit, .abort: true
+        case .send, .ack, .nack, .connect, .stomp, .disconnect, .connected, .message, .receipt, .error: false
+        }
+    }
+
+    private mutating func failBeforeConnected(_ session: UnsafeMutablePointer<Session>) {
+        counters.limits.count(.preConnectBytes)
+        fail(session, "Frame too large", "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
+    }
+
     /// The parser refused the bytes. Where the frame's `receipt` header is known, ERROR names it.
     private mutating func frameFailed(_ session: UnsafeMutablePointer<Session>) {
+        if let limit = LimitKind(frameError.code) { counters.limits.count(limit) }
         fail(session, frameError.message, "\(frameError.explanation)", receipt: receiptOfFrame(session))
     }
 
@@ -274,6 +302,7 @@ extension Shard {
     }
 
     private mutating func outOfMemory(_ session: UnsafeMutablePointer<Session>) {
+        counters.limits.count(.messageMemory)
         notice(.memoryLimit, session: session.pointee.index, "no memory for a frame; the connection is closed")
         fail(session, "Out of memory", "the broker has reached its memory limit; try again later")
     }
@@ -429,6 +458,8 @@ extension Shard {
             let session = sessions[doomedSessions.removeLast()]
             guard session.pointee.state != .closing else { continue }
             counters.slowConsumers &+= 1
+            counters.limits.count(
+                Int(session.pointee.outputByteCount) > limits.outputByteCountMax ? .outputBytes : .outputStall)
             notice(
                 .slowConsumer, session: session.pointee.index,
                 "\(session.pointee.outputByteCount) bytes waited (limits.output-bytes)")

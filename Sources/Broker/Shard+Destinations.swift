@@ -71,6 +71,7 @@ extension Shard {
         } catch {
             switch error {
             case .invalid:
+                if written.count > limits.destinationNameByteCountMax { counters.limits.count(.destinationName) }
                 failFrame(
                     session, "Invalid destination",
                     "'\(printable(written))' is not a name of 1 to \(limits.destinationNameByteCountMax) bytes of "
@@ -119,16 +120,19 @@ extension Shard {
             return 0
         }
         guard makeRoomForDestination() else {
+            counters.limits.count(.destinations)
             failFrame(session, Refusal.destinations.message, Refusal.destinations.explanation(limits))
             return 0
         }
         guard kind != .pattern || patternCount < limits.patternCountMax else {
+            counters.limits.count(.patterns)
             failFrame(
                 session, "Too many patterns",
                 "the limit is \(limits.patternCountMax) different ones (limits.patterns-max); fewer and wider ones do")
             return 0
         }
         guard kind == .queue || matchCount < limits.destinationCountMax * Limits.matchesPerDestinationMax else {
+            counters.limits.count(.patterns)
             failFrame(
                 session, "Too many patterns",
                 "patterns and topics match \(matchCount) times, and the limit is \(Limits.matchesPerDestinationMax) "
@@ -358,6 +362,7 @@ extension Shard {
         }
         guard temporaryCount(session) < limits.subscriptionsPerConnectionMax, index != 0 || makeRoomForDestination()
         else {
+            counters.limits.count(.destinations)
             failFrame(
                 session, "Too many destinations",
                 "the limit is \(limits.destinationCountMax) for each worker (limits.destinations), and of temporary ones "
@@ -401,6 +406,7 @@ extension Shard {
             return 0
         }
         guard makeRoomForDestination() else {
+            counters.limits.count(.destinations)
             failFrame(session, "Too many destinations", "the limit is \(limits.destinationCountMax) for each worker")
             return 0
         }
@@ -451,6 +457,7 @@ extension Shard {
         if index == 0 { return nil }
         if isQueue, findSubscription(session, value) == 0, destinations[index].pointee.subscriptionCount == 0 {
             guard Int(session.pointee.subscriptionCount) < limits.subscriptionsPerConnectionMax else {
+                counters.limits.count(.subscriptionsPerConnection)
                 failFrame(
                     session, "Too many subscriptions",
                     "a connection may have \(limits.subscriptionsPerConnectionMax), those of reply-to included")

@@ -473,6 +473,7 @@ extension Shard {
     private mutating func sendRefused(_ letter: Letter, _ receipt: UnsafeRawBufferPointer) {
         guard let session = sessions.find(letter.a) else { return }
         let refusal = Refusal(letter.code)
+        counters.limits.count(refusal.limit)
         fail(session, refusal.message, refusal.explanation(limits), receipt: receipt.count > 0 ? receipt : nil)
     }
 
@@ -499,6 +500,7 @@ extension Shard {
         }
         if letter.flag {
             let refusal = Refusal(letter.code)
+            counters.limits.count(refusal.limit)
             return fail(
                 sessions[pending.pointee.session], refusal.message, refusal.explanation(limits),
                 receipt: receiptOfPending(letter.a.index))
@@ -572,6 +574,7 @@ extension Shard {
         if pending.pointee.kind == .send {
             if letter.flag {
                 let refusal = Refusal(letter.code)
+                counters.limits.count(refusal.limit)
                 return fail(
                     session, refusal.message, refusal.explanation(limits), receipt: receiptOfPending(letter.b.index))
             }
@@ -591,6 +594,7 @@ extension Shard {
         guard pending.pointee.answersDue == 0 else { return }
         if pending.pointee.refusal != 0 {
             let refusal = Refusal(pending.pointee.refusal)
+            counters.limits.count(refusal.limit)
             return fail(
                 session, refusal.message, refusal.explanation(limits) + "; none of the transaction was applied",
                 receipt: receiptOfPending(letter.b.index))

@@ -83,6 +83,7 @@ extension Shard {
     /// A local SEND found the queue full.
     mutating func queueIsFull(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) -> FrameOutcome {
         let queue = queues[index]
+        counters.limits.count(.queue)
         switch queue.pointee.overflow {
         case .block where !isApplyingCommit && UInt64(frame.reservedByteCount) <= queue.pointee.byteCountMax:
             return block(session, on: index)
@@ -239,6 +240,7 @@ extension Shard {
             queueIndex, shard: index, subscription: subscriptions.slot(subscriptionIndex),
             subscription.pointee.window)
         guard !consumer.isNone else {
+            counters.limits.count(.subscriptions)
             return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another consumer")
         }
         subscription.pointee.consumer = consumer
@@ -387,6 +389,7 @@ extension Shard {
             {
                 leaveTurn(consumerIndex)
                 takeTurn(consumerIndex)
+                if !consumer.pointee.hasTurn { counters.limits.count(.prefetch) }
             }
             if entry.pointee.isRedelivered { counters.messagesRedelivered &+= 1 }
             if Int(consumer.pointee.shard) == self.index {

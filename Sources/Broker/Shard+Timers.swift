@@ -47,6 +47,7 @@ extension Shard {
         case .transaction:
             guard let transaction = transactions.find(expired.owner) else { return }
             transaction.pointee.timer = 0
+            counters.limits.count(.transactionTimeout)
             fail(
                 sessions[transaction.pointee.session], "Transaction too old",
                 "a transaction may be open for \(limits.transactionMillisecondsMax) ms; it is aborted")
@@ -67,6 +68,7 @@ extension Shard {
         switch session.pointee.state {
         case .fresh:
             if passed(session.pointee.since, UInt32(limits.connectMillisecondsMax)) {
+                counters.limits.count(.connectTimeout)
                 notice(
                     .connectionFailed, session: session.pointee.index,
                     "not CONNECTED within \(limits.connectMillisecondsMax) ms (limits.connect)")
@@ -86,6 +88,7 @@ extension Shard {
                 since = session.pointee.lastProgress
             }
             if passed(since, UInt32(limits.lingerMillisecondsMax)) {
+                counters.limits.count(.linger)
                 dropOutput(session)
                 return close(session)
             }
@@ -112,6 +115,7 @@ extension Shard {
                 clamping: limits.frameMillisecondsMax
                     + Int(session.pointee.inputByteCount) * 1000 / max(limits.frameBytesPerSecondMin, 1))
             if passed(since, patience) {
+                counters.limits.count(.frameTimeout)
                 return fail(session, "Frame too slow", "its last byte did not arrive within \(patience) ms")
             }
             rearm(session, since, patience)
@@ -123,7 +127,7 @@ extension Shard {
                     doom(session)
                     return
                 }
-                pauseConsumers(session)
+                pauseConsumers(session, for: .outputStall)
                 arm(session, after: patience)
             } else {
                 rearm(session, session.pointee.lastProgress, patience)
@@ -188,6 +192,7 @@ extension Shard {
     /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
     mutating func waitForRoom(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         guard !isApplyingCommit else { return .done }
+        counters.limits.count(memoryIsFull ? .messageMemory : .mailbox)
         if waitingForRoom.isEmpty, memoryIsFull {
             notice(
                 .memoryLimit, "\(blocks.byteCountInUse) bytes of messages; publishers are not read until there is room")

@@ -97,6 +97,7 @@ extension Shard {
             session, index, id: id, ackMode: ackMode, consumes: consumes, window: windowOfFrame())
         if subscription == 0 {
             updateIdle(index)
+            counters.limits.count(.subscriptions)
             failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions)")
             return .done
         }
@@ -170,6 +171,7 @@ extension Shard {
         let subscription = makeSubscription(
             session, index, id: id, ackMode: .auto, consumes: true, window: Window(limits))
         guard subscription != 0 else {
+            counters.limits.count(.subscriptions)
             failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions)")
             return false
         }

@@ -15,6 +15,7 @@ extension Shard {
             return .done
         }
         if Int(session.pointee.transactionCount) >= limits.transactionsPerConnectionMax {
+            counters.limits.count(.transactionsPerConnection)
             failFrame(
                 session, "Too many transactions",
                 "a connection may have \(limits.transactionsPerConnectionMax) open (limits.transactions-per-connection)"
@@ -147,6 +148,7 @@ extension Shard {
         if Int(transaction.pointee.frameCount) >= limits.framesPerTransactionMax
             || Int(transaction.pointee.framesByteCount) + byteCount > limits.transactionByteCountMax
         {
+            counters.limits.count(.transactionSize)
             failFrame(
                 session, "Transaction too large",
                 "a transaction may hold \(limits.framesPerTransactionMax) frames and "
@@ -225,6 +227,7 @@ extension Shard {
                 if destinations[target].pointee.kind == .queue {
                     let queue = queues[destinations[target].pointee.queue]
                     guard canReserve(destinations[target].pointee.queue, byteCount: frame.reservedByteCount) else {
+                        counters.limits.count(.queue)
                         fail(
                             session, "Queue full",
                             "\(destinationText(target)) has no room for the transaction; none of it was applied",

@@ -173,6 +173,8 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var staleLetters: UInt64 = 0
     public var notices: UInt64 = 0
     public var noticesSuppressed: UInt64 = 0
+    /// How often each limit has acted.
+    public var limits = LimitCounts()
 
     public init() {}
 
@@ -206,6 +208,7 @@ public struct Counters: Sendable, BitwiseCopyable {
         staleLetters &+= other.staleLetters
         notices &+= other.notices
         noticesSuppressed &+= other.noticesSuppressed
+        limits.add(other.limits)
     }
 }
 
@@ -234,6 +237,14 @@ enum Refusal: UInt16 {
         case .destinations: "Too many destinations"
         case .queue: "Queue full"
         case .memory: "Out of memory"
+        }
+    }
+
+    var limit: LimitKind {
+        switch self {
+        case .destinations: .destinations
+        case .queue: .queue
+        case .memory: .messageMemory
         }
     }
 

@@ -39,6 +39,9 @@ public struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
         isIPv6 ? host == "::1" || host.hasPrefix("::ffff:127.") : host.hasPrefix("127.")
     }
 
+    /// Every address of the machine.
+    public var isUnspecified: Bool { host == "0.0.0.0" || host == "::" }
+
     /// Digits only: `UInt16.init` would take a sign too.
     private static func port(_ text: Substring) -> UInt16? {
         text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? UInt16(text) : nil

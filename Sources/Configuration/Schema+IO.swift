@@ -23,7 +23,7 @@ extension Schema {
             "Buffers that parked connections are read into. Raise it when the counter of exhausted buffers moves."),
         .bytes(
             "io.uring.receive-buffers.bytes", \.driverOptions.receiveBufferByteCount, 256...1 << 20,
-            "Size of one such buffer. About the usual frame: larger wastes cache, smaller costs more receives."),
+            "Size of one such buffer. Larger wastes cache on small frames; smaller costs publishers more receives."),
         .count(
             "io.uring.large-receive-buffers.count", \.driverOptions.largeReceiveBufferCount, 2...32768,
             powerOfTwo: true,

@@ -6,14 +6,20 @@ import Slabs
 // MARK: - Events
 
 extension EpollDriver {
-    mutating func watch(_ fd: Int32, _ interest: UInt32, _ data: UInt64) {
-        let result = epoll_add(epoll, fd, interest, data)
-        invariant(result == 0, "epoll does not take a listener or an eventfd")
+    /// Listeners are level-triggered: what one turn leaves in the backlog is reported by the next wait.
+    ///
+    /// Returns 0 or -errno.
+    func watchListener(_ index: Int) -> Int32 {
+        epoll_add(epoll, listeners[index], event_in, Self.listenerMark | UInt64(index))
     }
 
-    /// Listeners are level-triggered: what one turn leaves in the backlog is reported by the next wait.
-    mutating func watchListener(_ index: Int) {
-        watch(listeners[index], event_in, Self.listenerMark | UInt64(index))
+    /// A listener has rested. What made it rest may still be short, and the kernel need memory to watch it.
+    mutating func resume(_ index: Int, _ completions: inout Batch<Completion>) {
+        let result = watchListener(index)
+        guard result < 0 else { return }
+        counters.acceptErrors += 1
+        restingListeners.append(index)
+        completions.append(Completion(.acceptFailed, value: result, peer: UInt16(index)))
     }
 
     mutating func poll(deadline: UInt64, _ completions: inout Batch<Completion>) {
@@ -92,17 +98,26 @@ extension EpollDriver {
                         address: findsPeerAddress ? socket_address_key(&address) : 0))
                 continue
             }
-            switch decision(for: .accept, errorNumber: -fd) {
-            case .wait: return
-            case .retry: counters.acceptErrors += 1
-            case .misuse: invariant(false, "accept was called with something that is no listener")
-            default:
-                counters.acceptErrors += 1
-                _ = epoll_remove(epoll, listeners[index])
-                restingListeners.append(index)
-                completions.append(Completion(.acceptFailed, value: fd, peer: UInt16(index)))
-                return
-            }
+            if !mayAcceptAfter(fd, index, &completions) { return }
+        }
+    }
+
+    /// After an accept that brought nothing: whether to try the next one now.
+    mutating func mayAcceptAfter(_ result: Int32, _ index: Int, _ completions: inout Batch<Completion>) -> Bool {
+        switch decision(for: .accept, errorNumber: -result) {
+        case .wait: return false
+        case .retry:
+            counters.acceptErrors += 1
+            return true
+        case .misuse:
+            invariant(false, "accept was called with something that is no listener")
+            return false
+        default:
+            counters.acceptErrors += 1
+            _ = epoll_remove(epoll, listeners[index])
+            restingListeners.append(index)
+            completions.append(Completion(.acceptFailed, value: result, peer: UInt16(index)))
+            return false
         }
     }
 
@@ -178,12 +193,20 @@ extension EpollDriver {
             completions.append(Completion(.receiveEnded, connection: connection))
             return
         }
-        switch decision(for: .receive, errorNumber: Int32(-count)) {
+        endReceive(record, connection, Int32(count), &completions)
+    }
+
+    /// After a receive that brought neither bytes nor the end.
+    func endReceive(
+        _ record: UnsafeMutablePointer<Connection>, _ connection: Slot, _ result: Int32,
+        _ completions: inout Batch<Completion>
+    ) {
+        switch decision(for: .receive, errorNumber: -result) {
         case .wait: record.pointee.state.remove(.isReadable)
         case .retry, .exhausted: return
         case .misuse: invariant(false, "a receive was called with something that is no socket")
         case .cancelled, .failed, .harmless:
-            fail(record, connection, Int32(count), &completions)
+            fail(record, connection, result, &completions)
         }
     }
 }

@@ -49,8 +49,9 @@ public struct EpollDriver: ~Copyable, Driver {
     static let acceptsPerTurnMax = 256
     /// Connections that are read in a turn.
     static let receivesPerTurnMax = 4096
-    /// Descriptors kept for everything that is no connection: listeners, eventfds, log, files.
-    static let descriptorReserve = 64
+    /// Descriptors kept, beside those that are open when the driver is made, for files and for the other workers'
+    /// instances of epoll.
+    static let descriptorReserve = 16
 
     // What an event belongs to: a generation in the upper half and a slot in the lower one, or one of these.
     static let wakeMark = UInt64.max
@@ -98,14 +99,18 @@ public struct EpollDriver: ~Copyable, Driver {
         self.peers = peers
         self.listeners = listeners
         findsPeerAddress = options.findsPeerAddress
-        let limit = max(descriptorLimit() - Self.descriptorReserve, 1)
+        // All workers share the process's descriptors, and all listeners and eventfds are open by now.
+        let limit = max((descriptorLimit() - openDescriptorCount() - Self.descriptorReserve) / peers.count, 1)
         connectionCountMax = options.connectionCountMax > 0 ? min(options.connectionCountMax, limit) : limit
         eventCount = max(options.eventsPerWait, 1)
         events = .allocate(capacity: eventCount)
         arena = .allocate(byteCount: Self.arenaByteCount, alignment: 4096)
         peers.openInbox(of: Int(wake.worker))
-        watch(wake.eventfd, event_in | event_edge_triggered, Self.wakeMark)
-        for index in listeners.indices { watchListener(index) }
+        let result = epoll_add(epoll, wake.eventfd, event_in | event_edge_triggered, Self.wakeMark)
+        invariant(result == 0, "epoll does not take an eventfd")
+        for index in listeners.indices {
+            invariant(watchListener(index) == 0, "epoll does not take a listener")
+        }
     }
 
     deinit {
@@ -164,7 +169,7 @@ extension EpollDriver {
         case .resumeAccepting:
             let resting = restingListeners
             restingListeners.removeAll()
-            for index in resting where listeners[index] >= 0 { watchListener(index) }
+            for index in resting where listeners[index] >= 0 { resume(index, &completions) }
         case .connect: connect(submission, &completions)
         }
     }
@@ -264,16 +269,21 @@ extension EpollDriver {
         }
         invariant(result < wanted, "the kernel sent more than was submitted")
         var value = Int32(result)
+        // A socket that is not full makes no edge when there is room: it stays writable, and is tried again.
+        var isFull = true
         if result < 0 {
             switch decision(for: .send, errorNumber: -value) {
             case .wait: value = 0
+            case .retry, .exhausted:
+                value = 0
+                isFull = false
             case .misuse: invariant(false, "a send was refused as malformed")
             default: counters.sendErrors += 1
             }
         }
         if value >= 0 {
             counters.shortSends += 1
-            record.pointee.state.remove(.isWritable)
+            if isFull { record.pointee.state.remove(.isWritable) }
         }
         let kind = isReleased ? Completion.Kind.sendReleased : .sendIncomplete
         completions.append(Completion(kind, connection: submission.connection, value: value))

@@ -76,11 +76,13 @@ private func receiveDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// A kernel short of memory is treated as a full socket: who is in stays in, and sends again when there is room.
+/// A kernel short of memory takes nothing, as a full socket does: who is in stays in, and sends again. But only a full
+/// socket tells when there is room; after the others it has to be tried.
 private func sendDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
-    case EAGAIN, EINTR: .wait
-    case ENOBUFS, ENOMEM: .wait
+    case EAGAIN: .wait
+    case EINTR: .retry
+    case ENOBUFS, ENOMEM: .exhausted
     case EBADF, EFAULT, ENOTSOCK, EMSGSIZE: .misuse
     default: .failed
     }

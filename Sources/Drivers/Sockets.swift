@@ -169,12 +169,17 @@ struct Endpoint {
         _ = socket_set_int(fd, tcp, TCP_KEEPINTVL, keepaliveIntervalSeconds)
         _ = socket_set_int(fd, tcp, TCP_KEEPCNT, keepaliveProbes)
         _ = socket_set_int(fd, tcp, TCP_USER_TIMEOUT, Int32(clamping: userTimeoutMilliseconds))
+        try startListening(fd)
+        return fd
+    }
+
+    /// Closes `fd` where that fails.
+    func startListening(_ fd: Int32) throws(DriverError) {
         guard Glibc.listen(fd, Self.backlog) == 0 else {
             let errorNumber = errno
             close(fd)
             throw error(errorNumber)
         }
-        return fd
     }
 
     /// The kernel cuts it to net.core.somaxconn (4096 by default).

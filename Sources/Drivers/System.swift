@@ -12,3 +12,13 @@ func kernelRelease() -> String {
     uname(&name)
     return withUnsafeBytes(of: name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
 }
+
+/// Descriptors that this process has open, those it was started with included. 0 where /proc is not mounted.
+func openDescriptorCount() -> Int {
+    guard let directory = opendir("/proc/self/fd") else { return 0 }
+    defer { closedir(directory) }
+    var count = 0
+    while readdir(directory) != nil { count += 1 }
+    // Without ".", ".." and the one that this takes.
+    return max(count - 3, 0)
+}

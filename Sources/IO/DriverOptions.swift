@@ -18,8 +18,8 @@ public struct DriverOptions: Sendable, Equatable {
     public var submissionEntryCount = 4096
     public var completionEntryCount = 32768
     /// The buffers that POLL-parked connections are read into.
-    public var receiveBufferCount = 512
-    public var receiveBufferByteCount = 2048
+    public var receiveBufferCount = 256
+    public var receiveBufferByteCount = 8192
     /// The buffers that busy connections (multishot RECV) are read into.
     public var largeReceiveBufferCount = 32
     public var largeReceiveBufferByteCount = 65536

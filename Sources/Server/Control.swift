@@ -68,9 +68,9 @@ final class Control: Sendable {
 }
 
 extension Counters {
-    /// The figures that an operator looks for first.
+    /// The figures that an operator looks for first, and each limit that has acted as `limit.` and its key.
     var metadata: Logger.Metadata {
-        [
+        var metadata: Logger.Metadata = [
             "connections": "\(connectionsAccepted)", "refused": "\(connectionsRefused)",
             "messages-received": "\(messagesReceived)", "messages-delivered": "\(messagesDelivered)",
             "messages-acknowledged": "\(messagesAcknowledged)", "messages-redelivered": "\(messagesRedelivered)",
@@ -80,5 +80,9 @@ extension Counters {
             "heart-beats-missed": "\(heartBeatsMissed)", "bytes-received": "\(bytesReceived)",
             "bytes-sent": "\(bytesSent)",
         ]
+        for limit in LimitKind.allCases where limits[limit] > 0 {
+            metadata["limit.\(limit.key)"] = "\(limits[limit])"
+        }
+        return metadata
     }
 }

@@ -1,20 +1,69 @@
 import ArgumentParser
+import Capacity
 import Configuration
 import Drivers
-import Glibc
+import Foundation
 
 /// `stampede probe`: prints what this machine offers and what the broker would choose.
 struct Probe: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Print what this kernel offers, the limits that matter, and what the broker would choose.")
+        abstract: "Print what this kernel offers, the limits that matter, and what the broker would choose.",
+        discussion: """
+            With --connections: whether this machine, as it is, and the broker, as it is configured, hold so many \
+            connections; what is missing, and the command that mends it. Exit code 1 if anything is missing.
+            """)
 
     @OptionGroup var options: SettingsOptions
 
+    @Option(help: ArgumentHelp("Check this machine for N connections.", valueName: "n"))
+    var connections: Int?
+
+    @Flag(help: "The clients run on this machine too, as with stampede-bench.")
+    var localClients = false
+
+    @Flag(help: "Print the check as JSON.")
+    var json = false
+
+    func validate() throws {
+        guard connections != nil || !(json || localClients) else {
+            throw ValidationError("--json and --local-clients go with --connections")
+        }
+        if let connections, !(1...100_000_000 ~= connections) {
+            throw ValidationError("--connections: 1 to 100,000,000")
+        }
+    }
+
     func run() throws {
         let settings = try options.load().settings
-        for line in MachineReport.lines(settings) + probeLines(settings) {
-            Console.write(line + "\n", to: STDOUT_FILENO)
+        guard let connections else {
+            for line in MachineReport.lines(settings) + probeLines(settings) {
+                Console.write(line + "\n", to: STDOUT_FILENO)
+            }
+            return
         }
+        let report = check(connections, settings)
+        if json {
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+            Console.write(String(decoding: try encoder.encode(report), as: UTF8.self) + "\n", to: STDOUT_FILENO)
+        } else {
+            for line in report.lines { Console.write(line + "\n", to: STDOUT_FILENO) }
+        }
+        if !report.isMet { throw ExitCode(Failure.operation) }
+    }
+
+    private func check(_ connections: Int, _ settings: Settings) -> CapacityReport {
+        let ring = URingProbe.run()
+        let machine = MachineSnapshot.ofThisMachine(ringRefusal: ring.isAvailable ? nil : ring.reason)
+        let broker = settings.party(
+            connectionCount: connections, ringIsAvailable: ring.isAvailable, availableCPUCount: AvailableCPUs.count)
+        var parties = [broker]
+        if localClients {
+            parties.append(
+                .loadGenerator(
+                    connectionCount: connections, usesRing: ring.isAvailable, descriptorMax: machine.descriptors.hard))
+        }
+        return CapacityCheck(parties, on: machine).report
     }
 }
 
@@ -42,12 +91,12 @@ enum MachineReport {
         let cpus = AvailableCPUs.count
         return [
             row("kernel", kernel),
-            row("container", container),
+            row("container", Surroundings(files: MachineSnapshot.contents).description),
             row("seccomp", seccomp),
             row("CPUs", "\(cpus) available; workers: \(settings.resolvedWorkerCount(availableCPUCount: cpus))"),
             row("memory limit", contents("/sys/fs/cgroup/memory.max").map(memory) ?? "not known (no cgroup v2)"),
             row("RLIMIT_NOFILE", limit(RLIMIT_NOFILE) + " (descriptors; slots of a ring's file table)"),
-            row("RLIMIT_MEMLOCK", limit(__RLIMIT_MEMLOCK) + " (bytes; rings count before kernel 5.12)"),
+            row("RLIMIT_MEMLOCK", limit(__RLIMIT_MEMLOCK) + " (bytes; rings count before Linux 5.12 and as of 6.14)"),
             row("fs.file-max", contents("/proc/sys/fs/file-max") ?? "not readable"),
             row("net.core.somaxconn", contents("/proc/sys/net/core/somaxconn") ?? "not readable"),
             row("kernel.io_uring_disabled", ringPolicy),
@@ -67,14 +116,6 @@ enum MachineReport {
     /// The text in one of utsname's fields, a tuple of bytes that ends at a NUL.
     private static func text<Field>(of field: Field) -> String {
         withUnsafeBytes(of: field) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-    }
-
-    private static var container: String {
-        if access("/.dockerenv", F_OK) == 0 { return "yes (Docker)" }
-        if access("/run/.containerenv", F_OK) == 0 { return "yes (Podman)" }
-        let group = contents("/proc/1/cgroup") ?? ""
-        for name in ["kubepods", "docker", "containerd", "lxc"] where group.contains(name) { return "yes (\(name))" }
-        return "no sign of one"
     }
 
     /// A filter may answer io_uring_setup with EPERM or ENOSYS whatever the kernel can do.
@@ -113,12 +154,7 @@ enum MachineReport {
 
     /// What a small file of /proc or /sys holds, without the last line's end.
     private static func contents(_ path: String) -> String? {
-        guard let file = fopen(path, "re") else { return nil }
-        defer { fclose(file) }
-        var bytes = [UInt8](repeating: 0, count: 16 << 10)
-        let count = fread(&bytes, 1, bytes.count, file)
-        guard count > 0 else { return nil }
-        let text = String(decoding: bytes[..<count], as: UTF8.self)
+        guard let text = MachineSnapshot.contents(path), !text.isEmpty else { return nil }
         return text.hasSuffix("\n") ? String(text.dropLast()) : text
     }
 }

@@ -129,9 +129,10 @@ func withThread(_ body: @escaping @Sendable () throws -> Void, whileRunning work
             return nil
         }, Unmanaged.passRetained(box).toOpaque())
     try #require(result == 0)
-    defer { pthread_join(thread, nil) }
+    var isJoined = false
+    defer { if !isJoined { pthread_join(thread, nil) } }
     try work()
     pthread_join(thread, nil)
-    thread = pthread_self()
+    isJoined = true
     if let error = box.error.withLock({ $0 }) { throw error }
 }

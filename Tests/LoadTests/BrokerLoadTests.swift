@@ -97,7 +97,7 @@ struct BrokerLoadTests {
     }
 
     /// The broker is built beside the tests.
-    private static func broker() throws -> String {
+    static func broker() throws -> String {
         let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
         let directories = [
             URL(filePath: bundle).deletingLastPathComponent(), Bundle.main.bundleURL,

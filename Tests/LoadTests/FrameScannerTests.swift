@@ -87,4 +87,26 @@ struct FrameScannerTests {
             #expect(frames.filter { $0.0 == .message }.map(\.1) == (1...3).map { Self.body($0) })
         }
     }
+
+    @Test func `MQTT packets are found by their lengths, also those of more than one byte`() {
+        // CONNACK, SUBACK, PINGRESP.
+        let answers: [UInt8] = [0x20, 2, 0, 0] + [0x90, 3, 0, 1, 0] + [0xD0, 0]
+        // With this topic the rest of a PUBLISH is longer than the 127 bytes that one byte can tell.
+        let topic = String(repeating: "t", count: 120)
+        var stream = answers
+        for sequence in 1...3 as ClosedRange<UInt64> {
+            stream += MQTTPacket.publishHead(to: topic, bodyByteCount: Self.bodyByteCount) + Self.body(sequence)
+        }
+        for cut in 0...stream.count {
+            let frames = scan(stream, cutAt: cut, .mqtt)
+            #expect(
+                frames.map(\.0) == [.connected, .receipt, .receipt, .message, .message, .message], "cut at \(cut)")
+            #expect(frames.filter { $0.0 == .message }.map(\.1) == (1...3).map { Self.body($0) })
+        }
+    }
+
+    @Test(arguments: [[0x20, 2, 0, 5], [0x90, 3, 0, 1, 0x80], [0x30, 2, 0, 9]] as [[UInt8]])
+    func `what an MQTT server refuses or garbles is an error`(_ packet: [UInt8]) {
+        #expect(scan(packet, cutAt: packet.count, .mqtt).map(\.0) == [.error])
+    }
 }

@@ -3,8 +3,13 @@
 /// Source: D. Blackman, S. Vigna, "Scrambled Linear Pseudorandom Number Generators" (2021).
 public struct Random: Sendable {
     private var state: (UInt64, UInt64, UInt64, UInt64)
+    private let steering: [UInt8]
+    private var steeredCount = 0
 
-    public init(seed: UInt64) {
+    /// - Parameter steering: the upper octets of the first numbers, one for each: enough to decide whatever is decided
+    ///   with them, so that a fuzzer can.
+    public init(seed: UInt64, steering: [UInt8] = []) {
+        self.steering = steering
         var mix = seed
         func split() -> UInt64 {
             mix &+= 0x9E37_79B9_7F4A_7C15
@@ -18,7 +23,11 @@ public struct Random: Sendable {
 
     mutating func next() -> UInt64 {
         func rotate(_ x: UInt64, _ k: UInt64) -> UInt64 { (x << k) | (x >> (64 - k)) }
-        let result = rotate(state.1 &* 5, 7) &* 9
+        var result = rotate(state.1 &* 5, 7) &* 9
+        if steeredCount < steering.count {
+            result = result & (.max >> 8) | UInt64(steering[steeredCount]) << 56
+            steeredCount += 1
+        }
         let t = state.1 << 17
         state.2 ^= state.0
         state.3 ^= state.1

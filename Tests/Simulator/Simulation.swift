@@ -81,17 +81,17 @@ public final class Simulation {
     var didDrain = false
 
     public static func run(
-        seed: UInt64, canary: Canary? = nil, log: ((String) -> Void)? = nil
+        seed: UInt64, steering: [UInt8] = [], canary: Canary? = nil, log: ((String) -> Void)? = nil
     ) -> Outcome {
-        let simulation = Simulation(seed: seed, canary: canary)
+        let simulation = Simulation(seed: seed, steering: steering, canary: canary)
         simulation.log = log
         return simulation.run()
     }
 
-    private init(seed: UInt64, canary: Canary?) {
+    private init(seed: UInt64, steering: [UInt8], canary: Canary?) {
         self.seed = seed
         self.canary = canary
-        random = Random(seed: seed)
+        random = Random(seed: seed, steering: steering)
         scenario = Scenario(&random)
         oracle = Oracle(scenario)
         oracle.wall = wallStart + 1000

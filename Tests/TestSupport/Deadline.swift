@@ -2,8 +2,9 @@ import Glibc
 
 /// The moment at which a wait gives up. Only a bound of failure: no test passes or fails by how long something takes.
 public struct Deadline: Sendable {
-    /// What a wait for one event may take on a busy machine with a debug build.
-    public static let defaultSeconds = 20
+    /// What a wait for one event may take on a busy machine with a debug build; TEST_PATIENCE times as long
+    /// where that is set (under a sanitizer).
+    public static let defaultSeconds = 20 * (getenv("TEST_PATIENCE").flatMap { Int(String(cString: $0)) } ?? 1)
 
     private let nanoseconds: UInt64
 

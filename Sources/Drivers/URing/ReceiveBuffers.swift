@@ -48,7 +48,7 @@
 
         /// The kernel goes round through all buffers, so a small ring's memory is soon touched anyway: taking it at the
         /// start spares the first receives their page faults.
-        private static var touchedByteCountMax: Int { 1 << 20 }
+        private static var touchedByteCountMax: Int { 2 << 20 }
 
         private static func map(
             _ byteCount: Int, touched: Bool = false

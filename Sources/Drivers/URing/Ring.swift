@@ -64,6 +64,16 @@
 
         var fd: Int32 { raw.pointee.ring_fd }
 
+        /// Makes the table of direct descriptors: of `count`, or of as many as the kernel grants, `countMin` at least.
+        /// Returns how many.
+        func makeFileTable(count: Int, countMin: Int) throws(DriverError) -> Int {
+            let granted = curing_register_files(raw, UInt32(count), UInt32(countMin))
+            guard granted > 0 else {
+                throw DriverError.ring(step: "a table of \(count) direct descriptors", errorNumber: -granted)
+            }
+            return Int(granted)
+        }
+
         /// Spares each enter the look-up of the ring's descriptor. Belongs to the calling thread.
         mutating func register() { isRegistered = io_uring_register_ring_fd(raw) == 1 }
 

@@ -76,8 +76,7 @@
             where ring.raw.pointee.features & 1 << bit == 0 {
                 throw DriverError.ring(step: "missing feature: \(name)", errorNumber: 0)
             }
-            let slots = curing_register_files(ring.raw, 4, 4)
-            guard slots >= 0 else { throw DriverError.ring(step: "direct descriptors", errorNumber: -slots) }
+            _ = try ring.makeFileTable(count: 4, countMin: 4)
             let buffers = try ReceiveBuffers(count: 4, byteCount: 4096, group: 1, ring: ring)
             let (listener, client) = try Self.makeSockets()
             self.ring = ring

@@ -290,7 +290,8 @@
                 return result
             }
             switch decision(for: .send, errorNumber: -result) {
-            case .wait:
+            case .wait, .retry, .exhausted:
+                // The POLL that the core asks for looks at the socket first: it answers at once if that has room.
                 counters.shortSends += 1
                 return 0
             case .misuse:

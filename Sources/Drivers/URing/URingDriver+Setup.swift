@@ -33,10 +33,7 @@
             let wantedSlots =
                 options.connectionCountMax > 0
                 ? min(options.connectionCountMax + Self.handOffReserve, limit) : limit
-            let slots = curing_register_files(ring.raw, UInt32(wantedSlots), 1)
-            guard slots > 0 else {
-                throw DriverError.ring(step: "a table of \(wantedSlots) descriptors", errorNumber: -slots)
-            }
+            let slots = try ring.makeFileTable(count: wantedSlots, countMin: 1)
             let small = try ReceiveBuffers(
                 count: options.receiveBufferCount, byteCount: options.receiveBufferByteCount, group: 1, ring: ring)
             let large = try ReceiveBuffers(
@@ -55,7 +52,7 @@
             self.wake = wake
             self.peers = peers
             self.isRestricted = isRestricted
-            let spare = Int(slots) - min(Self.handOffReserve, Int(slots) / 4)
+            let spare = slots - min(Self.handOffReserve, slots / 4)
             connectionCountMax = options.connectionCountMax > 0 ? min(options.connectionCountMax, spare) : spare
             mode = features.hasMultishotReceive ? options.receiveMode : .poll
             promoted = PromotedList(countMax: options.promotedCountMax)
@@ -75,7 +72,7 @@
         }
 
         /// From now on the ring does what this driver does and nothing else: whoever gets hold of it cannot open files.
-        private static func restrict(
+        static func restrict(
             _ ring: borrowing Ring, opensConnections: Bool
         ) throws(DriverError) {
             var operations = [

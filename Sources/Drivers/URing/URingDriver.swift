@@ -265,22 +265,26 @@
             var attempts = 0
             while ring.pendingCount > 0 {
                 counters.enters += 1
-                let result = ring.submit()
-                if result < 0 {
-                    switch decision(for: .wait, errorNumber: -result) {
-                    case .exhausted:
-                        // The completion queue has overflown, or memory is short: make room and let the kernel work.
-                        stashCompletions()
-                        _ = ring.enter(completionCount: 0)
-                    case .misuse: invariant(false, "io_uring_enter was called wrongly")
-                    default: break
-                    }
-                }
+                submitted(ring.submit())
                 attempts += 1
                 invariant(attempts < Self.submitAttemptsMax, "the kernel takes no more submissions")
             }
             messageCount = 0
             chunkSendCount = 0
+        }
+
+        /// What a submit refused stays prepared, and is tried again.
+        /// - Parameter result: entries taken, or -errno.
+        mutating func submitted(_ result: Int32) {
+            guard result < 0 else { return }
+            switch decision(for: .wait, errorNumber: -result) {
+            case .exhausted:
+                // The completion queue has overflown, or memory is short: make room and let the kernel work.
+                stashCompletions()
+                _ = ring.enter(completionCount: 0)
+            case .misuse: invariant(false, "io_uring_enter was called wrongly")
+            default: break
+            }
         }
 
         private mutating func stashCompletions() {

@@ -1,0 +1,83 @@
+import Glibc
+import Synchronization
+
+/// A thread full of bad clients. It yields to everything else that runs (nice 19), so that what honest clients notice
+/// comes from the broker and not from the attacker's appetite for CPU.
+///
+///     let attacker = Attacker(.trickle, port: port, connectionCount: 1000)
+///     attacker.start()
+///     ...
+///     attacker.stop()
+///
+/// A connection that the broker ends is opened again, as a bad client would.
+public final class Attacker: Sendable {
+    /// What has happened so far.
+    public struct Tally: Sendable, Equatable {
+        /// Connections that stand now.
+        public var open = 0
+        /// Connections that were ever opened.
+        public var opened = 0
+        /// Connections that the broker ended.
+        public var ended = 0
+        public var bytesSent = 0
+
+        public init() {}
+    }
+
+    public let port: UInt16
+    public let connectionCount: Int
+    private let script: Script
+    private let state = Mutex(Tally())
+    private let isStopping = Atomic(false)
+    private let thread = Mutex<pthread_t?>(nil)
+
+    public convenience init(_ attack: Attack, port: UInt16, connectionCount: Int) {
+        self.init(Script(attack), port: port, connectionCount: connectionCount)
+    }
+
+    /// Not an attack: one client that subscribes to topics, so that they exist as long as it does.
+    public convenience init(keeping topics: [String], port: UInt16) {
+        self.init(Script(keeping: topics), port: port, connectionCount: 1)
+    }
+
+    private init(_ script: Script, port: UInt16, connectionCount: Int) {
+        self.script = script
+        self.port = port
+        self.connectionCount = connectionCount
+    }
+
+    deinit { precondition(thread.withLock { $0 == nil }, "an attacker is stopped before it goes") }
+
+    public var tally: Tally { state.withLock { $0 } }
+
+    public func start() {
+        var handle = pthread_t()
+        let result = pthread_create(
+            &handle, nil,
+            { argument in
+                Unmanaged<Attacker>.fromOpaque(argument!).takeRetainedValue().run()
+                return nil
+            }, Unmanaged.passRetained(self).toOpaque())
+        precondition(result == 0, "a thread can be started")
+        thread.withLock { $0 = handle }
+    }
+
+    /// Resets all connections and ends the thread.
+    public func stop() {
+        isStopping.store(true, ordering: .releasing)
+        guard let handle = thread.withLock({ thread in thread.take() }) else { return }
+        pthread_join(handle, nil)
+    }
+
+    private func run() {
+        // Of this thread alone: Linux counts niceness by thread.
+        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(0), 19)
+        var siege = Siege(script, port: port, connectionCount: connectionCount)
+        while !isStopping.load(ordering: .acquiring) {
+            siege.turn()
+            let tally = siege.tally
+            state.withLock { $0 = tally }
+        }
+        siege.end()
+    }
+}

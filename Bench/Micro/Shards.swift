@@ -1,0 +1,142 @@
+import Broker
+import IO
+import Slabs
+
+extension MicroCase {
+    static let shards = [
+        MicroCase(name: "turn-idle", summary: "a turn of a shard without news") { ShardTurns(.idle) },
+        MicroCase(name: "publish-nobody", summary: "SEND to a topic without subscribers, 16 in a turn") {
+            ShardTurns(.publish(subscribers: 0, burst: 16))
+        },
+        MicroCase(name: "fanout-1", summary: "delivery to one subscriber, 16 SENDs in a turn") {
+            ShardTurns(.publish(subscribers: 1, burst: 16))
+        },
+        MicroCase(name: "fanout-100", summary: "delivery to one of 100 subscribers, 16 SENDs in a turn") {
+            ShardTurns(.publish(subscribers: 100, burst: 16))
+        },
+        MicroCase(name: "fanout-1000-single", summary: "delivery to one of 1,000 subscribers, one SEND in a turn") {
+            ShardTurns(.publish(subscribers: 1000, burst: 1))
+        },
+        MicroCase(name: "heart-beat", summary: "a line end from a client, 16 clients in a turn") {
+            ShardTurns(.heartBeats(16))
+        },
+        MicroCase(name: "connect", summary: "accept, CONNECT, SUBSCRIBE, close") { ShardTurns(.connect) },
+    ]
+}
+
+/// Turns of a shard whose driver does everything at once and well.
+private final class ShardTurns: Workload {
+    enum Kind {
+        case idle
+        case publish(subscribers: Int, burst: Int)
+        case heartBeats(Int)
+        case connect
+    }
+
+    private let kind: Kind
+    private let shard: UnsafeMutablePointer<Shard>
+    private var completions = Batch<Completion>(capacity: 64)
+    private var publisher = Slot.none
+    private var others: [Slot] = []
+    private var now: UInt64 = 5_000_000_000
+    private var nextDescriptor: Int32 = 10
+
+    /// Bytes that are received again and again.
+    private let burst: UnsafeMutableRawBufferPointer
+    nonisolated(unsafe) private static let hello = bytes("CONNECT\naccept-version:1.2\nhost:localhost\n\n\0")
+    nonisolated(unsafe) private static let helloAndSubscribe = bytes(
+        "CONNECT\naccept-version:1.2\nhost:localhost\n\n\0SUBSCRIBE\nid:0\ndestination:/topic/a\n\n\0")
+    nonisolated(unsafe) private static let lineEnd = bytes("\n")
+
+    init(_ kind: Kind) {
+        self.kind = kind
+        var options = BrokerOptions()
+        options.seed = 42
+        let fabric = Fabric(shardCount: 1, mailboxByteCountMax: options.limits.mailboxByteCountMax)
+        shard = .allocate(capacity: 1)
+        shard.initialize(
+            to: try! Shard(
+                index: 0, options: options, fabric: fabric, connectionCountMax: 20_000, now: now,
+                wallMilliseconds: 1_700_000_000_000))
+        let send = "SEND\ndestination:/topic/a\ncontent-length:64\n\n\(String(repeating: "x", count: 64))\0\n"
+        switch kind {
+        case .publish(let subscribers, let burst):
+            self.burst = Self.bytes(String(repeating: send, count: burst))
+            publisher = connect(Self.hello)
+            for _ in 0..<subscribers { others.append(connect(Self.helloAndSubscribe)) }
+        case .heartBeats(let clients):
+            burst = Self.lineEnd
+            for _ in 0..<clients { others.append(connect(Self.hello)) }
+        case .idle, .connect:
+            burst = Self.lineEnd
+        }
+    }
+
+    deinit {
+        shard.deinitialize(count: 1)
+        shard.deallocate()
+    }
+
+    func run(_ count: Int) {
+        switch kind {
+        case .idle: for _ in 0..<count { turn() }
+        case .publish(let subscribers, let burst):
+            // An operation is a delivery, or a message where nobody gets it.
+            for _ in 0..<max(count / (burst * max(subscribers, 1)), 1) {
+                receive(self.burst, publisher)
+                turn()
+            }
+        case .heartBeats(let clients):
+            for _ in 0..<max(count / clients, 1) {
+                for client in others { receive(burst, client) }
+                turn()
+            }
+        case .connect:
+            for _ in 0..<count {
+                let client = connect(Self.helloAndSubscribe)
+                completions.append(Completion(.receiveFailed, connection: client, value: -104))
+                turn()
+                completions.append(Completion(.closed, connection: client))
+                turn()
+            }
+        }
+        keep(shard.pointee.submissions.count)
+    }
+
+    private func receive(_ bytes: UnsafeMutableRawBufferPointer, _ connection: Slot) {
+        completions.append(
+            Completion(
+                .received, connection: connection, value: Int32(bytes.count),
+                pointer: UnsafeRawPointer(bytes.baseAddress)))
+    }
+
+    private func turn() {
+        let step: UInt64 = 1000
+        now += step
+        shard.pointee.turn(completions, now: now, wallMilliseconds: 1_700_000_000_000)
+        completions.removeAll()
+        if shard.pointee.hasNotices { _ = shard.pointee.takeNotices() }
+    }
+
+    /// A connection that has sent `bytes`.
+    private func connect(_ bytes: UnsafeMutableRawBufferPointer) -> Slot {
+        nextDescriptor = nextDescriptor == .max ? 10 : nextDescriptor + 1
+        completions.append(Completion(.accepted, value: nextDescriptor))
+        turn()
+        var connection = Slot.none
+        for place in 0..<shard.pointee.submissions.count where shard.pointee.submissions[place].kind == .adopt {
+            connection = shard.pointee.submissions[place].connection
+        }
+        precondition(!connection.isNone, "a newcomer is adopted")
+        receive(bytes, connection)
+        turn()
+        return connection
+    }
+
+    /// Lives as long as the process.
+    private static func bytes(_ text: String) -> UnsafeMutableRawBufferPointer {
+        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: text.utf8.count, alignment: 64)
+        bytes.copyBytes(from: text.utf8)
+        return bytes
+    }
+}

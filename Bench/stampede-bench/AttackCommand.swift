@@ -1,0 +1,141 @@
+public import ArgumentParser
+public import Attacks
+import CProcess
+import Glibc
+import Load
+
+extension Attack: ExpressibleByArgument {}
+
+/// `stampede-bench attack`: what honest clients notice of an attack beside them.
+struct AttackCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "attack",
+        abstract: "Attack a broker in a memory-limited control group, and measure what honest clients notice.",
+        discussion: """
+            Each attack gets a broker of its own. Honest clients send at a fixed pace; their p99 latency is measured \
+            before and during the attack (open loop: it counts from when a message was due). Passed: the broker lives and \
+            stays within its memory, the honest clients lost nothing and saw no error, and their p99 has at most doubled \
+            (a p99 below --floor counts as --floor: below it, it is the machine that is measured).
+            Attacks:
+            """ + "\n" + Attack.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
+
+    @Argument(help: "Attacks; none: all.")
+    var attacks: [Attack] = []
+
+    @Option(help: "The broker's driver, uring or epoll. Can be repeated. Default: both, where they work.")
+    var driver: [LoadDriver] = []
+
+    @Option(
+        help: "Attacking connections. Default: 10,000 for those that are many and slow, 50 for those at full speed.")
+    var connections: Int?
+
+    @Option(help: "MiB of the control group.")
+    var memory = 1024
+
+    @Option(help: "A setting of the broker, as in limits.body-bytes=4MiB. Can be repeated.")
+    var set: [String] = []
+
+    @Option(help: "The broker's program. Default: the one beside this program.")
+    var stampede: String?
+
+    @Option(help: "Honest pairs of a publisher and a subscriber.")
+    var pairs = 20
+
+    @Option(help: "Messages a second of each honest publisher.")
+    var rate = 50.0
+
+    @Flag(help: "The honest clients use queues and acknowledge each message, instead of topics.")
+    var queues = false
+
+    @Option(help: "Microseconds up to which any p99 is good.")
+    var floor = 1000.0
+
+    @OptionGroup(title: "Time") var time: ScheduleOptions
+
+    @Option(help: "Write the outcomes there as JSON.")
+    var json: String?
+
+    func run() throws {
+        Load.raiseDescriptorLimit()
+        if process_bind(1) != 0 { warn("there is no CPU 1: broker and clients share one") }
+        let drivers =
+            driver.isEmpty ? LoadDriver.allCases.filter { $0 == .epoll || TargetOptions.bestDriver == $0 } : driver
+        var outcomes: [AttackOutcome] = []
+        print(AttackOutcome.head)
+        for attack in attacks.isEmpty ? Attack.allCases : attacks {
+            for driver in drivers {
+                let outcome = try measure(attack, driver)
+                print(outcome.row)
+                for line in outcome.complaints { print("  \(line)") }
+                outcomes.append(outcome)
+            }
+        }
+        if let json { try writeJSON(outcomes, to: json) }
+        let failed = outcomes.count { !$0.isPassed }
+        print(
+            "\(outcomes.count - failed) of \(outcomes.count) passed; memory bound by \(outcomes.last?.cage ?? "nothing")"
+        )
+        if failed > 0 { throw ExitCode(1) }
+    }
+
+    private func measure(_ attack: Attack, _ driver: LoadDriver) throws -> AttackOutcome {
+        let kind = ServerKind.stampede(driver: driver, path: stampede ?? ServerKind.besideUs, settings: set)
+        let server = try RunningServer(kind, cpu: 0)
+        let cage = MemoryCage(process: server.process.identifier, byteCountMax: memory << 20)
+        guard var target = Load.Target(host: "127.0.0.1", port: server.port) else { throw ExitCode(1) }
+        target.driver = TargetOptions.bestDriver
+        let measurement = Measurement(try honestPlan(), target: target, server: server.process, schedule: time.schedule)
+        let progress = ProgressLine()
+        // The honest clients connect anew for each measurement. Their topics stay: which destinations are there when the
+        // number of destinations is used up is first come, first served.
+        let keeper = Attacker(keeping: (0..<pairs).map { "/topic/bench.\($0)" }, port: server.port)
+        keeper.start()
+        defer { keeper.stop() }
+        var outcome = AttackOutcome(attack, driver: driver, connections: connections ?? attack.connectionCount)
+        outcome.before = try measurement.run { progress.show("\(attack.rawValue), \(driver.rawValue), before: \($0)") }
+        let attacker = Attacker(attack, port: server.port, connectionCount: outcome.connections)
+        attacker.start()
+        awaitConnected(attacker, attack, progress)
+        outcome.during = try measurement.run { progress.show("\(attack.rawValue), \(driver.rawValue), during: \($0)") }
+        outcome.note(attacker.tally)
+        attacker.stop()
+        progress.clear()
+        outcome.peakBytes = max(cage.peakByteCount, ProcFile.residentPeakByteCount(of: server.process.identifier))
+        outcome.limitBytes = cage.byteCountMax
+        outcome.kills = cage.killCount
+        outcome.isAlive = ProcFile.residentByteCount(of: server.process.identifier) > 0
+        outcome.cage = cage.summary
+        outcome.floor = floor
+        server.end()
+        return outcome
+    }
+
+    private func honestPlan() throws -> Plan {
+        var options = ScenarioOptions(publishers: pairs, subscribers: pairs, number: pairs, rate: rate)
+        options.ack = queues ? .clientIndividual : nil
+        return try options.plan(queues ? .queue : .pairs)
+    }
+
+    /// Until all of the attack's connections have been opened once, or it has had time for that.
+    private func awaitConnected(_ attacker: Attacker, _ attack: Attack, _ progress: ProgressLine) {
+        let stepMicroseconds: UInt32 = 20_000
+        let stepsMax = 250
+        for _ in 0..<stepsMax where attacker.tally.opened < attacker.connectionCount {
+            progress.show("\(attack.rawValue): \(attacker.tally.opened) attackers")
+            usleep(stepMicroseconds)
+        }
+    }
+}
+
+extension Attack {
+    /// Slow ones come in numbers; a few at full speed fill any pipe.
+    var connectionCount: Int {
+        switch self {
+        case .trickle, .silence: 10_000
+        case .hugeLengths, .heldBodies: 2_000
+        case .headerFlood, .endlessHeaders, .endlessBodies, .subscriptions, .patterns, .longIdentifiers, .transactions,
+            .sleepers, .silentReceivers, .fullQueue, .manyQueues, .destinations, .hoarders, .logFlood:
+            50
+        }
+    }
+}

@@ -1,0 +1,75 @@
+import Attacks
+import Load
+
+/// What one attack did to a broker and to the honest clients beside it.
+struct AttackOutcome: Codable, Sendable {
+    var attack: String
+    var driver: String
+    var connections: Int
+    var before = Outcome()
+    var during = Outcome()
+    var opened = 0
+    var ended = 0
+    var sentBytes = 0
+    var peakBytes = 0
+    var limitBytes = 0
+    var kills = 0
+    var isAlive = false
+    var cage = ""
+    /// Microseconds up to which any p99 is good.
+    var floor = 0.0
+
+    static let growthMax = 2.0
+
+    init(_ attack: Attack, driver: LoadDriver, connections: Int) {
+        self.attack = attack.rawValue
+        self.driver = driver.rawValue
+        self.connections = connections
+    }
+
+    mutating func note(_ tally: Attacker.Tally) {
+        opened = tally.opened
+        ended = tally.ended
+        sentBytes = tally.bytesSent
+    }
+
+    /// How much longer the slowest in a hundred messages took.
+    var growth: Double { max(during.latency.p99, floor) / max(before.latency.p99, floor) }
+    var isWithinMemory: Bool { isAlive && kills == 0 && peakBytes <= limitBytes }
+    var isPassed: Bool { isWithinMemory && before.isClean && during.isClean && growth <= Self.growthMax }
+
+    var complaints: [String] {
+        var lines: [String] = []
+        if !isAlive { lines.append("the broker did not survive; killed for want of memory: \(kills)") }
+        if peakBytes > limitBytes { lines.append("more memory than allowed") }
+        lines += OutcomeTable.complaints(before).map { "before: \($0)" }
+        lines += OutcomeTable.complaints(during).map { "during: \($0)" }
+        return lines
+    }
+
+    private static let columns = [
+        ("attack", 18), ("driver", 6), ("conns", 7), ("opened", 9), ("cut", 9), ("sent MiB", 9), ("honest/s", 9),
+        ("p99 before us", 13), ("p99 during us", 13), ("growth", 7), ("broker CPU", 10), ("peak MiB", 9),
+        ("verdict", 8),
+    ]
+
+    static var head: String { line(columns.map(\.0)) }
+
+    var row: String {
+        Self.line([
+            attack, driver, "\(connections)", "\(opened)", "\(ended)", mebibytes(sentBytes),
+            OutcomeTable.decimals(during.deliveredPerSecond, 0), OutcomeTable.decimals(before.latency.p99, 0),
+            OutcomeTable.decimals(during.latency.p99, 0), OutcomeTable.decimals(growth, 2),
+            OutcomeTable.percent(during.serverShare), mebibytes(peakBytes), isPassed ? "passed" : "FAILED",
+        ])
+    }
+
+    private func mebibytes(_ count: Int) -> String { OutcomeTable.decimals(Double(count) / 1_048_576, 1) }
+
+    private static func line(_ cells: [String]) -> String {
+        zip(cells, columns).enumerated().map { position, pair in
+            let padding = String(repeating: " ", count: max(0, pair.1.1 - pair.0.count))
+            return position == 0 ? pair.0 + padding : padding + pair.0
+        }.joined(separator: " ")
+    }
+}

@@ -1,0 +1,136 @@
+import ArgumentParser
+import Foundation
+import Glibc
+import Load
+
+/// A peer that a script in `Bench/peers` configures and starts.
+enum Peer: String, CaseIterable {
+    case nats, rabbitmq, mosquitto
+
+    private var program: String {
+        switch self {
+        case .nats: "nats-server"
+        case .rabbitmq: "rabbitmq-server"
+        case .mosquitto: "mosquitto"
+        }
+    }
+
+    var dialect: Plan.Dialect {
+        switch self {
+        case .nats: .nats
+        case .rabbitmq: .stomp
+        case .mosquitto: .mqtt
+        }
+    }
+
+    var isInstalled: Bool { Self.programFolders.contains { access("\($0)/\(program)", X_OK) == 0 } }
+
+    /// Nil, and a warning, where it is not installed.
+    func kind() throws -> ServerKind? {
+        guard isInstalled else {
+            warn("\(rawValue) is left out, for \(program) is not installed: see Bench/peers/README.md")
+            return nil
+        }
+        var kind = ServerKind(
+            name: rawValue, path: try Self.script("\(rawValue).sh"), dialect: dialect, arguments: ["PORT", "FOLDER"])
+        // Erlang needs its time, once: it is stopped while others have their turn.
+        kind.isKept = self == .rabbitmq
+        kind.startSeconds = self == .rabbitmq ? 60 : kind.startSeconds
+        return kind
+    }
+
+    /// Servers are found by scripts whose search path may lack the administrator's programs.
+    private static var programFolders: [String] {
+        let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
+        return path.split(separator: ":").map(String.init) + ["/usr/sbin", "/sbin"]
+    }
+
+    /// The package's folder is above the built program, or the current one.
+    private static func script(_ name: String) throws -> String {
+        let starts = [ServerKind.besideUs, FileManager.default.currentDirectoryPath + "/."]
+        for start in starts {
+            var folder = URL(fileURLWithPath: start).deletingLastPathComponent()
+            while folder.path != "/" {
+                let script = folder.appendingPathComponent("Bench/peers/\(name)").path
+                if access(script, X_OK) == 0 { return script }
+                folder.deleteLastPathComponent()
+            }
+        }
+        throw ValidationError("Bench/peers/\(name) is not found: run this in the package's folder")
+    }
+}
+
+/// Which servers take part in a comparison.
+struct ServerOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            """
+            Separated by commas: nats, rabbitmq, mosquitto (started where they are installed), floors (see --floors), or \
+            NAME=PORT for a STOMP server that runs already, bound to --server-cpu by whoever started it.
+            """, valueName: "peer,..."))
+    var peers: String?
+
+    @Option(help: "A folder that holds floor_epoll and floor_uring, built. Implies the peer floors.")
+    var floors: String?
+
+    @Option(help: "The broker's program. Default: the one beside this program.")
+    var stampede: String?
+
+    @Option(help: "Another build of the broker, to compare with.")
+    var baseline: String?
+
+    @Option(help: "A setting of the broker, as in io.uring.sq-entries=8192. Can be repeated.")
+    var set: [String] = []
+
+    func kinds() throws -> [ServerKind] {
+        let path = stampede ?? ServerKind.besideUs
+        let drivers = LoadDriver.allCases.filter { $0 == .epoll || TargetOptions.bestDriver == .uring }
+        if drivers.count == 1 { warn("io_uring cannot be used here: see stampede probe") }
+        var kinds = drivers.map { ServerKind.stampede(driver: $0, path: path, settings: set) }
+        if let baseline {
+            for driver in drivers {
+                var kind = ServerKind.stampede(driver: driver, path: baseline, settings: set)
+                kind.name = "baseline \(driver.rawValue)"
+                kinds.append(kind)
+            }
+        }
+        let names = peers?.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) } ?? []
+        if names.contains("floors"), floors == nil { throw ValidationError("--peers floors: where are they? --floors") }
+        if let floors { kinds += ["floor_epoll", "floor_uring"].map { .floor(path: "\(floors)/\($0)") } }
+        for name in names where name != "floors" { kinds += try Self.kind(name).map { [$0] } ?? [] }
+        return kinds
+    }
+
+    private static func kind(_ name: String) throws -> ServerKind? {
+        if let peer = Peer(rawValue: name) { return try peer.kind() }
+        let parts = name.split(separator: "=")
+        guard parts.count == 2, let port = UInt16(parts[1]) else {
+            let known = (Peer.allCases.map(\.rawValue) + ["floors"]).joined(separator: ", ")
+            throw ValidationError("--peers: \(name) is none of \(known), nor NAME=PORT as in activemq=61613")
+        }
+        return .running(name: String(parts[0]), port: port)
+    }
+}
+
+/// The servers of a comparison: each one is started for its turn, or woken for it.
+final class Fleet {
+    private let cpu: Int32?
+    private var kept: [String: RunningServer] = [:]
+
+    init(cpu: Int32?) { self.cpu = cpu }
+
+    deinit { for server in kept.values { server.end() } }
+
+    func turn<Result>(_ kind: ServerKind, _ body: (RunningServer) throws -> Result) throws -> Result {
+        guard kind.isKept else {
+            let server = try RunningServer(kind, cpu: cpu)
+            defer { server.end() }
+            return try body(server)
+        }
+        let server = try kept[kind.name] ?? RunningServer(kind, cpu: cpu)
+        kept[kind.name] = server
+        server.resume()
+        defer { server.pause() }
+        return try body(server)
+    }
+}

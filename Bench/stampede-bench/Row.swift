@@ -1,0 +1,71 @@
+import Load
+
+/// A line of a comparison's table.
+struct Row: Sendable {
+    var name: String
+    private var scenario: Scenario
+    private var publishers: Int?
+    private var subscribers: Int?
+    private var number: Int?
+    private var body = 64
+    private var ack: Plan.Acknowledgement?
+    private var rate: Double?
+    /// Its latency at half of the peak rate is worth a line of its own.
+    private(set) var hasLatency = false
+
+    private init(
+        _ name: String, _ scenario: Scenario, publishers: Int? = nil, subscribers: Int? = nil, number: Int? = nil,
+        body: Int = 64, ack: Plan.Acknowledgement? = nil, rate: Double? = nil, hasLatency: Bool = false
+    ) {
+        self.name = name
+        self.scenario = scenario
+        self.publishers = publishers
+        self.subscribers = subscribers
+        self.number = number
+        self.body = body
+        self.ack = ack
+        self.rate = rate
+        self.hasLatency = hasLatency
+    }
+
+    /// - Parameter rate: messages a second of all publishers together, instead of the row's own flow.
+    func plan(_ dialect: Plan.Dialect, rate messagesPerSecond: Double? = nil) throws -> Plan {
+        var options = ScenarioOptions(
+            publishers: publishers, subscribers: subscribers, number: number, body: body, rate: rate)
+        options.ack = ack
+        var plan = try options.plan(scenario, dialect: dialect)
+        if let messagesPerSecond {
+            plan.flow = .paced(messagesPerSecond: messagesPerSecond / Double(plan.publisherCount))
+        }
+        return plan
+    }
+
+    /// Acknowledgements that stand for all before them are STOMP's.
+    func isPossible(_ dialect: Plan.Dialect) -> Bool { dialect == .stomp || ack != .client }
+
+    static let withoutStalled = "fan-out S=1000 B=64"
+    static let withStalled = "one of S=1000 stalled"
+
+    /// The queue rows that name no mode acknowledge each message, where the peer can.
+    static let all: [Row] = [
+        Row("fan-out S=1 B=64", .fanout, subscribers: 1, hasLatency: true),
+        Row("fan-out S=10 B=64", .fanout, subscribers: 10),
+        Row("fan-out S=100 B=64", .fanout, subscribers: 100, hasLatency: true),
+        Row(withoutStalled, .fanout, subscribers: 1000, hasLatency: true),
+        Row(withStalled, .stalled, subscribers: 1000),
+        Row("fan-out S=1000 B=1024", .fanout, subscribers: 1000, body: 1024),
+        Row("fan-in P=100 B=64", .fanin, publishers: 100),
+        Row("pairs N=1 B=64", .pairs, number: 1, hasLatency: true),
+        Row("pairs N=100 B=64", .pairs, number: 100, hasLatency: true),
+        Row("queue 1x1", .queue, publishers: 1, subscribers: 1),
+        Row("queue 4x4", .queue, publishers: 4, subscribers: 4),
+        Row("queue 4x4 auto", .queue, publishers: 4, subscribers: 4, ack: .auto),
+        Row("queue 4x4 client", .queue, publishers: 4, subscribers: 4, ack: .client),
+        Row("unsubscribed P=1", .unsubscribed, publishers: 1),
+        Row("reply N=1", .reply, number: 1),
+        Row("reply N=100", .reply, number: 100),
+        Row("paced S=100, 100 msg/s", .fanout, subscribers: 100, rate: 100),
+        Row("paced S=1000, 10 msg/s", .fanout, subscribers: 1000, rate: 10),
+        Row("paced pairs N=100, 2,000 msg/s", .pairs, number: 100, rate: 20),
+    ]
+}

@@ -1,0 +1,108 @@
+import ArgumentParser
+import Attacks
+import CProcess
+import Foundation
+import Glibc
+import Load
+
+/// `stampede-bench soak`: a broker under mixed load, with clients that come and go, for as long as one likes.
+struct Soak: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Load a broker with a bit of everything for a long time, and see whether it grows.",
+        discussion: """
+            One cycle plays each kind of load with connections of its own, and bad clients beside them; then all leave, \
+            and the broker is looked at: its memory, its descriptors, its counters. Passed: nothing was lost, no \
+            descriptor and no connection stays, and memory does not grow (the slope of a line through the later three \
+            quarters of the samples, and what the broker holds for messages and buffers).
+            """)
+
+    @Option(help: "How long.")
+    var minutes = 3.0
+
+    @Option(help: "How long, instead of --minutes.")
+    var hours: Double?
+
+    @Option(help: "The broker's driver, uring or epoll. Default: the one that auto chooses.")
+    var start: LoadDriver = TargetOptions.bestDriver
+
+    @Option(help: "Workers of the broker.")
+    var workers = 2
+
+    @Option(help: "A setting of the broker, as in io.uring.receive-mode=poll. Can be repeated.")
+    var set: [String] = []
+
+    @Option(help: "The broker's program. Default: the one beside this program.")
+    var stampede: String?
+
+    @Option(help: "Seconds of each kind of load in a cycle.")
+    var seconds = 1.0
+
+    @Option(help: "Growth of memory that passes, in KiB an hour, beside 2 MiB in all for chance.")
+    var slope = 512.0
+
+    @Option(help: "Write the samples there as JSON.")
+    var json: String?
+
+    func run() throws {
+        Load.raiseDescriptorLimit()
+        // log.level stands last: what the counters say is a notice.
+        let kind = ServerKind.stampede(
+            driver: start, path: stampede ?? ServerKind.besideUs, workers: workers, settings: set + ["log.level=notice"]
+        )
+        let server = try RunningServer(kind, cpu: nil)
+        defer { server.end() }
+        guard var target = Load.Target(host: "127.0.0.1", port: server.port) else { throw ExitCode(1) }
+        target.driver = TargetOptions.bestDriver
+        let progress = ProgressLine()
+        var watch = SoakWatch(server)
+        print(SoakSample.head)
+        var loads: [Outcome] = []
+        let end = (hours.map { $0 * 3600 } ?? minutes * 60)
+        while watch.seconds < end {
+            for plan in try Self.plans() {
+                let attack = Self.company.randomElement()!
+                let attacker = Attacker(attack, port: server.port, connectionCount: Self.attackerCount)
+                attacker.start()
+                defer { attacker.stop() }
+                let schedule = Schedule(warmUpSeconds: 0.1, seconds: seconds)
+                let measurement = Measurement(plan, target: target, server: server.process, schedule: schedule)
+                var outcome = try measurement.run {
+                    progress.show("cycle \(watch.samples.count + 1), \(plan.name) beside \(attack.rawValue): \($0)")
+                }
+                outcome.server = start.rawValue
+                if !outcome.isClean {
+                    progress.clear()
+                    print("\(plan.name) beside \(attack.rawValue):")
+                    for line in OutcomeTable.complaints(outcome) { print(line) }
+                    loads.append(outcome)
+                }
+            }
+            progress.clear()
+            print(try watch.sample().row)
+        }
+        let verdict = SoakVerdict(watch.samples, lost: loads.count, slopeMax: slope)
+        for line in verdict.lines { print(line) }
+        if let json { try writeJSON(watch.samples, to: json) }
+        if !verdict.isPassed { throw ExitCode(1) }
+    }
+
+    /// Bad clients that cost the broker no message of its own and leave nothing behind.
+    private static let company: [Attack] = [
+        .trickle, .silence, .headerFlood, .endlessHeaders, .endlessBodies, .hugeLengths, .subscriptions, .transactions,
+        .logFlood,
+    ]
+    private static let attackerCount = 40
+
+    private static func plans() throws -> [Plan] {
+        var loads: [(Scenario, ScenarioOptions)] = [
+            (.pairs, ScenarioOptions(number: 50, rate: 100)),
+            (.fanout, ScenarioOptions(publishers: 2, subscribers: 100)),
+            (.queue, ScenarioOptions(publishers: 4, subscribers: 4)),
+            (.reply, ScenarioOptions(number: 50)),
+            (.fanin, ScenarioOptions(publishers: 50, body: 2000)),
+            (.pairs, ScenarioOptions(number: 1000, rate: 1)),
+        ]
+        loads.shuffle()
+        return try loads.map { try $1.plan($0) }
+    }
+}

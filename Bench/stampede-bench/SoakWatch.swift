@@ -1,0 +1,169 @@
+import Attacks
+import Foundation
+import Glibc
+import Load
+
+/// A broker between two cycles, when no client is there.
+struct SoakSample: Codable, Sendable {
+    var seconds = 0.0
+    var residentBytes = 0
+    var descriptors = 0
+    /// Of all workers, as the broker's own report of its counters says.
+    var connections = 0
+    var blockBytes = 0
+    var accepted = 0
+    var delivered = 0
+    var errors = 0
+    var dropped = 0
+
+    private static let widths = [9, 9, 12, 12, 16, 12, 14, 10, 9]
+
+    static var head: String {
+        line([
+            "seconds", "RSS MiB", "descriptors", "connections", "messages+buffers", "accepted", "delivered", "errors",
+            "dropped",
+        ])
+    }
+
+    var row: String {
+        Self.line([
+            OutcomeTable.decimals(seconds, 0), OutcomeTable.decimals(Double(residentBytes) / 1_048_576, 2),
+            "\(descriptors)", "\(connections)", "\(blockBytes)", "\(accepted)", "\(delivered)", "\(errors)",
+            "\(dropped)",
+        ])
+    }
+
+    private static func line(_ cells: [String]) -> String {
+        zip(cells, widths).map { String(repeating: " ", count: max(0, $1 - $0.count)) + $0 }.joined(separator: " ")
+    }
+}
+
+/// Looks at a broker from outside, and asks it for its counters.
+struct SoakWatch {
+    struct NoReport: Error, CustomStringConvertible { var description: String }
+
+    private let server: RunningServer
+    private let start = Date()
+    private var logOffset = 0
+    private(set) var samples: [SoakSample] = []
+
+    /// How long the broker may take until the last of the clients that left is gone.
+    private static let patienceSeconds = 15.0
+
+    init(_ server: RunningServer) { self.server = server }
+
+    var seconds: Double { Date().timeIntervalSince(start) }
+
+    /// Waits until the broker has no connections any more, or has had the time to see that, and takes a sample.
+    mutating func sample() throws -> SoakSample {
+        let began = seconds
+        var sample = try report()
+        let stepMicroseconds: UInt32 = 100_000
+        while sample.connections > 0, seconds - began < Self.patienceSeconds {
+            usleep(stepMicroseconds)
+            sample = try report()
+        }
+        samples.append(sample)
+        return sample
+    }
+
+    /// SIGUSR1, and the line that each worker writes then.
+    private mutating func report() throws -> SoakSample {
+        let process = server.process.identifier
+        logOffset += server.output(from: logOffset).count
+        kill(process, SIGUSR1)
+        let stepMicroseconds: UInt32 = 5000
+        let stepsMax = 2000
+        var lines: [Substring] = []
+        for _ in 0..<stepsMax {
+            usleep(stepMicroseconds)
+            let text = String(decoding: server.output(from: logOffset), as: UTF8.self)
+            lines = text.split(separator: "\n").filter { $0.contains("connections-now") }
+            if lines.count >= server.kind.workers { break }
+        }
+        guard lines.count >= server.kind.workers else {
+            throw NoReport(description: "the broker does not report its counters; has it ended?")
+        }
+        var sample = SoakSample()
+        for line in lines {
+            sample.connections += Self.value("connections-now", in: line)
+            sample.blockBytes += Self.value("memory", in: line)
+            sample.accepted += Self.value("connections", in: line)
+            sample.delivered += Self.value("messages-delivered", in: line)
+            sample.errors += Self.value("errors", in: line)
+            sample.dropped += Self.value("messages-dropped", in: line)
+        }
+        sample.seconds = seconds
+        sample.residentBytes = ProcFile.residentByteCount(of: process)
+        sample.descriptors = ProcFile.descriptorCount(of: process)
+        return sample
+    }
+
+    /// `name=VALUE` or `name="VALUE"` in a line of the log.
+    private static func value(_ name: String, in line: Substring) -> Int {
+        for word in line.split(separator: " ") {
+            guard word.hasPrefix(name), word.dropFirst(name.count).first == "=" else { continue }
+            return Int(word.dropFirst(name.count + 1).filter(\.isNumber)) ?? 0
+        }
+        return 0
+    }
+}
+
+/// Whether a broker grew.
+struct SoakVerdict {
+    private let samples: [SoakSample]
+    private let lost: Int
+    private let slopeMax: Double
+    private static let chanceBytes = 2.0 * 1_048_576
+    /// The first samples are of a broker that still fills its pools.
+    private static let settlingShare = 4
+    private static let samplesMin = 4
+
+    init(_ samples: [SoakSample], lost: Int, slopeMax: Double) {
+        self.samples = Array(samples.dropFirst(samples.count / Self.settlingShare))
+        self.lost = lost
+        self.slopeMax = slopeMax
+    }
+
+    /// Bytes a second, of the line with the least squares of its distances to the samples.
+    private var slope: Double {
+        let count = Double(samples.count)
+        let meanTime = samples.reduce(0) { $0 + $1.seconds } / count
+        let meanSize = samples.reduce(0) { $0 + Double($1.residentBytes) } / count
+        let products = samples.reduce(0) { $0 + ($1.seconds - meanTime) * (Double($1.residentBytes) - meanSize) }
+        let squares = samples.reduce(0) { $0 + ($1.seconds - meanTime) * ($1.seconds - meanTime) }
+        return squares > 0 ? products / squares : 0
+    }
+
+    private var span: Double { (samples.last?.seconds ?? 0) - (samples.first?.seconds ?? 0) }
+    private var growth: Double { slope * span }
+    private var memoryIsFlat: Bool { growth <= Self.chanceBytes + slopeMax * 1024 * span / 3600 }
+    private var descriptorsAreFlat: Bool { (samples.last?.descriptors ?? 0) <= (samples.first?.descriptors ?? 0) }
+    private var allLeft: Bool { samples.allSatisfy { $0.connections == 0 } }
+    /// What each worker keeps of its own accord while nobody is there is the same after each cycle.
+    private var blocksAreFlat: Bool { (samples.last?.blockBytes ?? 0) <= (samples.first?.blockBytes ?? 0) }
+
+    var isPassed: Bool {
+        samples.count >= Self.samplesMin && lost == 0 && memoryIsFlat && descriptorsAreFlat && allLeft && blocksAreFlat
+    }
+
+    var lines: [String] {
+        guard samples.count >= Self.samplesMin else {
+            return ["FAILED: \(samples.count) samples after settling are too few to tell; at least \(Self.samplesMin)"]
+        }
+        return [
+            "memory: \(OutcomeTable.decimals(slope * 3600 / 1024, 0)) KiB an hour by slope, "
+                + "\(OutcomeTable.decimals(growth / 1024, 0)) KiB in \(OutcomeTable.decimals(span, 0)) s: "
+                + word(memoryIsFlat),
+            "messages and buffers left: \(samples.last?.blockBytes ?? 0) B, at first \(samples.first?.blockBytes ?? 0) B: "
+                + word(blocksAreFlat),
+            "descriptors: \(samples.last?.descriptors ?? 0), at first \(samples.first?.descriptors ?? 0): "
+                + word(descriptorsAreFlat),
+            "connections left behind: " + word(allLeft),
+            "loads with losses or errors: \(lost)",
+            isPassed ? "passed" : "FAILED",
+        ]
+    }
+
+    private func word(_ isGood: Bool) -> String { isGood ? "good" : "BAD" }
+}

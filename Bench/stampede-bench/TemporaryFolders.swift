@@ -1,0 +1,32 @@
+import Foundation
+import Synchronization
+
+/// Folders for servers' files. They are removed when their server ends, or when this program is interrupted.
+enum TemporaryFolders {
+    private static let paths = Mutex<Set<String>>([])
+
+    static func make() throws -> String {
+        _ = interruption
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("stampede-bench-\(UUID())").path
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        paths.withLock { _ = $0.insert(folder) }
+        return folder
+    }
+
+    static func remove(_ folder: String) {
+        paths.withLock { _ = $0.remove(folder) }
+        try? FileManager.default.removeItem(atPath: folder)
+    }
+
+    /// Servers end with this process: they asked for that when they were started.
+    nonisolated(unsafe) private static let interruption: [any DispatchSourceSignal] = [SIGINT, SIGTERM].map { number in
+        signal(number, SIG_IGN)
+        let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+        source.setEventHandler {
+            for folder in paths.withLock({ $0 }) { try? FileManager.default.removeItem(atPath: folder) }
+            exit(128 + number)
+        }
+        source.resume()
+        return source
+    }
+}

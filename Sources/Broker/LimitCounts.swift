@@ -1,0 +1,104 @@
+import STOMP
+
+/// A limit that acts, named as its key under `limits` is; `queue` stands for those of a destination.
+public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
+    case preConnectBytes
+    case connectTimeout
+    case commandBytes
+    case headers
+    case headerBytes
+    case headersBytes
+    case bodyBytes
+    /// `frame-bytes-per-second-min` too: the time grows with what has arrived.
+    case frameTimeout
+    case connections
+    case connectionsPerAddress
+    case connectionsPerSecond
+    case subscriptionsPerConnection
+    case subscriptionIdBytes
+    case transactionsPerConnection
+    /// The frames of a transaction, or their bytes.
+    case transactionSize
+    case transactionTimeout
+    /// A topic's subscriber that was cut, or a queue's consumer that gets no more for now.
+    case outputBytes
+    case outputStall
+    /// A consumer's window, in messages or bytes, that has filled.
+    case prefetch
+    case destinations
+    case destinationName
+    /// Patterns, or what they match.
+    case patterns
+    case queue
+    /// A publisher that was not read for a while, or who found no memory at all.
+    case messageMemory
+    /// A sender that was not read because another worker has enough letters to read.
+    case mailbox
+    case subscriptions
+    case linger
+
+    /// As in the configuration, without `limits.`.
+    public var key: String {
+        switch self {
+        case .preConnectBytes: "pre-connect-bytes"
+        case .connectTimeout: "connect-timeout-ms"
+        case .commandBytes: "command-bytes"
+        case .headers: "headers-max"
+        case .headerBytes: "header-bytes"
+        case .headersBytes: "headers-bytes"
+        case .bodyBytes: "body-bytes"
+        case .frameTimeout: "frame-timeout-ms"
+        case .connections: "connections-max"
+        case .connectionsPerAddress: "connections-per-address-max"
+        case .connectionsPerSecond: "connections-per-second-max"
+        case .subscriptionsPerConnection: "subscriptions-per-connection-max"
+        case .subscriptionIdBytes: "subscription-id-bytes"
+        case .transactionsPerConnection: "transactions-per-connection-max"
+        case .transactionSize: "transaction-bytes"
+        case .transactionTimeout: "transaction-timeout-ms"
+        case .outputBytes: "output-bytes"
+        case .outputStall: "output-stall-ms"
+        case .prefetch: "prefetch-max"
+        case .destinations: "destinations-max"
+        case .destinationName: "destination-name-bytes"
+        case .patterns: "patterns-max"
+        case .queue: "queue"
+        case .messageMemory: "message-memory-bytes"
+        case .mailbox: "mailbox-bytes"
+        case .subscriptions: "subscriptions-max"
+        case .linger: "linger-ms"
+        }
+    }
+}
+
+/// How often each limit has acted.
+public struct LimitCounts: Sendable, BitwiseCopyable {
+    /// By raw value.
+    private var counts = InlineArray<32, UInt64>(repeating: 0)
+
+    public subscript(_ limit: LimitKind) -> UInt64 { counts[Int(limit.rawValue)] }
+
+    mutating func count(_ limit: LimitKind) { counts[Int(limit.rawValue)] &+= 1 }
+
+    /// Adds another worker's figures.
+    mutating func add(_ other: LimitCounts) {
+        for place in counts.indices { counts[place] &+= other.counts[place] }
+    }
+}
+
+extension LimitKind {
+    /// The limit that a frame broke; nil: it was malformed in another way.
+    init?(_ code: FrameError.Code) {
+        switch code {
+        case .commandTooLong: self = .commandBytes
+        case .tooManyHeaders: self = .headers
+        case .headerTooLong: self = .headerBytes
+        case .headersTooLong: self = .headersBytes
+        case .bodyTooLong: self = .bodyBytes
+        case .none, .unknownCommand, .commandBeforeConnect, .lineEndNotInVersion, .headerWithoutColon,
+            .headerWithoutName, .nulInHeaders, .undefinedEscape, .carriageReturnInHeader, .contentLengthMalformed,
+            .bodyNotTerminated, .bodyNotAllowed:
+            return nil
+        }
+    }
+}

@@ -1,0 +1,116 @@
+extension CapacityCheck {
+    /// What the broker asks of listen(2).
+    static var acceptBacklog: Int { 4096 }
+    /// Clients that the load generator sends to one address. connect(2) tries every second port first; beyond some
+    /// 14,000 to one address and port it scans them all, and takes milliseconds.
+    static var clientsPerAddressMax: Int { 12_000 }
+    /// Pages that TCP charges each of two sockets on one machine with while a small message is under way: as many as
+    /// one that waits to be read takes.
+    static var pagesPerMessage: Int { 1 }
+
+    /// Connections that are made, but not accepted yet.
+    var acceptBacklog: Finding? {
+        guard broker != nil else { return nil }
+        return .atLeast(
+            "net.core.somaxconn", machine.acceptBacklogMax, min(connectionCount, Self.acceptBacklog),
+            note: "of each network namespace; the broker asks for \(Self.acceptBacklog.grouped)",
+            remedies: remedies.networkSysctl("net.core.somaxconn", "\(Self.acceptBacklog)"))
+    }
+
+    /// Handshakes under way. With SYN cookies (the default) a full backlog costs options, not connections, and it is
+    /// the listener's own that counts; without them this one has to hold a storm.
+    var handshakeBacklog: Finding? {
+        guard broker != nil else { return nil }
+        let name = "net.ipv4.tcp_max_syn_backlog"
+        if let cookies = machine.handshakeCookies, cookies != 0 {
+            return Finding(
+                name, .met, found: machine.handshakeBacklogMax?.grouped ?? "not readable", needed: "",
+                note: "not in force: net.ipv4.tcp_syncookies is \(cookies)")
+        }
+        return .atLeast(
+            name, machine.handshakeBacklogMax, min(connectionCount, Self.acceptBacklog),
+            note: "in force, since net.ipv4.tcp_syncookies is off",
+            remedies: remedies.networkSysctl("net.ipv4.tcp_syncookies", "1")
+                + remedies.networkSysctl(name, "\(Self.acceptBacklog)"))
+    }
+
+    /// Idle sockets hold no buffers. One message to all of them takes a page for each that has not read it yet: memory
+    /// that TCP counts against tcp_mem, the sockets of all namespaces together.
+    var tcpMemory: Finding? {
+        let name = "net.ipv4.tcp_mem"
+        let needed = connectionCount * Self.pagesPerMessage
+        guard let pages = machine.tcpPages else {
+            return Finding(
+                name, .unknown, found: "not readable", needed: "\(needed.grouped) pages",
+                note: machine.surroundings.isContainer ? "a value of the host, not shown in containers" : "")
+        }
+        let values = "\(needed * 3 / 4) \(needed) \(needed * 3 / 2)"
+        let isMet = pages[2] >= needed
+        return Finding(
+            name, isMet ? .met : .advice, found: "\(pages[2].grouped) pages", needed: "\(needed.grouped) pages",
+            note: "idle sockets take none; a message to all takes a page for each that has yet to read it",
+            remedies: isMet ? [] : remedies.hostSysctl(name, values))
+    }
+
+    /// What a socket's buffer may grow to at once. An idle one takes nothing, so that larger values than the kernel's
+    /// are a danger only: peers that do not read hold so much each.
+    func buffers(_ name: String, _ sizes: [Int]?, _ initialMax: Int) -> Finding? {
+        guard let sizes else { return Finding(name, .unknown, found: "not readable", needed: "") }
+        let found = sizes.map(\.grouped).joined(separator: " ")
+        let isMet = sizes[1] <= initialMax
+        return Finding(
+            name, isMet ? .met : .advice, found: found, needed: "at first at most \(initialMax.grouped)",
+            note: "idle sockets take none; peers that do not read make the kernel keep so much for each",
+            remedies: isMet ? [] : remedies.networkSysctl(name, "\(sizes[0]) \(initialMax) \(sizes[2])"))
+    }
+
+    private var portCount: Int? { machine.portRange.map { $0.count - machine.reservedPortCount } }
+
+    /// Ports of clients on this machine: each address they connect to has as many as the range holds.
+    var ports: Finding? {
+        let name = "net.ipv4.ip_local_port_range"
+        guard clients != nil else { return nil }
+        guard let range = machine.portRange, let portCount else {
+            return Finding(name, .unknown, found: "not readable", needed: "")
+        }
+        let needed = min(connectionCount, Self.clientsPerAddressMax) * 2
+        let isMet = portCount >= needed
+        let addressCount = (connectionCount + Self.clientsPerAddressMax - 1) / Self.clientsPerAddressMax
+        return Finding(
+            name, isMet ? .met : .missing,
+            found: "\(range.lowerBound) \(range.upperBound) (\(portCount.grouped) ports for each address)",
+            needed: "\(needed.grouped) ports for each of \(addressCount.grouped) addresses",
+            note: addressCount > 1
+                ? "clients connect to 127.0.0.1, 127.0.0.2 and so on: connect(2) slows down when half of the ports are taken"
+                : "connect(2) slows down when half of the ports are taken",
+            remedies: isMet ? [] : remedies.networkSysctl(name, "16384 60999"))
+    }
+
+    /// Whether the broker listens on the addresses that so many clients of one machine need.
+    var addresses: Finding? {
+        guard let broker, clients != nil, connectionCount > Self.clientsPerAddressMax else { return nil }
+        return Finding(
+            "listeners", broker.listensOnEveryAddress ? .met : .missing,
+            found: broker.listensOnEveryAddress ? "every address" : "single addresses", needed: "every address",
+            note: "an address and port take \(Self.clientsPerAddressMax.grouped) clients of one machine in good time",
+            remedies: broker.listensOnEveryAddress ? [] : ["--listen 0.0.0.0:61613"])
+    }
+
+    /// A firewall that looks at connections keeps a record of each.
+    var tracking: Finding? {
+        guard let trackedMax = machine.trackedMax else { return nil }
+        let name = "net.netfilter.nf_conntrack_max"
+        let needed = (machine.trackedCount ?? 0) + connectionCount + connectionCount / 10
+        guard trackedMax < needed else {
+            return Finding(name, .met, found: trackedMax.grouped, needed: needed.grouped)
+        }
+        let isIdle = machine.trackedCount == 0
+        return Finding(
+            name, isIdle ? .advice : .missing, found: trackedMax.grouped, needed: needed.grouped,
+            note: isIdle
+                ? "nothing is tracked now; it matters once a firewall rule looks at connections"
+                : "\((machine.trackedCount ?? 0).grouped) connections are tracked now; beyond the limit new ones are dropped",
+            remedies: remedies.hostSysctl(name, "\(needed)")
+                + ["take the port out of it: iptables -t raw -A PREROUTING -p tcp --dport 61613 -j NOTRACK"])
+    }
+}

@@ -1,0 +1,178 @@
+/// Compares what N connections take with what a machine allows. Pure: everything it knows is in its two values.
+public struct CapacityCheck {
+    let parties: [Party]
+    let machine: MachineSnapshot
+    let remedies: Remedies
+
+    /// - Parameter parties: the processes on this machine that hold ends of the connections: the broker, the clients, or
+    ///   both, which then talk to each other.
+    public init(_ parties: [Party], on machine: MachineSnapshot) {
+        self.parties = parties
+        self.machine = machine
+        remedies = Remedies(surroundings: machine.surroundings)
+    }
+
+    public var report: CapacityReport {
+        var findings: [Finding] = []
+        for party in parties {
+            findings += [ring(party), tables(party), descriptors(party), epollWatches(party)].compactMap { $0 }
+            findings += ownLimits(party)
+        }
+        findings += [descriptorCeiling, files, acceptBacklog, handshakeBacklog, tcpMemory].compactMap { $0 }
+        findings += [buffers("net.ipv4.tcp_rmem", machine.receiveBuffer, 131_072)].compactMap { $0 }
+        findings += [buffers("net.ipv4.tcp_wmem", machine.sendBuffer, 16_384)].compactMap { $0 }
+        findings += [ports, addresses, tracking, memory, lockedMemory, mappings, overcommit].compactMap { $0 }
+        return CapacityReport(
+            connections: connectionCount,
+            surroundings: machine.surroundings.description, kernel: machine.kernelRelease, findings: findings)
+    }
+
+    var connectionCount: Int { parties.map(\.connectionCount).max() ?? 0 }
+    var broker: Party? { parties.first { $0.role == .broker } }
+    var clients: Party? { parties.first { $0.role == .clients } }
+
+    /// "RLIMIT_NOFILE (clients)" where there are two parties.
+    func named(_ name: String, _ party: Party) -> String {
+        parties.count > 1 ? "\(name) (\(party.role.rawValue))" : name
+    }
+
+    // MARK: Rings and descriptors
+
+    /// Whether io_uring is there. Where it is not, epoll serves as many connections as there are descriptors.
+    private func ring(_ party: Party) -> Finding? {
+        guard let refusal = machine.ringRefusal else {
+            return Finding(named("io_uring", party), .met, found: "available", needed: "available")
+        }
+        let wouldDo = !party.insistsOnRing && machine.descriptors.hard >= epollDescriptorCount(party)
+        let remedy: [String]
+        if let policy = machine.ringPolicy, policy != 0 {
+            remedy = remedies.hostSysctl("kernel.io_uring_disabled", "0")
+        } else if machine.isFiltered {
+            remedy = remedies.ringFilter
+        } else if machine.kernelVersion < KernelVersion(5, 19) {
+            remedy = ["Linux 5.19 or later"]
+        } else {
+            remedy = []
+        }
+        return Finding(
+            named("io_uring", party), wouldDo ? .advice : .missing, found: refusal,
+            needed: wouldDo ? "nothing: epoll will do" : "available",
+            note: wouldDo
+                ? "each connection takes a descriptor with epoll"
+                : "with epoll each connection takes a descriptor, and RLIMIT_NOFILE is too low for that",
+            remedies: remedy)
+    }
+
+    /// Connections that a worker's table holds with a limit of `descriptorCount`.
+    private func slotCount(_ party: Party, descriptorCount: Int) -> Int {
+        let tableMax = 1 << 20
+        let table = min(descriptorCount, tableMax)
+        let spare = table - min(party.reservedSlotCount, table / 4)
+        return party.connectionsPerWorkerMax > 0 ? min(party.connectionsPerWorkerMax, spare) : spare
+    }
+
+    /// The most connections that a worker of `workerCount` gets: the kernel spreads them over the listeners by a hash,
+    /// so that four standard deviations above the mean are to be expected somewhere.
+    private func connectionsOfFullestWorker(_ party: Party, _ workerCount: Int) -> Int {
+        let mean = (Double(party.connectionCount) / Double(workerCount)).rounded(.up)
+        guard party.spreadsByHash, workerCount > 1 else { return Int(mean) }
+        return min(party.connectionCount, Int((mean + 4 * mean.squareRoot()).rounded(.up)))
+    }
+
+    /// The fewest workers whose tables hold all connections; nil: the most that there may be do not.
+    private func workersNeeded(_ party: Party, slots: Int) -> Int? {
+        (1...max(party.workerCountMax, 1)).first {
+            connectionsOfFullestWorker(party, $0) <= slots
+        }
+    }
+
+    /// Whether the rings' tables of direct descriptors hold N connections between them.
+    private func tables(_ party: Party) -> Finding? {
+        guard party.driver == .uring else { return nil }
+        let slots = slotCount(party, descriptorCount: machine.descriptors.hard)
+        let fullest = connectionsOfFullestWorker(party, party.workerCount)
+        let total = slots * party.workerCount
+        let name = named("rings", party)
+        let found = "\(total.grouped) (\(party.workerCount) with room for \(slots.grouped) each)"
+        let needed = party.connectionCount.grouped
+        let enough = workersNeeded(party, slots: slots)
+        if fullest <= slots {
+            return Finding(name, .met, found: found, needed: needed, note: "direct descriptors are no descriptors")
+        }
+        var mends: [String] = []
+        if let enough {
+            mends.append("\(party.workerSetting): \(enough)")
+        } else if party.connectionsPerWorkerMax > 0 {
+            mends.append("io.uring.connections-per-ring: 0 (as many as RLIMIT_NOFILE allows)")
+        }
+        if party.connectionsPerWorkerMax == 0 || party.connectionsPerWorkerMax >= fullest {
+            mends += remedies.descriptors(fullest + party.reservedSlotCount, mayRaise: mayRaiseLimits)
+        }
+        // A worker whose table is full hands on what it accepts: the sum decides, the margin saves that detour.
+        let fits = total >= party.connectionCount
+        return Finding(
+            name, fits ? .advice : .missing, found: found, needed: needed,
+            note: fits
+                ? "the fullest worker will have to hand connections on to others"
+                : "a ring's table holds as many connections as RLIMIT_NOFILE says, 1,048,576 at most",
+            remedies: mends)
+    }
+
+    private var mayRaiseLimits: Bool { machine.has(.sysResource) }
+
+    private func epollDescriptorCount(_ party: Party) -> Int { party.connectionCount + ownDescriptorCount(party) }
+
+    private func ownDescriptorCount(_ party: Party) -> Int {
+        party.workerCount * (Footprint.descriptorsPerWorker + party.listenerCount) + Footprint.descriptorReserve
+    }
+
+    /// Descriptors of the process: with io_uring those of the workers alone.
+    private func descriptors(_ party: Party) -> Finding? {
+        let needed = party.driver == .uring ? ownDescriptorCount(party) : epollDescriptorCount(party)
+        return .atLeast(
+            named("RLIMIT_NOFILE", party), machine.descriptors.hard, needed,
+            note: party.driver == .uring
+                ? "rings, listeners and wake-ups; connections are no descriptors here"
+                : "with epoll each connection is a descriptor",
+            remedies: remedies.descriptors(needed, mayRaise: mayRaiseLimits))
+    }
+
+    private func epollWatches(_ party: Party) -> Finding? {
+        guard party.driver == .epoll else { return nil }
+        return .atLeast(
+            named("fs.epoll.max_user_watches", party), machine.epollWatchMax, party.connectionCount,
+            remedies: remedies.hostSysctl("fs.epoll.max_user_watches", "\(party.connectionCount + 1000)"))
+    }
+
+    private func ownLimits(_ party: Party) -> [Finding] {
+        party.ownLimits.map { limit in
+            let share = limit.isPerWorker ? (party.connectionCount - 1) / max(party.workerCount, 1) + 1 : 0
+            return .atLeast(
+                limit.name, limit.total, party.connectionCount,
+                note: limit.isPerWorker ? "in all workers together" : "",
+                remedies: ["\(limit.name): \(limit.isPerWorker ? share + share / 10 : party.connectionCount)"])
+        }
+    }
+
+    /// No RLIMIT_NOFILE can be raised beyond fs.nr_open.
+    private var descriptorCeiling: Finding? {
+        let needed =
+            parties.map { party in
+                party.driver == .epoll ? epollDescriptorCount(party) : ownDescriptorCount(party)
+            }.max() ?? 0
+        return .atLeast(
+            "fs.nr_open", machine.descriptorCeiling, needed, note: "the most that RLIMIT_NOFILE can be raised to",
+            remedies: remedies.hostSysctl("fs.nr_open", "\(needed)"))
+    }
+
+    /// A socket is an open file of the kernel's, also as a direct descriptor.
+    private var files: Finding? {
+        let reserve = 10_000
+        let needed = (machine.fileCount ?? 0) + parties.map(\.connectionCount).reduce(0, +) + reserve
+        return .atLeast(
+            "fs.file-max", machine.fileMax, needed,
+            note:
+                "every socket is an open file, direct descriptor or not; \((machine.fileCount ?? 0).grouped) are open now",
+            remedies: remedies.hostSysctl("fs.file-max", "\(needed)"))
+    }
+}

@@ -1,0 +1,42 @@
+import STOMP
+import Testing
+
+@testable import Broker
+
+/// What one client may take of a turn.
+@Suite("Turns")
+struct TurnTests {
+    @Test("Who sends a thousand SUBSCRIBEs at once gets its turns, and others theirs between")
+    func costlyFrames() {
+        withBroker { broker in
+            let honest = broker.connect()
+            honest.confirmed(.subscribe, [("destination", "/topic/a"), ("id", "1")])
+            let eager = broker.connect()
+            eager.write((0..<999).map { "SUBSCRIBE\nid:\($0)\ndestination:/topic/b\n\n\0" }.joined())
+            broker.turn(0)
+            #expect((1..<100).contains(broker.shard(0).pointee.subscriptions.liveCount - 1))
+            honest.publish("/topic/a", "now")
+            broker.turn(0)
+            broker.turn(0)
+            #expect(honest.takeFrames().map(\.text) == ["now"])
+            #expect(broker.shard(0).pointee.subscriptions.liveCount < 999)
+            // In order and in full: the receipt of the last comes behind all of them.
+            eager.confirmed(.subscribe, [("destination", "/topic/b"), ("id", "last")])
+            #expect(broker.shard(0).pointee.subscriptions.liveCount == 1001)
+        }
+    }
+
+    @Test("A client that ends its side behind many SUBSCRIBEs has all of them processed")
+    func costlyFramesBeforeTheEnd() {
+        withBroker { broker in
+            let eager = broker.connect()
+            eager.write(
+                (0..<200).map { "BEGIN\ntransaction:\($0)\n\n\0ABORT\ntransaction:\($0)\n\n\0" }.joined()
+                    + "SEND\ndestination:/topic/a\nreceipt:r\n\n\0")
+            eager.hangUp()
+            broker.run()
+            #expect(eager.takeFrames().map { $0["receipt-id"] } == ["r"])
+            #expect(eager.socket.isClosed)
+        }
+    }
+}

@@ -1,0 +1,173 @@
+import Glibc
+import IO
+import Slabs
+import Testing
+
+@testable import Drivers
+
+/// What the epoll driver does about answers of the kernel that are hard to come by. Where no real cause can be arranged,
+/// the answer is given to the method that decides.
+@Suite(.serialized)
+struct EpollFaultTests {
+    private let peers: WakeDirectory
+    private static let slot = Slot(index: 1, generation: 1)
+
+    init() throws { peers = try WakeDirectory(workerCount: 1) }
+
+    private func makeDriver(listeners: [Int32] = []) throws -> EpollDriver {
+        try EpollDriver(options: DriverOptions(), listeners: listeners, wake: peers[0], peers: peers)
+    }
+
+    private func turn(_ driver: inout EpollDriver, _ requests: [Submission] = []) -> [Completion] {
+        var submissions = Batch<Submission>(capacity: 16)
+        for request in requests { submissions.append(request) }
+        var completions = Batch<Completion>(capacity: 16)
+        driver.exchange(submissions, deadline: 0, completions: &completions)
+        return (0..<completions.count).map { completions[$0] }
+    }
+
+    @Test func `a descriptor that cannot be watched is a connection that has failed`() throws {
+        var driver = try makeDriver()
+        // epoll(7) refuses files that are always ready with EPERM, as it refuses sockets with ENOSPC and ENOMEM.
+        let fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        let events = turn(&driver, [Submission(.adopt, connection: Self.slot, value: fd)])
+        #expect(events.map(\.kind) == [.receiveFailed])
+        #expect(events.first?.value == -EPERM)
+        let closing = turn(&driver, [Submission(.close, connection: Self.slot)])
+        #expect(closing.map(\.kind) == [.closed])
+    }
+
+    @Test func `a newcomer that is lost while it is accepted is no reason to rest`() throws {
+        var driver = try makeDriver()
+        var completions = Batch<Completion>(capacity: 16)
+        for errorNumber in [ECONNABORTED, EPROTO, ENETUNREACH] {
+            let goesOn = driver.mayAcceptAfter(-errorNumber, 0, &completions)
+            #expect(goesOn)
+        }
+        #expect(driver.counters.acceptErrors == 3)
+        let goesOn = driver.mayAcceptAfter(-EAGAIN, 0, &completions)
+        #expect(!goesOn)
+        #expect(driver.counters.acceptErrors == 3)
+        #expect(completions.count == 0)
+    }
+
+    @Test func `a listener without descriptors rests until it is told to go on`() throws {
+        var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
+        var driver = try makeDriver(listeners: [group.take(worker: 0)])
+        var completions = Batch<Completion>(capacity: 16)
+        let goesOn = driver.mayAcceptAfter(-EMFILE, 0, &completions)
+        #expect(!goesOn)
+        #expect(completions.count == 1 && completions[0].kind == .acceptFailed && completions[0].value == -EMFILE)
+        let client = try Client(port: group.port)
+        #expect(turn(&driver).isEmpty)
+        let events = turn(&driver, [Submission(.resumeAccepting)])
+        #expect(events.map(\.kind) == [.accepted])
+        _ = turn(&driver, events.map { Submission(.refuse, value: $0.value) })
+        _ = client
+    }
+
+    @Test func `a receive that was interrupted, or found no memory, is tried again`() throws {
+        var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
+        var driver = try makeDriver(listeners: [group.take(worker: 0)])
+        let client = try Client(port: group.port)
+        let accepted = turn(&driver)
+        _ = turn(&driver, [Submission(.adopt, connection: Self.slot, value: try #require(accepted.first).value)])
+        let found = driver.record(of: Self.slot)
+        let record = try #require(found)
+        var completions = Batch<Completion>(capacity: 16)
+        for errorNumber in [EINTR, ENOMEM, ENOBUFS] {
+            record.pointee.state.insert(.isReadable)
+            driver.endReceive(record, Self.slot, -errorNumber, &completions)
+            #expect(record.pointee.state.contains(.isReadable))
+            #expect(!record.pointee.state.contains(.hasEnded))
+        }
+        driver.endReceive(record, Self.slot, -EAGAIN, &completions)
+        #expect(!record.pointee.state.contains(.isReadable))
+        #expect(completions.count == 0)
+        driver.endReceive(record, Self.slot, -ETIMEDOUT, &completions)
+        #expect(record.pointee.state.contains(.hasEnded))
+        #expect(completions.count == 1 && completions[0].value == -ETIMEDOUT)
+        _ = turn(&driver, [Submission(.close, connection: Self.slot)])
+        _ = client
+    }
+
+    @Test func `a connection that is handed on has its peer's address, but for one that is gone`() throws {
+        var options = DriverOptions()
+        options.findsPeerAddress = true
+        var driver = try EpollDriver(options: options, listeners: [], wake: peers[0], peers: peers)
+        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        #expect(peers.handOn(fd, to: 0))
+        let group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
+        let client = try Client(port: group.port)
+        let connected = dup(client.fd)
+        #expect(peers.handOn(connected, to: 0))
+        let events = turn(&driver)
+        #expect(events.map(\.kind) == [.woken, .accepted, .accepted])
+        #expect(events.map(\.address) == [0, 0, 0x7F00_0001])
+        _ = turn(&driver, [Submission(.refuse, value: fd), Submission(.refuse, value: connected)])
+    }
+
+    @Test(arguments: DriverVariant.allCases)
+    func `a wait that a signal interrupts goes on`(_ variant: DriverVariant) async {
+        // Interrupted in a process of its own: a signal handler belongs to all threads.
+        switch variant {
+        case .epoll:
+            await #expect(processExitsWith: .success) { try interruptedExchange(.epoll) }
+        #if URing
+            case .uringAdaptive:
+                await #expect(processExitsWith: .success) { try interruptedExchange(.uringAdaptive) }
+            default: break
+        #endif
+        }
+    }
+
+    @Test func `a socket that cannot listen is closed and explained`() throws {
+        let endpoint = try Endpoint("127.0.0.1:0")
+        let fd = socket(AF_INET, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        let error = #expect(throws: DriverError.self) { try endpoint.startListening(fd) }
+        #expect(error?.errorNumber == EOPNOTSUPP)
+        #expect(error?.reason == .other)
+    }
+
+    @Test func `no address space for the connections is explained`() {
+        let error = #expect(throws: DriverError.self) {
+            _ = try ConnectionTable<EpollDriver.Connection>(countMax: 1 << 56)
+        }
+        #expect(error?.reason == .noMemory)
+        #expect(error?.errorNumber == ENOMEM)
+    }
+
+    @Test(arguments: KernelOperation.allCases.filter { decision(for: $0, errorNumber: EBADF) == .misuse })
+    func `what only an error of ours explains is no outcome`(_ operation: KernelOperation) async {
+        #expect(decision(for: operation, errorNumber: EBADF) == .misuse)
+        expectNoMisuse(operation, 0)
+        await #expect(processExitsWith: .failure) { expectNoMisuse(.close, -EBADF) }
+    }
+}
+
+/// Exchanges in which a signal interrupts the wait again and again, until a connection comes.
+private func interruptedExchange(_ variant: DriverVariant) throws {
+    // Without SA_RESTART: the wait has to return.
+    var action = sigaction()
+    action.__sigaction_handler.sa_handler = { _ in }
+    sigaction(SIGUSR2, &action, nil)
+    // Threads that tasks run on block signals.
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    sigaddset(&signals, SIGUSR2)
+    pthread_sigmask(SIG_UNBLOCK, &signals, nil)
+    let bench = try DriverBench(variant)
+    let waiter = UInt(pthread_self())
+    let port = bench.port
+    try withThread {
+        var client: Client?
+        for round in 0..<200 {
+            pthread_kill(pthread_t(waiter), SIGUSR2)
+            usleep(200)
+            if round == 100 { client = try Client(port: port) }
+        }
+        _ = client
+    } whileRunning: {
+        guard bench.turns(until: { $0.contains { $0.kind == .accepted } }) != nil else { exit(1) }
+    }
+}

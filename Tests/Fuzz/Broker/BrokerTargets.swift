@@ -1,0 +1,19 @@
+public import FuzzFrames
+
+extension FuzzTarget {
+    /// Those that need the core or the configuration.
+    public static let broker: [FuzzTarget] = [
+        FuzzTarget(name: "session", corpus: "session", dictionary: "stomp.dict", byteCountMax: 2048) {
+            { SessionFuzzer.check($0) }
+        },
+        FuzzTarget(name: "simulation", corpus: "simulation", dictionary: "stomp.dict", byteCountMax: 4096) {
+            { SimulationFuzzer.check($0) }
+        },
+        FuzzTarget(
+            name: "configuration", corpus: "configuration", dictionary: "configuration.dict", byteCountMax: 4096
+        ) {
+            let fuzzer = ConfigurationFuzzer()
+            return { fuzzer.check($0) }
+        },
+    ]
+}

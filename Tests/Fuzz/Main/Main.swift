@@ -1,0 +1,8 @@
+import FuzzBroker
+import FuzzDriver
+import FuzzFrames
+
+@main
+struct Main {
+    static func main() { fuzz(FuzzTarget.broker) }
+}
