@@ -33,6 +33,7 @@ final class Message {
     /// Position among the publisher's messages to this destination.
     var sequence = 0
     var issuedStep = 0
+    var confirmedStep = 0
     /// The subscription that has it and has not acknowledged it.
     weak var holder: Subscription?
     var deliveries = 0
@@ -47,6 +48,9 @@ final class Message {
     var ackIsConfirmed = false
     /// NACK with `requeue:false` was written.
     var wasRejected = false
+    /// It was refused in a transaction in which a later message of the same `client` subscription was acknowledged: as
+    /// these apply in the order of their frames, the ACK may have settled both.
+    var wasCovered = false
     /// `reply-to` of its SEND, and as its first receiver saw it.
     var askedReply: String?
     var replyName: String?

@@ -75,7 +75,7 @@ extension Oracle {
         let hasNoLastResort =
             scenario.deadLetters == nil || excusedQueues.contains(scenario.deadLetters!)
             || scenario.destinationsAreTight
-        if message.wasRejected { return true }
+        if message.wasRejected || message.wasCovered { return true }
         if hasNoLastResort {
             if scenario.queuesAreTight, scenario.overflow == .dropOldest { return true }
             if scenario.deliveryCountMax > 0 { return true }
@@ -110,20 +110,27 @@ extension Oracle {
         }
     }
 
-    /// A drain reports what it leaves in queues: at least what was confirmed and nobody has, at most what may be there.
-    func judgeUndelivered(_ reported: Int) {
-        var least = 0
+    /// A drain reports that a queue holds so many messages: no more than may be there.
+    func reportedUndelivered(_ count: Int, of queue: String) {
+        guard scenario.queues.contains(queue) else { return }
         var most = 0
-        for message in messages where message.isQueue && scenario.queues.contains(message.destination) {
+        for message in messages where message.destination == queue && !message.ackIsConfirmed {
             switch message.state {
-            case .kept, .refused: continue
-            case .issued: break
-            case .confirmed: if !isGone(message), !mayBeLost(message) { least += 1 }
+            case .kept, .refused: break
+            case .issued, .confirmed: most += 1
             }
-            if !message.ackIsConfirmed { most += 1 }
         }
-        if reported > most || (reported < least && !scenario.memoryIsTight) {
-            violate("\(reported) messages are reported as undelivered, \(least) to \(most) are")
+        if count > most { violate("\(count) messages are reported as undelivered in \(queue), which holds \(most)") }
+    }
+
+    /// Everything that was confirmed before the drain, and that nobody has, was reported. (What comes from a worker that
+    /// hears of the drain late may reach a queue whose worker has made its report.)
+    func judgeUndelivered(_ reported: Int) {
+        guard !scenario.memoryIsTight else { return }
+        let least = messages.count {
+            $0.isQueue && scenario.queues.contains($0.destination) && $0.state == .confirmed
+                && $0.confirmedStep < drainStep && !isGone($0) && !mayBeLost($0)
         }
+        if reported < least { violate("\(reported) messages are reported as undelivered, and \(least) are") }
     }
 }

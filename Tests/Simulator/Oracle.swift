@@ -14,6 +14,8 @@ final class Oracle {
     /// Names of temporary destinations as others see them, with their connection.
     var replyOwners: [String: Int] = [:]
     var hasJumped = false
+    /// When the broker was told to end.
+    var drainStep = Int.max
     /// Wall-clock milliseconds.
     var wall: UInt64 = 0
     var disorders: [(step: Int, text: String, queue: String)] = []
@@ -143,6 +145,7 @@ final class Oracle {
 
     private func confirm(_ message: Message) {
         message.state = .confirmed
+        message.confirmedStep = step
         // It was processed by now; its life began then.
         if let life = message.life, !message.expiryIsAbsolute { message.expiryLatest = wall + life }
         let policy = scenario.messageMillisecondsMax

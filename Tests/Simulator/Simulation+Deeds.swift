@@ -194,7 +194,11 @@ extension Simulation {
         frame.add("transaction", transaction.name)
         var acknowledged: [Message] = []
         for subscription in peer.subscriptions {
-            for held in subscription.outstanding where held.transaction === transaction {
+            let lastAccepted = subscription.outstanding.lastIndex { $0.transaction === transaction && $0.accepts } ?? -1
+            for (place, held) in subscription.outstanding.enumerated() where held.transaction === transaction {
+                if !held.accepts, subscription.ackMode == .client, place < lastAccepted {
+                    held.message.wasCovered = true
+                }
                 if held.message.holder === subscription { held.message.holder = nil }
                 if held.accepts {
                     acknowledged.append(held.message)

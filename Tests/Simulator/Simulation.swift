@@ -160,6 +160,7 @@ public final class Simulation {
     private func beginDrain() {
         count(.drain)
         isDraining = true
+        oracle.drainStep = oracle.step
         for index in 0..<scenario.shardCount { workers[index].isWoken = true }
         for index in 0..<scenario.shardCount where random.chance(500) { shards[index].beginDrain() }
     }
@@ -239,6 +240,7 @@ public final class Simulation {
             trace.add(notice.text)
             if scenario.holdsQueue(named: notice.text), canary != .hideUndelivered || !strikesCanary(oneIn: 2) {
                 undelivered += notice.messageCount
+                oracle.reportedUndelivered(notice.messageCount, of: notice.text)
             }
             if notice.kind == .connectionRefused { count(.connectionRefused) }
             if let log { log("\(moment) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
