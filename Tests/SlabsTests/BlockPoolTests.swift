@@ -69,11 +69,11 @@ import Testing
 
     @Test func `large blocks freed a moment ago are reused`() throws {
         var pool = try BlockPool(byteCountMax: 64 << 20)
-        let blocks = (0..<12).map { _ in pool.allocate(byteCount: 1 << 20) }
-        let lastBase = pool.base(blocks[11])
+        let blocks = (0..<20).map { _ in pool.allocate(byteCount: 1 << 20) }
+        let lastBase = pool.base(blocks[19])
         for block in blocks { pool.release(block) }
         let cached = [pool.largeCache.count, pool.largeCache.byteCount]
-        #expect(cached == [8, 8 << 20])
+        #expect(cached == [16, 16 << 20])
         let block = pool.allocate(byteCount: 1 << 20)
         let base = pool.base(block)
         #expect(base == lastBase)
