@@ -281,8 +281,8 @@ extension Shard {
         }
     }
 
-    /// A worker that hears of this topic cannot take more letters now.
-    func peersAreFull(_ index: UInt32) -> Bool {
+    /// A worker that hears of this topic cannot take more letters now. Mutating, or the shard would be copied to call it.
+    mutating func peersAreFull(_ index: UInt32) -> Bool {
         let mask = peerMask(index)
         if mask.low | mask.high == 0 { return false }
         for peer in 0..<shardCount {

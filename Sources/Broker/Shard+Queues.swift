@@ -67,6 +67,7 @@ extension Shard {
     }
 
     /// Whether the queue takes another message of so many bytes without its policy having to act.
+    @inline(__always)
     func hasRoom(_ index: UInt32, byteCount: Int) -> Bool {
         let queue = queues[index]
         return queue.pointee.messageCount < queue.pointee.messageCountMax
