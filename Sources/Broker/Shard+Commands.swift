@@ -44,8 +44,8 @@ extension Shard {
         fail(session, "Bad command", "only a server sends this command", receipt: receiptOfFrame(session))
     }
 
-    /// The frame's `receipt` as the client wrote it.
-    func receiptOfFrame(_ session: UnsafeMutablePointer<Session>) -> UnsafeRawBufferPointer? {
+    /// The frame's `receipt` as the client wrote it. Mutating, or the shard would be copied to call it.
+    mutating func receiptOfFrame(_ session: UnsafeMutablePointer<Session>) -> UnsafeRawBufferPointer? {
         if commitReceipt != 0 { return receiptOfPending(commitReceipt) }
         return session.pointee.state == .fresh ? nil : frame.rawValue(.receipt)
     }
