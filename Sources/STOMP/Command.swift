@@ -56,20 +56,6 @@ enum CommandLine {
 }
 
 extension Command {
-    /// SEND or ACK, if that is the line and eight octets are there: one comparison for what nearly all frames are.
-    @inline(__always)
-    static func frequentLine(_ bytes: UnsafeRawPointer, _ byteCount: Int) -> Command? {
-        guard byteCount >= 8 else { return nil }
-        let word = bytes.word(0)
-        // "SEND\n" and "ACK\n", the first octet lowest.
-        if word & 0xFF_FFFF_FFFF == 0x0A_444E_4553 { return .send }
-        if word & 0xFFFF_FFFF == 0x0A4B_4341 { return .ack }
-        return nil
-    }
-
-    @inline(__always)
-    var frequentLineByteCount: Int { self == .send ? 5 : 4 }
-
     /// Reads the first line of a frame, and refuses it at the first octet that no known command has there.
     ///
     /// That early refusal is what ends a conversation in another protocol (a web page that POSTs at the port) before
@@ -79,6 +65,12 @@ extension Command {
         _ bytes: UnsafeRawPointer, _ byteCount: Int, version: Version, acceptsServerFrames: Bool
     ) -> CommandLine {
         guard byteCount > 0 else { return .partial }
+        if _fastPath(byteCount >= 8) {
+            // What nearly all frames are: "SEND\n" or "ACK\n", the first octet lowest.
+            let word = bytes.word(0)
+            if word & 0xFF_FFFF_FFFF == 0x0A_444E_4553 { return .complete(.send, byteCount: 5) }
+            if word & 0xFFFF_FFFF == 0x0A4B_4341 { return .complete(.ack, byteCount: 4) }
+        }
         // Enough octets decide between the commands that begin alike; one that is missing counts as NUL.
         let second = byteCount > 1 ? bytes.byte(1) : 0
         let command: Command

@@ -96,20 +96,15 @@ extension Frame {
         if start == byteCount { return .idle }
 
         let lineByteCount: Int
-        if let command = Command.frequentLine(bytes + start, byteCount &- start) {
+        switch Command.line(
+            bytes + start, byteCount &- start, version: version, acceptsServerFrames: acceptsServerFrames)
+        {
+        case .complete(let command, let count):
             self.command = command
-            lineByteCount = command.frequentLineByteCount
-        } else {
-            switch Command.line(
-                bytes + start, byteCount &- start, version: version, acceptsServerFrames: acceptsServerFrames)
-            {
-            case .complete(let command, let count):
-                self.command = command
-                lineByteCount = count
-            case .partial: return suspend(&state, at: start)
-            case .unknown: return fail(&error, .unknownCommand, start)
-            case .carriageReturn: return fail(&error, .lineEndNotInVersion, start)
-            }
+            lineByteCount = count
+        case .partial: return suspend(&state, at: start)
+        case .unknown: return fail(&error, .unknownCommand, start)
+        case .carriageReturn: return fail(&error, .lineEndNotInVersion, start)
         }
         if expectsConnect && command != .connect && command != .stomp {
             return fail(&error, .commandBeforeConnect, start)
