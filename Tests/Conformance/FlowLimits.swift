@@ -138,12 +138,12 @@ struct FlowLimits {
     /// Publishers wait while messages fill the memory; consumers, who make room, are served all the same.
     @Test(arguments: drivers)
     func `Consumers drain a broker whose memory is full`(on driver: DriverUnderTest) throws {
-        // Much more than what one turn may receive, 2 MiB: what came with the frame that has to wait counts too.
-        let broker = try driver.broker(["limits.message-memory-bytes": "16MiB"])
+        // Much more than the 4 MiB that one turn may receive: what came with the frame that has to wait counts too.
+        let broker = try driver.broker(["limits.message-memory-bytes": "64MiB"])
         let queue = unique("/queue/memory")
         let publishers = try (0..<2).map { _ in try RawClient(broker, .v1_2) }
-        let filling = String(repeating: "x", count: 45_000)
-        let countEach = 210
+        let filling = String(repeating: "x", count: 950_000)
+        let countEach = 34
         for (number, publisher) in publishers.enumerated() {
             for index in 0..<countEach {
                 try publisher.send(
