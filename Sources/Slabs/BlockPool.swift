@@ -37,8 +37,8 @@ struct Arena: SlabRecord {
 /// Reference-counted blocks of bytes: messages, and whatever else outlives the turn it was written in.
 ///
 /// A block's data is 64-byte aligned and exactly the size of its class: 64, 128, 256, 384, 512, 768, ... to 128 MiB.
-/// Blocks up to 64 KiB are carved from arenas of 512 KiB, one class each; larger ones are mapped one by one, and a few
-/// of those that were freed last are kept. A block and its record stay together while their arena lives, so allocation
+/// Blocks up to 64 KiB are carved from arenas of 512 KiB, one class each; larger ones are mapped one by one, and up
+/// to 16 MiB of those that were freed last are kept. A block and its record stay together while their arena lives, so allocation
 /// is a pop from a free list and release a push.
 ///
 /// Memory: live blocks hold at most `byteCountMax` bytes. Arenas may hold up to twice as much when live blocks are
