@@ -73,7 +73,8 @@ let package = Package(
             path: "Bench/Load",
             swiftSettings: swiftSettings),
         // Bad clients of every kind, and a bound on the memory of a process: for the tests and for `stampede-bench`.
-        .target(name: "Attacks", dependencies: ["CProcess"], path: "Bench/Attacks", swiftSettings: swiftSettings),
+        .target(
+            name: "Attacks", dependencies: ["CProcess", "Slabs"], path: "Bench/Attacks", swiftSettings: swiftSettings),
         // The broker's inner parts, one operation at a time.
         .target(
             name: "Micro", dependencies: ["Broker", "CProcess", "IO", "STOMP", "Slabs"], path: "Bench/Micro",

@@ -1,4 +1,5 @@
 import Glibc
+import Slabs
 import Synchronization
 
 /// A thread full of bad clients. It yields to everything else that runs (nice 19), so that what honest clients notice
@@ -27,9 +28,9 @@ public final class Attacker: Sendable {
     public let port: UInt16
     public let connectionCount: Int
     private let script: Script
-    private let state = Mutex(Tally())
+    private let state = Guarded(Tally())
     private let isStopping = Atomic(false)
-    private let thread = Mutex<pthread_t?>(nil)
+    private let thread = Guarded<pthread_t?>(nil)
 
     public convenience init(_ attack: Attack, port: UInt16, connectionCount: Int) {
         self.init(Script(attack), port: port, connectionCount: connectionCount)

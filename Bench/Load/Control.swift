@@ -1,4 +1,5 @@
 import Histogram
+import Slabs
 import Synchronization
 
 /// What a load's threads are told, and what they tell while they work.
@@ -20,7 +21,7 @@ public final class Control: Sendable {
 
     private let phaseValue = Atomic<Int>(0)
     private let broadcastValue = Atomic<Int>(0)
-    private let failureText = Mutex<String?>(nil)
+    private let failureText = Guarded<String?>(nil)
     private let tallies: [Tally]
 
     init(threadCount: Int) {

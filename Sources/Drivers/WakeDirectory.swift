@@ -1,5 +1,6 @@
 internal import CURing
 import Glibc
+import Slabs
 import Synchronization
 
 /// A worker's place in the directory: its number, and the eventfd that wakes it. Does not own the eventfd.
@@ -73,8 +74,8 @@ private final class Inbox: Sendable {
     /// Bounds what can pile up at a worker that does not look.
     static let fdsMax = 1024
 
-    let isOpen = Mutex(false)
-    private let fds = Mutex<[Int32]>([])
+    let isOpen = Guarded(false)
+    private let fds = Guarded<[Int32]>([])
     /// Lets the owner look without taking the lock.
     private let count = Atomic<Int>(0)
 

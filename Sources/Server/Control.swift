@@ -2,6 +2,7 @@ import Broker
 import Drivers
 import Glibc
 import Logging
+import Slabs
 import Synchronization
 
 /// What the main thread and the workers tell each other: started, failed, drain, report, totals.
@@ -14,7 +15,7 @@ final class Control: Sendable {
     }
 
     private let workerCount: Int
-    private let state = Mutex(State())
+    private let state = Guarded(State())
     private let drain = Atomic<Bool>(false)
     private let reports = Atomic<Int>(0)
     /// Posted once by each worker when it has started or failed.
