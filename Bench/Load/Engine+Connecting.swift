@@ -24,13 +24,19 @@ extension Engine where D: ~Copyable {
     mutating func connected(_ place: Int) {
         clients[place].phase = .greeting
         // A NATS server speaks first.
-        if plan.dialect != .nats { say(requests.connect, place) }
+        guard plan.dialect != .nats else { return }
+        say(requests.connect, place)
+        if plan.isPipelined, clients[place].subscription != 0, plan.backlog == 0 { subscribe(place) }
     }
 
     mutating func greeted(_ place: Int) {
         guard clients[place].phase == .greeting else { return }
         if plan.dialect == .nats { say(requests.connect, place) }
         guard clients[place].subscription != 0, plan.backlog == 0 else { return becameReady(place) }
+        subscribe(place)
+    }
+
+    private mutating func subscribe(_ place: Int) {
         clients[place].phase = .subscribing
         say(requests.subscribe[Int(clients[place].subscription) - 1], place)
     }
@@ -45,8 +51,7 @@ extension Engine where D: ~Copyable {
     /// The backlog is there: its consumers subscribe.
     mutating func startConsuming() {
         for place in 1..<(clientCount + 1) where clients[place].subscription != 0 && clients[place].phase == .ready {
-            clients[place].phase = .subscribing
-            say(requests.subscribe[Int(clients[place].subscription) - 1], place)
+            subscribe(place)
         }
     }
 

@@ -56,6 +56,8 @@ public struct Plan: Sendable {
     public var backlog = 0
     /// Milliseconds between heart-beats in both directions, 0: none.
     public var heartBeatMilliseconds = 0
+    /// STOMP: a client sends SUBSCRIBE right behind CONNECT, in one segment, and does not wait for CONNECTED in between.
+    public var isPipelined = false
     /// Distinguishes the queues of this run from those of others, which may still hold messages.
     public var tag = ""
 

@@ -33,6 +33,9 @@ struct Connections: ParsableCommand {
             """)
     var heartBeat = 0.0
 
+    @Flag(help: "Send SUBSCRIBE right behind CONNECT, in one segment, without waiting for CONNECTED (STOMP only).")
+    var pipeline = false
+
     @Option(help: "After all that: drop every connection at once and connect again, so many times.")
     var storms = 0
 
@@ -51,13 +54,16 @@ struct Connections: ParsableCommand {
         Load.raiseDescriptorLimit()
         let dialect = target.dialect ?? .stomp
         if dialect != .stomp, heartBeat > 0 { throw ValidationError("--heart-beat: STOMP only") }
-        let plan = Plan.crowd(count, body: body, heartBeatSeconds: heartBeat, dialect: dialect)
+        if dialect != .stomp, pipeline { throw ValidationError("--pipeline: STOMP only") }
+        var plan = Plan.crowd(count, body: body, heartBeatSeconds: heartBeat, dialect: dialect)
+        plan.isPipelined = pipeline
         let threads = Crowd.threadCount(plan.clientCount)
         let workers = Crowd.brokerWorkerCount(plan.clientCount)
         try checkMachine(workers: workers)
         let reached = try target.reach(workers: workers, host: "0.0.0.0")
         let progress = ProgressLine()
-        print("\(count) clients on \(threads) threads, server \(reached.name)")
+        let manner = pipeline ? ", CONNECT and SUBSCRIBE in one segment" : ""
+        print("\(count) clients on \(threads) threads, server \(reached.name)\(manner)")
         var reports: [CrowdReport] = []
         for round in 0...storms {
             var crowd = Crowd(plan, target: reached.load, process: reached.process, progress: progress)

@@ -61,13 +61,15 @@ struct BrokerLoadTests {
         #expect(report.latency.p50 > 0)
     }
 
-    @Test(arguments: LoadDriver.available)
-    func `a broadcast reaches a crowd on several threads`(_ driver: LoadDriver) throws {
+    @Test(arguments: LoadDriver.available, [false, true])
+    func `a broadcast reaches a crowd on several threads`(_ driver: LoadDriver, isPipelined: Bool) throws {
         let server = try RunningServer(.stampede(driver: driver, path: Self.broker()), cpu: nil)
         defer { server.end() }
         var target = try #require(Load.Target(host: "127.0.0.1", port: server.port))
         target.driver = driver
-        let load = try Load(.crowd(300), target: target, threadCount: 3)
+        var plan = Plan.crowd(300)
+        plan.isPipelined = isPipelined
+        let load = try Load(plan, target: target, threadCount: 3)
         #expect(load.awaitReady())
         load.phase = .measure
         load.broadcast()
