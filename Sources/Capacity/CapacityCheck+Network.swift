@@ -4,6 +4,9 @@ extension CapacityCheck {
     /// Clients that the load generator sends to one address. connect(2) tries every second port first; beyond some
     /// 14,000 to one address and port it scans them all, and takes milliseconds.
     static var clientsPerAddressMax: Int { 12_000 }
+    /// Connections that fall silent within one tick of the kernel's timers: those of two seconds, at 60 s of silence and
+    /// 250 Hz, while a message goes out to 130,000 a second.
+    static var silentTogetherMax: Int { 262_144 }
     /// Pages that TCP charges each of two sockets on one machine with while a small message is under way: as many as
     /// one that waits to be read takes.
     static var pagesPerMessage: Int { 1 }
@@ -32,6 +35,23 @@ extension CapacityCheck {
             note: "in force, since net.ipv4.tcp_syncookies is off",
             remedies: remedies.networkSysctl("net.ipv4.tcp_syncookies", "1")
                 + remedies.networkSysctl(name, "\(Self.acceptBacklog)"))
+    }
+
+    /// Connections that fell silent within the same two seconds are asked for a sign of life in the same tick of the
+    /// kernel's timers, all of those of a CPU before any question is carried. On the loopback device they wait in that
+    /// CPU's queue, and what it does not hold is dropped without a word, again and again, until the broker's user
+    /// time-out cuts healthy clients. (A network card's queue pushes back instead.)
+    var packetBacklog: Finding? {
+        guard clients != nil, broker != nil else { return nil }
+        let name = "net.core.netdev_max_backlog"
+        let needed = min(connectionCount, Self.silentTogetherMax)
+        let note = "of each CPU; keepalive probes of silent local clients leave together, and the rest is dropped"
+        guard let found = machine.packetBacklogMax else {
+            return Finding(name, .unknown, found: "not readable", needed: needed.grouped, note: note)
+        }
+        return Finding(
+            name, found >= needed ? .met : .advice, found: found.grouped, needed: needed.grouped, note: note,
+            remedies: found >= needed ? [] : remedies.hostSysctl(name, "\(needed)"))
     }
 
     /// Idle sockets hold no buffers. One message to all of them takes a page for each that has not read it yet: memory

@@ -18,7 +18,9 @@ public struct CapacityCheck {
             findings += [ring(party), tables(party), descriptors(party), epollWatches(party)].compactMap { $0 }
             findings += ownLimits(party)
         }
-        findings += [descriptorCeiling, files, acceptBacklog, handshakeBacklog, tcpMemory].compactMap { $0 }
+        findings += [descriptorCeiling, files, acceptBacklog, handshakeBacklog, packetBacklog, tcpMemory].compactMap {
+            $0
+        }
         findings += [buffers("net.ipv4.tcp_rmem", machine.receiveBuffer, 131_072)].compactMap { $0 }
         findings += [buffers("net.ipv4.tcp_wmem", machine.sendBuffer, 16_384)].compactMap { $0 }
         findings += [ports, addresses, tracking, memory, lockedMemory, mappings, overcommit].compactMap { $0 }

@@ -37,6 +37,7 @@ extension MachineSnapshot {
         epollWatchMax = sysctl("fs/epoll/max_user_watches")
         ringPolicy = sysctl("kernel/io_uring_disabled")
         acceptBacklogMax = sysctl("net/core/somaxconn")
+        packetBacklogMax = sysctl("net/core/netdev_max_backlog")
         handshakeBacklogMax = sysctl("net/ipv4/tcp_max_syn_backlog")
         handshakeCookies = sysctl("net/ipv4/tcp_syncookies")
         tcpPages = three("net/ipv4/tcp_mem")

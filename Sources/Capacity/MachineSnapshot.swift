@@ -29,6 +29,8 @@ public struct MachineSnapshot: Sendable, Equatable {
     public var ringPolicy: Int?
     /// net.core.somaxconn
     public var acceptBacklogMax: Int?
+    /// net.core.netdev_max_backlog
+    public var packetBacklogMax: Int?
     /// net.ipv4.tcp_max_syn_backlog
     public var handshakeBacklogMax: Int?
     /// net.ipv4.tcp_syncookies

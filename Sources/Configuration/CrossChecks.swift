@@ -1,4 +1,5 @@
 import Broker
+import IO
 
 /// What must hold between values that are each right by themselves.
 extension EffectiveSettings {
@@ -6,6 +7,7 @@ extension EffectiveSettings {
         checkBuild()
         checkListeners()
         checkRing()
+        checkKeepalive()
         checkFrames()
         checkDestinations()
     }
@@ -44,6 +46,19 @@ extension EffectiveSettings {
                         + "\(Unit.bytes.format(bytesMax)) a worker")
             }
         }
+    }
+
+    /// One lost probe must not cut a healthy peer: many leave at the same moment, and the kernel drops some.
+    private mutating func checkKeepalive() {
+        let lostProbesMin = 3
+        let idle = integer(at: "io.keepalive-ms")
+        let needed = idle + lostProbesMin * DriverOptions.keepaliveIntervalMilliseconds
+        guard idle > 0, integer(at: "io.user-timeout-ms") < needed else { return }
+        report(
+            blamed(["io.user-timeout-ms", "io.keepalive-ms"]), "io.user-timeout-ms",
+            "found \(described("io.user-timeout-ms")); allowed: at least io.keepalive-ms + "
+                + "\(Unit.milliseconds.format(needed - idle)) = \(Unit.milliseconds.format(needed)), for "
+                + "\(lostProbesMin) questions that get lost")
     }
 
     // MARK: Limits

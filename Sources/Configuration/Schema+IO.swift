@@ -8,6 +8,13 @@ extension Schema {
             "io.workers", \.workerCount, 1...Settings.workerCountMax, zero: "one per available CPU",
             "Worker threads. More than CPUs only where each may hold few connections (a low descriptor limit)."),
 
+        .milliseconds(
+            "io.keepalive-ms", \.driverOptions.keepaliveMilliseconds, 1000...32_767_000, zero: "never",
+            "Silence after which the kernel asks a peer for a sign of life, then every 10 s. Costs about 10 us each."),
+        .milliseconds(
+            "io.user-timeout-ms", \.driverOptions.userTimeoutMilliseconds, 1000...86_400_000,
+            "How long a peer may leave those questions, or what it was sent, unanswered before it is cut."),
+
         .count(
             "io.uring.sq-entries", \.driverOptions.submissionEntryCount, 64...32768, powerOfTwo: true,
             "Submission queue of a ring. Raise it where messages fan out to more connections of a worker."),

@@ -1,5 +1,6 @@
 internal import CURing
 import Glibc
+public import IO
 
 /// The listening sockets of one configured address: one for each worker, sharing the port with SO_REUSEPORT.
 public struct ListenerGroup: ~Copyable {
@@ -14,13 +15,12 @@ public struct ListenerGroup: ~Copyable {
     /// user would silently take half of the connections. A port that is busy is tried again for `patienceMilliseconds`,
     /// since the kernel may hold the listener of a broker that has just ended a moment longer.
     ///
-    /// A consumer may be busy and leave its socket unread for a while, so the user time-out is generous: it is there for
-    /// peers that have vanished.
-    ///
-    /// - Parameter address: "HOST:PORT" or "[HOST]:PORT"; HOST an IPv4 or IPv6 address, a name, or empty for every
-    ///   address. Port 0: a free one, the same for every worker.
+    /// - Parameters:
+    ///   - address: "HOST:PORT" or "[HOST]:PORT"; HOST an IPv4 or IPv6 address, a name, or empty for every address.
+    ///     Port 0: a free one, the same for every worker.
+    ///   - options: `keepaliveMilliseconds` and `userTimeoutMilliseconds` count.
     public init(
-        address: String, workerCount: Int, userTimeoutMilliseconds: Int = 120_000, patienceMilliseconds: Int = 2_000
+        address: String, workerCount: Int, options: DriverOptions = DriverOptions(), patienceMilliseconds: Int = 2_000
     ) throws(DriverError) {
         var endpoint = try Endpoint(address)
         let exclusive = try Self.bindPatiently(endpoint, patienceMilliseconds: patienceMilliseconds)
@@ -31,7 +31,7 @@ public struct ListenerGroup: ~Copyable {
         var bound: [Int32] = []
         do throws(DriverError) {
             for _ in 0..<workerCount {
-                bound.append(try endpoint.listen(userTimeoutMilliseconds: userTimeoutMilliseconds))
+                bound.append(try endpoint.listen(options))
             }
         } catch {
             for fd in bound { close(fd) }
@@ -157,18 +157,18 @@ struct Endpoint {
 
     /// A listening socket whose options the accepted sockets inherit: no Nagle delay, and keepalive and
     /// TCP_USER_TIMEOUT, so that a peer that vanished is found even when the protocol has no heart-beat.
-    func listen(userTimeoutMilliseconds: Int) throws(DriverError) -> Int32 {
+    func listen(_ options: DriverOptions) throws(DriverError) -> Int32 {
         let fd = try bind(sharesPort: true)
-        let keepaliveIdleSeconds: Int32 = 60
-        let keepaliveIntervalSeconds: Int32 = 10
-        let keepaliveProbes: Int32 = 3
         let tcp = Int32(IPPROTO_TCP)
         _ = socket_set_int(fd, tcp, TCP_NODELAY, 1)
-        _ = socket_set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
-        _ = socket_set_int(fd, tcp, TCP_KEEPIDLE, keepaliveIdleSeconds)
-        _ = socket_set_int(fd, tcp, TCP_KEEPINTVL, keepaliveIntervalSeconds)
-        _ = socket_set_int(fd, tcp, TCP_KEEPCNT, keepaliveProbes)
-        _ = socket_set_int(fd, tcp, TCP_USER_TIMEOUT, Int32(clamping: userTimeoutMilliseconds))
+        if options.keepaliveMilliseconds > 0 {
+            let interval = DriverOptions.keepaliveIntervalMilliseconds
+            _ = socket_set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
+            _ = socket_set_int(fd, tcp, TCP_KEEPIDLE, Int32(clamping: max(options.keepaliveMilliseconds / 1000, 1)))
+            _ = socket_set_int(fd, tcp, TCP_KEEPINTVL, Int32(clamping: interval / 1000))
+        }
+        // With it, the kernel counts time and not probes (TCP_KEEPCNT).
+        _ = socket_set_int(fd, tcp, TCP_USER_TIMEOUT, Int32(clamping: options.userTimeoutMilliseconds))
         try startListening(fd)
         return fd
     }

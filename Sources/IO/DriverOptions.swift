@@ -43,6 +43,16 @@ public struct DriverOptions: Sendable, Equatable {
     // epoll
     public var eventsPerWait = 512
 
+    /// Silence of a connection after which the kernel asks whether its peer is still there, in milliseconds, whole
+    /// seconds at least (tcp(7), TCP_KEEPIDLE). 0: never.
+    public var keepaliveMilliseconds = 60_000
+    /// How long a peer may leave probes, and bytes that were sent to it, unanswered (tcp(7), TCP_USER_TIMEOUT). A
+    /// consumer may be busy and leave its socket unread for a while, so this is generous: it is there for peers that
+    /// have vanished.
+    public var userTimeoutMilliseconds = 120_000
+    /// Between probes that are not answered (tcp(7), TCP_KEEPINTVL).
+    public static let keepaliveIntervalMilliseconds = 10_000
+
     /// Find the peer's address of each accepted connection (only needed by a limit per address).
     public var findsPeerAddress = false
     /// The core submits `.connect` (a load generator; the broker never does): a restricted ring allows what that takes.

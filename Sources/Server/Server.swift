@@ -36,7 +36,8 @@ public enum StampedeServer {
         var boundAddresses: [String] = []
         var listeners = [[Int32]](repeating: [], count: workerCount)
         for address in settings.listeners {
-            var group = try ListenerGroup(address: address.description, workerCount: workerCount)
+            var group = try ListenerGroup(
+                address: address.description, workerCount: workerCount, options: settings.driverOptions)
             boundAddresses.append(group.boundAddress)
             for worker in 0..<workerCount { listeners[worker].append(group.take(worker: worker)) }
         }

@@ -12,6 +12,7 @@ struct SnapshotTests {
         "/proc/sys/fs/file-nr": "1504\t0\t9223372036854775807\n",
         "/proc/sys/fs/nr_open": "1048576\n",
         "/proc/sys/net/core/somaxconn": "4096\n",
+        "/proc/sys/net/core/netdev_max_backlog": "1000\n",
         "/proc/sys/net/ipv4/tcp_mem": "287901\t383868\t575802\n",
         "/proc/sys/net/ipv4/tcp_rmem": "4096\t131072\t6291456\n",
         "/proc/sys/net/ipv4/ip_local_port_range": "32768\t60999\n",
@@ -34,6 +35,7 @@ struct SnapshotTests {
         #expect(machine.fileCount == 1504)
         #expect(machine.descriptorCeiling == 1_048_576)
         #expect(machine.acceptBacklogMax == 4096)
+        #expect(machine.packetBacklogMax == 1000)
         #expect(machine.tcpPages == [287_901, 383_868, 575_802])
         #expect(machine.receiveBuffer == [4096, 131_072, 6_291_456])
         #expect(machine.sendBuffer == nil)

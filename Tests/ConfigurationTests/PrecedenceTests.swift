@@ -143,6 +143,11 @@ struct CrossCheckTests {
                     + "stampede.yaml line 3)"
             ),
             (
+                "io: {keepalive-ms: 2m}",
+                "1: io.user-timeout-ms: found 2m; allowed: at least io.keepalive-ms + 30s = 150s, for 3 questions "
+                    + "that get lost"
+            ),
+            (
                 "io: {uring: {send-batch: 8192}}",
                 "1: io.uring.send-batch: found 8192; allowed: at most io.uring.sq-entries = 4096 (default)"
             ),

@@ -1,4 +1,5 @@
 import Glibc
+import IO
 import Testing
 
 @testable import Drivers
@@ -12,14 +13,38 @@ struct SocketsTests {
         #expect(Set(fds).count == 3)
         for fd in fds {
             #expect(Endpoint(boundTo: fd, named: "").port == group.port)
-            for (level, option) in [(Int32(IPPROTO_TCP), TCP_NODELAY), (SOL_SOCKET, SO_KEEPALIVE)] {
-                var value: Int32 = 0
-                var byteCount = socklen_t(MemoryLayout<Int32>.size)
-                getsockopt(fd, level, option, &value, &byteCount)
-                #expect(value != 0)
-            }
+            #expect(Self.value(fd, Int32(IPPROTO_TCP), TCP_NODELAY) != 0)
+            #expect(Self.value(fd, SOL_SOCKET, SO_KEEPALIVE) != 0)
             close(fd)
         }
+    }
+
+    @Test func `an accepted socket looks after its peer as the options say`() throws {
+        for milliseconds in [0, 90_500] {
+            var options = DriverOptions()
+            options.keepaliveMilliseconds = milliseconds
+            options.userTimeoutMilliseconds = 300_000
+            var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1, options: options)
+            let listener = group.take(worker: 0)
+            defer { close(listener) }
+            let client = try Client(port: group.port)
+            defer { client.close() }
+            let fd = accept(listener, nil, nil)
+            defer { close(fd) }
+            #expect((Self.value(fd, SOL_SOCKET, SO_KEEPALIVE) != 0) == (milliseconds > 0))
+            if milliseconds > 0 {
+                #expect(Self.value(fd, Int32(IPPROTO_TCP), TCP_KEEPIDLE) == 90)
+                #expect(Self.value(fd, Int32(IPPROTO_TCP), TCP_KEEPINTVL) == 10)
+            }
+            #expect(Self.value(fd, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT) == 300_000)
+        }
+    }
+
+    private static func value(_ fd: Int32, _ level: Int32, _ option: Int32) -> Int32 {
+        var value: Int32 = 0
+        var byteCount = socklen_t(MemoryLayout<Int32>.size)
+        #expect(getsockopt(fd, level, option, &value, &byteCount) == 0)
+        return value
     }
 
     @Test func `a second broker on the port is refused`() throws {
