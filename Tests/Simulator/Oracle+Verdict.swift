@@ -75,7 +75,7 @@ extension Oracle {
         let hasNoLastResort =
             scenario.deadLetters == nil || excusedQueues.contains(scenario.deadLetters!)
             || scenario.destinationsAreTight
-        if message.wasRejected || message.wasCovered { return true }
+        if message.wasRejected { return true }
         if hasNoLastResort {
             if scenario.queuesAreTight, scenario.overflow == .dropOldest { return true }
             if scenario.deliveryCountMax > 0 { return true }
