@@ -70,8 +70,7 @@ extension Shard {
         invariant(peer != index && peer < shardCount, "letters go to other workers")
         let needed = Letter.stride(payloadByteCount)
         if let parcel = outbox.parcels[peer], Int(parcel.pointee.capacity - parcel.pointee.byteCount) < needed {
-            if fabric.mailbox(peer).post(parcel) { outbox.wakesDue[peer] = true }
-            outbox.parcels[peer] = nil
+            post(parcel, to: peer)
         }
         if outbox.parcels[peer] == nil {
             let parcel = Parcels.allocate(capacity: max(needed, Self.parcelByteCount))
@@ -122,15 +121,18 @@ extension Shard {
     mutating func postParcels() {
         if shardCount == 1 { return }
         for peer in 0..<shardCount {
-            if let parcel = outbox.parcels[peer] {
-                outbox.parcels[peer] = nil
-                if fabric.mailbox(peer).post(parcel) { outbox.wakesDue[peer] = true }
-            }
+            if let parcel = outbox.parcels[peer] { post(parcel, to: peer) }
             if outbox.wakesDue[peer] {
                 outbox.wakesDue[peer] = false
                 submissions.append(Submission(.wake, peer: UInt16(peer)))
             }
         }
+    }
+
+    private mutating func post(_ parcel: Parcel, to peer: Int) {
+        if isDraining { fabric.report(shard: index, lettersSent: counters.lettersSent) }
+        outbox.parcels[peer] = nil
+        if fabric.mailbox(peer).post(parcel) { outbox.wakesDue[peer] = true }
     }
 
     private mutating func markRemote(_ session: UnsafeMutablePointer<Session>, _ peer: Int) {
