@@ -441,7 +441,11 @@ extension Shard {
             queue.pointee.messageCount -= 1
             queue.pointee.byteCount -= letter.value
         }
-        if !hasRoom(queueIndex, byteCount: message.contentByteCount), queue.pointee.overflow == .dropOldest {
+        // A dead letter drives no other out: two queues could send each other theirs for ever.
+        let isDeadLetter = letter.a.isNone
+        if !isDeadLetter, queue.pointee.overflow == .dropOldest,
+            !hasRoom(queueIndex, byteCount: message.contentByteCount)
+        {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
         if !enqueue(queueIndex, message) {
