@@ -14,6 +14,9 @@ public final class Fabric: Sendable {
         let connectionCount = Atomic<Int>(0)
         let connectionCountMax = Atomic<Int>(0)
         let isQuiet = Atomic<Bool>(false)
+        let isIdle = Atomic<Bool>(false)
+        let lettersSent = Atomic<UInt64>(0)
+        let lettersReceived = Atomic<UInt64>(0)
         let memoryIsFull = Atomic<Bool>(false)
     }
 
@@ -43,6 +46,38 @@ public final class Fabric: Sendable {
 
     /// No shard has anything that a drain should wait for.
     var isQuiet: Bool { loads.allSatisfy { $0.isQuiet.load(ordering: .relaxed) } }
+
+    // MARK: The end of a drain
+
+    /// A shard that drains has written so many letters. Told before they can be read.
+    func report(shard: Int, lettersSent: UInt64) { loads[shard].lettersSent.store(lettersSent, ordering: .releasing) }
+
+    /// A shard has no connections and will have none: it only answers letters now. Of those that it was sent it has
+    /// applied so many, and has told of the letters that came of them.
+    func reportIdle(shard: Int, lettersReceived: UInt64) {
+        loads[shard].lettersReceived.store(lettersReceived, ordering: .releasing)
+        loads[shard].isIdle.store(true, ordering: .releasing)
+    }
+
+    /// A worker could not start: there is no shard that could tell that it is idle, and none waits for it.
+    public func leave(shard: Int) {
+        reportQuiet(shard: shard, true)
+        reportIdle(shard: shard, lettersReceived: 0)
+    }
+
+    /// Every shard is idle and has applied every letter: nothing will come to anybody's queues any more.
+    ///
+    /// All counts of letters received are read before any of letters sent. A letter that is among the former was told
+    /// of before it was read, so it is among the latter, and so are those that came of it. When both counts are the same,
+    /// then so are the letters, and none is left that could bring forth another.
+    var isAtRest: Bool {
+        var received: UInt64 = 0
+        for load in loads {
+            guard load.isIdle.load(ordering: .acquiring) else { return false }
+            received &+= load.lettersReceived.load(ordering: .acquiring)
+        }
+        return received == loads.reduce(0) { $0 &+ $1.lettersSent.load(ordering: .relaxed) }
+    }
 
     /// The shard with the most room for connections, other than `shard`. nil when none has any.
     func shardWithRoom(besides shard: Int) -> Int? {

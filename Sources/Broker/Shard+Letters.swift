@@ -70,8 +70,7 @@ extension Shard {
         invariant(peer != index && peer < shardCount, "letters go to other workers")
         let needed = Letter.stride(payloadByteCount)
         if let parcel = outbox.parcels[peer], Int(parcel.pointee.capacity - parcel.pointee.byteCount) < needed {
-            if fabric.mailbox(peer).post(parcel) { outbox.wakesDue[peer] = true }
-            outbox.parcels[peer] = nil
+            post(parcel, to: peer)
         }
         if outbox.parcels[peer] == nil {
             let parcel = Parcels.allocate(capacity: max(needed, Self.parcelByteCount))
@@ -122,15 +121,18 @@ extension Shard {
     mutating func postParcels() {
         if shardCount == 1 { return }
         for peer in 0..<shardCount {
-            if let parcel = outbox.parcels[peer] {
-                outbox.parcels[peer] = nil
-                if fabric.mailbox(peer).post(parcel) { outbox.wakesDue[peer] = true }
-            }
+            if let parcel = outbox.parcels[peer] { post(parcel, to: peer) }
             if outbox.wakesDue[peer] {
                 outbox.wakesDue[peer] = false
                 submissions.append(Submission(.wake, peer: UInt16(peer)))
             }
         }
+    }
+
+    private mutating func post(_ parcel: Parcel, to peer: Int) {
+        if isDraining { fabric.report(shard: index, lettersSent: counters.lettersSent) }
+        outbox.parcels[peer] = nil
+        if fabric.mailbox(peer).post(parcel) { outbox.wakesDue[peer] = true }
     }
 
     private mutating func markRemote(_ session: UnsafeMutablePointer<Session>, _ peer: Int) {
@@ -439,7 +441,11 @@ extension Shard {
             queue.pointee.messageCount -= 1
             queue.pointee.byteCount -= letter.value
         }
-        if !hasRoom(queueIndex, byteCount: message.contentByteCount), queue.pointee.overflow == .dropOldest {
+        // A dead letter drives no other out: two queues could send each other theirs for ever.
+        let isDeadLetter = letter.a.isNone
+        if !isDeadLetter, queue.pointee.overflow == .dropOldest,
+            !hasRoom(queueIndex, byteCount: message.contentByteCount)
+        {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
         if !enqueue(queueIndex, message) {

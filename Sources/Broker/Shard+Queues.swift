@@ -480,6 +480,8 @@ extension Shard {
     mutating func entryTimerFired(_ slot: Slot) {
         guard let entry = entries.find(slot) else { return }
         entry.pointee.timer = 0
+        // A dead letter might come too late to be reported there: it is reported here.
+        if drainIsOver { return }
         // The wall clock may have been set back since.
         if entry.pointee.expiresAt > wallMilliseconds { return scheduleExpiry(slot) }
         // One that is with a consumer is looked at again when it comes back.

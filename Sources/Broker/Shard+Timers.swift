@@ -242,15 +242,15 @@ extension Shard {
     /// Takes effect with the next turn.
     public mutating func beginDrain() { drainIsRequested = true }
 
-    /// All connections are closed: the worker may end.
-    public var isDrained: Bool { isDraining && drainIsOver && sessions.liveCount == 0 }
-
     private static var drainCheckMilliseconds: UInt64 { 20 }
+    /// The others wait so much longer for a shard than its connections may take.
+    private static var stragglerMillisecondsMax: Int { 1_000 }
 
     mutating func advanceDrain() {
         if !isDraining {
             isDraining = true
             drainSince = clock
+            fabric.report(shard: index, lettersSent: counters.lettersSent)
             submissions.append(Submission(.stopAccepting))
             refuseThoseWhoWait()
         }
@@ -260,7 +260,6 @@ extension Shard {
         fabric.reportQuiet(shard: index, quietChecks >= 2)
         if fabric.isQuiet || passed(drainSince, UInt32(limits.drainMillisecondsMax)) {
             drainIsOver = true
-            reportUndelivered()
             var place = sessions.nextLive(after: 0)
             while place != 0 {
                 let session = sessions[place]
@@ -272,8 +271,30 @@ extension Shard {
             }
             return
         }
+        armDrain()
+    }
+
+    private mutating func armDrain() {
         drainTimer = timers.schedule(
             at: now &+ Self.drainCheckMilliseconds &* 1_000_000, kind: TimerKind.drain.rawValue, owner: .none)
+    }
+
+    /// The connections of this shard are closed when those of another may still hold messages of its queues: these
+    /// return, or come here as dead letters. So the shards end together, and what is reported as lost is what is lost.
+    ///
+    /// At the end of a turn, when its letters are posted.
+    mutating func awaitOthers() {
+        guard !isDrained, sessions.liveCount == 0 else { return }
+        fabric.reportIdle(shard: index, lettersReceived: counters.lettersReceived)
+        // Counted in checks, not in time: when all were stopped for a while, the others have had no time either.
+        let patience = limits.drainMillisecondsMax + limits.lingerMillisecondsMax + Self.stragglerMillisecondsMax
+        if fabric.isAtRest || restChecks > patience / Int(Self.drainCheckMilliseconds) {
+            isDrained = true
+            reportUndelivered()
+        } else if drainTimer == 0 {
+            restChecks += 1
+            armDrain()
+        }
     }
 
     /// A SEND that waits for room is parsed again, and refused like any other: it would keep its session, which may be
@@ -309,7 +330,8 @@ extension Shard {
         }
     }
 
-    /// Messages live in memory: those that nobody took are lost now, and the log says how many of which queue.
+    /// Messages live in memory: those that nobody took are lost now, and the log says how many of which queue. Nobody
+    /// holds any, and nothing is reserved.
     private mutating func reportUndelivered() {
         for position in 0..<destinationTable.capacity {
             let candidate = destinationTable.entry(position)

@@ -100,7 +100,10 @@ public struct Shard: ~Copyable {
     var drainTimer: UInt32 = 0
     var drainSince: UInt32 = 0
     var drainIsOver = false
+    /// The drain is over and so is everything that came of it, here and with the other shards: the worker may end.
+    public internal(set) var isDrained = false
     var quietChecks = 0
+    var restChecks = 0
     /// The COMMIT that is being applied or reserved for: its receipt, rather than that of the frame under the parser,
     /// goes into an ERROR. 0: none.
     var commitReceipt: UInt32 = 0
@@ -220,6 +223,7 @@ public struct Shard: ~Copyable {
         finishOutput()
         tellWhetherFull()
         postParcels()
+        if drainIsOver { awaitOthers() }
         trimAfterBurst()
     }
 

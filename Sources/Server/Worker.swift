@@ -76,6 +76,7 @@ final class Worker: @unchecked Sendable {
                 throw DriverError(.noMemory, "no address space for the tables of worker \(index): \(error)")
             }
         } catch {
+            fabric.leave(shard: index)
             control.didFail(error)
         }
     }

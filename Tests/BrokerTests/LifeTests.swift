@@ -53,7 +53,7 @@ struct LifeTests {
         #expect(consumer.socket.isWriteShutDown)
         consumer.hangUp()
         publisher.hangUp()
-        broker.run()
+        broker.advance(milliseconds: 50)
         #expect((0..<shards).allSatisfy { broker.shard($0).pointee.isDrained })
         let reports = broker.notices.filter { $0.kind == .undelivered }
         #expect(reports.map(\.text) == ["/queue/left"] && reports.map(\.messageCount) == [1])
@@ -84,10 +84,73 @@ struct LifeTests {
             client.expectError("Shutting down", receipt: "r")
             client.hangUp()
         }
-        broker.run()
+        broker.advance(milliseconds: 50)
         #expect((0..<shards).allSatisfy { broker.shard($0).pointee.isDrained })
         let reports = broker.notices.filter { $0.kind == .undelivered }
         #expect(reports.map(\.text) == ["/queue/small"] && reports.map(\.messageCount) == [1])
+    }
+
+    @Test("Room that was promised is no message that a drain loses")
+    func drainOfPromises() {
+        var policy = DestinationPolicy(pattern: "/queue/#")
+        policy.overflow = .block
+        let options = TestBroker.options {
+            $0.limits.drainMillisecondsMax = 0
+            $0.destinationPolicies = [policy]
+        }
+        let broker = TestBroker(shards: 2, options)
+        let name = broker.queueNames(ownedBy: 0)[0]
+        let publisher = broker.connect(on: 1)
+        publisher.send(.send, [("destination", name), ("receipt", "r")], "refused")
+        // The request for room is on its way when the drain ends the publisher, and granted when it ends the queue.
+        broker.turn(1)
+        broker.beginDrain()
+        broker.turn(1)
+        broker.turn(0)
+        broker.advance(milliseconds: 50)
+        publisher.hangUp()
+        broker.advance(milliseconds: 50)
+        #expect((0..<2).allSatisfy { broker.shard($0).pointee.isDrained })
+        #expect(!broker.notices.contains { $0.kind == .undelivered })
+    }
+
+    @Test("A message that the end of a drain makes a dead letter of another worker is reported there")
+    func drainOfDeadLetters() {
+        var policy = DestinationPolicy(pattern: "/queue/#")
+        policy.deliveryCountMax = 1
+        policy.deadLetterDestination = "/queue/DLQ"
+        let options = TestBroker.options {
+            $0.limits.drainMillisecondsMax = 0
+            $0.destinationPolicies = [policy]
+        }
+        let broker = TestBroker(shards: 2, options)
+        let undertaker = broker.owner(ofQueue: "/queue/DLQ")
+        let name = broker.queueNames(ownedBy: 1 - undertaker)[0]
+        let consumer = broker.connect(on: undertaker)
+        consumer.subscribe(name, ack: "client")
+        consumer.publish(name, "held")
+        #expect(consumer.bodies() == ["held"])
+        broker.beginDrain()
+        broker.turn(undertaker)
+        broker.advance(milliseconds: 50)
+        consumer.hangUp()
+        broker.advance(milliseconds: 50)
+        #expect((0..<2).allSatisfy { broker.shard($0).pointee.isDrained })
+        let reports = broker.notices.filter { $0.kind == .undelivered }
+        #expect(reports.map(\.text) == ["/queue/DLQ"] && reports.map(\.messageCount) == [1])
+    }
+
+    @Test("A drain does not wait for a worker that does not answer for ever")
+    func drainWithoutAnswer() {
+        let options = TestBroker.options()
+        let broker = TestBroker(shards: 2, options)
+        broker.shard(0).pointee.beginDrain()
+        broker.turn(0)
+        broker.advance(milliseconds: options.limits.drainMillisecondsMax + options.limits.lingerMillisecondsMax)
+        let wasPatient = !broker.shard(0).pointee.isDrained
+        broker.advance(milliseconds: options.limits.drainMillisecondsMax + 2_000)
+        let ends = broker.shard(0).pointee.isDrained
+        #expect(wasPatient && ends)
     }
 
     @Test("A drain gives who got something lately the time to read it")

@@ -89,10 +89,7 @@ struct LimitTests {
         }
         withBroker(shards: 2, queued: 4, options) { broker in
             // Four queues that the second worker holds, and a fifth.
-            let names = (0..<200).map { "/queue/n\($0)" }.filter { name in
-                var text = name
-                return text.withUTF8 { broker.shard(0).pointee.ownerOfQueue(UnsafeRawBufferPointer($0)) } == 1
-            }
+            let names = broker.queueNames(ownedBy: 1)
             let local = broker.connect(on: 1)
             for name in names.prefix(4) { local.confirmed(.send, [("destination", name)], "x") }
             let sender = broker.connect(on: 0)

@@ -673,6 +673,27 @@ struct QueueTests {
         }
     }
 
+    @Test("Full queues that are each other's dead-letter destination do not send a message round for ever")
+    func circle() {
+        withBroker(shards: 2, queued: 2) { broker in
+            let client = broker.connect(on: 0)
+            let names = (0..<2).map { broker.queueNames(ownedBy: $0)[0] }
+            for (name, other) in zip(names, names.reversed()) {
+                client.publish(
+                    name, "first",
+                    [("x-max-length", "1"), ("x-overflow", "drop-head"), ("x-dead-letter-routing-key", other)])
+            }
+            broker.run()
+            client.publish(names[0], "second")
+            broker.run()
+            #expect(broker.counters.messagesDropped == 1)
+            let reader = broker.connect(on: 1)
+            for name in names { reader.subscribe(name, id: name, ack: "client") }
+            broker.run()
+            #expect(reader.bodies().sorted() == ["first", "second"])
+        }
+    }
+
     @Test(
         "Queue arguments that make no sense are ERRORs",
         arguments: [

@@ -58,6 +58,17 @@ final class TestBroker {
 
     func shard(_ index: Int) -> UnsafeMutablePointer<Shard> { shards + index }
 
+    /// The worker that holds a queue.
+    func owner(ofQueue name: String) -> Int {
+        var name = name
+        return name.withUTF8 { shards[0].ownerOfQueue(UnsafeRawBufferPointer($0)) }
+    }
+
+    /// Some names of queues that this worker would hold.
+    func queueNames(ownedBy shard: Int) -> [String] {
+        (0..<200).map { "/queue/n\($0)" }.filter { owner(ofQueue: $0) == shard }
+    }
+
     var counters: Counters {
         var sum = Counters()
         for index in 0..<shardCount { sum.add(shards[index].counters) }

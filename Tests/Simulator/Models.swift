@@ -48,9 +48,6 @@ final class Message {
     var ackIsConfirmed = false
     /// NACK with `requeue:false` was written.
     var wasRejected = false
-    /// It was refused in a transaction in which a later message of the same `client` subscription was acknowledged: as
-    /// these apply in the order of their frames, the ACK may have settled both.
-    var wasCovered = false
     /// `reply-to` of its SEND, and as its first receiver saw it.
     var askedReply: String?
     var replyName: String?
@@ -89,9 +86,8 @@ final class Subscription {
         var name: String
         /// The client has it when it has read so far.
         var end: Int
+        /// The one that settles it, as far as its ACKs and NACKs reach.
         var transaction: Transaction?
-        var accepts = true
-        var rejects = false
     }
 
     let id: String
@@ -128,6 +124,20 @@ final class Subscription {
         number >> 6 < seen.count && seen[number >> 6] & (1 << UInt64(number & 63)) != 0
     }
 
+    /// What ACK or NACK of the message at `place` settles, outside of a transaction (nil) or at its COMMIT: in `client`
+    /// mode also what was delivered before, but for what another transaction is to settle.
+    func settle(upTo place: Int, for transaction: Transaction?) -> [Message] {
+        var settled: [Message] = []
+        var kept: [Outstanding] = []
+        for (position, held) in outstanding.enumerated() {
+            let isNamed = position == place || (ackMode == .client && position < place)
+            if isNamed, held.transaction === transaction { settled.append(held.message) } else { kept.append(held) }
+        }
+        outstanding = kept
+        for message in settled where message.holder === self { message.holder = nil }
+        return settled
+    }
+
     func see(_ number: Int) {
         while seen.count <= number >> 6 { seen.append(0) }
         seen[number >> 6] |= 1 << UInt64(number & 63)
@@ -142,12 +152,23 @@ final class Subscription {
 final class Transaction {
     enum State { case open, commitIssued, committed, aborted }
 
+    /// An ACK or NACK, applied at COMMIT in the order of the frames: one may settle what a later one names.
+    struct Settlement {
+        unowned var subscription: Subscription
+        /// What the frame names.
+        var message: Message
+        var kind: Kind
+
+        enum Kind { case accepts, returns, rejects }
+    }
+
     let name: String
     var state = State.open
     /// Its COMMIT asked for a RECEIPT.
     var wantsReceipt = false
     unowned let peer: Peer
     var messages: [Message] = []
+    var settlements: [Settlement] = []
 
     init(name: String, peer: Peer) {
         self.name = name

@@ -75,7 +75,7 @@ extension Oracle {
         let hasNoLastResort =
             scenario.deadLetters == nil || excusedQueues.contains(scenario.deadLetters!)
             || scenario.destinationsAreTight
-        if message.wasRejected || message.wasCovered { return true }
+        if message.wasRejected { return true }
         if hasNoLastResort {
             if scenario.queuesAreTight, scenario.overflow == .dropOldest { return true }
             if scenario.deliveryCountMax > 0 { return true }
@@ -123,14 +123,15 @@ extension Oracle {
         if count > most { violate("\(count) messages are reported as undelivered in \(queue), which holds \(most)") }
     }
 
-    /// Everything that was confirmed before the drain, and that nobody has, was reported. (What comes from a worker that
-    /// hears of the drain late may reach a queue whose worker has made its report.)
+    /// Everything that was confirmed, and that nobody has, was reported.
     func judgeUndelivered(_ reported: Int) {
         guard !scenario.memoryIsTight else { return }
-        let least = messages.count {
+        let lost = messages.filter {
             $0.isQueue && scenario.queues.contains($0.destination) && $0.state == .confirmed
-                && $0.confirmedStep < drainStep && !isGone($0) && !mayBeLost($0)
+                && !isGone($0) && !mayBeLost($0)
         }
-        if reported < least { violate("\(reported) messages are reported as undelivered, and \(least) are") }
+        guard reported < lost.count else { return }
+        let names = lost.map { "\($0.number) for \($0.destination)" }.joined(separator: ", ")
+        violate("\(reported) messages are reported as undelivered, and \(lost.count) are: \(names)")
     }
 }

@@ -14,8 +14,6 @@ final class Oracle {
     /// Names of temporary destinations as others see them, with their connection.
     var replyOwners: [String: Int] = [:]
     var hasJumped = false
-    /// When the broker was told to end.
-    var drainStep = Int.max
     /// Wall-clock milliseconds.
     var wall: UInt64 = 0
     var disorders: [(step: Int, text: String, queue: String)] = []

@@ -193,20 +193,14 @@ extension Simulation {
         var frame = FrameText("COMMIT")
         frame.add("transaction", transaction.name)
         var acknowledged: [Message] = []
-        for subscription in peer.subscriptions {
-            let lastAccepted = subscription.outstanding.lastIndex { $0.transaction === transaction && $0.accepts } ?? -1
-            for (place, held) in subscription.outstanding.enumerated() where held.transaction === transaction {
-                if !held.accepts, subscription.ackMode == .client, place < lastAccepted {
-                    held.message.wasCovered = true
-                }
-                if held.message.holder === subscription { held.message.holder = nil }
-                if held.accepts {
-                    acknowledged.append(held.message)
-                } else if held.rejects {
-                    held.message.wasRejected = true
-                }
+        for settlement in transaction.settlements {
+            let subscription = settlement.subscription
+            let place = subscription.outstanding.firstIndex {
+                $0.message === settlement.message && $0.transaction === transaction
             }
-            subscription.outstanding.removeAll { $0.transaction === transaction }
+            guard let place else { continue }
+            acknowledged += apply(
+                settlement.kind, subscription.settle(upTo: place, for: transaction), of: subscription)
         }
         send(peer, frame, .commit(transaction, acknowledged: acknowledged), receipt: 700)
     }
@@ -218,8 +212,6 @@ extension Simulation {
             for place in subscription.outstanding.indices
             where subscription.outstanding[place].transaction === transaction {
                 subscription.outstanding[place].transaction = nil
-                subscription.outstanding[place].accepts = true
-                subscription.outstanding[place].rejects = false
             }
         }
         oracle.abandon(transaction)
@@ -258,35 +250,31 @@ extension Simulation {
         let rejects = !accepts && random.chance(300)
         if rejects { frame.add("requeue", "false") }
         if let transaction { frame.add("transaction", transaction.name) }
-        var settled: [Message] = []
-        let first = subscription.ackMode == .client ? 0 : place
-        for position in first...place where subscription.outstanding[position].transaction == nil {
-            if let transaction {
+        let kind: Transaction.Settlement.Kind = accepts ? .accepts : rejects ? .rejects : .returns
+        if let transaction {
+            transaction.settlements.append(
+                .init(subscription: subscription, message: subscription.outstanding[place].message, kind: kind))
+            let first = subscription.ackMode == .client ? 0 : place
+            for position in first...place where subscription.outstanding[position].transaction == nil {
                 subscription.outstanding[position].transaction = transaction
-                subscription.outstanding[position].accepts = accepts
-                subscription.outstanding[position].rejects = rejects
-                continue
             }
-            let message = subscription.outstanding[position].message
-            if message.holder === subscription { message.holder = nil }
-            if accepts {
-                if subscription.isQueue {
-                    oracle.wroteACK(message, by: peer)
-                    settled.append(message)
-                }
-            } else if rejects {
-                message.wasRejected = true
-            }
+            return send(peer, frame, .plain)
         }
-        if transaction == nil {
-            let end = place
-            var kept: [Subscription.Outstanding] = []
-            for (position, held) in subscription.outstanding.enumerated() {
-                if position < first || position > end || held.transaction != nil { kept.append(held) }
-            }
-            subscription.outstanding = kept
+        let acknowledged = apply(kind, subscription.settle(upTo: place, for: nil), of: subscription)
+        for message in acknowledged { oracle.wroteACK(message, by: peer) }
+        send(peer, frame, accepts ? .settle(acknowledged) : .plain)
+    }
+
+    /// What became of the messages that ACK or NACK settles; returns those of a queue that it acknowledges.
+    private func apply(
+        _ kind: Transaction.Settlement.Kind, _ settled: [Message], of subscription: Subscription
+    ) -> [Message] {
+        switch kind {
+        case .accepts: return subscription.isQueue ? settled : []
+        case .returns: break
+        case .rejects: for message in settled { message.wasRejected = true }
         }
-        send(peer, frame, transaction == nil && accepts ? .settle(settled) : .plain)
+        return []
     }
 
     func disconnect(_ peer: Peer) {

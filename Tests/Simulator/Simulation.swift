@@ -160,7 +160,6 @@ public final class Simulation {
     private func beginDrain() {
         count(.drain)
         isDraining = true
-        oracle.drainStep = oracle.step
         for index in 0..<scenario.shardCount { workers[index].isWoken = true }
         for index in 0..<scenario.shardCount where random.chance(500) { shards[index].beginDrain() }
     }
