@@ -41,6 +41,8 @@ public struct DriverOptions: Sendable, Equatable {
     public var isRestricted = true
 
     // epoll
+    /// Bytes that are received in a turn. Who has more goes on in the next one.
+    public static let epollByteCountPerTurnMax = 512 << 10
     public var eventsPerWait = 512
 
     /// Find the peer's address of each accepted connection (only needed by a limit per address).
