@@ -34,7 +34,9 @@ let package = Package(
             name: "CURing",
             cSettings: [.define("STAMPEDE_URING", .when(traits: ["URing"]))],
             linkerSettings: [.linkedLibrary("uring", .when(traits: ["URing"]))]),
-        .target(name: "Slabs", swiftSettings: swiftSettings),
+        // What the kernel can do with pages and Swift cannot call.
+        .target(name: "CPages"),
+        .target(name: "Slabs", dependencies: ["CPages"], swiftSettings: swiftSettings),
         .target(name: "IO", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         // The vector instructions that the parser searches with, as inline functions.
         .target(name: "COctets"),

@@ -1,9 +1,15 @@
+import CProcess
 import Glibc
 
-/// The connections of an attack, and the loop over poll(2) that plays them.
+/// The connections of an attack, and the loop over epoll_wait(2) that plays them.
+///
+/// No system call is long, however many connections there are and whatever they send: a kernel that does not preempt
+/// itself would let honest clients on the same CPU wait for its end.
 struct Siege {
     private struct Connection {
         var fd: Int32 = -1
+        /// What epoll looks for.
+        var events: UInt32 = 0
         /// What waits to be sent, from `sentCount` on.
         var output: [UInt8] = []
         var sentCount = 0
@@ -16,7 +22,8 @@ struct Siege {
     private let script: Script
     private let port: UInt16
     private var connections: [Connection]
-    private var entries: [pollfd]
+    private let epoll: Int32
+    private var ready: [epoll_event]
     private var sink = [UInt8](repeating: 0, count: 64 << 10)
     /// Where the search for connections to open goes on.
     private var nextToOpen = 0
@@ -27,30 +34,51 @@ struct Siege {
     /// Where each sends as fast as it can: written to a connection in a turn.
     private static let piecesPerTurnMax = 4
     private static let millisecondsPerTurnMax: Int32 = 20
+    private static let eventsPerTurnMax = 64
+    private static let endEvents = EPOLLERR.rawValue | EPOLLHUP.rawValue
+    /// Bytes of one send(2).
+    private static let sendByteCountMax = 16 << 10
 
     init(_ script: Script, port: UInt16, connectionCount: Int) {
         self.script = script
         self.port = port
         connections = Array(repeating: Connection(), count: connectionCount)
-        entries = Array(repeating: pollfd(fd: -1, events: 0, revents: 0), count: connectionCount)
+        ready = Array(repeating: epoll_event(), count: Self.eventsPerTurnMax)
+        epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+        precondition(epoll >= 0, "an attacker needs a descriptor")
     }
 
     mutating func turn() {
         openSome()
         let now = Self.milliseconds
-        for index in connections.indices where connections[index].fd >= 0 {
-            var events = script.reads(index) ? POLLIN : 0
-            if wantsToSend(index, now) { events |= POLLOUT }
-            entries[index].events = Int16(events)
+        var isDue = false
+        for index in connections.indices where isWaiting(index) && wantsToSend(index, now) {
+            isDue = true
+            serve(index, 0, now)
         }
-        guard poll(&entries, nfds_t(entries.count), Self.millisecondsPerTurnMax) > 0 else { return }
-        for index in entries.indices where entries[index].revents != 0 && entries[index].fd >= 0 {
-            serve(index, Int32(entries[index].revents), now)
+        let patience = isDue ? 0 : Self.millisecondsPerTurnMax
+        let count = epoll_wait(epoll, &ready, Int32(Self.eventsPerTurnMax), patience)
+        for place in 0..<Int(max(count, 0)) {
+            let index = Int(ready[place].data.u64)
+            if connections[index].fd >= 0 { serve(index, ready[place].events, now) }
         }
     }
 
     mutating func end() {
         for index in connections.indices where connections[index].fd >= 0 { close(index) }
+        Glibc.close(epoll)
+    }
+
+    /// Has epoll tell of room only while there is none for what is to be sent.
+    private mutating func watch(_ index: Int, forRoom: Bool) {
+        let events =
+            (script.reads(index) ? EPOLLIN.rawValue : 0) | (forRoom ? EPOLLOUT.rawValue : 0)
+        guard events != connections[index].events else { return }
+        connections[index].events = events
+        var event = epoll_event()
+        event.events = events
+        event.data.u64 = UInt64(index)
+        epoll_ctl(epoll, EPOLL_CTL_MOD, connections[index].fd, &event)
     }
 
     private static var milliseconds: UInt64 {
@@ -96,8 +124,16 @@ struct Siege {
             return false
         }
         connections[index] = Connection(
-            fd: fd, output: script.opening(index), dueAt: Self.milliseconds, isConnecting: true)
-        entries[index].fd = fd
+            fd: fd, events: EPOLLOUT.rawValue, output: script.opening(index), dueAt: Self.milliseconds,
+            isConnecting: true)
+        var event = epoll_event()
+        event.events = EPOLLOUT.rawValue
+        event.data.u64 = UInt64(index)
+        guard epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 else {
+            Glibc.close(fd)
+            connections[index].fd = -1
+            return false
+        }
         tally.open += 1
         tally.opened += 1
         return true
@@ -110,28 +146,35 @@ struct Siege {
             connections[index].fd, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
         Glibc.close(connections[index].fd)
         connections[index].fd = -1
-        entries[index].fd = -1
         tally.open -= 1
     }
 
     // MARK: Sending and receiving
 
-    private func wantsToSend(_ index: Int, _ now: UInt64) -> Bool {
-        let connection = connections[index]
-        if connection.isConnecting || connection.sentCount < connection.output.count { return true }
-        return connection.dueAt <= now
+    /// There may be room to send: epoll has not been asked to tell.
+    private func isWaiting(_ index: Int) -> Bool {
+        connections[index].fd >= 0 && connections[index].events & EPOLLOUT.rawValue == 0
     }
 
-    private mutating func serve(_ index: Int, _ events: Int32, _ now: UInt64) {
-        connections[index].isConnecting = false
-        if events & POLLIN != 0, !takeIn(index) { return didEnd(index) }
-        if events & (POLLERR | POLLHUP) != 0 { return didEnd(index) }
-        guard events & POLLOUT != 0 else { return }
+    private func wantsToSend(_ index: Int, _ now: UInt64) -> Bool {
+        connections[index].sentCount < connections[index].output.count || connections[index].dueAt <= now
+    }
+
+    private mutating func serve(_ index: Int, _ events: UInt32, _ now: UInt64) {
+        if events & EPOLLOUT.rawValue != 0 { connections[index].isConnecting = false }
+        if events & EPOLLIN.rawValue != 0, !takeIn(index) { return didEnd(index) }
+        if events & Self.endEvents != 0 { return didEnd(index) }
+        guard !connections[index].isConnecting else { return }
         for _ in 0..<Self.piecesPerTurnMax {
-            guard send(index) else { return didEnd(index) }
-            guard connections[index].sentCount == connections[index].output.count else { return }
-            guard connections[index].dueAt <= now, fill(index, now) else { return }
+            switch send(index) {
+            case .ended: return didEnd(index)
+            case .isFull: return watch(index, forRoom: true)
+            case .taken: break
+            }
+            guard connections[index].sentCount == connections[index].output.count else { continue }
+            guard connections[index].dueAt <= now, fill(index, now) else { break }
         }
+        watch(index, forRoom: false)
     }
 
     /// The next piece waits to be sent; false: there is none.
@@ -148,17 +191,22 @@ struct Siege {
         return true
     }
 
-    /// Sends what waits, as far as there is room; false at the connection's end.
-    private mutating func send(_ index: Int) -> Bool {
+    private enum SendResult {
+        case taken, isFull, ended
+    }
+
+    /// Sends of what waits as much as one system call takes.
+    private mutating func send(_ index: Int) -> SendResult {
         let sent = connections[index].sentCount
-        guard sent < connections[index].output.count else { return true }
+        let wanted = min(connections[index].output.count - sent, Self.sendByteCountMax)
+        guard wanted > 0 else { return .taken }
         let count = connections[index].output.withUnsafeBytes {
-            Glibc.send(connections[index].fd, $0.baseAddress! + sent, $0.count - sent, Int32(MSG_NOSIGNAL))
+            Glibc.send(connections[index].fd, $0.baseAddress! + sent, wanted, Int32(MSG_NOSIGNAL))
         }
-        if count < 0 { return errno == EAGAIN || errno == EINTR }
+        if count < 0 { return errno == EAGAIN || errno == EINTR ? .isFull : .ended }
         connections[index].sentCount += count
         tally.bytesSent += count
-        return true
+        return count == wanted ? .taken : .isFull
     }
 
     /// Throws away what came; false at the connection's end.

@@ -16,6 +16,11 @@ int process_bind(int cpu) {
     return sched_setaffinity(0, sizeof cpus, &cpus) < 0 ? -errno : 0;
 }
 
+int process_yield_to_all(void) {
+    const struct sched_param none = {0};
+    return sched_setscheduler(0, SCHED_IDLE, &none) < 0 ? -errno : 0;
+}
+
 static void unbind(void) {
     cpu_set_t cpus;
     CPU_ZERO(&cpus);

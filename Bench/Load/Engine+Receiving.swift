@@ -105,6 +105,11 @@ extension Engine where D: ~Copyable {
         {
             count = UInt64(number)
         }
+        guard count > publishers[publisher].completed, count <= publishers[publisher].next else {
+            // A receipt for what was confirmed before, or was never sent.
+            report.anomalies.duplicated += 1
+            return
+        }
         report.counts.confirmed += Int(count - publishers[publisher].completed)
         // What nobody gets has arrived. A backlog has not.
         if plan.backlog == 0 { report.counts.outstanding -= Int(count - publishers[publisher].completed) }
@@ -122,16 +127,19 @@ extension Engine where D: ~Copyable {
         }
         // A stalled subscriber that reads again at the end is nobody's concern.
         if clients[place].isStalled { return }
+        let isExpected: Bool
         switch plan.delivery {
-        case .topic: deliveredByTopic(message.publisher, message.sequence, place)
+        case .topic: isExpected = deliveredByTopic(message.publisher, message.sequence, place)
         case .queue:
-            deliveredByQueue(message.publisher, message.sequence)
+            isExpected = deliveredByQueue(message.publisher, message.sequence)
             if plan.acknowledgement != .auto { acknowledge(frame, place) }
         case .reply:
             // The first client answers; its deliveries are half of the work, and counted.
             if clients[place].publisher == 0 { return answer(frame, requester: message.publisher, place) }
-            replied(message.publisher, message.sequence, place)
+            isExpected = replied(message.publisher, message.sequence, place)
         }
+        // What should not have come at all is an anomaly; it brings nobody nearer to the end.
+        guard isExpected else { return }
         report.counts.delivered += 1
         report.counts.outstanding -= 1
         if message.stamp == latencyStamp {
@@ -152,30 +160,35 @@ extension Engine where D: ~Copyable {
         latencyCount = 0
     }
 
+    /// False: it came before, or is not for this subscriber.
     @inline(__always)
-    private mutating func deliveredByTopic(_ publisher: Int, _ sequence: UInt64, _ place: Int) {
+    private mutating func deliveredByTopic(_ publisher: Int, _ sequence: UInt64, _ place: Int) -> Bool {
         let destination = Int(clients[place].subscription) - 1
         let rank = publisher - destination * plan.publishersPerDestination
         guard rank >= 0, rank < plan.publishersPerDestination else {
             report.anomalies.corrupt += 1
-            return
+            return false
         }
-        expect(sequence, expectations + Int(clients[place].expectations) + rank)
+        guard expect(sequence, expectations + Int(clients[place].expectations) + rank) else { return false }
         if plan.flow == .closed, (sequence + 1) & UInt64(plan.segment - 1) == 0 { segmentArrived(publisher, sequence) }
+        return true
     }
 
+    /// Whether the message is the next one, or a later one: those between are lost. False: it came before, or out of turn,
+    /// when it has been counted as lost.
     @inline(__always)
-    private mutating func expect(_ sequence: UInt64, _ expected: UnsafeMutablePointer<UInt32>) {
+    private mutating func expect(_ sequence: UInt64, _ expected: UnsafeMutablePointer<UInt32>) -> Bool {
         let low = UInt32(truncatingIfNeeded: sequence)
         if _slowPath(expected.pointee != low) {
             let distance = Int32(truncatingIfNeeded: Int64(low) - Int64(expected.pointee))
             if distance == -1 { report.anomalies.duplicated += 1 }
             if distance < -1 { report.anomalies.misordered += 1 }
-            guard distance > 0 else { return }
+            guard distance > 0 else { return false }
             report.anomalies.lost += Int(distance)
             report.counts.outstanding -= Int(distance)
         }
         expected.pointee = low &+ 1
+        return true
     }
 
     /// A subscriber has the last message of a segment. When all have, the publisher's window moves.
@@ -188,21 +201,24 @@ extension Engine where D: ~Copyable {
         allowPublishing(publisher)
     }
 
+    /// False: more have come than were sent. Which ones came twice is not known, so `checkConservation` counts them.
     @inline(__always)
-    private mutating func deliveredByQueue(_ publisher: Int, _ sequence: UInt64) {
+    private mutating func deliveredByQueue(_ publisher: Int, _ sequence: UInt64) -> Bool {
         guard publisher < share.publishers.count else {
             report.anomalies.corrupt += 1
-            return
+            return false
         }
         let state = publishers + publisher
         state.pointee.receivedCount += 1
         state.pointee.receivedSum &+= sequence
-        // Receipts have counted it.
-        guard plan.backlog == 0 else { return }
+        // Receipts have counted what is in a backlog.
+        guard plan.backlog == 0 else { return state.pointee.receivedCount <= state.pointee.next }
+        guard state.pointee.completed < state.pointee.next else { return false }
         state.pointee.completed += 1
         if state.pointee.next - state.pointee.completed + UInt64(plan.segment) <= UInt64(plan.window) {
             allowPublishing(publisher)
         }
+        return true
     }
 
     // MARK: Requests and replies
@@ -223,14 +239,15 @@ extension Engine where D: ~Copyable {
         outbox.pointee.end += head.byteCount + frame.bodyByteCount + tail.byteCount
     }
 
-    private mutating func replied(_ publisher: Int, _ sequence: UInt64, _ place: Int) {
+    private mutating func replied(_ publisher: Int, _ sequence: UInt64, _ place: Int) -> Bool {
         guard publisher + 1 == Int(clients[place].publisher) else {
             report.anomalies.corrupt += 1
-            return
+            return false
         }
-        expect(sequence, expectations + Int(clients[place].expectations))
+        guard expect(sequence, expectations + Int(clients[place].expectations)) else { return false }
         publishers[publisher].completed += 1
         allowPublishing(publisher)
+        return true
     }
 
     // MARK: Acknowledgements

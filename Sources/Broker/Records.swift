@@ -42,6 +42,8 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasTopics = SessionFlags(rawValue: 1 << 10)
     /// Suspended until its pending operations are over; the frame will be parsed again then.
     static let awaitsPending = SessionFlags(rawValue: 1 << 11)
+    /// Its subscriptions are in `subscriptionIndex`.
+    static let isIndexed = SessionFlags(rawValue: 1 << 12)
     /// The connection has failed: what waits in its output will not be sent.
     static let isBroken = SessionFlags(rawValue: 1 << 14)
     /// Room for the next SEND was reserved at another worker's queue.
@@ -106,6 +108,12 @@ struct PartialInput: BitwiseCopyable {
     var parser: ParserState
     /// When the frame's first byte arrived, in milliseconds of the shard's clock.
     var since: UInt32
+    /// The block is on the list of large ones, between those of these sessions.
+    var isListed = false
+    /// It may grow though such blocks have taken their share of the memory: it has waited for its turn.
+    var isAdmitted = false
+    var next: UInt32 = 0
+    var previous: UInt32 = 0
 
     /// The bytes begin here, on a 16-byte boundary.
     static var byteCount: Int { (MemoryLayout<PartialInput>.size + 15) & ~15 }
@@ -361,8 +369,9 @@ struct Transaction: SlabRecord {
     var next: UInt32
     var name: BlockIndex
     var nameByteCount: UInt32
-    /// `KeptFrame` and the frame's bytes, of each frame.
+    /// Blocks of kept frames, first and last: the next block's index, then `KeptFrame` and the frame's bytes, of each frame.
     var frames: BlockIndex
+    var lastFrames: BlockIndex
     var framesByteCount: UInt32
     var frameCount: UInt32
     /// ACK and NACK among the frames.

@@ -331,6 +331,7 @@ extension Shard {
     }
 
     private mutating func subscribe(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        recordAllowance -= 1
         guard frame.has(.destination) else {
             failFrame(session, "Missing destination", "SUBSCRIBE needs a destination header")
             return .done
@@ -409,6 +410,7 @@ extension Shard {
     }
 
     private mutating func unsubscribe(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        recordAllowance -= 1
         guard let id = subscriptionId(session) else {
             failFrame(session, "Missing id", "UNSUBSCRIBE needs the id header of its SUBSCRIBE")
             return .done
@@ -434,14 +436,32 @@ extension Shard {
             && (bytes.count == 0 || memcmp(bytes.baseAddress!, text.utf8Start, bytes.count) == 0)
     }
 
-    /// The session's subscription with this id; 0: none. A session has few.
-    func findSubscription(_ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer) -> UInt32 {
+    /// The session's subscription with this id; 0: none.
+    mutating func findSubscription(_ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer) -> UInt32 {
+        if session.pointee.flags.contains(.isIndexed) { return findIndexed(session, id) }
         var index = session.pointee.subscriptionHead
         while index != 0 {
             let subscription = subscriptions[index]
             let key = idOf(subscription.pointee.group)
             if key.count == id.count, memcmp(key.baseAddress!, id.baseAddress!, id.count) == 0 { return index }
             index = subscription.pointee.next
+        }
+        return 0
+    }
+
+    private mutating func findIndexed(
+        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer
+    ) -> UInt32 {
+        var probe = subscriptionIndex.probe(
+            subscriptionIndex.hash(session.pointee.index, id.baseAddress!, id.count))
+        while case let index = subscriptionIndex.next(&probe), index != 0 {
+            let subscription = subscriptions[index]
+            let key = idOf(subscription.pointee.group)
+            if subscription.pointee.session == session.pointee.index, key.count == id.count,
+                memcmp(key.baseAddress!, id.baseAddress!, id.count) == 0
+            {
+                return index
+            }
         }
         return 0
     }

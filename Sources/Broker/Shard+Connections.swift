@@ -25,7 +25,7 @@ extension Shard {
             switch completion.kind {
             case .received: received(session, completion.pointer!, Int(completion.value))
             case .receiveEnded: receiveEnded(session)
-            case .receiveFailed: connectionFailed(session, errno: -completion.value)
+            case .receiveFailed: connectionFailed(session)
             case .sendReleased: sendReleased(session, completion.value)
             case .writable: writable(session)
             case .closed: closed(session)
@@ -123,13 +123,11 @@ extension Shard {
         // What is cut short and larger than what consumers say is a publisher's: it would only wait when it is whole.
         if Int(session.pointee.inputByteCount) > Self.consumerFrameByteCountMax,
             session.pointee.state == .connected, !session.pointee.flags.contains(.suspended),
-            messagesFill(percent: 100)
+            messagesFill(percent: 100) || inputIsTight && !partialInput(session).pointee.isAdmitted
         {
             _ = waitForRoom(session)
         }
     }
-
-    private static var consumerFrameByteCountMax: Int { 4096 }
 
     /// Parses what the session's input block holds, and keeps the rest.
     mutating func processInput(_ session: UnsafeMutablePointer<Session>) {
@@ -141,6 +139,7 @@ extension Shard {
         let count = Int(session.pointee.inputByteCount)
         var state = partial.pointee.parser
         // The block is not the session's while frames in it are applied: ending the session must not free it.
+        unlistInput(session)
         session.pointee.input = 0
         session.pointee.inputByteCount = 0
         isProcessingInput = true
@@ -150,11 +149,13 @@ extension Shard {
         guard consumed < count, keeps else { return releaseInput(block) }
         if consumed > 0 {
             partial.pointee.since = clock
+            dismiss(partial)
             memmove(bytes, bytes + consumed, count - consumed)
         }
         partial.pointee.parser = state
         session.pointee.input = block
         session.pointee.inputByteCount = UInt32(count - consumed)
+        listInput(session)
         armFrameDeadline(session)
     }
 
@@ -163,7 +164,7 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int, _ state: inout ParserState
     ) -> Int {
         var offset = 0
-        var costlyCount = 0
+        let allowance = recordAllowance
         while offset < count {
             let isFresh = session.pointee.state == .fresh
             let result = parseFrame(
@@ -177,8 +178,7 @@ extension Shard {
                     return count
                 }
                 counters.framesReceived &+= 1
-                // COMMIT parses others into `frame`.
-                let isCostly = isCostly(frame.command)
+                let allowanceBefore = recordAllowance
                 if case .retry = apply(frameOf: session) {
                     state = ParserState()
                     return offset
@@ -190,13 +190,12 @@ extension Shard {
                 case .ending, .lingering, .closing: return count
                 }
                 if session.pointee.flags.contains(.suspended) { return offset }
-                if isCostly {
-                    costlyCount += 1
-                    if costlyCount == Self.costlyFramesPerTurnMax, offset < count {
-                        suspend(session)
-                        resumeSoon(session)
-                        return offset
-                    }
+                if recordAllowance != allowanceBefore, offset < count,
+                    recordAllowance <= 0 || allowance - recordAllowance >= Self.recordsPerSessionMax
+                {
+                    suspend(session)
+                    resumeSoon(session)
+                    return offset
                 }
             case .idle:
                 state = ParserState()
@@ -222,16 +221,10 @@ extension Shard {
         return offset
     }
 
-    /// A frame of a few bytes that makes or removes records: a receive buffer holds more than a thousand of them. After so
-    /// many the others have their turn, or their messages would wait for all of this client's SUBSCRIBEs.
-    private static var costlyFramesPerTurnMax: Int { 32 }
-
-    private func isCostly(_ command: Command) -> Bool {
-        switch command {
-        case .subscribe, .unsubscribe, .begin, .commit, .abort: true
-        case .send, .ack, .nack, .connect, .stomp, .disconnect, .connected, .message, .receipt, .error: false
-        }
-    }
+    /// What one client's frames may take of a turn's `recordAllowance` at a time.
+    private static var recordsPerSessionMax: Int { 16 }
+    /// So many bytes that a connection leaves behind take as long to free as a record.
+    private static var bytesPerRecord: Int { 32 * 1024 }
 
     private mutating func failBeforeConnected(_ session: UnsafeMutablePointer<Session>) {
         counters.limits.count(.preConnectBytes)
@@ -259,6 +252,7 @@ extension Shard {
         memcpy(base + PartialInput.byteCount, bytes, count)
         session.pointee.input = block
         session.pointee.inputByteCount = UInt32(count)
+        listInput(session)
         armFrameDeadline(session)
     }
 
@@ -272,36 +266,24 @@ extension Shard {
         }
         let held = Int(session.pointee.inputByteCount)
         let needed = PartialInput.byteCount + held + count
-        if needed > blocks.capacity(session.pointee.input) {
+        if needed > blocks.capacity(session.pointee.input), !extendInput(session, byteCount: needed) {
             let larger = allocateInput(byteCount: max(needed, (PartialInput.byteCount + held) * 2))
             guard larger != 0 else {
                 outOfMemory(session)
                 return false
             }
             memcpy(blocks.base(larger), blocks.base(session.pointee.input), PartialInput.byteCount + held)
+            partialInput(session).pointee.isAdmitted = false  // the copy is
             releaseInput(session.pointee.input)
             session.pointee.input = larger
+            if !partialInput(session).pointee.isListed { listInput(session) }
         }
         memcpy(blocks.base(session.pointee.input) + PartialInput.byteCount + held, bytes, count)
         session.pointee.inputByteCount = UInt32(held + count)
         return true
     }
 
-    /// A block for a frame cut short. The first bytes of one may take of what is kept for output: consumers have to
-    /// acknowledge. 0: no memory.
-    private mutating func allocateInput(byteCount: Int) -> BlockIndex {
-        guard byteCount <= Self.consumerFrameByteCountMax || hasBulkMemory(byteCount) else { return 0 }
-        let block = blocks.allocate(byteCount: byteCount)
-        if block != 0 { inputMemoryByteCount += blocks.capacity(block) }
-        return block
-    }
-
-    private mutating func releaseInput(_ block: BlockIndex) {
-        inputMemoryByteCount -= blocks.capacity(block)
-        blocks.release(block)
-    }
-
-    private mutating func outOfMemory(_ session: UnsafeMutablePointer<Session>) {
+    mutating func outOfMemory(_ session: UnsafeMutablePointer<Session>) {
         counters.limits.count(.messageMemory)
         notice(.memoryLimit, session: session.pointee.index, "no memory for a frame; the connection is closed")
         fail(session, "Out of memory", "the broker has reached its memory limit; try again later")
@@ -326,12 +308,26 @@ extension Shard {
         end(session)
     }
 
-    mutating func connectionFailed(_ session: UnsafeMutablePointer<Session>, errno: Int32) {
+    /// What many records hang on is taken apart when there is time: until then the failure has not been noticed yet.
+    mutating func connectionFailed(_ session: UnsafeMutablePointer<Session>) {
         guard session.pointee.state != .closing else { return }
+        if recordAllowance <= 0, Int(session.pointee.subscriptionCount) > Self.recordsPerSessionMax {
+            return failedSessions.append(sessions.slot(session.pointee.index))
+        }
         session.pointee.flags.insert(.isBroken)
         detach(session)
         dropOutput(session)
         close(session)
+    }
+
+    /// Start of turn: what there was no time for. At least one ends in each turn.
+    mutating func endFailedSessions() {
+        var count = 0
+        while count < failedSessions.count, recordAllowance > 0 {
+            if let session = sessions.find(failedSessions[count]) { connectionFailed(session) }
+            count += 1
+        }
+        failedSessions.removeFirst(count)
     }
 
     // MARK: Suspend and resume
@@ -354,19 +350,15 @@ extension Shard {
         var i = 0
         // Sessions that resume may let others resume; each does so at most once a turn, the rest wait for the next.
         let count = resumableSessions.count
-        while i < count {
+        // Newcomers must not keep those who wait from their turn.
+        recordAllowance = max(recordAllowance, Self.recordsPerTurnMax / 2)
+        while i < count, recordAllowance > 0 {
             if let session = sessions.find(resumableSessions[i]), session.pointee.flags.contains(.suspended) {
                 resume(session)
             }
             i += 1
         }
-        if count == resumableSessions.count {
-            resumableSessions.removeAll()
-        } else {
-            let rest = resumableSessions.count - count
-            for j in 0..<rest { resumableSessions[j] = resumableSessions[count + j] }
-            while resumableSessions.count > rest { _ = resumableSessions.removeLast() }
-        }
+        resumableSessions.removeFirst(i)
     }
 
     private mutating func resume(_ session: UnsafeMutablePointer<Session>) {
@@ -449,14 +441,18 @@ extension Shard {
     mutating func doom(_ session: UnsafeMutablePointer<Session>) {
         guard !session.pointee.flags.contains(.doomed) else { return }
         session.pointee.flags.insert(.doomed)
-        doomedSessions.append(session.pointee.index)
+        doomedSessions.append(sessions.slot(session.pointee.index))
     }
 
-    /// Cuts those who read too slowly: there is no room to tell them why, but the log does.
+    /// Cuts those who read too slowly: there is no room to tell them why, but the log does. Who is left when the turn's
+    /// allowance is used up is cut in the next one.
     mutating func cutDoomed() {
-        while !doomedSessions.isEmpty {
-            let session = sessions[doomedSessions.removeLast()]
-            guard session.pointee.state != .closing else { continue }
+        var isFirst = true
+        while !doomedSessions.isEmpty, isFirst || recordAllowance > 0 {
+            isFirst = false
+            guard let session = sessions.find(doomedSessions.removeLast()), session.pointee.state != .closing else {
+                continue
+            }
             counters.slowConsumers &+= 1
             counters.limits.count(
                 Int(session.pointee.outputByteCount) > limits.outputByteCountMax ? .outputBytes : .outputStall)
@@ -476,6 +472,9 @@ extension Shard {
     /// - Parameter keepsFlights: `auto` subscriptions to queues stay, paused, while messages of theirs wait in the output:
     ///   `landFlights` counts these as delivered when the kernel has them, and where it never takes them they return.
     mutating func detach(_ session: UnsafeMutablePointer<Session>, keepsFlights: Bool = false) {
+        recordAllowance -=
+            Int(session.pointee.subscriptionCount)
+            + Int(session.pointee.outputByteCount + session.pointee.inputByteCount) / Self.bytesPerRecord
         while session.pointee.pendingHead != 0 { dropPending(session) }
         while session.pointee.transactionHead != 0 { abort(session, session.pointee.transactionHead) }
         // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
@@ -493,6 +492,7 @@ extension Shard {
             session.pointee.remoteSet = 0
         }
         if session.pointee.input != 0 {
+            unlistInput(session)
             releaseInput(session.pointee.input)
             session.pointee.input = 0
             session.pointee.inputByteCount = 0

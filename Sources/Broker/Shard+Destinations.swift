@@ -119,6 +119,7 @@ extension Shard {
             failFrame(session, "Unknown destination", "'\(printable(name))' is not configured, and clients create none")
             return 0
         }
+        recordAllowance -= 1
         guard makeRoomForDestination() else {
             counters.limits.count(.destinations)
             failFrame(session, Refusal.destinations.message, Refusal.destinations.explanation(limits))

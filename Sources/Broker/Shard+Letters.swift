@@ -263,11 +263,11 @@ extension Shard {
         if index != 0 { tighten(destinations[index].pointee.queue, request, deadLetter: deadLetter) }
     }
 
-    /// Room for one message of a COMMIT. `offset` is where the frame is kept.
-    mutating func reserveAtOwner(_ index: UInt32, _ pending: UInt32, offset: Int) {
+    /// Room for one message of a COMMIT. `place` is where the frame is kept (`KeptCursor.frame`).
+    mutating func reserveAtOwner(_ index: UInt32, _ pending: UInt32, frame place: UInt64) {
         write(
             Letter(
-                .reserve, b: pendings.slot(pending), value: UInt64(frame.reservedByteCount), extra: UInt64(offset)),
+                .reserve, b: pendings.slot(pending), value: UInt64(frame.reservedByteCount), extra: place),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
 
@@ -591,7 +591,7 @@ extension Shard {
             pending.pointee.refusal = letter.code
         } else if !letter.a.isNone {
             // Remembered with the frame, should another be refused.
-            let kept = keptFrame(pending.pointee.transaction, Int(letter.extra))
+            let kept = keptFrame(letter.extra)
             kept.pointee.reservedByteCount = UInt32(letter.value)
             kept.pointee.queue = letter.a
             kept.pointee.owner = UInt16(peer)
@@ -611,13 +611,12 @@ extension Shard {
 
     /// Gives back what was granted to the frames of a transaction.
     mutating func releaseElsewhere(_ index: UInt32) {
-        var offset = 0
-        while offset < Int(transactions[index].pointee.framesByteCount) {
-            let kept = keptFrame(index, offset).pointee
+        var cursor = KeptCursor()
+        while advance(&cursor, in: index) {
+            let kept = keptFrame(cursor.frame).pointee
             if kept.reservedByteCount != 0 {
                 unreserveAtOwner(Int(kept.owner), kept.queue, byteCount: kept.reservedByteCount)
             }
-            offset += KeptFrame.stride(Int(kept.byteCount))
         }
     }
 }

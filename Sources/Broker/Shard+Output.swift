@@ -7,8 +7,13 @@ import Slabs
 // referenced, small frames and queue deliveries are written to blocks of the session's own. At the end of the turn each
 // session that gained output gets exactly one send with as many segments as fit.
 extension Shard {
-    /// From this size on a send takes no further segment: its bytes are told in 31 bits.
-    private static let sendByteCountMax = 1 << 30
+    /// From this size on a send takes no further segment: what the kernel copies at a time delays everybody else.
+    private static let sendByteCountMax = 256 * 1024
+    /// What waits for a session up to this size is sent whatever else is sent.
+    private static let shortOutputByteCountMax = 16 * 1024
+    /// Where more waits, the sends of a turn take so much together, and the others follow in the next one: to copy to a
+    /// kernel what a few clients get would take longer than everybody else may wait.
+    private static let longOutputByteCountMax = 512 * 1024
     /// A session that waits for its socket copies runs up to this size: sharing them saves less than their segments take.
     static let copiedByteCountMax = 512
     static let ownBlockByteCountMin = 512
@@ -155,12 +160,13 @@ extension Shard {
     mutating func finishOutput() {
         flushGroups()
         // What the cut ones held may go to others, and dead letters to a topic.
-        while !doomedSessions.isEmpty {
+        repeat {
             cutDoomed()
             flushGroups()
-        }
+        } while !doomedSessions.isEmpty && recordAllowance > 0
         sentSessions.removeAll()
         var kept = 0
+        var longByteCount = 0
         for i in 0..<dirtySessions.count {
             guard let session = sessions.find(dirtySessions[i]), session.pointee.flags.contains(.dirty) else {
                 continue
@@ -169,7 +175,11 @@ extension Shard {
                 session.pointee.flags.remove(.dirty)
                 continue
             }
-            if buildSend(session) {
+            let byteCount = Int(session.pointee.outputByteCount)
+            let isLong = byteCount > Self.shortOutputByteCountMax
+            let waits = isLong && longByteCount >= Self.longOutputByteCountMax
+            if isLong { longByteCount += min(byteCount, Self.sendByteCountMax) }
+            if !waits, buildSend(session) {
                 session.pointee.flags.remove(.dirty)
             } else {
                 dirtySessions[kept] = dirtySessions[i]
@@ -251,7 +261,7 @@ extension Shard {
             counters.sendsIncomplete &+= 1
             let result = session.pointee.sendResult
             if result < 0 {
-                connectionFailed(session, errno: -result)
+                connectionFailed(session)
             } else {
                 consumeOutput(session, Int(result))
                 if session.pointee.outputHead != 0 { awaitWritable(session) }
@@ -275,7 +285,7 @@ extension Shard {
     mutating func sendReleased(_ session: UnsafeMutablePointer<Session>, _ result: Int32) {
         session.pointee.flags.remove(.zeroCopyInFlight)
         if session.pointee.state == .closing { return dropOutput(session) }
-        if result < 0, result != -EAGAIN { return connectionFailed(session, errno: -result) }
+        if result < 0, result != -EAGAIN { return connectionFailed(session) }
         let taken = max(Int(result), 0)
         let wasWhole = taken == Int(session.pointee.sendByteCount)
         consumeOutput(session, taken)

@@ -159,7 +159,8 @@ extension Shard {
     // How `limits.message-memory` (100 %) is shared out:
     //
     //     100 %     messages alone: publishers wait. Deliveries are made small, and few at a time to each consumer.
-    //     125 %     messages and frames cut short: these end with ERROR, and topics' messages are dropped.
+    //      12.5 %   frames cut short, beside the messages: they wait for each other, and slow ones end. 50 %: ERROR.
+    //     125 %     both together: topics' messages are dropped.
     //     137.5 %   a message on its way from input to queue, which frees its input, is refused.
     //     150 %     the end of the pool. What is left above is for output, and for the records of new consumers.
 
@@ -199,7 +200,7 @@ extension Shard {
     /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
     mutating func waitForRoom(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         guard !isApplyingCommit else { return .done }
-        counters.limits.count(memoryIsFull ? .messageMemory : .mailbox)
+        counters.limits.count(memoryIsFull || inputIsTight ? .messageMemory : .mailbox)
         if waitingForRoom.isEmpty, memoryIsFull {
             notice(
                 .memoryLimit, "\(blocks.byteCountInUse) bytes of messages; publishers are not read until there is room")
@@ -210,17 +211,22 @@ extension Shard {
         return .retry
     }
 
-    private mutating func armRoom() {
+    mutating func armRoom() {
         guard roomTimer == 0 else { return }
         roomTimer = timers.schedule(at: now &+ 10_000_000, kind: TimerKind.room.rawValue, owner: .none)
     }
 
     private mutating func resumeWaitingForRoom() {
+        if inputIsTight {
+            // While messages fill the memory, frames wait for them.
+            if !messagesFill(percent: 95) { endSlowFrames() }
+            armRoom()
+        }
         if waitingForRoom.isEmpty { return }
         var isTight = messagesFill(percent: 95)
         for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { isTight = true }
         if isTight {
-            blocks.trim()
+            _ = blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax)
             // Those who left must not fill the list while nobody can go on.
             var kept = 0
             for i in 0..<waitingForRoom.count where sessions.isLive(waitingForRoom[i]) {
@@ -230,10 +236,19 @@ extension Shard {
             while waitingForRoom.count > kept { _ = waitingForRoom.removeLast() }
             return kept == 0 ? () : armRoom()
         }
+        var kept = 0
+        var promisedByteCount = 0
         for i in 0..<waitingForRoom.count {
-            if let session = sessions.find(waitingForRoom[i]) { resumeSoon(session) }
+            guard let session = sessions.find(waitingForRoom[i]) else { continue }
+            if admitInput(session, &promisedByteCount) {
+                resumeSoon(session)
+            } else {
+                waitingForRoom[kept] = waitingForRoom[i]
+                kept += 1
+            }
         }
-        waitingForRoom.removeAll()
+        while waitingForRoom.count > kept { _ = waitingForRoom.removeLast() }
+        if kept > 0 { armRoom() }
     }
 
     // MARK: Drain

@@ -143,9 +143,30 @@ extension Shard {
         }
         session.pointee.subscriptionHead = slot.index
         session.pointee.subscriptionCount += 1
+        if session.pointee.flags.contains(.isIndexed) {
+            addToIndex(slot.index)
+        } else if session.pointee.subscriptionCount > Self.unindexedSubscriptionsMax {
+            session.pointee.flags.insert(.isIndexed)
+            var own = session.pointee.subscriptionHead
+            while own != 0 {
+                addToIndex(own)
+                own = subscriptions[own].pointee.next
+            }
+        }
         destinations[index].pointee.subscriptionCount += 1
         updateIdle(index)
         return slot.index
+    }
+
+    /// Most sessions have few subscriptions, and find one sooner without an index, which takes memory.
+    private static var unindexedSubscriptionsMax: UInt16 { 16 }
+
+    private mutating func addToIndex(_ index: UInt32) { subscriptionIndex.insert(hashOf(index), index) }
+
+    private mutating func hashOf(_ index: UInt32) -> UInt32 {
+        let subscription = subscriptions[index]
+        let id = idOf(subscription.pointee.group)
+        return subscriptionIndex.hash(subscription.pointee.session, id.baseAddress!, id.count)
     }
 
     /// The subscription counts from now on.
@@ -203,12 +224,14 @@ extension Shard {
         } else {
             group.pointee.nonMemberCount -= 1
         }
+        if session.pointee.flags.contains(.isIndexed) { subscriptionIndex.remove(hashOf(index), index) }
         let next = subscription.pointee.next
         let previous = subscription.pointee.previous
         if previous != 0 {
             subscriptions[previous].pointee.next = next
         } else {
             session.pointee.subscriptionHead = next
+            if next == 0 { session.pointee.flags.remove(.isIndexed) }
         }
         if next != 0 { subscriptions[next].pointee.previous = previous }
         session.pointee.subscriptionCount -= 1
@@ -344,6 +367,7 @@ extension Shard {
 
     /// Flushes the groups a session is in, so that what was routed to it precedes what is written to it next.
     mutating func flushGroups(of session: UnsafeMutablePointer<Session>) {
+        if Int(session.pointee.subscriptionCount) > dirtyGroups.count { return flushGroups() }
         var index = session.pointee.subscriptionHead
         while index != 0 {
             let group = subscriptions[index].pointee.group

@@ -9,6 +9,7 @@ extension Shard {
     // MARK: BEGIN and ABORT
 
     mutating func begin(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        recordAllowance -= 1
         guard let name = nameOfTransaction(session) else { return .done }
         if findTransaction(session, name) != 0 {
             failFrame(session, "Transaction already started", "'\(printable(name))' is open on this connection")
@@ -45,6 +46,7 @@ extension Shard {
     }
 
     mutating func abort(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        recordAllowance -= 1
         let index = transactionOfFrame(session)
         if index == 0 { return .done }
         abort(session, index)
@@ -84,7 +86,12 @@ extension Shard {
 
     private mutating func freeTransaction(_ index: UInt32) {
         blocks.release(transactions[index].pointee.name)
-        if transactions[index].pointee.frames != 0 { blocks.release(transactions[index].pointee.frames) }
+        var block = transactions[index].pointee.frames
+        while block != 0 {
+            let next = nextKeptBlock(block).pointee
+            blocks.release(block)
+            block = next
+        }
         transactions.free(index)
     }
 
@@ -163,28 +170,44 @@ extension Shard {
         } else {
             transaction.pointee.settlementCount += 1
         }
-        let used = Int(transaction.pointee.framesByteCount)
-        let needed = used + KeptFrame.stride(byteCount)
-        if transaction.pointee.frames == 0 || needed > blocks.capacity(transaction.pointee.frames) {
-            let larger = allocateBulk(byteCount: max(needed, used * 2))
-            guard larger != 0 else {
-                failFrame(session, "Out of memory", "the broker has reached its memory limit")
-                return .done
-            }
-            if transaction.pointee.frames != 0 {
-                memcpy(blocks.base(larger), blocks.base(transaction.pointee.frames), used)
-                blocks.release(transaction.pointee.frames)
-            }
-            transaction.pointee.frames = larger
+        guard let place = roomForKept(index, byteCount: KeptFrame.stride(byteCount)) else {
+            failFrame(session, "Out of memory", "the broker has reached its memory limit")
+            return .done
         }
-        let place = blocks.base(transaction.pointee.frames) + used
         place.assumingMemoryBound(to: KeptFrame.self).initialize(
             to: KeptFrame(byteCount: UInt32(byteCount)))
         memcpy(place + KeptFrame.headByteCount, frame.base, byteCount)
-        transaction.pointee.framesByteCount = UInt32(needed)
+        transaction.pointee.framesByteCount += UInt32(KeptFrame.stride(byteCount))
         transaction.pointee.frameCount += 1
         confirm(session)
         return .done
+    }
+
+    private static var keptBlockByteCountMin: Int { 1024 }
+    /// Larger blocks are mapped one by one: to grow by these costs page faults for megabytes at a time.
+    private static var keptBlockByteCountMax: Int { 64 * 1024 }
+
+    /// Room behind the last frame of a transaction. Nil: no memory.
+    private mutating func roomForKept(_ index: UInt32, byteCount: Int) -> UnsafeMutableRawPointer? {
+        let transaction = transactions[index]
+        let last = transaction.pointee.lastFrames
+        if last != 0, blocks.used(last) + byteCount <= blocks.capacity(last) {
+            defer { blocks.setUsed(last, blocks.used(last) + byteCount) }
+            return blocks.base(last) + blocks.used(last)
+        }
+        let wanted = min(
+            max(Int(transaction.pointee.framesByteCount), Self.keptBlockByteCountMin), Self.keptBlockByteCountMax)
+        let block = allocateBulk(byteCount: max(KeptCursor.start + byteCount, wanted))
+        guard block != 0 else { return nil }
+        nextKeptBlock(block).initialize(to: 0)
+        blocks.setUsed(block, KeptCursor.start + byteCount)
+        if last != 0 { nextKeptBlock(last).pointee = block } else { transaction.pointee.frames = block }
+        transaction.pointee.lastFrames = block
+        return blocks.base(block) + KeptCursor.start
+    }
+
+    private func nextKeptBlock(_ block: BlockIndex) -> UnsafeMutablePointer<BlockIndex> {
+        blocks.base(block).assumingMemoryBound(to: BlockIndex.self)
     }
 
     // MARK: COMMIT
@@ -197,6 +220,7 @@ extension Shard {
             return .done
         }
         if memoryIsFull { return waitForRoom(session) }
+        recordAllowance -= 1 + Int(transactions[index].pointee.frameCount) / Self.framesPerRecord
         // The frames of the transaction are parsed again and take the place of COMMIT under the parser.
         guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings[pending].pointee.transaction = index
@@ -212,13 +236,16 @@ extension Shard {
         return .done
     }
 
+    /// So many frames of a transaction take as long as a record.
+    private static var framesPerRecord: Int { 4 }
+
     /// Goes through the kept frames and reserves what each needs; the pending operation counts them in `subscription`.
     /// False: something cannot be had, and ERROR was sent.
     private mutating func reserve(
         _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ pending: UInt32
     ) -> Bool {
-        var offset = 0
-        while parseKept(session, index, &offset) {
+        var cursor = KeptCursor()
+        while parseKept(session, index, &cursor) {
             switch frame.command {
             case .send:
                 let target = destinationForSend(session, frame.rawValue(.destination)!)
@@ -238,7 +265,7 @@ extension Shard {
                     queue.pointee.byteCount += UInt64(frame.reservedByteCount)
                     updateIdle(target)
                 } else if destinations[target].pointee.kind == .remoteQueue {
-                    reserveAtOwner(target, pending, offset: offset - KeptFrame.stride(frame.byteCount))
+                    reserveAtOwner(target, pending, frame: cursor.frame)
                     pendings[pending].pointee.answersDue += 1
                 }
             case .ack, .nack:
@@ -254,9 +281,9 @@ extension Shard {
 
     /// Gives the local reservations of the first `count` frames back.
     mutating func release(_ session: UnsafeMutablePointer<Session>, _ index: UInt32, count: UInt32) {
-        var offset = 0
+        var cursor = KeptCursor()
         var left = count
-        while left > 0, parseKept(session, index, &offset) {
+        while left > 0, parseKept(session, index, &cursor) {
             left -= 1
             if frame.command == .send { roomIsFree(releaseReservation(session)) }
         }
@@ -286,11 +313,11 @@ extension Shard {
         unlinkTransaction(session, index)
         commitReceipt = pending
         isApplyingCommit = true
-        var offset = 0
-        while parseKept(session, index, &offset) {
+        var cursor = KeptCursor()
+        while parseKept(session, index, &cursor) {
             switch frame.command {
             case .send:
-                let kept = keptFrame(index, offset - KeptFrame.stride(frame.byteCount)).pointee
+                let kept = keptFrame(cursor.frame).pointee
                 let queue = releaseReservation(session)
                 if session.pointee.state == .connected {
                     counters.messagesReceived &+= 1
@@ -318,24 +345,52 @@ extension Shard {
         if session.pointee.state == .connected { finishPending(session, pending) }
     }
 
-    /// Parses the kept frame at `offset` and moves `offset` behind it. False: there is none.
+    /// Parses the kept frame behind the cursor, which moves on to it. False: there is none.
     private mutating func parseKept(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ offset: inout Int
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ cursor: inout KeptCursor
     ) -> Bool {
-        let transaction = transactions[index]
-        guard offset < Int(transaction.pointee.framesByteCount) else { return false }
-        let place = UnsafeRawPointer(blocks.base(transaction.pointee.frames)) + offset
-        let byteCount = Int(place.assumingMemoryBound(to: KeptFrame.self).pointee.byteCount)
+        guard advance(&cursor, in: index) else { return false }
+        let kept = keptFrame(cursor.frame)
         var state = ParserState()
         let result = parseFrame(
-            place + KeptFrame.headByteCount, byteCount, version: session.pointee.version, expectsConnect: false,
-            limits: frameLimits, state: &state, frame: &frame, error: &frameError)
+            UnsafeRawPointer(kept) + KeptFrame.headByteCount, Int(kept.pointee.byteCount),
+            version: session.pointee.version, expectsConnect: false, limits: frameLimits, state: &state, frame: &frame,
+            error: &frameError)
         invariant(result == .frame, "a kept frame was parsed before")
-        offset += KeptFrame.stride(byteCount)
         return true
     }
 
-    func keptFrame(_ index: UInt32, _ offset: Int) -> UnsafeMutablePointer<KeptFrame> {
-        (blocks.base(transactions[index].pointee.frames) + offset).assumingMemoryBound(to: KeptFrame.self)
+    /// Moves on to the next frame of a transaction. False: there is none.
+    mutating func advance(_ cursor: inout KeptCursor, in index: UInt32) -> Bool {
+        if cursor.block == 0 {
+            cursor.block = transactions[index].pointee.frames
+            cursor.next = KeptCursor.start
+        } else if cursor.next == blocks.used(cursor.block) {
+            cursor.block = nextKeptBlock(cursor.block).pointee
+            cursor.next = KeptCursor.start
+        }
+        guard cursor.block != 0 else { return false }
+        cursor.offset = cursor.next
+        cursor.next += KeptFrame.stride(Int(keptFrame(cursor.frame).pointee.byteCount))
+        return true
     }
+
+    /// The frame that a cursor's `frame` tells.
+    func keptFrame(_ frame: UInt64) -> UnsafeMutablePointer<KeptFrame> {
+        (blocks.base(BlockIndex(frame >> 32)) + Int(frame & 0xFFFF_FFFF)).assumingMemoryBound(to: KeptFrame.self)
+    }
+}
+
+/// A place among the frames of a transaction.
+struct KeptCursor {
+    /// 0: before the first frame.
+    var block: BlockIndex = 0
+    /// Of the frame that was reached last, and behind it.
+    var offset = 0
+    var next = 0
+
+    /// Frames begin here, on a 16-byte boundary.
+    static var start: Int { 16 }
+    /// Block and offset.
+    var frame: UInt64 { UInt64(block) << 32 | UInt64(offset) }
 }

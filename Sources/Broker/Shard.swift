@@ -37,6 +37,11 @@ public struct Shard: ~Copyable {
     var blocks: BlockPool
     /// Bytes of the blocks that hold sessions' input.
     var inputMemoryByteCount = 0
+    /// Sessions with a large block of input, linked by `PartialInput`, from the one that has been silent longest.
+    var inputHead: UInt32 = 0
+    var inputTail: UInt32 = 0
+    /// Those of them that may grow.
+    var admittedInputCount = 0
     /// The frame under the parser comes from such a block, which is given back when it is done with.
     var isProcessingInput = false
     /// What was last told to the other workers.
@@ -46,12 +51,16 @@ public struct Shard: ~Copyable {
     var destinationTable: NameTable
     /// Groups by key.
     var groupTable: NameTable
+    /// Subscriptions by session and id, of sessions that have more than a few.
+    var subscriptionIndex: HashIndex
     var addresses: AddressTable
 
     // Work of this turn
     var dirtySessions: Batch<Slot>
     var dirtyGroups: Batch<Slot>
-    var doomedSessions: Batch<UInt32>
+    var doomedSessions: Batch<Slot>
+    /// Sessions whose connection has failed, and whose end takes longer than this turn has left.
+    var failedSessions: Batch<Slot>
     /// Sessions with a send in the exchange under way.
     var sentSessions: Batch<UInt32>
     /// Sessions whose suspended frame may be tried again now.
@@ -60,6 +69,8 @@ public struct Shard: ~Copyable {
     var waitingForRoom: Batch<Slot>
     var vectors: VectorArena
     var outbox: Outbox
+    /// Records that may still be made or removed in this turn; what is under way is finished, so it may fall below 0.
+    var recordAllowance = 0
 
     var patternHead: UInt32 = 0
     var patternCount = 0
@@ -88,6 +99,7 @@ public struct Shard: ~Copyable {
 
     private var sessionPeak = 0
     private var blockPeak = 0
+    private var isTrimming = false
 
     var nextIdentity: UInt64
     var nextOrder: UInt64 = 1
@@ -182,10 +194,12 @@ public struct Shard: ~Copyable {
         self.vectors = vectors
         destinationTable = NameTable(seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
         groupTable = NameTable(seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
+        subscriptionIndex = HashIndex(seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7)
         addresses = AddressTable()
         dirtySessions = Batch(capacity: 1024)
         dirtyGroups = Batch(capacity: 256)
         doomedSessions = Batch(capacity: 64)
+        failedSessions = Batch(capacity: 64)
         sentSessions = Batch(capacity: 1024)
         resumableSessions = Batch(capacity: 64)
         waitingForRoom = Batch(capacity: 64)
@@ -212,7 +226,9 @@ public struct Shard: ~Copyable {
         clock = UInt32(truncatingIfNeeded: now / 1_000_000)
         submissions.removeAll()
         vectors.removeAll()
+        recordAllowance = Self.recordsPerTurnMax
 
+        endFailedSessions()
         settleSends(completions)
         readLetters()
         for i in 0..<completions.count { apply(completions[i]) }
@@ -238,6 +254,8 @@ public struct Shard: ~Copyable {
     /// After a burst of connections or of messages, what it took goes back to the kernel: once when less than half of it
     /// is left, so that a steady state is never trimmed.
     private mutating func trimAfterBurst() {
+        if isTrimming { isTrimming = !blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax) }
+        blocks.unmapSome()
         if sessions.liveCount > sessionPeak { sessionPeak = sessions.liveCount }
         if blocks.byteCountInUse > blockPeak { blockPeak = blocks.byteCountInUse }
         if sessionPeak > Self.trimSessionCountMin, sessions.liveCount < sessionPeak / 2 {
@@ -254,7 +272,7 @@ public struct Shard: ~Copyable {
         }
         if blockPeak > Self.trimBlockByteCountMin, blocks.byteCountInUse < blockPeak / 2 {
             blockPeak = blocks.byteCountInUse
-            blocks.trim()
+            isTrimming = true
             entries.trim()
             deliveries.trim()
             destinations.trim()
@@ -262,12 +280,23 @@ public struct Shard: ~Copyable {
         }
     }
 
+    /// A frame of a few bytes may make or remove records that take a thousand times as long as to parse it, and a client
+    /// that leaves all of its own. After so many the others have their turn, or their messages would wait for all of one
+    /// client's SUBSCRIBEs.
+    static var recordsPerTurnMax: Int { 64 }
+
     private static var trimSessionCountMin: Int { 1024 }
+    /// To unmap a page takes a tenth of a microsecond or more.
+    static var trimByteCountPerTurnMax: Int { 4 << 20 }
     private static var trimBlockByteCountMin: Int { 16 * 1024 * 1024 }
 
     /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
     public var deadline: UInt64 {
-        if resumableSessions.count > 0 || dirtySessions.count > 0 || submissions.count > 0 { return 0 }
+        if resumableSessions.count > 0 || dirtySessions.count > 0 || submissions.count > 0
+            || doomedSessions.count > 0 || failedSessions.count > 0 || isTrimming
+        {
+            return 0
+        }
         return timers.nextDeadline ?? .max
     }
 

@@ -9,6 +9,7 @@ extension EffectiveSettings {
         checkRing()
         checkKeepalive()
         checkFrames()
+        checkMemory()
         checkDestinations()
     }
 
@@ -31,12 +32,15 @@ extension EffectiveSettings {
         }
     }
 
+    /// Of each pool, and a worker.
+    private static var receiveBufferByteCountMax: Int { 1 << 30 }
+
     private mutating func checkRing() {
         requireAtMost("io.uring.sq-entries", "io.uring.cq-entries")
         requireAtMost("io.uring.send-batch", "io.uring.sq-entries")
         requireAtMost("io.uring.wait-completions", "io.uring.cq-entries")
         requireAtMost("io.uring.receive-buffers.bytes", "io.uring.large-receive-buffers.bytes")
-        let bytesMax = 1 << 30
+        let bytesMax = Self.receiveBufferByteCountMax
         for pool in ["io.uring.receive-buffers", "io.uring.large-receive-buffers"] {
             let product = integer(at: "\(pool).count") * integer(at: "\(pool).bytes")
             if product > bytesMax {
@@ -76,6 +80,48 @@ extension EffectiveSettings {
                 blamed([path, "limits.body-bytes", "limits.headers-bytes"]), path,
                 "found \(described(path)), less than a largest frame; allowed: at least \(frameNote)")
         }
+    }
+
+    /// Between the memory at which publishers are no longer read and the one at which what has come is refused lies a
+    /// quarter of it: what is under way by then has to fit, or publishers would get "Out of memory" instead of waiting.
+    private mutating func checkMemory() {
+        let path = "limits.message-memory-bytes"
+        let options = settings.driverOptions
+        let ringByteCount =
+            options.receiveBufferCount * options.receiveBufferByteCount + options.largeReceiveBufferCount
+            * options.largeReceiveBufferByteCount
+        var needs: [(byteCount: Int, keys: [String], text: String)] = [
+            // A frame that arrives in pieces lies in a block that doubles, and is copied to be kept.
+            (
+                frameByteCountMax * 4, ["limits.body-bytes", "limits.headers-bytes"],
+                "four largest frames (\(frameNote))"
+            )
+        ]
+        if settings.driver != .epoll, ringByteCount <= Self.receiveBufferByteCountMax {
+            let pools = ["io.uring.receive-buffers", "io.uring.large-receive-buffers"]
+            needs.append(
+                (
+                    ringByteCount, pools.flatMap { ["\($0).count", "\($0).bytes"] },
+                    "all of io.uring.receive-buffers and io.uring.large-receive-buffers"
+                ))
+        }
+        if settings.driver != .uring {
+            needs.append((DriverOptions.epollByteCountPerTurnMax, [], "what epoll receives in a turn"))
+        }
+        if settings.workerCount != 1 {
+            needs.append(
+                (
+                    integer(at: "limits.mailbox-bytes"), ["limits.mailbox-bytes"],
+                    "what other workers may have sent (limits.mailbox-bytes)"
+                ))
+        }
+        guard let most = needs.max(by: { $0.byteCount < $1.byteCount }), integer(at: path) / 4 < most.byteCount else {
+            return
+        }
+        report(
+            blamed([path] + most.keys), path,
+            "found \(described(path)), a quarter of which is less than \(most.text) = "
+                + "\(Unit.bytes.format(most.byteCount)); allowed: at least \(Unit.bytes.format(most.byteCount * 4))")
     }
 
     /// Bytes of the largest frame that a client may send.

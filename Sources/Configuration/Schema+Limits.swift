@@ -116,7 +116,7 @@ extension Schema {
     private static let memory: [Setting<Settings>] = [
         .bytes(
             "limits.message-memory-bytes", \.broker.limits.messageMemoryByteCountMax, 1 << 20...1 << 40,
-            "Messages and buffers of a worker. At the limit: stop reading from publishers. Fit it to the machine."),
+            "Messages and buffers of a worker, 4 times what one turn brings at least. At the limit: stop reading."),
         .bytes(
             "limits.mailbox-bytes", \.broker.limits.mailboxByteCountMax, 64 << 10...1 << 30,
             "Bytes that wait in a worker's mailbox. At the limit: the senders stop reading their connections."),

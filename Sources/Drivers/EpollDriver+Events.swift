@@ -143,16 +143,25 @@ extension EpollDriver {
         ready.append(connection)
     }
 
-    /// Reads each ready connection once. Who has more, or finds the arena full, stays for the next turn.
+    /// Reads each ready connection once. Who has more stays for the next turn, behind those that find the arena full now.
+    /// The more are ready, the less each of them delivers: one that has little to say does not wait for floods to be read.
     mutating func readReady(_ completions: inout Batch<Completion>) {
         guard !ready.isEmpty else { return }
         swap(&ready, &laterReady)
-        for position in 0..<laterReady.count {
-            let connection = laterReady[position]
+        receiveByteCount = max(
+            Self.receiveByteCountMin, min(Self.receiveByteCountMax, Self.arenaByteCount / laterReady.count & ~63))
+        var count = 0
+        while count < laterReady.count, arenaUsedByteCount + receiveByteCount <= Self.arenaByteCount {
+            let connection = laterReady[count]
+            count += 1
             guard let record = record(of: connection) else { continue }
             record.pointee.state.remove(.isQueued)
-            if position < Self.receivesPerTurnMax { receive(record, connection, &completions) }
-            enqueueIfReadable(record, connection)
+            receive(record, connection, &completions)
+        }
+        for position in count..<laterReady.count { ready.append(laterReady[position]) }
+        for position in 0..<count {
+            guard let record = record(of: laterReady[position]) else { continue }
+            enqueueIfReadable(record, laterReady[position])
         }
         laterReady.removeAll()
     }
@@ -161,8 +170,7 @@ extension EpollDriver {
         _ record: UnsafeMutablePointer<Connection>, _ connection: Slot, _ completions: inout Batch<Completion>
     ) {
         guard record.pointee.state.contains(.receives) else { return }
-        let room = min(Self.receiveByteCountMax, Self.arenaByteCount - arenaUsedByteCount)
-        guard room >= Self.receiveByteCountMax else { return }
+        let room = receiveByteCount
         let bytes = arena + arenaUsedByteCount
         var count = socket_receive(record.pointee.fd, bytes, room)
         if count > 0 {

@@ -41,14 +41,13 @@ public struct EpollDriver: ~Copyable, Driver {
         static let hasFailed = State(rawValue: 1 << 8)
     }
 
-    /// Room for a turn's received bytes. A turn that fills it goes on in the next one.
-    static let arenaByteCount = 2 << 20
-    /// The most that one connection delivers in a turn.
+    /// Room for a turn's received bytes. Who finds it full comes first in the next turn.
+    static let arenaByteCount = DriverOptions.epollByteCountPerTurnMax
+    /// The most that one connection delivers in a turn, where few are ready, and the least that it may.
     static let receiveByteCountMax = 64 << 10
+    static let receiveByteCountMin = 8 << 10
     /// The most sockets accepted from one listener in a turn, so that a storm of newcomers does not starve who is in.
-    static let acceptsPerTurnMax = 256
-    /// Connections that are read in a turn.
-    static let receivesPerTurnMax = 4096
+    static let acceptsPerTurnMax = 16
     /// Descriptors kept, beside those that are open when the driver is made, for files and for the other workers'
     /// instances of epoll.
     static let descriptorReserve = 16
@@ -76,6 +75,8 @@ public struct EpollDriver: ~Copyable, Driver {
     /// Connections that are readable and wanted: read once each turn, in turn.
     var ready = Batch<Slot>(capacity: 256)
     var laterReady = Batch<Slot>(capacity: 256)
+    /// What each connection may deliver in this turn.
+    var receiveByteCount = EpollDriver.receiveByteCountMax
     /// The highest slot index that was ever adopted.
     var highestIndex = 0
 

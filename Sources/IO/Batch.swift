@@ -38,6 +38,12 @@ public struct Batch<Element: BitwiseCopyable>: ~Copyable {
         return base[storedCount]
     }
 
+    /// Removes the first `count` elements; the others move up.
+    public mutating func removeFirst(_ count: Int) {
+        storedCount -= count
+        if storedCount > 0 && count > 0 { base.update(from: base + count, count: storedCount) }
+    }
+
     @inline(never) @usableFromInline
     mutating func grow() {
         let larger = UnsafeMutablePointer<Element>.allocate(capacity: capacity * 2)

@@ -41,6 +41,8 @@ public struct DriverOptions: Sendable, Equatable {
     public var isRestricted = true
 
     // epoll
+    /// Bytes that are received in a turn. Who has more goes on in the next one.
+    public static let epollByteCountPerTurnMax = 512 << 10
     public var eventsPerWait = 512
 
     /// Silence of a connection after which the kernel asks whether its peer is still there, in milliseconds, whole

@@ -124,8 +124,10 @@ extension BlockPool {
         unmapSpareArenas(keeping: 1 + (arenas.liveCount - spareArenaCount) / 4)
     }
 
-    private mutating func unmapSpareArenas(keeping count: Int) {
-        while spareArenaCount > count {
+    private mutating func unmapSpareArenas(keeping count: Int, arenaCountMax: Int = .max) {
+        var left = arenaCountMax
+        while spareArenaCount > count, left > 0 {
+            left -= 1
             let arenaIndex = spareArena
             spareArena = arenas[arenaIndex].pointee.next
             spareArenaCount -= 1
@@ -134,15 +136,19 @@ extension BlockPool {
         }
     }
 
-    /// Gives all memory that holds no live block back to the kernel. Meant for the quiet after a burst.
-    public mutating func trim() {
+    /// Gives memory that holds no live block back to the kernel, all of it or about as much as is asked for: to unmap some
+    /// hundred MiB takes tens of milliseconds. Meant for the quiet after a burst. True: nothing is left to give back.
+    @discardableResult
+    public mutating func trim(byteCountMax: Int = .max) -> Bool {
         for sizeClass in 0..<SizeClass.arenaClassCount {
             let head = roomyArenas[sizeClass]
             if head != 0 && arenas[head].pointee.liveCount == 0 { retire(head) }
         }
-        unmapSpareArenas(keeping: 0)
-        largeCache.removeAll()
+        unmapSpareArenas(keeping: 0, arenaCountMax: max(1, byteCountMax / Self.arenaByteCount))
+        largeCache.remove(downTo: 0, byteCountMax: byteCountMax)
+        guard spareArenaCount == 0, largeCache.count == 0 else { return false }
         records.trim()
         arenas.trim()
+        return true
     }
 }

@@ -24,6 +24,32 @@ extension BlockPool {
     }
 }
 
+extension BlockPool {
+    /// Makes a large block larger: in place, or by moving its pages, without copying. Its base may change. False: it is not
+    /// large, or there is no memory; it is as it was.
+    public mutating func extend(_ block: BlockIndex, byteCount: Int) -> Bool {
+        let record = records[block]
+        let sizeClass = record.pointee.sizeClass
+        guard sizeClass >= SizeClass.arenaClassCount, byteCount <= SizeClass.byteCountMax else { return false }
+        let newClass = SizeClass.holding(byteCount)
+        let (before, after) = (SizeClass.byteCount(sizeClass), SizeClass.byteCount(newClass))
+        guard newClass > sizeClass, storedByteCountInUse + after - before <= byteCountMax,
+            let base = Pages.remap(record.pointee.base, byteCount: before, to: after)
+        else { return false }
+        record.pointee.base = base
+        record.pointee.origin = UInt32(newClass)
+        storedByteCountInUse += after - before
+        return true
+    }
+
+    /// Unmaps some of the large blocks that were freed and are not kept. To be called once a turn: when many are freed at
+    /// once, to unmap all of them would take too long.
+    @inlinable
+    public mutating func unmapSome() {
+        if largeCache.isOverfull { largeCache.removeSome() }
+    }
+}
+
 /// Mappings of large blocks that were freed last, kept because a fresh mapping costs a page fault for every 4 KiB.
 @frozen @usableFromInline
 struct LargeBlockCache: ~Copyable {
@@ -33,9 +59,13 @@ struct LargeBlockCache: ~Copyable {
         @usableFromInline var sizeClass: Int
     }
 
-    private static var entryCountMax: Int { 64 }
+    private static var entryCountMax: Int { 256 }
     /// The most bytes kept. A single block larger than half of it is not kept.
-    private static var byteCountMax: Int { 16 << 20 }
+    @usableFromInline static var byteCountMax: Int { 16 << 20 }
+    /// The most bytes that may wait to be unmapped, those that are kept included.
+    private static var overfullByteCountMax: Int { 64 << 20 }
+    /// Unmapped at a time.
+    private static var someByteCount: Int { 2 << 20 }
 
     /// From the oldest to the newest.
     @usableFromInline let entries: UnsafeMutablePointer<Entry>
@@ -74,14 +104,21 @@ struct LargeBlockCache: ~Copyable {
             Pages.unmap(base, byteCount: newByteCount)
             return
         }
-        while count == Self.entryCountMax || byteCount + newByteCount > Self.byteCountMax { removeOldest() }
+        while count == Self.entryCountMax || byteCount + newByteCount > Self.overfullByteCountMax { removeOldest() }
         (entries + count).initialize(to: Entry(base: base, sizeClass: sizeClass))
         count += 1
         byteCount += newByteCount
     }
 
-    mutating func removeAll() {
-        while count > 0 { removeOldest() }
+    @inlinable var isOverfull: Bool { byteCount > Self.byteCountMax }
+
+    @usableFromInline @inline(never)
+    mutating func removeSome() { remove(downTo: Self.byteCountMax, byteCountMax: Self.someByteCount) }
+
+    /// Unmaps the oldest until so many bytes are left, or about `byteCountMax` are unmapped.
+    mutating func remove(downTo keptByteCount: Int, byteCountMax: Int) {
+        let before = byteCount
+        while byteCount > keptByteCount, before - byteCount < byteCountMax { removeOldest() }
     }
 
     private mutating func removeOldest() {

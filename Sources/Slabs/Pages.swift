@@ -1,3 +1,4 @@
+internal import CPages
 import Glibc
 
 /// Memory taken from, and given back to, the kernel in whole pages. Everything in this module that is not `malloc`ed
@@ -12,6 +13,14 @@ enum Pages {
         let address = mmap(
             nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         return address == MAP_FAILED ? nil : address
+    }
+
+    /// Makes a mapping larger. Its pages move where there is no room behind it; nothing is copied. Nil: it is as it was.
+    /// See mremap(2).
+    static func remap(
+        _ address: UnsafeMutableRawPointer, byteCount: Int, to newByteCount: Int
+    ) -> UnsafeMutableRawPointer? {
+        pages_remap(address, byteCount, newByteCount)
     }
 
     @usableFromInline

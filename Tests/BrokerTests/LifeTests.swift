@@ -20,7 +20,7 @@ struct LifeTests {
         #expect(MemoryLayout<Entry>.stride == 64)
         #expect(MemoryLayout<Consumer>.stride == 56)
         #expect(MemoryLayout<Delivery>.stride == 48)
-        #expect(MemoryLayout<Transaction>.stride == 40)
+        #expect(MemoryLayout<Transaction>.stride == 44)
         #expect(MemoryLayout<PendingOperation>.stride == 56)
         #expect(MemoryLayout<RemoteSet>.stride == 24)
         #expect(MemoryLayout<StoredMessage>.size <= StoredMessage.byteCount)

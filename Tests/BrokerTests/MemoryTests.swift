@@ -77,7 +77,7 @@ struct MemoryTests {
             fill([filler], "/queue/full", count: 600, byteCount: 8000)
             broker.advance(milliseconds: 100)
             #expect(filler.socket.isReceivePaused)
-            let publishers = (0..<20).map { broker.connect(name: "publisher \($0)") }
+            let publishers = (0..<10).map { broker.connect(name: "publisher \($0)") }
             let body = String(repeating: "y", count: 100_000)
             for (number, publisher) in publishers.enumerated() {
                 let frame = "SEND\ndestination:/queue/full\n\n\(number + 1) 0 \(body)\0"
@@ -93,30 +93,65 @@ struct MemoryTests {
             #expect(broker.shard(0).pointee.blocks.byteCountInUse < limit / 4 * 5)
             let consumer = broker.connect(name: "consumer")
             consumer.subscribe("/queue/full", ack: "client-individual")
-            drain(broker, [consumer], publishers: 21, count: 620, pace: 0, acknowledges: [0])
-            for publisher in publishers { #expect(publisher.takeFrames().isEmpty && !publisher.socket.isClosed) }
+            drain(broker, [consumer], publishers: 11, count: 610, pace: 0, acknowledges: [0])
+            for publisher in publishers {
+                let frames = publisher.takeFrames()
+                #expect(frames.isEmpty && !publisher.socket.isClosed, "\(frames.map { $0["message"] })")
+            }
         }
     }
 
-    @Test("Input alone does not make publishers wait for each other")
+    @Test("Frames cut short share a part of the memory, and are finished one after the other")
     func inputAlone() {
-        let limit = 1 << 20
-        let options = TestBroker.options { $0.limits.messageMemoryByteCountMax = limit }
-        withBroker(queued: 19, options) { broker in
-            let client = broker.connect()
-            client.confirmed(.send, [("destination", "/queue/kept")], "one message that nobody takes")
-            // Frames whose ends do not come yet: more than the memory for messages.
-            let publishers = (0..<18).map { broker.connect(name: "publisher \($0)") }
+        let limit = 4 << 20
+        let options = TestBroker.options {
+            $0.limits.messageMemoryByteCountMax = limit
+            $0.limits.bodyByteCountMax = 200 << 10
+        }
+        withBroker(options) { broker in
+            let publishers = (0..<40).map { broker.connect(name: "publisher \($0)") }
+            // Frames whose ends do not come yet: more than there is for them.
             for publisher in publishers {
-                publisher.write("SEND\ndestination:/queue/kept\nreceipt:r\n\n" + String(repeating: "z", count: 30_000))
+                publisher.write("SEND\ndestination:/topic/a\nreceipt:r\n\n" + String(repeating: "z", count: 30_000))
+                broker.run()
+                publisher.write(String(repeating: "z", count: 15_000))
+                broker.run()
             }
-            broker.run()
-            for publisher in publishers { publisher.write(String(repeating: "z", count: 15_000)) }
-            broker.run()
-            #expect(broker.shard(0).pointee.blocks.byteCountInUse > limit)
+            #expect(broker.shard(0).pointee.blocks.byteCountInUse <= limit / 2)
+            #expect(publishers.contains { $0.socket.isReceivePaused }, "some wait")
+            let honest = broker.connect(name: "honest")
+            honest.confirmed(.send, [("destination", "/topic/a")], "small, and not their business")
             for publisher in publishers { publisher.write("\0") }
-            broker.run()
+            broker.advance(milliseconds: 2000)
             for publisher in publishers { #expect(publisher.frame()?.command == .receipt) }
+        }
+    }
+
+    @Test("While frames cut short wait for memory, those whose senders are slow end with ERROR, and the others go on")
+    func slowInput() {
+        let limit = 4 << 20
+        let options = TestBroker.options {
+            $0.limits.messageMemoryByteCountMax = limit
+            $0.limits.bodyByteCountMax = 200 << 10
+        }
+        withBroker(options) { broker in
+            let start = "SEND\ndestination:/topic/a\nreceipt:r\n\n" + String(repeating: "z", count: 45_000)
+            let slow = (0..<40).map { broker.connect(name: "slow \($0)") }
+            for client in slow {
+                client.write(start)
+                broker.run()
+            }
+            broker.advance(milliseconds: 3000)
+            let honest = broker.connect(name: "honest")
+            honest.write(start)
+            broker.run()
+            honest.write(String(repeating: "z", count: 100_000))
+            broker.run()
+            honest.write("\0")
+            broker.advance(milliseconds: 20_000)
+            #expect(honest.frame()?.command == .receipt)
+            #expect(broker.counters.limits[.frameTimeout] > 0)
+            #expect(slow.contains { $0.frame()?["message"] == "Frame too slow" })
         }
     }
 }

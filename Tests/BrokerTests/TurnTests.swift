@@ -39,4 +39,42 @@ struct TurnTests {
             #expect(eager.socket.isClosed)
         }
     }
+
+    @Test("Clients with many subscriptions that leave at once are taken apart one after the other")
+    func manyLeave() {
+        withBroker { broker in
+            let crowds = (0..<4).map { broker.connect(name: "crowd \($0)") }
+            for (number, crowd) in crowds.enumerated() {
+                for id in 0..<300 { crowd.subscribe("/topic/\(number).\(id)", id: "\(id)") }
+                broker.run()
+            }
+            #expect(broker.shard(0).pointee.subscriptions.liveCount == 1200)
+            for crowd in crowds { crowd.reset() }
+            broker.turn(0)
+            #expect((600..<1200).contains(broker.shard(0).pointee.subscriptions.liveCount))
+            broker.run()
+            #expect(broker.shard(0).pointee.subscriptions.liveCount == 0)
+            #expect(broker.shard(0).pointee.sessions.liveCount == 0)
+        }
+    }
+
+    @Test("A subscription is found by its id among many, and another connection's is not")
+    func findsAmongMany() {
+        withBroker { broker in
+            let client = broker.connect()
+            let other = broker.connect()
+            for id in 0..<100 {
+                client.subscribe("/topic/a", id: "\(id)")
+                other.subscribe("/topic/a", id: "other \(id)")
+            }
+            broker.run()
+            for id in stride(from: 0, to: 100, by: 2) { client.confirmed(.unsubscribe, [("id", "\(id)")]) }
+            #expect(broker.shard(0).pointee.subscriptions.liveCount == 150)
+            client.send(.unsubscribe, [("id", "other 1")])
+            broker.run()
+            #expect(client.frame()?["message"] == "Subscription not found")
+            #expect(broker.shard(0).pointee.subscriptions.liveCount == 100)
+            #expect(broker.shard(0).pointee.subscriptionIndex.count == 100)
+        }
+    }
 }

@@ -185,6 +185,21 @@ struct CrossCheckTests {
                     + "limits.body-bytes + limits.headers-bytes = 1056KiB"
             ),
             (
+                "limits: {message-memory-bytes: 16MiB}\nio: {workers: 1, driver: uring}",
+                "1: limits.message-memory-bytes: found 16MiB, a quarter of which is less than four largest frames "
+                    + "(limits.body-bytes + limits.headers-bytes = 1056KiB) = 4224KiB; allowed: at least 16896KiB"
+            ),
+            (
+                "limits:\n  body-bytes: 256KiB\n  message-memory-bytes: 15MiB\nio: {workers: 1, driver: uring}",
+                "3: limits.message-memory-bytes: found 15MiB, a quarter of which is less than all of "
+                    + "io.uring.receive-buffers and io.uring.large-receive-buffers = 4MiB; allowed: at least 16MiB"
+            ),
+            (
+                "limits: {message-memory-bytes: 32MiB}\nio: {workers: 2}",
+                "1: limits.message-memory-bytes: found 32MiB, a quarter of which is less than what other workers may "
+                    + "have sent (limits.mailbox-bytes) = 16MiB; allowed: at least 64MiB"
+            ),
+            (
                 "clients-create-destinations: false",
                 "1: clients-create-destinations: found false without any entry of destinations, so no client "
                     + "could send; allowed: true, or entries"
@@ -214,8 +229,8 @@ struct CrossCheckTests {
     @Test("A body larger than what holds it is one error for each holder")
     func largeBody() {
         let found = problems(yaml: "limits: {body-bytes: 64MiB}")
-        #expect(found.count == 4)
-        #expect(found.allSatisfy { $0.hasPrefix("stampede.yaml:1: limits.") && $0.contains("65568KiB") })
+        #expect(found.count == 5)
+        #expect(found.allSatisfy { $0.hasPrefix("stampede.yaml:1: limits.") && $0.contains("65568KiB") }, "\(found)")
     }
 
     @Test(
@@ -226,6 +241,9 @@ struct CrossCheckTests {
             "listeners: [\"127.0.0.1:0\", \"127.0.0.1:0\"]",
             "clients-create-destinations: false\ndestinations: [{match: \"/queue/#\"}]",
             "limits: {output-bytes: 1056KiB}",
+            "limits: {message-memory-bytes: 64MiB}",
+            "limits: {message-memory-bytes: 16MiB, body-bytes: 256KiB}\nio: {workers: 1, driver: uring}",
+            "limits: {message-memory-bytes: 2MiB, body-bytes: 64KiB}\nio: {workers: 1, driver: epoll}",
         ])
     func compatible(yaml: String) {
         #expect(problems(yaml: yaml) == [])

@@ -67,11 +67,33 @@ import Testing
         large.release(largest)
     }
 
+    @Test func `a large block grows with its bytes, and a small one does not`() throws {
+        var pool = try BlockPool(byteCountMax: 64 << 20)
+        let block = pool.allocate(byteCount: 1 << 20)
+        pool.base(block).storeBytes(of: 7, toByteOffset: 1 << 20 - 1, as: UInt8.self)
+        let grew = pool.extend(block, byteCount: 5 << 20)
+        #expect(grew)
+        let (capacity, used) = (pool.capacity(block), pool.byteCountInUse)
+        #expect(capacity >= 5 << 20 && used == capacity)
+        let byte = pool.base(block).load(fromByteOffset: 1 << 20 - 1, as: UInt8.self)
+        #expect(byte == 7)
+        pool.base(block).storeBytes(of: 8, toByteOffset: capacity - 1, as: UInt8.self)
+        let isTooLarge = pool.extend(block, byteCount: 65 << 20)
+        #expect(!isTooLarge)
+        pool.release(block)
+        let small = pool.allocate(byteCount: 1000)
+        let smallGrew = pool.extend(small, byteCount: 100_000)
+        #expect(!smallGrew)
+        pool.release(small)
+    }
+
     @Test func `large blocks freed a moment ago are reused`() throws {
         var pool = try BlockPool(byteCountMax: 64 << 20)
         let blocks = (0..<20).map { _ in pool.allocate(byteCount: 1 << 20) }
         let lastBase = pool.base(blocks[19])
         for block in blocks { pool.release(block) }
+        // What is not kept goes bit by bit.
+        for _ in 0..<10 { pool.unmapSome() }
         let cached = [pool.largeCache.count, pool.largeCache.byteCount]
         #expect(cached == [16, 16 << 20])
         let block = pool.allocate(byteCount: 1 << 20)

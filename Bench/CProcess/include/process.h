@@ -3,9 +3,15 @@
 #define PROCESS_H
 
 #include <stdint.h>
+// Swift's Glibc leaves it out.
+#include <sys/epoll.h>
 
 /// Binds the calling thread, and what it will start, to one CPU. 0, or -errno.
 int process_bind(int cpu);
+
+/// Has the calling thread run only while nobody else wants its CPU (SCHED_IDLE): whoever wakes up there goes before it at
+/// once, where a nice thread would finish its slice. 0, or -errno.
+int process_yield_to_all(void);
 
 /// Starts `path` with its output going to `log_fd`, bound to `cpu` (-1: to none). It is killed when the calling thread
 /// ends, so that no server outlives a benchmark that was interrupted. The process, or -errno.

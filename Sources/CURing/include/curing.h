@@ -302,8 +302,9 @@ static inline void curing_prepare_receive(
 
 /// With `polls_first` the kernel does not try at once: for a socket that was just read empty.
 static inline void curing_prepare_receive_multishot(
-    struct io_uring_sqe *sqe, int file, uint16_t group, bool polls_first, uint64_t user_data) {
+    struct io_uring_sqe *sqe, int file, uint16_t group, uint32_t byte_count, bool polls_first, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_RECV, file, IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, user_data);
+    sqe->len = byte_count;
     sqe->ioprio = IORING_RECV_MULTISHOT | (polls_first ? IORING_RECVSEND_POLL_FIRST : 0);
     sqe->buf_group = group;
 }

@@ -175,7 +175,8 @@
         /// The accepted end has bytes of the send test waiting.
         private mutating func testMultishotReceive() -> Bool {
             curing_prepare_receive_multishot(
-                curing_next(ring.raw), file, buffers.group, false, UserData(.selfTest).rawValue)
+                curing_next(ring.raw), file, buffers.group, UInt32(buffers.byteCount), false,
+                UserData(.selfTest).rawValue)
             guard socket_send(client, "ab", 2) != 0, let completion = wait() else { return false }
             return completion.result > 0 && completion.hasMore && completion.buffer != nil
         }

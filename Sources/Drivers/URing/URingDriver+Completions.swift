@@ -70,8 +70,9 @@
                 counters.accepts += 1
                 var address: UInt64 = 0
                 if let found = listeners[index].address { address = socket_address_key(&found.pointee.storage) }
-                completions.append(
-                    Completion(.accepted, value: completion.result, peer: UInt16(index), address: address))
+                report(
+                    Completion(.accepted, value: completion.result, peer: UInt16(index), address: address), &completions
+                )
             } else {
                 switch decision(for: .accept, errorNumber: -completion.result) {
                 case .cancelled: return
@@ -86,6 +87,26 @@
                 }
             }
             if !completion.hasMore { armAccept(index) }
+        }
+
+        /// Hands a newcomer to the core, now or in its turn.
+        private mutating func report(_ newcomer: Completion, _ completions: inout Batch<Completion>) {
+            guard acceptsInExchange < Self.acceptsPerExchangeMax else { return laterAccepts.append(newcomer) }
+            acceptsInExchange += 1
+            completions.append(newcomer)
+        }
+
+        /// Begin of an exchange: hands over those for whom the last ones had no time.
+        mutating func reportLaterAccepts(_ completions: inout Batch<Completion>) {
+            acceptsInExchange = 0
+            while laterAcceptHead < laterAccepts.count, acceptsInExchange < Self.acceptsPerExchangeMax {
+                completions.append(laterAccepts[laterAcceptHead])
+                laterAcceptHead += 1
+                acceptsInExchange += 1
+            }
+            guard laterAcceptHead == laterAccepts.count else { return }
+            laterAccepts.removeAll()
+            laterAcceptHead = 0
         }
 
         // MARK: - Receiving

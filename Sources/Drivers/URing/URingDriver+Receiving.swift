@@ -65,7 +65,8 @@
             if isLarge { largeArmedCount += 1 }
             record.pointee.fireCount = 0
             curing_prepare_receive_multishot(
-                nextEntry(), record.pointee.file, isLarge ? large.group : small.group, !isLarge,
+                nextEntry(), record.pointee.file, isLarge ? large.group : small.group,
+                UInt32(isLarge ? large.byteCount : small.byteCount), !isLarge,
                 UserData(.receiveMultishot, connection).rawValue)
         }
 
@@ -97,9 +98,9 @@
             }
             let isLarge = state.contains(.isLarge)
             // More receives than buffers would only be turned away.
-            guard isLarge || preparedReceiveCount + handedOut.count < small.count else {
-                return enqueue(record, connection)
-            }
+            guard isLarge || preparedReceiveCount + handedOut.count < small.count,
+                preparedReceiveCount < Self.receivesPerExchangeMax
+            else { return enqueue(record, connection) }
             preparedReceiveCount += 1
             armedCount += 1
             record.pointee.state.insert(isLarge ? [.isReceiving, .isReceivingLarge] : .isReceiving)

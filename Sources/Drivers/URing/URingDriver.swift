@@ -25,6 +25,12 @@
 
         /// Enters that one wait may spend to run what was ready when it ended.
         static let extraEntersMax = 8
+        /// Bytes received in one exchange from which on the next one is not extended: a flood delays everybody else.
+        static let floodByteCountMin = 128 << 10
+        /// RECVs prepared for parked connections in one exchange, and newcomers handed to the core: so many that an enter
+        /// costs little beside them, and so few that who is in does not wait for a storm.
+        static let receivesPerExchangeMax = 64
+        static let acceptsPerExchangeMax = 16
         /// Deferred completions that the kernel runs in an enter that waits for fewer (IO_LOCAL_TW_DEFAULT_MAX).
         static let completionsPerEnter = 20
 
@@ -81,6 +87,10 @@
 
         // Accepting.
         var listeners: [Listener]
+        /// Newcomers that the core has not heard of yet, from `laterAcceptHead` on.
+        var laterAccepts = Batch<Completion>(capacity: 64)
+        var laterAcceptHead = 0
+        var acceptsInExchange = 0
         var wakeArmed = false
         var wokenInExchange = false
 
@@ -91,6 +101,9 @@
         var stashHead = 0
         /// The last exchange left completions behind in the kernel.
         var isBusy = false
+        /// Bytes that the last exchange received, and the sum when this one began.
+        var receivedBefore: UInt64 = 0
+        var receivedAtStart: UInt64 = 0
 
         struct CountedSend: BitwiseCopyable {
             var connection: Slot
@@ -138,6 +151,9 @@
             exchangeSendCount = 0
             countedSends.removeAll()
             wokenInExchange = false
+            receivedBefore = counters.receivedBytes - receivedAtStart
+            receivedAtStart = counters.receivedBytes
+            reportLaterAccepts(&completions)
             for position in 0..<submissions.count { carryOut(submissions[position]) }
             lookAgain()
             demoteSilent()
@@ -249,14 +265,15 @@
             // One enter runs 20 deferred completions, or as many as it was asked to wait for. With fewer, what is
             // waiting has only just come, and the next exchange takes it along.
             var extraEnters = 0
-            while extraEnters < Self.extraEntersMax, curing_has_task_work(ring.raw),
+            let extraEntersMax = receivedBefore < Self.floodByteCountMin ? Self.extraEntersMax : 0
+            while extraEnters < extraEntersMax, curing_has_task_work(ring.raw),
                 ring.completionCount >= Self.completionsPerEnter * (extraEnters + 1)
             {
                 extraEnters += 1
                 counters.enters += 1
                 _ = ring.enter(completionCount: 0)
             }
-            isBusy = extraEnters == Self.extraEntersMax
+            isBusy = extraEnters == extraEntersMax
             nowMilliseconds = clock_coarse_milliseconds()
         }
 
