@@ -1,8 +1,9 @@
 import Slabs
 
-// The memory of frames cut short. It may take half of `limits.message-memory-bytes`; from an eighth of it on, frames that
-// grow wait for their turn, so many at a time as fit a quarter, and those that are slow make way. So many clients that each hold most of a large frame take no
-// memory from messages, nor the chance to send a large frame from others.
+// The memory of frames cut short. It may take half of `limits.message-memory-bytes`; from an eighth of that limit on,
+// frames that grow wait for their turn, so many at a time as fit a quarter, and those that are slow make way. So many
+// clients that each hold most of a large frame take no memory from messages, nor the chance to send a large frame from
+// others.
 extension Shard {
     /// Acknowledgements and other frames of consumers are smaller: whatever else waits, these are taken.
     static var consumerFrameByteCountMax: Int { 4096 }

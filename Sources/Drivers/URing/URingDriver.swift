@@ -273,7 +273,7 @@
                 counters.enters += 1
                 _ = ring.enter(completionCount: 0)
             }
-            isBusy = extraEnters == extraEntersMax
+            isBusy = extraEnters == extraEntersMax && curing_has_task_work(ring.raw)
             nowMilliseconds = clock_coarse_milliseconds()
         }
 
