@@ -447,12 +447,11 @@ extension Shard {
     /// Cuts those who read too slowly: there is no room to tell them why, but the log does. Who is left when the turn's
     /// allowance is used up is cut in the next one.
     mutating func cutDoomed() {
-        var isFirst = true
-        while !doomedSessions.isEmpty, isFirst || recordAllowance > 0 {
-            isFirst = false
-            guard let session = sessions.find(doomedSessions.removeLast()), session.pointee.state != .closing else {
-                continue
-            }
+        var count = 0
+        while count < doomedSessions.count, count == 0 || recordAllowance > 0 {
+            let slot = doomedSessions[count]
+            count += 1
+            guard let session = sessions.find(slot), session.pointee.state != .closing else { continue }
             counters.slowConsumers &+= 1
             counters.limits.count(
                 Int(session.pointee.outputByteCount) > limits.outputByteCountMax ? .outputBytes : .outputStall)
@@ -464,6 +463,7 @@ extension Shard {
             dropOutput(session)
             close(session, reset: true)
         }
+        doomedSessions.removeFirst(count)
     }
 
     /// Takes a session out of everything but its own output: subscriptions, transactions, temporary destinations,
@@ -472,9 +472,8 @@ extension Shard {
     /// - Parameter keepsFlights: `auto` subscriptions to queues stay, paused, while messages of theirs wait in the output:
     ///   `landFlights` counts these as delivered when the kernel has them, and where it never takes them they return.
     mutating func detach(_ session: UnsafeMutablePointer<Session>, keepsFlights: Bool = false) {
-        recordAllowance -=
-            Int(session.pointee.subscriptionCount)
-            + Int(session.pointee.outputByteCount + session.pointee.inputByteCount) / Self.bytesPerRecord
+        recordAllowance -= Int(session.pointee.subscriptionCount)
+        let byteCountBefore = blocks.byteCountInUse
         while session.pointee.pendingHead != 0 { dropPending(session) }
         while session.pointee.transactionHead != 0 { abort(session, session.pointee.transactionHead) }
         // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
@@ -498,6 +497,12 @@ extension Shard {
             session.pointee.inputByteCount = 0
         }
         session.pointee.flags.remove(.suspended)
+        chargeForFreed(since: byteCountBefore)
+    }
+
+    /// What others hold too costs nothing to let go: the memory that is free now is what has taken time.
+    mutating func chargeForFreed(since byteCountBefore: Int) {
+        recordAllowance -= max(byteCountBefore - blocks.byteCountInUse, 0) / Self.bytesPerRecord
     }
 
     private mutating func closed(_ session: UnsafeMutablePointer<Session>) {

@@ -331,8 +331,11 @@ extension Shard {
     mutating func dropOutput(_ session: UnsafeMutablePointer<Session>) {
         // The kernel still reads; `.closed` comes later.
         if session.pointee.flags.contains(.zeroCopyInFlight) { return }
+        let byteCountBefore = blocks.byteCountInUse
+        var segmentCount = 0
         while session.pointee.outputHead != 0 {
             let index = session.pointee.outputHead
+            segmentCount += 1
             session.pointee.outputHead = segments[index].pointee.next
             blocks.release(segments[index].pointee.block)
             segments.free(index)
@@ -340,5 +343,10 @@ extension Shard {
         session.pointee.outputTail = 0
         session.pointee.outputByteCount = 0
         session.pointee.flags.remove(.tailIsOwn)
+        recordAllowance -= segmentCount / Self.segmentsPerRecord
+        chargeForFreed(since: byteCountBefore)
     }
+
+    /// So many segments are let go in the time that a record takes.
+    private static var segmentsPerRecord: Int { 64 }
 }
