@@ -16,6 +16,9 @@ public final class Load: Sendable {
         public var address: UInt32
         public var port: UInt16
         public var driver = LoadDriver.uring
+        /// The load's threads go before whatever else wants their CPU (sched(7), SCHED_FIFO), where the process may ask
+        /// for that. What they measure is the server's then, also while others keep the CPU busy.
+        public var isUrgent = false
 
         /// - Parameter host: an IPv4 address, or localhost.
         public init?(host: String, port: UInt16) {
@@ -52,7 +55,7 @@ public final class Load: Sendable {
                     plan: plan, share: share, requests: requests, control: control, thread: thread,
                     addresses: addresses,
                     connectingCountMax: max(16, Self.connectingCountMax / threadCount), driver: target.driver,
-                    options: Self.options(plan, share), peers: peers))
+                    isUrgent: target.isUrgent, options: Self.options(plan, share), peers: peers))
         }
         self.peers = peers
         self.control = control

@@ -20,6 +20,7 @@ struct ThreadSetup: Sendable {
     /// Connections that the thread makes at a time.
     var connectingCountMax: Int
     var driver: LoadDriver
+    var isUrgent = false
     var options: DriverOptions
     var peers: WakeDirectory
 }
@@ -49,6 +50,10 @@ final class LoadThread: @unchecked Sendable {
     }
 
     private func main() {
+        if setup.isUrgent {
+            var least = sched_param(sched_priority: sched_get_priority_min(SCHED_FIFO))
+            _ = pthread_setschedparam(pthread_self(), SCHED_FIFO, &least)
+        }
         do throws(DriverError) {
             switch setup.driver {
             case .epoll: try play(EpollDriver.self)

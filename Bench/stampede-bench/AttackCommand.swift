@@ -18,7 +18,7 @@ struct AttackCommand: ParsableCommand {
             nothing and saw no error, and their p99 has at most doubled (a p99 below --floor counts as --floor: below it, \
             it is the machine that is measured).
             So that an idle machine is not compared with a busy one, no CPU idles in either case: what nobody else wants \
-            is spent, with the last priority. Attackers have that priority too, on the honest clients' CPU.
+            is spent, with the last priority. Attackers have that priority too, on the honest clients' CPU, and the honest clients the first (SCHED_FIFO).
             Attacks:
             """ + "\n" + Attack.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
 
@@ -92,6 +92,8 @@ struct AttackCommand: ParsableCommand {
         let cage = MemoryCage(process: server.process.identifier, byteCountMax: memory << 20)
         guard var target = Load.Target(host: "127.0.0.1", port: server.port) else { throw ExitCode(1) }
         target.driver = TargetOptions.bestDriver
+        // A wake-up waits for the attackers' system calls otherwise, or for the next tick: up to 4 ms.
+        target.isUrgent = true
         let measurement = Measurement(try honestPlan(), target: target, server: server.process, schedule: time.schedule)
         let progress = ProgressLine()
         // The honest clients connect anew for each measurement. Their topics stay: which destinations are there when the
