@@ -7,13 +7,9 @@ import Slabs
 // referenced, small frames and queue deliveries are written to blocks of the session's own. At the end of the turn each
 // session that gained output gets exactly one send with as many segments as fit.
 extension Shard {
-    /// From this size on a send takes no further segment: what the kernel copies at a time delays everybody else.
-    private static let sendByteCountMax = 256 * 1024
-    /// What waits for a session up to this size is sent whatever else is sent.
-    private static let shortOutputByteCountMax = 16 * 1024
-    /// Where more waits, the sends of a turn take so much together, and the others follow in the next one: to copy to a
-    /// kernel what a few clients get would take longer than everybody else may wait.
-    private static let longOutputByteCountMax = 512 * 1024
+    /// From this size on a send takes no further segment: what the kernel copies at a time delays everybody else, and
+    /// leaves its caches. Not much smaller: a reader as fast as its publishers would fall behind, and be cut.
+    private static let sendByteCountMax = 1024 * 1024
     /// A session that waits for its socket copies runs up to this size: sharing them saves less than their segments take.
     static let copiedByteCountMax = 512
     static let ownBlockByteCountMin = 512
@@ -166,7 +162,6 @@ extension Shard {
         } while !doomedSessions.isEmpty && recordAllowance > 0
         sentSessions.removeAll()
         var kept = 0
-        var longByteCount = 0
         for i in 0..<dirtySessions.count {
             guard let session = sessions.find(dirtySessions[i]), session.pointee.flags.contains(.dirty) else {
                 continue
@@ -175,11 +170,7 @@ extension Shard {
                 session.pointee.flags.remove(.dirty)
                 continue
             }
-            let byteCount = Int(session.pointee.outputByteCount)
-            let isLong = byteCount > Self.shortOutputByteCountMax
-            let waits = isLong && longByteCount >= Self.longOutputByteCountMax
-            if isLong { longByteCount += min(byteCount, Self.sendByteCountMax) }
-            if !waits, buildSend(session) {
+            if buildSend(session) {
                 session.pointee.flags.remove(.dirty)
             } else {
                 dirtySessions[kept] = dirtySessions[i]
