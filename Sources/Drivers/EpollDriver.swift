@@ -261,15 +261,24 @@ extension EpollDriver {
             isVector
             ? socket_send_vector(fd, submission.pointer, submission.byteCount)
             : socket_send(fd, submission.pointer, submission.byteCount)
-        let isReleased = submission.kind == .sendZeroCopy
         if _fastPath(result == wanted) {
-            if isReleased {
+            if submission.kind == .sendZeroCopy {
                 completions.append(Completion(.sendReleased, connection: submission.connection, value: Int32(result)))
             }
             return
         }
         invariant(result < wanted, "the kernel sent more than was submitted")
-        var value = Int32(result)
+        endSend(submission, record, Int32(result), &completions)
+    }
+
+    /// A send that took less than was submitted.
+    ///
+    /// - Parameter result: bytes taken, or -errno.
+    mutating func endSend(
+        _ submission: Submission, _ record: UnsafeMutablePointer<Connection>, _ result: Int32,
+        _ completions: inout Batch<Completion>
+    ) {
+        var value = result
         // A socket that is not full makes no edge when there is room: it stays writable, and is tried again.
         var isFull = true
         if result < 0 {
@@ -286,7 +295,7 @@ extension EpollDriver {
             counters.shortSends += 1
             if isFull { record.pointee.state.remove(.isWritable) }
         }
-        let kind = isReleased ? Completion.Kind.sendReleased : .sendIncomplete
+        let kind = submission.kind == .sendZeroCopy ? Completion.Kind.sendReleased : .sendIncomplete
         completions.append(Completion(kind, connection: submission.connection, value: value))
     }
 

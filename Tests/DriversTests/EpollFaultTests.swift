@@ -66,6 +66,40 @@ struct EpollFaultTests {
         _ = client
     }
 
+    @Test func `a listener that cannot be watched again goes on resting`() throws {
+        var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
+        var driver = try makeDriver(listeners: [group.take(worker: 0)])
+        var completions = Batch<Completion>(capacity: 16)
+        // It is watched already: epoll_ctl(2) answers EEXIST, as it would ENOMEM or ENOSPC.
+        driver.resume(0, &completions)
+        #expect(completions.count == 1 && completions[0].kind == .acceptFailed && completions[0].value == -EEXIST)
+        #expect(driver.counters.acceptErrors == 1)
+        #expect(driver.restingListeners == [0])
+    }
+
+    @Test func `a send that was interrupted, or found no memory, took nothing and is tried again`() throws {
+        var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
+        var driver = try makeDriver(listeners: [group.take(worker: 0)])
+        let client = try Client(port: group.port)
+        let accepted = turn(&driver)
+        _ = turn(&driver, [Submission(.adopt, connection: Self.slot, value: try #require(accepted.first).value)])
+        let found = driver.record(of: Self.slot)
+        let record = try #require(found)
+        var completions = Batch<Completion>(capacity: 16)
+        for errorNumber in [EINTR, ENOMEM, ENOBUFS] {
+            record.pointee.state.insert(.isWritable)
+            driver.endSend(Submission(.send, connection: Self.slot), record, -errorNumber, &completions)
+            // No edge would tell of room in a socket that has it.
+            #expect(record.pointee.state.contains(.isWritable))
+        }
+        #expect(completions.count == 3 && completions[2].kind == .sendIncomplete && completions[2].value == 0)
+        driver.endSend(Submission(.send, connection: Self.slot), record, -EAGAIN, &completions)
+        #expect(!record.pointee.state.contains(.isWritable))
+        #expect(driver.counters.shortSends == 4)
+        _ = turn(&driver, [Submission(.close, connection: Self.slot)])
+        _ = client
+    }
+
     @Test func `a receive that was interrupted, or found no memory, is tried again`() throws {
         var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
         var driver = try makeDriver(listeners: [group.take(worker: 0)])

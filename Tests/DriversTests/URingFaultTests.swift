@@ -102,6 +102,17 @@
             }
         }
 
+        @Test func `a watch for failure that found no memory is looked at again`() throws {
+            var fixture = try Fixture.make()
+            for errorNumber in [ENOMEM, EINTR] {
+                #expect(fixture.answer(.failurePoll, -errorNumber).isEmpty)
+                #expect(fixture.state.contains(.isQueued))
+                #expect(fixture.turn().isEmpty)
+            }
+            #expect(try fixture.receives(100))
+            fixture.end()
+        }
+
         @Test func `a poll that failed leaves it to a receive to find out what has`() throws {
             var fixture = try Fixture.make()
             #expect(fixture.answer(.receivePoll, -EIO).isEmpty)
