@@ -185,12 +185,12 @@ struct CrossCheckTests {
                     + "limits.body-bytes + limits.headers-bytes = 1056KiB"
             ),
             (
-                "limits: {message-memory-bytes: 16MiB}\nio: {workers: 1, driver: uring}",
+                "limits: {message-memory-bytes: 16MiB}\nio: {workers: 1}",
                 "1: limits.message-memory-bytes: found 16MiB, a quarter of which is less than four largest frames "
                     + "(limits.body-bytes + limits.headers-bytes = 1056KiB) = 4224KiB; allowed: at least 16896KiB"
             ),
             (
-                "limits:\n  body-bytes: 256KiB\n  message-memory-bytes: 15MiB\nio: {workers: 1, driver: uring}",
+                "limits:\n  body-bytes: 256KiB\n  message-memory-bytes: 15MiB\nio: {workers: 1}",
                 "3: limits.message-memory-bytes: found 15MiB, a quarter of which is less than all of "
                     + "io.uring.receive-buffers and io.uring.large-receive-buffers = 4MiB; allowed: at least 16MiB"
             ),
@@ -242,7 +242,7 @@ struct CrossCheckTests {
             "clients-create-destinations: false\ndestinations: [{match: \"/queue/#\"}]",
             "limits: {output-bytes: 1056KiB}",
             "limits: {message-memory-bytes: 64MiB}",
-            "limits: {message-memory-bytes: 16MiB, body-bytes: 256KiB}\nio: {workers: 1, driver: uring}",
+            "limits: {message-memory-bytes: 16MiB, body-bytes: 256KiB}\nio: {workers: 1}",
             "limits: {message-memory-bytes: 2MiB, body-bytes: 64KiB}\nio: {workers: 1, driver: epoll}",
         ])
     func compatible(yaml: String) {
