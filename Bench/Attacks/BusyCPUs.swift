@@ -1,5 +1,6 @@
 import CProcess
 import Glibc
+import Slabs
 import Synchronization
 
 /// Threads that keep CPUs from idling, and yield to everything else that runs there.
@@ -13,7 +14,7 @@ import Synchronization
 ///     busy.stop()
 public final class BusyCPUs: Sendable {
     private let isStopping = Atomic(false)
-    private let threads = Mutex<[pthread_t]>([])
+    private let threads = Guarded<[pthread_t]>([])
 
     public init(_ cpus: some Sequence<Int32>) {
         for cpu in cpus {

@@ -18,7 +18,8 @@ struct AttackCommand: ParsableCommand {
             nothing and saw no error, and their p99 has at most doubled (a p99 below --floor counts as --floor: below it, \
             it is the machine that is measured).
             So that an idle machine is not compared with a busy one, no CPU idles in either case: what nobody else wants \
-            is spent, with the last priority. Attackers have that priority too, on the honest clients' CPU, and the honest clients the first (SCHED_FIFO).
+            is spent, with the last priority. Attackers have that priority too, on the honest clients' CPU, and the honest \
+            clients the first (SCHED_FIFO).
             Attacks:
             """ + "\n" + Attack.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
 

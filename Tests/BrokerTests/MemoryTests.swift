@@ -101,14 +101,16 @@ struct MemoryTests {
         }
     }
 
+    private static let limitOfLargeBodies = 4 << 20
+    /// A largest frame takes a twentieth of the memory.
+    private static let optionsOfLargeBodies = TestBroker.options {
+        $0.limits.messageMemoryByteCountMax = limitOfLargeBodies
+        $0.limits.bodyByteCountMax = 200 << 10
+    }
+
     @Test("Frames cut short share a part of the memory, and are finished one after the other")
     func inputAlone() {
-        let limit = 4 << 20
-        let options = TestBroker.options {
-            $0.limits.messageMemoryByteCountMax = limit
-            $0.limits.bodyByteCountMax = 200 << 10
-        }
-        withBroker(options) { broker in
+        withBroker(Self.optionsOfLargeBodies) { broker in
             let publishers = (0..<40).map { broker.connect(name: "publisher \($0)") }
             // Frames whose ends do not come yet: more than there is for them.
             for publisher in publishers {
@@ -117,7 +119,7 @@ struct MemoryTests {
                 publisher.write(String(repeating: "z", count: 15_000))
                 broker.run()
             }
-            #expect(broker.shard(0).pointee.blocks.byteCountInUse <= limit / 2)
+            #expect(broker.shard(0).pointee.blocks.byteCountInUse <= Self.limitOfLargeBodies / 2)
             #expect(publishers.contains { $0.socket.isReceivePaused }, "some wait")
             let honest = broker.connect(name: "honest")
             honest.confirmed(.send, [("destination", "/topic/a")], "small, and not their business")
@@ -129,12 +131,7 @@ struct MemoryTests {
 
     @Test("While frames cut short wait for memory, those whose senders are slow end with ERROR, and the others go on")
     func slowInput() {
-        let limit = 4 << 20
-        let options = TestBroker.options {
-            $0.limits.messageMemoryByteCountMax = limit
-            $0.limits.bodyByteCountMax = 200 << 10
-        }
-        withBroker(options) { broker in
+        withBroker(Self.optionsOfLargeBodies) { broker in
             let start = "SEND\ndestination:/topic/a\nreceipt:r\n\n" + String(repeating: "z", count: 45_000)
             let slow = (0..<40).map { broker.connect(name: "slow \($0)") }
             for client in slow {

@@ -26,6 +26,17 @@ struct EpollFaultTests {
         return (0..<completions.count).map { completions[$0] }
     }
 
+    /// A client whose connection is adopted in `slot`, and the driver's record of it.
+    private func connect(
+        _ driver: inout EpollDriver, port: UInt16
+    ) throws -> (Client, UnsafeMutablePointer<EpollDriver.Connection>) {
+        let client = try Client(port: port)
+        let accepted = turn(&driver)
+        _ = turn(&driver, [Submission(.adopt, connection: Self.slot, value: try #require(accepted.first).value)])
+        let record = driver.record(of: Self.slot)
+        return (client, try #require(record))
+    }
+
     @Test func `a descriptor that cannot be watched is a connection that has failed`() throws {
         var driver = try makeDriver()
         // epoll(7) refuses files that are always ready with EPERM, as it refuses sockets with ENOSPC and ENOMEM.
@@ -80,11 +91,7 @@ struct EpollFaultTests {
     @Test func `a send that was interrupted, or found no memory, took nothing and is tried again`() throws {
         var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
         var driver = try makeDriver(listeners: [group.take(worker: 0)])
-        let client = try Client(port: group.port)
-        let accepted = turn(&driver)
-        _ = turn(&driver, [Submission(.adopt, connection: Self.slot, value: try #require(accepted.first).value)])
-        let found = driver.record(of: Self.slot)
-        let record = try #require(found)
+        let (client, record) = try connect(&driver, port: group.port)
         var completions = Batch<Completion>(capacity: 16)
         for errorNumber in [EINTR, ENOMEM, ENOBUFS] {
             record.pointee.state.insert(.isWritable)
@@ -103,11 +110,7 @@ struct EpollFaultTests {
     @Test func `a receive that was interrupted, or found no memory, is tried again`() throws {
         var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
         var driver = try makeDriver(listeners: [group.take(worker: 0)])
-        let client = try Client(port: group.port)
-        let accepted = turn(&driver)
-        _ = turn(&driver, [Submission(.adopt, connection: Self.slot, value: try #require(accepted.first).value)])
-        let found = driver.record(of: Self.slot)
-        let record = try #require(found)
+        let (client, record) = try connect(&driver, port: group.port)
         var completions = Batch<Completion>(capacity: 16)
         for errorNumber in [EINTR, ENOMEM, ENOBUFS] {
             record.pointee.state.insert(.isReadable)
