@@ -18,6 +18,7 @@ public final class Fabric: Sendable {
         let lettersSent = Atomic<UInt64>(0)
         let lettersReceived = Atomic<UInt64>(0)
         let memoryIsFull = Atomic<Bool>(false)
+        let topicsFillMemory = Atomic<Bool>(false)
     }
 
     public init(shardCount: Int, mailboxByteCountMax: Int) {
@@ -34,11 +35,20 @@ public final class Fabric: Sendable {
         loads[shard].connectionCountMax.store(max, ordering: .relaxed)
     }
 
-    func reportMemory(shard: Int, isFull: Bool) { loads[shard].memoryIsFull.store(isFull, ordering: .relaxed) }
+    /// - Parameter isFullForTopics: messages to topics, which do not stay, would be too much as well.
+    func reportMemory(shard: Int, isFull: Bool, isFullForTopics: Bool) {
+        loads[shard].memoryIsFull.store(isFull, ordering: .relaxed)
+        loads[shard].topicsFillMemory.store(isFullForTopics, ordering: .relaxed)
+    }
 
-    /// A shard takes no more messages now: its mailbox or its memory is full.
+    /// A shard takes no more messages to its queues now: its mailbox or its memory is full.
     func isFull(_ shard: Int) -> Bool {
         mailboxes[shard].isOverfull || loads[shard].memoryIsFull.load(ordering: .relaxed)
+    }
+
+    /// A shard takes no more messages to topics now.
+    func isFullForTopics(_ shard: Int) -> Bool {
+        mailboxes[shard].isOverfull || loads[shard].topicsFillMemory.load(ordering: .relaxed)
     }
 
     /// Nothing waits in this shard that a drain should wait for.

@@ -145,8 +145,7 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down and takes no more messages")
             return .done
         }
-        if memoryIsFull { return waitForRoom(session) }
-        if frame.has(.transaction) { return keepInTransaction(session) }
+        if frame.has(.transaction) { return memoryIsFull ? waitForRoom(session) : keepInTransaction(session) }
         counters.messagesReceived &+= 1
         let outcome = sendNow(session)
         if case .retry = outcome { counters.messagesReceived &-= 1 }
@@ -179,10 +178,14 @@ extension Shard {
         }
         switch destination.pointee.kind {
         case .topic:
-            if shardCount > 1, !isApplyingCommit, peersAreFull(index) { return waitForRoom(session) }
+            if !isApplyingCommit {
+                if memoryIsFull, topicHasToWait(index) { return waitForRoom(session, isTopic: !keepsMessages(index)) }
+                if shardCount > 1, peersAreFull(index) { return waitForRoom(session, isTopic: true) }
+            }
             guard let message = messageOfFrame(session) else { return .done }
             publish(index, message)
         case .queue:
+            if memoryIsFull, !isApplyingCommit { return waitForRoom(session) }
             let queue = queues.slot(destination.pointee.queue)
             guard hasRoom(queue.index, byteCount: frame.reservedByteCount) else {
                 return queueIsFull(session, queue.index)
@@ -198,7 +201,9 @@ extension Shard {
             // It may have taken less room than it was granted, or none where it had expired.
             if queues[queue.index].pointee.blockedHead != 0 { unblock(queues[queue.index]) }
         case .remoteQueue:
-            if !isApplyingCommit, fabric.isFull(Int(destination.pointee.owner)) { return waitForRoom(session) }
+            if !isApplyingCommit, memoryIsFull || fabric.isFull(Int(destination.pointee.owner)) {
+                return waitForRoom(session)
+            }
             if destination.pointee.blocks, !isApplyingCommit, !session.pointee.flags.contains(.hasReservation) {
                 return reserveForSend(session, index)
             }

@@ -125,7 +125,11 @@ extension Shard {
             session.pointee.state == .connected, !session.pointee.flags.contains(.suspended),
             messagesFill(percent: 100) || inputIsTight && !partialInput(session).pointee.isAdmitted
         {
-            _ = waitForRoom(session)
+            // Where it goes is not known yet: probably where the last one went.
+            let last = session.pointee.lastDestination
+            let isTopic = destinations.find(last)?.pointee.kind == .topic && !keepsMessages(last.index)
+            if isTopic, !topicsFillMemory, !inputIsTight { return }
+            _ = waitForRoom(session, isTopic: isTopic)
         }
     }
 
@@ -362,7 +366,7 @@ extension Shard {
     }
 
     private mutating func resume(_ session: UnsafeMutablePointer<Session>) {
-        session.pointee.flags.remove(.suspended)
+        session.pointee.flags.subtract([.suspended, .waitsWithTopic])
         guard session.pointee.state == .connected else { return }
         if session.pointee.input != 0 {
             blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self).pointee.since = clock

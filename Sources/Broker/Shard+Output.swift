@@ -177,7 +177,7 @@ extension Shard {
                 kept += 1
             }
         }
-        while dirtySessions.count > kept { _ = dirtySessions.removeLast() }
+        dirtySessions.keepFirst(kept)
     }
 
     /// One send with all that waits, or as much as fits. False: no room in this exchange, again next turn.

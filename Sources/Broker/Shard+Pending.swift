@@ -287,7 +287,7 @@ extension Shard {
         if mask.low | mask.high == 0 { return false }
         for peer in 0..<shardCount {
             let bit = peer < 64 ? mask.low >> UInt64(peer) : mask.high >> UInt64(peer - 64)
-            if bit & 1 == 1, fabric.isFull(peer) { return true }
+            if bit & 1 == 1, fabric.isFullForTopics(peer) { return true }
         }
         return false
     }

@@ -158,7 +158,9 @@ extension Shard {
 
     // How `limits.message-memory` (100 %) is shared out:
     //
-    //     100 %     messages alone: publishers wait. Deliveries are made small, and few at a time to each consumer.
+    //     100 %     messages alone: publishers wait whose messages would stay. Deliveries are made small, and few at a time to
+    //               each consumer.
+    //     112 %     publishers wait whose messages pass through, to topics: what nobody takes out of queues must not stop them.
     //      12.5 %   frames cut short, beside the messages: they wait for each other, and slow ones end. 50 %: ERROR.
     //     125 %     both together: topics' messages are dropped.
     //     137.5 %   a message on its way from input to queue, which frees its input, is refused.
@@ -182,6 +184,27 @@ extension Shard {
             || !isProcessingInput && !hasBulkMemory(0) && segments.liveCount + entries.liveCount > 0
     }
 
+    /// Messages fill the memory so far that those wait too which do not stay.
+    @inline(__always)
+    var topicsFillMemory: Bool { messagesFill(percent: Self.topicPercentMax) }
+
+    /// Memory is full, and a message to this topic may not make use of what is above 100 %. Mutating, or the shard would be
+    /// copied to call it.
+    mutating func topicHasToWait(_ index: UInt32) -> Bool {
+        topicsFillMemory || !hasBulkMemory(0) || keepsMessages(index)
+    }
+
+    /// Has subscriptions that acknowledge: the topic's messages stay in their queues.
+    mutating func keepsMessages(_ index: UInt32) -> Bool {
+        let destination = destinations[index]
+        if destination.pointee.bound.count > 0 { return true }
+        for i in 0..<destination.pointee.matches.count
+        where destinations[destination.pointee.matches[i].session].pointee.bound.count > 0 { return true }
+        return false
+    }
+
+    static var topicPercentMax: Int { 112 }
+
     /// So many bytes may be taken for what is not on its way out.
     @inline(__always)
     func hasBulkMemory(_ byteCount: Int) -> Bool {
@@ -198,7 +221,9 @@ extension Shard {
     var deliversSparingly: Bool { blocks.byteCountInUse > limits.messageMemoryByteCountMax }
 
     /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
-    mutating func waitForRoom(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+    ///
+    /// - Parameter isTopic: it may go on while no more than `topicPercentMax` of the memory are taken.
+    mutating func waitForRoom(_ session: UnsafeMutablePointer<Session>, isTopic: Bool = false) -> FrameOutcome {
         guard !isApplyingCommit else { return .done }
         counters.limits.count(memoryIsFull || inputIsTight ? .messageMemory : .mailbox)
         if waitingForRoom.isEmpty, memoryIsFull {
@@ -206,6 +231,7 @@ extension Shard {
                 .memoryLimit, "\(blocks.byteCountInUse) bytes of messages; publishers are not read until there is room")
         }
         suspend(session)
+        if isTopic { session.pointee.flags.insert(.waitsWithTopic) }
         waitingForRoom.append(sessions.slot(session.pointee.index))
         armRoom()
         return .retry
@@ -223,31 +249,25 @@ extension Shard {
             armRoom()
         }
         if waitingForRoom.isEmpty { return }
-        var isTight = messagesFill(percent: 95)
-        for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { isTight = true }
-        if isTight {
-            _ = blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax)
-            // Those who left must not fill the list while nobody can go on.
-            var kept = 0
-            for i in 0..<waitingForRoom.count where sessions.isLive(waitingForRoom[i]) {
-                waitingForRoom[kept] = waitingForRoom[i]
-                kept += 1
-            }
-            while waitingForRoom.count > kept { _ = waitingForRoom.removeLast() }
-            return kept == 0 ? () : armRoom()
-        }
+        let isTight = messagesFill(percent: 95)
+        let topicsAreTight = messagesFill(percent: Self.topicPercentMax - 5)
+        if isTight { _ = blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax) }
+        var othersAreTight = false
+        for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { othersAreTight = true }
         var kept = 0
         var promisedByteCount = 0
         for i in 0..<waitingForRoom.count {
+            // Those who left must not fill the list while nobody can go on.
             guard let session = sessions.find(waitingForRoom[i]) else { continue }
-            if admitInput(session, &promisedByteCount) {
+            let isTopic = session.pointee.flags.contains(.waitsWithTopic)
+            if !othersAreTight, !(isTopic ? topicsAreTight : isTight), admitInput(session, &promisedByteCount) {
                 resumeSoon(session)
             } else {
                 waitingForRoom[kept] = waitingForRoom[i]
                 kept += 1
             }
         }
-        while waitingForRoom.count > kept { _ = waitingForRoom.removeLast() }
+        waitingForRoom.keepFirst(kept)
         if kept > 0 { armRoom() }
     }
 

@@ -46,6 +46,7 @@ public struct Shard: ~Copyable {
     var isProcessingInput = false
     /// What was last told to the other workers.
     private var hasToldFull = false
+    private var hasToldFullForTopics = false
     var timers: TimerWheel
     /// Destinations by name.
     var destinationTable: NameTable
@@ -243,12 +244,16 @@ public struct Shard: ~Copyable {
         trimAfterBurst()
     }
 
-    /// Others stop sending to this worker's queues, as its own publishers do, while messages fill its memory.
+    /// Others stop sending to this worker's queues, and later to its subscribers, as its own publishers do, while messages
+    /// fill its memory.
     private mutating func tellWhetherFull() {
-        guard shardCount > 1, case let isFull = messagesFill(percent: hasToldFull ? 95 : 100), isFull != hasToldFull
-        else { return }
+        guard shardCount > 1 else { return }
+        let isFull = messagesFill(percent: hasToldFull ? 95 : 100)
+        let isFullForTopics = messagesFill(percent: Self.topicPercentMax - (hasToldFullForTopics ? 5 : 0))
+        guard isFull != hasToldFull || isFullForTopics != hasToldFullForTopics else { return }
         hasToldFull = isFull
-        fabric.reportMemory(shard: index, isFull: isFull)
+        hasToldFullForTopics = isFullForTopics
+        fabric.reportMemory(shard: index, isFull: isFull, isFullForTopics: isFullForTopics)
     }
 
     /// After a burst of connections or of messages, what it took goes back to the kernel: once when less than half of it

@@ -38,6 +38,9 @@ public struct Batch<Element: BitwiseCopyable>: ~Copyable {
         return base[storedCount]
     }
 
+    /// Removes all but the first `count` elements.
+    @inlinable public mutating func keepFirst(_ count: Int) { storedCount = count }
+
     /// Removes the first `count` elements; the others move up.
     public mutating func removeFirst(_ count: Int) {
         storedCount -= count

@@ -68,6 +68,90 @@ struct MemoryTests {
         }
     }
 
+    @Test("Messages that pass through topics do so while queues that nobody drains fill the memory", arguments: [1, 2])
+    func topicsGoOn(shards: Int) {
+        let options = TestBroker.options { $0.limits.messageMemoryByteCountMax = 4 << 20 }
+        withBroker(shards: shards, options) { broker in
+            let subscribers = (0..<shards).map { shard in
+                let subscriber = broker.connect(on: shard, name: "subscriber \(shard)")
+                subscriber.confirmed(.subscribe, [("destination", "/topic/t"), ("id", "0")])
+                return subscriber
+            }
+            let keeper = broker.connect(on: 0, name: "keeper")
+            keeper.subscribe("/topic/kept.*", ack: "client")
+            let fillers = (0..<shards).map { broker.connect(on: $0, name: "filler \($0)") }
+            // Each worker owns some of them.
+            for queue in 0..<8 { fill(fillers, "/queue/\(queue)", count: 160, byteCount: 8000) }
+            broker.advance(milliseconds: 100)
+            for filler in fillers { #expect(filler.socket.isReceivePaused) }
+
+            let publishers = (0..<shards).map { broker.connect(on: $0, name: "publisher \($0)") }
+            for (number, publisher) in publishers.enumerated() {
+                for index in 0..<200 {
+                    publisher.publish("/topic/t", "\(number) \(index) " + String(repeating: "x", count: 6000))
+                    if index % 10 == 9 { broker.advance(milliseconds: 20) }
+                }
+            }
+            for subscriber in subscribers {
+                let texts = subscriber.messages().map { $0.text.prefix { $0 != "x" } }
+                for number in 0..<shards {
+                    #expect(texts.filter { $0.hasPrefix("\(number) ") } == (0..<200).map { "\(number) \($0) " })
+                }
+            }
+            // These would stay, in the queue of the subscription that acknowledges.
+            let kept = broker.connect(on: 0, name: "kept")
+            kept.publish("/topic/kept.a", "kept")
+            broker.advance(milliseconds: 100)
+            #expect(kept.socket.isReceivePaused)
+            for filler in fillers { #expect(filler.socket.isReceivePaused) }
+
+            let consumer = broker.connect(on: 0, name: "consumer")
+            for queue in 0..<8 {
+                consumer.subscribe(
+                    "/queue/\(queue)", id: "\(queue)", ack: "client-individual", [("prefetch-count", "10")])
+            }
+            var count = 0
+            for _ in 0..<1000 where count < 8 * 160 * shards {
+                broker.advance(milliseconds: 10)
+                for message in consumer.messages() {
+                    count += 1
+                    consumer.ack(message)
+                }
+            }
+            #expect(count == 8 * 160 * shards)
+            broker.run()
+            #expect(keeper.bodies() == ["kept"])
+        }
+    }
+
+    @Test("Topics' publishers wait too when what their subscribers do not read fills the rest of the memory")
+    func topicsWait() {
+        let limit = 4 << 20
+        let options = TestBroker.options { $0.limits.messageMemoryByteCountMax = limit }
+        withBroker(options) { broker in
+            let filler = broker.connect(name: "filler")
+            fill([filler], "/queue/full", count: 600, byteCount: 8000)
+            broker.advance(milliseconds: 100)
+            let slow = broker.connect(name: "slow")
+            slow.confirmed(.subscribe, [("destination", "/topic/t"), ("id", "0")])
+            slow.socket.room = 0
+            let publisher = broker.connect(name: "publisher")
+            for index in 0..<100 { publisher.publish("/topic/t", "\(index) " + String(repeating: "x", count: 8000)) }
+            broker.advance(milliseconds: 100)
+            #expect(publisher.socket.isReceivePaused)
+            let inUse = broker.shard(0).pointee.blocks.byteCountInUse
+            #expect(inUse > limit / 100 * 112 && inUse < limit / 100 * 125)
+            slow.socket.room = .max
+            broker.advance(milliseconds: 1000)
+            #expect(!publisher.socket.isReceivePaused)
+            #expect(slow.messages().count == 100)
+            #expect(filler.socket.isReceivePaused)
+            let consumer = broker.connect(name: "consumer")
+            consumer.subscribe("/queue/full")
+            drain(broker, [consumer], publishers: 1, count: 600, pace: 0, acknowledges: [])
+        }
+    }
+
     @Test("Frames that are cut short while messages fill the memory wait, and are lost by nobody")
     func cutShort() {
         let limit = 4 << 20
