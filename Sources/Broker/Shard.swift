@@ -291,14 +291,14 @@ public struct Shard: ~Copyable {
     static var recordsPerTurnMax: Int { 64 }
 
     private static var trimSessionCountMin: Int { 1024 }
-    /// To unmap a page takes a tenth of a microsecond or more.
-    static var trimByteCountPerTurnMax: Int { 4 << 20 }
+    /// To unmap a page takes a tenth of a microsecond, or ten times as long in a memory control group.
+    static var trimByteCountPerTurnMax: Int { 1 << 20 }
     private static var trimBlockByteCountMin: Int { 16 * 1024 * 1024 }
 
     /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
     public var deadline: UInt64 {
         if resumableSessions.count > 0 || dirtySessions.count > 0 || submissions.count > 0
-            || doomedSessions.count > 0 || failedSessions.count > 0 || isTrimming
+            || doomedSessions.count > 0 || failedSessions.count > 0 || isTrimming || blocks.hasToUnmap
         {
             return 0
         }

@@ -102,7 +102,7 @@ extension BlockPool {
 
     // MARK: Giving back
 
-    /// Takes an arena without live blocks out of its class: it becomes a spare, or one goes back to the kernel.
+    /// Takes an arena without live blocks out of its class: it becomes a spare, for any class, until `unmapSome` takes it.
     @usableFromInline @inline(never)
     mutating func retire(_ arenaIndex: UInt32) {
         unlink(arenaIndex)
@@ -119,9 +119,18 @@ extension BlockPool {
         arena.pointee.next = spareArena
         spareArena = arenaIndex
         spareArenaCount += 1
-        // A spare at least, and more where many arenas come and go, so that a load that swings does not pay for
-        // mapping and page faults at each swing.
-        unmapSpareArenas(keeping: 1 + (arenas.liveCount - spareArenaCount) / 4)
+    }
+
+    /// A spare at least, and more where many arenas come and go, so that a load that swings does not pay for mapping and
+    /// page faults at each swing.
+    @usableFromInline var keptSpareArenaCount: Int { 1 + (arenas.liveCount - spareArenaCount) / 4 }
+
+    /// Unmapped at a time: 1 MiB.
+    private static var someArenaCount: Int { (1 << 20) / arenaByteCount }
+
+    @usableFromInline @inline(never)
+    mutating func unmapSomeArenas() {
+        unmapSpareArenas(keeping: keptSpareArenaCount, arenaCountMax: Self.someArenaCount)
     }
 
     private mutating func unmapSpareArenas(keeping count: Int, arenaCountMax: Int = .max) {

@@ -42,12 +42,16 @@ extension BlockPool {
         return true
     }
 
-    /// Unmaps some of the large blocks that were freed and are not kept. To be called once a turn: when many are freed at
-    /// once, to unmap all of them would take too long.
+    /// Unmaps some of the memory that was freed and is not kept. To be called once a turn: when much is freed at once, to
+    /// unmap all of it would take too long (50 us for an arena, and several times that in a memory control group).
     @inlinable
     public mutating func unmapSome() {
         if largeCache.isOverfull { largeCache.removeSome() }
+        if spareArenaCount > 1, spareArenaCount > keptSpareArenaCount { unmapSomeArenas() }
     }
+
+    /// `unmapSome` has something to do.
+    @inlinable public var hasToUnmap: Bool { largeCache.isOverfull || spareArenaCount > keptSpareArenaCount }
 }
 
 /// Mappings of large blocks that were freed last, kept because a fresh mapping costs a page fault for every 4 KiB.

@@ -42,8 +42,8 @@ struct Arena: SlabRecord {
 /// is a pop from a free list and release a push.
 ///
 /// Memory: live blocks hold at most `byteCountMax` bytes. Arenas may hold up to twice as much when live blocks are
-/// spread thinly over many; an arena without live blocks is given back, except for one of each class, one spare for any
-/// class, and a quarter more of those in use. `trim` gives back these too.
+/// spread thinly over many; `unmapSome` gives arenas without live blocks back, except for one of each class, one spare for
+/// any class, and a quarter more of those in use. `trim` gives back these too.
 ///
 /// Not thread-safe; a pool may be moved to another thread. Blocks still live when the pool ends are gone.
 @frozen

@@ -113,6 +113,17 @@ import Testing
         let arenaCount = pool.arenas.liveCount
         #expect(arenaCount > 30)
         for block in blocks { pool.release(block) }
+        let waitingCount = pool.arenas.liveCount
+        #expect(waitingCount == arenaCount, "they wait")
+        pool.unmapSome()
+        let nextCount = pool.arenas.liveCount
+        #expect(nextCount == arenaCount - 2, "they go bit by bit")
+        var turnCount = 1
+        while pool.hasToUnmap {
+            pool.unmapSome()
+            turnCount += 1
+        }
+        #expect(turnCount < arenaCount)
         let keptCount = pool.arenas.liveCount
         #expect(keptCount <= 3 + 2)
         pool.trim()
