@@ -14,6 +14,10 @@ extension Schema {
         .milliseconds(
             "io.user-timeout-ms", \.driverOptions.userTimeoutMilliseconds, 1000...86_400_000,
             "How long a peer may leave those questions, or what it was sent, unanswered before it is cut."),
+        .bytes(
+            "io.unsent-bytes", \.driverOptions.unsentByteCountMax, 16 << 10...1 << 30,
+            zero: "what its send buffer holds",
+            "What the kernel holds back for a connection that does not read; more waits in limits.output-bytes."),
 
         .count(
             "io.uring.sq-entries", \.driverOptions.submissionEntryCount, 64...32768, powerOfTwo: true,

@@ -155,8 +155,8 @@ struct Endpoint {
         return fd
     }
 
-    /// A listening socket whose options the accepted sockets inherit: no Nagle delay, and keepalive and
-    /// TCP_USER_TIMEOUT, so that a peer that vanished is found even when the protocol has no heart-beat.
+    /// A listening socket whose options the accepted sockets inherit: no Nagle delay; keepalive and TCP_USER_TIMEOUT, so
+    /// that a peer that vanished is found even when the protocol has no heart-beat; and TCP_NOTSENT_LOWAT.
     func listen(_ options: DriverOptions) throws(DriverError) -> Int32 {
         let fd = try bind(sharesPort: true)
         let tcp = Int32(IPPROTO_TCP)
@@ -169,6 +169,9 @@ struct Endpoint {
         }
         // With it, the kernel counts time and not probes (TCP_KEEPCNT).
         _ = socket_set_int(fd, tcp, TCP_USER_TIMEOUT, Int32(clamping: options.userTimeoutMilliseconds))
+        if options.unsentByteCountMax > 0 {
+            _ = socket_set_int(fd, tcp, TCP_NOTSENT_LOWAT, Int32(clamping: options.unsentByteCountMax))
+        }
         try startListening(fd)
         return fd
     }

@@ -55,6 +55,11 @@ public struct DriverOptions: Sendable, Equatable {
     /// Between probes that are not answered (tcp(7), TCP_KEEPINTVL).
     public static let keepaliveIntervalMilliseconds = 10_000
 
+    /// Bytes that the kernel takes for a connection beyond what the peer's window and the network hold (TCP_NOTSENT_LOWAT;
+    /// Linux, ip-sysctl, `tcp_notsent_lowat`). 0: what the send buffer holds, which grows to 4 MiB (`tcp_wmem`). What a slow
+    /// reader leaves there is counted by no limit of ours, and to free 4 MiB takes the kernel a millisecond.
+    public var unsentByteCountMax = 1 << 20
+
     /// Find the peer's address of each accepted connection (only needed by a limit per address).
     public var findsPeerAddress = false
     /// The core submits `.connect` (a load generator; the broker never does): a restricted ring allows what that takes.

@@ -24,6 +24,7 @@ struct SocketsTests {
             var options = DriverOptions()
             options.keepaliveMilliseconds = milliseconds
             options.userTimeoutMilliseconds = 300_000
+            options.unsentByteCountMax = 123_456
             var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1, options: options)
             let listener = group.take(worker: 0)
             defer { close(listener) }
@@ -37,6 +38,7 @@ struct SocketsTests {
                 #expect(Self.value(fd, Int32(IPPROTO_TCP), TCP_KEEPINTVL) == 10)
             }
             #expect(Self.value(fd, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT) == 300_000)
+            #expect(Self.value(fd, Int32(IPPROTO_TCP), TCP_NOTSENT_LOWAT) == 123_456)
         }
     }
 
