@@ -352,7 +352,10 @@ extension Shard {
         group.pointee.runByteCountExpected = UInt32(min(max(byteCount, expected / 2), 256 * 1024))
         let members = group.pointee.members
         for i in 0..<members.count {
-            appendRun(sessions[members[i].session], run, offset: 0, byteCount: byteCount)
+            let session = sessions[members[i].session]
+            // It is cut as soon as there is time.
+            if session.pointee.flags.contains(.doomed) { continue }
+            appendRun(session, run, offset: 0, byteCount: byteCount)
         }
         blocks.release(run)
     }

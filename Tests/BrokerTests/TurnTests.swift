@@ -58,6 +58,37 @@ struct TurnTests {
         }
     }
 
+    @Test("Subscribers that all stopped reading are cut a few at a time, and get nothing more meanwhile")
+    func manyAreCut() {
+        let options = TestBroker.options { $0.limits.outputByteCountMax = 100_000 }
+        withBroker(options) { broker in
+            let sleepers = (0..<20).map { broker.connect(name: "sleeper \($0)") }
+            for sleeper in sleepers {
+                sleeper.subscribe("/topic/a")
+                broker.run()
+                sleeper.socket.room = 0
+            }
+            let publisher = broker.connect(name: "publisher")
+            let body = String(repeating: "x", count: 30_000)
+            func closedCount() -> Int { sleepers.count { $0.socket.isClosed } }
+            var counts = [0]
+            for _ in 0..<100 where counts.last! < sleepers.count {
+                publisher.publish("/topic/a", body)
+                broker.turn(0)
+                counts.append(closedCount())
+                var index = broker.shard(0).pointee.sessions.nextLive(after: 0)
+                while index != 0 {
+                    #expect(broker.shard(0).pointee.sessions[index].pointee.outputByteCount < 200_000)
+                    index = broker.shard(0).pointee.sessions.nextLive(after: index)
+                }
+            }
+            #expect(counts.last == sleepers.count)
+            #expect(zip(counts, counts.dropFirst()).allSatisfy { $1 - $0 <= 4 }, "\(counts)")
+            #expect(!publisher.socket.isClosed)
+            broker.run()
+        }
+    }
+
     @Test("A subscription is found by its id among many, and another connection's is not")
     func findsAmongMany() {
         withBroker { broker in
