@@ -135,35 +135,55 @@ extension EpollDriver {
 
 extension EpollDriver {
     mutating func enqueueIfReadable(_ record: UnsafeMutablePointer<Connection>, _ connection: Slot) {
-        let state = record.pointee.state
-        guard state.isSuperset(of: [.receives, .isReadable]), state.isDisjoint(with: [.isQueued, .hasEnded]) else {
-            return
-        }
+        guard record.pointee.state.isWanted else { return }
         record.pointee.state.insert(.isQueued)
         ready.append(connection)
     }
 
-    /// Reads each ready connection once. Who has more stays for the next turn, behind those that find the arena full now.
-    /// The more are ready, the less each of them delivers: one that has little to say does not wait for floods to be read.
+    var hasReady: Bool { !ready.isEmpty || !backlog.isEmpty }
+
+    /// Reads each ready connection once, as far as the budget goes: newcomers first, but while others wait for their turn
+    /// they leave these a half. The more are ready, the less each of them delivers: one that has little to say does not
+    /// wait for floods to be read.
     mutating func readReady(_ completions: inout Batch<Completion>) {
-        guard !ready.isEmpty else { return }
-        swap(&ready, &laterReady)
+        guard hasReady else { return }
+        let count = ready.count + backlog.count
         receiveByteCount = max(
-            Self.receiveByteCountMin, min(Self.receiveByteCountMax, Self.arenaByteCount / laterReady.count & ~63))
-        var count = 0
-        while count < laterReady.count, arenaUsedByteCount + receiveByteCount <= Self.arenaByteCount {
-            let connection = laterReady[count]
-            count += 1
+            Self.receiveByteCountMin, min(Self.receiveByteCountMax, budget.byteCount / count & ~63))
+        let hadBacklog = !backlog.isEmpty
+        let total = budget.byteCount
+        var freshCount = read(ready.base, 0..<ready.count, upTo: hadBacklog ? total / 2 : total, &completions)
+        if hadBacklog {
+            let count = read(backlog.base, 0..<backlog.count, upTo: total, &completions)
+            freshCount = read(ready.base, freshCount..<ready.count, upTo: total, &completions)
+            // Who is not done goes behind those that were not reached.
+            for position in 0..<count { keepIfReadable(backlog[position]) }
+            backlog.removeFirst(count)
+        }
+        for position in 0..<freshCount { keepIfReadable(ready[position]) }
+        ready.removeFirst(freshCount)
+    }
+
+    /// Returns the position of the first that was not reached.
+    private mutating func read(
+        _ connections: UnsafeMutablePointer<Slot>, _ range: Range<Int>, upTo byteCountMax: Int,
+        _ completions: inout Batch<Completion>
+    ) -> Int {
+        var position = range.lowerBound
+        while position < range.upperBound, arenaUsedByteCount + receiveByteCount <= byteCountMax {
+            let connection = connections[position]
+            position += 1
             guard let record = record(of: connection) else { continue }
             record.pointee.state.remove(.isQueued)
             receive(record, connection, &completions)
         }
-        for position in count..<laterReady.count { ready.append(laterReady[position]) }
-        for position in 0..<count {
-            guard let record = record(of: laterReady[position]) else { continue }
-            enqueueIfReadable(record, laterReady[position])
-        }
-        laterReady.removeAll()
+        return position
+    }
+
+    private mutating func keepIfReadable(_ connection: Slot) {
+        guard let record = record(of: connection), record.pointee.state.isWanted else { return }
+        record.pointee.state.insert(.isQueued)
+        backlog.append(connection)
     }
 
     private mutating func receive(

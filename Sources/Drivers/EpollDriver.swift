@@ -33,12 +33,17 @@ public struct EpollDriver: ~Copyable, Driver {
         /// No send found the socket full since the last edge. It may come before the core asks for it.
         static let isWritable = State(rawValue: 1 << 4)
         static let awaitsWritable = State(rawValue: 1 << 5)
-        /// Has a place in `ready`.
+        /// Has a place in `ready` or `backlog`.
         static let isQueued = State(rawValue: 1 << 6)
         /// An edge said that the connection has failed.
         static let isBroken = State(rawValue: 1 << 7)
         /// The failure was reported.
         static let hasFailed = State(rawValue: 1 << 8)
+
+        /// To be read, and in no list yet.
+        var isWanted: Bool {
+            isSuperset(of: [.receives, .isReadable]) && isDisjoint(with: [.isQueued, .hasEnded])
+        }
     }
 
     /// Room for a turn's received bytes. Who finds it full comes first in the next turn.
@@ -72,9 +77,12 @@ public struct EpollDriver: ~Copyable, Driver {
     let eventCount: Int
     let arena: UnsafeMutableRawPointer
     var arenaUsedByteCount = 0
-    /// Connections that are readable and wanted: read once each turn, in turn.
+    /// Connections that are readable and wanted. Those that an edge told of come first: most have little to say.
     var ready = Batch<Slot>(capacity: 256)
-    var laterReady = Batch<Slot>(capacity: 256)
+    /// Those that had more to say than they could in their turn. They take turns with each other.
+    var backlog = Batch<Slot>(capacity: 256)
+    /// What all of them may deliver in this turn.
+    var budget = ReceiveBudget(byteCountMax: EpollDriver.arenaByteCount)
     /// What each connection may deliver in this turn.
     var receiveByteCount = EpollDriver.receiveByteCountMax
     /// The highest slot index that was ever adopted.
@@ -131,14 +139,16 @@ public struct EpollDriver: ~Copyable, Driver {
         let countBefore = completions.count
         arenaUsedByteCount = 0
         for position in 0..<submissions.count { carryOut(submissions[position], &completions) }
-        let mayWait = completions.count == countBefore && ready.isEmpty
+        budget.turnEnds()
+        let mayWait = completions.count == countBefore && !hasReady
         poll(deadline: mayWait ? deadline : 0, &completions)
         readReady(&completions)
         // An edge that says nothing new (bytes for a paused connection, room that nobody asked for) is no completion.
-        while completions.count == countBefore, ready.isEmpty, deadline > clock_monotonic_nanoseconds() {
+        while completions.count == countBefore, !hasReady, deadline > clock_monotonic_nanoseconds() {
             poll(deadline: deadline, &completions)
             readReady(&completions)
         }
+        budget.turnBegins(byteCount: arenaUsedByteCount)
     }
 }
 

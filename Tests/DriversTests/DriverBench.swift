@@ -76,6 +76,13 @@ struct AnyDriver: ~Copyable {
         return epoll!.pointee.counters
     }
 
+    var budget: ReceiveBudget {
+        #if URing
+            if let uring { return uring.pointee.budget }
+        #endif
+        return epoll!.pointee.budget
+    }
+
     var connectionCountMax: Int {
         #if URing
             if let uring { return uring.pointee.connectionCountMax }

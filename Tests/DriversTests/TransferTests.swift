@@ -93,6 +93,41 @@ extension DriverTests {
     }
 
     @Test(arguments: DriverVariant.allCases)
+    func `while turns take long, floods take turns, and others are heard at once`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant)
+        let floods = try (0..<16).map { _ in try bench.connect() }
+        let (other, otherSlot) = try bench.connect()
+        let pattern = pattern(1 << 20)
+        var sentCounts = Array(repeating: 0, count: floods.count)
+        var receivedCounts = Array(repeating: 0, count: floods.count)
+        func turn() -> [Event] {
+            for (number, (client, _)) in floods.enumerated() {
+                let offset = sentCounts[number] % pattern.count
+                sentCounts[number] += client.sendSome(pattern[offset..<min(offset + 100_000, pattern.count)])
+            }
+            let events = bench.turn(deadline: 0)
+            for (number, (_, slot)) in floods.enumerated() {
+                for byte in bench.received(events, by: slot) {
+                    if byte != pattern[receivedCounts[number] % pattern.count] { Issue.record("a byte is wrong") }
+                    receivedCounts[number] += 1
+                }
+            }
+            // What the core would do with it.
+            usleep(1500)
+            return events
+        }
+        for _ in 0..<30 { _ = turn() }
+        #expect(bench.driver.budget.isTight)
+        let before = receivedCounts
+        let byteCounts = (0..<60).map { _ in turn().reduce(0) { $0 + $1.bytes.count } }
+        for number in floods.indices { #expect(receivedCounts[number] > before[number], "\(number) gets no turn") }
+        // A multishot receive is bounded by its buffers alone.
+        if variant != .uringMultishot { #expect(byteCounts.max()! <= 4 * bench.driver.budget.byteCount) }
+        try other.send([1, 2, 3])
+        #expect(bench.received(turn(), by: otherSlot) + bench.received(turn(), by: otherSlot) == [1, 2, 3])
+    }
+
+    @Test(arguments: DriverVariant.allCases)
     func `pausing and resuming loses nothing, wherever it happens`(_ variant: DriverVariant) throws {
         let bench = try DriverBench(variant) { $0.promotionCount = 2 }
         let (client, slot) = try bench.connect()

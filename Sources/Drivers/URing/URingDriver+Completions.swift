@@ -224,6 +224,7 @@
             deliver(completion, record, connection, isLarge: isLarge, &completions)
             if record.pointee.promotion != 0 {
                 promoted.noteReceive(record.pointee.promotion, nowMilliseconds: nowMilliseconds)
+                demoteFlood(record, connection, byteCount: completion.result)
             }
             if completion.result == -ENOBUFS, !hasLargeToSpare { record.pointee.state.remove(.isLarge) }
             let isResized = completion.result > 0 && noteReceive(record, byteCount: Int(completion.result))
@@ -274,16 +275,28 @@
             handedOut.append(UInt32(buffer) | (isLarge ? 1 << 16 : 0))
         }
 
+        /// Large buffers that the kernel may have now.
+        var largeCountMax: Int { min(max(budget.byteCount / large.byteCount, 1), large.count) }
+
         mutating func giveBuffersBack() {
             preparedReceiveCount = 0
+            preparedAgainCount = 0
+            preparedLargeCount = 0
             guard !handedOut.isEmpty else { return }
             for position in 0..<handedOut.count {
                 let buffer = handedOut[position]
-                if buffer & 1 << 16 != 0 {
+                if buffer & 1 << 16 == 0 {
+                    small.put(UInt16(truncatingIfNeeded: buffer))
+                } else if largeInUseCount <= largeCountMax {
                     large.put(UInt16(truncatingIfNeeded: buffer))
                 } else {
-                    small.put(UInt16(truncatingIfNeeded: buffer))
+                    withheld.append(UInt16(truncatingIfNeeded: buffer))
+                    largeInUseCount -= 1
                 }
+            }
+            while largeInUseCount < largeCountMax {
+                large.put(withheld.removeLast())
+                largeInUseCount += 1
             }
             small.publish()
             large.publish()

@@ -91,22 +91,37 @@
         }
 
         /// Prepares a RECV that answers within the next submit.
-        mutating func receive(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
+        ///
+        /// - Parameter isAgain: it had more to say than it could in its turn. Those share the budget; the others, most of
+        ///   whom have little to say, do not wait for them.
+        mutating func receive(
+            _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, isAgain: Bool = false
+        ) {
             let state = record.pointee.state
-            guard state.contains(.receives), state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot]) else {
-                return
-            }
-            let isLarge = state.contains(.isLarge)
+            // Who is queued has its turn in the next exchange.
+            guard state.contains(.receives),
+                state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot, .isQueued])
+            else { return }
+            let isLarge = state.contains(.isLarge) && preparedLargeCount < largeCountMax
             // More receives than buffers would only be turned away.
             guard isLarge || preparedReceiveCount + handedOut.count < small.count,
-                preparedReceiveCount < Self.receivesPerExchangeMax
+                isAgain
+                    ? preparedAgainCount < receiveAgainCountMax
+                    : preparedReceiveCount - preparedAgainCount < Self.receivesPerExchangeMax
             else { return enqueue(record, connection) }
             preparedReceiveCount += 1
+            if isAgain { preparedAgainCount += 1 }
+            if isLarge { preparedLargeCount += 1 }
             armedCount += 1
             record.pointee.state.insert(isLarge ? [.isReceiving, .isReceivingLarge] : .isReceiving)
             curing_prepare_receive(
                 nextEntry(), record.pointee.file, isLarge ? large.group : small.group,
                 UInt32(isLarge ? large.byteCount : small.byteCount), UserData(.receive, connection).rawValue)
+        }
+
+        /// RECVs of this exchange for those that take turns.
+        private var receiveAgainCountMax: Int {
+            min(Self.receivesPerExchangeMax, max(budget.byteCount / small.byteCount, 1))
         }
 
         mutating func resumeReceive(_ connection: Slot) {
@@ -138,7 +153,7 @@
                     cancelWritable(record, connection)
                 }
                 if record.pointee.state.isSuperset(of: [.isClosing, .isConnecting]) { cancelConnect(connection) }
-                if record.pointee.state.contains(.isPolled) { receive(record, connection) }
+                if record.pointee.state.contains(.isPolled) { receive(record, connection, isAgain: true) }
                 reconcile(record, connection)
             }
             nowAgain.removeAll()
@@ -148,7 +163,7 @@
 
         /// Counts how often a POLL fires, and promotes its connection when that is often.
         mutating func notePollFired(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
-            guard mode == .adaptive, record.pointee.promotion == 0 else { return }
+            guard mode == .adaptive, record.pointee.promotion == 0, !budget.isTight else { return }
             let window = UInt8(truncatingIfNeeded: nowMilliseconds / promotionWindowMilliseconds)
             if record.pointee.windowStart != window {
                 record.pointee.windowStart = window
@@ -162,6 +177,17 @@
                 index: connection.index, nowMilliseconds: nowMilliseconds,
                 checkMilliseconds: nowMilliseconds + demotionMilliseconds)
             counters.promoted += 1
+            reconcile(record, connection)
+        }
+
+        /// While the budget is tight a connection that fills its buffers gets one in each exchange, in its turn: a multishot
+        /// RECV fills 32 before it lets another have one.
+        mutating func demoteFlood(
+            _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, byteCount: Int32
+        ) {
+            guard budget.isTight, record.pointee.promotion != 0, Int(byteCount) >= small.byteCount else { return }
+            leavePromoted(record)
+            counters.demoted += 1
             reconcile(record, connection)
         }
 
@@ -194,7 +220,7 @@
         }
 
         /// Large buffers are few. Where many connections would have them, some would always find none.
-        var hasLargeToSpare: Bool { largeArmedCount < max(large.count / 2, 1) }
+        var hasLargeToSpare: Bool { largeArmedCount < max(largeCountMax / 2, 1) }
 
         /// Full buffers argue for large ones, short receives for small ones, of which there are more. True: it changes.
         func noteReceive(_ record: UnsafeMutablePointer<URingConnection>, byteCount: Int) -> Bool {

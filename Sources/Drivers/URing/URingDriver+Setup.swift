@@ -45,6 +45,9 @@
             let table = try ConnectionTable<URingConnection>(countMax: connectionIndexMax)
             self.ring = ring
             self.table = table
+            largeInUseCount = large.count
+            budget = ReceiveBudget(
+                byteCountMax: max(large.count * large.byteCount, Self.receivesPerExchangeMax * small.byteCount))
             self.small = small
             self.large = large
             self.options = options

@@ -27,8 +27,8 @@
         static let extraEntersMax = 8
         /// Bytes received in one exchange from which on the next one is not extended: a flood delays everybody else.
         static let floodByteCountMin = 128 << 10
-        /// RECVs prepared for parked connections in one exchange, and newcomers handed to the core: so many that an enter
-        /// costs little beside them, and so few that who is in does not wait for a storm.
+        /// RECVs prepared for parked connections in one exchange, if the budget allows, and newcomers handed to the core: so
+        /// many that an enter costs little beside them, and so few that who is in does not wait for a storm.
         static let receivesPerExchangeMax = 64
         static let acceptsPerExchangeMax = 16
         /// Deferred completions that the kernel runs in an enter that waits for fewer (IO_LOCAL_TW_DEFAULT_MAX).
@@ -62,8 +62,16 @@
         var nowAgain = Batch<Slot>(capacity: 64)
         /// RECVs into small buffers that were prepared since the buffers were last given back.
         var preparedReceiveCount = 0
+        /// Those of them that take turns, and those that take a large buffer.
+        var preparedAgainCount = 0
+        var preparedLargeCount = 0
         /// Multishot RECVs that take large buffers.
         var largeArmedCount = 0
+        /// What an exchange may bring. By its measure large buffers are withheld from the kernel.
+        var budget: ReceiveBudget
+        var withheld = Batch<UInt16>(capacity: 16)
+        /// Large buffers that the kernel has, or has given to the core.
+        var largeInUseCount: Int
         var promoted: PromotedList
         let promotionWindowMilliseconds: UInt64
         let demotionMilliseconds: UInt64
@@ -155,6 +163,10 @@
             receivedAtStart = counters.receivedBytes
             reportLaterAccepts(&completions)
             for position in 0..<submissions.count { carryOut(submissions[position]) }
+            if budget.isMeasuring {
+                submitAll()
+                budget.turnEnds()
+            }
             lookAgain()
             demoteSilent()
 
@@ -175,6 +187,7 @@
                 demoteSilent()
             } while deadline != 0 && clock_monotonic_nanoseconds() < deadline
             placeFailedSends(at: countBefore, &completions)
+            budget.turnBegins(byteCount: Int(counters.receivedBytes - receivedAtStart))
         }
 
         private func hasNews(_ completions: borrowing Batch<Completion>, _ countBefore: Int) -> Bool {

@@ -1,0 +1,60 @@
+internal import CURing
+
+/// How many bytes a driver receives in a turn: so many that it is over after about half a millisecond.
+///
+/// What bytes cost shows only when the core has them: a SEND to nobody a tenth of a microsecond, one to a thousand
+/// subscribers milliseconds. Whoever has something to say meanwhile waits. So after a turn that took too long the next ones
+/// receive half of what it did, and after one that used its budget up in little time twice as much. Turns that received
+/// little are not measured: they cost no look at the clock.
+struct ReceiveBudget {
+    let byteCountMin: Int
+    let byteCountMax: Int
+    private(set) var byteCount: Int
+    private var receivedByteCount = 0
+    /// When the core was given this turn's bytes (monotonic nanoseconds). 0: they were few.
+    private var receivedAt: UInt64 = 0
+
+    /// From being given its bytes to the end of the sends that came of them.
+    static let nanosecondsMax: UInt64 = 400_000
+    /// At least so much at a time: to copy 32 KiB takes about as long as the system call that does it.
+    static let leastByteCount = 32 << 10
+    /// What is little.
+    private static let measuredByteCountMin = 128 << 10
+
+    init(byteCountMax: Int) {
+        self.byteCountMax = byteCountMax
+        byteCountMin = min(Self.leastByteCount, byteCountMax)
+        byteCount = byteCountMax
+    }
+
+    /// This turn's end has to be told of.
+    var isMeasuring: Bool { receivedAt != 0 }
+
+    /// A flood is under way that takes more time than there is.
+    var isTight: Bool { byteCount < byteCountMax }
+
+    /// The core is given what was received.
+    mutating func turnBegins(byteCount received: Int) {
+        guard received >= min(byteCount / 2, Self.measuredByteCountMin) else {
+            receivedAt = 0
+            return
+        }
+        receivedByteCount = received
+        receivedAt = clock_monotonic_nanoseconds()
+    }
+
+    /// What the core has to say of it is with the kernel.
+    mutating func turnEnds() {
+        guard receivedAt != 0 else { return }
+        turnEnds(after: clock_monotonic_nanoseconds() &- receivedAt)
+    }
+
+    mutating func turnEnds(after nanoseconds: UInt64) {
+        receivedAt = 0
+        if nanoseconds > Self.nanosecondsMax {
+            byteCount = max(min(byteCount, receivedByteCount) / 2, byteCountMin)
+        } else if nanoseconds < Self.nanosecondsMax / 3, receivedByteCount >= byteCount / 2 {
+            byteCount = min(byteCount * 2, byteCountMax)
+        }
+    }
+}
