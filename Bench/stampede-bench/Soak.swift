@@ -12,8 +12,9 @@ struct Soak: ParsableCommand {
         discussion: """
             One cycle plays each kind of load with connections of its own, and bad clients beside them; then all leave, \
             and the broker is looked at: its memory, its descriptors, its counters. Passed: nothing was lost, no \
-            descriptor and no connection stays, and memory does not grow (the slope of a line through the later three \
-            quarters of the samples, and what the broker holds for messages and buffers).
+            descriptor and no connection stays, and memory does not grow: neither that of the process nor what the broker \
+            holds for messages and buffers, each the lowest of the later half of the samples against the lowest of the \
+            earlier one. (What is kept for the next burst comes and goes; what leaks raises the lowest too.)
             """)
 
     @Option(help: "How long.")
@@ -37,7 +38,7 @@ struct Soak: ParsableCommand {
     @Option(help: "Seconds of each kind of load in a cycle.")
     var seconds = 1.0
 
-    @Option(help: "Growth of memory that passes, in KiB an hour, beside 2 MiB in all for chance.")
+    @Option(help: "Growth of memory that passes, in KiB an hour, beside 4 MiB in all for chance.")
     var slope = 512.0
 
     @Option(help: "Write the samples there as JSON.")
