@@ -17,6 +17,14 @@ enum DriverVariant: String, CaseIterable, CustomTestStringConvertible {
 
     var testDescription: String { rawValue }
     var isURing: Bool { self != .epoll }
+    /// Each connection gets its turn. Multishot receives are bounded by their buffers alone.
+    var takesTurns: Bool {
+        #if URing
+            self != .uringMultishot
+        #else
+            true
+        #endif
+    }
     static var uringOnly: [DriverVariant] { allCases.filter { $0.isURing } }
 }
 
