@@ -12,6 +12,17 @@ struct MemoryTests {
         }
     }
 
+    /// A broker whose memory 600 messages of the filler in `/queue/full` take up; the filler waits with the last of them.
+    private func withFilledBroker(limit: Int, _ body: (TestBroker, _ filler: Client) -> Void) {
+        withBroker(TestBroker.options { $0.limits.messageMemoryByteCountMax = limit }) { broker in
+            let filler = broker.connect(name: "filler")
+            fill([filler], "/queue/full", count: 600, byteCount: 8000)
+            broker.advance(milliseconds: 100)
+            #expect(filler.socket.isReceivePaused)
+            body(broker, filler)
+        }
+    }
+
     /// Lets the consumers read at their pace until `count` messages have come, and checks that each publisher's come
     /// once and, to each consumer, in order.
     private func drain(
@@ -127,11 +138,7 @@ struct MemoryTests {
     @Test("Topics' publishers wait too when what their subscribers do not read fills the rest of the memory")
     func topicsWait() {
         let limit = 4 << 20
-        let options = TestBroker.options { $0.limits.messageMemoryByteCountMax = limit }
-        withBroker(options) { broker in
-            let filler = broker.connect(name: "filler")
-            fill([filler], "/queue/full", count: 600, byteCount: 8000)
-            broker.advance(milliseconds: 100)
+        withFilledBroker(limit: limit) { broker, filler in
             let slow = broker.connect(name: "slow")
             slow.confirmed(.subscribe, [("destination", "/topic/t"), ("id", "0")])
             slow.socket.room = 0
@@ -155,12 +162,7 @@ struct MemoryTests {
     @Test("Frames that are cut short while messages fill the memory wait, and are lost by nobody")
     func cutShort() {
         let limit = 4 << 20
-        let options = TestBroker.options { $0.limits.messageMemoryByteCountMax = limit }
-        withBroker(options) { broker in
-            let filler = broker.connect(name: "filler")
-            fill([filler], "/queue/full", count: 600, byteCount: 8000)
-            broker.advance(milliseconds: 100)
-            #expect(filler.socket.isReceivePaused)
+        withFilledBroker(limit: limit) { broker, _ in
             let publishers = (0..<10).map { broker.connect(name: "publisher \($0)") }
             let body = String(repeating: "y", count: 100_000)
             for (number, publisher) in publishers.enumerated() {
