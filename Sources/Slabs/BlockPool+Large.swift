@@ -47,11 +47,13 @@ extension BlockPool {
     @inlinable
     public mutating func unmapSome() {
         if largeCache.isOverfull { largeCache.removeSome() }
-        if spareArenaCount > 1, spareArenaCount > keptSpareArenaCount { unmapSomeArenas() }
+        if hasArenasToUnmap { unmapSomeArenas() }
     }
 
     /// `unmapSome` has something to do.
-    @inlinable public var hasToUnmap: Bool { largeCache.isOverfull || spareArenaCount > keptSpareArenaCount }
+    @inlinable public var hasToUnmap: Bool { largeCache.isOverfull || hasArenasToUnmap }
+
+    @inlinable var hasArenasToUnmap: Bool { spareArenaCount > keptSpareArenaCount }
 }
 
 /// Mappings of large blocks that were freed last, kept because a fresh mapping costs a page fault for every 4 KiB.
