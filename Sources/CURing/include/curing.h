@@ -173,6 +173,9 @@ struct curing_wait {
 /// store of the tail. (liburing 2.3 rewrites the array at each submit; later versions do as we do.)
 int curing_create(struct io_uring *ring, unsigned entries, unsigned completion_entries, unsigned flags);
 
+/// Unmaps and closes the ring.
+void curing_destroy(struct io_uring *ring);
+
 /// Whether the kernel has `opcode` (IORING_REGISTER_PROBE). Says nothing of an opcode's flags.
 bool curing_supports(struct io_uring *ring, int opcode);
 

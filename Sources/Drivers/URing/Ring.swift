@@ -58,7 +58,7 @@
         }
 
         deinit {
-            io_uring_queue_exit(raw)
+            curing_destroy(raw)
             raw.deallocate()
         }
 
