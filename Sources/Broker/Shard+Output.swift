@@ -161,6 +161,15 @@ extension Shard {
             flushGroups()
         } while !doomedSessions.isEmpty && recordAllowance > 0
         sentSessions.removeAll()
+        buildSends(upTo: Self.shortByteCountMax)
+        if !dirtySessions.isEmpty { buildSends(upTo: .max) }
+    }
+
+    /// Short sends go before long ones: who waits for a message need not wait for what others are behind with.
+    private static let shortByteCountMax: UInt32 = 16 * 1024
+
+    /// Those that have more to send, and those for whom this exchange has no room, stay dirty.
+    private mutating func buildSends(upTo byteCountMax: UInt32) {
         var kept = 0
         for i in 0..<dirtySessions.count {
             guard let session = sessions.find(dirtySessions[i]), session.pointee.flags.contains(.dirty) else {
@@ -170,7 +179,7 @@ extension Shard {
                 session.pointee.flags.remove(.dirty)
                 continue
             }
-            if buildSend(session) {
+            if session.pointee.outputByteCount <= byteCountMax, buildSend(session) {
                 session.pointee.flags.remove(.dirty)
             } else {
                 dirtySessions[kept] = dirtySessions[i]
