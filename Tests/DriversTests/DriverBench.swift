@@ -51,6 +51,7 @@ struct AnyDriver: ~Copyable {
                     features.hasAbsoluteTimeout = false
                     features.hasMinWait = false
                     features.hasResetOnClose = false
+                    features.hasInstall = false
                     features.hasZeroCopySend = false
                 case .uringSingleIssuer: features = try RingFeatures(best: .singleIssuer)
                 case .uringCooperative: features = try RingFeatures(best: .cooperative)

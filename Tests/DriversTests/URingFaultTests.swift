@@ -187,6 +187,19 @@
             fixture.end()
         }
 
+        @Test func `a shutdown for which the process has no descriptor is left to the kernel`() throws {
+            var fixture = try Fixture.make()
+            fixture.driver.anyRecord(of: Self.slot)?.pointee.state.insert(.isShuttingDown)
+            #expect(fixture.answer(.install, -EMFILE).isEmpty)
+            let deadline = DriverBench.now + DriverBench.patienceNanoseconds
+            while fixture.state.contains(.isShuttingDown), DriverBench.now < deadline {
+                _ = fixture.turn([], deadline: DriverBench.now + 1_000_000)
+            }
+            #expect(fixture.client.receive() == [])
+            #expect(try fixture.receives(100))
+            fixture.end()
+        }
+
         @Test func `a file that did not arrive from another ring is no connection`() throws {
             var fixture = try Fixture.make()
             #expect(fixture.answer(.handedOn, -ENFILE, index: 0).isEmpty)

@@ -142,6 +142,7 @@ enum {
     CURING_ENTER_ABS_TIMER = 1u << 5,
     CURING_FEAT_MIN_TIMEOUT = 1u << 15,
     CURING_SOCKET_OP_SETSOCKOPT = 3,
+    CURING_OP_FIXED_FD_INSTALL = 54,
 };
 
 static const unsigned curing_setup_disabled = IORING_SETUP_R_DISABLED;
@@ -350,6 +351,12 @@ static inline void curing_prepare_send_zero_copy(
 static inline void curing_prepare_shutdown_write(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_SHUTDOWN, file, IOSQE_FIXED_FILE, user_data);
     sqe->len = SHUT_WR;
+}
+
+/// Makes a plain descriptor (close-on-exec) of a direct one, which stays. The result is the descriptor, the caller's to
+/// close. As of Linux 6.8.
+static inline void curing_prepare_install(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
+    curing_prepare(sqe, CURING_OP_FIXED_FD_INSTALL, file, IOSQE_FIXED_FILE, user_data);
 }
 
 /// Cancels the request that was submitted with `target` as its user_data. Silent when it was found.

@@ -176,6 +176,8 @@
         /// Slot: a place in the list of zero-copy sends.
         case sendZeroCopy
         case shutdown
+        /// A plain descriptor for shutdown(2).
+        case install
         case close
         /// Slot and generation: the connection whose request is to end.
         case cancelReceive

@@ -13,6 +13,8 @@
         var hasZeroCopySend = false
         /// A direct descriptor's SO_LINGER can be set (as of Linux 6.7).
         var hasResetOnClose = false
+        /// A direct descriptor can be made a plain one (as of Linux 6.8).
+        var hasInstall = false
         /// A wait can end at a point in time, not only after a span (as of Linux 6.12).
         var hasAbsoluteTimeout = false
         /// A wait for several completions can be cut short (as of Linux 6.12).
@@ -37,6 +39,7 @@
                 line(hasMultishotReceive, "multishot receive (as of Linux 6.0; else poll and receive)"),
                 line(hasZeroCopySend, "zero-copy send (as of Linux 6.0)"),
                 line(hasResetOnClose, "reset on close (as of Linux 6.7; else an orderly close)"),
+                line(hasInstall, "shutdown without a worker thread (as of Linux 6.8)"),
                 line(hasAbsoluteTimeout && hasMinWait, "absolute time-outs and min-wait (as of Linux 6.12)"),
                 line(hasRestrictions, "restricted rings"),
             ]
@@ -95,6 +98,7 @@
             try accept()
             features.hasAbsoluteTimeout = ring.enter(completionCount: 1, timeout: 1, isAbsolute: true) == -ETIME
             features.hasResetOnClose = testResetOnClose()
+            features.hasInstall = testInstall()
             features.hasSilentSend = testSilentSend()
             features.hasZeroCopySend = curing_supports(ring.raw, Int32(IORING_OP_SEND_ZC.rawValue))
             // Last: it stays armed, and its completions would be taken for those of other tests.
@@ -186,6 +190,15 @@
             curing_prepare_reset_on_close(curing_next(ring.raw), file, UserData(.selfTest).rawValue)
             guard ring.submit() == 1 else { return false }
             return ring.takeCompletion() == nil
+        }
+
+        private func testInstall() -> Bool {
+            guard curing_supports(ring.raw, Int32(CURING_OP_FIXED_FD_INSTALL)) else { return false }
+            curing_prepare_install(curing_next(ring.raw), file, UserData(.selfTest).rawValue)
+            guard ring.submit() == 1, let completion = ring.takeCompletion(), completion.result >= 0 else {
+                return false
+            }
+            return socket_close(completion.result) == 0
         }
 
         private func testRestrictions() -> Bool {

@@ -16,12 +16,8 @@
             case .writablePoll: becameWritable(completion, &completions)
             case .send, .sendCounted: handleSend(completion)
             case .sendZeroCopy: sentZeroCopy(completion, &completions)
-            case .shutdown:
-                armedCount -= 1
-                expectNoMisuse(.shutdown, completion.result)
-                guard let record = anyRecord(of: completion.userData.connection) else { return }
-                record.pointee.state.remove(.isShuttingDown)
-                closeIfFree(record, completion.userData.connection)
+            case .install: installed(completion)
+            case .shutdown: shutDown(completion.userData.connection, completion.result)
             case .close: closed(completion, &completions)
             case .cancelReceive: cancelFoundNothing(completion, .isReceiveEnding, armed: URingConnection.State.armed)
             case .cancelWritable: cancelFoundNothing(completion, .isWritableEnding, armed: .isWritablePolled)
@@ -366,6 +362,27 @@
         }
 
         // MARK: - Closing
+
+        private mutating func installed(_ completion: RingCompletion) {
+            let connection = completion.userData.connection
+            let fd = completion.result
+            if fd >= 0 {
+                shutDown(connection, socket_shutdown_write(fd))
+                expectNoMisuse(.close, socket_close(fd))
+            } else {
+                armedCount -= 1
+                // The process has no descriptor left.
+                if let record = anyRecord(of: connection) { shutDownWrite(record, connection, installs: false) }
+            }
+        }
+
+        private mutating func shutDown(_ connection: Slot, _ result: Int32) {
+            armedCount -= 1
+            expectNoMisuse(.shutdown, result)
+            guard let record = anyRecord(of: connection) else { return }
+            record.pointee.state.remove(.isShuttingDown)
+            closeIfFree(record, connection)
+        }
 
         /// A request that is between two attempts cannot be found, and goes on: it is cancelled again until it has
         /// ended.

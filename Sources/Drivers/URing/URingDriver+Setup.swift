@@ -84,7 +84,8 @@
                 IORING_OP_URING_CMD,
             ]
             if opensConnections { operations += [IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_NOP] }
-            let supported = operations.map { UInt8($0.rawValue) }.filter { curing_supports(ring.raw, Int32($0)) }
+            let opcodes = operations.map { UInt8($0.rawValue) } + [UInt8(CURING_OP_FIXED_FD_INSTALL)]
+            let supported = opcodes.filter { curing_supports(ring.raw, Int32($0)) }
             var result = curing_restrict(ring.raw, supported, UInt32(supported.count))
             if result == 0 { result = curing_enable(ring.raw) }
             guard result == 0 else { throw DriverError.ring(step: "restricting the ring", errorNumber: -result) }
@@ -120,6 +121,7 @@
             _ = ring.enter(completionCount: 1, timeout: waitNanoseconds)
             while let completion = ring.takeCompletion() {
                 if !completion.hasMore, completion.userData.operation.isArmed { armedCount -= 1 }
+                if completion.userData.operation == .install, completion.result >= 0 { Glibc.close(completion.result) }
             }
         }
     }
@@ -129,7 +131,7 @@
         fileprivate var isArmed: Bool {
             switch self {
             case .accept, .wakePoll, .receivePoll, .receive, .receiveMultishot, .failurePoll, .writablePoll,
-                .sendZeroCopy, .shutdown, .close, .handOff, .socket, .connect:
+                .sendZeroCopy, .shutdown, .install, .close, .handOff, .socket, .connect:
                 true
             case .ignored, .wakeMessage, .wakePeer, .send, .sendCounted, .cancelReceive, .cancelWritable,
                 .cancelEverything, .cancelConnect, .handedOn, .selfTest:

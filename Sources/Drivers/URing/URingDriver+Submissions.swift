@@ -33,9 +33,7 @@
                     return
                 }
                 record.pointee.state.insert(.isShuttingDown)
-                armedCount += 1
-                curing_prepare_shutdown_write(
-                    nextEntry(), record.pointee.file, UserData(.shutdown, connection).rawValue)
+                shutDownWrite(record, connection, installs: features.hasInstall)
             case .close: close(submission)
             case .wake: wakePeer(Int(submission.peer))
             case .stopAccepting: stopAccepting()
@@ -137,6 +135,20 @@
         }
 
         // MARK: - Closing
+
+        /// The kernel hands IORING_OP_SHUTDOWN to a worker thread each time. shutdown(2) on a plain descriptor, made for
+        /// the purpose, takes a third of it; the operation is left for when there is no descriptor.
+        mutating func shutDownWrite(
+            _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, installs: Bool
+        ) {
+            armedCount += 1
+            let file = record.pointee.file
+            if installs {
+                curing_prepare_install(nextEntry(), file, UserData(.install, connection).rawValue)
+            } else {
+                curing_prepare_shutdown_write(nextEntry(), file, UserData(.shutdown, connection).rawValue)
+            }
+        }
 
         private mutating func close(_ submission: Submission) {
             guard let record = record(of: submission.connection) else { return }
