@@ -137,31 +137,41 @@ extension EpollDriver {
     mutating func enqueueIfReadable(_ record: UnsafeMutablePointer<Connection>, _ connection: Slot) {
         guard record.pointee.state.isWanted else { return }
         record.pointee.state.insert(.isQueued)
-        ready.append(connection)
+        if record.pointee.state.contains(.isNew) { newcomers.append(connection) } else { ready.append(connection) }
     }
 
-    var hasReady: Bool { !ready.isEmpty || !backlog.isEmpty }
+    var hasReady: Bool { !ready.isEmpty || !backlog.isEmpty || !newcomers.isEmpty }
 
-    /// Reads each ready connection once, as far as the budget goes: newcomers first, but while others wait for their turn
-    /// they leave these a half. The more are ready, the less each of them delivers: one that has little to say does not
-    /// wait for floods to be read.
+    /// Reads each ready connection once, as far as the budget goes: those that have just become so first, but while
+    /// newcomers and those who take turns wait they leave each of these a quarter. The more are ready, the less each of
+    /// them delivers, so that one that has little to say does not wait for floods to be read; but whoever takes turns has
+    /// all that it can in its own.
     mutating func readReady(_ completions: inout Batch<Completion>) {
         guard hasReady else { return }
-        let count = ready.count + backlog.count
-        receiveByteCount = max(
-            Self.receiveByteCountMin, min(Self.receiveByteCountMax, budget.byteCount / count & ~63))
-        let hadBacklog = !backlog.isEmpty
+        let newcomerCount = min(newcomers.count, Self.acceptsPerTurnMax)
+        let backlogCount = backlog.count
         let total = budget.byteCount
-        var freshCount = read(ready.base, 0..<ready.count, upTo: hadBacklog ? total / 2 : total, &completions)
-        if hadBacklog {
-            let count = read(backlog.base, 0..<backlog.count, upTo: total, &completions)
-            freshCount = read(ready.base, freshCount..<ready.count, upTo: total, &completions)
+        let share = total / (ready.count + newcomerCount + backlogCount) & ~63
+        receiveByteCount = max(Self.receiveByteCountMin, min(Self.receiveByteCountMax, share))
+        let hasOthers = backlogCount + newcomerCount > 0
+        var readyEnd = read(ready.base, 0..<ready.count, upTo: hasOthers ? total / 2 : total, &completions)
+        if hasOthers {
+            let newcomersEnd = read(
+                newcomers.base, 0..<newcomerCount, upTo: backlogCount > 0 ? total * 3 / 4 : total, &completions)
+            // A few floods that deliver much cost less than many that deliver little.
+            let readyByteCount = receiveByteCount
+            receiveByteCount = min(Self.receiveByteCountMax, (total - arenaUsedByteCount) & ~63)
+            let backlogEnd = read(backlog.base, 0..<backlogCount, upTo: total, &completions)
+            receiveByteCount = readyByteCount
+            readyEnd = read(ready.base, readyEnd..<ready.count, upTo: total, &completions)
             // Who is not done goes behind those that were not reached.
-            for position in 0..<count { keepIfReadable(backlog[position]) }
-            backlog.removeFirst(count)
+            for position in 0..<backlogEnd { keepIfReadable(backlog[position]) }
+            backlog.removeFirst(backlogEnd)
+            for position in 0..<newcomersEnd { keepIfReadable(newcomers[position]) }
+            newcomers.removeFirst(newcomersEnd)
         }
-        for position in 0..<freshCount { keepIfReadable(ready[position]) }
-        ready.removeFirst(freshCount)
+        for position in 0..<readyEnd { keepIfReadable(ready[position]) }
+        ready.removeFirst(readyEnd)
     }
 
     /// Returns the position of the first that was not reached.
@@ -174,7 +184,7 @@ extension EpollDriver {
             let connection = connections[position]
             position += 1
             guard let record = record(of: connection) else { continue }
-            record.pointee.state.remove(.isQueued)
+            record.pointee.state.subtract([.isQueued, .isNew])
             receive(record, connection, &completions)
         }
         return position

@@ -33,12 +33,14 @@ public struct EpollDriver: ~Copyable, Driver {
         /// No send found the socket full since the last edge. It may come before the core asks for it.
         static let isWritable = State(rawValue: 1 << 4)
         static let awaitsWritable = State(rawValue: 1 << 5)
-        /// Has a place in `ready` or `backlog`.
+        /// Has a place in `ready`, `newcomers` or `backlog`.
         static let isQueued = State(rawValue: 1 << 6)
         /// An edge said that the connection has failed.
         static let isBroken = State(rawValue: 1 << 7)
         /// The failure was reported.
         static let hasFailed = State(rawValue: 1 << 8)
+        /// Has not been read yet.
+        static let isNew = State(rawValue: 1 << 9)
 
         /// To be read, and in no list yet.
         var isWanted: Bool {
@@ -51,7 +53,8 @@ public struct EpollDriver: ~Copyable, Driver {
     /// The most that one connection delivers in a turn, where few are ready, and the least that it may.
     static let receiveByteCountMax = 64 << 10
     static let receiveByteCountMin = 8 << 10
-    /// The most sockets accepted from one listener in a turn, so that a storm of newcomers does not starve who is in.
+    /// The most sockets accepted from one listener in a turn, and the most that are read for the first time, so that a
+    /// storm of newcomers does not starve who is in.
     static let acceptsPerTurnMax = 16
     /// Descriptors kept, beside those that are open when the driver is made, for files and for the other workers'
     /// instances of epoll.
@@ -79,6 +82,8 @@ public struct EpollDriver: ~Copyable, Driver {
     var arenaUsedByteCount = 0
     /// Connections that are readable and wanted. Those that an edge told of come first: most have little to say.
     var ready = Batch<Slot>(capacity: 256)
+    /// Those of them that are read for the first time.
+    var newcomers = Batch<Slot>(capacity: 64)
     /// Those that had more to say than they could in their turn. They take turns with each other.
     var backlog = Batch<Slot>(capacity: 256)
     /// What all of them may deliver in this turn.
@@ -197,7 +202,7 @@ extension EpollDriver {
         let record = table.base + Int(connection.index)
         invariant(record.pointee.generation == 0, "a slot was adopted twice without a close between")
         record.pointee = Connection(
-            fd: submission.value, generation: connection.generation, state: [.receives, .isWritable])
+            fd: submission.value, generation: connection.generation, state: [.receives, .isWritable, .isNew])
         highestIndex = max(highestIndex, Int(connection.index))
         watch(record, connection, &completions)
     }

@@ -4,8 +4,8 @@ internal import CURing
 ///
 /// What bytes cost shows only when the core has them: a SEND to nobody a tenth of a microsecond, one to a thousand
 /// subscribers milliseconds. Whoever has something to say meanwhile waits. So after a turn that took too long the next ones
-/// receive half of what it did, and after one that used its budget up in little time twice as much. Turns that received
-/// little are not measured: they cost no look at the clock.
+/// receive in proportion less than it did, and after one that used its budget up in little time twice as much. Turns that
+/// received little are not measured: they cost no look at the clock.
 struct ReceiveBudget {
     let byteCountMin: Int
     let byteCountMax: Int
@@ -18,6 +18,7 @@ struct ReceiveBudget {
     static let nanosecondsMax: UInt64 = 400_000
     /// At least so much at a time: to copy 32 KiB takes about as long as the system call that does it.
     static let leastByteCount = 32 << 10
+    private static let divisorMax = 8
     /// What is little.
     private static let measuredByteCountMin = 128 << 10
 
@@ -52,7 +53,9 @@ struct ReceiveBudget {
     mutating func turnEnds(after nanoseconds: UInt64) {
         receivedAt = 0
         if nanoseconds > Self.nanosecondsMax {
-            byteCount = max(min(byteCount, receivedByteCount) / 2, byteCountMin)
+            // Not by more at once than the machine could be to blame for.
+            let divisor = min(max(Int(nanoseconds / Self.nanosecondsMax), 2), Self.divisorMax)
+            byteCount = max(min(byteCount, receivedByteCount) / divisor, byteCountMin)
         } else if nanoseconds < Self.nanosecondsMax / 3, receivedByteCount >= byteCount / 2 {
             byteCount = min(byteCount * 2, byteCountMax)
         }

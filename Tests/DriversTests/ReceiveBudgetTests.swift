@@ -29,6 +29,14 @@ struct ReceiveBudgetTests {
         #expect(budget.byteCount == 75_000)
     }
 
+    @Test func `what took several times too long leaves so many times less, up to eight`() {
+        for (times, divisor) in [(1, 2), (2, 2), (5, 5), (8, 8), (1000, 8)] as [(UInt64, Int)] {
+            var budget = ReceiveBudget(byteCountMax: Self.byteCountMax)
+            turn(&budget, byteCount: Self.byteCountMax, nanoseconds: ReceiveBudget.nanosecondsMax * times + 1)
+            #expect(budget.byteCount == Self.byteCountMax / divisor)
+        }
+    }
+
     @Test func `turns that use it up in little time leave more, up to the most`() {
         var budget = ReceiveBudget(byteCountMax: Self.byteCountMax)
         for _ in 0..<10 { turn(&budget, byteCount: budget.byteCount, nanoseconds: .max) }

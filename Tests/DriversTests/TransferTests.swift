@@ -127,6 +127,29 @@ extension DriverTests {
     }
 
     @Test(arguments: DriverVariant.allCases)
+    func `newcomers who speak all at once are heard in turn, and others beside them`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant)
+        let (other, otherSlot) = try bench.connect()
+        try other.send([1])
+        #expect(bench.turns { bench.received($0, by: otherSlot) == [1] } != nil)
+        let newcomers = try (0..<200).map { _ in try bench.connect() }
+        for (client, _) in newcomers { try client.send([2, 3]) }
+        try other.send([4])
+        let slots = Set(newcomers.map(\.1.index))
+        var heard: [UInt32] = []
+        var wasOtherHeard = false
+        for turn in 0..<DriverBench.turnsMax where heard.count < newcomers.count {
+            let events = bench.turn().filter { $0.kind == .received }
+            if turn < 3, !bench.received(events, by: otherSlot).isEmpty { wasOtherHeard = true }
+            let indices = events.map(\.connection.index).filter(slots.contains)
+            if variant.takesTurns { #expect(indices.count <= 16) }
+            heard += indices
+        }
+        #expect(wasOtherHeard)
+        #expect(heard.count == newcomers.count && Set(heard) == slots)
+    }
+
+    @Test(arguments: DriverVariant.allCases)
     func `pausing and resuming loses nothing, wherever it happens`(_ variant: DriverVariant) throws {
         let bench = try DriverBench(variant) { $0.promotionCount = 2 }
         let (client, slot) = try bench.connect()

@@ -58,6 +58,8 @@
             static let isWatched = State(rawValue: 1 << 19)
             /// A failure was reported.
             static let hasFailed = State(rawValue: 1 << 20)
+            /// Has not been read yet.
+            static let isNew = State(rawValue: 1 << 21)
 
             static let armed: State = [.isPolled, .isMultishot, .isWatched]
             /// While one of these is set, the descriptor is not closed.

@@ -277,6 +277,8 @@
         mutating func giveBuffersBack() {
             preparedReceiveCount = 0
             preparedAgainCount = 0
+            preparedAgainByteCount = 0
+            preparedNewcomerCount = 0
             preparedLargeCount = 0
             guard !handedOut.isEmpty else { return }
             for position in 0..<handedOut.count {

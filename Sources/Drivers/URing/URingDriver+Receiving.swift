@@ -103,25 +103,43 @@
                 state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot, .isQueued])
             else { return }
             let isLarge = state.contains(.isLarge) && preparedLargeCount < largeCountMax
+            // Few floods that bring much cost less than many that bring little.
+            guard isLarge || !isAgain || !state.contains(.isLarge) else { return enqueue(record, connection) }
             // More receives than buffers would only be turned away.
             guard isLarge || preparedReceiveCount + handedOut.count < small.count,
+                preparedReceiveCount < Self.receivesPerExchangeMax * 2,
                 isAgain
-                    ? preparedAgainCount < receiveAgainCountMax
-                    : preparedReceiveCount - preparedAgainCount < Self.receivesPerExchangeMax
+                    ? preparedAgainByteCount < budget.byteCount
+                    : preparedReceiveCount - preparedAgainCount < receivesOfOthersMax
             else { return enqueue(record, connection) }
+            if state.contains(.isNew) {
+                guard preparedNewcomerCount < Self.acceptsPerExchangeMax else {
+                    record.pointee.state.insert(.isQueued)
+                    return newcomers.append(connection)
+                }
+                preparedNewcomerCount += 1
+                record.pointee.state.remove(.isNew)
+            }
             preparedReceiveCount += 1
-            if isAgain { preparedAgainCount += 1 }
             if isLarge { preparedLargeCount += 1 }
+            let byteCount = isLarge ? min(large.byteCount, max(budget.byteCount, small.byteCount)) : small.byteCount
+            if isAgain {
+                preparedAgainCount += 1
+                preparedAgainByteCount += byteCount
+            }
             armedCount += 1
             record.pointee.state.insert(isLarge ? [.isReceiving, .isReceivingLarge] : .isReceiving)
             curing_prepare_receive(
                 nextEntry(), record.pointee.file, isLarge ? large.group : small.group,
-                UInt32(isLarge ? large.byteCount : small.byteCount), UserData(.receive, connection).rawValue)
+                UInt32(byteCount), UserData(.receive, connection).rawValue)
         }
 
-        /// RECVs of this exchange for those that take turns.
-        private var receiveAgainCountMax: Int {
-            min(Self.receivesPerExchangeMax, max(budget.byteCount / small.byteCount, 1))
+        /// RECVs of this exchange for those that do not take turns. While a flood takes all there is, so many as would spend
+        /// the budget if each of them brought what the last ones did.
+        private var receivesOfOthersMax: Int {
+            guard budget.isTight else { return Self.receivesPerExchangeMax }
+            let count = budget.byteCount / lastReceiveByteCount
+            return max(min(count, Self.receivesPerExchangeMax), Self.receivesOfOthersMin)
         }
 
         mutating func resumeReceive(_ connection: Slot) {
@@ -141,22 +159,31 @@
             again.append(connection)
         }
 
-        /// Looks at the connections that were left over: more to read, no buffer was free, a cancel that found nothing.
+        var hasToLookAgain: Bool { !again.isEmpty || !newcomers.isEmpty }
+
+        /// Looks at the connections that were left over: more to read, no buffer was free, a cancel that found nothing; and
+        /// at those newcomers whose turn it is.
         mutating func lookAgain() {
+            if !newcomers.isEmpty {
+                let count = min(newcomers.count, Self.acceptsPerExchangeMax)
+                for position in 0..<count { lookAgain(at: newcomers[position], isAgain: false) }
+                newcomers.removeFirst(count)
+            }
             guard !again.isEmpty else { return }
             swap(&again, &nowAgain)
-            for position in 0..<nowAgain.count {
-                let connection = nowAgain[position]
-                guard let record = anyRecord(of: connection) else { continue }
-                record.pointee.state.remove(.isQueued)
-                if record.pointee.state.contains(.isClosing), record.pointee.state.contains(.isWritablePolled) {
-                    cancelWritable(record, connection)
-                }
-                if record.pointee.state.isSuperset(of: [.isClosing, .isConnecting]) { cancelConnect(connection) }
-                if record.pointee.state.contains(.isPolled) { receive(record, connection, isAgain: true) }
-                reconcile(record, connection)
-            }
+            for position in 0..<nowAgain.count { lookAgain(at: nowAgain[position], isAgain: true) }
             nowAgain.removeAll()
+        }
+
+        private mutating func lookAgain(at connection: Slot, isAgain: Bool) {
+            guard let record = anyRecord(of: connection) else { return }
+            record.pointee.state.remove(.isQueued)
+            if record.pointee.state.contains(.isClosing), record.pointee.state.contains(.isWritablePolled) {
+                cancelWritable(record, connection)
+            }
+            if record.pointee.state.isSuperset(of: [.isClosing, .isConnecting]) { cancelConnect(connection) }
+            if record.pointee.state.contains(.isPolled) { receive(record, connection, isAgain: isAgain) }
+            reconcile(record, connection)
         }
 
         // MARK: - Promotion

@@ -64,7 +64,7 @@
             let record = table.base + Int(connection.index)
             invariant(record.pointee.generation == 0, "a slot was adopted twice without a close between")
             record.pointee = URingConnection(
-                file: submission.value, generation: connection.generation, state: .receives)
+                file: submission.value, generation: connection.generation, state: [.receives, .isNew])
             reconcile(record, connection)
         }
 

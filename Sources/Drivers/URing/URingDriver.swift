@@ -27,9 +27,11 @@
         static let extraEntersMax = 8
         /// Bytes received in one exchange from which on the next one is not extended: a flood delays everybody else.
         static let floodByteCountMin = 128 << 10
-        /// RECVs prepared for parked connections in one exchange, if the budget allows, and newcomers handed to the core: so
-        /// many that an enter costs little beside them, and so few that who is in does not wait for a storm.
+        /// RECVs prepared for parked connections in one exchange, if the budget allows, and newcomers handed to the core or
+        /// read for the first time: so many that an enter costs little beside them, and so few that who is in does not wait
+        /// for a storm.
         static let receivesPerExchangeMax = 64
+        static let receivesOfOthersMin = 8
         static let acceptsPerExchangeMax = 16
         /// Deferred completions that the kernel runs in an enter that waits for fewer (IO_LOCAL_TW_DEFAULT_MAX).
         static let completionsPerEnter = 20
@@ -60,10 +62,14 @@
         /// Connections to look at in the next exchange: more to read, no buffer was free, a cancel that found nothing.
         var again = Batch<Slot>(capacity: 64)
         var nowAgain = Batch<Slot>(capacity: 64)
+        /// Newcomers that wait to be read for the first time.
+        var newcomers = Batch<Slot>(capacity: 64)
         /// RECVs into small buffers that were prepared since the buffers were last given back.
         var preparedReceiveCount = 0
-        /// Those of them that take turns, and those that take a large buffer.
+        /// Those of them that take turns and what these may bring, those of newcomers, those that take a large buffer.
         var preparedAgainCount = 0
+        var preparedAgainByteCount = 0
+        var preparedNewcomerCount = 0
         var preparedLargeCount = 0
         /// Multishot RECVs that take large buffers.
         var largeArmedCount = 0
@@ -112,6 +118,9 @@
         /// Bytes that the last exchange received, and the sum when this one began.
         var receivedBefore: UInt64 = 0
         var receivedAtStart: UInt64 = 0
+        /// What a receive brought on average in the last exchange that had any, and receives when this one began.
+        var lastReceiveByteCount = 1
+        var receivesAtStart: UInt64 = 0
 
         struct CountedSend: BitwiseCopyable {
             var connection: Slot
@@ -161,6 +170,9 @@
             wokenInExchange = false
             receivedBefore = counters.receivedBytes - receivedAtStart
             receivedAtStart = counters.receivedBytes
+            let receives = counters.receives - receivesAtStart
+            if receives > 0 { lastReceiveByteCount = max(Int(receivedBefore / receives), 1) }
+            receivesAtStart = counters.receives
             reportLaterAccepts(&completions)
             for position in 0..<submissions.count { carryOut(submissions[position]) }
             if budget.isMeasuring {
@@ -172,7 +184,7 @@
 
             reap(&completions)
             repeat {
-                enter(deadline: hasNews(completions, countBefore) || !again.isEmpty ? 0 : deadline)
+                enter(deadline: hasNews(completions, countBefore) || hasToLookAgain ? 0 : deadline)
                 reap(&completions)
                 // The POLLs that fired have prepared RECVs, which answer within this submit.
                 if preparedReceiveCount > 0, ring.pendingCount > 0 {
