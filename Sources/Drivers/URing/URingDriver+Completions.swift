@@ -189,6 +189,10 @@
             record.pointee.state.subtract([.isReceiving, .isReceivingLarge])
             deliver(completion, record, connection, isLarge: isLarge, &completions)
             if completion.result > 0 {
+                if isLarge {
+                    largeReceivedByteCount += Int(completion.result)
+                    largeReceivedCount += 1
+                }
                 if completion.isSocketNonempty || record.pointee.state.contains(.hasHangup) {
                     enqueue(record, connection)
                 }
@@ -272,7 +276,7 @@
         }
 
         /// Large buffers that the kernel may have now.
-        var largeCountMax: Int { min(max(budget.byteCount / large.byteCount, 1), large.count) }
+        var largeCountMax: Int { min(max(budget.byteCount / large.byteCount, Self.largeCountMin), large.count) }
 
         mutating func giveBuffersBack() {
             preparedReceiveCount = 0

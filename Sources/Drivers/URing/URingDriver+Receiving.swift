@@ -125,7 +125,7 @@
             let byteCount = isLarge ? min(large.byteCount, max(budget.byteCount, small.byteCount)) : small.byteCount
             if isAgain {
                 preparedAgainCount += 1
-                preparedAgainByteCount += byteCount
+                preparedAgainByteCount += isLarge ? max(min(lastLargeByteCount, byteCount), small.byteCount) : byteCount
             }
             armedCount += 1
             record.pointee.state.insert(isLarge ? [.isReceiving, .isReceivingLarge] : .isReceiving)

@@ -32,6 +32,8 @@
         /// for a storm.
         static let receivesPerExchangeMax = 64
         static let receivesOfOthersMin = 8
+        /// Large buffers that the kernel has though the budget is tight.
+        static let largeCountMin = 4
         static let acceptsPerExchangeMax = 16
         /// Deferred completions that the kernel runs in an enter that waits for fewer (IO_LOCAL_TW_DEFAULT_MAX).
         static let completionsPerEnter = 20
@@ -121,6 +123,10 @@
         /// What a receive brought on average in the last exchange that had any, and receives when this one began.
         var lastReceiveByteCount = 1
         var receivesAtStart: UInt64 = 0
+        /// The same of RECVs into large buffers, and what those of this exchange have brought.
+        var lastLargeByteCount = 1
+        var largeReceivedByteCount = 0
+        var largeReceivedCount = 0
 
         struct CountedSend: BitwiseCopyable {
             var connection: Slot
@@ -173,6 +179,9 @@
             let receives = counters.receives - receivesAtStart
             if receives > 0 { lastReceiveByteCount = max(Int(receivedBefore / receives), 1) }
             receivesAtStart = counters.receives
+            if largeReceivedCount > 0 { lastLargeByteCount = largeReceivedByteCount / largeReceivedCount }
+            largeReceivedByteCount = 0
+            largeReceivedCount = 0
             reportLaterAccepts(&completions)
             for position in 0..<submissions.count { carryOut(submissions[position]) }
             if budget.isMeasuring {
