@@ -62,8 +62,13 @@ struct Comparison {
         yardsticks.map { yardstick in
             let theirs = yardstick.servers.compactMap { value(row, $0) }.filter { $0 > 0 }
             guard let first = theirs.first, let ours = value(row, Self.ours) else { return "-" }
-            return OutcomeTable.decimals(ours / theirs.dropFirst().reduce(first, better), 2)
+            return Self.ratio(ours / theirs.dropFirst().reduce(first, better))
         }
+    }
+
+    /// "1.05", and three digits of what is far from it.
+    static func ratio(_ value: Double) -> String {
+        (0.1..<100).contains(value) ? OutcomeTable.decimals(value, 2) : short(value)
     }
 
     // MARK: Tables

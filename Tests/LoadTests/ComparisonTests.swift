@@ -45,6 +45,13 @@ struct ComparisonTests {
         #expect(Comparison.short(value) == text)
     }
 
+    @Test(
+        arguments: zip(
+            [0.00423, 0.0423, 0.4239, 1.0049, 42.391, 423.91], ["0.00423", "0.0423", "0.42", "1.00", "42.39", "424"]))
+    func `ratios have two decimals, unless these would say nothing`(_ value: Double, _ text: String) {
+        #expect(Comparison.ratio(value) == text)
+    }
+
     @Test func `latency is compared at half of the lowest peak, without the peers`() {
         let rows = ["pairs N=1 B=64", "fan-in P=100 B=64"]
         var peaks = Comparison(rows: rows, servers: ["uring", "floor_epoll", "nats"])
