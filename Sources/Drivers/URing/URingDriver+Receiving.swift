@@ -107,9 +107,8 @@
             guard isLarge || !isAgain || !state.contains(.isLarge) else { return enqueue(record, connection) }
             // More receives than buffers would only be turned away.
             guard isLarge || preparedReceiveCount + handedOut.count < small.count,
-                preparedReceiveCount < Self.receivesPerExchangeMax * 2,
                 isAgain
-                    ? preparedAgainByteCount < budget.byteCount
+                    ? preparedAgainByteCount < budget.byteCount && preparedAgainCount < Self.receivesPerExchangeMax
                     : preparedReceiveCount - preparedAgainCount < receivesOfOthersMax
             else { return enqueue(record, connection) }
             if state.contains(.isNew) {

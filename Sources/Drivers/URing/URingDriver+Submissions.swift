@@ -136,8 +136,8 @@
 
         // MARK: - Closing
 
-        /// The kernel hands IORING_OP_SHUTDOWN to a worker thread each time. shutdown(2) on a plain descriptor, made for
-        /// the purpose, takes a third of it; the operation is left for when there is no descriptor.
+        /// The kernel hands IORING_OP_SHUTDOWN to a worker thread each time, which wants the broker's core. So a plain
+        /// descriptor is made for shutdown(2); the operation is left for when there is none.
         mutating func shutDownWrite(
             _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, installs: Bool
         ) {
