@@ -271,6 +271,13 @@ final class Client {
         if result < 0, errno == EINTR {
             var event = pollfd(fd: fd, events: Int16(POLLOUT), revents: 0)
             result = retryingInterrupts { poll(&event, 1, 5000) } == 1 ? 0 : -1
+            // A refusal, too, ends the wait.
+            var failure: Int32 = 0
+            var byteCount = socklen_t(MemoryLayout<Int32>.size)
+            if result == 0, getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &byteCount) == 0, failure != 0 {
+                errno = failure
+                result = -1
+            }
         }
         guard result == 0 else { throw ConnectError(errorNumber: errno) }
     }
