@@ -200,6 +200,18 @@
             fixture.end()
         }
 
+        @Test func `a descriptor for a shutdown that comes when the driver ends is closed`() throws {
+            var fixture = try Fixture.make()
+            if let record = fixture.driver.anyRecord(of: Self.slot) {
+                fixture.driver.shutDownWrite(record, Self.slot, installs: true)
+            }
+            #expect(fixture.driver.ring.pendingCount == 1)
+            let client = fixture.client
+            fixture.end()
+            // While it were open, so would be the connection.
+            #expect(client.receive() == [])
+        }
+
         @Test func `a file that did not arrive from another ring is no connection`() throws {
             var fixture = try Fixture.make()
             #expect(fixture.answer(.handedOn, -ENFILE, index: 0).isEmpty)

@@ -195,10 +195,8 @@
         private func testInstall() -> Bool {
             guard curing_supports(ring.raw, Int32(CURING_OP_FIXED_FD_INSTALL)) else { return false }
             curing_prepare_install(curing_next(ring.raw), file, UserData(.selfTest).rawValue)
-            guard ring.submit() == 1, let completion = ring.takeCompletion(), completion.result >= 0 else {
-                return false
-            }
-            return socket_close(completion.result) == 0
+            let result = ring.submit() == 1 ? ring.takeCompletion()?.result ?? -EAGAIN : -EAGAIN
+            return result >= 0 && socket_close(result) == 0
         }
 
         private func testRestrictions() -> Bool {
