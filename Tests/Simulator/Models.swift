@@ -215,6 +215,7 @@ final class Peer {
     var slot = Slot.none
     var isReceiving = false
     var endIsReported = false
+    var failureIsReported = false
     var awaitsWritable = false
     var zeroCopy: (pointer: UnsafeRawPointer, byteCount: Int, encodedSince: UInt64)?
     /// The last send was taken whole and was all there was: what the next one brings was written since.

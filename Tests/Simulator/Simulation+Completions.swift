@@ -97,6 +97,12 @@ extension Simulation {
 
     private func receive(_ peer: Peer, _ index: Int) {
         if peer.endIsReported {
+            // While receiving is paused, the connection is watched for failure even after the end.
+            if peer.stage == .adopted, !peer.isReceiving, peer.clientReset, !peer.failureIsReported {
+                peer.failureIsReported = true
+                completions.append(Completion(.receiveFailed, connection: peer.slot, value: -ECONNRESET))
+                return
+            }
             // One that ended its side may reset the connection when what is sent to it finds it gone.
             if peer.stage == .closing, !peer.clientReset, strikes(.completionAfterClose) {
                 peer.clientReset = true
@@ -113,6 +119,7 @@ extension Simulation {
         }
         if peer.clientReset, peer.unreadIncoming == 0 || random.chance(500) {
             peer.endIsReported = true
+            peer.failureIsReported = true
             completions.append(Completion(.receiveFailed, connection: peer.slot, value: -ECONNRESET))
             return
         }
