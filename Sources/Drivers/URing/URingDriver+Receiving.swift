@@ -104,7 +104,7 @@
             else { return }
             let isLarge = state.contains(.isLarge) && preparedLargeCount < largeCountMax
             // Few floods that bring much cost less than many that bring little.
-            guard isLarge || !isAgain || !state.contains(.isLarge) else { return enqueue(record, connection) }
+            if isAgain, state.contains(.isLarge), !isLarge { return enqueue(record, connection) }
             // More receives than buffers would only be turned away.
             guard isLarge || preparedReceiveCount + handedOut.count < small.count,
                 isAgain

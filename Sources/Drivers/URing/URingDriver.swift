@@ -31,10 +31,10 @@
         /// read for the first time: so many that an enter costs little beside them, and so few that who is in does not wait
         /// for a storm.
         static let receivesPerExchangeMax = 64
-        static let receivesOfOthersMin = 8
-        /// Large buffers that the kernel has though the budget is tight.
-        static let largeCountMin = 4
         static let acceptsPerExchangeMax = 16
+        /// RECVs that connections which take no turns have though the budget is tight, and large buffers that the kernel has.
+        static let receivesOfOthersMin = 8
+        static let largeCountMin = 4
         /// Deferred completions that the kernel runs in an enter that waits for fewer (IO_LOCAL_TW_DEFAULT_MAX).
         static let completionsPerEnter = 20
 
