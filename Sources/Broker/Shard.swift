@@ -101,6 +101,10 @@ public struct Shard: ~Copyable {
     private var sessionPeak = 0
     private var blockPeak = 0
     private var isTrimming = false
+    /// When the memory that is kept for the next burst goes back to the kernel, unless it is used before (monotonic
+    /// nanoseconds). `.max`: none is kept that went unused so far.
+    private var restsAt: UInt64 = .max
+    private var reserveChangesSeen: UInt32 = 0
 
     var nextIdentity: UInt64
     var nextOrder: UInt64 = 1
@@ -257,32 +261,48 @@ public struct Shard: ~Copyable {
     }
 
     /// After a burst of connections or of messages, what it took goes back to the kernel: once when less than half of it
-    /// is left, so that a steady state is never trimmed.
+    /// is left, so that a steady state is never trimmed; and what is kept for the next one, once it went unused for a while.
     private mutating func trimAfterBurst() {
-        if isTrimming { isTrimming = !blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax) }
+        if isTrimming {
+            isTrimming = !blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax)
+            reserveChangesSeen = blocks.reserveChangeCount
+        }
         blocks.unmapSome()
         if sessions.liveCount > sessionPeak { sessionPeak = sessions.liveCount }
         if blocks.byteCountInUse > blockPeak { blockPeak = blocks.byteCountInUse }
-        if sessionPeak > Self.trimSessionCountMin, sessions.liveCount < sessionPeak / 2 {
-            sessionPeak = sessions.liveCount
-            sessions.trim()
-            subscriptions.trim()
-            groups.trim()
-            consumers.trim()
-            segments.trim()
-            timers.trim()
-            transactions.trim()
-            pendings.trim()
-            remoteSets.trim()
+        let lostSessions = sessionPeak > Self.trimSessionCountMin && sessions.liveCount < sessionPeak / 2
+        let lostBlocks = blockPeak > Self.trimBlockByteCountMin && blocks.byteCountInUse < blockPeak / 2
+        let rests = now >= restsAt && blocks.reserveChangeCount == reserveChangesSeen
+        if lostSessions || rests { trimRecordsOfClients() }
+        if lostBlocks || rests { trimMessages() }
+        if blocks.reserveChangeCount != reserveChangesSeen {
+            reserveChangesSeen = blocks.reserveChangeCount
+            restsAt = now &+ Self.restNanoseconds
+        } else if rests {
+            restsAt = .max
         }
-        if blockPeak > Self.trimBlockByteCountMin, blocks.byteCountInUse < blockPeak / 2 {
-            blockPeak = blocks.byteCountInUse
-            isTrimming = true
-            entries.trim()
-            deliveries.trim()
-            destinations.trim()
-            queues.trim()
-        }
+    }
+
+    private mutating func trimRecordsOfClients() {
+        sessionPeak = sessions.liveCount
+        sessions.trim()
+        subscriptions.trim()
+        groups.trim()
+        consumers.trim()
+        segments.trim()
+        timers.trim()
+        transactions.trim()
+        pendings.trim()
+        remoteSets.trim()
+    }
+
+    private mutating func trimMessages() {
+        blockPeak = blocks.byteCountInUse
+        isTrimming = true
+        entries.trim()
+        deliveries.trim()
+        destinations.trim()
+        queues.trim()
     }
 
     /// A frame of a few bytes may make or remove records that take a thousand times as long as to parse it, and a client
@@ -290,6 +310,8 @@ public struct Shard: ~Copyable {
     /// client's SUBSCRIBEs.
     static var recordsPerTurnMax: Int { 64 }
 
+    /// Memory that nobody used for 5 s is not worth keeping: to have it again costs a page fault for every 4 KiB.
+    private static var restNanoseconds: UInt64 { 5_000_000_000 }
     private static var trimSessionCountMin: Int { 1024 }
     /// To unmap a page takes a tenth of a microsecond, or ten times as long in a memory control group.
     static var trimByteCountPerTurnMax: Int { 1 << 20 }
@@ -302,7 +324,7 @@ public struct Shard: ~Copyable {
         {
             return 0
         }
-        return timers.nextDeadline ?? .max
+        return min(timers.nextDeadline ?? .max, restsAt)
     }
 
     public var hasNotices: Bool { !notices.isEmpty }

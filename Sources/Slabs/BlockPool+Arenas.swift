@@ -17,6 +17,7 @@ extension BlockPool {
 
     /// A spare arena or a new mapping, in no list and without blocks; 0 when there is no more memory.
     private mutating func takeArena() -> UInt32 {
+        storedReserveChangeCount &+= 1
         let spare = spareArena
         if spare != 0 {
             spareArena = arenas[spare].pointee.next
@@ -105,6 +106,7 @@ extension BlockPool {
     /// Takes an arena without live blocks out of its class: it becomes a spare, for any class, until `unmapSome` takes it.
     @usableFromInline @inline(never)
     mutating func retire(_ arenaIndex: UInt32) {
+        storedReserveChangeCount &+= 1
         unlink(arenaIndex)
         let arena = arenas[arenaIndex]
         invariant(arena.pointee.liveCount == 0, "an arena that is retired has no live block")

@@ -1,6 +1,7 @@
 extension BlockPool {
     @usableFromInline @inline(never)
     mutating func allocateLarge(_ sizeClass: Int) -> BlockIndex {
+        storedReserveChangeCount &+= 1
         let capacity = SizeClass.byteCount(sizeClass)
         let slot = records.allocate()
         guard !slot.isNone else { return 0 }
@@ -18,6 +19,7 @@ extension BlockPool {
 
     @usableFromInline @inline(never)
     mutating func releaseLarge(_ block: BlockIndex) {
+        storedReserveChangeCount &+= 1
         let record = records[block].pointee
         records.free(block)
         largeCache.put(record.base, sizeClass: record.sizeClass)

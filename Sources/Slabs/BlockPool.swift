@@ -57,6 +57,7 @@ public struct BlockPool: ~Copyable {
     @usableFromInline var spareArenaCount: Int
     @usableFromInline var storedByteCountInUse: Int
     @usableFromInline let storedByteCountMax: Int
+    @usableFromInline var storedReserveChangeCount: UInt32
 
     @inlinable static var arenaByteCount: Int { 512 << 10 }
     private static let arenaCountMax = 0xFF_FFFF
@@ -78,6 +79,7 @@ public struct BlockPool: ~Copyable {
         spareArenaCount = 0
         storedByteCountInUse = 0
         storedByteCountMax = byteCountMax
+        storedReserveChangeCount = 0
     }
 
     @inlinable deinit { unmapAll() }
@@ -103,6 +105,10 @@ public struct BlockPool: ~Copyable {
 
     /// The most bytes that live blocks may hold together.
     @inlinable public var byteCountMax: Int { storedByteCountMax }
+
+    /// Differs from what it was when memory without live blocks was kept or used since. While it stays the same, `trim`
+    /// takes nothing that is in use again a moment later.
+    @inlinable public var reserveChangeCount: UInt32 { storedReserveChangeCount }
 
     // MARK: Life of a block
 

@@ -1,6 +1,7 @@
 import Testing
 
 @testable import Broker
+@testable import Slabs
 
 @Suite("Memory")
 struct MemoryTests {
@@ -187,6 +188,38 @@ struct MemoryTests {
         }
     }
 
+    @Test("What is kept for the next burst goes back to the kernel when none comes, and the broker rests then")
+    func rests() {
+        withBroker { broker in
+            let subscriber = broker.connect(name: "subscriber")
+            subscriber.confirmed(.subscribe, [("destination", "/topic/t"), ("id", "0")])
+            let publisher = broker.connect(name: "publisher")
+            func burst() {
+                subscriber.socket.room = 0
+                for byteCount in [100, 3000, 100_000] {
+                    publisher.publish("/topic/t", String(repeating: "x", count: byteCount))
+                }
+                broker.run()
+                subscriber.socket.room = .max
+                broker.run()
+                #expect(subscriber.messages().count == 3)
+            }
+            var kept: Int { broker.shard(0).pointee.blocks.keptByteCount }
+            for _ in 0..<3 {
+                burst()
+                #expect(kept > 0)
+                broker.advance(milliseconds: 4900)
+                #expect(kept > 0, "it is kept for a while")
+            }
+            broker.advance(milliseconds: 200)
+            #expect(kept == 0)
+            #expect(broker.shard(0).pointee.deadline == .max, "nothing is left to do")
+            burst()
+            broker.advance(milliseconds: 5100)
+            #expect(kept == 0, "the same after the next burst")
+        }
+    }
+
     private static let limitOfLargeBodies = 4 << 20
     /// A largest frame takes a twentieth of the memory.
     private static let optionsOfLargeBodies = TestBroker.options {
@@ -237,4 +270,9 @@ struct MemoryTests {
             #expect(slow.contains { $0.frame()?["message"] == "Frame too slow" })
         }
     }
+}
+
+extension BlockPool {
+    /// Of large blocks and arenas that were freed.
+    fileprivate var keptByteCount: Int { largeCache.byteCount + spareArenaCount * Self.arenaByteCount }
 }
