@@ -47,24 +47,41 @@ struct SoakWatch {
     private var logOffset = 0
     private(set) var samples: [SoakSample] = []
 
-    /// How long the broker may take until the last of the clients that left is gone.
+    /// How long the broker may take until the last of the clients that left is gone, and then again until its memory rests.
     private static let patienceSeconds = 15.0
+    /// Longer than a broker keeps memory that nobody uses, which is 5 s.
+    private static let restSeconds = 6.0
+    private static let stepMicroseconds: UInt32 = 100_000
 
     init(_ server: RunningServer) { self.server = server }
 
     var seconds: Double { Date().timeIntervalSince(start) }
 
-    /// Waits until the broker has no connections any more, or has had the time to see that, and takes a sample.
+    /// Waits until the broker has no connections any more and its memory rests, or has had the time for that, and takes a
+    /// sample.
     mutating func sample() throws -> SoakSample {
         let began = seconds
         var sample = try report()
-        let stepMicroseconds: UInt32 = 100_000
         while sample.connections > 0, seconds - began < Self.patienceSeconds {
-            usleep(stepMicroseconds)
+            usleep(Self.stepMicroseconds)
             sample = try report()
         }
+        awaitRest()
+        sample = try report()
         samples.append(sample)
         return sample
+    }
+
+    private func awaitRest() {
+        let began = seconds
+        var since = began
+        var last = ProcFile.residentByteCount(of: server.process.identifier)
+        while seconds - since < Self.restSeconds, seconds - began < Self.patienceSeconds {
+            usleep(Self.stepMicroseconds)
+            let now = ProcFile.residentByteCount(of: server.process.identifier)
+            if now != last { since = seconds }
+            last = now
+        }
     }
 
     /// SIGUSR1, and the line that each worker writes then.
@@ -111,9 +128,9 @@ struct SoakWatch {
 
 /// Whether a broker grew.
 ///
-/// What it keeps for the next burst (freed memory, the names of destinations that were used a moment ago) differs from
-/// cycle to cycle by tens of MiB. What leaks is never given back: it raises the lowest sample too. So the lowest of the
-/// earlier half is compared with the lowest of the later one.
+/// What it keeps for the next burst (tables that grew, the names of destinations that were used a moment ago) differs from
+/// cycle to cycle. What leaks is never given back: it raises the lowest sample too. So the lowest of the earlier half is
+/// compared with the lowest of the later one.
 struct SoakVerdict {
     private let earlier: ArraySlice<SoakSample>
     private let later: ArraySlice<SoakSample>
