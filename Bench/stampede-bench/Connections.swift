@@ -9,7 +9,7 @@ struct Connections: ParsableCommand {
         discussion: """
             Beyond 12,000 clients, connections go to 127.0.0.2, 127.0.0.3 and so on too, each with ephemeral ports of its \
             own: a server that runs already has to listen on all addresses. Each thread holds what RLIMIT_NOFILE lets a \
-            ring's table hold; so does each worker of a broker that is started here.
+            ring's table hold; so does each worker of a broker that is started here. With more than one thread neither             side is bound to a CPU.
             """)
 
     @Argument(help: "How many.")
@@ -60,7 +60,8 @@ struct Connections: ParsableCommand {
         let threads = Crowd.threadCount(plan.clientCount)
         let workers = Crowd.brokerWorkerCount(plan.clientCount)
         try checkMachine(workers: workers)
-        let reached = try target.reach(workers: workers, host: "0.0.0.0")
+        // Bound, each side's threads share one CPU, and it idles while the other side works through its part.
+        let reached = try target.reach(workers: workers, host: "0.0.0.0", binds: threads == 1)
         let progress = ProgressLine()
         let manner = pipeline ? ", CONNECT and SUBSCRIBE in one segment" : ""
         print("\(count) clients on \(threads) threads, server \(reached.name)\(manner)")

@@ -29,12 +29,14 @@ struct TargetOptions: ParsableArguments {
     @Option(help: "The broker's program. Default: the one beside this program.")
     var stampede: String?
 
-    @Option(parsing: .unconditional, help: "The CPU that --start binds the server to; -1: none.")
-    var serverCPU: Int32 = 0
+    @Option(
+        parsing: .unconditional,
+        help: "The CPU that --start binds the server to; -1: none. Default: 0, and none for a crowd on several threads.")
+    var serverCPU: Int32?
 
     @Option(
         parsing: .unconditional,
-        help: "The CPU that the load generator is bound to; -1: none. Default: 1 with --start.")
+        help: "The CPU that the load generator is bound to; -1: none. Default: 1 with --start, and none for a crowd.")
     var cpu: Int32?
 
     @Option(help: "The load generator's own driver: uring or epoll. Default: uring where it works.")
@@ -50,10 +52,15 @@ struct TargetOptions: ParsableArguments {
     }
 
     /// Binds the calling thread, and starts the server if that is asked for.
+    ///
+    /// - Parameter binds: where no option says otherwise, the server gets CPU 0 and the load generator CPU 1. Else the
+    ///   scheduler decides, as it does for brokers in use.
     func reach(
-        workers: Int = 1, host startHost: String = "127.0.0.1", _ adapt: (ServerKind) -> ServerKind = { $0 }
+        workers: Int = 1, host startHost: String = "127.0.0.1", binds: Bool = true,
+        _ adapt: (ServerKind) -> ServerKind = { $0 }
     ) throws -> Reached {
-        let cpu = cpu ?? (start == nil ? -1 : 1)
+        let cpu = cpu ?? (start == nil || !binds ? -1 : 1)
+        let serverCPU = serverCPU ?? (binds ? 0 : -1)
         if cpu >= 0, process_bind(cpu) != 0 { throw ValidationError("--cpu \(cpu): no such CPU") }
         guard let start else {
             let process = pid.map { ServerProcess(identifier: $0) } ?? ServerProcess(listeningOn: port)
