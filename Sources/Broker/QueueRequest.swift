@@ -2,9 +2,9 @@ import Glibc
 import STOMP
 
 /// What the client that uses a queue first may ask of it, in SUBSCRIBE or SEND: `x-max-length` (messages),
-/// `x-max-length-bytes`, `x-message-ttl` (ms), `x-overflow` (`reject-publish`, `drop-head`) and
-/// `x-dead-letter-routing-key` (a queue's name, or a destination). It may ask for less than the policy allows, not for
-/// more; when the queue exists already, it asks in vain.
+/// `x-max-length-bytes`, `x-message-ttl` (ms), `x-overflow` (`reject-publish`, `drop-head`, or in the words of the
+/// configuration `reject`, `drop-oldest`) and `x-dead-letter-routing-key` (a queue's name, or a destination). It may ask for
+/// less than the policy allows, not for more; when the queue exists already, it asks in vain.
 struct QueueRequest: BitwiseCopyable {
     var messageCountMax = UInt64.max
     var byteCountMax = UInt64.max
@@ -36,10 +36,12 @@ extension Shard {
         request.messageMillisecondsMax = messageMillisecondsMax
         if let text = frame.rawValue(.xOverflow) {
             request.hasOverflow = true
-            if equals(text, "drop-head") {
+            if equals(text, "drop-head") || equals(text, "drop-oldest") {
                 request.overflow = .dropOldest
-            } else if !equals(text, "reject-publish") {
-                failFrame(session, "Invalid x-overflow", "x-overflow is reject-publish or drop-head")
+            } else if !equals(text, "reject-publish"), !equals(text, "reject") {
+                failFrame(
+                    session, "Invalid x-overflow",
+                    "x-overflow is reject-publish (or reject) or drop-head (or drop-oldest)")
                 return nil
             }
         }

@@ -384,8 +384,8 @@ extension Shard {
             }
         }
         // To ignore these would be to deliver what was not asked for, or to lose what was to be kept.
-        if frame.has(.selector) {
-            failFrame(session, "Selectors are not supported", "remove the selector header")
+        if frame.has(.selector) || frame.has(.filter) {
+            failFrame(session, "Selectors are not supported", "remove the selector or filter header")
             return .done
         }
         if isTrue(.browser) {

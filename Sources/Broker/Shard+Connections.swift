@@ -461,11 +461,12 @@ extension Shard {
             count += 1
             guard let session = sessions.find(slot), session.pointee.state != .closing else { continue }
             counters.slowConsumers &+= 1
-            counters.limits.count(
-                Int(session.pointee.outputByteCount) > limits.outputByteCountMax ? .outputBytes : .outputStall)
+            let limit: LimitKind =
+                Int(session.pointee.outputByteCount) > limits.outputByteCountMax ? .outputBytes : .outputStall
+            counters.limits.count(limit)
             notice(
                 .slowConsumer, session: session.pointee.index,
-                "\(session.pointee.outputByteCount) bytes waited (limits.output-bytes)")
+                "\(session.pointee.outputByteCount) bytes waited (limits.\(limit.key))")
             session.pointee.flags.insert(.isBroken)
             detach(session)
             dropOutput(session)

@@ -366,7 +366,7 @@ extension Shard {
             counters.limits.count(.destinations)
             failFrame(
                 session, "Too many destinations",
-                "the limit is \(limits.destinationCountMax) for each worker (limits.destinations), and of temporary ones "
+                "the limit is \(limits.destinationCountMax) for each worker (limits.destinations-max), and of temporary ones "
                     + "as many for each connection as subscriptions")
             return 0
         }

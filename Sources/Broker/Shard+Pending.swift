@@ -206,7 +206,10 @@ extension Shard {
         }
         if isRefused {
             // Else a RECEIPT would promise what cannot be kept. The last of them takes the interest back.
-            notice(.memoryLimit, "a worker has no room for the interest in \(destinationText(slot.index))")
+            notice(
+                .memoryLimit,
+                "a worker has no room for the interest in \(destinationText(slot.index)), or patterns and topics match too "
+                    + "often there (limits.patterns-max)")
             while let waiting = destinations.find(slot), waiting.pointee.pendingHead != 0 {
                 let pending = waiting.pointee.pendingHead
                 fail(

@@ -71,7 +71,7 @@ extension Shard {
                 counters.limits.count(.connectTimeout)
                 notice(
                     .connectionFailed, session: session.pointee.index,
-                    "not CONNECTED within \(limits.connectMillisecondsMax) ms (limits.connect)")
+                    "not CONNECTED within \(limits.connectMillisecondsMax) ms (limits.connect-timeout-ms)")
                 detach(session)
                 dropOutput(session)
                 return close(session)

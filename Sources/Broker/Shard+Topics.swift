@@ -98,7 +98,7 @@ extension Shard {
         if subscription == 0 {
             updateIdle(index)
             counters.limits.count(.subscriptions)
-            failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions)")
+            failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions-max)")
             return .done
         }
         switch destinations[index].pointee.kind {
@@ -193,7 +193,7 @@ extension Shard {
             session, index, id: id, ackMode: .auto, consumes: true, window: Window(limits))
         guard subscription != 0 else {
             counters.limits.count(.subscriptions)
-            failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions)")
+            failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions-max)")
             return false
         }
         addConsumer(destinations[index].pointee.queue, subscription)

@@ -19,7 +19,7 @@ extension Shard {
             counters.limits.count(.transactionsPerConnection)
             failFrame(
                 session, "Too many transactions",
-                "a connection may have \(limits.transactionsPerConnectionMax) open (limits.transactions-per-connection)"
+                "a connection may have \(limits.transactionsPerConnectionMax) open (limits.transactions-per-connection-max)"
             )
             return .done
         }

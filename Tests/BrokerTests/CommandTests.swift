@@ -27,6 +27,9 @@ private let faultyFrames: [FaultyFrame] = [
         command: .subscribe, headers: [["destination", "/topic/t"], ["id", "1"], ["selector", "a = 1"]],
         message: "Selectors are not supported"),
     FaultyFrame(
+        command: .subscribe, headers: [["destination", "/topic/t"], ["id", "1"], ["filter", "a=1"]],
+        message: "Selectors are not supported"),
+    FaultyFrame(
         command: .subscribe, headers: [["destination", "/queue/"], ["id", "1"]], message: "Invalid destination"),
     FaultyFrame(command: .unsubscribe, headers: [["id", "1"]], message: "Subscription not found"),
     FaultyFrame(command: .unsubscribe, headers: [], message: "Missing id"),

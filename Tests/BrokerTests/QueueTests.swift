@@ -636,7 +636,8 @@ struct QueueTests {
         "Who uses a queue first may ask for tighter limits, not for wider ones", arguments: [1, 2, 8], [true, false])
     func requestedLimits(shards: Int, bySubscribe: Bool) {
         let options = Self.options("/queue/tight") { $0.queueMessageCountMax = 2 }
-        withBroker(shards: shards, options) { broker in
+        // What is driven out of the queue without a dead-letter destination of its own goes to the usual one.
+        withBroker(shards: shards, queued: 1, options) { broker in
             let client = broker.connect(on: 0)
             func use(_ name: String, _ headers: [(String, String)]) {
                 if bySubscribe {
@@ -650,7 +651,8 @@ struct QueueTests {
             use(
                 "/queue/few",
                 [("x-max-length", "3"), ("x-overflow", "drop-head"), ("x-dead-letter-routing-key", "few\\:dead")])
-            use("/queue/few", [("x-max-length", "9")])
+            use("/queue/few", [("x-max-length", "9"), ("x-overflow", "reject")])
+            use("/queue/newest", [("x-max-length", "1"), ("x-overflow", "drop-oldest")])
             use("/queue/tight", [("x-max-length", "1000"), ("x-max-length-bytes", "999999999999")])
             use("/queue/short", [("x-message-ttl", "500")])
             for index in 0..<5 { client.publish("/queue/few", "\(index)") }
@@ -659,13 +661,14 @@ struct QueueTests {
             client.publish("/queue/tight", "1")
             broker.advance(milliseconds: 600)
             let reader = broker.connect(on: shards - 1)
-            for name in ["few", "few\\:dead", "short"] {
+            for name in ["few", "few\\:dead", "short", "newest"] {
                 reader.confirmed(.subscribe, [("destination", "/queue/" + name), ("id", name)])
             }
             let messages = reader.messages()
             #expect(messages.filter { $0["subscription"] == "few" }.map(\.text) == ["2", "3", "4"])
             #expect(messages.filter { $0["subscription"] == "few\\:dead" }.map(\.text) == ["0", "1"])
-            #expect(messages.count == 5)
+            #expect(messages.filter { $0["subscription"] == "newest" }.map(\.text) == ["new"])
+            #expect(messages.count == 6)
             client.publish("/queue/tight", "2")
             client.expectError("Queue full")
             reader.confirmed(.subscribe, [("destination", "/queue/tight"), ("id", "tight")])
@@ -767,3 +770,4 @@ struct QueueTests {
         }
     }
 }
+            for text in ["old", "new"] { client.publish("/queue/newest", text) }
