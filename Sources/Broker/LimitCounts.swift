@@ -35,6 +35,8 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     /// A sender that was not read because another worker has enough letters to read.
     case mailbox
     case subscriptions
+    /// A publisher that was not read for a while.
+    case queuedMessages
     case linger
 
     /// As in the configuration, without `limits.`.
@@ -66,6 +68,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .messageMemory: "message-memory-bytes"
         case .mailbox: "mailbox-bytes"
         case .subscriptions: "subscriptions-max"
+        case .queuedMessages: "queued-messages-max"
         case .linger: "linger-ms"
         }
     }

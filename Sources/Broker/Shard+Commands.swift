@@ -172,8 +172,12 @@ extension Shard {
             isAlias = !isDestination(session.pointee.lastDestination, written)
         }
         let destination = destinations[index]
+        var hadReservation = false
         if session.pointee.flags.contains(.hasReservation), destination.pointee.kind != .remoteQueue, !isApplyingCommit
         {
+            // What was granted is kept meanwhile.
+            if destination.pointee.kind == .queue, memoryIsFull { return waitForRoom(session) }
+            hadReservation = true
             returnReservation(session)
         }
         switch destination.pointee.kind {
@@ -194,12 +198,13 @@ extension Shard {
                 roomIsFree(queue)
                 return .done
             }
-            guard enqueue(queue.index, message) else {
-                failFrame(session, "Out of memory", "the broker has reached its memory limit")
+            let wasTaken = enqueue(queue.index, message)
+            // It may have taken less room than it was granted, or none where it had expired.
+            if hadReservation || queues[queue.index].pointee.blockedHead != 0 { roomIsFree(queue) }
+            guard wasTaken else {
+                failFrame(session, Refusal.memory.message, Refusal.memory.explanation(limits))
                 return .done
             }
-            // It may have taken less room than it was granted, or none where it had expired.
-            if queues[queue.index].pointee.blockedHead != 0 { unblock(queues[queue.index]) }
         case .remoteQueue:
             if !isApplyingCommit, memoryIsFull || fabric.isFull(Int(destination.pointee.owner)) {
                 return waitForRoom(session)

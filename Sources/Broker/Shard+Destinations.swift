@@ -132,7 +132,7 @@ extension Shard {
                 "the limit is \(limits.patternCountMax) different ones (limits.patterns-max); fewer and wider ones do")
             return 0
         }
-        guard kind == .queue || matchCount < limits.destinationCountMax * Limits.matchesPerDestinationMax else {
+        guard kind == .queue || makeRoomForMatches() else {
             counters.limits.count(.patterns)
             failFrame(
                 session, "Too many patterns",
@@ -157,6 +157,13 @@ extension Shard {
             remove(idleHead)
         }
         return true
+    }
+
+    /// Forgets destinations nobody needs until patterns and topics match so few times that there may be another.
+    mutating func makeRoomForMatches() -> Bool {
+        let matchCountMax = limits.destinationCountMax * Limits.matchesPerDestinationMax
+        while matchCount >= matchCountMax, idleHead != 0 { remove(idleHead) }
+        return matchCount < matchCountMax
     }
 
     // MARK: Making and removing

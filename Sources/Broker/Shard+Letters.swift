@@ -203,7 +203,8 @@ extension Shard {
         let window = subscriptions[subscription].pointee.window
         write(
             Letter(
-                .consumerAdd, a: subscriptions.slot(subscription), b: pendings.slot(pending),
+                .consumerAdd, flag: session.pointee.flags.contains(.consumersPaused),
+                a: subscriptions.slot(subscription), b: pendings.slot(pending),
                 value: UInt64(window.messageCount), extra: UInt64(window.byteCount)),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
@@ -380,7 +381,7 @@ extension Shard {
 
     private mutating func addRemoteInterest(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
         var index = destinationTable.find(name.baseAddress!, name.count)
-        if index == 0 { index = makeTopic(name, isPattern: letter.flag) }
+        if index == 0, makeRoomForMatches() { index = makeTopic(name, isPattern: letter.flag) }
         if index != 0 {
             let destination = destinations[index]
             if peer < 64 {
@@ -412,6 +413,7 @@ extension Shard {
             // Known here by a pattern only: the topic's record remembers which patterns match.
             if patternHead == 0 { return }
             _ = makeRoomForDestination()
+            _ = makeRoomForMatches()
             index = makeTopic(name, isPattern: false)
             guard index != 0 else {
                 counters.messagesDropped &+= 1
@@ -437,10 +439,8 @@ extension Shard {
         }
         let queueIndex = destinations[index].pointee.queue
         let queue = queues[queueIndex]
-        if letter.flag {
-            queue.pointee.messageCount -= 1
-            queue.pointee.byteCount -= letter.value
-        }
+        let slot = queues.slot(queueIndex)
+        if letter.flag { returnRoom(slot, byteCount: letter.value) }
         // A dead letter drives no other out: two queues could send each other theirs for ever.
         let isDeadLetter = letter.a.isNone
         if !isDeadLetter, queue.pointee.overflow == .dropOldest,
@@ -453,6 +453,8 @@ extension Shard {
             let isFull = !hasRoom(queueIndex, byteCount: message.contentByteCount)
             refuseSend(letter, receipt, isFull ? .queue : .memory, to: peer)
         }
+        // It may have taken less room than it was granted, or none where it had expired.
+        if letter.flag { roomIsFree(slot) }
     }
 
     /// A queue of this worker by its canonical name, made on first use. 0: no room.
@@ -494,8 +496,14 @@ extension Shard {
             consumer = addConsumer(destinations[index].pointee.queue, shard: peer, subscription: letter.a, window)
         }
         write(
-            Letter(.consumerAnswer, flag: consumer.isNone, code: refusal.rawValue, a: letter.b, b: consumer), to: peer)
-        if !consumer.isNone { dispatch(destinations[index].pointee.queue) }
+            Letter(
+                .consumerAnswer, flag: consumer.isNone, code: refusal.rawValue, a: letter.b, b: consumer,
+                value: letter.flag ? 1 : 0),
+            to: peer)
+        guard !consumer.isNone else { return }
+        // A client that does not read what it has already gets no more by subscribing again.
+        if letter.flag { pause(consumer.index) }
+        dispatch(destinations[index].pointee.queue)
     }
 
     private mutating func consumerAnswered(_ letter: Letter, from peer: Int) {
@@ -511,7 +519,7 @@ extension Shard {
                 sessions[pending.pointee.session], refusal.message, refusal.explanation(limits),
                 receipt: receiptOfPending(letter.a.index))
         }
-        finishSubscribe(letter.a.index, consumer: letter.b)
+        finishSubscribe(letter.a.index, consumer: letter.b, isPaused: letter.value != 0)
     }
 
     // MARK: Reservations
@@ -561,11 +569,10 @@ extension Shard {
             if pending.kind == .remoteReservation, pending.session == UInt32(peer), pending.transaction == slot.index,
                 pending.subscription == slot.generation
             {
-                if let queue = queues.find(pending.queue) {
-                    removeBlocked(queue, index)
-                    updateIdle(queue.pointee.destination)
-                }
-                return pendings.free(index)
+                if let queue = queues.find(pending.queue) { removeBlocked(queue, index) }
+                pendings.free(index)
+                // Who waited behind it may need less.
+                return roomIsFree(pending.queue)
             }
             index = pendings.nextLive(after: index)
         }

@@ -95,7 +95,8 @@ extension Shard {
             cancelReservation(index)
         } else if let queue = queues.find(pending.queue) {
             removeBlocked(queue, index)
-            updateIdle(queue.pointee.destination)
+            // Who waited behind it may need less.
+            roomIsFree(pending.queue)
         }
     }
 
@@ -214,7 +215,8 @@ extension Shard {
                 let pending = waiting.pointee.pendingHead
                 fail(
                     sessions[pendings[pending].pointee.session], "Out of memory",
-                    "another worker has no room for the interest in the destination",
+                    "another worker has no room for the interest in the destination, or patterns and topics match too often "
+                        + "there; fewer and narrower patterns do",
                     receipt: receiptOfPending(pending))
             }
             return
@@ -231,7 +233,9 @@ extension Shard {
     }
 
     /// Other workers have agreed: RECEIPT, then the subscription counts, then parsing goes on.
-    mutating func finishSubscribe(_ pending: UInt32, consumer: Slot) {
+    ///
+    /// - Parameter isPaused: what the owner of the queue was told of the session's consumers.
+    mutating func finishSubscribe(_ pending: UInt32, consumer: Slot, isPaused: Bool = false) {
         let session = sessions[pendings[pending].pointee.session]
         let subscription = pendings[pending].pointee.subscription
         finishPending(session, pending)
@@ -240,7 +244,8 @@ extension Shard {
         } else {
             subscriptions[subscription].pointee.flags.remove(.pending)
             subscriptions[subscription].pointee.consumer = consumer
-            if session.pointee.flags.contains(.consumersPaused) { setConsumerPaused(subscription, true) }
+            let shouldPause = session.pointee.flags.contains(.consumersPaused)
+            if shouldPause != isPaused { setConsumerPaused(subscription, shouldPause) }
         }
         resumeSoon(session)
     }

@@ -158,7 +158,7 @@ extension Shard {
 
     // How `limits.message-memory` (100 %) is shared out:
     //
-    //     100 %     messages alone: publishers wait whose messages would stay. Deliveries are made small, and few at a time to
+    //     100 %     messages alone, or their number: publishers wait whose messages would stay. Deliveries are made small, and few at a time to
     //               each consumer.
     //     112 %     publishers wait whose messages pass through, to topics: what nobody takes out of queues must not stop them.
     //      12.5 %   frames cut short, beside the messages: they wait for each other, and slow ones end. 50 %: ERROR.
@@ -173,8 +173,12 @@ extension Shard {
     @inline(__always)
     func messagesFill(percent: Int) -> Bool {
         blocks.byteCountInUse - inputMemoryByteCount > limits.messageMemoryByteCountMax / 100 * percent
-            && (entries.liveCount > 0 || segments.liveCount > 0)
+            && (entries.liveCount > 0 || segments.liveCount > 0) || percent <= 100 && queuesFill(percent: percent)
     }
+
+    /// So many messages are in queues that publishers wait.
+    @inline(__always)
+    func queuesFill(percent: Int) -> Bool { entries.liveCount * 100 >= limits.queuedMessageCountMax * percent }
 
     /// The frame under the parser has to wait for memory. One that is kept as input already takes little more as a
     /// message: else those who wait would wait for each other.
@@ -225,10 +229,14 @@ extension Shard {
     /// - Parameter isTopic: it may go on while no more than `topicPercentMax` of the memory are taken.
     mutating func waitForRoom(_ session: UnsafeMutablePointer<Session>, isTopic: Bool = false) -> FrameOutcome {
         guard !isApplyingCommit else { return .done }
-        counters.limits.count(memoryIsFull || inputIsTight ? .messageMemory : .mailbox)
+        let limit: LimitKind =
+            queuesFill(percent: 100) ? .queuedMessages : memoryIsFull || inputIsTight ? .messageMemory : .mailbox
+        counters.limits.count(limit)
         if waitingForRoom.isEmpty, memoryIsFull {
             notice(
-                .memoryLimit, "\(blocks.byteCountInUse) bytes of messages; publishers are not read until there is room")
+                .memoryLimit,
+                "\(blocks.byteCountInUse) bytes of messages, \(entries.liveCount) in queues (limits.\(limit.key)); "
+                    + "publishers are not read until there is room")
         }
         suspend(session)
         if isTopic { session.pointee.flags.insert(.waitsWithTopic) }

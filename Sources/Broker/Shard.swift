@@ -162,9 +162,13 @@ public struct Shard: ~Copyable {
         let groups = try Slab<Group>(recordCountMax: subscriptionCount + 1)
         let destinations = try Slab<Destination>(recordCountMax: destinationCount)
         let queues = try Slab<Queue>(recordCountMax: limits.destinationCountMax + subscriptionCount)
-        let entries = try Slab<Entry>(recordCountMax: messageCount)
+        // Beyond the limit: for those on their way from other workers, for dead letters, and for topics with many
+        // subscriptions that acknowledge.
+        let entryCount = messageCount + messageCount / 8 + 65_536
+        let entries = try Slab<Entry>(recordCountMax: entryCount)
         let consumers = try Slab<Consumer>(recordCountMax: subscriptionCount * min(shardCount, 8))
-        let deliveries = try Slab<Delivery>(recordCountMax: messageCount)
+        // Of messages that other workers hold, too.
+        let deliveries = try Slab<Delivery>(recordCountMax: min(entryCount * min(shardCount, 4), Int(UInt32.max) - 1))
         let transactions = try Slab<Transaction>(recordCountMax: transactionCount)
         let pendings = try Slab<PendingOperation>(recordCountMax: sessionCount * 2 + 1_000_000)
         let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCount)

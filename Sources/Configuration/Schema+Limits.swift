@@ -122,7 +122,7 @@ extension Schema {
             "Bytes that wait in a worker's mailbox. At the limit: the senders stop reading their connections."),
         .count(
             "limits.queued-messages-max", \.broker.limits.queuedMessageCountMax, 1000...1_000_000_000,
-            "Records of queued messages and deliveries of a worker (address space; memory only as used)."),
+            "Messages in a worker's queues (address space; memory as used). At the limit: publishers are not read."),
         .count(
             "limits.subscriptions-max", \.broker.limits.subscriptionCountMax, 1...100_000_000,
             "Subscriptions of a worker (address space; memory only as used). At the limit: ERROR."),

@@ -39,8 +39,7 @@ struct LimitCountTests {
             .subscriptionIdBytes, .transactionsPerConnection, .transactionSize, .transactionTimeout, .linger:
             connectionWay(to: limit)
         case .outputBytes, .outputStall, .prefetch, .destinations, .destinationName, .patterns, .queue, .messageMemory,
-            .mailbox,
-            .subscriptions:
+            .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
         }
     }
@@ -186,6 +185,11 @@ struct LimitCountTests {
             Way(options: { $0.limits.messageMemoryByteCountMax = 1 << 20 }) {
                 let client = $0.connect()
                 for _ in 0..<12 { client.publish("/queue/a", String(repeating: "x", count: 100_000)) }
+            }
+        case .queuedMessages:
+            Way(options: { $0.limits.queuedMessageCountMax = 10 }) {
+                let client = $0.connect()
+                for _ in 0..<11 { client.publish("/queue/a", "x") }
             }
         case .mailbox:
             Way(options: { $0.limits.mailboxByteCountMax = 1_000 }, shards: 2) {

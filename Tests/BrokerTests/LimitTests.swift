@@ -49,12 +49,49 @@ struct LimitTests {
             // 200 topics and 210 patterns make 42,000 matches.
             for index in 0..<200 { other.publish("/topic/\(index)", "x", [("expires", "1")]) }
             other.confirmed(.send, [("destination", "/topic/0")], "y")
+            #expect(broker.shard(0).pointee.matchCount == 42_000)
+            // Those that nobody needs make room.
+            other.confirmed(.send, [("destination", "/topic/another")], "z")
+            #expect(broker.shard(0).pointee.matchCount == 42_000)
+            for index in 0..<200 { other.subscribe("/topic/\(index)", id: "\(index)") }
+            broker.run()
+            #expect(other.takeFrames().isEmpty)
             other.publish("/topic/one too many", "x")
             other.expectError("Too many patterns")
-            #expect(client.messages().count == 210)
+            #expect(client.messages().count == 420)
             client.reset()
             broker.run()
             #expect(broker.shard(0).pointee.matchCount == 0)
+        }
+    }
+
+    @Test("Topics nobody needs make room for patterns that another worker hears of")
+    func matchesElsewhere() {
+        let options = TestBroker.options {
+            $0.limits.destinationCountMax = 200
+            $0.limits.subscriptionsPerConnectionMax = 1000
+        }
+        withBroker(shards: 2, options) { broker in
+            let publisher = broker.connect(on: 0)
+            for index in 0..<190 { publisher.publish("/topic/\(index)", "x") }
+            broker.run()
+            // 120 patterns and 190 topics would make 22,800 matches.
+            let client = broker.connect(on: 1)
+            for index in 0..<120 {
+                var digits = index
+                let levels = (0..<5).map { _ in
+                    defer { digits /= 3 }
+                    return ["#", ">", "**"][digits % 3]
+                }
+                client.subscribe("/topic/" + levels.joined(separator: "."), id: "\(index)")
+                broker.run()
+            }
+            #expect(client.takeFrames().isEmpty)
+            // One pattern may still match all.
+            #expect(broker.shard(0).pointee.matchCount <= 20_000 + 190)
+            publisher.publish("/topic/0", "y")
+            publisher.publish("/topic/189", "z")
+            #expect(client.messages().count == 240)
         }
     }
 

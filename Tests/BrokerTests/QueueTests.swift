@@ -488,6 +488,171 @@ struct QueueTests {
         }
     }
 
+    @Test("A publisher that needs less goes on when the one before it has left", arguments: [1, 2])
+    func smallerPublisherGoesOn(shards: Int) {
+        let options = Self.options {
+            $0.queueByteCountMax = 10_000
+            $0.overflow = .block
+        }
+        withBroker(shards: shards, queued: 2, options) { broker in
+            let publishers = (0..<3).map { broker.connect(on: shards - 1, name: "publisher \($0)") }
+            for text in ["x", "y"] {
+                publishers[0].confirmed(.send, [("destination", "/queue/q")], String(repeating: text, count: 3_000))
+            }
+            for (publisher, count) in [(1, 8_000), (2, 5_000)] {
+                publishers[publisher].publish("/queue/q", String(repeating: "z", count: count), [("receipt", "r")])
+                broker.run()
+            }
+            let consumer = broker.connect(on: 0, name: "consumer")
+            consumer.subscribe("/queue/q", ack: "client-individual", [("prefetch-count", "1")])
+            consumer.ack(consumer.messages()[0])
+            broker.run()
+            #expect(publishers[2].takeFrames().isEmpty, "there is room for this one, but another was first")
+            publishers[1].reset()
+            broker.run()
+            #expect(publishers[2].takeFrames().map { $0["receipt-id"] } == ["r"])
+        }
+    }
+
+    @Test("Room that was granted for a message that has expired goes to the next publisher", arguments: [1, 2])
+    func grantedRoomOfAnExpiredMessage(shards: Int) {
+        let options = Self.options {
+            $0.queueMessageCountMax = 1
+            $0.overflow = .block
+        }
+        withBroker(shards: shards, options) { broker in
+            for queue in (0..<shards).map({ broker.queueNames(ownedBy: $0)[0] }) {
+                let consumer = broker.connect(on: 0)
+                consumer.publish(queue, "first")
+                broker.run()
+                let late = broker.connect(on: 0)
+                late.publish(queue, "late", [("expires", "1")])
+                broker.run()
+                let next = broker.connect(on: 0)
+                next.publish(queue, "next", [("receipt", "r")])
+                broker.run()
+                consumer.subscribe(queue)
+                #expect(consumer.bodies() == ["first", "next"])
+                #expect(next.takeFrames().map { $0["receipt-id"] } == ["r"])
+            }
+        }
+    }
+
+    @Test("Messages of a COMMIT that have expired leave no queue in use", arguments: [1, 2])
+    func expiredInTransaction(shards: Int) {
+        withBroker(shards: shards, TestBroker.options { $0.limits.destinationCountMax = 40 }) { broker in
+            for shard in 0..<shards {
+                let names = broker.queueNames(ownedBy: shard)
+                for round in 0..<4 {
+                    let client = broker.connect(on: 0)
+                    client.send(.begin, [("transaction", "t")])
+                    for place in 0..<20 {
+                        client.publish(names[round * 20 + place], "x", [("transaction", "t"), ("expires", "1")])
+                    }
+                    client.confirmed(.commit, [("transaction", "t")])
+                }
+            }
+        }
+    }
+
+    @Test("Publishers to a queue that blocks keep the room they were granted while memory is full")
+    func grantedRoomWhileMemoryIsFull() {
+        let options = TestBroker.options {
+            $0.limits.messageMemoryByteCountMax = 4 << 20
+            var policy = DestinationPolicy(pattern: "/queue/q")
+            policy.queueMessageCountMax = 1
+            policy.overflow = .block
+            $0.destinationPolicies = [policy]
+        }
+        withBroker(queued: 1, options) { broker in
+            let consumer = broker.connect()
+            consumer.publish("/queue/q", "first")
+            broker.run()
+            let publishers = ["a", "b"].map { text in
+                let publisher = broker.connect(name: text)
+                publisher.publish("/queue/q", text, [("receipt", text)])
+                broker.run()
+                return publisher
+            }
+            let filler = broker.connect(name: "filler")
+            for _ in 0..<100 { filler.publish("/queue/full", String(repeating: "x", count: 100_000)) }
+            broker.run()
+            #expect(filler.socket.isReceivePaused)
+            consumer.subscribe("/queue/q", ack: "client-individual", [("prefetch-count", "1")])
+            let first = consumer.messages()[0]
+            consumer.ack(first)
+            broker.run()
+            // It has the room, and leaves before it has the memory.
+            publishers[0].reset()
+            broker.run()
+            let drain = broker.connect(name: "drain")
+            drain.subscribe("/queue/full")
+            var count = 0
+            for _ in 0..<200 where count < 100 {
+                count += drain.messages().count
+                broker.advance(milliseconds: 20)
+            }
+            #expect(count == 100)
+            #expect(consumer.bodies() == ["b"])
+            #expect(publishers[1].takeFrames().map { $0["receipt-id"] } == ["b"])
+        }
+    }
+
+    @Test("Who does not read gets no more by subscribing again, and all of it when it reads", arguments: [1, 2])
+    func subscribesWithoutReading(shards: Int) {
+        let options = TestBroker.options { $0.limits.outputByteCountMax = 200_000 }
+        withBroker(shards: shards, options) { broker in
+            let name = broker.queueNames(ownedBy: shards - 1)[0]
+            let publisher = broker.connect(on: 0)
+            for _ in 0..<200 { publisher.publish(name, String(repeating: "x", count: 10_000)) }
+            broker.run()
+            let client = broker.connect(on: 0, name: "sleeper")
+            client.socket.room = 0
+            for round in 0..<10 {
+                client.subscribe(name, id: "\(round)")
+                broker.run()
+                client.send(.unsubscribe, [("id", "\(round)")])
+                broker.run()
+            }
+            client.subscribe(name, id: "last")
+            broker.run()
+            var sum = 0
+            var place = broker.shard(0).pointee.sessions.nextLive(after: 0)
+            while place != 0 {
+                sum += Int(broker.shard(0).pointee.sessions[place].pointee.outputByteCount)
+                place = broker.shard(0).pointee.sessions.nextLive(after: place)
+            }
+            #expect(sum < 9 << 20, "one window at most")
+            client.socket.room = .max
+            #expect(client.messages().count == 200)
+        }
+    }
+
+    @Test("Publishers wait while as many messages are queued as may be", arguments: [1, 2])
+    func queuedMessagesFull(shards: Int) {
+        let options = TestBroker.options { $0.limits.queuedMessageCountMax = 160 }
+        withBroker(shards: shards, options) { broker in
+            let name = broker.queueNames(ownedBy: shards - 1)[0]
+            let publisher = broker.connect(on: 0)
+            for index in 0..<200 {
+                publisher.publish(name, "\(index)")
+                if index % 10 == 0 { broker.run() }
+            }
+            broker.run()
+            #expect(publisher.socket.isReceivePaused && publisher.takeFrames().isEmpty)
+            // With two workers the rest of a turn's is on its way.
+            #expect((160...(shards == 1 ? 160 : 180)).contains(broker.shard(shards - 1).pointee.entries.liveCount))
+            let consumer = broker.connect(on: 0)
+            consumer.subscribe(name)
+            var bodies: [String] = []
+            for _ in 0..<100 {
+                bodies += consumer.bodies()
+                broker.advance(milliseconds: 20)
+            }
+            #expect(bodies == (0..<200).map(String.init))
+        }
+    }
+
     @Test("A consumer that does not read gets no more, and others get the messages", arguments: [1, 2])
     func slowConsumer(shards: Int) {
         let options = TestBroker.options { $0.limits.outputByteCountMax = 100_000 }
@@ -657,6 +822,7 @@ struct QueueTests {
             use("/queue/short", [("x-message-ttl", "500")])
             for index in 0..<5 { client.publish("/queue/few", "\(index)") }
             client.publish("/queue/short", "short")
+            for text in ["old", "new"] { client.publish("/queue/newest", text) }
             client.publish("/queue/tight", "0")
             client.publish("/queue/tight", "1")
             broker.advance(milliseconds: 600)
@@ -770,4 +936,3 @@ struct QueueTests {
         }
     }
 }
-            for text in ["old", "new"] { client.publish("/queue/newest", text) }
