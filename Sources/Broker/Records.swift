@@ -392,7 +392,7 @@ enum PendingKind: UInt8, BitwiseCopyable {
     /// until then, and gives it back if the session ends before.
     case send
     /// With a queue's owner: another worker's request for room, which waits. `session` is that worker, `subscription`
-    /// and `transaction` its pending operation.
+    /// and `transaction` its pending operation; of that one, a `send`, they are this, once it was told.
     case remoteReservation
 }
 
@@ -401,8 +401,9 @@ struct PendingOperation: SlabRecord {
     var generation: UInt32
     var session: UInt32
     var next: UInt32
-    /// In the destination's or queue's list of those who wait.
+    /// In the destination's or queue's list of those who wait; a queue's is linked in both directions.
     var waitNext: UInt32
+    var waitPrevious: UInt32
     var answersDue: UInt32
     /// The receipt's id, encoded. 0: no receipt was asked for.
     var receipt: BlockIndex

@@ -11,7 +11,7 @@ enum LetterKind: UInt8, BitwiseCopyable {
     case consumerAdd, consumerAnswer, consumerRemove, consumerPause
     case deliver, settle
     case barrier, barrierAnswer
-    case reserve, reserveAnswer, reserveCancel, unreserve
+    case reserve, reserveWaits, reserveAnswer, reserveCancel, unreserve
 }
 
 /// What one shard tells another: 40 bytes, then `payloadByteCount` bytes padded to 8. Letters from one shard to another
@@ -284,9 +284,13 @@ extension Shard {
         return .retry
     }
 
-    /// The publisher has gone. Its request may wait with the owner, or the answer may be on its way.
+    /// The publisher has gone. Its request waits with the owner, or the answer is on its way and will find nobody.
     mutating func cancelReservation(_ index: UInt32) {
-        write(Letter(.reserveCancel, b: pendings.slot(index)), to: Int(pendings[index].pointee.owner))
+        let pending = pendings[index].pointee
+        guard pending.transaction != 0 else { return }
+        write(
+            Letter(.reserveCancel, b: Slot(index: pending.transaction, generation: pending.subscription)),
+            to: Int(pending.owner))
     }
 
     mutating func unreserveAtOwner(_ owner: Int, _ queue: Slot, byteCount: UInt32) {
@@ -352,7 +356,8 @@ extension Shard {
         case .barrierAnswer: barrierAnswered(letter.b)
         case .reserve: reserveForElsewhere(letter, name, from: peer)
         case .reserveAnswer: reserveAnswered(letter, from: peer)
-        case .reserveCancel: cancelRemoteReservation(letter.b, from: peer)
+        case .reserveWaits: reservationWaits(letter, from: peer)
+        case .reserveCancel: cancelRemoteReservation(letter.b)
         case .unreserve:
             returnRoom(letter.a, byteCount: letter.value)
             roomIsFree(letter.a)
@@ -549,6 +554,7 @@ extension Shard {
                     pending.pointee.queue = queues.slot(queueIndex)
                     pending.pointee.byteCount = UInt32(clamping: letter.value)
                     appendBlocked(queue, slot.index)
+                    write(Letter(.reserveWaits, a: slot, b: letter.b), to: peer)
                     return
                 }
             }
@@ -561,21 +567,25 @@ extension Shard {
         write(answer, to: peer)
     }
 
-    /// The publisher left before it was granted room. If it was, the answer finds nobody and the room comes back.
-    private mutating func cancelRemoteReservation(_ slot: Slot, from peer: Int) {
-        var index = pendings.nextLive(after: 0)
-        while index != 0 {
-            let pending = pendings[index].pointee
-            if pending.kind == .remoteReservation, pending.session == UInt32(peer), pending.transaction == slot.index,
-                pending.subscription == slot.generation
-            {
-                if let queue = queues.find(pending.queue) { removeBlocked(queue, index) }
-                pendings.free(index)
-                // Who waited behind it may need less.
-                return roomIsFree(pending.queue)
-            }
-            index = pendings.nextLive(after: index)
+    /// The publisher's worker hears that it has to wait, and where.
+    private mutating func reservationWaits(_ letter: Letter, from peer: Int) {
+        guard let pending = pendings.find(letter.b) else {
+            // It has left meanwhile.
+            write(Letter(.reserveCancel, b: letter.a), to: peer)
+            return
         }
+        pending.pointee.transaction = letter.a.index
+        pending.pointee.subscription = letter.a.generation
+    }
+
+    /// The publisher left before it was granted room. If it was, the answer finds nobody and the room comes back.
+    private mutating func cancelRemoteReservation(_ slot: Slot) {
+        guard let pending = pendings.find(slot) else { return }
+        let queue = pending.pointee.queue
+        if let record = queues.find(queue) { removeBlocked(record, slot.index) }
+        pendings.free(slot.index)
+        // Who waited behind it may need less.
+        roomIsFree(queue)
     }
 
     private mutating func reserveAnswered(_ letter: Letter, from peer: Int) {

@@ -599,6 +599,7 @@ extension Shard {
     }
 
     mutating func appendBlocked(_ queue: UnsafeMutablePointer<Queue>, _ pending: UInt32) {
+        pendings[pending].pointee.waitPrevious = queue.pointee.blockedTail
         if queue.pointee.blockedTail != 0 {
             pendings[queue.pointee.blockedTail].pointee.waitNext = pending
         } else {
@@ -607,18 +608,13 @@ extension Shard {
         queue.pointee.blockedTail = pending
     }
 
-    /// Takes one off the list of those who wait. Linear in those before it.
+    /// Takes one off the list of those who wait.
     mutating func removeBlocked(_ queue: UnsafeMutablePointer<Queue>, _ index: UInt32) {
-        var previous: UInt32 = 0
-        var candidate = queue.pointee.blockedHead
-        while candidate != 0, candidate != index {
-            previous = candidate
-            candidate = pendings[candidate].pointee.waitNext
-        }
-        guard candidate == index else { return }
         let next = pendings[index].pointee.waitNext
+        let previous = pendings[index].pointee.waitPrevious
+        invariant(previous != 0 || queue.pointee.blockedHead == index, "who waits for room is in the queue's list")
         if previous != 0 { pendings[previous].pointee.waitNext = next } else { queue.pointee.blockedHead = next }
-        if next == 0 { queue.pointee.blockedTail = previous }
+        if next != 0 { pendings[next].pointee.waitPrevious = previous } else { queue.pointee.blockedTail = previous }
     }
 
     /// Grants room to those who wait, in turn, while there is any; all of them have their answer when the queue ends.

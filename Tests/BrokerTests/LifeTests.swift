@@ -21,7 +21,7 @@ struct LifeTests {
         #expect(MemoryLayout<Consumer>.stride == 56)
         #expect(MemoryLayout<Delivery>.stride == 48)
         #expect(MemoryLayout<Transaction>.stride == 44)
-        #expect(MemoryLayout<PendingOperation>.stride == 56)
+        #expect(MemoryLayout<PendingOperation>.stride == 60)
         #expect(MemoryLayout<RemoteSet>.stride == 24)
         #expect(MemoryLayout<StoredMessage>.size <= StoredMessage.byteCount)
         #expect(MemoryLayout<Shard.KeptFrame>.size <= Shard.KeptFrame.headByteCount)
