@@ -37,6 +37,14 @@ enum ClientProgram: String, Sendable {
         return (try? process?.waitForExit()) == .exited(0)
     }
 
+    /// Runs the text of a program.
+    func run(program: String, prints expected: [String]) throws {
+        let process = try ChildProcess(interpreter, ["-c", program], options)
+        let status = try process.waitForExit(within: 90)
+        #expect(status == .exited(0), "\(process.errorLines.joined(separator: "\n"))")
+        #expect(process.outputLines == expected)
+    }
+
     func run(_ name: String, _ version: ProtocolVersion, on broker: BrokerProcess) throws {
         let script = "\(BuildDirectory.package)/Tests/Integration/clients/\(rawValue)"
         let process = try ChildProcess(
@@ -73,6 +81,24 @@ extension Integration {
             on driver: DriverUnderTest, _ example: (version: ProtocolVersion, name: String)
         ) throws {
             try ClientProgram.stompPy.run(example.name, example.version, on: broker(driver))
+        }
+
+        /// As it stands there, but for the port: every run prints its message, and leaves none to the next.
+        @Test(
+            .enabled(if: ClientProgram.stompPy.isInstalled, "stomp.py 8 or 9 is missing: run Config/setup"),
+            arguments: drivers)
+        func `The README's example in Python works`(on driver: DriverUnderTest) throws {
+            let readme = try TemporaryFile.contents(of: "\(BuildDirectory.package)/README.md")
+            let lines = readme.split(separator: "\n", omittingEmptySubsequences: false)
+            let start = try #require(lines.firstIndex { $0.hasPrefix("    import ") })
+            let example = lines[start...].prefix { $0.isEmpty || $0.hasPrefix("    ") }.map { $0.dropFirst(4) }
+            let broker = try BrokerProcess(BrokerProcess.Settings(driver))
+            let program = example.joined(separator: "\n").replacing("61613", with: "\(broker.port)")
+            for _ in 0..<5 { try ClientProgram.stompPy.run(program: program, prints: ["two coffees"]) }
+            let counters = try broker.counters()
+            #expect(counters["messages-acknowledged"] == 5)
+            #expect(try broker.terminate() == .exited(0))
+            #expect(!broker.process.errorLines.contains { $0.contains("undelivered") })
         }
 
         @Test(

@@ -18,7 +18,7 @@ public final class TemporaryFile: Sendable {
 
     deinit { unlink(path) }
 
-    static func contents(of path: String) throws -> String {
+    public static func contents(of path: String) throws -> String {
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw Failure("\(path): errno \(errno)", at: Place(#fileID, #line)) }
         defer { close(file) }
