@@ -83,7 +83,7 @@ public enum StampedeServer {
                 control.requestReport()
                 for worker in 0..<peers.count { peers[worker].wake() }
             case let signal:
-                logger.notice("draining", metadata: ["signal": "\(signal == SIGINT ? "SIGINT" : "SIGTERM")"])
+                logger.notice("draining", metadata: ["signal": "\(Signals.name(signal))"])
                 control.requestDrain()
                 for worker in 0..<peers.count { peers[worker].wake() }
                 Signals.exitOnNext()

@@ -2,7 +2,8 @@ import Glibc
 
 /// The signals the broker answers, taken synchronously by the main thread: no handler runs anywhere.
 ///
-/// SIGTERM and SIGINT drain and end it; SIGUSR1 logs the counters. SIGPIPE is ignored.
+/// SIGTERM, SIGINT and SIGHUP drain and end it; SIGUSR1 logs the counters. SIGPIPE is ignored, and so is SIGHUP where it
+/// was when the broker was started: nohup(1) asks for that.
 enum Signals {
     /// To be called before any thread is started: threads inherit the mask.
     static func block() {
@@ -19,7 +20,8 @@ enum Signals {
         return signal
     }
 
-    /// From now on another SIGTERM or SIGINT ends the process at once, as the default action is.
+    /// From now on another SIGTERM or SIGINT ends the process at once, as the default action is. Another SIGHUP does not:
+    /// a terminal that is closed may send several, the shell's and the kernel's.
     static func exitOnNext() {
         var set = sigset_t()
         sigemptyset(&set)
@@ -34,6 +36,25 @@ enum Signals {
         sigaddset(&set, SIGTERM)
         sigaddset(&set, SIGINT)
         sigaddset(&set, SIGUSR1)
+        // A signal that is blocked is kept even where it is ignored, and would be waited for.
+        if !isHangUpIgnored { sigaddset(&set, SIGHUP) }
         return set
+    }
+
+    private static var isHangUpIgnored: Bool {
+        var action = sigaction()
+        sigaction(SIGHUP, nil, &action)
+        return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
+            == unsafeBitCast(SIG_IGN, to: Int.self)
+    }
+
+    /// As an operator writes it.
+    static func name(_ signal: Int32) -> String {
+        switch signal {
+        case SIGTERM: "SIGTERM"
+        case SIGINT: "SIGINT"
+        case SIGHUP: "SIGHUP"
+        default: "\(signal)"
+        }
     }
 }

@@ -8,8 +8,8 @@ struct Serve: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run the broker.",
         discussion: """
-            One line on standard error says when all listeners accept. SIGTERM and SIGINT drain and end it; a second \
-            signal ends it at once.
+            One line on standard error says when all listeners accept. SIGTERM, SIGINT and SIGHUP drain and end it; a \
+            second SIGTERM or SIGINT ends it at once.
             """)
 
     @OptionGroup var options: SettingsOptions

@@ -57,6 +57,7 @@ _Noreturn static void become(const struct child_request *request, pid_t parent) 
     signal(SIGPIPE, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
 
     // The given descriptors are all above 2 (close-on-exec pipes of the tests), so no dup2 overwrites a later source.
     dup2(request->standard_input, 0);

@@ -19,7 +19,7 @@ extension Integration {
             #expect(broker.process.outputBytes.isEmpty)
         }
 
-        @Test(arguments: drivers, [SIGTERM, SIGINT])
+        @Test(arguments: drivers, [SIGTERM, SIGINT, SIGHUP])
         func `A signal ends an idle broker with exit code 0`(on driver: DriverUnderTest, _ signal: Int32) throws {
             let broker = try BrokerProcess(BrokerProcess.Settings(driver, workers: 2))
             broker.process.signal(signal)
@@ -53,6 +53,42 @@ extension Integration {
             #expect(broker.process.status == nil)
             broker.process.signal(signal)
             #expect(try broker.process.waitForExit() != .exited(0))
+        }
+
+        /// Who closes a terminal sends several, and not to lose what was accepted.
+        @Test(arguments: drivers)
+        func `SIGHUP drains, and another does not cut the drain short`(on driver: DriverUnderTest) throws {
+            let broker = try BrokerProcess(BrokerProcess.Settings(driver, ["limits.drain-timeout-ms": "600000"]))
+            let sleeper = try RawClient(broker, .v1_2, receiveBufferByteCount: 4096)
+            try sleeper.subscribe(to: "/topic/a")
+            let publisher = try RawClient(broker, .v1_2)
+            let body = [UInt8](repeating: 120, count: 1 << 20)
+            for _ in 0..<7 { try publisher.perform("SEND", ["destination": "/topic/a"], body: body) }
+            broker.process.signal(SIGHUP)
+            let line = try #require(try broker.process.errorLine { $0.contains("drain") })
+            #expect(line.contains("SIGHUP"), "\(line)")
+            broker.process.signal(SIGHUP)
+            for _ in 0..<7 { #expect(try sleeper.expectMessage().body.count == body.count) }
+            #expect(try broker.process.waitForExit() == .exited(0))
+        }
+
+        @Test(arguments: drivers)
+        func `Under nohup SIGHUP stays ignored`(on driver: DriverUnderTest) throws {
+            let process = try ChildProcess(
+                "nohup",
+                [
+                    BuildDirectory.path(of: "stampede"), "serve", "--listen", "127.0.0.1:0", "--driver",
+                    driver.rawValue,
+                ])
+            _ = try #require(try process.errorLine { $0.contains("ready") })
+            // Of signals that wait, the least number is taken first: that SIGUSR1 is answered shows that SIGHUP was not.
+            process.signal(SIGHUP)
+            process.signal(SIGUSR1)
+            _ = try #require(try process.errorLine { $0.contains("connections-now=") })
+            process.signal(SIGTERM)
+            #expect(try process.waitForExit() == .exited(0))
+            #expect(process.errorLines.filter { $0.contains("draining") }.count == 1, "\(process.errorLines)")
+            #expect(process.errorLines.contains { $0.contains("draining signal=SIGTERM") }, "\(process.errorLines)")
         }
 
         @Test(arguments: drivers)
