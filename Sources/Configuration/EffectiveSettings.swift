@@ -40,14 +40,15 @@ public struct EffectiveSettings: Sendable {
     ///   - file: The path of a YAML file. nil: the one that STAMPEDE_CONFIG names, or none. No place is searched for
     ///     one, so that a broker never runs with a file its operator did not name.
     ///   - environment: All variables of the process; those that begin with STAMPEDE_ count, and an unknown one among
-    ///     them is an error.
+    ///     them is an error, but for those of Kubernetes.
     ///   - commandLine: In the order of precedence, the last wins.
     /// - Throws: Everything that is wrong. Values are compared with each other once each is right by itself.
     public static func load(
         file: String? = nil, environment: [String: String] = [:], commandLine: [Override] = []
     ) throws(ConfigurationError) -> EffectiveSettings {
         var effective = EffectiveSettings()
-        if let path = file ?? environment[EnvironmentName.configurationFile] { effective.read(file: path) }
+        let path = file ?? environment[EnvironmentName.configurationFile] ?? ""
+        if !path.isEmpty { effective.read(file: path) }
         return try effective.completed(environment: environment, commandLine: commandLine)
     }
 
@@ -90,6 +91,9 @@ enum EnvironmentName {
     static let prefix = "STAMPEDE_"
     /// Names the configuration file where `--config` does not.
     static let configurationFile = "STAMPEDE_CONFIG"
+    /// What Kubernetes adds to the containers of a namespace that has a Service named `stampede`: STAMPEDE_SERVICE_HOST,
+    /// STAMPEDE_PORT, STAMPEDE_PORT_61613_TCP_ADDR and the like. No key's variable begins so.
+    static let foreignPrefixes = ["STAMPEDE_SERVICE_", "STAMPEDE_PORT"]
 
     /// "io.uring.sq-entries" is STAMPEDE_IO_URING_SQ_ENTRIES.
     static func variable(for path: String) -> String {
@@ -103,7 +107,9 @@ extension EffectiveSettings {
             uniqueKeysWithValues: (Schema.settings.map(\.path) + [Schema.destinations])
                 .map { (EnvironmentName.variable(for: $0), $0) })
         for (variable, text) in environment.sorted(by: { $0.key < $1.key })
-        where variable.hasPrefix(EnvironmentName.prefix) && variable != EnvironmentName.configurationFile {
+        where variable.hasPrefix(EnvironmentName.prefix) && variable != EnvironmentName.configurationFile
+            && !EnvironmentName.foreignPrefixes.contains(where: variable.hasPrefix)
+        {
             let origin = Origin.environment(variable: variable)
             if let path = paths[variable] {
                 apply(Override(path: path, text: text, origin: origin))

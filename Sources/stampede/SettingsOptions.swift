@@ -29,6 +29,7 @@ struct SettingsOptions: ParsableArguments {
 
     /// The configuration that these options, the environment and the file make.
     func load() throws -> EffectiveSettings {
+        if config == "" { throw Failure.usage(["--config: found \"\"; allowed: the name of a file"]) }
         do {
             return try EffectiveSettings.load(
                 file: config, environment: ProcessInfo.processInfo.environment, commandLine: try overrides())

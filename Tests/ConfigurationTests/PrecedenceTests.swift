@@ -91,6 +91,25 @@ struct PrecedenceTests {
         #expect(problems(yaml: "", environment: environment, commandLine: overrides) == [expected])
     }
 
+    /// For a Service named `stampede`; the rest of the environment stays strict.
+    @Test("The variables of Kubernetes are no configuration")
+    func kubernetes() throws {
+        let environment = [
+            "STAMPEDE_SERVICE_HOST": "10.0.0.1", "STAMPEDE_SERVICE_PORT": "61613",
+            "STAMPEDE_SERVICE_PORT_STOMP": "61613", "STAMPEDE_PORT": "tcp://10.0.0.1:61613",
+            "STAMPEDE_PORT_61613_TCP": "tcp://10.0.0.1:61613",
+            "STAMPEDE_PORT_61613_TCP_PROTO": "tcp", "STAMPEDE_PORT_61613_TCP_PORT": "61613",
+            "STAMPEDE_PORT_61613_TCP_ADDR": "10.0.0.1",
+        ]
+        #expect(problems(yaml: "", environment: environment) == [])
+        #expect(problems(yaml: "", environment: environment.merging(["STAMPEDE_SERVER": "x"]) { $1 }).count == 1)
+    }
+
+    @Test("An empty STAMPEDE_CONFIG names no file")
+    func emptyFileName() throws {
+        #expect(try EffectiveSettings.load(environment: ["STAMPEDE_CONFIG": ""]).origins.isEmpty)
+    }
+
     @Test("Errors of the file, the environment and the command line are reported together")
     func together() {
         let found = problems(

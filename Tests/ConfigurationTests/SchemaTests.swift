@@ -135,7 +135,9 @@ struct SchemaTests {
     func conventions() {
         var variables: Set<String> = [EnvironmentName.configurationFile]
         for setting in Schema.settings {
-            #expect(variables.insert(EnvironmentName.variable(for: setting.path)).inserted, "\(setting.path)")
+            let variable = EnvironmentName.variable(for: setting.path)
+            #expect(variables.insert(variable).inserted, "\(setting.path)")
+            #expect(!EnvironmentName.foreignPrefixes.contains(where: variable.hasPrefix), "\(setting.path)")
             #expect(
                 setting.why.hasSuffix(".") && !setting.why.contains("\n") && setting.why.count <= 104, "\(setting.path)"
             )
