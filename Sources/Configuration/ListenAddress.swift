@@ -36,7 +36,14 @@ public struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
 
     /// Only this machine can connect to the address.
     public var isLoopback: Bool {
-        isIPv6 ? host == "::1" || host.hasPrefix("::ffff:127.") : host.hasPrefix("127.")
+        isIPv6 ? host == "::1" : host.hasPrefix("127.")
+    }
+
+    /// What `[::ffff:a.b.c.d]:PORT` stands for, which a listener of IPv6 alone cannot be bound to; nil for all others.
+    var mappedVersion4: String? {
+        let prefix = "::ffff:"
+        guard isIPv6, host.hasPrefix(prefix), host.contains(".") else { return nil }
+        return "\(host.dropFirst(prefix.count)):\(port)"
     }
 
     /// Every address of the machine.

@@ -228,6 +228,18 @@ struct CrossCheckTests {
                 "1: listeners: found 127.0.0.1:1 twice; allowed: each address once"
             ),
             (
+                "listeners: [\"0.0.0.0:1\", \"127.0.0.1:1\"]",
+                "1: listeners: found 127.0.0.1:1 beside 0.0.0.0:1, which includes it; allowed: one of them"
+            ),
+            (
+                "listeners: [\"[::1]:1\", \"[::]:1\"]",
+                "1: listeners: found [::1]:1 beside [::]:1, which includes it; allowed: one of them"
+            ),
+            (
+                "listeners: \"[::ffff:127.0.0.1]:1\"",
+                "1: listeners: found [::ffff:127.0.0.1]:1, an IPv4 address written as one of IPv6; allowed: 127.0.0.1:1"
+            ),
+            (
                 "destinations:\n  - {match: /queue/a}\n  - {match: /queue/a}",
                 "3: destinations[1].match: found \"/queue/a\" again: destinations[0] always applies before it"
             ),
@@ -257,7 +269,9 @@ struct CrossCheckTests {
         arguments: [
             "io: {uring: {sq-entries: 512, cq-entries: 512, send-batch: 512, wait-completions: 512}}",
             "limits: {heart-beat-send-ms: 0, heart-beat-receive-ms: 0}",
-            "listeners: [\"127.0.0.1:0\", \"127.0.0.1:0\"]",
+            "listeners: [\"127.0.0.1:0\", \"127.0.0.1:0\"]", "listeners: [\"0.0.0.0:0\", \"127.0.0.1:0\"]",
+            "listeners: [\"0.0.0.0:1\", \"127.0.0.1:2\"]", "listeners: [\"0.0.0.0:1\", \"[::]:1\"]",
+            "listeners: [\"0.0.0.0:1\", \"[::1]:1\"]",
             "clients-create-destinations: false\ndestinations: [{match: \"/queue/#\"}]",
             "limits: {output-bytes: 1056KiB}",
             "limits: {message-memory-bytes: 64MiB}",
