@@ -73,11 +73,12 @@ enum ConfigurationFile {
     /// What the parser says of a text that is no YAML, in one line, with the line number where it has one.
     static func explain(_ error: any Error) -> (line: Int, text: String) {
         switch error {
-        case YamlError.scanner(let context, let problem, let mark, _),
-            YamlError.parser(let context, let problem, let mark, _),
-            YamlError.composer(let context, let problem, let mark, _):
+        case YamlError.scanner(let context, let problem, let mark, let yaml),
+            YamlError.parser(let context, let problem, let mark, let yaml),
+            YamlError.composer(let context, let problem, let mark, let yaml):
             let place = context.map { " (\($0.text), line \($0.mark.line))" } ?? ""
-            return (mark.line, "not YAML: \(problem) in column \(mark.column)\(place)")
+            let note = isTab(at: mark, in: yaml) ? "; this is a tab: indent with spaces" : ""
+            return (mark.line, "not YAML: \(problem) in column \(mark.column)\(place)\(note)")
         case YamlError.duplicatedKeysInMapping(let names, let context):
             return (context.mark.line, "key given more than once: \(names.map(quoted).joined(separator: ", "))")
         case YamlError.reader(let problem, _, _, _):
@@ -85,6 +86,12 @@ enum ConfigurationFile {
         default:
             return (1, "not YAML")
         }
+    }
+
+    private static func isTab(at mark: Mark, in yaml: String) -> Bool {
+        let lines = yaml.split(separator: "\n", omittingEmptySubsequences: false)
+        guard lines.indices.contains(mark.line - 1) else { return false }
+        return lines[mark.line - 1].unicodeScalars.dropFirst(mark.column - 1).first == "\t"
     }
 }
 

@@ -15,7 +15,7 @@ struct Probe: ParsableCommand {
 
     @OptionGroup var options: SettingsOptions
 
-    @Option(help: ArgumentHelp("Check this machine for N connections.", valueName: "n"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("Check this machine for N connections.", valueName: "n"))
     var connections: Int?
 
     @Flag(help: "The clients run on this machine too, as with stampede-bench.")
@@ -29,7 +29,7 @@ struct Probe: ParsableCommand {
             throw ValidationError("--json and --local-clients go with --connections")
         }
         if let connections, !(1...100_000_000 ~= connections) {
-            throw ValidationError("--connections: 1 to 100,000,000")
+            throw ValidationError("--connections: found \(connections); allowed: 1 to 100000000")
         }
     }
 

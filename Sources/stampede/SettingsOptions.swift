@@ -15,7 +15,8 @@ struct SettingsOptions: ParsableArguments {
     @Option(help: "Which driver to use: auto, uring or epoll.")
     var driver: String?
 
-    @Option(help: "How many worker threads to run; 0 for one per CPU.")
+    /// A negative number looks like an option: taken as it is, it is told what the key allows.
+    @Option(parsing: .unconditional, help: "How many worker threads to run; 0 for one per CPU.")
     var workers: String?
 
     @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning, error or critical.")

@@ -22,7 +22,8 @@ struct Sink: ParsableCommand {
     var headers: [String] = []
 
     @Option(
-        name: .customLong("receipt"), help: "Ask for a receipt every so many messages; no more than four are awaited.")
+        name: .customLong("receipt"), parsing: .unconditional,
+        help: "Ask for a receipt every so many messages; no more than four are awaited.")
     var receiptInterval = 256
 
     /// Confirmations that may be outstanding before no more lines are read.

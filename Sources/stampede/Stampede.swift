@@ -27,10 +27,17 @@ struct Stampede: ParsableCommand {
             if code == .success {
                 Console.write(fullMessage(for: error) + "\n", to: STDOUT_FILENO)
             } else {
-                Console.error("\(message(for: error)) (see stampede --help)")
+                Console.error("\(message(for: error)) (see \(commandInUse) --help)")
             }
             Glibc.exit(code == .validationFailure ? Failure.usage : code.rawValue)
         }
+    }
+
+    /// "stampede serve", or "stampede" where the first argument names no command.
+    private static var commandInUse: String {
+        let names = configuration.subcommands.map { $0._commandName }
+        let named = CommandLine.arguments.dropFirst().first.flatMap { names.contains($0) ? $0 : nil }
+        return ([_commandName] + [named].compactMap { $0 }).joined(separator: " ")
     }
 }
 

@@ -24,7 +24,7 @@ struct Tap: ParsableCommand {
     @Flag(help: "Print whole frames, with their headers, each ended by a NUL and a line end.")
     var frames = false
 
-    @Option(help: "End after so many messages.")
+    @Option(parsing: .unconditional, help: "End after so many messages.")
     var count: Int?
 
     @Option(help: "How to acknowledge: auto (before printing: quick, may lose), client, client-individual.")

@@ -39,6 +39,27 @@ struct CommandLineTests {
     }
 
     @Test(
+        "A bad value is named, a negative number too, and so is the help of the command in use",
+        arguments: [
+            (["serve", "--workers", "-1"], "--workers: io.workers: found \"-1\"; allowed: 0"),
+            (["serve", "--config", ""], "--config: found \"\"; allowed: the name of a file"),
+            (["config", "--set", "io.workers=-1"], "--set: io.workers: found \"-1\"; allowed: 0"),
+            (
+                ["probe", "--connections", "-1"],
+                "--connections: found -1; allowed: 1 to 100000000 (see stampede probe --help)"
+            ),
+            (["tap", "/a", "--count", "-1"], "--count: found -1; allowed: 1 or more (see stampede tap --help)"),
+            (["sink", "/a", "--receipt", "-1"], "--receipt: found -1; allowed: 1 or more (see stampede sink --help)"),
+            (["serve", "--workers"], "Missing value for '--workers <workers>' (see stampede serve --help)"),
+            (["--unknown"], "Unknown option '--unknown' (see stampede --help)"),
+        ])
+    func badValue(arguments: [String], expected: String) throws {
+        let outcome = try stampede.run(arguments)
+        #expect(outcome.exitCode == 2)
+        #expect(outcome.errorLines.count == 1 && outcome.error.hasPrefix("stampede: " + expected), "\(outcome.error)")
+    }
+
+    @Test(
         "serve and config refuse a bad file with all its errors, a line each, and exit code 2",
         arguments: [
             "serve", "config", "probe",

@@ -187,6 +187,16 @@ struct FileTests {
         #expect(!found[0].contains("\n"))
     }
 
+    @Test("A tab where YAML has spaces is named as what it is")
+    func tab() {
+        #expect(
+            problems(yaml: "io:\n\tworkers: 1") == [
+                "stampede.yaml:2: not YAML: found character that cannot start any token in column 1 (while scanning for "
+                    + "the next token, line 2); this is a tab: indent with spaces"
+            ])
+        #expect(problems(yaml: "a: *nowhere").allSatisfy { !$0.contains("tab") })
+    }
+
     @Test("All errors of a file are reported, in the order of its lines")
     func allErrors() {
         let found = problems(
