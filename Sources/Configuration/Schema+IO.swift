@@ -24,14 +24,14 @@ extension Schema {
             "Submission queue of a ring. Raise it where messages fan out to more connections of a worker."),
         .count(
             "io.uring.cq-entries", \.driverOptions.completionEntryCount, 128...65536, powerOfTwo: true,
-            "Completion queue of a ring, at least sq-entries. Raise it when the overflow counter moves."),
+            "Completion queue of a ring, at least sq-entries. Raise it when completion-queue-overflows grows."),
         .count(
             "io.uring.connections-per-ring", \.driverOptions.connectionCountMax, 16...1 << 20,
             zero: "as many as RLIMIT_NOFILE allows",
             "Connections of one worker (8 bytes of kernel table each). Lower it to spread them over workers."),
         .count(
             "io.uring.receive-buffers.count", \.driverOptions.receiveBufferCount, 16...32768, powerOfTwo: true,
-            "Buffers that parked connections are read into. Raise it when the counter of exhausted buffers moves."),
+            "Buffers that parked connections are read into. Raise it when receive-buffers-exhausted grows."),
         .bytes(
             "io.uring.receive-buffers.bytes", \.driverOptions.receiveBufferByteCount, 256...1 << 20,
             "Size of one such buffer. Larger wastes cache on small frames; smaller costs publishers more receives."),

@@ -17,10 +17,10 @@ extension Schema {
     private static let frames: [Setting<Settings>] = [
         .bytes(
             "limits.command-bytes", \.broker.limits.commandByteCountMax, 16...1024,
-            "A frame's command line. At the limit: ERROR, close, as for all limits of a frame."),
+            "A frame's command line. Never acts: no command is as long, and a line that is none ends sooner."),
         .count(
             "limits.headers-max", \.broker.limits.headerCountMax, 8...1024,
-            "Headers of a frame."),
+            "Headers of a frame. At the limit: ERROR, close, as for all limits of a frame."),
         .bytes(
             "limits.header-bytes", \.broker.limits.headerByteCountMax, 128...65_535,
             "One header line. Raise it for clients that carry tokens in headers."),
@@ -46,10 +46,10 @@ extension Schema {
             "Connections of a worker. At the limit: another worker takes the newcomer, or it is refused."),
         .count(
             "limits.connections-per-address-max", \.broker.limits.connectionsPerAddressMax, 1...1 << 20, zero: "off",
-            "Connections from one address. At the limit: refuse. Set it where clients are strangers."),
+            "Connections of a worker from one address. At the limit: refuse. Set it where clients are strangers."),
         .count(
             "limits.connections-per-second-max", \.broker.limits.connectionsPerSecondMax, 1...1_000_000, zero: "off",
-            "Newcomers per second and worker. At the limit: refuse. Set it against storms of reconnects."),
+            "Newcomers of a worker per second. At the limit: refuse. Set it against storms of reconnects."),
         .count(
             "limits.subscriptions-per-connection-max", \.broker.limits.subscriptionsPerConnectionMax, 1...65_535,
             "Subscriptions of a connection. At the limit: ERROR."),
@@ -58,16 +58,16 @@ extension Schema {
             "A subscription's id. Each costs some five times as much while it lasts. At the limit: ERROR."),
         .count(
             "limits.transactions-per-connection-max", \.broker.limits.transactionsPerConnectionMax, 1...10_000,
-            "Open transactions of a connection. At the limit: ERROR, all its transactions are aborted."),
+            "Open transactions of a connection. At the limit: ERROR, close; all its transactions are aborted."),
         .count(
             "limits.frames-per-transaction-max", \.broker.limits.framesPerTransactionMax, 1...1_000_000,
-            "Frames of a transaction. At the limit: ERROR, abort."),
+            "Frames of a transaction. At the limit: ERROR, close, abort."),
         .bytes(
             "limits.transaction-bytes", \.broker.limits.transactionByteCountMax, 1024...1 << 30,
-            "Bytes of a transaction, at least one largest frame. At the limit: ERROR, abort."),
+            "Bytes of a transaction, at least one largest frame. At the limit: ERROR, close, abort."),
         .milliseconds(
             "limits.transaction-timeout-ms", \.broker.limits.transactionMillisecondsMax, 100...86_400_000,
-            "Age of a transaction. At the limit: ERROR, abort."),
+            "Age of a transaction. At the limit: ERROR, close, abort."),
     ]
 
     private static let output: [Setting<Settings>] = [
@@ -76,7 +76,7 @@ extension Schema {
             "Bytes that wait for a reader. At the limit: a topic disconnects it, a queue stops dispatching."),
         .milliseconds(
             "limits.output-stall-ms", \.broker.limits.outputStallMillisecondsMax, 100...3_600_000,
-            "Time without a byte taken while output waits. At the limit: disconnect."),
+            "Time without a byte taken while output waits. At the limit: as for output-bytes."),
         .milliseconds(
             "limits.linger-ms", \.broker.limits.lingerMillisecondsMax, 10...60_000,
             "After ERROR or DISCONNECT: the time to read the rest and close. At the limit: close."),
@@ -94,7 +94,7 @@ extension Schema {
             "Destinations of a worker. At the limit: ERROR to the frame that would create another."),
         .bytes(
             "limits.destination-name-bytes", \.broker.limits.destinationNameByteCountMax, 16...1024,
-            "A destination's name, at most header-bytes. At the limit: ERROR."),
+            "A destination, its prefix (/queue/) included; at most header-bytes. At the limit: ERROR."),
         .count(
             "limits.patterns-max", \.broker.limits.patternCountMax, 1...100_000,
             "Different wildcard patterns: a new topic is compared with each. At the limit: ERROR."),
@@ -128,6 +128,6 @@ extension Schema {
             "Subscriptions of a worker (address space; memory only as used). At the limit: ERROR."),
         .milliseconds(
             "limits.drain-timeout-ms", \.broker.limits.drainMillisecondsMax, 1...600_000, zero: "do not wait",
-            "After SIGTERM: how long readers may take to empty queues and outputs. Then: report what is left, exit."),
+            "Drain: how long readers may take to empty queues and outputs. Then: report what is left, exit."),
     ]
 }

@@ -23,7 +23,9 @@ enum Schema {
     ]
 
     private static let log: [Setting<Settings>] = [
-        .choice("log.level", \.logLevel, "The least severe messages that are logged. debug names each connection."),
+        .choice(
+            "log.level", \.logLevel,
+            "The least severe lines that are logged. info adds clients' errors, debug why the driver was chosen."),
         .choice("log.format", \.logFormat, "text for people, json (one object a line) for log collectors."),
     ]
 
