@@ -31,7 +31,7 @@ struct TargetOptions: ParsableArguments {
 
     @Option(
         parsing: .unconditional,
-        help: "The CPU that --start binds the server to; -1: none. Default: 0, and none for a crowd on several threads.")
+        help: "The CPU that --start binds the server to; -1: none. Default: 0, and none for a crowd of many threads.")
     var serverCPU: Int32?
 
     @Option(
