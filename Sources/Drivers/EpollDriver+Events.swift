@@ -160,7 +160,7 @@ extension EpollDriver {
                 newcomers.base, 0..<newcomerCount, upTo: backlogCount > 0 ? total * 3 / 4 : total, &completions)
             // A few floods that deliver much cost less than many that deliver little.
             let readyByteCount = receiveByteCount
-            receiveByteCount = min(Self.receiveByteCountMax, (total - arenaUsedByteCount) & ~63)
+            receiveByteCount = min(Self.receiveByteCountMax, max(total - arenaUsedByteCount, 0) & ~63)
             let backlogEnd = read(backlog.base, 0..<backlogCount, upTo: total, &completions)
             receiveByteCount = readyByteCount
             readyEnd = read(ready.base, readyEnd..<ready.count, upTo: total, &completions)
@@ -180,6 +180,8 @@ extension EpollDriver {
         _ completions: inout Batch<Completion>
     ) -> Int {
         var position = range.lowerBound
+        // To receive nothing looks like the peer's end.
+        guard receiveByteCount > 0 else { return position }
         while position < range.upperBound, arenaUsedByteCount + receiveByteCount <= byteCountMax {
             let connection = connections[position]
             position += 1
@@ -212,12 +214,16 @@ extension EpollDriver {
                 Completion(.received, connection: connection, value: Int32(count), pointer: UnsafeRawPointer(bytes)))
             // A short read has emptied the socket: more bytes make a new edge. Only the end may be left to be read.
             if count == room { return }
-            guard record.pointee.state.contains(.hasHangup), arenaUsedByteCount < Self.arenaByteCount else {
+            guard record.pointee.state.contains(.hasHangup) else {
                 record.pointee.state.remove(.isReadable)
                 return
             }
+            // It may be short because of urgent data, too, where recv(2) stops: then bytes come before the end, of which
+            // there are no more than this connection's room. Without room, they and the end wait for its next turn.
+            let rest = room - ((count + 63) & ~63)
+            guard rest > 0 else { return }
             let end = arena + arenaUsedByteCount
-            count = socket_receive(record.pointee.fd, end, min(room, Self.arenaByteCount - arenaUsedByteCount))
+            count = socket_receive(record.pointee.fd, end, rest)
             if count > 0 {
                 counters.receivedBytes += UInt64(count)
                 arenaUsedByteCount += (count + 63) & ~63

@@ -28,12 +28,12 @@ struct EpollFaultTests {
 
     /// A client whose connection is adopted in `slot`, and the driver's record of it.
     private func connect(
-        _ driver: inout EpollDriver, port: UInt16
+        _ driver: inout EpollDriver, port: UInt16, as slot: Slot = slot
     ) throws -> (Client, UnsafeMutablePointer<EpollDriver.Connection>) {
         let client = try Client(port: port)
         let accepted = turn(&driver)
-        _ = turn(&driver, [Submission(.adopt, connection: Self.slot, value: try #require(accepted.first).value)])
-        let record = driver.record(of: Self.slot)
+        _ = turn(&driver, [Submission(.adopt, connection: slot, value: try #require(accepted.first).value)])
+        let record = driver.record(of: slot)
         return (client, try #require(record))
     }
 
@@ -128,6 +128,67 @@ struct EpollFaultTests {
         _ = client
     }
 
+    /// recv(2) stops at urgent data, so the read that looks for the end finds what came after. Those who take turns are
+    /// read last, into what the others have left of the turn's room.
+    @Test(arguments: [
+        UrgentData(ready: (16383, 16384)), UrgentData(ready: (6000, 6000), newcomer: (10879, 10880)),
+    ])
+    func `bytes between urgent data and the end take the room of nobody else`(_ urgent: UrgentData) throws {
+        let (readySlot, newcomerSlot, floodSlot) = (
+            Self.slot, Slot(index: 2, generation: 1), Slot(index: 3, generation: 1)
+        )
+        var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
+        var driver = try makeDriver(listeners: [group.take(worker: 0)])
+        let (ready, readyRecord) = try connect(&driver, port: group.port)
+        try ready.send([0])
+        #expect(turn(&driver).map(\.kind) == [.received])
+        var requests: [Submission] = []
+        var newcomer: Client?
+        if let byteCounts = urgent.newcomer {
+            let client = try Client(port: group.port)
+            let fd = try #require(turn(&driver).first).value
+            try client.sendUrgently(byteCounts, arrivingAt: fd)
+            newcomer = client
+            requests = [Submission(.adopt, connection: newcomerSlot, value: fd)]
+        }
+        let (flood, _) = try connect(&driver, port: group.port, as: floodSlot)
+        let sent = pattern(300_000)
+        try flood.send(sent)
+        var received: [Slot: [UInt8]] = [:]
+        var ended: Set<Slot> = []
+        func note(_ events: [Completion]) {
+            for event in events {
+                if event.kind == .receiveEnded { ended.insert(event.connection) }
+                guard event.kind == .received else { continue }
+                received[event.connection, default: []] += UnsafeRawBufferPointer(
+                    start: event.pointer, count: Int(event.value))
+            }
+        }
+        // More than it may say at once: from now on it takes turns.
+        note(turn(&driver))
+        #expect(received[floodSlot]?.count == EpollDriver.receiveByteCountMax)
+        try ready.sendUrgently(urgent.ready, arrivingAt: readyRecord.pointee.fd)
+        var tight = ReceiveBudget(byteCountMax: EpollDriver.arenaByteCount)
+        while tight.byteCount > ReceiveBudget.leastByteCount {
+            tight.turnBegins(byteCount: tight.byteCount)
+            tight.turnEnds(after: .max)
+        }
+        driver.budget = tight
+        note(turn(&driver, requests))
+        #expect(driver.arenaUsedByteCount <= tight.byteCount)
+        #expect(!ended.contains(floodSlot))
+        let expected = [readySlot: urgent.ready, newcomerSlot: urgent.newcomer].compactMapValues { $0 }
+        for _ in 0..<100 where ended.count < expected.count || received[floodSlot]?.count != sent.count {
+            note(turn(&driver))
+        }
+        #expect(ended == Set(expected.keys))
+        for (slot, byteCounts) in expected {
+            #expect(received[slot] == pattern(byteCounts.before) + pattern(byteCounts.after, seed: 1))
+        }
+        #expect(areEqual(received[floodSlot] ?? [], sent))
+        _ = newcomer
+    }
+
     @Test func `a connection that is handed on has its peer's address, but for one that is gone`() throws {
         var options = DriverOptions()
         options.findsPeerAddress = true
@@ -179,6 +240,29 @@ struct EpollFaultTests {
         #expect(decision(for: operation, errorNumber: EBADF) == .misuse)
         expectNoMisuse(operation, 0)
         await #expect(processExitsWith: .failure) { expectNoMisuse(.close, -EBADF) }
+    }
+}
+
+/// What two clients say: so many bytes, an urgent one, so many bytes, and the end.
+struct UrgentData: Sendable, CustomTestStringConvertible {
+    typealias ByteCounts = (before: Int, after: Int)
+    var ready: ByteCounts
+    var newcomer: ByteCounts?
+
+    var testDescription: String { "\(ready)" + (newcomer.map { ", a newcomer \($0)" } ?? "") }
+}
+
+extension Client {
+    /// Returns when all of it is at the other end, `fd`.
+    fileprivate func sendUrgently(_ byteCounts: UrgentData.ByteCounts, arrivingAt fd: Int32) throws {
+        try send(pattern(byteCounts.before))
+        var byte: UInt8 = 0
+        try #require(retryingInterrupts { Glibc.send(self.fd, &byte, 1, Int32(MSG_OOB | MSG_NOSIGNAL)) } == 1)
+        try send(pattern(byteCounts.after, seed: 1))
+        endSending()
+        // POLLRDHUP, which <poll.h> names only with _GNU_SOURCE.
+        var end = pollfd(fd: fd, events: 0x2000, revents: 0)
+        try #require(retryingInterrupts { poll(&end, 1, 5000) } == 1)
     }
 }
 
