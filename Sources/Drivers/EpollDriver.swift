@@ -113,9 +113,10 @@ public struct EpollDriver: ~Copyable, Driver {
         self.peers = peers
         self.listeners = listeners
         findsPeerAddress = options.findsPeerAddress
-        // All workers share the process's descriptors, and all listeners and eventfds are open by now.
-        let limit = max((descriptorLimit() - openDescriptorCount() - Self.descriptorReserve) / peers.count, 1)
-        connectionCountMax = options.connectionCountMax > 0 ? min(options.connectionCountMax, limit) : limit
+        // All listeners and eventfds are open by now.
+        connectionCountMax = Self.connectionCountMax(
+            wanted: options.connectionCountMax, freeDescriptorCount: descriptorLimit() - openDescriptorCount(),
+            workerCount: peers.count)
         eventCount = max(options.eventsPerWait, 1)
         events = .allocate(capacity: eventCount)
         arena = .allocate(byteCount: Self.arenaByteCount, alignment: 4096)
@@ -137,6 +138,13 @@ public struct EpollDriver: ~Copyable, Driver {
     }
 
     public consuming func shutDown() {}
+
+    /// All workers share the process's descriptors. Where these are more than anybody needs, the connections of a worker
+    /// are as many as a ring's table holds.
+    static func connectionCountMax(wanted: Int, freeDescriptorCount: Int, workerCount: Int) -> Int {
+        let limit = min(max((freeDescriptorCount - descriptorReserve) / workerCount, 1), connectionIndexMax / 2)
+        return wanted > 0 ? min(wanted, limit) : limit
+    }
 
     public mutating func exchange(
         _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>

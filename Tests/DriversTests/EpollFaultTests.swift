@@ -189,6 +189,19 @@ struct EpollFaultTests {
         _ = newcomer
     }
 
+    @Test func `no process has so many descriptors that a slot index leaves the table`() {
+        func countMax(_ wanted: Int, _ free: Int, _ workerCount: Int = 1) -> Int {
+            EpollDriver.connectionCountMax(wanted: wanted, freeDescriptorCount: free, workerCount: workerCount)
+        }
+        #expect(countMax(0, 1016) == 1000)
+        #expect(countMax(0, 1016, 2) == 500)
+        #expect(countMax(700, 1016) == 700)
+        #expect(countMax(0, 3) == 1)
+        // fs.nr_open at its most.
+        #expect(countMax(0, 1_073_741_816) == 1 << 20)
+        #expect(countMax(1 << 30, 1_073_741_816) == 1 << 20)
+    }
+
     @Test func `a connection that is handed on has its peer's address, but for one that is gone`() throws {
         var options = DriverOptions()
         options.findsPeerAddress = true
