@@ -84,6 +84,24 @@
             for (_, slot) in clients { #expect(bench.close(slot) != nil) }
         }
 
+        /// Before Linux 6.1 such a send may answer -EAGAIN though it has taken bytes, if it was to wait for all.
+        @Test func `a send that always answers does not ask the kernel for all or nothing`() throws {
+            let ring = try Ring.make(entryCount: 8, completionEntryCount: 16, best: .deferred, isDisabled: false)
+            var message = msghdr()
+            for isSilent in [true, false] {
+                let one = try #require(curing_next(ring.raw))
+                curing_prepare_send(one, 0, nil, 0, isSilent, 0)
+                let several = try #require(curing_next(ring.raw))
+                curing_prepare_send_vector(several, 0, &message, nil, 0, isSilent, 0)
+                for entry in [one, several] {
+                    #expect((entry.pointee.msg_flags & UInt32(MSG_WAITALL) != 0) == isSilent)
+                }
+            }
+            let zeroCopy = try #require(curing_next(ring.raw))
+            curing_prepare_send_zero_copy(zeroCopy, 0, nil, 0, 0)
+            #expect(zeroCopy.pointee.msg_flags & UInt32(MSG_WAITALL) == 0)
+        }
+
         @Test(arguments: [
             DriverVariant.uringAdaptive, .uringPoll, .uringMultishot, .uringSingleIssuer, .uringCountedSends,
         ])

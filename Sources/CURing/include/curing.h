@@ -313,17 +313,20 @@ static inline void curing_prepare_receive_multishot(
     sqe->buf_group = group;
 }
 
-enum { CURING_SEND_FLAGS = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL };
+/// Without MSG_WAITALL a short send would be silent too, and corrupt the stream. A send that always answers goes without:
+/// before Linux 6.1 a short one with it may answer -EAGAIN, as if nothing had been taken, and would be sent twice.
+static inline uint32_t curing_send_flags(bool is_silent) {
+    return MSG_DONTWAIT | MSG_NOSIGNAL | (is_silent ? MSG_WAITALL : 0);
+}
 
 /// A send that is silent when the socket takes everything, and else answers with the count taken or -errno.
-/// Without MSG_WAITALL a short send would be silent too, and corrupt the stream.
 static inline void curing_prepare_send(
     struct io_uring_sqe *sqe, int file, const void *bytes, uint32_t byte_count, bool is_silent, uint64_t user_data) {
     uint8_t flags = (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
     curing_prepare(sqe, IORING_OP_SEND, file, flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)bytes;
     sqe->len = byte_count;
-    sqe->msg_flags = CURING_SEND_FLAGS;
+    sqe->msg_flags = curing_send_flags(is_silent);
 }
 
 /// As above with several ranges; `message` needs to live until the entry is submitted.
@@ -337,7 +340,7 @@ static inline void curing_prepare_send_vector(
     curing_prepare(sqe, IORING_OP_SENDMSG, file, flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)message;
     sqe->len = 1;
-    sqe->msg_flags = CURING_SEND_FLAGS;
+    sqe->msg_flags = curing_send_flags(is_silent);
 }
 
 static inline void curing_prepare_send_zero_copy(
@@ -345,7 +348,7 @@ static inline void curing_prepare_send_zero_copy(
     curing_prepare(sqe, IORING_OP_SEND_ZC, file, IOSQE_FIXED_FILE, user_data);
     sqe->addr = (uint64_t)(uintptr_t)bytes;
     sqe->len = byte_count;
-    sqe->msg_flags = CURING_SEND_FLAGS;
+    sqe->msg_flags = curing_send_flags(false);
 }
 
 static inline void curing_prepare_shutdown_write(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
