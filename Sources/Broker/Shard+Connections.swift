@@ -51,7 +51,9 @@ extension Shard {
         guard sessions.liveCount < limits.connectionCountMax, case let slot = sessions.allocate(), !slot.isNone else {
             if let peer = fabric.shardWithRoom(besides: index) {
                 counters.connectionsHandedOn &+= 1
-                submissions.append(Submission(.handOff, value: completion.value, peer: UInt16(peer)))
+                submissions.append(
+                    Submission(
+                        .handOff, value: completion.value, peer: UInt16(peer), byteCount: Int(completion.address)))
                 return
             }
             counters.limits.count(.connections)

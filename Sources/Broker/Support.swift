@@ -85,7 +85,8 @@ struct VectorArena: ~Copyable {
     mutating func commit(_ n: Int) { count += n }
 }
 
-/// Connections by address, for the limit per address (off by default; a cold path, so a dictionary does).
+/// Connections by address, for the limit per address (off by default; a cold path, so a dictionary does). Those whose
+/// address is not known, 0, are no one's, and not counted.
 struct AddressTable {
     private var counts: [UInt64: Int] = [:]
     private var addresses: [UInt32: UInt64] = [:]
@@ -93,6 +94,7 @@ struct AddressTable {
     func admits(_ address: UInt64, max: Int) -> Bool { counts[address, default: 0] < max }
 
     mutating func enter(_ session: UInt32, _ address: UInt64) {
+        guard address != 0 else { return }
         counts[address, default: 0] += 1
         addresses[session] = address
     }

@@ -13,7 +13,7 @@ public struct Submission: BitwiseCopyable {
         /// `value` is an accepted descriptor that the core will not take (a limit): close it. No answer.
         case refuse
         /// `value` is an accepted descriptor for which this shard has no room: give it to the worker `peer`, where it
-        /// appears as `.accepted`. If that fails it is closed. No answer.
+        /// appears as `.accepted`, with the `address` that `byteCount` is here. If that fails it is closed. No answer.
         case handOff
         /// Send `byteCount` bytes at `pointer`, now and without waiting. The bytes need to stay valid only until
         /// `exchange` has returned. When the socket took them all there is no answer. Otherwise `.sendIncomplete`

@@ -228,6 +228,35 @@ struct ConnectingTests {
         }
     }
 
+    @Test("A newcomer whose address is not known is not counted as another's neighbour")
+    func unknownAddress() {
+        let options = TestBroker.options { $0.limits.connectionsPerAddressMax = 1 }
+        withBroker(options) { broker in
+            for _ in 0..<5 { _ = broker.accept(address: 0) }
+            _ = broker.accept(address: 7)
+            broker.run()
+            #expect(broker.refused.isEmpty)
+            _ = broker.accept(address: 7)
+            broker.run()
+            #expect(broker.refused.count == 1)
+        }
+    }
+
+    @Test("A newcomer that is handed on counts for its address where it arrives")
+    func addressOfHandedOn() {
+        let options = TestBroker.options { $0.limits.connectionsPerAddressMax = 1 }
+        withBroker(shards: 2, connectionCountMax: 1, options) { broker in
+            _ = broker.accept(on: 0, address: 8)
+            _ = broker.accept(on: 0, address: 9)
+            broker.run()
+            #expect(broker.handedOff.count == 1 && broker.refused.isEmpty)
+            _ = broker.accept(on: 1, address: 9)
+            broker.run()
+            #expect(broker.refused.count == 1)
+            #expect(broker.shard(1).pointee.counters.limits[.connectionsPerAddress] == 1)
+        }
+    }
+
     @Test("When accepting fails, it is tried again")
     func acceptFailed() {
         withBroker { broker in

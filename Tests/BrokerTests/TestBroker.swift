@@ -167,7 +167,8 @@ final class TestBroker {
         case .handOff:
             handedOff.append((submission.value, Int(submission.peer)))
             sockets[submission.value]!.shard = Int(submission.peer)
-            events[Int(submission.peer)].append(Completion(.accepted, value: submission.value))
+            events[Int(submission.peer)].append(
+                Completion(.accepted, value: submission.value, address: UInt64(submission.byteCount)))
         case .wake: break
         case .stopAccepting: hasStoppedAccepting = true
         case .resumeAccepting: acceptResumptionCount += 1

@@ -102,6 +102,21 @@
             #expect(zeroCopy.pointee.msg_flags & UInt32(MSG_WAITALL) == 0)
         }
 
+        @Test func `the address of a newcomer fits beside the operation that hands it on`() {
+            var address = sockaddr_storage()
+            withUnsafeMutableBytes(of: &address) { bytes in
+                bytes.storeBytes(of: sa_family_t(AF_INET6), as: sa_family_t.self)
+                for place in 8..<24 { bytes[place] = UInt8(place * 37 & 0xFF) }
+            }
+            let key = socket_address_key(&address)
+            #expect(key >> 55 == 1)
+            for key in [key, 0x7F00_0001, 0] {
+                let userData = UserData(.handedOn, address: key)
+                #expect(userData.operation == .handedOn)
+                #expect(userData.address == key)
+            }
+        }
+
         @Test(arguments: [
             DriverVariant.uringAdaptive, .uringPoll, .uringMultishot, .uringSingleIssuer, .uringCountedSends,
         ])

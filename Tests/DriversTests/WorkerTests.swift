@@ -28,9 +28,9 @@ extension DriverTests {
         let isStopping = Atomic(false)
         let isReady = Atomic(false)
         let handedOn = Atomic(0)
-        let bench = try DriverBench(variant, peers: peers, worker: 0)
+        let bench = try DriverBench(variant, peers: peers, worker: 0) { $0.findsPeerAddress = true }
         try withThread {
-            let other = try DriverBench(variant, peers: peers, worker: 1)
+            let other = try DriverBench(variant, peers: peers, worker: 1) { $0.findsPeerAddress = true }
             isReady.store(true, ordering: .releasing)
             peers[0].wake()
             var events: [Event] = []
@@ -40,6 +40,7 @@ extension DriverTests {
                 switch event.kind {
                 case .accepted:
                     #expect(event.peer == handedOnPeer)
+                    #expect(event.address == 0x7F00_0001)
                     handedOn.wrappingAdd(1, ordering: .relaxed)
                     let adopt = Submission(.adopt, connection: other.newSlot(), value: event.value)
                     events += other.turn([adopt], deadline: 0)
@@ -60,8 +61,10 @@ extension DriverTests {
                 if place % 2 == 0 {
                     let client = try Client(port: bench.port)
                     let events = try #require(bench.turns { $0.contains { $0.kind == .accepted } })
-                    let value = try #require(events.first { $0.kind == .accepted }).value
-                    bench.turn([Submission(.handOff, value: value, peer: 1)], deadline: 0)
+                    let accepted = try #require(events.first { $0.kind == .accepted })
+                    let address = Int(accepted.address)
+                    bench.turn(
+                        [Submission(.handOff, value: accepted.value, peer: 1, byteCount: address)], deadline: 0)
                     clients.append(client)
                 } else {
                     _ = try bench.connect()

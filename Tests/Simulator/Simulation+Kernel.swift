@@ -111,15 +111,16 @@ extension Simulation {
     }
 
     /// Connections of an address that the broker is not done with.
+    /// Connections without a known address, 0, are no one's.
     private func countOfAddress(_ address: UInt64, _ index: Int) -> Int {
-        workers[index].peers.count { $0.address == address }
+        address == 0 ? 0 : workers[index].peers.count { $0.address == address }
     }
 
     private func mayBeRefused(_ peer: Peer, _ index: Int) -> Bool {
         if isDraining || scenario.connectionsAreTight || scenario.ratesAreTight { return true }
         let most = scenario.options.limits.connectionsPerAddressMax
         // Those that close in this exchange count, too.
-        return most > 0 && countOfAddress(peer.address, index) + workers[index].closedNow >= most
+        return most > 0 && peer.address != 0 && countOfAddress(peer.address, index) + workers[index].closedNow >= most
     }
 
     private func drop(_ peer: Peer) {

@@ -147,8 +147,16 @@
             rawValue = UInt64(operation.rawValue) << 56 | UInt64(index)
         }
 
+        /// - Parameter address: as in `Completion.address`, in the place of generation and slot.
+        init(_ operation: RingOperation, address: UInt64) {
+            rawValue = UInt64(operation.rawValue) << 56 | address & Self.addressMask
+        }
+
+        private static let addressMask: UInt64 = 1 << 56 - 1
+
         var operation: RingOperation { RingOperation(rawValue: UInt8(rawValue >> 56)) ?? .ignored }
         var index: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
+        var address: UInt64 { rawValue & Self.addressMask }
         var connection: Slot { Slot(index: index, generation: UInt32(truncatingIfNeeded: rawValue >> 32) & 0xFF_FFFF) }
     }
 
@@ -185,7 +193,7 @@
         case cancelEverything
         /// Slot: our file index.
         case handOff
-        /// Posted by another worker's ring, with a file of our table.
+        /// Posted by another worker's ring, with a file of our table. Generation and slot: the peer's address.
         case handedOn
         /// Slot: a place in the list of connections being opened.
         case socket

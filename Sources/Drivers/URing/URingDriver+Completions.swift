@@ -44,7 +44,9 @@
             case .handedOn:
                 guard completion.result >= 0 else { return }
                 counters.accepts += 1
-                completions.append(Completion(.accepted, value: completion.result, peer: handedOnPeer))
+                completions.append(
+                    Completion(
+                        .accepted, value: completion.result, peer: handedOnPeer, address: completion.userData.address))
             }
         }
 

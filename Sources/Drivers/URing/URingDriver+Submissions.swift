@@ -11,7 +11,9 @@
             case .adopt: adopt(submission)
             case .refuse:
                 curing_prepare_close(nextEntry(), submission.value, true, UserData(.ignored).rawValue)
-            case .handOff: handOff(file: submission.value, to: Int(submission.peer))
+            case .handOff:
+                handOff(
+                    file: submission.value, to: Int(submission.peer), address: UInt64(submission.byteCount))
             case .send: send(submission)
             case .sendVector: sendVector(submission)
             case .sendZeroCopy: sendZeroCopy(submission)
@@ -198,7 +200,7 @@
         }
 
         /// The file is installed in the other ring's table; ours is closed when that is done, or has failed.
-        private mutating func handOff(file: Int32, to worker: Int) {
+        private mutating func handOff(file: Int32, to worker: Int, address: UInt64) {
             let fd = worker < peers.count ? peers.ring(of: worker) : -1
             guard fd >= 0, fd != ring.fd else {
                 counters.handOffErrors += 1
@@ -207,7 +209,8 @@
             }
             armedCount += 1
             curing_prepare_send_file(
-                nextEntry(), fd, file, UserData(.handedOn).rawValue, UserData(.handOff, index: UInt32(file)).rawValue)
+                nextEntry(), fd, file, UserData(.handedOn, address: address).rawValue,
+                UserData(.handOff, index: UInt32(file)).rawValue)
         }
 
         // MARK: - Accepting
