@@ -51,8 +51,8 @@ public struct CapacityCheck {
             remedy = remedies.hostSysctl("kernel.io_uring_disabled", "0")
         } else if machine.isFiltered {
             remedy = remedies.ringFilter
-        } else if machine.kernelVersion < KernelVersion(5, 19) {
-            remedy = ["Linux 5.19 or later"]
+        } else if machine.kernelVersion < KernelVersion(6, 13) {
+            remedy = ["Linux 6.13 or later"]
         } else {
             remedy = []
         }

@@ -14,16 +14,29 @@ public struct URingProbe: Sendable {
     /// Sets up small rings and tests them. The outcome is found once in a process's life.
     public static func run() -> URingProbe {
         #if URing
-            switch RingFeatures.ofThisKernel {
-            case .success(let features):
-                return URingProbe(isAvailable: true, level: features.text, features: features.lines, reason: "")
-            case .failure(let error):
-                return URingProbe(isAvailable: false, level: "", features: [], reason: error.description)
-            }
+            return URingProbe(RingFeatures.ofThisKernel)
         #else
             return URingProbe(
                 isAvailable: false, level: "", features: [], reason: "built without io_uring (trait URing is off)")
         #endif
+    }
+
+    #if URing
+        init(_ outcome: Result<RingFeatures, DriverError>) {
+            switch outcome {
+            case .success(let features):
+                self.init(isAvailable: true, level: features.text, features: features.lines, reason: "")
+            case .failure(let error):
+                self.init(isAvailable: false, level: "", features: [], reason: error.description)
+            }
+        }
+    #endif
+
+    private init(isAvailable: Bool, level: String, features: [String], reason: String) {
+        self.isAvailable = isAvailable
+        self.level = level
+        self.features = features
+        self.reason = reason
     }
 
     /// The probe as text, one fact a line.
@@ -46,7 +59,11 @@ public enum DriverChoice: String, Sendable, CaseIterable {
     /// - Throws: where `uring` was asked for and is not available.
     public func choose() throws(DriverError) -> (kind: Kind, reason: String) {
         if self == .epoll { return (.epoll, "epoll was asked for") }
-        let probe = URingProbe.run()
+        return try choose(by: URingProbe.run())
+    }
+
+    /// Not for `epoll`, which asks nobody.
+    func choose(by probe: URingProbe) throws(DriverError) -> (kind: Kind, reason: String) {
         if probe.isAvailable { return (.uring, probe.level) }
         guard self == .auto else {
             throw DriverError(.notSupported, "io_uring was asked for and is not available: \(probe.reason)")
@@ -63,12 +80,12 @@ public enum DriverChoice: String, Sendable, CaseIterable {
             let text =
                 switch errorNumber {
                 case 0: step
-                case ENOSYS: "the kernel has no io_uring (ENOSYS); Linux 5.19 or later is needed"
+                case ENOSYS: "the kernel has no io_uring (ENOSYS); Linux 6.13 or later is needed"
                 case EPERM, EACCES: forbidden(step: step, errorNumber: errorNumber)
                 case ENOMEM:
                     "\(step): no memory (ENOMEM); raise `ulimit -l` (now \(lockedMemoryLimit())) or the memory limit"
                 case EMFILE, ENFILE: "\(step): no descriptors left; raise `ulimit -n`"
-                case EINVAL: "\(step): the kernel lacks it (EINVAL); Linux 5.19 or later is needed"
+                case EINVAL: "\(step): the kernel lacks it (EINVAL); Linux 6.13 or later is needed"
                 default: "\(step): \(errorText(errorNumber))"
                 }
             let reason: Reason =

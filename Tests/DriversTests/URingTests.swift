@@ -33,8 +33,22 @@
             #expect(try DriverChoice.uring.choose().kind == .uring)
         }
 
+        @Test(arguments: RingLevel.allCases)
+        func `where sockets that are closed stay open, auto takes epoll and says why`(_ level: RingLevel) {
+            let outcome = Result { () throws(DriverError) in try RingFeatures(best: level, keepsClosedOpen: true) }
+            let probe = URingProbe(outcome)
+            #expect(!probe.isAvailable)
+            let reason = "stay open while others wait (before Linux 6.13)"
+            #expect(throws: Never.self) {
+                let choice = try DriverChoice.auto.choose(by: probe)
+                #expect(choice.kind == .epoll && choice.reason.contains(reason))
+            }
+            let error = #expect(throws: DriverError.self) { try DriverChoice.uring.choose(by: probe) }
+            #expect(error?.reason == .notSupported && error?.description.contains(reason) == true)
+        }
+
         @Test(arguments: [
-            (ENOSYS, "ENOSYS"), (EPERM, "seccomp"), (ENOMEM, "ulimit -l"), (EINVAL, "5.19"), (EMFILE, "ulimit -n"),
+            (ENOSYS, "ENOSYS"), (EPERM, "seccomp"), (ENOMEM, "ulimit -l"), (EINVAL, "6.13"), (EMFILE, "ulimit -n"),
             (EIO, "errno 5"),
         ])
         func `a refused ring is explained`(_ errorNumber: Int32, _ word: String) {
