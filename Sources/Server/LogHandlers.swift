@@ -49,14 +49,22 @@ public struct TextLogHandler: LogHandler {
     }
 
     public func log(event: LogEvent) {
-        let level = event.level.rawValue
-        var line = LogText.timestamp() + " " + level + String(repeating: " ", count: 9 - level.count)
-        line += LogText.escaped(event.message.description)
         let fields = LogText.fields(handler: metadata, provider: metadataProvider, event: event)
+        LogOutput.write(line(event.level, event.message.description, fields), to: descriptor) {
+            line(.warning, LogOutput.lossMessage, [("lines", "\($0)")])
+        }
+    }
+
+    private func line(
+        _ level: Logger.Level, _ message: String, _ fields: [(key: String, value: Logger.MetadataValue)]
+    ) -> String {
+        let level = level.rawValue
+        var line = LogText.timestamp() + " " + level + String(repeating: " ", count: 9 - level.count)
+        line += LogText.escaped(message)
         for (key, value) in fields {
             line += " \(LogText.escaped(key))=\(text(of: value))"
         }
-        LogText.write(line, to: descriptor)
+        return line
     }
 
     private func text(of value: Logger.MetadataValue) -> String {
@@ -87,14 +95,22 @@ public struct JSONLogHandler: LogHandler {
     }
 
     public func log(event: LogEvent) {
-        var line = "{\"time\":\"\(LogText.timestamp())\",\"level\":\"\(event.level.rawValue)\""
-        line += ",\"logger\":\"\(LogText.escaped(label))\""
-        line += ",\"message\":\"\(LogText.escaped(event.message.description))\""
         let fields = LogText.fields(handler: metadata, provider: metadataProvider, event: event)
+        LogOutput.write(line(event.level, event.message.description, fields), to: descriptor) {
+            line(.warning, LogOutput.lossMessage, [("lines", "\($0)")])
+        }
+    }
+
+    private func line(
+        _ level: Logger.Level, _ message: String, _ fields: [(key: String, value: Logger.MetadataValue)]
+    ) -> String {
+        var line = "{\"time\":\"\(LogText.timestamp())\",\"level\":\"\(level.rawValue)\""
+        line += ",\"logger\":\"\(LogText.escaped(label))\""
+        line += ",\"message\":\"\(LogText.escaped(message))\""
         if !fields.isEmpty {
             line += ",\"metadata\":" + object(fields)
         }
-        LogText.write(line + "}", to: descriptor)
+        return line + "}"
     }
 
     private func object(_ fields: [(key: String, value: Logger.MetadataValue)]) -> String {
@@ -172,20 +188,5 @@ enum LogText {
         let date = "\(parts.tm_year + 1900)-\(padded(Int(parts.tm_mon) + 1, 2))-\(padded(Int(parts.tm_mday), 2))"
         let time = [parts.tm_hour, parts.tm_min, parts.tm_sec].map { padded(Int($0), 2) }.joined(separator: ":")
         return "\(date)T\(time).\(padded(now.tv_nsec / 1_000_000, 3))Z"
-    }
-
-    /// Writes `line` and its end in one write(2), so that lines of several threads do not mix. What a descriptor does
-    /// not take (a full pipe that must not block, a closed one) is lost: the log never stops the broker.
-    static func write(_ line: String, to descriptor: Int32) {
-        var line = line + "\n"
-        line.withUTF8 { bytes in
-            var rest = UnsafeRawBufferPointer(bytes)
-            while !rest.isEmpty {
-                let count = Glibc.write(descriptor, rest.baseAddress!, rest.count)
-                if count < 0 && errno == EINTR { continue }
-                if count <= 0 { return }
-                rest = UnsafeRawBufferPointer(rebasing: rest[count...])
-            }
-        }
     }
 }

@@ -109,6 +109,68 @@ struct LogHandlerTests {
         logger.info("nowhere")
     }
 
+    @Test("A reader that hangs costs lines, and is told how many when it reads on", arguments: LogFormat.allCases)
+    func hangingReader(format: LogFormat) throws {
+        var ends: [Int32] = [0, 0]
+        try #require(pipe(&ends) == 0)
+        defer { for end in ends { close(end) } }
+        let logger = Logger(label: "l") { [end = ends[1]] _ -> any LogHandler in
+            switch format {
+            case .text: TextLogHandler(level: .info, descriptor: end)
+            case .json: JSONLogHandler(label: "l", level: .info, descriptor: end)
+            }
+        }
+        // The pipe blocks who writes to it while it is full, and holds 64 KiB.
+        let lineCount = 2000
+        for index in 0..<lineCount { logger.info("line \(index) \(String(repeating: "x", count: 100))") }
+        let written = lines(readFrom: ends[0])
+        try #require(!written.isEmpty && written.count < lineCount)
+        #expect(written.enumerated().allSatisfy { $1.contains("line \($0) ") })
+        logger.info("the next")
+        logger.info("the last")
+        let later = lines(readFrom: ends[0])
+        try #require(later.count == 3)
+        #expect(later[0].contains("lines were lost"))
+        #expect(try #/lines"?[=:]"?(\d+)/#.firstMatch(in: later[0])?.1 == "\(lineCount - written.count)")
+        #expect(later[1].contains("the next") && later[2].contains("the last"))
+    }
+
+    @Test("A line longer than what a pipe takes at once is written whole, or ends before the next")
+    func longLines() throws {
+        var ends: [Int32] = [0, 0]
+        try #require(pipe(&ends) == 0)
+        defer { for end in ends { close(end) } }
+        let logger = Logger(label: "l") { [end = ends[1]] _ in TextLogHandler(level: .info, descriptor: end) }
+        let long = String(repeating: "x", count: 10_000)
+        logger.info("\(long)")
+        let whole = lines(readFrom: ends[0])
+        #expect(whole.count == 1 && whole[0].hasSuffix(" " + long))
+        for _ in 0..<10 { logger.info("\(long)") }
+        let some = lines(readFrom: ends[0])
+        #expect(some.dropLast().allSatisfy { $0.hasSuffix(" " + long) })
+        #expect(!some.last!.hasSuffix(" " + long))
+        logger.info("the last")
+        let later = lines(readFrom: ends[0])
+        // The end of the torn line.
+        #expect(later.count == 3 && later[0].isEmpty)
+        #expect(later[1].hasSuffix(" lines=\(10 - some.count + 1)") && later[2].hasSuffix(" the last"))
+    }
+
+    /// What is in the pipe now. The text after the last end of a line counts as one.
+    private func lines(readFrom descriptor: Int32) -> [String] {
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 1 << 17)
+        var event = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        while poll(&event, 1, 0) == 1 {
+            let count = read(descriptor, &chunk, chunk.count)
+            guard count > 0 else { break }
+            bytes += chunk[..<count]
+        }
+        var lines = String(decoding: bytes, as: UTF8.self).components(separatedBy: "\n")
+        if lines.last == "" { lines.removeLast() }
+        return lines
+    }
+
     /// What the logger that `body` is given writes.
     private func logged(
         _ handler: @escaping @Sendable (Int32) -> any LogHandler, by body: (Logger) -> Void
