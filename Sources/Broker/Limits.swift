@@ -25,7 +25,7 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     /// Connections of one worker. 0: as many as the driver's table holds. At the limit: another worker takes the
     /// newcomer, or it is refused.
     public var connectionCountMax = 0
-    /// Connections from one address (all workers counted one by one). 0: off. At the limit: refuse.
+    /// Connections of one worker from one address. 0: off. At the limit: refuse.
     public var connectionsPerAddressMax = 0
     /// Accepted connections per second and worker. 0: off. At the limit: refuse.
     public var connectionsPerSecondMax = 0
@@ -42,7 +42,8 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     // Output
     /// Bytes that wait for a connection. At the limit: a topic's subscriber is disconnected; a queue stops dispatching.
     public var outputByteCountMax = 8 * 1024 * 1024
-    /// Time without a byte taken while output waits. At the limit: disconnect.
+    /// Time without a byte taken while output waits. At the limit: a topic's subscriber is disconnected; a consumer of queues
+    /// may leave its socket unread.
     public var outputStallMillisecondsMax = 10_000
     /// After ERROR or DISCONNECT: how long the peer may take to read the rest and close. Then: close.
     public var lingerMillisecondsMax = 3_000
