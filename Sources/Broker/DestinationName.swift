@@ -20,6 +20,8 @@ enum DestinationClass: UInt8 {
 enum DestinationNameError: Error {
     /// Empty, too long, control bytes, not UTF-8, no name behind the prefix.
     case invalid
+    /// More levels than `Limits.destinationLevelCountMax`.
+    case tooManyLevels
     /// Begins with a slash and no known prefix.
     case unknown
 }
@@ -39,8 +41,8 @@ struct DestinationName {
     ///
     /// `owner` is the text that makes a temporary name unique among all connections.
     static func parse(
-        _ raw: UnsafeRawBufferPointer, bareNamePrefix: String, byteCountMax: Int, owner: () -> String,
-        into name: UnsafeMutableRawPointer
+        _ raw: UnsafeRawBufferPointer, bareNamePrefix: String, byteCountMax: Int, levelCountMax: Int,
+        owner: () -> String, into name: UnsafeMutableRawPointer
     ) throws(DestinationNameError) -> DestinationName {
         guard raw.count > 0, raw.count <= byteCountMax + replyByteCountMax(raw), isText(raw) else { throw .invalid }
         if raw[0] != UInt8(ascii: "/") {
@@ -54,7 +56,7 @@ struct DestinationName {
                     result = .success(
                         try parse(
                             bytes, bareNamePrefix: "", byteCountMax: byteCountMax + bareNamePrefix.utf8.count,
-                            owner: owner, into: name))
+                            levelCountMax: levelCountMax, owner: owner, into: name))
                 } catch { result = .failure(error) }
             }
             return try result.get()
@@ -64,6 +66,9 @@ struct DestinationName {
             guard memcmp(raw.baseAddress!, alias.from.utf8Start, prefixByteCount) == 0 else { continue }
             let rest = UnsafeRawBufferPointer(rebasing: raw[prefixByteCount...])
             guard rest.count > 0 else { throw .invalid }
+            // The owner is a level of a reply name.
+            let isReply = prefixByteCount > 7 && memcmp(alias.from.utf8Start, "/reply-", 7) == 0
+            guard Wildcard.levelCount(rest) <= levelCountMax + (isReply ? 1 : 0) else { throw .tooManyLevels }
             return fill(name, prefix: alias.to, rest, owner: owner)
         }
         throw .unknown
@@ -169,45 +174,96 @@ enum Wildcard {
         return false
     }
 
-    /// Whether `pattern` matches `name`; both are canonical, prefix included. Work is at most the product of their
-    /// levels: a "many" level only ever falls back to the last one seen, as in file name globs.
+    static func levelCount(_ name: UnsafeRawBufferPointer) -> Int {
+        var count = 1
+        for byte in name where isSeparator(byte) { count += 1 }
+        return count
+    }
+
+    /// Whether `pattern` matches `name`; both are canonical, prefix included.
     static func matches(_ pattern: UnsafeRawBufferPointer, _ name: UnsafeRawBufferPointer) -> Bool {
-        var p = 0
-        var n = 0
-        var retryPattern = -1
-        var retryName = 0
-        while n <= name.count {
-            if p <= pattern.count {
-                let patternEnd = levelEnd(pattern, p)
-                if isMany(pattern, p, patternEnd) {
-                    retryPattern = patternEnd + 1
-                    retryName = n
-                    p = patternEnd + 1
-                    continue
-                }
-                let nameEnd = levelEnd(name, n)
-                if isSingle(pattern, p, patternEnd)
-                    || (patternEnd - p == nameEnd - n
-                        && memcmp(pattern.baseAddress! + p, name.baseAddress! + n, nameEnd - n) == 0)
-                {
-                    p = patternEnd + 1
-                    n = nameEnd + 1
-                    continue
-                }
-            }
-            guard retryPattern >= 0 else { return false }
-            retryName = levelEnd(name, retryName) + 1
-            n = retryName
-            p = retryPattern
-            if retryName > name.count { break }
+        var levelCount = 0
+        return matches(pattern, name, levelCount: &levelCount)
+    }
+
+    /// The levels before the first "many" and those behind the last are compared in place; what is between is looked
+    /// for from left to right, where a "many" level only ever falls back to the last one seen, as in file name globs. So
+    /// work is at most the product of both numbers of levels.
+    ///
+    /// - Parameter levelCount: Grows by the pairs of levels that were compared.
+    static func matches(
+        _ pattern: UnsafeRawBufferPointer, _ name: UnsafeRawBufferPointer, levelCount: inout Int
+    ) -> Bool {
+        // What is left of each, from where its first level begins to where its last one ends; nothing where the end is
+        // before the beginning, for the separator between is gone.
+        var (p, pEnd) = (0, pattern.count)
+        var (n, nEnd) = (0, name.count)
+        while true {
+            guard p <= pEnd else { return n > nEnd }
+            let patternEnd = levelEnd(pattern, p)
+            if isMany(pattern, p, patternEnd) { break }
+            guard n <= nEnd else { return false }
+            let nameEnd = levelEnd(name, n)
+            levelCount += 1
+            guard levelMatches(pattern, p, patternEnd, name, n, nameEnd) else { return false }
+            p = patternEnd + 1
+            n = nameEnd + 1
         }
-        // The name is used up: what is left of the pattern may only be "many" levels.
-        while p <= pattern.count {
-            let end = levelEnd(pattern, p)
-            guard isMany(pattern, p, end) else { return false }
-            p = end + 1
+        while true {
+            let patternStart = levelStart(pattern, pEnd, notBefore: p)
+            if isMany(pattern, patternStart, pEnd) {
+                // The first one is the last one too.
+                if patternStart == p { return true }
+                pEnd = patternStart - 1
+                break
+            }
+            guard n <= nEnd else { return false }
+            let nameStart = levelStart(name, nEnd, notBefore: n)
+            levelCount += 1
+            guard levelMatches(pattern, patternStart, pEnd, name, nameStart, nEnd) else { return false }
+            pEnd = patternStart - 1
+            nEnd = nameStart - 1
+        }
+        var retryPattern = p
+        var retryName = n
+        while p <= pEnd {
+            let patternEnd = levelEnd(pattern, p)
+            if isMany(pattern, p, patternEnd) {
+                p = patternEnd + 1
+                retryPattern = p
+                retryName = n
+                continue
+            }
+            guard n <= nEnd else { return false }
+            let nameEnd = levelEnd(name, n)
+            levelCount += 1
+            if levelMatches(pattern, p, patternEnd, name, n, nameEnd) {
+                p = patternEnd + 1
+                n = nameEnd + 1
+            } else {
+                retryName = levelEnd(name, retryName) + 1
+                n = retryName
+                p = retryPattern
+            }
         }
         return true
+    }
+
+    /// Where the level that ends at `end` begins.
+    private static func levelStart(_ bytes: UnsafeRawBufferPointer, _ end: Int, notBefore first: Int) -> Int {
+        var start = end
+        while start > first, !isSeparator(bytes[start - 1]) { start -= 1 }
+        return start
+    }
+
+    private static func levelMatches(
+        _ pattern: UnsafeRawBufferPointer, _ patternStart: Int, _ patternEnd: Int, _ name: UnsafeRawBufferPointer,
+        _ nameStart: Int, _ nameEnd: Int
+    ) -> Bool {
+        let count = nameEnd - nameStart
+        if isSingle(pattern, patternStart, patternEnd) { return true }
+        guard patternEnd - patternStart == count else { return false }
+        return count == 0 || memcmp(pattern.baseAddress! + patternStart, name.baseAddress! + nameStart, count) == 0
     }
 }
 

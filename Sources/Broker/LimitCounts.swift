@@ -27,6 +27,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     case prefetch
     case destinations
     case destinationName
+    case destinationLevels
     /// Patterns, or what they match.
     case patterns
     case queue
@@ -63,6 +64,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .prefetch: "prefetch-max"
         case .destinations: "destinations-max"
         case .destinationName: "destination-name-bytes"
+        case .destinationLevels: "destination-levels-max"
         case .patterns: "patterns-max"
         case .queue: "queue"
         case .messageMemory: "message-memory-bytes"

@@ -57,6 +57,9 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     /// Destinations of one worker. At the limit: ERROR.
     public var destinationCountMax = 10_000
     public var destinationNameByteCountMax = 256
+    /// Levels of a destination or pattern, behind its prefix: what it takes to compare the two grows with both. At the
+    /// limit: ERROR.
+    public var destinationLevelCountMax = 32
     /// Different wildcard patterns that a worker knows, those of other workers included: a topic that is new to it is
     /// compared with each. At the limit: ERROR.
     public var patternCountMax = 1_000

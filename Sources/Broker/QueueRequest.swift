@@ -72,8 +72,8 @@ extension Shard {
     private mutating func deadLetterName(_ key: UnsafeRawBufferPointer) -> Int? {
         guard
             let parsed = try? DestinationName.parse(
-                key, bareNamePrefix: "/queue/", byteCountMax: limits.destinationNameByteCountMax, owner: { "" },
-                into: scratch.key)
+                key, bareNamePrefix: "/queue/", byteCountMax: limits.destinationNameByteCountMax,
+                levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.key)
         else { return nil }
         switch parsed.kind {
         case .queue, .topic: return parsed.byteCount

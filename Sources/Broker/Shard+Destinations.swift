@@ -55,7 +55,7 @@ extension Shard {
         guard
             let parsed = try? DestinationName.parse(
                 written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
-                owner: { ownerText(session) }, into: scratch.name)
+                levelCountMax: limits.destinationLevelCountMax, owner: { ownerText(session) }, into: scratch.name)
         else { return 0 }
         return destinationTable.find(scratch.name, parsed.byteCount)
     }
@@ -67,7 +67,7 @@ extension Shard {
         do throws(DestinationNameError) {
             parsed = try DestinationName.parse(
                 written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
-                owner: { "" }, into: scratch.name)
+                levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
         } catch {
             switch error {
             case .invalid:
@@ -76,6 +76,7 @@ extension Shard {
                     session, "Invalid destination",
                     "'\(printable(written))' is not a name of 1 to \(limits.destinationNameByteCountMax) bytes of "
                         + "UTF-8 without control characters behind its prefix")
+            case .tooManyLevels: failManyLevels(session, written)
             case .unknown:
                 failFrame(
                     session, "Unknown destination",
@@ -108,6 +109,14 @@ extension Shard {
             }
             return index
         }
+    }
+
+    private mutating func failManyLevels(_ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer) {
+        counters.limits.count(.destinationLevels)
+        failFrame(
+            session, "Invalid destination",
+            "'\(printable(written))' has more than \(limits.destinationLevelCountMax) levels behind its prefix, "
+                + "separated by '.' or '/' (limits.destination-levels-max)")
     }
 
     /// A destination that is used for the first time, on behalf of a client.
@@ -193,22 +202,36 @@ extension Shard {
         let index = makeDestination(name, isPattern ? .pattern : .topic)
         if index == 0 { return 0 }
         let own = nameOf(index)
+        var comparisonCount = 0
+        var levelCount = 0
         if isPattern {
             patternCount += 1
             forEachTopic { shard, topic in
-                if Wildcard.matches(own, shard.nameOf(topic)) { shard.match(pattern: index, topic: topic) }
+                comparisonCount += 1
+                if Wildcard.matches(own, shard.nameOf(topic), levelCount: &levelCount) {
+                    shard.match(pattern: index, topic: topic)
+                }
             }
             insertPattern(index)
         } else {
             var pattern = patternHead
             while pattern != 0 {
-                if Wildcard.matches(nameOf(pattern), own) { match(pattern: pattern, topic: index) }
+                comparisonCount += 1
+                if Wildcard.matches(nameOf(pattern), own, levelCount: &levelCount) {
+                    match(pattern: pattern, topic: index)
+                }
                 pattern = destinations[pattern].pointee.idleNext
             }
             becomeIdle(index)
         }
+        chargeForSteps(comparisonCount * Self.stepsPerComparison + levelCount / Self.levelsPerStep)
         return index
     }
+
+    /// To compare a pattern with a topic means to fetch a record and its name.
+    private static var stepsPerComparison: Int { 2 }
+    /// So many of their levels are compared in the time of a step.
+    private static var levelsPerStep: Int { 8 }
 
     /// A queue, or the stand-in of one that another worker holds.
     mutating func makeQueue(_ name: UnsafeRawBufferPointer, isTemporary: Bool) -> UInt32 {
@@ -357,7 +380,7 @@ extension Shard {
     ) -> UInt32 {
         let parsed = try! DestinationName.parse(
             written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
-            owner: { ownerText(session) }, into: scratch.name)
+            levelCountMax: limits.destinationLevelCountMax, owner: { ownerText(session) }, into: scratch.name)
         let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
         var index = destinationTable.find(name.baseAddress!, name.count)
         if index != 0 {
@@ -453,12 +476,16 @@ extension Shard {
             failFrame(session, "Invalid destination", "reply-to names no temporary destination")
             return nil
         }
-        guard
-            (try? DestinationName.parse(
-                value, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax, owner: { "" },
-                into: scratch.name)) != nil
-        else {
-            failFrame(session, "Invalid destination", "reply-to names no temporary destination")
+        do throws(DestinationNameError) {
+            _ = try DestinationName.parse(
+                value, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
+                levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
+        } catch {
+            if case .tooManyLevels = error {
+                failManyLevels(session, value)
+            } else {
+                failFrame(session, "Invalid destination", "reply-to names no temporary destination")
+            }
             return nil
         }
         let index = temporary(session, value, isQueue ? .temporaryQueue : .temporaryTopic)

@@ -538,8 +538,8 @@ extension Shard {
         if target == 0 {
             guard
                 let parsed = try? DestinationName.parse(
-                    name, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax, owner: { "" },
-                    into: scratch.name)
+                    name, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
+                    levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
             else { return false }
             let canonical = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
             target = destinationTable.find(canonical.baseAddress!, canonical.count)

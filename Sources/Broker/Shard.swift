@@ -72,6 +72,8 @@ public struct Shard: ~Copyable {
     var outbox: Outbox
     /// Records that may still be made or removed in this turn; what is under way is finished, so it may fall below 0.
     var recordAllowance = 0
+    /// Steps of searches that are not charged as a record yet.
+    private var stepCount = 0
 
     var patternHead: UInt32 = 0
     var patternCount = 0
@@ -313,6 +315,15 @@ public struct Shard: ~Copyable {
     /// that leaves all of its own. After so many the others have their turn, or their messages would wait for all of one
     /// client's SUBSCRIBEs.
     static var recordsPerTurnMax: Int { 64 }
+    /// A step of a search, from one record to the next, waits for memory at worst; so many take as long as a record.
+    private static var stepsPerRecord: Int { 128 }
+
+    /// Charges a search that may be long. What is less than a record is added up.
+    mutating func chargeForSteps(_ count: Int) {
+        stepCount += count
+        recordAllowance -= stepCount / Self.stepsPerRecord
+        stepCount %= Self.stepsPerRecord
+    }
 
     /// Memory that nobody used for 5 s is not worth keeping: to have it again costs a page fault for every 4 KiB.
     private static var restNanoseconds: UInt64 { 5_000_000_000 }

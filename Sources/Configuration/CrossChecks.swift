@@ -185,6 +185,14 @@ extension EffectiveSettings {
                 origin(of: path), path,
                 "found \(name.utf8.count) bytes; allowed: limits.destination-name-bytes = \(byteCountMax)")
         }
+        let levelCountMax = settings.broker.limits.destinationLevelCountMax
+        // The separators of the prefix, /queue/ or /topic/, are two, and those of the levels one less than they are.
+        let levelCount = name.utf8.count { $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "/") } - 1
+        if levelCount > levelCountMax {
+            report(
+                origin(of: path), path,
+                "found \(levelCount) levels; allowed: limits.destination-levels-max = \(levelCountMax)")
+        }
     }
 
     // MARK: Pieces

@@ -96,6 +96,9 @@ extension Schema {
             "limits.destination-name-bytes", \.broker.limits.destinationNameByteCountMax, 16...1024,
             "A destination, its prefix (/queue/) included; at most header-bytes. At the limit: ERROR."),
         .count(
+            "limits.destination-levels-max", \.broker.limits.destinationLevelCountMax, 2...128,
+            "Levels of a destination or pattern, separated by '.' or '/', behind its prefix. At the limit: ERROR."),
+        .count(
             "limits.patterns-max", \.broker.limits.patternCountMax, 1...100_000,
             "Different wildcard patterns: a new topic is compared with each. At the limit: ERROR."),
     ]

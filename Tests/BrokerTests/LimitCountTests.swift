@@ -38,8 +38,8 @@ struct LimitCountTests {
         case .connections, .connectionsPerAddress, .connectionsPerSecond, .subscriptionsPerConnection,
             .subscriptionIdBytes, .transactionsPerConnection, .transactionSize, .transactionTimeout, .linger:
             connectionWay(to: limit)
-        case .outputBytes, .outputStall, .prefetch, .destinations, .destinationName, .patterns, .queue, .messageMemory,
-            .mailbox, .queuedMessages, .subscriptions:
+        case .outputBytes, .outputStall, .prefetch, .destinations, .destinationName, .destinationLevels, .patterns,
+            .queue, .messageMemory, .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
         }
     }
@@ -165,6 +165,8 @@ struct LimitCountTests {
             }
         case .destinationName:
             Way { $0.connect().publish("/queue/" + String(repeating: "a", count: 300), "x") }
+        case .destinationLevels:
+            Way { $0.connect().publish("/queue/" + String(repeating: "a.", count: 40), "x") }
         case .patterns:
             Way(options: { $0.limits.patternCountMax = 1 }) {
                 let client = $0.connect()

@@ -248,6 +248,10 @@ struct CrossCheckTests {
                 "3: destinations[0].match: found 17 bytes; allowed: limits.destination-name-bytes = 16"
             ),
             (
+                "limits: {destination-levels-max: 2}\ndestinations:\n  - {match: /queue/a.b.c}",
+                "3: destinations[0].match: found 3 levels; allowed: limits.destination-levels-max = 2"
+            ),
+            (
                 "destinations:\n  - {match: /queue/a, overflow: block, bytes-max: 1MiB}",
                 "2: destinations[0].bytes-max: found 1MiB: with overflow: block a larger message would stop its "
                     + "publisher for ever; allowed: at least limits.body-bytes + limits.headers-bytes = 1056KiB"

@@ -274,13 +274,14 @@ struct SizeLimitsSection {
     func `Limits are configuration`(on driver: DriverUnderTest) throws {
         let broker = try driver.broker([
             "limits.headers-max": "8", "limits.body-bytes": "256", "limits.subscriptions-per-connection-max": "2",
-            "limits.destination-name-bytes": "32",
+            "limits.destination-name-bytes": "32", "limits.destination-levels-max": "3",
         ])
         let faults = [
             "SEND\ndestination:/topic/a\n\((0..<8).map { "h\($0):x\n" }.joined())\n\0",
             "SEND\ndestination:/topic/a\ncontent-length:257\n\n",
             (0..<3).map { "SUBSCRIBE\nid:\($0)\ndestination:/topic/a\n\n\0" }.joined(),
             "SEND\ndestination:/topic/\(String(repeating: "x", count: 32))\n\n\0",
+            "SEND\ndestination:/topic/a.b.c.d\n\n\0", "SUBSCRIBE\nid:1\ndestination:/topic/a.b.c.#\n\n\0",
         ]
         for fault in faults {
             let client = try RawClient(broker, .v1_2)
