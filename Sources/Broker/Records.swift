@@ -352,7 +352,7 @@ struct Delivery: SlabRecord {
     /// In the subscription's list.
     var next: UInt32
     var previous: UInt32
-    /// In the session's flight list (auto).
+    /// In the session's flight list (auto), or in the chain of `DeliveryTable`.
     var flightNext: UInt32
     /// Acknowledged in this open transaction. 0: none.
     var transaction: UInt32
@@ -360,7 +360,8 @@ struct Delivery: SlabRecord {
     var entry: Slot
     /// MESSAGE's message-id.
     var identity: UInt64
-    /// The session's output position behind the MESSAGE's NUL.
+    /// The session's output position behind the MESSAGE's NUL (auto), or the previous one in the chain of
+    /// `DeliveryTable`.
     var position: UInt64
 }
 

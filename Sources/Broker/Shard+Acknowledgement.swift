@@ -87,8 +87,6 @@ extension Shard {
         delivery.pointee.subscription = slot.index
         delivery.pointee.entry = entry
         delivery.pointee.identity = message.identity
-        // The line feed behind the NUL is not the frame's: without it, too, the client has the message.
-        delivery.pointee.position = session.pointee.outputPosition &- 1
         delivery.pointee.previous = subscription.pointee.deliveryTail
         if subscription.pointee.deliveryTail != 0 {
             deliveries[subscription.pointee.deliveryTail].pointee.next = record.index
@@ -96,7 +94,11 @@ extension Shard {
             subscription.pointee.deliveryHead = record.index
         }
         subscription.pointee.deliveryTail = record.index
-        if !acknowledges {
+        if acknowledges {
+            if group.pointee.version != .v1_2 { enterChain(record.index, session) }
+        } else {
+            // The line feed behind the NUL is not the frame's: without it, too, the client has the message.
+            delivery.pointee.position = session.pointee.outputPosition &- 1
             if session.pointee.flightTail != 0 {
                 deliveries[session.pointee.flightTail].pointee.flightNext = record.index
             } else {
@@ -194,6 +196,64 @@ extension Shard {
         } else {
             subscription.pointee.deliveryHead = next
         }
+        if subscription.pointee.ackMode != .auto { leaveChain(index, sessions[subscription.pointee.session]) }
+    }
+
+    // MARK: Deliveries by message-id
+
+    private func chain(
+        of delivery: UnsafeMutablePointer<Delivery>, _ session: UnsafeMutablePointer<Session>
+    ) -> UnsafeMutablePointer<UInt32> {
+        deliveryTable.chain(
+            delivery.pointee.identity, session: session.pointee.index, subscription: delivery.pointee.subscription,
+            session.pointee.version)
+    }
+
+    private func enterChain(_ index: UInt32, _ session: UnsafeMutablePointer<Session>) {
+        let delivery = deliveries[index]
+        let head = chain(of: delivery, session)
+        delivery.pointee.flightNext = head.pointee
+        delivery.pointee.position = 0
+        if head.pointee != 0 { deliveries[head.pointee].pointee.position = UInt64(index) }
+        head.pointee = index
+    }
+
+    private func leaveChain(_ index: UInt32, _ session: UnsafeMutablePointer<Session>) {
+        guard session.pointee.version != .v1_2 else { return }
+        let delivery = deliveries[index]
+        let next = delivery.pointee.flightNext
+        let previous = delivery.pointee.position
+        if next != 0 { deliveries[next].pointee.position = previous }
+        if previous != 0 {
+            deliveries[UInt32(previous)].pointee.flightNext = next
+        } else {
+            chain(of: delivery, session).pointee = next
+        }
+    }
+
+    /// The delivery of that message-id that waits for an acknowledgement; 0: none. Of several subscriptions that have the
+    /// message, the last that was given it, unless `wanted` says which.
+    private mutating func findDelivery(
+        _ session: UnsafeMutablePointer<Session>, _ identity: UInt64, of wanted: UInt32
+    ) -> UInt32 {
+        var candidate = deliveryTable.chain(
+            identity, session: session.pointee.index, subscription: wanted, session.pointee.version
+        ).pointee
+        var stepCount = 0
+        while candidate != 0 {
+            let delivery = deliveries[candidate]
+            let subscription = delivery.pointee.subscription
+            if delivery.pointee.identity == identity,
+                wanted != 0
+                    ? subscription == wanted : subscriptions[subscription].pointee.session == session.pointee.index
+            {
+                break
+            }
+            candidate = delivery.pointee.flightNext
+            stepCount += 1
+        }
+        chargeForSteps(stepCount)
+        return candidate
     }
 
     /// Ends a delivery and tells the queue's owner. `byFrame`: a frame of the client decided it, whose RECEIPT has to wait
@@ -242,7 +302,7 @@ extension Shard {
             }
             let transaction = transactionOfFrame(session)
             if transaction == 0 { return .done }
-            let outcome = keepInTransaction(session)
+            let outcome = keepInTransaction(session, delivery: deliveries.slot(index))
             guard session.pointee.state == .connected else { return outcome }
             markInTransaction(index, transaction)
             return outcome
@@ -268,28 +328,55 @@ extension Shard {
         guard subscription.pointee.ackMode == .client else { return settleDelivery(index, settlement) }
         var candidate = subscription.pointee.deliveryHead
         var isLast = false
+        var stepCount = 0
         while candidate != 0, !isLast {
             let next = deliveries[candidate].pointee.next
             isLast = candidate == index
-            if deliveries[candidate].pointee.transaction == transaction { settleDelivery(candidate, settlement) }
+            if deliveries[candidate].pointee.transaction == transaction {
+                settleDelivery(candidate, settlement)
+            }
+            stepCount += 1
             candidate = next
         }
+        chargeForSteps(stepCount)
     }
 
-    private func markInTransaction(_ index: UInt32, _ transaction: UInt32) {
+    private mutating func markInTransaction(_ index: UInt32, _ transaction: UInt32) {
         let subscription = subscriptions[deliveries[index].pointee.subscription]
         guard subscription.pointee.ackMode == .client else {
             deliveries[index].pointee.transaction = transaction
             return
         }
         var candidate = index
+        var stepCount = 0
         while candidate != 0 {
             if deliveries[candidate].pointee.transaction == 0 {
                 deliveries[candidate].pointee.transaction = transaction
             }
             candidate = deliveries[candidate].pointee.previous
+            stepCount += 1
         }
+        chargeForSteps(stepCount)
     }
+
+    /// Takes back `markInTransaction` of one ACK or NACK, down to the last one before it in the same subscription that
+    /// was taken back already. It stays marked as such, for those behind it. Returns the steps this took.
+    mutating func unmark(_ index: UInt32, _ transaction: UInt32) -> Int {
+        let isCumulative = subscriptions[deliveries[index].pointee.subscription].pointee.ackMode == .client
+        var candidate = isCumulative ? deliveries[index].pointee.previous : 0
+        var stepCount = 0
+        while candidate != 0, deliveries[candidate].pointee.transaction != Self.unmarked {
+            let delivery = deliveries[candidate]
+            if delivery.pointee.transaction == transaction { delivery.pointee.transaction = 0 }
+            candidate = delivery.pointee.previous
+            stepCount += 1
+        }
+        deliveries[index].pointee.transaction = Self.unmarked
+        return stepCount
+    }
+
+    /// Stands for no transaction.
+    static var unmarked: UInt32 { .max }
 
     /// The delivery that ACK or NACK names: 1.2 by `id`, the MESSAGE's `ack`; 1.1 by `subscription` and `message-id`;
     /// 1.0 by `message-id`. 0: it was answered with ERROR.
@@ -328,20 +415,18 @@ extension Shard {
             return 0
         }
         if let identity = hexadecimal(text) {
-            var candidate = wanted != 0 ? wanted : session.pointee.subscriptionHead
-            while candidate != 0 {
-                let subscription = subscriptions[candidate]
-                if subscription.pointee.ackMode != .auto {
-                    var delivery = subscription.pointee.deliveryHead
-                    while delivery != 0 {
-                        if deliveries[delivery].pointee.identity == identity { return delivery }
-                        delivery = deliveries[delivery].pointee.next
-                    }
-                }
-                candidate = wanted != 0 ? 0 : subscription.pointee.next
-            }
+            let delivery = findDelivery(session, identity, of: wanted)
+            if delivery != 0 { return delivery }
         }
         failUnknownMessage(session, text)
+        return 0
+    }
+
+    /// The delivery that a kept ACK or NACK, which is under the parser, was for. 0: its subscription has ended since, and
+    /// it was answered with ERROR.
+    mutating func deliveryOfKept(_ session: UnsafeMutablePointer<Session>, _ slot: Slot) -> UInt32 {
+        if deliveries.isLive(slot) { return slot.index }
+        failUnknownMessage(session, frame.rawValue(session.pointee.version == .v1_2 ? .id : .messageId)!)
         return 0
     }
 

@@ -56,18 +56,29 @@ extension Shard {
 
     /// Forgets a transaction. What it acknowledged waits for acknowledgement again.
     mutating func abort(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
-        let isSettling = transactions[index].pointee.settlementCount > 0
-        var subscription = isSettling ? session.pointee.subscriptionHead : 0
-        while subscription != 0 {
-            var delivery = subscriptions[subscription].pointee.deliveryHead
-            while delivery != 0 {
-                if deliveries[delivery].pointee.transaction == index { deliveries[delivery].pointee.transaction = 0 }
-                delivery = deliveries[delivery].pointee.next
-            }
-            subscription = subscriptions[subscription].pointee.next
-        }
+        if transactions[index].pointee.settlementCount > 0 { unmarkDeliveries(index) }
         unlinkTransaction(session, index)
         freeTransaction(index)
+    }
+
+    private mutating func unmarkDeliveries(_ index: UInt32) {
+        var stepCount = 0
+        var cursor = KeptCursor()
+        while advance(&cursor, in: index) {
+            let delivery = keptFrame(cursor.frame).pointee.delivery
+            stepCount += 1
+            if deliveries.isLive(delivery), deliveries[delivery.index].pointee.transaction == index {
+                stepCount += unmark(delivery.index, index)
+            }
+        }
+        cursor = KeptCursor()
+        while advance(&cursor, in: index) {
+            let delivery = keptFrame(cursor.frame).pointee.delivery
+            if deliveries.isLive(delivery), deliveries[delivery.index].pointee.transaction == Self.unmarked {
+                deliveries[delivery.index].pointee.transaction = 0
+            }
+        }
+        chargeForSteps(stepCount)
     }
 
     private mutating func unlinkTransaction(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
@@ -140,14 +151,18 @@ extension Shard {
         var reservedByteCount: UInt32 = 0
         var queue = Slot.none
         var owner: UInt16 = 0
+        /// What ACK or NACK is for.
+        var delivery = Slot.none
 
         static var headByteCount: Int { 32 }
         /// Frames begin on 16-byte boundaries.
         static func stride(_ byteCount: Int) -> Int { headByteCount + (byteCount + 15) & ~15 }
     }
 
-    /// SEND, ACK or NACK with a `transaction` header: checked now, applied at COMMIT.
-    mutating func keepInTransaction(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+    /// SEND, ACK or NACK with a `transaction` header: checked now, applied at COMMIT. `delivery` is what ACK or NACK is for.
+    mutating func keepInTransaction(
+        _ session: UnsafeMutablePointer<Session>, delivery: Slot = .none
+    ) -> FrameOutcome {
         let index = transactionOfFrame(session)
         if index == 0 { return .done }
         let transaction = transactions[index]
@@ -175,7 +190,7 @@ extension Shard {
             return .done
         }
         place.assumingMemoryBound(to: KeptFrame.self).initialize(
-            to: KeptFrame(byteCount: UInt32(byteCount)))
+            to: KeptFrame(byteCount: UInt32(byteCount), delivery: delivery))
         memcpy(place + KeptFrame.headByteCount, frame.base, byteCount)
         transaction.pointee.framesByteCount += UInt32(KeptFrame.stride(byteCount))
         transaction.pointee.frameCount += 1
@@ -269,7 +284,7 @@ extension Shard {
                     pendings[pending].pointee.answersDue += 1
                 }
             case .ack, .nack:
-                if deliveryOfFrame(session) == 0 { return false }
+                if deliveryOfKept(session, keptFrame(cursor.frame).pointee.delivery) == 0 { return false }
             case .connect, .stomp, .subscribe, .unsubscribe, .begin, .commit, .abort, .disconnect, .connected,
                 .message, .receipt, .error:
                 invariant(false, "only SEND, ACK and NACK are kept in a transaction")
@@ -330,7 +345,7 @@ extension Shard {
                 }
             case .ack, .nack:
                 guard session.pointee.state == .connected else { continue }
-                let delivery = deliveryOfFrame(session)
+                let delivery = deliveryOfKept(session, keptFrame(cursor.frame).pointee.delivery)
                 if delivery != 0 {
                     settleFrame(delivery, accepts: frame.command == .ack, transaction: index)
                 }

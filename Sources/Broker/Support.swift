@@ -1,4 +1,5 @@
 import Glibc
+import STOMP
 import Slabs
 
 /// Room to unescape headers and to gather the headers of a message. Allocated once.
@@ -31,6 +32,35 @@ struct Scratch: ~Copyable {
         name.deallocate()
         headers.deallocate()
         key.deallocate()
+    }
+}
+
+/// Heads of chains of the deliveries that wait for an ACK of STOMP 1.0 or 1.1, by the hash of what such an ACK names. The
+/// links are those of the flight list, which these deliveries are not on: `flightNext` leads on and `position` back.
+///
+/// The number of chains is fixed, so that no turn has to move all of a table that has grown. With a million deliveries a
+/// chain has sixteen.
+struct DeliveryTable: ~Copyable {
+    private static var chainCount: Int { 1 << 16 }
+    private let heads: UnsafeMutablePointer<UInt32>
+    private let hash: KeyedHash
+
+    init(_ hash: KeyedHash) {
+        // Memory that nobody has touched, so that it takes none where all clients speak 1.2.
+        guard let zeros = calloc(Self.chainCount, MemoryLayout<UInt32>.stride) else { fatalError("out of memory") }
+        heads = zeros.bindMemory(to: UInt32.self, capacity: Self.chainCount)
+        self.hash = hash
+    }
+
+    deinit { free(heads) }
+
+    /// Where the index of the first in the chain is kept. In 1.0 an ACK may leave out the subscription, so the chain is
+    /// that of the session; in 1.1 it is that of the subscription, of which many may have the same message.
+    func chain(_ identity: UInt64, session: UInt32, subscription: UInt32, _ version: Version)
+        -> UnsafeMutablePointer<UInt32>
+    {
+        let owner = version == .v1_0 ? session : subscription
+        return heads + Int(truncatingIfNeeded: hash(identity, UInt64(owner))) & (Self.chainCount - 1)
     }
 }
 

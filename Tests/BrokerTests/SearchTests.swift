@@ -1,0 +1,174 @@
+import STOMP
+import Testing
+
+@testable import Broker
+
+/// Deliveries and places in queues are found without a walk over all there are.
+@Suite("Searches")
+struct SearchTests {
+    /// A client with many acknowledging subscriptions to one topic, and what it was sent, by message and subscription.
+    private struct Hoarder {
+        var client: Client
+        var messages: [ClientFrame]
+
+        init(_ broker: TestBroker, _ version: Version, subscriptions: Int, messages: Int, ack: String) {
+            client = broker.connect(version)
+            for id in 0..<subscriptions { client.subscribe("/topic/t", id: "\(id)", ack: ack) }
+            broker.run()
+            let publisher = broker.connect()
+            for index in 0..<messages { publisher.publish("/topic/t", "\(index)") }
+            self.messages = client.messages()
+            publisher.hangUp()
+            broker.run()
+        }
+    }
+
+    private static func deliveryCount(_ broker: TestBroker) -> Int { broker.shard(0).pointee.deliveries.liveCount }
+
+    /// What the last turn took of its allowance.
+    private static func recordCount(_ broker: TestBroker) -> Int {
+        Shard.recordsPerTurnMax - broker.shard(0).pointee.recordAllowance
+    }
+
+    @Test("An ACK of 1.0 or 1.1 costs as much whatever else waits", arguments: [Version.v1_0, .v1_1])
+    func acknowledging(version: Version) {
+        withBroker { broker in
+            let hoarder = Hoarder(broker, version, subscriptions: 60, messages: 60, ack: "client-individual")
+            #expect(Self.deliveryCount(broker) == 3600)
+            // The last message of each subscription, then all others.
+            let last = hoarder.messages.filter { $0.text == "59" }
+            let others = hoarder.messages.filter { $0.text != "59" }
+            for message in last { hoarder.client.ack(message) }
+            broker.turn(0)
+            #expect(Self.deliveryCount(broker) == 3540)
+            #expect(Self.recordCount(broker) < 16)
+            for message in others.reversed() { hoarder.client.ack(message) }
+            broker.run()
+            #expect(Self.deliveryCount(broker) == 0)
+            hoarder.client.ack(last[0])
+            hoarder.client.expectError("Message not found")
+        }
+    }
+
+    @Test("In 1.0 an ACK without a subscription is for one that has the message")
+    func withoutSubscription() {
+        withBroker { broker in
+            let hoarder = Hoarder(broker, .v1_0, subscriptions: 3, messages: 2, ack: "client-individual")
+            let other = Hoarder(broker, .v1_0, subscriptions: 1, messages: 0, ack: "client")
+            let first = hoarder.messages.filter { $0.text == "0" }
+            // One that is named, then any of the two that are left, then the last.
+            hoarder.client.send(.ack, [("message-id", first[0]["message-id"]!), ("subscription", "1")])
+            hoarder.client.send(.begin, [("transaction", "t")])
+            hoarder.client.ack(first[0], [("transaction", "t")])
+            hoarder.client.send(.commit, [("transaction", "t")])
+            hoarder.client.confirmed(.nack, [("message-id", first[0]["message-id"]!)])
+            #expect(Self.deliveryCount(broker) == 3)
+            other.client.ack(first[0])
+            other.client.expectError("Message not found")
+            hoarder.client.send(.ack, [("message-id", first[0]["message-id"]!), ("subscription", "1")])
+            hoarder.client.expectError("Message not found")
+        }
+    }
+
+    @Test("COMMIT applies an ACK to what it was for when it came", arguments: Version.allCases)
+    func subscriptionEnds(version: Version) {
+        withBroker { broker in
+            let hoarder = Hoarder(broker, version, subscriptions: 1, messages: 2, ack: "client-individual")
+            hoarder.client.send(.begin, [("transaction", "t")])
+            hoarder.client.ack(hoarder.messages[0], [("transaction", "t")])
+            hoarder.client.send(.unsubscribe, [("id", "0")])
+            hoarder.client.send(.commit, [("transaction", "t"), ("receipt", "r")])
+            hoarder.client.expectError("Message not found", receipt: "r")
+        }
+    }
+
+    @Test("ABORT costs as much as the ACKs in the transaction did", arguments: Version.allCases)
+    func aborting(version: Version) {
+        withBroker { broker in
+            let hoarder = Hoarder(broker, version, subscriptions: 60, messages: 60, ack: "client-individual")
+            for _ in 0..<4 {
+                hoarder.client.send(.begin, [("transaction", "t")])
+                hoarder.client.ack(hoarder.messages[1800], [("transaction", "t")])
+                hoarder.client.send(.abort, [("transaction", "t")])
+            }
+            broker.turn(0)
+            #expect(Self.recordCount(broker) < 16)
+            #expect(broker.shard(0).pointee.transactions.liveCount == 0)
+            hoarder.client.ack(hoarder.messages[1800])
+            broker.run()
+            #expect(Self.deliveryCount(broker) == 3599)
+        }
+    }
+
+    @Test("ABORT goes once over what many cumulative ACKs were for", arguments: Version.allCases)
+    func abortingCumulative(version: Version) {
+        withBroker { broker in
+            let hoarder = Hoarder(broker, version, subscriptions: 1, messages: 200, ack: "client")
+            hoarder.client.send(.begin, [("transaction", "t")])
+            for message in hoarder.messages { hoarder.client.ack(message, [("transaction", "t")]) }
+            broker.run()
+            #expect(Self.marks(broker) == 200)
+            hoarder.client.send(.abort, [("transaction", "t")])
+            broker.turn(0)
+            #expect(Self.marks(broker) == 0)
+            #expect(Self.recordCount(broker) < 8)
+        }
+    }
+
+    @Test("Cumulative ACKs in transactions that come and go are forgotten exactly", arguments: Version.allCases)
+    func cumulative(version: Version) {
+        withBroker { broker in
+            let hoarder = Hoarder(broker, version, subscriptions: 2, messages: 40, ack: "client")
+            // In 1.0 an ACK without a subscription might go to either.
+            let bySubscription = (0..<2).map { id in hoarder.messages.filter { $0["subscription"] == "\(id)" } }
+            var model = bySubscription.map { $0.map { _ in 0 } }
+            var random = SplitMix(state: 3)
+            var isOpen = [1: false, 2: false]
+            func acknowledge(_ transaction: Int) {
+                let id = random.next(2)
+                let place = random.next(40)
+                guard model[id][place] == 0 else { return }
+                var headers = [("transaction", "\(transaction)")]
+                if version == .v1_0 { headers.append(("subscription", "\(id)")) }
+                hoarder.client.ack(bySubscription[id][place], headers)
+                for earlier in 0...place where model[id][earlier] == 0 { model[id][earlier] = transaction }
+            }
+            for _ in 0..<600 {
+                let transaction = 1 + random.next(2)
+                if isOpen[transaction]! {
+                    if random.next(4) != 0 {
+                        acknowledge(transaction)
+                        continue
+                    }
+                    hoarder.client.send(.abort, [("transaction", "\(transaction)")])
+                    for id in 0..<2 {
+                        for place in 0..<40 where model[id][place] == transaction { model[id][place] = 0 }
+                    }
+                } else {
+                    hoarder.client.send(.begin, [("transaction", "\(transaction)")])
+                }
+                isOpen[transaction]!.toggle()
+                broker.run()
+                #expect(Self.marks(broker) == model.joined().filter { $0 != 0 }.count)
+            }
+            for transaction in 1...2 where isOpen[transaction]! {
+                hoarder.client.send(.commit, [("transaction", "\(transaction)")])
+            }
+            broker.run()
+            #expect(hoarder.client.takeFrames().isEmpty)
+            #expect(Self.deliveryCount(broker) == model.joined().filter { $0 == 0 }.count)
+            #expect(Self.marks(broker) == 0)
+        }
+    }
+
+    /// Deliveries that are acknowledged in an open transaction.
+    private static func marks(_ broker: TestBroker) -> Int {
+        var count = 0
+        var index = broker.shard(0).pointee.deliveries.nextLive(after: 0)
+        while index != 0 {
+            if broker.shard(0).pointee.deliveries[index].pointee.transaction != 0 { count += 1 }
+            index = broker.shard(0).pointee.deliveries.nextLive(after: index)
+        }
+        return count
+    }
+}
