@@ -279,6 +279,8 @@ struct Queue: SlabRecord {
     var policy: UInt32
     var messageCountMax: UInt32
     var deliveryCountMax: UInt32
+    /// A ready message beside which the next one that returns belongs, if these return in order. 0: none is known.
+    var returnHint: UInt32
     var byteCountMax: UInt64
     var messageMillisecondsMax: UInt64
     /// The dead-letter destination that its first user asked for, rather than the policy's. 0: none.

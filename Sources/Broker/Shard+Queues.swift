@@ -192,20 +192,39 @@ extension Shard {
         if next != 0 { entries[next].pointee.previous = previous } else { queue.pointee.readyTail = previous }
         if previous != 0 { entries[previous].pointee.next = next } else { queue.pointee.readyHead = next }
         queue.pointee.readyCount -= 1
+        if queue.pointee.returnHint == index { queue.pointee.returnHint = previous != 0 ? previous : next }
     }
 
-    /// Puts an entry back where it was: before all ready entries that came after it. `after` is the entry that was put
-    /// back just before (0: none), so that a consumer's whole window goes back in one walk.
-    private mutating func returnReady(_ index: UInt32, after hint: UInt32) -> UInt32 {
+    /// Puts an entry back where it was: before all ready entries that came after it. The search begins where the last one
+    /// was put back, for what was delivered in order mostly returns in order: a consumer's whole window, or one NACK
+    /// after the other.
+    private mutating func returnReady(_ index: UInt32) {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
-        // One that was delivered again stands behind later ones in its consumer's list: the hint does not help it.
-        var previous = hint != 0 && entries[hint].pointee.order < entry.pointee.order ? hint : 0
-        var next = previous == 0 ? queue.pointee.readyHead : entries[previous].pointee.next
-        while next != 0, entries[next].pointee.order < entry.pointee.order {
-            previous = next
-            next = entries[next].pointee.next
+        let order = entry.pointee.order
+        var previous = queue.pointee.readyTail
+        var next: UInt32 = 0
+        var stepCount = 0
+        if previous != 0, entries[previous].pointee.order > order {
+            previous = 0
+            next = queue.pointee.readyHead
+            if entries[next].pointee.order < order {
+                // It belongs between these two; from here on neither search meets an end of the list.
+                previous = queue.pointee.returnHint != 0 ? queue.pointee.returnHint : next
+                while entries[previous].pointee.order > order {
+                    previous = entries[previous].pointee.previous
+                    stepCount += 1
+                }
+                next = entries[previous].pointee.next
+                while entries[next].pointee.order < order {
+                    previous = next
+                    next = entries[next].pointee.next
+                    stepCount += 1
+                }
+            }
         }
+        queue.pointee.returnHint = index
+        chargeForSteps(stepCount)
         entry.pointee.state = .ready
         entry.pointee.consumer = 0
         entry.pointee.previous = previous
@@ -213,7 +232,6 @@ extension Shard {
         if previous != 0 { entries[previous].pointee.next = index } else { queue.pointee.readyHead = index }
         if next != 0 { entries[next].pointee.previous = index } else { queue.pointee.readyTail = index }
         queue.pointee.readyCount += 1
-        return index
     }
 
     // MARK: Consumers
@@ -280,11 +298,10 @@ extension Shard {
         if next != 0 { consumers[next].pointee.previous = previous }
         if previous != 0 { consumers[previous].pointee.next = next } else { queue.pointee.consumerHead = next }
         queue.pointee.consumerCount -= 1
-        var hint: UInt32 = 0
         var entry = consumer.pointee.unackedHead
         while entry != 0 {
             let following = entries[entry].pointee.next
-            hint = giveBack(entry, wasReceived: true, hint: hint)
+            giveBack(entry, wasReceived: true)
             entry = following
         }
         consumers.free(index)
@@ -295,8 +312,8 @@ extension Shard {
     }
 
     /// Returns an entry that its consumer let go. `wasReceived`: the consumer may have seen it, so it counts as a
-    /// delivery. Returns the place to go on from.
-    private mutating func giveBack(_ index: UInt32, wasReceived: Bool, hint: UInt32) -> UInt32 {
+    /// delivery.
+    private mutating func giveBack(_ index: UInt32, wasReceived: Bool) {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
         if wasReceived {
@@ -304,16 +321,14 @@ extension Shard {
         } else if entry.pointee.deliveryCount > 0 {
             entry.pointee.deliveryCount -= 1
         }
-        let place = returnReady(index, after: hint)
+        returnReady(index)
         if entry.pointee.expiresAt != 0, entry.pointee.expiresAt <= wallMilliseconds {
             expire(index)
-            return hint
-        }
-        if queue.pointee.deliveryCountMax != 0, UInt32(entry.pointee.deliveryCount) >= queue.pointee.deliveryCountMax {
+        } else if queue.pointee.deliveryCountMax != 0,
+            UInt32(entry.pointee.deliveryCount) >= queue.pointee.deliveryCountMax
+        {
             deadLetter(index, reason: "delivery-limit")
-            return hint
         }
-        return place
     }
 
     /// Joins the end of those whose turn comes, if there is free prefetch.
@@ -401,7 +416,7 @@ extension Shard {
                     block: entry.pointee.message)
                 if !wasTaken {
                     unlinkDelivered(entryIndex)
-                    _ = giveBack(entryIndex, wasReceived: false, hint: 0)
+                    giveBack(entryIndex, wasReceived: false)
                 }
             } else {
                 deliverElsewhere(entryIndex, consumerIndex)
@@ -456,10 +471,10 @@ extension Shard {
         case .acknowledged:
             counters.messagesAcknowledged &+= 1
             freeEntry(slot.index)
-        case .returned: _ = giveBack(slot.index, wasReceived: true, hint: 0)
-        case .unseen: _ = giveBack(slot.index, wasReceived: false, hint: 0)
+        case .returned: giveBack(slot.index, wasReceived: true)
+        case .unseen: giveBack(slot.index, wasReceived: false)
         case .rejected:
-            _ = returnReady(slot.index, after: 0)
+            returnReady(slot.index)
             deadLetter(slot.index, reason: "rejected")
         }
         if queues[queue].pointee.turnHead != 0 { dispatch(queue) }

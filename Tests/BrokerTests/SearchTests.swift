@@ -171,4 +171,108 @@ struct SearchTests {
         }
         return count
     }
+
+    // MARK: Returning to a queue
+
+    /// A client that has all of a queue's messages, and whose consumers are paused, so that what it lets go stays.
+    private static func pausedConsumer(_ broker: TestBroker, messages count: Int) -> (Client, [ClientFrame]) {
+        let client = broker.connect()
+        for id in 0..<4 { client.subscribe("/queue/q", id: "\(id)", ack: "client-individual") }
+        broker.run()
+        let publisher = broker.connect()
+        for index in 0..<count { publisher.publish("/queue/q", "\(index)") }
+        let messages = client.messages()
+        client.subscribe("/queue/large", id: "large")
+        broker.run()
+        client.socket.room = 0
+        publisher.publish("/queue/large", String(repeating: "x", count: 60_000))
+        publisher.publish("/queue/large", String(repeating: "x", count: 60_000))
+        broker.run()
+        publisher.hangUp()
+        broker.run()
+        return (client, messages)
+    }
+
+    private static func options() -> BrokerOptions {
+        TestBroker.options {
+            $0.limits.outputByteCountMax = 100_000
+            $0.limits.outputStallMillisecondsMax = 3_600_000
+        }
+    }
+
+    /// The orders of a queue's ready messages, as they are in the list.
+    private static func orders(_ broker: TestBroker, _ name: String) -> [UInt64] {
+        let shard = broker.shard(0)
+        var name = name
+        let destination = name.withUTF8 {
+            shard.pointee.destinationTable.find(UnsafeRawPointer($0.baseAddress!), $0.count)
+        }
+        var orders: [UInt64] = []
+        var entry = shard.pointee.queues[shard.pointee.destinations[destination].pointee.queue].pointee.readyHead
+        while entry != 0 {
+            orders.append(shard.pointee.entries[entry].pointee.order)
+            entry = shard.pointee.entries[entry].pointee.next
+        }
+        return orders
+    }
+
+    @Test("Messages that return one by one in order take no search", arguments: [false, true])
+    func returningInOrder(isDescending: Bool) {
+        withBroker(queued: 2000, Self.options()) { broker in
+            let (client, messages) = Self.pausedConsumer(broker, messages: 2000)
+            #expect(messages.count == 2000)
+            let odd = stride(from: 1, to: 2000, by: 2).map { messages[$0] }
+            let even = stride(from: 0, to: 2000, by: 2).map { messages[$0] }
+            for half in [odd, even] {
+                for message in isDescending ? half.reversed() : half { client.ack(message, nack: true) }
+                broker.turn(0)
+                // Some steps for each of the second half, and one way through all of the first.
+                #expect(Self.recordCount(broker) < 32)
+            }
+            let orders = Self.orders(broker, "/queue/q")
+            #expect(orders.count == 2000 && orders == orders.sorted())
+            client.socket.room = .max
+        }
+    }
+
+    @Test("Messages that return in any order take their places, and a long search ends the client's turn")
+    func returningInAnyOrder() {
+        let broker = TestBroker(Self.options())
+        var (client, messages) = Self.pausedConsumer(broker, messages: 1500)
+        #expect(messages.count == 1500)
+        var random = SplitMix(state: 11)
+        for index in messages.indices.dropFirst() {
+            messages.swapAt(index, random.next(index + 1))
+        }
+        var returned = 0
+        var rejected = 0
+        var frames = ""
+        for message in messages {
+            switch random.next(8) {
+            case 0: frames += "ACK\nid:\(message["ack"]!)\n\n\0"
+            case 1:
+                frames += "NACK\nid:\(message["ack"]!)\nrequeue:false\n\n\0"
+                rejected += 1
+            default:
+                frames += "NACK\nid:\(message["ack"]!)\n\n\0"
+                returned += 1
+            }
+        }
+        client.write(frames)
+        broker.turn(0)
+        #expect(Self.orders(broker, "/queue/q").count < returned)
+        broker.run()
+        let orders = Self.orders(broker, "/queue/q")
+        #expect(orders.count == returned && orders == orders.sorted())
+        #expect(broker.shard(0).pointee.auditQueues() == nil)
+        // Whoever comes next gets them as they were sent.
+        client.reset()
+        broker.run()
+        let other = broker.connect()
+        other.subscribe("/queue/q", id: "1")
+        let numbers = other.messages().compactMap { Int($0.text) }
+        #expect(numbers.count == returned && numbers == numbers.sorted())
+        // The two large ones too are queued again.
+        broker.finish(queued: rejected + 2)
+    }
 }
