@@ -69,12 +69,6 @@ public final class Fabric: Sendable {
         loads[shard].isIdle.store(true, ordering: .releasing)
     }
 
-    /// A worker could not start: there is no shard that could tell that it is idle, and none waits for it.
-    public func leave(shard: Int) {
-        reportQuiet(shard: shard, true)
-        reportIdle(shard: shard, lettersReceived: 0)
-    }
-
     /// Every shard is idle and has applied every letter: nothing will come to anybody's queues any more.
     ///
     /// All counts of letters received are read before any of letters sent. A letter that is among the former was told

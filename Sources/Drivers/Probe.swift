@@ -83,7 +83,8 @@ public enum DriverChoice: String, Sendable, CaseIterable {
                 case ENOSYS: "the kernel has no io_uring (ENOSYS); Linux 6.13 or later is needed"
                 case EPERM, EACCES: forbidden(step: step, errorNumber: errorNumber)
                 case ENOMEM:
-                    "\(step): no memory (ENOMEM); raise `ulimit -l` (now \(lockedMemoryLimit())) or the memory limit"
+                    "\(step): no memory (ENOMEM); raise `ulimit -l` (now \(lockedMemoryLimit())) or the memory "
+                        + "limit, or lower io.uring.sq-entries and io.uring.cq-entries, or io.workers"
                 case EMFILE, ENFILE: "\(step): no descriptors left; raise `ulimit -n`"
                 case EINVAL: "\(step): the kernel lacks it (EINVAL); Linux 6.13 or later is needed"
                 default: "\(step): \(errorText(errorNumber))"

@@ -18,18 +18,24 @@ final class Control: Sendable {
     private let state = Guarded(State())
     private let drain = Atomic<Bool>(false)
     private let reports = Atomic<Int>(0)
-    /// Posted once by each worker when it has started or failed.
+    /// Posted once by each worker when it has what it needs, or has failed.
     private nonisolated(unsafe) let started: UnsafeMutablePointer<sem_t>
+    /// Posted once for each worker when all have.
+    private nonisolated(unsafe) let settled: UnsafeMutablePointer<sem_t>
 
     init(workerCount: Int) {
         self.workerCount = workerCount
         started = .allocate(capacity: 1)
         sem_init(started, 0, 0)
+        settled = .allocate(capacity: 1)
+        sem_init(settled, 0, 0)
     }
 
     deinit {
-        sem_destroy(started)
-        started.deallocate()
+        for semaphore in [started, settled] {
+            sem_destroy(semaphore)
+            semaphore.deallocate()
+        }
     }
 
     func didStart(level: String) {
@@ -42,8 +48,13 @@ final class Control: Sendable {
 
     func didFail(_ error: DriverError) {
         state.withLock { $0.failure = $0.failure ?? error }
-        drain.store(true, ordering: .releasing)
         sem_post(started)
+    }
+
+    /// Called by each worker that has started. Returns when all have; false: one has failed, and nobody serves.
+    func mayServe() -> Bool {
+        while sem_wait(settled) != 0 && errno == EINTR {}
+        return state.withLock { $0.failure == nil }
     }
 
     /// Returns when every worker has started or failed, with the first failure.
@@ -51,6 +62,7 @@ final class Control: Sendable {
         for _ in 0..<workerCount {
             while sem_wait(started) != 0 && errno == EINTR {}
         }
+        for _ in 0..<workerCount { sem_post(settled) }
         return state.withLock { $0.failure }
     }
 
@@ -79,7 +91,9 @@ extension Counters {
             "messages-dropped": "\(messagesDropped)", "messages-unrouted": "\(messagesUnrouted)",
             "errors": "\(errorsSent)", "slow-consumers": "\(slowConsumers)",
             "heart-beats-missed": "\(heartBeatsMissed)", "bytes-received": "\(bytesReceived)",
-            "bytes-sent": "\(bytesSent)",
+            "bytes-sent": "\(bytesSent)", "log-lines-suppressed": "\(noticesSuppressed)",
+            "completion-queue-overflows": "\(driver.completionQueueOverflow)",
+            "receive-buffers-exhausted": "\(driver.receiveBufferExhausted)",
         ]
         for limit in LimitKind.allCases where limits[limit] > 0 {
             metadata["limit.\(limit.key)"] = "\(limits[limit])"

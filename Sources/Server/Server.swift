@@ -29,6 +29,19 @@ public enum StampedeServer {
             logger.warning(
                 "\(address) can be reached from other machines, and any login is accepted; listen on 127.0.0.1 instead")
         }
+        do throws(DriverError) {
+            return try serve(settings, choice.kind, logger: logger)
+        } catch {
+            // The rings of all workers may need more memory than the one of the self-test. Nobody was served yet.
+            guard settings.driver == .auto, choice.kind == .uring, error.reason == .noMemory else { throw error }
+            logger.warning("there is no memory for every worker's io_uring, so all use epoll: \(error.description)")
+            return try serve(settings, .epoll, logger: logger)
+        }
+    }
+
+    private static func serve(
+        _ settings: Settings, _ driver: DriverChoice.Kind, logger: Logger
+    ) throws(DriverError) -> Int32 {
         let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
         let peers = try WakeDirectory(workerCount: workerCount)
         let fabric = Fabric(
@@ -53,20 +66,19 @@ public enum StampedeServer {
         var workers: [Worker] = []
         for index in 0..<workerCount {
             let worker = Worker(
-                index: index, kind: choice.kind, driverOptions: driverOptions, broker: broker, fabric: fabric,
+                index: index, kind: driver, driverOptions: driverOptions, broker: broker, fabric: fabric,
                 peers: peers, listeners: listeners[index], control: control, logger: logger)
             worker.start()
             workers.append(worker)
         }
         if let failure = control.awaitStarted() {
-            for index in 0..<workerCount { peers[index].wake() }
             for worker in workers { worker.join() }
             throw failure
         }
         logger.notice(
             "ready",
             metadata: [
-                "listening": "\(boundAddresses.joined(separator: ","))", "driver": "\(choice.kind.rawValue)",
+                "listening": "\(boundAddresses.joined(separator: ","))", "driver": "\(driver.rawValue)",
                 "level": "\(control.level)", "workers": "\(workerCount)",
             ])
         awaitEnd(control, peers, logger)

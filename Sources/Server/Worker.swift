@@ -70,13 +70,13 @@ final class Worker: @unchecked Sendable {
                     index: index, options: broker, fabric: fabric, connectionCountMax: driver.connectionCountMax,
                     now: Clock.monotonicNanoseconds, wallMilliseconds: Clock.wallMilliseconds)
                 control.didStart(level: driver.level)
+                guard control.mayServe() else { return driver.shutDown() }
                 loop(shard, driver)
             } catch {
                 driver.shutDown()
                 throw DriverError(.noMemory, "no address space for the tables of worker \(index): \(error)")
             }
         } catch {
-            fabric.leave(shard: index)
             control.didFail(error)
         }
     }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -66,6 +67,12 @@ _Noreturn static void become(const struct child_request *request, pid_t parent) 
     if (request->descriptor_count_max != 0) {
         const struct rlimit limit = {request->descriptor_count_max, request->descriptor_count_max};
         setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (request->locked_byte_count_max != 0) {
+        const struct rlimit limit = {request->locked_byte_count_max, request->locked_byte_count_max};
+        setrlimit(RLIMIT_MEMLOCK, &limit);
+        // Only who has the capability may drop it from what a program may get.
+        prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0);
     }
     if (request->io_uring_errno == 0 || forbid_io_uring(request->io_uring_errno) == 0) {
         if (request->environment != NULL) {

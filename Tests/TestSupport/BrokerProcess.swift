@@ -17,6 +17,8 @@ public final class BrokerProcess: Sendable {
         public var ioUringErrno: Int32
         /// RLIMIT_NOFILE of the broker. 0: that of the tests.
         public var descriptorCountMax = 0
+        /// RLIMIT_MEMLOCK of the broker. 0: that of the tests.
+        public var lockedByteCountMax = 0
         /// The argument of `--driver`, where it is not the driver under test.
         public var driverArgument: String?
 
@@ -69,6 +71,7 @@ public final class BrokerProcess: Sendable {
         var options = ChildProcess.Options()
         options.ioUringErrno = settings.ioUringErrno
         options.descriptorCountMax = settings.descriptorCountMax
+        options.lockedByteCountMax = settings.lockedByteCountMax
         return try withExtendedLifetime(file) {
             let process = try ChildProcess(BuildDirectory.path(of: "stampede"), arguments, options)
             // The file goes when this function returns, so the broker has to have read it: its first line says so.

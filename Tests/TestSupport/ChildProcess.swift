@@ -25,6 +25,8 @@ public final class ChildProcess: Sendable {
         public var ioUringErrno: Int32 = 0
         /// RLIMIT_NOFILE of the child. 0: that of the tests.
         public var descriptorCountMax = 0
+        /// RLIMIT_MEMLOCK of the child, whoever starts it. 0: that of the tests.
+        public var lockedByteCountMax = 0
 
         public init() {}
     }
@@ -68,7 +70,8 @@ public final class ChildProcess: Sendable {
                         program: path, arguments: arguments.baseAddress, environment: environment.baseAddress,
                         standard_input: input, standard_output: output.write, standard_error: error.write,
                         io_uring_errno: options.ioUringErrno,
-                        descriptor_count_max: UInt(options.descriptorCountMax))
+                        descriptor_count_max: UInt(options.descriptorCountMax),
+                        locked_byte_count_max: UInt(options.lockedByteCountMax))
                     return child_start(&request)
                 }
             }

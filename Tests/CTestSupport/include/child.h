@@ -22,6 +22,9 @@ struct child_request {
     int io_uring_errno;
     /// Not 0: the child's RLIMIT_NOFILE, soft and hard.
     unsigned long descriptor_count_max;
+    /// Not 0: the child's RLIMIT_MEMLOCK, soft and hard, in bytes. It goes without CAP_IPC_LOCK, which would lift the
+    /// limit.
+    unsigned long locked_byte_count_max;
 };
 
 /// Starts a child that the kernel kills when the test process ends, however it ends.
