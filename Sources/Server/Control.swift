@@ -12,6 +12,7 @@ final class Control: Sendable {
         var failure: DriverError?
         var level = ""
         var counters = Counters()
+        var driverCounters = DriverCounters()
     }
 
     private let workerCount: Int
@@ -75,14 +76,21 @@ final class Control: Sendable {
     /// Grows with each request; a worker reports when it has changed.
     var reportCount: Int { reports.load(ordering: .acquiring) }
 
-    func add(_ counters: Counters) { state.withLock { $0.counters.add(counters) } }
+    func add(_ counters: Counters, _ driverCounters: DriverCounters) {
+        state.withLock {
+            $0.counters.add(counters)
+            $0.driverCounters.completionQueueOverflow &+= driverCounters.completionQueueOverflow
+            $0.driverCounters.receiveBufferExhausted &+= driverCounters.receiveBufferExhausted
+        }
+    }
 
-    func totals() -> Logger.Metadata { state.withLock { $0.counters.metadata } }
+    func totals() -> Logger.Metadata { state.withLock { $0.counters.metadata(with: $0.driverCounters) } }
 }
 
 extension Counters {
-    /// The figures that an operator looks for first, and each limit that has acted as `limit.` and its key.
-    var metadata: Logger.Metadata {
+    /// The figures that an operator looks for first, those of the driver too, and each limit that has acted as `limit.`
+    /// and its key.
+    func metadata(with driver: DriverCounters) -> Logger.Metadata {
         var metadata: Logger.Metadata = [
             "connections": "\(connectionsAccepted)", "refused": "\(connectionsRefused)",
             "messages-received": "\(messagesReceived)", "messages-delivered": "\(messagesDelivered)",

@@ -98,28 +98,29 @@ final class Worker: @unchecked Sendable {
             if shard.hasNotices { log(shard.takeNotices()) }
             if control.reportCount != reportCount {
                 reportCount = control.reportCount
-                var metadata = shard.counters.metadata
+                var metadata = shard.counters.metadata(with: driver.counters)
                 metadata["connections-now"] = "\(shard.connectionCount)"
                 metadata["memory"] = "\(shard.blockByteCount)"
                 logger.notice("counters", metadata: metadata)
             }
             if shard.isDrained { break }
         }
-        control.add(shard.counters)
+        control.add(shard.counters, driver.counters)
         driver.shutDown()
     }
 
     private func log(_ notices: [Notice]) {
         for notice in notices {
+            let connection: Logger.Metadata = notice.connection == 0 ? [:] : ["connection": "\(notice.connection)"]
             switch notice.kind {
             case .undelivered:
                 logger.warning(
                     "undelivered messages are lost",
                     metadata: ["queue": "\(notice.text)", "messages": "\(notice.messageCount)"])
             case .protocolError, .connectionFailed:
-                logger.info("\(notice.kind.rawValue): \(notice.text)", metadata: ["connection": "\(notice.connection)"])
+                logger.info("\(notice.kind.rawValue): \(notice.text)", metadata: connection)
             case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit:
-                logger.warning("\(notice.kind.rawValue): \(notice.text)")
+                logger.warning("\(notice.kind.rawValue): \(notice.text)", metadata: connection)
             }
         }
     }
