@@ -209,9 +209,10 @@ struct SizeLimitsSection {
 
     @Test(arguments: drivers)
     func `Ended subscriptions do not count`(on driver: DriverUnderTest) throws {
+        let topic = unique("/topic/limits")
         let client = try driver.client()
         for _ in 0..<3 {
-            try client.send((0..<1000).map { "SUBSCRIBE\nid:\($0)\ndestination:/topic/a\n\n\0" }.joined())
+            try client.send((0..<1000).map { "SUBSCRIBE\nid:\($0)\ndestination:\(topic)\n\n\0" }.joined())
             try client.send((0..<1000).map { "UNSUBSCRIBE\nid:\($0)\n\n\0" }.joined())
             try client.expectNothing()
         }
