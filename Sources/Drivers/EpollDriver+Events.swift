@@ -218,8 +218,9 @@ extension EpollDriver {
                 record.pointee.state.remove(.isReadable)
                 return
             }
-            // It may be short because of urgent data, too, where recv(2) stops: then bytes come before the end, of which
-            // there are no more than this connection's room. Without room, they and the end wait for its next turn.
+            // It may be short because of urgent data, too, where recv(2) stops: then bytes come before the end, of
+            // which there are no more than this connection's room. Without room, they and the end wait for its next
+            // turn.
             let rest = room - ((count + 63) & ~63)
             guard rest > 0 else { return }
             let end = arena + arenaUsedByteCount

@@ -139,8 +139,8 @@ public struct EpollDriver: ~Copyable, Driver {
 
     public consuming func shutDown() {}
 
-    /// All workers share the process's descriptors. Where these are more than anybody needs, the connections of a worker
-    /// are as many as a ring's table holds.
+    /// All workers share the process's descriptors. Where these are more than anybody needs, the connections of a
+    /// worker are as many as a ring's table holds.
     static func connectionCountMax(wanted: Int, freeDescriptorCount: Int, workerCount: Int) -> Int {
         let limit = min(max((freeDescriptorCount - descriptorReserve) / workerCount, 1), connectionIndexMax / 2)
         return wanted > 0 ? min(wanted, limit) : limit

@@ -5,8 +5,9 @@ public import Slabs
 public struct Completion: BitwiseCopyable {
     public enum Kind: UInt8, BitwiseCopyable, Sendable {
         /// A connection was accepted. `value` is its descriptor (an fd, or an index of the ring's file table), `peer`
-        /// the listener's index. `address` is the peer's IPv4 address or a hash of its IPv6 address, of 56 bits at most,
-        /// where the driver was asked to find it and could, else 0. The core answers with `.adopt`, `.refuse` or `.handOff` in the same turn.
+        /// the listener's index. `address` is the peer's IPv4 address or a hash of its IPv6 address, of 56 bits at
+        /// most, where the driver was asked to find it and could, else 0. The core answers with `.adopt`, `.refuse` or
+        /// `.handOff` in the same turn.
         case accepted
         /// Accepting failed with errno `-value` (EMFILE, ENFILE, ENOBUFS, ENOMEM: no room). The driver has stopped
         /// accepting until `.resumeAccepting`.

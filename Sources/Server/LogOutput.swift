@@ -3,9 +3,9 @@ import Slabs
 
 /// Where lines of the log leave the process: the log never stops the broker.
 ///
-/// A pipe or a socket may have a reader that hangs (a collector, a terminal's pager), and a write(2) to it would wait for ever,
-/// in a worker's turn. So it is asked first, and what it has no room for is lost, and counted; the first line that has room
-/// again is preceded by one that tells how many were. A file or a terminal is written to without asking.
+/// A pipe or a socket may have a reader that hangs (a collector, a terminal's pager), and a write(2) to it would wait
+/// for ever, in a worker's turn. So it is asked first, and what it has no room for is lost, and counted; the first line
+/// that has room again is preceded by one that tells how many were. A file or a terminal is written to without asking.
 enum LogOutput {
     /// The message of the line that tells of lost ones.
     static let lossMessage = "log lines were lost: their reader does not keep up"
@@ -22,15 +22,15 @@ enum LogOutput {
         var isMidLine = false
     }
 
-    /// Readers that have lost lines and were not told yet. Whoever has the lock is the one who writes: room that was found is
-    /// still there.
+    /// Readers that have lost lines and were not told yet. Whoever has the lock is the one who writes: room that was
+    /// found is still there.
     private static let losses = Guarded<[Reader: Loss]>([:])
 
     /// Room that a pipe has which says that it has some, and more than most lines need.
     private static let pieceByteCount = Int(PIPE_BUF)
 
-    /// Writes `line` and its end, in one write(2) if it is no longer than 4 KiB or goes to a file, so that lines of several
-    /// threads do not mix.
+    /// Writes `line` and its end, in one write(2) if it is no longer than 4 KiB or goes to a file, so that lines of
+    /// several threads do not mix.
     ///
     /// - Parameter lossLine: the line that says how many were lost.
     static func write(_ line: String, to descriptor: Int32, lossLine: (Int) -> String) {

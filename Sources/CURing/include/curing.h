@@ -65,8 +65,8 @@ static inline int socket_set_int(int fd, int level, int option, int value) {
     return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
 }
 
-/// The IPv4 address in host order, or a hash of the IPv6 address (FNV-1a, folded to 55 bits; bit 55 is set); a mapped IPv4
-/// address counts as IPv4. 0 for other families. 56 bits are what a completion has room for.
+/// The IPv4 address in host order, or a hash of the IPv6 address (FNV-1a, folded to 55 bits; bit 55 is set); a mapped
+/// IPv4 address counts as IPv4. 0 for other families. 56 bits are what a completion has room for.
 static inline uint64_t socket_address_key(const struct sockaddr_storage *address) {
     if (address->ss_family == AF_INET)
         return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr);
@@ -313,8 +313,9 @@ static inline void curing_prepare_receive_multishot(
     sqe->buf_group = group;
 }
 
-/// Without MSG_WAITALL a short send would be silent too, and corrupt the stream. A send that always answers goes without:
-/// before Linux 6.1 a short one with it may answer -EAGAIN, as if nothing had been taken, and would be sent twice.
+/// Without MSG_WAITALL a short send would be silent too, and corrupt the stream. A send that always answers goes
+/// without: before Linux 6.1 a short one with it may answer -EAGAIN, as if nothing had been taken, and would be sent
+/// twice.
 static inline uint32_t curing_send_flags(bool is_silent) {
     return MSG_DONTWAIT | MSG_NOSIGNAL | (is_silent ? MSG_WAITALL : 0);
 }

@@ -54,8 +54,8 @@
             return names.joined(separator: ", ")
         }
 
-        /// Tests a small ring on the calling thread: some 25 system calls, well under a millisecond, and a fifth of a second
-        /// more where sockets that are closed stay open.
+        /// Tests a small ring on the calling thread: some 25 system calls, well under a millisecond, and a fifth of a
+        /// second more where sockets that are closed stay open.
         ///
         /// - Parameter keepsClosedOpen: plays such a kernel, for tests.
         init(best: RingLevel, keepsClosedOpen: Bool = false) throws(DriverError) {
@@ -171,8 +171,8 @@
 
         /// While a POLL waits on one direct descriptor, another is closed: its peer has to see that at once.
         ///
-        /// Before Linux 6.13 (commit 7029acd8a950) a ring lets go of the files taken out of its table in order, and of none
-        /// while a request that is older waits: an idle client would keep the sockets of all that leave after it.
+        /// Before Linux 6.13 (commit 7029acd8a950) a ring lets go of the files taken out of its table in order, and of
+        /// none while a request that is older waits: an idle client would keep the sockets of all that leave after it.
         private mutating func testCloseBesideWaiting(keepsClosedOpen: Bool) -> Bool {
             let closingFile = (file + 1) % Self.fileCount
             guard curing_put_file(ring.raw, UInt32(closingFile), closing) == 1 else { return false }
