@@ -47,6 +47,9 @@ extension Simulation {
             guard target != index, target < scenario.shardCount else {
                 return oracle.violate("handed off to worker \(target)")
             }
+            if UInt64(submission.byteCount) != peer.address {
+                oracle.violate("client \(peer.id) was handed off as one of address \(submission.byteCount)")
+            }
             if workers[target].isDrained || strikes(.handOffFailed) { return drop(peer) }
             peer.stage = .waiting
             workers[target].handedOn.append(peer)
@@ -110,8 +113,7 @@ extension Simulation {
         return oracle.hasJumped
     }
 
-    /// Connections of an address that the broker is not done with.
-    /// Connections without a known address, 0, are no one's.
+    /// Connections of an address that the broker is not done with. Address 0 is not known, and no one's.
     private func countOfAddress(_ address: UInt64, _ index: Int) -> Int {
         address == 0 ? 0 : workers[index].peers.count { $0.address == address }
     }
