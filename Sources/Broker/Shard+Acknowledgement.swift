@@ -196,12 +196,16 @@ extension Shard {
         } else {
             subscription.pointee.deliveryHead = next
         }
-        if subscription.pointee.ackMode != .auto { leaveChain(index, sessions[subscription.pointee.session]) }
+        if subscription.pointee.ackMode != .auto, groups[subscription.pointee.group].pointee.version != .v1_2 {
+            leaveChain(index, sessions[subscription.pointee.session])
+        }
     }
 
     // MARK: Deliveries by message-id
 
-    private func chain(
+    // Mutating, or the shard would be copied to call them.
+
+    private mutating func chain(
         of delivery: UnsafeMutablePointer<Delivery>, _ session: UnsafeMutablePointer<Session>
     ) -> UnsafeMutablePointer<UInt32> {
         deliveryTable.chain(
@@ -209,7 +213,7 @@ extension Shard {
             session.pointee.version)
     }
 
-    private func enterChain(_ index: UInt32, _ session: UnsafeMutablePointer<Session>) {
+    private mutating func enterChain(_ index: UInt32, _ session: UnsafeMutablePointer<Session>) {
         let delivery = deliveries[index]
         let head = chain(of: delivery, session)
         delivery.pointee.flightNext = head.pointee
@@ -218,8 +222,7 @@ extension Shard {
         head.pointee = index
     }
 
-    private func leaveChain(_ index: UInt32, _ session: UnsafeMutablePointer<Session>) {
-        guard session.pointee.version != .v1_2 else { return }
+    private mutating func leaveChain(_ index: UInt32, _ session: UnsafeMutablePointer<Session>) {
         let delivery = deliveries[index]
         let next = delivery.pointee.flightNext
         let previous = delivery.pointee.position
