@@ -98,7 +98,7 @@ public enum StampedeServer {
                 logger.notice("draining", metadata: ["signal": "\(Signals.name(signal))"])
                 control.requestDrain()
                 for worker in 0..<peers.count { peers[worker].wake() }
-                Signals.exitOnNext()
+                Signals.exitOnNext(after: signal)
                 return
             }
         }

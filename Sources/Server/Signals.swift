@@ -22,11 +22,18 @@ enum Signals {
 
     /// From now on another SIGTERM or SIGINT ends the process at once, as the default action is. Another SIGHUP does not:
     /// a terminal that is closed may send several, the shell's and the kernel's.
-    static func exitOnNext() {
+    ///
+    /// - Parameter signal: what has begun the end. Who sends SIGHUP may send SIGTERM right behind it, as systemd does where
+    ///   a session ends (`SendSIGHUP=`): that one means the same.
+    static func exitOnNext(after signal: Int32) {
         var set = sigset_t()
         sigemptyset(&set)
         sigaddset(&set, SIGTERM)
         sigaddset(&set, SIGINT)
+        if signal == SIGHUP {
+            var patience = timespec(tv_sec: 0, tv_nsec: 200_000_000)
+            sigtimedwait(&set, nil, &patience)
+        }
         pthread_sigmask(SIG_UNBLOCK, &set, nil)
     }
 

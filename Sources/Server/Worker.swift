@@ -74,7 +74,7 @@ final class Worker: @unchecked Sendable {
                 loop(shard, driver)
             } catch {
                 driver.shutDown()
-                throw DriverError(.noMemory, "no address space for the tables of worker \(index): \(error)")
+                throw DriverError(.other, "no address space for the tables of worker \(index): \(error)")
             }
         } catch {
             control.didFail(error)

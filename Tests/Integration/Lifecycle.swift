@@ -55,9 +55,11 @@ extension Integration {
             #expect(try broker.process.waitForExit() != .exited(0))
         }
 
-        /// Who closes a terminal sends several, and not to lose what was accepted.
-        @Test(arguments: drivers)
-        func `SIGHUP drains, and another does not cut the drain short`(on driver: DriverUnderTest) throws {
+        /// Who closes a terminal, or ends a session, sends several, and not to lose what was accepted.
+        @Test(arguments: drivers, [SIGHUP, SIGTERM])
+        func `SIGHUP drains, and what comes right behind it does not cut the drain short`(
+            on driver: DriverUnderTest, _ second: Int32
+        ) throws {
             let broker = try BrokerProcess(BrokerProcess.Settings(driver, ["limits.drain-timeout-ms": "600000"]))
             let sleeper = try RawClient(broker, .v1_2, receiveBufferByteCount: 4096)
             try sleeper.subscribe(to: "/topic/a")
@@ -65,9 +67,9 @@ extension Integration {
             let body = [UInt8](repeating: 120, count: 1 << 20)
             for _ in 0..<7 { try publisher.perform("SEND", ["destination": "/topic/a"], body: body) }
             broker.process.signal(SIGHUP)
+            broker.process.signal(second)
             let line = try #require(try broker.process.errorLine { $0.contains("drain") })
             #expect(line.contains("SIGHUP"), "\(line)")
-            broker.process.signal(SIGHUP)
             for _ in 0..<7 { #expect(try sleeper.expectMessage().body.count == body.count) }
             #expect(try broker.process.waitForExit() == .exited(0))
         }
