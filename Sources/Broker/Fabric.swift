@@ -17,8 +17,11 @@ public final class Fabric: Sendable {
         let isIdle = Atomic<Bool>(false)
         let lettersSent = Atomic<UInt64>(0)
         let lettersReceived = Atomic<UInt64>(0)
-        let memoryIsFull = Atomic<Bool>(false)
+        /// A `LimitKind`, or `nothing`.
+        let fullLimit = Atomic<UInt8>(Load.nothing)
         let topicsFillMemory = Atomic<Bool>(false)
+
+        static let nothing = UInt8.max
     }
 
     public init(shardCount: Int, mailboxByteCountMax: Int) {
@@ -35,15 +38,22 @@ public final class Fabric: Sendable {
         loads[shard].connectionCountMax.store(max, ordering: .relaxed)
     }
 
-    /// - Parameter isFullForTopics: messages to topics, which do not stay, would be too much as well.
-    func reportMemory(shard: Int, isFull: Bool, isFullForTopics: Bool) {
-        loads[shard].memoryIsFull.store(isFull, ordering: .relaxed)
+    /// - Parameters:
+    ///   - fullLimit: the limit at which messages to its queues have to wait. Nil: they have not.
+    ///   - isFullForTopics: messages to topics, which do not stay, would be too much as well.
+    func reportMemory(shard: Int, fullLimit: LimitKind?, isFullForTopics: Bool) {
+        loads[shard].fullLimit.store(fullLimit?.rawValue ?? Load.nothing, ordering: .relaxed)
         loads[shard].topicsFillMemory.store(isFullForTopics, ordering: .relaxed)
     }
 
     /// A shard takes no more messages to its queues now: its mailbox or its memory is full.
     func isFull(_ shard: Int) -> Bool {
-        mailboxes[shard].isOverfull || loads[shard].memoryIsFull.load(ordering: .relaxed)
+        mailboxes[shard].isOverfull || loads[shard].fullLimit.load(ordering: .relaxed) != Load.nothing
+    }
+
+    /// The limit at which a shard that is full is.
+    func fullLimit(_ shard: Int) -> LimitKind {
+        LimitKind(rawValue: loads[shard].fullLimit.load(ordering: .relaxed)) ?? .mailbox
     }
 
     /// A shard takes no more messages to topics now.

@@ -44,12 +44,10 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let awaitsPending = SessionFlags(rawValue: 1 << 11)
     /// Its subscriptions are in `subscriptionIndex`.
     static let isIndexed = SessionFlags(rawValue: 1 << 12)
-    /// Waits for room with a message for a topic, which does not stay: it may go on while queues fill the memory.
-    static let waitsWithTopic = SessionFlags(rawValue: 1 << 13)
     /// The connection has failed: what waits in its output will not be sent.
-    static let isBroken = SessionFlags(rawValue: 1 << 14)
+    static let isBroken = SessionFlags(rawValue: 1 << 13)
     /// Room for the next SEND was reserved at another worker's queue.
-    static let hasReservation = SessionFlags(rawValue: 1 << 15)
+    static let hasReservation = SessionFlags(rawValue: 1 << 14)
 }
 
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are in flight.

@@ -53,7 +53,7 @@ extension Shard {
         let record = deliveries.allocate()
         guard !record.isNone, let room = reserveOutput(session, needed) else {
             if !record.isNone { deliveries.free(record.index) }
-            doom(session)
+            doom(session, for: .messageMemory)
             return true
         }
         let acknowledges = subscription.pointee.ackMode != .auto

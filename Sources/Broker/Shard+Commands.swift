@@ -206,8 +206,10 @@ extension Shard {
                 return .done
             }
         case .remoteQueue:
-            if !isApplyingCommit, memoryIsFull || fabric.isFull(Int(destination.pointee.owner)) {
-                return waitForRoom(session)
+            if !isApplyingCommit {
+                if memoryIsFull { return waitForRoom(session) }
+                let owner = destination.pointee.owner
+                if fabric.isFull(Int(owner)) { return waitForRoom(session, owner: owner) }
             }
             if destination.pointee.blocks, !isApplyingCommit, !session.pointee.flags.contains(.hasReservation) {
                 return reserveForSend(session, index)

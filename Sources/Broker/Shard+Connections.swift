@@ -368,7 +368,7 @@ extension Shard {
     }
 
     private mutating func resume(_ session: UnsafeMutablePointer<Session>) {
-        session.pointee.flags.subtract([.suspended, .waitsWithTopic])
+        session.pointee.flags.remove(.suspended)
         guard session.pointee.state == .connected else { return }
         if session.pointee.input != 0 {
             blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self).pointee.since = clock
@@ -448,10 +448,12 @@ extension Shard {
     private static var recordsPerFullSocket: Int { 32 }
 
     /// Cuts a session at the end of the turn; safe while its group is being walked.
-    mutating func doom(_ session: UnsafeMutablePointer<Session>) {
+    ///
+    /// - Parameter limit: which one it is that its output, or what it does not acknowledge, has reached.
+    mutating func doom(_ session: UnsafeMutablePointer<Session>, for limit: LimitKind) {
         guard !session.pointee.flags.contains(.doomed) else { return }
         session.pointee.flags.insert(.doomed)
-        doomedSessions.append(sessions.slot(session.pointee.index))
+        doomedSessions.append(DoomedSession(session: sessions.slot(session.pointee.index), limit: limit))
     }
 
     /// Cuts those who read too slowly: there is no room to tell them why, but the log does. Who is left when the turn's
@@ -459,12 +461,11 @@ extension Shard {
     mutating func cutDoomed() {
         var count = 0
         while count < doomedSessions.count, count == 0 || recordAllowance > 0 {
-            let slot = doomedSessions[count]
+            let limit = doomedSessions[count].limit
+            let doomed = sessions.find(doomedSessions[count].session)
             count += 1
-            guard let session = sessions.find(slot), session.pointee.state != .closing else { continue }
+            guard let session = doomed, session.pointee.state != .closing else { continue }
             counters.slowConsumers &+= 1
-            let limit: LimitKind =
-                Int(session.pointee.outputByteCount) > limits.outputByteCountMax ? .outputBytes : .outputStall
             counters.limits.count(limit)
             notice(
                 .slowConsumer, session: session.pointee.index,

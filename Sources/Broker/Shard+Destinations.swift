@@ -171,7 +171,18 @@ extension Shard {
     /// Forgets destinations nobody needs until patterns and topics match so few times that there may be another.
     mutating func makeRoomForMatches() -> Bool {
         let matchCountMax = limits.destinationCountMax * Limits.matchesPerDestinationMax
-        while matchCount >= matchCountMax, idleHead != 0 { remove(idleHead) }
+        var candidate = matchCount >= matchCountMax ? idleHead : 0
+        var stepCount = 0
+        while candidate != 0, matchCount >= matchCountMax {
+            let next = destinations[candidate].pointee.idleNext
+            if destinations[candidate].pointee.matches.count > 0 {
+                recordAllowance -= 1
+                remove(candidate)
+            }
+            candidate = next
+            stepCount += 1
+        }
+        chargeForSteps(stepCount)
         return matchCount < matchCountMax
     }
 

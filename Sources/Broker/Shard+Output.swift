@@ -33,7 +33,9 @@ extension Shard {
             session.pointee.flags.remove(.tailIsOwn)
             didAppend(session, byteCount)
         }
-        if isBounded, Int(session.pointee.outputByteCount) > limits.outputByteCountMax { doom(session) }
+        if isBounded, Int(session.pointee.outputByteCount) > limits.outputByteCountMax {
+            doom(session, for: .outputBytes)
+        }
     }
 
     private mutating func appendSegment(
@@ -42,7 +44,7 @@ extension Shard {
         let slot = segments.allocate()
         guard !slot.isNone else {
             blocks.release(block)
-            doom(session)
+            doom(session, for: .messageMemory)
             return false
         }
         let segment = segments[slot.index]
@@ -87,7 +89,7 @@ extension Shard {
         }
         let block = blocks.allocate(byteCount: max(byteCountMax, expected))
         guard block != 0 else {
-            doom(session)
+            doom(session, for: .messageMemory)
             return nil
         }
         blocks.setUsed(block, 0)
@@ -121,7 +123,7 @@ extension Shard {
         counters.receiptsSent &+= 1
         commitOutput(session, writer.cursor - room)
         // Who asks for receipts and does not read them is cut like a subscriber.
-        if Int(session.pointee.outputByteCount) > limits.outputByteCountMax { doom(session) }
+        if Int(session.pointee.outputByteCount) > limits.outputByteCountMax { doom(session, for: .outputBytes) }
     }
 
     /// `ERROR` with a short `message`, a body that explains, and the `receipt-id` the frame asked for.

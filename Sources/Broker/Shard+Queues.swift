@@ -767,7 +767,10 @@ extension Shard {
         for i in 0..<bound.count {
             let queue = destinations[bound[i].session].pointee.queue
             if !enqueue(queue, message, extra: line) {
-                doom(sessions[subscriptions[bound[i].subscription].pointee.session])
+                let isFull = !hasRoom(queue, byteCount: message.contentByteCount)
+                doom(
+                    sessions[subscriptions[bound[i].subscription].pointee.session],
+                    for: isFull ? .outputBytes : .messageMemory)
             }
         }
     }

@@ -124,7 +124,7 @@ extension Shard {
             let patience = UInt32(limits.outputStallMillisecondsMax)
             if passed(session.pointee.lastProgress, patience) {
                 if session.pointee.flags.contains(.hasTopics) {
-                    doom(session)
+                    doom(session, for: .outputStall)
                     return
                 }
                 pauseConsumers(session, for: .outputStall)
@@ -226,23 +226,31 @@ extension Shard {
 
     /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
     ///
-    /// - Parameter isTopic: it may go on while no more than `topicPercentMax` of the memory are taken.
-    mutating func waitForRoom(_ session: UnsafeMutablePointer<Session>, isTopic: Bool = false) -> FrameOutcome {
+    /// - Parameters:
+    ///   - isTopic: it may go on while no more than `topicPercentMax` of the memory are taken.
+    ///   - owner: it waits for this worker, which is full.
+    mutating func waitForRoom(
+        _ session: UnsafeMutablePointer<Session>, isTopic: Bool = false, owner: UInt16? = nil
+    ) -> FrameOutcome {
         guard !isApplyingCommit else { return .done }
-        let limit: LimitKind =
+        var limit: LimitKind =
             queuesFill(percent: 100) ? .queuedMessages : memoryIsFull || inputIsTight ? .messageMemory : .mailbox
+        if let owner { limit = fabric.fullLimit(Int(owner)) }
         counters.limits.count(limit)
-        if waitingForRoom.isEmpty, memoryIsFull {
-            notice(
-                .memoryLimit,
-                "\(blocks.byteCountInUse) bytes of messages, \(entries.liveCount) in queues (limits.\(limit.key)); "
-                    + "publishers are not read until there is room")
-        }
+        if waitingForRoom.isEmpty, memoryIsFull { noticeFull(limit) }
         suspend(session)
-        if isTopic { session.pointee.flags.insert(.waitsWithTopic) }
-        waitingForRoom.append(sessions.slot(session.pointee.index))
+        waitingForRoom.append(
+            RoomWaiter(
+                session: sessions.slot(session.pointee.index), owner: owner ?? RoomWaiter.noOwner, isTopic: isTopic))
         armRoom()
         return .retry
+    }
+
+    mutating func noticeFull(_ limit: LimitKind) {
+        notice(
+            .memoryLimit,
+            "\(blocks.byteCountInUse) bytes of messages, \(entries.liveCount) in queues (limits.\(limit.key)); "
+                + "publishers are not read until there is room")
     }
 
     mutating func armRoom() {
@@ -266,12 +274,15 @@ extension Shard {
         var promisedByteCount = 0
         for i in 0..<waitingForRoom.count {
             // Those who left must not fill the list while nobody can go on.
-            guard let session = sessions.find(waitingForRoom[i]) else { continue }
-            let isTopic = session.pointee.flags.contains(.waitsWithTopic)
-            if !othersAreTight, !(isTopic ? topicsAreTight : isTight), admitInput(session, &promisedByteCount) {
+            let waiter = waitingForRoom[i]
+            guard let session = sessions.find(waiter.session) else { continue }
+            let ownerIsFull = waiter.owner != RoomWaiter.noOwner && fabric.isFull(Int(waiter.owner))
+            if !othersAreTight, !ownerIsFull, !(waiter.isTopic ? topicsAreTight : isTight),
+                admitInput(session, &promisedByteCount)
+            {
                 resumeSoon(session)
             } else {
-                waitingForRoom[kept] = waitingForRoom[i]
+                waitingForRoom[kept] = waiter
                 kept += 1
             }
         }
@@ -344,7 +355,7 @@ extension Shard {
     /// a consumer's too, from being heard.
     private mutating func refuseThoseWhoWait() {
         for i in 0..<waitingForRoom.count {
-            if let session = sessions.find(waitingForRoom[i]) { resumeSoon(session) }
+            if let session = sessions.find(waitingForRoom[i].session) { resumeSoon(session) }
         }
         waitingForRoom.removeAll()
         var place = sessions.nextLive(after: 0)

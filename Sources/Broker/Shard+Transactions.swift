@@ -234,7 +234,10 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down; the transaction is aborted")
             return .done
         }
-        if memoryIsFull { return waitForRoom(session) }
+        // One that only acknowledges makes room.
+        if memoryIsFull, transactions[index].pointee.frameCount > transactions[index].pointee.settlementCount {
+            return waitForRoom(session)
+        }
         recordAllowance -= 1 + Int(transactions[index].pointee.frameCount) / Self.framesPerRecord
         // The frames of the transaction are parsed again and take the place of COMMIT under the parser.
         guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }

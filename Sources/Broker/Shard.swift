@@ -45,7 +45,8 @@ public struct Shard: ~Copyable {
     /// The frame under the parser comes from such a block, which is given back when it is done with.
     var isProcessingInput = false
     /// What was last told to the other workers.
-    private var hasToldFull = false
+    /// What the fabric was told.
+    private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
     var timers: TimerWheel
     /// Destinations by name.
@@ -61,7 +62,7 @@ public struct Shard: ~Copyable {
     // Work of this turn
     var dirtySessions: Batch<Slot>
     var dirtyGroups: Batch<Slot>
-    var doomedSessions: Batch<Slot>
+    var doomedSessions: Batch<DoomedSession>
     /// Sessions whose connection has failed, and whose end takes longer than this turn has left.
     var failedSessions: Batch<Slot>
     /// Sessions with a send in the exchange under way.
@@ -69,7 +70,7 @@ public struct Shard: ~Copyable {
     /// Sessions whose suspended frame may be tried again now.
     var resumableSessions: Batch<Slot>
     /// Sessions that wait for memory or for a peer's mailbox.
-    var waitingForRoom: Batch<Slot>
+    var waitingForRoom: Batch<RoomWaiter>
     var vectors: VectorArena
     var outbox: Outbox
     /// Records that may still be made or removed in this turn; what is under way is finished, so it may fall below 0.
@@ -168,7 +169,8 @@ public struct Shard: ~Copyable {
         let queues = try Slab<Queue>(recordCountMax: limits.destinationCountMax + subscriptionCount)
         // Beyond the limit: for those on their way from other workers, for dead letters, and for topics with many
         // subscriptions that acknowledge.
-        let entryCount = messageCount + messageCount / 8 + 65_536
+        let entryCount =
+            messageCount + messageCount / 8 + max(65_536, limits.mailboxByteCountMax / Self.sendLetterByteCountMin)
         let entries = try Slab<Entry>(recordCountMax: entryCount)
         let consumers = try Slab<Consumer>(recordCountMax: subscriptionCount * min(shardCount, 8))
         // Of messages that other workers hold, too.
@@ -177,7 +179,7 @@ public struct Shard: ~Copyable {
         let pendings = try Slab<PendingOperation>(recordCountMax: sessionCount * 2 + 1_000_000)
         let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCount)
         let blocks = try BlockPool(byteCountMax: limits.messageMemoryByteCountMax / 2 * 3)
-        let timers = try TimerWheel(timerCountMax: sessionCount + messageCount + 1_000_000, now: now)
+        let timers = try TimerWheel(timerCountMax: sessionCount + entryCount + 1_000_000, now: now)
         let vectors = try VectorArena()
 
         self.index = index
@@ -261,12 +263,16 @@ public struct Shard: ~Copyable {
     /// fill its memory.
     private mutating func tellWhetherFull() {
         guard shardCount > 1 else { return }
-        let isFull = messagesFill(percent: hasToldFull ? 95 : 100)
+        let percent = toldFullLimit != nil ? 95 : 100
+        let fullLimit: LimitKind? =
+            queuesFill(percent: percent) ? .queuedMessages : messagesFill(percent: percent) ? .messageMemory : nil
         let isFullForTopics = messagesFill(percent: Self.topicPercentMax - (hasToldFullForTopics ? 5 : 0))
-        guard isFull != hasToldFull || isFullForTopics != hasToldFullForTopics else { return }
-        hasToldFull = isFull
+        guard fullLimit != toldFullLimit || isFullForTopics != hasToldFullForTopics else { return }
+        // Where publishers of its own wait, the log says so already.
+        if let fullLimit, toldFullLimit == nil, waitingForRoom.isEmpty { noticeFull(fullLimit) }
+        toldFullLimit = fullLimit
         hasToldFullForTopics = isFullForTopics
-        fabric.reportMemory(shard: index, isFull: isFull, isFullForTopics: isFullForTopics)
+        fabric.reportMemory(shard: index, fullLimit: fullLimit, isFullForTopics: isFullForTopics)
     }
 
     /// After a burst of connections or of messages, what it took goes back to the kernel: once when less than half of it
@@ -327,6 +333,9 @@ public struct Shard: ~Copyable {
         recordAllowance -= stepCount / Self.stepsPerRecord
         stepCount %= Self.stepsPerRecord
     }
+
+    /// A letter with a message and the head of its entry, an empty one: so many fit into a mailbox.
+    private static var sendLetterByteCountMin: Int { 88 }
 
     /// Memory that nobody used for 5 s is not worth keeping: to have it again costs a page fault for every 4 KiB.
     private static var restNanoseconds: UInt64 { 5_000_000_000 }

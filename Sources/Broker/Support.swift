@@ -64,6 +64,23 @@ struct DeliveryTable: ~Copyable {
     }
 }
 
+/// A session whose frame waits for memory.
+struct RoomWaiter: BitwiseCopyable {
+    var session: Slot
+    /// The worker that has to have room.
+    var owner: UInt16
+    /// Its message passes through.
+    var isTopic: Bool
+
+    static var noOwner: UInt16 { .max }
+}
+
+/// A session that is cut at the end of the turn, and what for.
+struct DoomedSession: BitwiseCopyable {
+    var session: Slot
+    var limit: LimitKind
+}
+
 /// What this turn's letters are written to: at most one open parcel for each other worker.
 struct Outbox: ~Copyable {
     let parcels: UnsafeMutablePointer<Parcel?>

@@ -32,7 +32,7 @@ struct LimitTests {
             $0.limits.destinationCountMax = 420
             $0.limits.subscriptionsPerConnectionMax = 1000
         }
-        withBroker(options) { broker in
+        withBroker(queued: 1, options) { broker in
             let client = broker.connect()
             // Each matches everything, in words of its own.
             for index in 0..<210 {
@@ -50,7 +50,9 @@ struct LimitTests {
             for index in 0..<200 { other.publish("/topic/\(index)", "x", [("expires", "1")]) }
             other.confirmed(.send, [("destination", "/topic/0")], "y")
             #expect(broker.shard(0).pointee.matchCount == 42_000)
-            // Those that nobody needs make room.
+            // Those that nobody needs make room, but not those that match nothing.
+            other.confirmed(
+                .send, [("destination", "/queue/small"), ("x-max-length", "1"), ("expires", "1")], "gone")
             other.confirmed(.send, [("destination", "/topic/another")], "z")
             #expect(broker.shard(0).pointee.matchCount == 42_000)
             for index in 0..<200 { other.subscribe("/topic/\(index)", id: "\(index)") }
@@ -59,6 +61,9 @@ struct LimitTests {
             other.publish("/topic/one too many", "x")
             other.expectError("Too many patterns")
             #expect(client.messages().count == 420)
+            let last = broker.connect()
+            for text in ["first", "second"] { last.publish("/queue/small", text) }
+            last.expectError("Queue full")
             client.reset()
             broker.run()
             #expect(broker.shard(0).pointee.matchCount == 0)

@@ -640,6 +640,12 @@ struct QueueTests {
             }
             broker.run()
             #expect(publisher.socket.isReceivePaused && publisher.takeFrames().isEmpty)
+            // It waits without being asked again and again, and the log says why.
+            let waits = broker.counters.limits[.queuedMessages]
+            broker.advance(milliseconds: 1000)
+            #expect(waits > 0 && broker.counters.limits[.queuedMessages] == waits)
+            #expect(broker.counters.limits[.mailbox] == 0)
+            #expect(broker.notices.count { $0.text.contains("limits.queued-messages-max") } == 1)
             // With two workers the rest of a turn's is on its way.
             #expect((160...(shards == 1 ? 160 : 180)).contains(broker.shard(shards - 1).pointee.entries.liveCount))
             let consumer = broker.connect(on: 0)

@@ -193,6 +193,31 @@ struct TransactionTests {
         }
     }
 
+    @Test("A COMMIT that only acknowledges does not wait for the room that it makes", arguments: [1, 2])
+    func acknowledgesWhileFull(shards: Int) {
+        let options = TestBroker.options { $0.limits.queuedMessageCountMax = 10 }
+        withBroker(shards: shards, options) { broker in
+            let name = broker.queueNames(ownedBy: shards - 1)[0]
+            let publisher = broker.connect(on: shards - 1)
+            for index in 0..<20 { publisher.publish(name, "\(index)") }
+            broker.run()
+            #expect(publisher.socket.isReceivePaused)
+            let consumer = broker.connect(on: 0)
+            consumer.subscribe(name, ack: "client-individual", [("prefetch-count", "5")])
+            var bodies: [String] = []
+            for round in 0..<4 {
+                let messages = consumer.messages()
+                bodies += messages.map(\.text)
+                consumer.send(.begin, [("transaction", "\(round)")])
+                for message in messages { consumer.ack(message, [("transaction", "\(round)")]) }
+                consumer.confirmed(.commit, [("transaction", "\(round)")])
+                broker.advance(milliseconds: 20)
+            }
+            #expect(bodies == (0..<20).map(String.init))
+            #expect(!publisher.socket.isReceivePaused)
+        }
+    }
+
     @Test(
         "Frames behind a COMMIT that had to wait are processed, also when the client has hung up", arguments: [1, 2, 8])
     func behindCommit(shards: Int) {
