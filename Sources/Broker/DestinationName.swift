@@ -44,7 +44,9 @@ struct DestinationName {
         _ raw: UnsafeRawBufferPointer, bareNamePrefix: String, byteCountMax: Int, levelCountMax: Int,
         owner: () -> String, into name: UnsafeMutableRawPointer
     ) throws(DestinationNameError) -> DestinationName {
-        guard raw.count > 0, raw.count <= byteCountMax + replyByteCountMax(raw), isText(raw) else { throw .invalid }
+        // What a reply name may be longer than the temporary name that it was made of.
+        let ownerByteCountMax = isReply(raw) ? 64 : 0
+        guard raw.count > 0, raw.count <= byteCountMax + ownerByteCountMax, isText(raw) else { throw .invalid }
         if raw[0] != UInt8(ascii: "/") {
             if bareNamePrefix.isEmpty { throw .invalid }
             var prefixed = Array(bareNamePrefix.utf8)
@@ -67,16 +69,14 @@ struct DestinationName {
             let rest = UnsafeRawBufferPointer(rebasing: raw[prefixByteCount...])
             guard rest.count > 0 else { throw .invalid }
             // The owner is a level of a reply name.
-            let isReply = prefixByteCount > 7 && memcmp(alias.from.utf8Start, "/reply-", 7) == 0
-            guard Wildcard.levelCount(rest) <= levelCountMax + (isReply ? 1 : 0) else { throw .tooManyLevels }
+            guard Wildcard.levelCount(rest) <= levelCountMax + (isReply(raw) ? 1 : 0) else { throw .tooManyLevels }
             return fill(name, prefix: alias.to, rest, owner: owner)
         }
         throw .unknown
     }
 
-    /// What a reply name may be longer than the temporary name that it was made of.
-    private static func replyByteCountMax(_ raw: UnsafeRawBufferPointer) -> Int {
-        raw.count > 7 && memcmp(raw.baseAddress!, "/reply-", 7) == 0 ? 64 : 0
+    private static func isReply(_ raw: UnsafeRawBufferPointer) -> Bool {
+        raw.count > 7 && memcmp(raw.baseAddress!, "/reply-", 7) == 0
     }
 
     private static func fill(
