@@ -26,6 +26,16 @@ struct LimitTests {
         }
     }
 
+    /// Matches every topic, in words of its own. There are 243.
+    private static func patternOfAll(_ number: Int) -> String {
+        var digits = number
+        let levels = (0..<5).map { _ in
+            defer { digits /= 3 }
+            return ["#", ">", "**"][digits % 3]
+        }
+        return "/topic/" + levels.joined(separator: ".")
+    }
+
     @Test("Topics and patterns that all match each other are limited")
     func matches() {
         let options = TestBroker.options {
@@ -34,14 +44,8 @@ struct LimitTests {
         }
         withBroker(queued: 1, options) { broker in
             let client = broker.connect()
-            // Each matches everything, in words of its own.
             for index in 0..<210 {
-                var digits = index
-                let levels = (0..<5).map { _ in
-                    defer { digits /= 3 }
-                    return ["#", ">", "**"][digits % 3]
-                }
-                client.subscribe("/topic/" + levels.joined(separator: "."), id: "\(index)")
+                client.subscribe(Self.patternOfAll(index), id: "\(index)")
             }
             broker.run()
             #expect(client.takeFrames().isEmpty)
@@ -83,12 +87,7 @@ struct LimitTests {
             // 120 patterns and 190 topics would make 22,800 matches.
             let client = broker.connect(on: 1)
             for index in 0..<120 {
-                var digits = index
-                let levels = (0..<5).map { _ in
-                    defer { digits /= 3 }
-                    return ["#", ">", "**"][digits % 3]
-                }
-                client.subscribe("/topic/" + levels.joined(separator: "."), id: "\(index)")
+                client.subscribe(Self.patternOfAll(index), id: "\(index)")
                 broker.run()
             }
             #expect(client.takeFrames().isEmpty)

@@ -39,20 +39,28 @@ extension Integration {
             }
         }
 
-        /// With a drain that would take ten minutes.
-        @Test(arguments: drivers, [SIGTERM, SIGINT])
-        func `A second signal ends it at once`(on driver: DriverUnderTest, _ signal: Int32) throws {
+        /// A broker whose drain would take ten minutes: its subscriber does not read the seven messages of 1 MiB that it has.
+        private func brokerWithSleeper(
+            _ driver: DriverUnderTest
+        ) throws -> (broker: BrokerProcess, sleeper: RawClient) {
             let broker = try BrokerProcess(BrokerProcess.Settings(driver, ["limits.drain-timeout-ms": "600000"]))
             let sleeper = try RawClient(broker, .v1_2, receiveBufferByteCount: 4096)
             try sleeper.subscribe(to: "/topic/a")
             let publisher = try RawClient(broker, .v1_2)
             let body = [UInt8](repeating: 120, count: 1 << 20)
             for _ in 0..<7 { try publisher.perform("SEND", ["destination": "/topic/a"], body: body) }
+            return (broker, sleeper)
+        }
+
+        @Test(arguments: drivers, [SIGTERM, SIGINT])
+        func `A second signal ends it at once`(on driver: DriverUnderTest, _ signal: Int32) throws {
+            let (broker, sleeper) = try brokerWithSleeper(driver)
             broker.process.signal(signal)
             _ = try #require(broker.process.errorLine { $0.contains("drain") })
             #expect(broker.process.status == nil)
             broker.process.signal(signal)
             #expect(try broker.process.waitForExit() != .exited(0))
+            withExtendedLifetime(sleeper) {}
         }
 
         /// Who closes a terminal, or ends a session, sends several, and not to lose what was accepted.
@@ -60,17 +68,12 @@ extension Integration {
         func `SIGHUP drains, and what comes right behind it does not cut the drain short`(
             on driver: DriverUnderTest, _ second: Int32
         ) throws {
-            let broker = try BrokerProcess(BrokerProcess.Settings(driver, ["limits.drain-timeout-ms": "600000"]))
-            let sleeper = try RawClient(broker, .v1_2, receiveBufferByteCount: 4096)
-            try sleeper.subscribe(to: "/topic/a")
-            let publisher = try RawClient(broker, .v1_2)
-            let body = [UInt8](repeating: 120, count: 1 << 20)
-            for _ in 0..<7 { try publisher.perform("SEND", ["destination": "/topic/a"], body: body) }
+            let (broker, sleeper) = try brokerWithSleeper(driver)
             broker.process.signal(SIGHUP)
             broker.process.signal(second)
             let line = try #require(try broker.process.errorLine { $0.contains("drain") })
             #expect(line.contains("SIGHUP"), "\(line)")
-            for _ in 0..<7 { #expect(try sleeper.expectMessage().body.count == body.count) }
+            for _ in 0..<7 { #expect(try sleeper.expectMessage().body.count == 1 << 20) }
             #expect(try broker.process.waitForExit() == .exited(0))
         }
 
@@ -95,18 +98,13 @@ extension Integration {
 
         @Test(arguments: drivers)
         func `While it drains it accepts nobody`(on driver: DriverUnderTest) throws {
-            let broker = try BrokerProcess(BrokerProcess.Settings(driver, ["limits.drain-timeout-ms": "600000"]))
-            let sleeper = try RawClient(broker, .v1_2, receiveBufferByteCount: 4096)
-            try sleeper.subscribe(to: "/topic/a")
-            let publisher = try RawClient(broker, .v1_2)
-            let body = [UInt8](repeating: 120, count: 1 << 20)
-            for _ in 0..<7 { try publisher.perform("SEND", ["destination": "/topic/a"], body: body) }
+            let (broker, sleeper) = try brokerWithSleeper(driver)
             broker.process.signal(SIGTERM)
             // A connection that the kernel had taken before it knew may still be made, and then ends.
             let deadline = Deadline()
             while connectSucceeds(broker) { try #require(!deadline.isOver, "it still accepts") }
             // The sleeper wakes, gets all that was due, and with it the drain is over.
-            for _ in 0..<7 { #expect(try sleeper.expectMessage().body.count == body.count) }
+            for _ in 0..<7 { #expect(try sleeper.expectMessage().body.count == 1 << 20) }
             #expect(try broker.process.waitForExit() == .exited(0))
         }
 
