@@ -38,7 +38,7 @@ extension Schema {
         .count(
             "io.uring.large-receive-buffers.count", \.driverOptions.largeReceiveBufferCount, 2...32768,
             powerOfTwo: true,
-            "Buffers that busy connections (multishot receive) are read into."),
+            "Buffers that floods are read into. Beyond 512 KiB together, more of them make turns longer."),
         .bytes(
             "io.uring.large-receive-buffers.bytes", \.driverOptions.largeReceiveBufferByteCount, 4096...16 << 20,
             "Size of one such buffer, at least receive-buffers.bytes. Raise it for large bodies on fast networks."),

@@ -11,6 +11,8 @@ struct ReceiveBudget {
     let byteCountMax: Int
     private(set) var byteCount: Int
     private var receivedByteCount = 0
+    /// When the last turn that took too long is forgotten (coarse monotonic milliseconds). 0: it is.
+    var calmAtMilliseconds: UInt64 = 0
     /// When the core was given this turn's bytes (monotonic nanoseconds). 0: they were few.
     private var receivedAt: UInt64 = 0
 
@@ -19,6 +21,9 @@ struct ReceiveBudget {
     /// At least so much at a time: to copy 32 KiB takes about as long as the system call that does it.
     static let leastByteCount = 32 << 10
     private static let divisorMax = 8
+    /// Bytes that cost little now may be followed by some of the same flood that cost much: its subscribers' sockets were full,
+    /// or its publishers were read whom nobody hears.
+    private static let calmAfterMilliseconds: UInt64 = 1_000
     /// What is little.
     private static let measuredByteCountMin = 128 << 10
 
@@ -31,11 +36,15 @@ struct ReceiveBudget {
     /// This turn's end has to be told of.
     var isMeasuring: Bool { receivedAt != 0 }
 
-    /// A flood is under way that takes more time than there is.
-    var isTight: Bool { byteCount < byteCountMax }
+    /// A flood is under way that takes more time than there is, or was until a moment ago.
+    var isTight: Bool { calmAtMilliseconds != 0 }
 
     /// The core is given what was received.
     mutating func turnBegins(byteCount received: Int) {
+        if isTight, clock_coarse_milliseconds() >= calmAtMilliseconds {
+            calmAtMilliseconds = 0
+            byteCount = byteCountMax
+        }
         guard received >= min(byteCount / 2, Self.measuredByteCountMin) else {
             receivedAt = 0
             return
@@ -53,6 +62,7 @@ struct ReceiveBudget {
     mutating func turnEnds(after nanoseconds: UInt64) {
         receivedAt = 0
         if nanoseconds > Self.nanosecondsMax {
+            calmAtMilliseconds = clock_coarse_milliseconds() + Self.calmAfterMilliseconds
             // Not by more at once than the machine could be to blame for.
             let divisor = min(max(Int(nanoseconds / Self.nanosecondsMax), 2), Self.divisorMax)
             byteCount = max(min(byteCount, receivedByteCount) / divisor, byteCountMin)

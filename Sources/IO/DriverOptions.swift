@@ -21,7 +21,7 @@ public struct DriverOptions: Sendable, Equatable {
     public var receiveBufferCount = 256
     public var receiveBufferByteCount = 8192
     /// The buffers that busy connections (multishot RECV) are read into.
-    public var largeReceiveBufferCount = 32
+    public var largeReceiveBufferCount = 8
     public var largeReceiveBufferByteCount = 65536
     public var receiveMode = ReceiveMode.adaptive
     /// Adaptive: a connection whose POLL fired this many times within `promotionWindowMilliseconds` is promoted...

@@ -209,9 +209,9 @@ struct CrossCheckTests {
                     + "(limits.body-bytes + limits.headers-bytes = 1056KiB) = 4224KiB; allowed: at least 16896KiB"
             ),
             (
-                "limits:\n  body-bytes: 256KiB\n  message-memory-bytes: 15MiB\nio: {workers: 1}",
-                "3: limits.message-memory-bytes: found 15MiB, a quarter of which is less than all of "
-                    + "io.uring.receive-buffers and io.uring.large-receive-buffers = 4MiB; allowed: at least 16MiB"
+                "limits:\n  body-bytes: 256KiB\n  message-memory-bytes: 9MiB\nio: {workers: 1}",
+                "3: limits.message-memory-bytes: found 9MiB, a quarter of which is less than all of "
+                    + "io.uring.receive-buffers and io.uring.large-receive-buffers = 2560KiB; allowed: at least 10MiB"
             ),
             (
                 "limits: {message-memory-bytes: 32MiB}\nio: {workers: 2}",

@@ -43,6 +43,20 @@ struct ReceiveBudgetTests {
         turn(&budget, byteCount: budget.byteCount, nanoseconds: ReceiveBudget.nanosecondsMax / 2)
         #expect(budget.byteCount == ReceiveBudget.leastByteCount, "neither short nor long")
         for _ in 0..<10 { turn(&budget, byteCount: budget.byteCount, nanoseconds: 1) }
+        #expect(budget.byteCount == Self.byteCountMax)
+    }
+
+    @Test func `floods take turns until the last turn that took too long is long past`() {
+        var budget = ReceiveBudget(byteCountMax: Self.byteCountMax)
+        turn(&budget, byteCount: budget.byteCount, nanoseconds: .max)
+        for _ in 0..<10 { turn(&budget, byteCount: budget.byteCount, nanoseconds: 1) }
+        #expect(budget.byteCount == Self.byteCountMax && budget.isTight)
+        turn(&budget, byteCount: budget.byteCount, nanoseconds: .max)
+        #expect(budget.byteCount < Self.byteCountMax)
+        budget.calmAtMilliseconds = 1
+        turn(&budget, byteCount: 0, nanoseconds: 1)
+        #expect(budget.byteCount == Self.byteCountMax && !budget.isTight)
+        turn(&budget, byteCount: budget.byteCount, nanoseconds: 1)
         #expect(budget.byteCount == Self.byteCountMax && !budget.isTight)
     }
 

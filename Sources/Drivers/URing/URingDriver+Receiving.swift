@@ -92,8 +92,8 @@
 
         /// Prepares a RECV that answers within the next submit.
         ///
-        /// - Parameter isAgain: it had more to say than it could in its turn. Those share the budget; the others, most of
-        ///   whom have little to say, do not wait for them.
+        /// - Parameter isAgain: it had more to say than it could in its turn. Those, and whoever was a flood the last time,
+        ///   share the budget; the others, most of whom have little to say, do not wait for them.
         mutating func receive(
             _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, isAgain: Bool = false
         ) {
@@ -103,6 +103,7 @@
                 state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot, .isQueued])
             else { return }
             let isLarge = state.contains(.isLarge) && preparedLargeCount < largeCountMax
+            let isAgain = isAgain || isLarge && budget.isTight
             // Few floods that bring much cost less than many that bring little.
             if isAgain, state.contains(.isLarge), !isLarge { return enqueue(record, connection) }
             // More receives than buffers would only be turned away.
