@@ -46,7 +46,7 @@ struct AttackOutcome: Codable, Sendable {
     private func p99(_ outcomes: [Outcome]) -> Double { Self.median(outcomes.map(\.latency.p99)) }
 
     private static func median(_ values: [Double]) -> Double {
-        values.isEmpty ? 0 : values.sorted()[values.count / 2]
+        values.isEmpty ? 0 : Comparison.median(values.sorted())
     }
 
     var complaints: [String] {
