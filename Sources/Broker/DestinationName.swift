@@ -147,19 +147,19 @@ struct DestinationName {
 /// Topic patterns: levels are separated by `.` or `/`; `*` stands for one level, `#`, `>` and `**` for any number of
 /// levels, none included. Other uses of these characters are ordinary.
 enum Wildcard {
-    private static func isSeparator(_ byte: UInt8) -> Bool { byte == UInt8(ascii: ".") || byte == UInt8(ascii: "/") }
+    static func isSeparator(_ byte: UInt8) -> Bool { byte == UInt8(ascii: ".") || byte == UInt8(ascii: "/") }
 
-    private static func levelEnd(_ bytes: UnsafeRawBufferPointer, _ start: Int) -> Int {
+    static func levelEnd(_ bytes: UnsafeRawBufferPointer, _ start: Int) -> Int {
         var end = start
         while end < bytes.count, !isSeparator(bytes[end]) { end += 1 }
         return end
     }
 
-    private static func isSingle(_ b: UnsafeRawBufferPointer, _ start: Int, _ end: Int) -> Bool {
+    static func isSingle(_ b: UnsafeRawBufferPointer, _ start: Int, _ end: Int) -> Bool {
         end - start == 1 && b[start] == UInt8(ascii: "*")
     }
 
-    private static func isMany(_ b: UnsafeRawBufferPointer, _ start: Int, _ end: Int) -> Bool {
+    static func isMany(_ b: UnsafeRawBufferPointer, _ start: Int, _ end: Int) -> Bool {
         if end - start == 1 { return b[start] == UInt8(ascii: "#") || b[start] == UInt8(ascii: ">") }
         return end - start == 2 && b[start] == UInt8(ascii: "*") && b[start + 1] == UInt8(ascii: "*")
     }
@@ -182,17 +182,21 @@ enum Wildcard {
 
     /// Whether `pattern` matches `name`; both are canonical, prefix included.
     static func matches(_ pattern: UnsafeRawBufferPointer, _ name: UnsafeRawBufferPointer) -> Bool {
+        var middle = Middle()
         var levelCount = 0
-        return matches(pattern, name, levelCount: &levelCount)
+        return matches(pattern, name, &middle, levelCount: &levelCount)
     }
 
-    /// The levels before the first "many" and those behind the last are compared in place; what is between is looked
-    /// for from left to right, where a "many" level only ever falls back to the last one seen, as in file name globs. So
-    /// work is at most the product of both numbers of levels.
+    /// The levels before the first "many" and those behind the last are compared in place; `Middle` looks for what is
+    /// between. In patterns that are too long for it that is done from left to right, where a "many" level only ever falls
+    /// back to the last one seen, as in file name globs, and work is at most the product of both numbers of levels.
     ///
-    /// - Parameter levelCount: Grows by the pairs of levels that were compared.
+    /// - Parameters:
+    ///   - middle: Of this pattern, or `reset()`; it is prepared where it is needed first.
+    ///   - levelCount: Grows by the levels that were compared, or pairs of them.
     static func matches(
-        _ pattern: UnsafeRawBufferPointer, _ name: UnsafeRawBufferPointer, levelCount: inout Int
+        _ pattern: UnsafeRawBufferPointer, _ name: UnsafeRawBufferPointer, _ middle: inout Middle,
+        levelCount: inout Int
     ) -> Bool {
         // What is left of each, from where its first level begins to where its last one ends; nothing where the end is
         // before the beginning, for the separator between is gone.
@@ -224,6 +228,11 @@ enum Wildcard {
             pEnd = patternStart - 1
             nEnd = nameStart - 1
         }
+        if !middle.isPrepared {
+            middle.prepare(pattern, (p, pEnd))
+            levelCount += middle.levelCount
+        }
+        if !middle.isTooLong { return middle.isFound(in: name, (n, nEnd), of: pattern, levelCount: &levelCount) }
         var retryPattern = p
         var retryName = n
         while p <= pEnd {

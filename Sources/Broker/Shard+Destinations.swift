@@ -215,11 +215,12 @@ extension Shard {
         let own = nameOf(index)
         var comparisonCount = 0
         var levelCount = 0
+        var middle = Wildcard.Middle()
         if isPattern {
             patternCount += 1
             forEachTopic { shard, topic in
                 comparisonCount += 1
-                if Wildcard.matches(own, shard.nameOf(topic), levelCount: &levelCount) {
+                if Wildcard.matches(own, shard.nameOf(topic), &middle, levelCount: &levelCount) {
                     shard.match(pattern: index, topic: topic)
                 }
             }
@@ -228,7 +229,8 @@ extension Shard {
             var pattern = patternHead
             while pattern != 0 {
                 comparisonCount += 1
-                if Wildcard.matches(nameOf(pattern), own, levelCount: &levelCount) {
+                middle.reset()
+                if Wildcard.matches(nameOf(pattern), own, &middle, levelCount: &levelCount) {
                     match(pattern: pattern, topic: index)
                 }
                 pattern = destinations[pattern].pointee.idleNext

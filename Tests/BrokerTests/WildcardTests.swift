@@ -23,8 +23,9 @@ struct WildcardTests {
         var (pattern, name, levelCount) = (pattern, name, 0)
         let isMatch = pattern.withUTF8 { pattern in
             name.withUTF8 { name in
-                Wildcard.matches(
-                    UnsafeRawBufferPointer(pattern), UnsafeRawBufferPointer(name), levelCount: &levelCount)
+                var middle = Wildcard.Middle()
+                return Wildcard.matches(
+                    UnsafeRawBufferPointer(pattern), UnsafeRawBufferPointer(name), &middle, levelCount: &levelCount)
             }
         }
         return (isMatch, levelCount)
@@ -51,6 +52,71 @@ struct WildcardTests {
             if expected { matchCount += 1 }
         }
         #expect(matchCount > 10_000)
+    }
+
+    @Test("Patterns of many levels, and long ones, match what a table of all possibilities finds")
+    func middles() {
+        var random = SplitMix(state: 11)
+        var middle = Wildcard.Middle()
+        var matchCounts = [0, 0]
+        let kinds = ["a", "b", "12345678", "123456789", "12345678x", "1234567", "87654321", "*", "#"]
+        for round in 0..<20_000 {
+            // Of more than 64 levels, now and then.
+            let countMax = round % 10 == 0 ? 90 : 20
+            let core = (0...random.next(countMax)).map { _ in kinds[random.next(round % 3 == 0 ? 9 : 3)] }
+            let pattern = ["#"] + core + ["#"]
+            middle.reset()
+            for _ in 0..<3 {
+                // Most of the pattern, with what its wildcards may stand for, and sometimes a level more, or another one.
+                var name = core.flatMap { level in
+                    level == "#"
+                        ? (0..<random.next(3)).map { _ in kinds[random.next(7)] }
+                        : [level == "*" ? kinds[random.next(7)] : level]
+                }
+                if random.next(2) == 0 { name.insert("b", at: random.next(name.count + 1)) }
+                if random.next(3) == 0, !name.isEmpty { name[random.next(name.count)] = "a" }
+                name = ["a"] + name
+                var (patternText, nameText) = (pattern.joined(separator: "."), name.joined(separator: "."))
+                var levelCount = 0
+                let isMatch = patternText.withUTF8 { pattern in
+                    nameText.withUTF8 { name in
+                        Wildcard.matches(
+                            UnsafeRawBufferPointer(pattern), UnsafeRawBufferPointer(name), &middle,
+                            levelCount: &levelCount)
+                    }
+                }
+                #expect(isMatch == Self.isFound(core, name), "'\(patternText)' and '\(nameText)'")
+                matchCounts[isMatch ? 1 : 0] += 1
+            }
+        }
+        #expect(matchCounts.min()! > 5_000)
+    }
+
+    /// By a table of all pairs of levels: whether the pattern's first i match some j of the name, wherever they begin.
+    private static func isFound(_ pattern: [String], _ name: [String]) -> Bool {
+        var reached = Array(repeating: true, count: name.count + 1)
+        for level in pattern {
+            var next = Array(repeating: false, count: name.count + 1)
+            for position in 0...name.count {
+                if many.contains(level) {
+                    next[position] = reached[position] || position > 0 && next[position - 1]
+                } else if position > 0, reached[position - 1] {
+                    next[position] = level == "*" || level == name[position - 1]
+                }
+            }
+            reached = next
+        }
+        return reached.contains(true)
+    }
+
+    @Test("To look for a pattern made to be looked for everywhere takes a step for each of its levels and the name's")
+    func worst() {
+        let name = "/topic/" + String(repeating: "a.", count: 30) + "x"
+        let pattern = "/topic/#." + String(repeating: "a.", count: 14) + "b.#.c.#"
+        let (isMatch, levelCount) = Self.compare(pattern, name)
+        #expect(!isMatch)
+        // The topic's "topic", the pattern's 16 between the first "#" and the last, and what is left of the name.
+        #expect(levelCount == 2 + 16 + 31)
     }
 
     @Test("What does not match in the levels at the ends is not looked for in the middle")
