@@ -23,6 +23,7 @@ final class SessionWire {
     /// A pause is honoured only after one more receive.
     var pausesLate = false
     private var endIsReported = false
+    private var failureIsReported = false
 
     // To the client
     /// Octets that the socket takes before it is full.
@@ -57,9 +58,12 @@ final class SessionWire {
         guard stage == .adopted || stage == .closing else { return false }
         if stage == .closing && !closesLate || zeroCopy != nil && !holdsZeroCopy { return true }
         guard stage == .adopted else { return false }
-        if awaitsWritable && room > 0 || failure != 0 && !endIsReported { return true }
+        if awaitsWritable && room > 0 || reportsFailure { return true }
         return isReceiving && !endIsReported && (arrivingStart < arriving.count || hasEnded)
     }
+
+    /// While receiving is paused, the connection is watched for failure even after the end.
+    private var reportsFailure: Bool { failure != 0 && (isReceiving ? !endIsReported : !failureIsReported) }
 
     // MARK: The broker's requests
 
@@ -168,15 +172,16 @@ final class SessionWire {
     }
 
     private func receive(_ completions: inout Batch<Completion>, lent: inout [UnsafeMutableRawBufferPointer]) {
+        if reportsFailure {
+            endIsReported = true
+            failureIsReported = true
+            completions.append(Completion(.receiveFailed, connection: slot, value: -failure))
+            return
+        }
         if endIsReported { return }
         if !isReceiving {
             guard pausesLate else { return }
             pausesLate = false
-        }
-        if failure != 0 {
-            endIsReported = true
-            completions.append(Completion(.receiveFailed, connection: slot, value: -failure))
-            return
         }
         var count = min(arriving.count - arrivingStart, 65_536)
         if receiveByteCountMax > 0 { count = min(count, receiveByteCountMax) }
