@@ -44,8 +44,9 @@ struct DestinationName {
         _ raw: UnsafeRawBufferPointer, bareNamePrefix: String, byteCountMax: Int, levelCountMax: Int,
         owner: () -> String, into name: UnsafeMutableRawPointer
     ) throws(DestinationNameError) -> DestinationName {
+        let isReply = raw.count > 7 && memcmp(raw.baseAddress!, "/reply-", 7) == 0
         // What a reply name may be longer than the temporary name that it was made of.
-        let ownerByteCountMax = isReply(raw) ? 64 : 0
+        let ownerByteCountMax = isReply ? 64 : 0
         guard raw.count > 0, raw.count <= byteCountMax + ownerByteCountMax, isText(raw) else { throw .invalid }
         if raw[0] != UInt8(ascii: "/") {
             if bareNamePrefix.isEmpty { throw .invalid }
@@ -69,14 +70,10 @@ struct DestinationName {
             let rest = UnsafeRawBufferPointer(rebasing: raw[prefixByteCount...])
             guard rest.count > 0 else { throw .invalid }
             // The owner is a level of a reply name.
-            guard Wildcard.levelCount(rest) <= levelCountMax + (isReply(raw) ? 1 : 0) else { throw .tooManyLevels }
+            guard Wildcard.levelCount(rest) <= levelCountMax + (isReply ? 1 : 0) else { throw .tooManyLevels }
             return fill(name, prefix: alias.to, rest, owner: owner)
         }
         throw .unknown
-    }
-
-    private static func isReply(_ raw: UnsafeRawBufferPointer) -> Bool {
-        raw.count > 7 && memcmp(raw.baseAddress!, "/reply-", 7) == 0
     }
 
     private static func fill(
@@ -181,12 +178,7 @@ enum Wildcard {
     }
 
     /// Whether `pattern` matches `name`; both are canonical, prefix included.
-    static func matches(_ pattern: UnsafeRawBufferPointer, _ name: UnsafeRawBufferPointer) -> Bool {
-        var middle = Middle()
-        var levelCount = 0
-        return matches(pattern, name, &middle, levelCount: &levelCount)
-    }
-
+    ///
     /// The levels before the first "many" and those behind the last are compared in place; `Middle` looks for what is
     /// between. In patterns that are too long for it that is done from left to right, where a "many" level only ever falls
     /// back to the last one seen, as in file name globs, and work is at most the product of both numbers of levels.
@@ -285,9 +277,16 @@ struct PolicyTable: Sendable {
 
     /// The first policy whose pattern matches `name`, counted from 1. 0: none does, the defaults apply.
     func index(of name: UnsafeRawBufferPointer) -> Int {
+        if policies.isEmpty { return 0 }
+        var middle = Wildcard.Middle()
+        var levelCount = 0
         for (index, policy) in policies.enumerated() {
             var pattern = policy.pattern
-            if pattern.withUTF8({ Wildcard.matches(UnsafeRawBufferPointer($0), name) }) { return index + 1 }
+            middle.reset()
+            let isMatch = pattern.withUTF8 {
+                Wildcard.matches(UnsafeRawBufferPointer($0), name, &middle, levelCount: &levelCount)
+            }
+            if isMatch { return index + 1 }
         }
         return 0
     }

@@ -45,7 +45,6 @@ public struct Shard: ~Copyable {
     /// The frame under the parser comes from such a block, which is given back when it is done with.
     var isProcessingInput = false
     /// What was last told to the other workers.
-    /// What the fabric was told.
     private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
     var timers: TimerWheel

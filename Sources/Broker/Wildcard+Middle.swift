@@ -40,7 +40,7 @@ extension Wildcard {
             var isAnywhere = false
             var start = range.start
             while start <= range.end {
-                let end = levelEnd(pattern, start)
+                let (end, word) = Self.level(of: pattern, start, notBeyond: range.end)
                 if isMany(pattern, start, end) {
                     isAnywhere = true
                 } else {
@@ -53,7 +53,7 @@ extension Wildcard {
                     if isSingle(pattern, start, end) {
                         singles |= 1 << levelCount
                     } else {
-                        add(levelCount, pattern, start, end)
+                        add(levelCount, word, pattern, start, end)
                     }
                     levelCount += 1
                 }
@@ -61,9 +61,9 @@ extension Wildcard {
             }
         }
 
-        private mutating func add(_ level: Int, _ pattern: UnsafeRawBufferPointer, _ start: Int, _ end: Int) {
-            var word: UInt64 = 0
-            for position in start..<end { word = word << 8 | UInt64(pattern[position]) }
+        private mutating func add(
+            _ level: Int, _ word: UInt64, _ pattern: UnsafeRawBufferPointer, _ start: Int, _ end: Int
+        ) {
             var literal = 0
             while literal < literalCount, !isLiteral(literal, word, pattern, start, end, of: pattern) { literal += 1 }
             if literal == literalCount {
@@ -91,12 +91,7 @@ extension Wildcard {
             var awaited: UInt64 = 1
             var start = range.start
             while start <= range.end {
-                var word: UInt64 = 0
-                var end = start
-                while end < range.end, !isSeparator(name[end]) {
-                    word = word << 8 | UInt64(name[end])
-                    end += 1
-                }
+                let (end, word) = Self.level(of: name, start, notBeyond: range.end)
                 nameLevelCount += 1
                 var equal = singles
                 // Either the levels that it may be, or all that there are: whichever are fewer.
@@ -123,9 +118,23 @@ extension Wildcard {
             return false
         }
 
+        /// Where the level that begins there ends, and its last eight octets, or as many as it has.
+        @inline(__always)
+        private static func level(
+            of bytes: UnsafeRawBufferPointer, _ start: Int, notBeyond limit: Int
+        ) -> (end: Int, word: UInt64) {
+            var word: UInt64 = 0
+            var end = start
+            while end < limit, !isSeparator(bytes[end]) {
+                word = word << 8 | UInt64(bytes[end])
+                end += 1
+            }
+            return (end, word)
+        }
+
         /// Whether a level is that literal.
         ///
-        /// - Parameter word: the level's last eight octets, or as many as it has.
+        /// - Parameter word: what `level` says of it.
         @inline(__always)
         private mutating func isLiteral(
             _ literal: Int, _ word: UInt64, _ bytes: UnsafeRawBufferPointer, _ start: Int, _ end: Int,

@@ -20,7 +20,7 @@ public struct DriverOptions: Sendable, Equatable {
     /// The buffers that POLL-parked connections are read into.
     public var receiveBufferCount = 256
     public var receiveBufferByteCount = 8192
-    /// The buffers that busy connections (multishot RECV) are read into.
+    /// The buffers that floods are read into. Beyond 512 KiB together they let a turn receive more.
     public var largeReceiveBufferCount = 8
     public var largeReceiveBufferByteCount = 65536
     public var receiveMode = ReceiveMode.adaptive

@@ -205,8 +205,11 @@ struct SessionFuzzer {
         let patience = 4 * Self.messageLifeMilliseconds + 20_000
         if !kernel.advance(milliseconds: patience, deadlineCountMax: 4_000) { kernel.fail("a shard comes to no rest") }
         // Who is not read is not known to have gone, until its machine answers a probe with a reset.
-        for wire in kernel.wires where wire.stage == .adopted && !wire.isReceiving { wire.failure = ECONNRESET }
-        if !kernel.advance(milliseconds: patience, deadlineCountMax: 4_000) { kernel.fail("a shard comes to no rest") }
+        let unread = kernel.wires.filter { $0.stage == .adopted && !$0.isReceiving }
+        for wire in unread { wire.failure = ECONNRESET }
+        if !unread.isEmpty, !kernel.advance(milliseconds: patience, deadlineCountMax: 4_000) {
+            kernel.fail("a shard comes to no rest")
+        }
         guard kernel.fault == nil else { return }
         for wire in kernel.wires where wire.stage != .closed && !kernel.isDraining {
             return kernel.fail("connection \(wire.descriptor) is \(wire.stage) long after its client has gone")
