@@ -7,12 +7,13 @@ import Slabs
 /// |---|---|---|
 /// | `/topic/NAME`, `/exchange/amq.topic/NAME`, `/dsub/NAME` | `/topic/NAME` | topic, or pattern with wildcards |
 /// | `/queue/NAME`, `/amq/queue/NAME` | `/queue/NAME` | queue |
-/// | `/temp-queue/NAME` | `/reply-queue/OWNER/NAME` | temporary queue of the connection |
-/// | `/temp-topic/NAME` | `/reply-topic/OWNER/NAME` | temporary topic of the connection |
+/// | `/temp-queue/NAME` | `/reply-queue/OWNER-NAME` | temporary queue of the connection |
+/// | `/temp-topic/NAME` | `/reply-topic/OWNER-NAME` | temporary topic of the connection |
 /// | `/reply-queue/…`, `/reply-topic/…` | itself | a temporary destination as others address it |
 /// | `NAME` | the configured prefix, then NAME | as that says |
 ///
-/// OWNER is `SHARD-SLOT-GENERATION-KEYED`: the connection, and 64 bits that only the broker can compute.
+/// OWNER is `SHARD-SLOT-GENERATION-KEYED`: the connection, and 64 bits that only the broker can compute. A slash in the
+/// NAME of a temporary destination becomes `%2F`, and `%` becomes `%25`: some clients split an address into `/TYPE/NAME`.
 enum DestinationClass: UInt8 {
     case topic, pattern, queue, temporaryQueue, temporaryTopic, replyQueue, replyTopic
 }
@@ -37,7 +38,7 @@ struct DestinationName {
         ("/temp-topic/", "/temp-topic/"), ("/reply-queue/", "/reply-queue/"), ("/reply-topic/", "/reply-topic/"),
     ]
 
-    /// Reads the canonical form of `raw` (unescaped) into `name`, which has room for `raw`, the prefix and 64 bytes.
+    /// Reads the canonical form of `raw` (unescaped) into `name`, which has room for three times `raw`, the prefix and 64 bytes.
     ///
     /// `owner` is the text that makes a temporary name unique among all connections.
     static func parse(
@@ -45,9 +46,11 @@ struct DestinationName {
         owner: () -> String, into name: UnsafeMutableRawPointer
     ) throws(DestinationNameError) -> DestinationName {
         let isReply = raw.count > 7 && memcmp(raw.baseAddress!, "/reply-", 7) == 0
-        // What a reply name may be longer than the temporary name that it was made of.
-        let ownerByteCountMax = isReply ? 64 : 0
-        guard raw.count > 0, raw.count <= byteCountMax + ownerByteCountMax, isText(raw) else { throw .invalid }
+        // A reply name is longer than the temporary name that it was made of: by its owner, and by slashes.
+        let replyByteCountMax = byteCountMax * 3 + 64
+        guard raw.count > 0, raw.count <= (isReply ? replyByteCountMax : byteCountMax), isText(raw) else {
+            throw .invalid
+        }
         if raw[0] != UInt8(ascii: "/") {
             if bareNamePrefix.isEmpty { throw .invalid }
             var prefixed = Array(bareNamePrefix.utf8)
@@ -69,8 +72,7 @@ struct DestinationName {
             guard memcmp(raw.baseAddress!, alias.from.utf8Start, prefixByteCount) == 0 else { continue }
             let rest = UnsafeRawBufferPointer(rebasing: raw[prefixByteCount...])
             guard rest.count > 0 else { throw .invalid }
-            // The owner is a level of a reply name.
-            guard Wildcard.levelCount(rest) <= levelCountMax + (isReply ? 1 : 0) else { throw .tooManyLevels }
+            guard Wildcard.levelCount(rest) <= levelCountMax else { throw .tooManyLevels }
             return fill(name, prefix: alias.to, rest, owner: owner)
         }
         throw .unknown
@@ -87,9 +89,18 @@ struct DestinationName {
         func put(_ text: StaticString) {
             put(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
         }
-        func putOwner() {
-            var text = owner() + "/"
+        func putOwned() {
+            var text = owner() + "-"
             text.withUTF8 { put(UnsafeRawBufferPointer($0)) }
+            for byte in rest {
+                switch byte {
+                case UInt8(ascii: "/"): put("%2F")
+                case UInt8(ascii: "%"): put("%25")
+                default:
+                    name.storeBytes(of: byte, toByteOffset: count, as: UInt8.self)
+                    count += 1
+                }
+            }
         }
         let kind: DestinationClass
         // The second letter of a prefix with its length tells the prefixes apart.
@@ -103,11 +114,13 @@ struct DestinationName {
         case (UInt8(ascii: "t"), _, UInt8(ascii: "q")):
             kind = .temporaryQueue
             put("/reply-queue/")
-            putOwner()
+            putOwned()
+            return DestinationName(kind: kind, byteCount: count)
         case (UInt8(ascii: "t"), _, _):
             kind = .temporaryTopic
             put("/reply-topic/")
-            putOwner()
+            putOwned()
+            return DestinationName(kind: kind, byteCount: count)
         case (_, _, _):
             kind = prefix.utf8Start[7] == UInt8(ascii: "q") ? .replyQueue : .replyTopic
             put(prefix)
@@ -126,7 +139,7 @@ struct DestinationName {
         return union < 0x80 || String(validating: bytes, as: UTF8.self) != nil
     }
 
-    /// The worker named by a `/reply-queue/OWNER/NAME`, or nil where the name is not of that form.
+    /// The worker named by a `/reply-queue/OWNER-NAME`, or nil where the name is not of that form.
     static func replyShard(_ name: UnsafeRawBufferPointer) -> Int? {
         var shard = 0
         var position = 13

@@ -163,7 +163,7 @@ struct LimitTests {
                 client.publish("/queue/service", "?", [("reply-to", "/temp-queue/a")])
                 let reply = service.messages()[0]["reply-to"] ?? ""
                 #expect(session.split(separator: "-").last?.count == 16)
-                #expect(reply.split(separator: "/")[1].split(separator: "-").last?.count == 16)
+                #expect(reply.split(separator: "/")[1].split(separator: "-").dropLast().last?.count == 16)
                 names += [session, reply, String(session.suffix(16)), String(reply.dropLast(2).suffix(16))]
             }
         }

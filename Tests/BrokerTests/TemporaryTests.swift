@@ -52,7 +52,7 @@ struct TemporaryTests {
             let client = broker.connect()
             let shard = broker.shard(0)
             let owner = shard.pointee.ownerText(shard.pointee.sessions[client.socket.connection.index])
-            let name = "/reply-\(kind)/\(owner)/x"
+            let name = "/reply-\(kind)/\(owner)-x"
             guesser.confirmed(.send, [("destination", name)], "too early")
             if byReplyTo {
                 client.publish("/topic/t", "y", [("reply-to", "/temp-\(kind)/x")])
@@ -73,9 +73,9 @@ struct TemporaryTests {
             let client = broker.connect()
             let shard = broker.shard(0)
             let owner = shard.pointee.ownerText(shard.pointee.sessions[client.socket.connection.index])
-            guesser.confirmed(.send, [("destination", "/reply-topic/\(owner)/x")], "early")
+            guesser.confirmed(.send, [("destination", "/reply-topic/\(owner)-x")], "early")
             client.confirmed(.subscribe, [("destination", "/temp-topic/x"), ("id", "0")])
-            guesser.publish("/reply-topic/\(owner)/x", "in time")
+            guesser.publish("/reply-topic/\(owner)-x", "in time")
             #expect(client.bodies() == ["in time"])
         }
     }
@@ -186,8 +186,8 @@ struct TemporaryTests {
             ("/queue/", "Invalid destination"),
             ("", "Invalid destination"), ("/topic/a\u{1}", "Invalid destination"),
             ("/reply-queue/x", "Unknown destination"),
-            ("/reply-queue/99-1-1/x", "Unknown destination"),
-            ("/reply-queue/99999999999999999999-1-1/x", "Unknown destination"),
+            ("/reply-queue/99-1-1-x", "Unknown destination"),
+            ("/reply-queue/99999999999999999999-1-1-x", "Unknown destination"),
             ("/topic/*", "Invalid destination"),
             ("/topic/" + String(repeating: "x", count: 250), "Invalid destination"),
         ])

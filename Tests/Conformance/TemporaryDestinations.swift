@@ -70,6 +70,21 @@ struct TemporaryDestinations {
         try client.expectNothing()
     }
 
+    /// Clients split an address into `/TYPE/NAME`: NAME has no slash, whatever the temporary name has.
+    @Test(arguments: drivers, ["/temp-queue/x", "/temp-queue/a/b", "/temp-queue/a%2Fb", "/temp-topic/x/y"])
+    func `A reply address has one level behind its prefix`(on driver: DriverUnderTest, _ name: String) throws {
+        let (service, queue) = try service(driver)
+        let client = try driver.client()
+        try client.subscribe(to: name, id: "mine")
+        try client.subscribe(to: "/temp-queue/a.b", id: "other")
+        try client.send("SEND", ["destination": queue, "reply-to": name], body: "ask")
+        let address = try #require(service.expectMessage("ask")["reply-to"])
+        let levels = address.split(separator: "/", omittingEmptySubsequences: false)
+        #expect(levels.count == 3 && levels[0].isEmpty && (levels[1] == "reply-queue" || levels[1] == "reply-topic"))
+        try service.send("SEND", ["destination": address], body: "answer")
+        try client.expectMessage("answer", ["subscription": "mine"])
+    }
+
     @Test(arguments: drivers)
     func `Many requests share one reply queue`(on driver: DriverUnderTest) throws {
         let (service, queue) = try service(driver)

@@ -106,7 +106,7 @@ extension Oracle {
             if known != message.publisher { violate("reply-to \(reply) names another connection") }
         } else {
             let prefix = asked.hasPrefix("/temp-queue/") ? "/reply-queue/" : "/reply-topic/"
-            let isRewritten = reply.hasPrefix(prefix) && reply.hasSuffix("/" + asked.dropFirst(12))
+            let isRewritten = reply.hasPrefix(prefix) && reply.hasSuffix("-" + asked.dropFirst(12))
             if !isRewritten { violate("reply-to \(asked) was rewritten as \(reply)") }
             replyOwners[reply] = message.publisher
         }
@@ -123,7 +123,7 @@ extension Oracle {
         let isOfKind = message.destination.hasPrefix(
             subscription.destination.hasPrefix("/temp-queue/") ? "/reply-queue/" : "/reply-topic/")
         return isOfKind && replyOwners[message.destination] == subscription.peer.id
-            && message.destination.hasSuffix("/" + subscription.destination.dropFirst(12))
+            && message.destination.hasSuffix("-" + subscription.destination.dropFirst(12))
     }
 
     private func checkDestination(

@@ -25,7 +25,7 @@ extension Simulation {
             "SEND\ndestination:/topic/*\n\nwildcard\0", "SEND\ndestination:/nowhere/x\n\nx\0",
             "SEND\ndestination:/queue/\n\nx\0",
             "SUBSCRIBE\nid:w\ndestination:/queue/q0\nack:maybe\n\n\0", "SUBSCRIBE\ndestination:\nid:w\n\n\0",
-            "SUBSCRIBE\nid:w\ndestination:/reply-queue/0-1-1/r\n\n\0",
+            "SUBSCRIBE\nid:w\ndestination:/reply-queue/0-1-1-r\n\n\0",
             "SUBSCRIBE\nid:w\ndestination:/queue/q0\nselector:a=1\n\n\0",
             "UNSUBSCRIBE\nid:unknown\n\n\0", "ACK\nid:0\nmessage-id:0\nsubscription:0\n\n\0",
             "NACK\nid:zz\nmessage-id:zz\nsubscription:zz\n\n\0", "ACK\n\n\0", "COMMIT\ntransaction:none\n\n\0",
