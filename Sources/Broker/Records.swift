@@ -48,6 +48,8 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let isBroken = SessionFlags(rawValue: 1 << 13)
     /// Room for the next SEND was reserved at another worker's queue.
     static let hasReservation = SessionFlags(rawValue: 1 << 14)
+    /// Speaks 1.2 and has named a message by its message-id: its deliveries are in `deliveryTable`, too.
+    static let namesMessages = SessionFlags(rawValue: 1 << 15)
 }
 
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are in flight.
@@ -307,7 +309,10 @@ struct Entry: SlabRecord {
     var timer: UInt32
     /// What the message counts against limits.
     var byteCount: UInt32
+    /// How often it was delivered, as far as clients may have seen it: MESSAGE's `delivery-count`.
     var deliveryCount: UInt16
+    /// How often a consumer refused it or failed with it: what the delivery limit counts.
+    var failureCount: UInt16
     var state: EntryState
     var isRedelivered: Bool
     /// Order within the queue.
@@ -354,14 +359,15 @@ struct Delivery: SlabRecord {
     var previous: UInt32
     /// In the session's flight list (auto), or in the chain of `DeliveryTable`.
     var flightNext: UInt32
+    /// In the chain of `DeliveryTable`.
+    var chainPrevious: UInt32
     /// Acknowledged in this open transaction. 0: none.
     var transaction: UInt32
     /// At the queue's owner.
     var entry: Slot
     /// MESSAGE's message-id.
     var identity: UInt64
-    /// The session's output position behind the MESSAGE's NUL (auto), or the previous one in the chain of
-    /// `DeliveryTable`.
+    /// The session's output position behind the MESSAGE's NUL.
     var position: UInt64
 }
 

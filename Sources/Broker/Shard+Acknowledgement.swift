@@ -94,11 +94,13 @@ extension Shard {
             subscription.pointee.deliveryHead = record.index
         }
         subscription.pointee.deliveryTail = record.index
+        // The line feed behind the NUL is not the frame's: without it, too, the client has the message.
+        delivery.pointee.position = session.pointee.outputPosition &- 1
         if acknowledges {
-            if group.pointee.version != .v1_2 { enterChain(record.index, session) }
+            if group.pointee.version != .v1_2 || session.pointee.flags.contains(.namesMessages) {
+                enterChain(record.index, session)
+            }
         } else {
-            // The line feed behind the NUL is not the frame's: without it, too, the client has the message.
-            delivery.pointee.position = session.pointee.outputPosition &- 1
             if session.pointee.flightTail != 0 {
                 deliveries[session.pointee.flightTail].pointee.flightNext = record.index
             } else {
@@ -142,33 +144,52 @@ extension Shard {
         }
     }
 
-    /// Forgets what a subscription that ends has outstanding. Its consumer's removal returns the messages, except those
-    /// of `auto`: after UNSUBSCRIBE what is in the output counts as delivered, and what a broken connection never took
-    /// was not seen.
-    mutating func forgetDeliveries(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+    /// Forgets what a subscription that ends has outstanding, and says what of it its consumer's removal is to return. The
+    /// messages of `auto` have returned by then: after UNSUBSCRIBE what is in the output counts as delivered. What a broken
+    /// connection never took was not seen.
+    mutating func forgetDeliveries(
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ end: ConsumerEnd
+    ) -> HeldMessages {
         let subscription = subscriptions[index]
-        let isAuto = subscription.pointee.ackMode == .auto
-        if isAuto, subscription.pointee.deliveryHead != 0, !session.pointee.flags.contains(.consumersPaused) {
-            // Each message that is settled frees prefetch, which must not bring the next one.
-            setConsumerPaused(index, true)
-        }
-        while subscription.pointee.deliveryHead != 0 {
-            let delivery = subscription.pointee.deliveryHead
-            if isAuto {
+        if subscription.pointee.deliveryHead == 0 { return .nothing }
+        let isBroken = session.pointee.flags.contains(.isBroken)
+        // The kernel may still send what it reads from the output.
+        let mayStillSend = session.pointee.flags.contains(.zeroCopyInFlight)
+        if subscription.pointee.ackMode == .auto {
+            if !session.pointee.flags.contains(.consumersPaused) {
+                // Each message that is settled frees prefetch, which must not bring the next one.
+                setConsumerPaused(index, true)
+            }
+            let settlement: Settlement = !isBroken ? .acknowledged : mayStillSend ? .released : .unseen
+            while subscription.pointee.deliveryHead != 0 {
+                let delivery = subscription.pointee.deliveryHead
                 let entry = deliveries[delivery].pointee.entry
                 unlinkDelivery(delivery)
                 deliveries[delivery].pointee.subscription = 0
-                var settlement = Settlement.acknowledged
-                if session.pointee.flags.contains(.isBroken) {
-                    // The kernel may still send what it reads from the output.
-                    settlement = session.pointee.flags.contains(.zeroCopyInFlight) ? .returned : .unseen
-                }
                 settle(entry, of: index, settlement, byFrame: false)
-            } else {
-                unlinkDelivery(delivery)
-                deliveries.free(delivery)
             }
+            return .nothing
         }
+        let sent = session.pointee.outputPosition &- UInt64(session.pointee.outputByteCount)
+        if isBroken, !mayStillSend, subscription.pointee.queue == 0 {
+            // Its consumer is paused, for the session ends. What was delivered last was sent last.
+            while case let last = subscription.pointee.deliveryTail, last != 0,
+                deliveries[last].pointee.position > sent
+            {
+                settleDelivery(last, .unseen, byFrame: false)
+            }
+            if subscription.pointee.deliveryHead == 0 { return .nothing }
+        }
+        var held = HeldMessages.nothing
+        let oldest = deliveries[subscription.pointee.deliveryHead]
+        if end == .failed, oldest.pointee.position <= sent { held.failed = oldest.pointee.entry }
+        held.newest = deliveries[subscription.pointee.deliveryTail].pointee.entry
+        while subscription.pointee.deliveryHead != 0 {
+            let delivery = subscription.pointee.deliveryHead
+            unlinkDelivery(delivery)
+            deliveries.free(delivery)
+        }
+        return held
     }
 
     /// Frees the deliveries whose subscriptions have ended: the session itself ends.
@@ -196,8 +217,11 @@ extension Shard {
         } else {
             subscription.pointee.deliveryHead = next
         }
-        if subscription.pointee.ackMode != .auto, groups[subscription.pointee.group].pointee.version != .v1_2 {
-            leaveChain(index, sessions[subscription.pointee.session])
+        if subscription.pointee.ackMode != .auto {
+            let session = sessions[subscription.pointee.session]
+            if session.pointee.version != .v1_2 || session.pointee.flags.contains(.namesMessages) {
+                leaveChain(index, session)
+            }
         }
     }
 
@@ -217,18 +241,18 @@ extension Shard {
         let delivery = deliveries[index]
         let head = chain(of: delivery, session)
         delivery.pointee.flightNext = head.pointee
-        delivery.pointee.position = 0
-        if head.pointee != 0 { deliveries[head.pointee].pointee.position = UInt64(index) }
+        delivery.pointee.chainPrevious = 0
+        if head.pointee != 0 { deliveries[head.pointee].pointee.chainPrevious = index }
         head.pointee = index
     }
 
     private mutating func leaveChain(_ index: UInt32, _ session: UnsafeMutablePointer<Session>) {
         let delivery = deliveries[index]
         let next = delivery.pointee.flightNext
-        let previous = delivery.pointee.position
-        if next != 0 { deliveries[next].pointee.position = previous }
+        let previous = delivery.pointee.chainPrevious
+        if next != 0 { deliveries[next].pointee.chainPrevious = previous }
         if previous != 0 {
-            deliveries[UInt32(previous)].pointee.flightNext = next
+            deliveries[previous].pointee.flightNext = next
         } else {
             chain(of: delivery, session).pointee = next
         }
@@ -282,13 +306,15 @@ extension Shard {
     }
 
     /// Takes the consumer of a subscription out of its queue, wherever that is.
-    mutating func removeConsumer(of index: UInt32, _ session: UnsafeMutablePointer<Session>) {
+    mutating func removeConsumer(
+        of index: UInt32, _ session: UnsafeMutablePointer<Session>, _ held: HeldMessages
+    ) {
         let subscription = subscriptions[index]
         let destination = destinations[subscription.pointee.destination]
         if destination.pointee.kind == .remoteQueue {
-            removeConsumerAtOwner(Int(destination.pointee.owner), subscription.pointee.consumer, for: session)
+            removeConsumerAtOwner(Int(destination.pointee.owner), subscription.pointee.consumer, held, for: session)
         } else if consumers.isLive(subscription.pointee.consumer) {
-            removeConsumer(subscription.pointee.consumer.index)
+            removeConsumer(subscription.pointee.consumer.index, held)
         }
         subscription.pointee.consumer = .none
     }
@@ -381,8 +407,8 @@ extension Shard {
     /// Stands for no transaction.
     static var unmarked: UInt32 { .max }
 
-    /// The delivery that ACK or NACK names: 1.2 by `id`, the MESSAGE's `ack`; 1.1 by `subscription` and `message-id`;
-    /// 1.0 by `message-id`. 0: it was answered with ERROR.
+    /// The delivery that ACK or NACK names: 1.2 by `id`, the MESSAGE's `ack` or `message-id`; 1.1 by `subscription` and
+    /// `message-id`; 1.0 by `message-id`. 0: it was answered with ERROR.
     mutating func deliveryOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
         let version = session.pointee.version
         if version == .v1_2 {
@@ -391,8 +417,9 @@ extension Shard {
                 return 0
             }
             if let value = hexadecimal(text) {
+                if value >> 56 != 0 { return deliveryOfMessage(session, value, text) }
                 let slot = Slot(index: UInt32(truncatingIfNeeded: value >> 24), generation: UInt32(value & 0xFF_FFFF))
-                if value >> 56 == 0, let delivery = deliveries.find(slot), delivery.pointee.subscription != 0 {
+                if let delivery = deliveries.find(slot), delivery.pointee.subscription != 0 {
                     let subscription = subscriptions[delivery.pointee.subscription]
                     if subscription.pointee.session == session.pointee.index, subscription.pointee.ackMode != .auto {
                         return slot.index
@@ -425,6 +452,38 @@ extension Shard {
         return 0
     }
 
+    /// What an ACK or NACK of 1.2 is for whose `id` is a message-id: some clients send that, as they did in 1.1, and other
+    /// brokers take it. A `message-id` never looks like an `ack` header's value. The first such frame enters all
+    /// deliveries of its session in `deliveryTable`, so that clients that send what the specification asks for do not pay.
+    private mutating func deliveryOfMessage(
+        _ session: UnsafeMutablePointer<Session>, _ identity: UInt64, _ text: UnsafeRawBufferPointer
+    ) -> UInt32 {
+        if !session.pointee.flags.contains(.namesMessages) {
+            session.pointee.flags.insert(.namesMessages)
+            var stepCount = 0
+            var subscription = session.pointee.subscriptionHead
+            while subscription != 0 {
+                var delivery = subscriptions[subscription].pointee.deliveryHead
+                if subscriptions[subscription].pointee.ackMode == .auto { delivery = 0 }
+                while delivery != 0 {
+                    enterChain(delivery, session)
+                    delivery = deliveries[delivery].pointee.next
+                    stepCount += 1
+                }
+                subscription = subscriptions[subscription].pointee.next
+                stepCount += 1
+            }
+            chargeForSteps(stepCount)
+        }
+        var wanted: UInt32 = 0
+        if let id = frame.value(.subscription, into: scratch.value, version: .v1_2) {
+            wanted = findSubscription(session, id)
+        }
+        let delivery = findDelivery(session, identity, of: wanted)
+        if delivery == 0 { failUnknownMessage(session, text) }
+        return delivery
+    }
+
     /// The delivery that a kept ACK or NACK, which is under the parser, was for. 0: its subscription has ended since, and
     /// it was answered with ERROR.
     mutating func deliveryOfKept(_ session: UnsafeMutablePointer<Session>, _ slot: Slot) -> UInt32 {
@@ -436,7 +495,7 @@ extension Shard {
     private mutating func failUnknownMessage(_ session: UnsafeMutablePointer<Session>, _ text: UnsafeRawBufferPointer) {
         // Every message was there when COMMIT was checked: an earlier ACK of the same transaction has settled it, too.
         guard !isApplyingCommit else { return }
-        failFrame(session, "Message not found", "'\(printable(text))' is no message that waits for acknowledgement")
+        failFrame(session, "Message not found", "no unacknowledged message has id '\(printable(text))'")
     }
 
     // MARK: Slow consumers of queues

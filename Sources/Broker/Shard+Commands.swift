@@ -130,7 +130,7 @@ extension Shard {
         flushGroups(of: session)
         // Unconsumed deliveries go back only after this, so that the RECEIPT is the last frame.
         confirm(session)
-        end(session)
+        end(session, .left)
         return .done
     }
 

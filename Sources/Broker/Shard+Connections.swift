@@ -401,9 +401,9 @@ extension Shard {
     }
 
     /// Processes nothing more; flushes; then shuts down.
-    mutating func end(_ session: UnsafeMutablePointer<Session>) {
+    mutating func end(_ session: UnsafeMutablePointer<Session>, _ end: ConsumerEnd = .failed) {
         guard session.pointee.state == .fresh || session.pointee.state == .connected else { return }
-        detach(session, keepsFlights: session.pointee.flightHead != 0)
+        detach(session, end, keepsFlights: session.pointee.flightHead != 0)
         session.pointee.state = .ending
         session.pointee.since = clock
         if session.pointee.flags.contains(.receivePaused) {
@@ -481,9 +481,13 @@ extension Shard {
     /// Takes a session out of everything but its own output: subscriptions, transactions, temporary destinations,
     /// pending operations, input. What it had not acknowledged returns to its queues.
     ///
-    /// - Parameter keepsFlights: `auto` subscriptions to queues stay, paused, while messages of theirs wait in the output:
-    ///   `landFlights` counts these as delivered when the kernel has them, and where it never takes them they return.
-    mutating func detach(_ session: UnsafeMutablePointer<Session>, keepsFlights: Bool = false) {
+    /// - Parameters:
+    ///   - end: Whether its consumers failed. When the broker drains it is not they who do.
+    ///   - keepsFlights: `auto` subscriptions to queues stay, paused, while messages of theirs wait in the output:
+    ///     `landFlights` counts these as delivered when the kernel has them, and where it never takes them they return.
+    mutating func detach(
+        _ session: UnsafeMutablePointer<Session>, _ end: ConsumerEnd = .failed, keepsFlights: Bool = false
+    ) {
         recordAllowance -= Int(session.pointee.subscriptionCount)
         let byteCountBefore = blocks.byteCountInUse
         while session.pointee.pendingHead != 0 { dropPending(session) }
@@ -493,7 +497,7 @@ extension Shard {
         var index = session.pointee.subscriptionHead
         while index != 0 {
             let next = subscriptions[index].pointee.next
-            if !keepsFlights || !isInFlight(index) { unsubscribe(session, index) }
+            if !keepsFlights || !isInFlight(index) { unsubscribe(session, index, isDraining ? .left : end) }
             index = next
         }
         if session.pointee.subscriptionHead == 0 { dropFlights(session) }

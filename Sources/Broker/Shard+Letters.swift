@@ -211,9 +211,11 @@ extension Shard {
 
     /// The RECEIPT of an UNSUBSCRIBE says that what the consumer held has returned.
     mutating func removeConsumerAtOwner(
-        _ owner: Int, _ consumer: Slot, for session: UnsafeMutablePointer<Session>?
+        _ owner: Int, _ consumer: Slot, _ held: HeldMessages, for session: UnsafeMutablePointer<Session>?
     ) {
-        write(Letter(.consumerRemove, b: consumer), to: owner)
+        write(
+            Letter(.consumerRemove, flag: !held.failed.isNone, a: held.newest, b: consumer, value: held.failed.packed),
+            to: owner)
         if let session { markRemote(session, owner) }
     }
 
@@ -342,7 +344,8 @@ extension Shard {
         case .consumerAdd: addRemoteConsumer(letter, name, from: peer)
         case .consumerAnswer: consumerAnswered(letter, from: peer)
         case .consumerRemove:
-            if consumers.isLive(letter.b) { removeConsumer(letter.b.index) }
+            guard consumers.isLive(letter.b) else { return }
+            removeConsumer(letter.b.index, HeldMessages(failed: Slot(packed: letter.value), newest: letter.a))
         case .consumerPause:
             guard consumers.isLive(letter.b) else { return }
             if letter.flag { pause(letter.b.index) } else { unpause(letter.b.index) }
@@ -514,7 +517,7 @@ extension Shard {
     private mutating func consumerAnswered(_ letter: Letter, from peer: Int) {
         guard let pending = pendings.find(letter.a) else {
             // The session has ended meanwhile.
-            if !letter.flag { removeConsumerAtOwner(peer, letter.b, for: nil) }
+            if !letter.flag { removeConsumerAtOwner(peer, letter.b, .nothing, for: nil) }
             return
         }
         if letter.flag {

@@ -47,7 +47,7 @@ extension Shard {
     mutating func removeQueue(_ index: UInt32) {
         let queue = queues[index]
         queue.pointee.isClosed = true
-        while queue.pointee.consumerHead != 0 { removeConsumer(queue.pointee.consumerHead) }
+        while queue.pointee.consumerHead != 0 { removeConsumer(queue.pointee.consumerHead, .nothing) }
         var dropped = 0
         while queue.pointee.readyHead != 0 {
             let entry = queue.pointee.readyHead
@@ -288,7 +288,7 @@ extension Shard {
     }
 
     /// A consumer leaves: what it has not acknowledged returns to where it was, to be delivered again.
-    mutating func removeConsumer(_ index: UInt32) {
+    mutating func removeConsumer(_ index: UInt32, _ held: HeldMessages) {
         let consumer = consumers[index]
         let queueIndex = consumer.pointee.queue
         let queue = queues[queueIndex]
@@ -299,9 +299,13 @@ extension Shard {
         if previous != 0 { consumers[previous].pointee.next = next } else { queue.pointee.consumerHead = next }
         queue.pointee.consumerCount -= 1
         var entry = consumer.pointee.unackedHead
+        // What is behind the newest that its session was given is still on its way there.
+        var wasSeen = !held.newest.isNone
         while entry != 0 {
             let following = entries[entry].pointee.next
-            giveBack(entry, wasReceived: true)
+            let slot = entries.slot(entry)
+            giveBack(entry, !wasSeen ? .unseen : slot == held.failed ? .failed : .seen)
+            if slot == held.newest { wasSeen = false }
             entry = following
         }
         consumers.free(index)
@@ -311,23 +315,34 @@ extension Shard {
         }
     }
 
-    /// Returns an entry that its consumer let go. `wasReceived`: the consumer may have seen it, so it counts as a
-    /// delivery.
-    private mutating func giveBack(_ index: UInt32, wasReceived: Bool) {
+    /// How an entry comes back from a consumer that did not acknowledge it.
+    private enum Return {
+        /// The consumer cannot have seen it: it was never delivered.
+        case unseen
+        /// The consumer may have seen it.
+        case seen
+        /// The consumer refused it or failed with it, which counts towards the delivery limit.
+        case failed
+    }
+
+    /// Returns an entry that its consumer let go.
+    private mutating func giveBack(_ index: UInt32, _ how: Return) {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
-        if wasReceived {
+        switch how {
+        case .unseen: if entry.pointee.deliveryCount > 0 { entry.pointee.deliveryCount -= 1 }
+        case .failed:
+            if entry.pointee.failureCount < .max { entry.pointee.failureCount += 1 }
             entry.pointee.isRedelivered = true
-        } else if entry.pointee.deliveryCount > 0 {
-            entry.pointee.deliveryCount -= 1
+        case .seen: entry.pointee.isRedelivered = true
         }
         returnReady(index)
         if entry.pointee.expiresAt != 0, entry.pointee.expiresAt <= wallMilliseconds {
             expire(index)
-        } else if queue.pointee.deliveryCountMax != 0,
-            UInt32(entry.pointee.deliveryCount) >= queue.pointee.deliveryCountMax
+        } else if how == .failed, queue.pointee.deliveryCountMax != 0,
+            UInt32(entry.pointee.failureCount) >= queue.pointee.deliveryCountMax
         {
-            deadLetter(index, reason: "delivery-limit")
+            deadLetter(index, reason: "delivery-limit", isKeptOtherwise: true)
         }
     }
 
@@ -416,7 +431,7 @@ extension Shard {
                     block: entry.pointee.message)
                 if !wasTaken {
                     unlinkDelivered(entryIndex)
-                    giveBack(entryIndex, wasReceived: false)
+                    giveBack(entryIndex, .unseen)
                 }
             } else {
                 deliverElsewhere(entryIndex, consumerIndex)
@@ -441,9 +456,11 @@ extension Shard {
     /// What a consumer decided about a message it was given.
     enum Settlement: UInt8 {
         case acknowledged
-        /// Again, to whoever's turn it is.
+        /// Refused: again, to whoever's turn it is, up to the delivery limit.
         case returned
-        /// As `returned`, but the consumer has not seen it.
+        /// Again, however often: the consumer may have seen it, and did not fail with it.
+        case released
+        /// As `released`, but the consumer has not seen it.
         case unseen
         /// Never again: to the dead-letter destination.
         case rejected
@@ -471,8 +488,9 @@ extension Shard {
         case .acknowledged:
             counters.messagesAcknowledged &+= 1
             freeEntry(slot.index)
-        case .returned: giveBack(slot.index, wasReceived: true)
-        case .unseen: giveBack(slot.index, wasReceived: false)
+        case .returned: giveBack(slot.index, .failed)
+        case .released: giveBack(slot.index, .seen)
+        case .unseen: giveBack(slot.index, .unseen)
         case .rejected:
             returnReady(slot.index)
             deadLetter(slot.index, reason: "rejected")
@@ -514,28 +532,13 @@ extension Shard {
         }
     }
 
-    /// Moves a ready entry to the dead-letter destination of its queue's policy; without one, or where that is full,
-    /// the message is dropped, counted and logged.
-    mutating func deadLetter(_ index: UInt32, reason: StaticString) {
-        let entry = entries[index]
-        let queue = queues[entry.pointee.queue]
+    /// Moves a ready entry to the dead-letter destination of its queue. Without one, or where that is full, the message is
+    /// dropped, counted and logged; or stays, if it `isKeptOtherwise`.
+    mutating func deadLetter(_ index: UInt32, reason: StaticString, isKeptOtherwise: Bool = false) {
+        let origin = nameOf(queues[entries[index].pointee.queue].pointee.destination)
         unlinkReady(index)
-        var wasKept = false
-        let origin = nameOf(queue.pointee.destination)
-        if origin.count > 0, origin.count <= limits.destinationNameByteCountMax {
-            if queue.pointee.deadLetter != 0 {
-                let name = UnsafeRawBufferPointer(
-                    start: blocks.base(queue.pointee.deadLetter), count: Int(queue.pointee.deadLetterByteCount))
-                wasKept = moveToDeadLetters(index, name, origin: origin, reason: reason)
-            } else {
-                var target = policies[queue.pointee.policy].deadLetterDestination
-                wasKept =
-                    !target.isEmpty
-                    && target.withUTF8 { name in
-                        moveToDeadLetters(index, UnsafeRawBufferPointer(name), origin: origin, reason: reason)
-                    }
-            }
-        }
+        let wasKept = moveToDeadLetters(index, origin: origin, reason: reason)
+        if !wasKept, isKeptOtherwise { return returnReady(index) }
         if wasKept {
             counters.messagesDeadLettered &+= 1
         } else {
@@ -545,28 +548,48 @@ extension Shard {
         freeEntry(index)
     }
 
+    /// Writes the canonical name of a queue's dead-letter destination to `scratch.name`. Nil where it has none, or is its
+    /// own.
+    private mutating func deadLetterName(_ index: UInt32) -> (name: UnsafeRawBufferPointer, kind: DestinationClass)? {
+        let queue = queues[index]
+        let origin = nameOf(queue.pointee.destination)
+        // The queue of a topic's subscription has no name, and one that is too long cannot be named as the origin.
+        guard origin.count > 0, origin.count <= limits.destinationNameByteCountMax else { return nil }
+        var parsed: DestinationName?
+        if queue.pointee.deadLetter != 0 {
+            parsed = parseDeadLetterName(
+                UnsafeRawBufferPointer(
+                    start: blocks.base(queue.pointee.deadLetter), count: Int(queue.pointee.deadLetterByteCount)))
+        } else {
+            var target = policies[queue.pointee.policy].deadLetterDestination
+            if target.isEmpty { return nil }
+            parsed = target.withUTF8 { parseDeadLetterName(UnsafeRawBufferPointer($0)) }
+        }
+        guard let parsed else { return nil }
+        let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
+        if name.count == origin.count, memcmp(name.baseAddress!, origin.baseAddress!, name.count) == 0 { return nil }
+        return (name, parsed.kind)
+    }
+
+    private mutating func parseDeadLetterName(_ text: UnsafeRawBufferPointer) -> DestinationName? {
+        try? DestinationName.parse(
+            text, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
+            levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
+    }
+
     private mutating func moveToDeadLetters(
-        _ index: UInt32, _ name: UnsafeRawBufferPointer, origin: UnsafeRawBufferPointer, reason: StaticString
+        _ index: UInt32, origin: UnsafeRawBufferPointer, reason: StaticString
     ) -> Bool {
-        if name.count == origin.count, memcmp(name.baseAddress!, origin.baseAddress!, name.count) == 0 { return false }
+        guard let (name, kind) = deadLetterName(entries[index].pointee.queue) else { return false }
         var target = destinationTable.find(name.baseAddress!, name.count)
         if target == 0 {
-            guard
-                let parsed = try? DestinationName.parse(
-                    name, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
-                    levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
-            else { return false }
-            let canonical = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
-            target = destinationTable.find(canonical.baseAddress!, canonical.count)
-            if target == 0 {
-                guard makeRoomForDestination() else { return false }
-                switch parsed.kind {
-                case .queue: target = makeQueue(canonical, isTemporary: false)
-                case .topic: target = makeTopic(canonical, isPattern: false)
-                case .pattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return false
-                }
-                if target == 0 { return false }
+            guard makeRoomForDestination() else { return false }
+            switch kind {
+            case .queue: target = makeQueue(name, isTemporary: false)
+            case .topic: target = makeTopic(name, isPattern: false)
+            case .pattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return false
             }
+            if target == 0 { return false }
         }
         // The message gains two lines that say where it was and why it left.
         var old = stored(entries[index].pointee.message, identity: entries[index].pointee.identity, expiresAt: 0)
@@ -740,7 +763,7 @@ extension Shard {
         subscription.pointee.queue = 0
         let queue = destinations[queueDestination].pointee.queue
         queues[queue].pointee.isClosed = true
-        while queues[queue].pointee.consumerHead != 0 { removeConsumer(queues[queue].pointee.consumerHead) }
+        while queues[queue].pointee.consumerHead != 0 { removeConsumer(queues[queue].pointee.consumerHead, .nothing) }
         while queues[queue].pointee.readyHead != 0 {
             let entry = queues[queue].pointee.readyHead
             unlinkReady(entry)

@@ -318,7 +318,7 @@ extension Shard {
             while place != 0 {
                 let session = sessions[place]
                 switch session.pointee.state {
-                case .fresh, .connected: end(session)
+                case .fresh, .connected: end(session, .left)
                 case .ending, .lingering, .closing: break
                 }
                 place = sessions.nextLive(after: place)

@@ -203,18 +203,18 @@ extension Shard {
     // MARK: UNSUBSCRIBE
 
     /// Ends a subscription. What its consumer holds unacknowledged returns to the queue.
-    mutating func unsubscribe(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+    mutating func unsubscribe(_ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ end: ConsumerEnd = .left) {
         let subscription = subscriptions[index]
         let groupIndex = subscription.pointee.group
         let destinationIndex = subscription.pointee.destination
         let group = groups[groupIndex]
         if subscription.pointee.flags.contains(.isConsumer) {
-            forgetDeliveries(session, index)
+            let held = forgetDeliveries(session, index, end)
             group.pointee.nonMemberCount -= 1
             if subscription.pointee.queue != 0 {
                 unbindQueue(index)
             } else if !subscription.pointee.flags.contains(.pending) || !subscription.pointee.consumer.isNone {
-                removeConsumer(of: index, session)
+                removeConsumer(of: index, session, held)
             }
         } else if !subscription.pointee.flags.contains(.pending) {
             if group.pointee.flags.contains(.dirty) { flush(groupIndex) }

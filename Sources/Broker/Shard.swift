@@ -225,7 +225,8 @@ public struct Shard: ~Copyable {
         self.now = now
         clock = UInt32(truncatingIfNeeded: now / 1_000_000)
         self.wallMilliseconds = wallMilliseconds
-        nextIdentity = UInt64(index) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
+        // The highest octet is never 0: that is how ACK tells a message-id from an `ack` header's value.
+        nextIdentity = UInt64(index + 1) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
         acceptAllowance = UInt64(limits.connectionsPerSecondMax)
         acceptAllowanceSince = clock
         // Others may hand connections to this worker before it has accepted one itself.

@@ -35,8 +35,9 @@ struct Scratch: ~Copyable {
     }
 }
 
-/// Heads of chains of the deliveries that wait for an ACK of STOMP 1.0 or 1.1, by the hash of what such an ACK names. The
-/// links are those of the flight list, which these deliveries are not on: `flightNext` leads on and `position` back.
+/// Heads of chains of the deliveries that wait for an ACK that names a message-id, by the hash of what such an ACK names:
+/// those of STOMP 1.0 and 1.1, and of clients of 1.2 that do so. `flightNext` leads on, for these deliveries are not on the
+/// flight list, and `chainPrevious` back.
 ///
 /// The number of chains is fixed, so that no turn has to move all of a table that has grown. With a million deliveries a
 /// chain has sixteen.
@@ -54,12 +55,12 @@ struct DeliveryTable: ~Copyable {
 
     deinit { free(heads) }
 
-    /// Where the index of the first in the chain is kept. In 1.0 an ACK may leave out the subscription, so the chain is
-    /// that of the session; in 1.1 it is that of the subscription, of which many may have the same message.
+    /// Where the index of the first in the chain is kept. In 1.0 and 1.2 an ACK may leave out the subscription, so the
+    /// chain is that of the session; in 1.1 it is that of the subscription, of which many may have the same message.
     func chain(_ identity: UInt64, session: UInt32, subscription: UInt32, _ version: Version)
         -> UnsafeMutablePointer<UInt32>
     {
-        let owner = version == .v1_0 ? session : subscription
+        let owner = version == .v1_1 ? subscription : session
         return heads + Int(truncatingIfNeeded: hash(identity, UInt64(owner))) & (Self.chainCount - 1)
     }
 }

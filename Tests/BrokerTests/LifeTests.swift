@@ -19,7 +19,7 @@ struct LifeTests {
         #expect(MemoryLayout<Queue>.stride == 104)
         #expect(MemoryLayout<Entry>.stride == 64)
         #expect(MemoryLayout<Consumer>.stride == 56)
-        #expect(MemoryLayout<Delivery>.stride == 48)
+        #expect(MemoryLayout<Delivery>.stride == 56)
         #expect(MemoryLayout<Transaction>.stride == 44)
         #expect(MemoryLayout<PendingOperation>.stride == 60)
         #expect(MemoryLayout<RemoteSet>.stride == 24)
@@ -117,7 +117,7 @@ struct LifeTests {
     @Test("A message that the end of a drain makes a dead letter of another worker is reported there")
     func drainOfDeadLetters() {
         var policy = DestinationPolicy(pattern: "/queue/#")
-        policy.deliveryCountMax = 1
+        policy.deadLettersExpired = true
         policy.deadLetterDestination = "/queue/DLQ"
         let options = TestBroker.options {
             $0.limits.drainMillisecondsMax = 0
@@ -128,8 +128,10 @@ struct LifeTests {
         let name = broker.queueNames(ownedBy: 1 - undertaker)[0]
         let consumer = broker.connect(on: undertaker)
         consumer.subscribe(name, ack: "client")
-        consumer.publish(name, "held")
+        consumer.publish(name, "held", [("ttl", "20")])
         #expect(consumer.bodies() == ["held"])
+        // It expires when it returns.
+        broker.advance(milliseconds: 30)
         broker.beginDrain()
         broker.turn(undertaker)
         broker.advance(milliseconds: 50)

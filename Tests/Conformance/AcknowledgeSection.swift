@@ -50,6 +50,36 @@ struct AcknowledgeSection {
         try expectLeft(["1"], in: queue, driver)
     }
 
+    /// A tolerance: some clients of 1.2 send what 1.1 asks for as `id`, and other brokers take it.
+    @Test(arguments: drivers, ["client", "client-individual"])
+    func `In 1.2 a message-id is as good an id as the ack header's value`(
+        on driver: DriverUnderTest, _ ack: String
+    ) throws {
+        let (client, messages, queue) = try holder(driver, of: 4, ack: ack)
+        let ids = try messages.map { try #require($0["message-id"]) }
+        try client.perform("ACK", ["id": ids[0]])
+        try client.acknowledge(messages[1])
+        try client.perform("NACK", ["id": ids[2], "requeue": "false"])
+        // What is delivered from now on is found by its message-id too.
+        try client.publish(to: queue, "5")
+        let last = try client.expectMessage("5")
+        try client.perform("ACK", ["id": #require(last["message-id"])])
+        try client.disconnect()
+        try expectLeft(ack == "client" ? [] : ["4"], in: queue, driver)
+    }
+
+    @Test(arguments: drivers)
+    func `In 1.2 a message-id that is settled or of another connection is an ERROR`(on driver: DriverUnderTest) throws {
+        let (client, messages, _) = try holder(driver, of: 1)
+        let id = try #require(messages[0]["message-id"])
+        let stranger = try driver.client()
+        try stranger.send("ACK", ["id": id, "receipt": "1"])
+        try stranger.expectError("no unacknowledged message", receipt: "1")
+        try client.perform("ACK", ["id": id])
+        try client.send("ACK", ["id": id, "receipt": "1"])
+        try client.expectError("no unacknowledged message", receipt: "1")
+    }
+
     /// 1.1: "ACK has two REQUIRED headers: message-id ... and subscription".
     @Test(arguments: drivers, pairs(["ACK", "NACK"], ["message-id", "subscription"]))
     func `In 1.1 an acknowledgement without one of its two headers is an ERROR`(

@@ -237,27 +237,31 @@ struct DeadLetters {
     }
 
     @Test(arguments: drivers)
-    func `Without a dead-letter queue it is dropped`(on driver: DriverUnderTest) throws {
+    func `Without a dead-letter queue there is no limit, and requeue false drops a message`(
+        on driver: DriverUnderTest
+    ) throws {
         let client = try RawClient(broker(driver), .v1_2)
         let queue = unique("/queue/dropping/a")
         try client.subscribe(to: queue, ack: "client-individual")
-        try client.publish(to: queue, "once")
-        try client.reject(client.expectMessage("once"))
+        try client.publish(to: queue, "again")
+        for _ in 0..<12 { try client.reject(client.expectMessage("again")) }
+        try client.perform("NACK", nackHeaders(client.expectMessage("again")))
         try client.expectNothing()
         try client.subscribe(to: "/queue/DLQ", id: "dlq")
         try client.expectNothing()
     }
 
-    /// A dead-letter queue is a queue: what is refused there does not run in circles.
+    /// A dead letter that is refused has nowhere to go: it stays where it is, unless it is refused for good.
     @Test(arguments: drivers)
-    func `A dead letter that is refused again does not come back for ever`(on driver: DriverUnderTest) throws {
+    func `A dead letter comes back until it is refused for good`(on driver: DriverUnderTest) throws {
         let client = try RawClient(broker(driver), .v1_2)
         let queue = unique("/queue/dead")
         try client.subscribe(to: queue, ack: "client-individual")
         try client.publish(to: queue, "unwanted")
         try client.perform("NACK", nackHeaders(client.expectMessage("unwanted")))
         try client.subscribe(to: "/queue/DLQ", id: "dlq", ack: "client-individual")
-        for _ in 0..<10 { try client.reject(client.expectMessage("unwanted")) }
+        for _ in 0..<12 { try client.reject(client.expectMessage("unwanted")) }
+        try client.perform("NACK", nackHeaders(client.expectMessage("unwanted")))
         try client.expectNothing()
     }
 }

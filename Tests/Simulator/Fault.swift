@@ -51,6 +51,8 @@ public enum Canary: String, CaseIterable, Sendable {
     case wrongDeliveryCount = "wrong-delivery-count"
     /// The broker does not know how often a message may be delivered.
     case endlessRedelivery = "endless-redelivery"
+    /// The broker gives a message up after one failure, whatever the limit.
+    case hastyDeadLetters = "hasty-dead-letters"
     /// What is sent to a temporary queue is lost.
     case loseReply = "lose-reply"
     /// A part of a transaction without RECEIPT is lost.
@@ -78,6 +80,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .falseRedelivery: "redelivered for the first time"
         case .wrongDeliveryCount: "delivery-count"
         case .endlessRedelivery: "times, the limit is"
+        case .hastyDeadLetters: "is a dead letter after"
         case .loseReply: "lost by temporary queues"
         case .splitCommit: "of its messages appeared"
         case .hideUndelivered: "undelivered"

@@ -38,6 +38,7 @@ extension Oracle {
         if subscription.isQueue {
             checkQueue(message, isRedelivered, isDeadLetter, subscription)
             checkDeliveryCount(frame, message, isRedelivered, isDeadLetter, subscription)
+            checkFailures(frame, message, isDeadLetter, subscription)
         } else {
             if isRedelivered { violate("message \(number): redelivered by a topic") }
             if subscription.hasSeen(number) { violate("message \(number) came twice to one topic subscription") }
@@ -185,10 +186,24 @@ extension Oracle {
             let text = "message \(message.number) came as redelivered for the first time"
             earlyRedeliveries.append((step, text, isDeadLetter ? scenario.deadLetters ?? "" : message.destination))
         }
-        let limit = isDeadLetter || !scenario.queues.contains(message.destination) ? 0 : scenario.deliveryCountMax
-        if limit > 0, count > limit || seen >= limit {
-            violate("message \(message.number) was delivered \(max(count, seen + 1)) times, the limit is \(limit)")
+    }
+
+    /// A message is a dead letter for its delivery count if consumers failed with it or refused it so often, and then it is
+    /// not delivered again, unless no dead-letter destination takes it.
+    private func checkFailures(
+        _ frame: ServerFrame, _ message: Message, _ isDeadLetter: Bool, _ subscription: Subscription
+    ) {
+        if isDeadLetter {
+            if frame.value("dead-letter-reason") == "delivery-limit" { worn.append((step, message)) }
+            return
         }
+        // While its refuser is there, the message can have returned by the NACK alone.
+        if let refuser = message.refuser, refuser === subscription || !refuser.hasLetGo { message.failuresCertain += 1 }
+        message.refuser = nil
+        let limit = scenario.queues.contains(message.destination) ? scenario.deliveryCountMax : 0
+        guard limit > 0, scenario.takesDeadLetters, message.failuresCertain >= limit else { return }
+        let failures = "failed \(message.failuresCertain) times, the limit is \(limit)"
+        violate("message \(message.number) \(failures), and came again")
     }
 
     /// A fault, unless the broker is about to end one of these connections and its ERROR is not sent yet.
@@ -197,12 +212,18 @@ extension Oracle {
     }
 
     func judgeSuspicions() {
-        // What a broken connection had in its output was not seen, and comes again as if for the first time.
-        for disorder in disorders where !excusedQueues.contains(disorder.queue) {
+        for disorder in disorders
+        where !excusedQueues.contains(disorder.queue) && !disorderedQueues.contains(disorder.queue) {
             violate("\(disorder.text), at step \(disorder.step)")
         }
         for suspicion in suspicions where !suspicion.peers.contains(where: \.wasEndedByBroker) {
             violate("\(suspicion.text), at step \(suspicion.step)")
+        }
+        for (step, message) in worn where message.failuresPossible < max(scenario.deliveryCountMax, 1) {
+            let most = "\(message.failuresPossible) failures at most"
+            violate(
+                "message \(message.number) is a dead letter after \(most), the limit is \(scenario.deliveryCountMax), at step \(step)"
+            )
         }
         for early in earlyRedeliveries {
             let wasLetGo = subscriptions.contains {

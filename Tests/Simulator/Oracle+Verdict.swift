@@ -78,7 +78,7 @@ extension Oracle {
         if message.wasRejected { return true }
         if hasNoLastResort {
             if scenario.queuesAreTight, scenario.overflow == .dropOldest { return true }
-            if scenario.deliveryCountMax > 0 { return true }
+            if scenario.deliveryCountMax > 0, scenario.deadLetters != nil { return true }
         }
         return false
     }

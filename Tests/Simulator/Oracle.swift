@@ -11,6 +11,9 @@ final class Oracle {
     var transactions: [Transaction] = []
     /// Queues with a subscriber whose unacknowledged (`auto`) messages ended with its connection, seen or not.
     var excusedQueues: Set<String> = []
+    /// Queues to which messages may have returned that their consumer had not seen: they come again as if for the first
+    /// time, behind later ones.
+    var disorderedQueues: Set<String> = []
     /// Names of temporary destinations as others see them, with their connection.
     var replyOwners: [String: Int] = [:]
     var hasJumped = false
@@ -20,6 +23,8 @@ final class Oracle {
     var suspicions: [(step: Int, text: String, peers: [Peer])] = []
     /// First deliveries that said `redelivered:true`: right if somebody let go of the message before, unseen.
     var earlyRedeliveries: [(step: Int, text: String, queue: String)] = []
+    /// Messages that came as dead letters because they had been delivered too often.
+    var worn: [(step: Int, message: Message)] = []
     var framesSeen = 0
     var messagesSeen = 0
 
@@ -42,7 +47,10 @@ final class Oracle {
             subscription.wantsReceipt = receipt
             peer.subscriptions.append(subscription)
             subscriptions.append(subscription)
-        case .unsubscribe(let subscription): subscription.state = .unsubscribed
+        case .unsubscribe(let subscription):
+            subscription.state = .unsubscribed
+            // Messages may be on their way from the queue's worker.
+            if scenario.shardCount > 1 { disorderedQueues.insert(subscription.destination) }
         case .commit(let transaction, let acknowledged):
             transaction.state = .commitIssued
             transaction.wantsReceipt = receipt
@@ -208,13 +216,44 @@ final class Oracle {
 
     /// The connection is over, whichever side ended it. `wasFlushed`: the broker had nothing left to send.
     func ended(_ peer: Peer, wasFlushed: Bool) {
+        countFailures(of: peer)
         for subscription in peer.subscriptions {
             if subscription.isQueue, subscription.ackMode == .auto, !wasFlushed {
                 excusedQueues.insert(subscription.destination)
             }
+            if subscription.isQueue, !wasFlushed || scenario.shardCount > 1 {
+                disorderedQueues.insert(subscription.destination)
+            }
             subscription.state = .ended
         }
         for transaction in peer.transactions where transaction.state == .open { abandon(transaction) }
+    }
+
+    /// The consumers of a connection that is lost fail with the oldest message that each has not acknowledged: as the
+    /// client knows it, or one whose acknowledgement was written and may not have been read.
+    private func countFailures(of peer: Peer) {
+        guard !peer.disconnectIsConfirmed else { return }
+        for subscription in peer.subscriptions where subscription.isQueue && subscription.state != .ended {
+            if let oldest = subscription.outstanding.first { countFailure(oldest.message, subscription.destination) }
+        }
+        for expectation in peer.expectations[peer.expectationHead...] {
+            switch expectation.kind {
+            case .settle(let messages), .commit(_, let messages):
+                for message in messages { message.failuresPossible += 1 }
+            case .plain, .send, .subscribe, .unsubscribe, .disconnect: break
+            }
+        }
+    }
+
+    /// A dead letter that fails has done so in another queue.
+    private func countFailure(_ message: Message, _ queue: String) {
+        if queue == message.destination { message.failuresPossible += 1 }
+    }
+
+    /// NACK was written (and its transaction, if any, committed).
+    func wroteNACK(_ message: Message, of subscription: Subscription) {
+        countFailure(message, subscription.destination)
+        if subscription.destination == message.destination { message.refuser = subscription }
     }
 
     func abandon(_ transaction: Transaction) {

@@ -184,6 +184,9 @@ struct Scenario {
         self.deeds = deeds
     }
 
+    /// A message that was delivered too often finds a dead-letter queue with room.
+    var takesDeadLetters: Bool { deadLetters != nil && !destinationsAreTight && !queuesAreTight && !memoryIsTight }
+
     func holdsQueue(named name: String) -> Bool { queues.contains(name) || name == deadLetters }
 
     /// What the broker is told; a planted bug may be that it does not know a limit.
@@ -192,6 +195,11 @@ struct Scenario {
         switch canary {
         case .endlessRedelivery:
             for place in options.destinationPolicies.indices { options.destinationPolicies[place].deliveryCountMax = 0 }
+        case .hastyDeadLetters:
+            for place in options.destinationPolicies.indices
+            where options.destinationPolicies[place].deliveryCountMax > 1 {
+                options.destinationPolicies[place].deliveryCountMax = 1
+            }
         case .admitAll: options.limits.connectionsPerAddressMax = 0
         case .admitPatterns: options.limits.patternCountMax = 1_000
         case .refuseSome: options.limits.connectionsPerSecondMax = 2

@@ -271,7 +271,7 @@ extension Simulation {
     ) -> [Message] {
         switch kind {
         case .accepts: return subscription.isQueue ? settled : []
-        case .returns: break
+        case .returns: for message in settled { oracle.wroteNACK(message, of: subscription) }
         case .rejects: for message in settled { message.wasRejected = true }
         }
         return []
