@@ -5,8 +5,8 @@ import Slabs
 ///
 /// | as written | canonical | kind |
 /// |---|---|---|
-/// | `/topic/NAME`, `/exchange/amq.topic/NAME`, `/dsub/NAME` | `/topic/NAME` | topic, or pattern with wildcards |
-/// | `/queue/NAME`, `/amq/queue/NAME` | `/queue/NAME` | queue |
+/// | `/topic/NAME`, `/exchange/amq.topic/NAME` | `/topic/NAME` | topic, or pattern with wildcards |
+/// | `/queue/NAME`, `/amq/queue/NAME` | `/queue/NAME` | queue; with wildcards none that anybody may use |
 /// | `/temp-queue/NAME` | `/reply-queue/OWNER-NAME` | temporary queue of the connection |
 /// | `/temp-topic/NAME` | `/reply-topic/OWNER-NAME` | temporary topic of the connection |
 /// | `/reply-queue/…`, `/reply-topic/…` | itself | a temporary destination as others address it |
@@ -15,7 +15,7 @@ import Slabs
 /// OWNER is `SHARD-SLOT-GENERATION-KEYED`: the connection, and 64 bits that only the broker can compute. A slash in the
 /// NAME of a temporary destination becomes `%2F`, and `%` becomes `%25`: some clients split an address into `/TYPE/NAME`.
 enum DestinationClass: UInt8 {
-    case topic, pattern, queue, temporaryQueue, temporaryTopic, replyQueue, replyTopic
+    case topic, pattern, queue, queuePattern, temporaryQueue, temporaryTopic, replyQueue, replyTopic
 }
 
 enum DestinationNameError: Error {
@@ -25,6 +25,8 @@ enum DestinationNameError: Error {
     case tooManyLevels
     /// Begins with a slash and no known prefix.
     case unknown
+    /// `/dsub/NAME`, a durable subscription.
+    case durableSubscription
 }
 
 struct DestinationName {
@@ -34,11 +36,12 @@ struct DestinationName {
 
     private static let aliases: [(from: StaticString, to: StaticString)] = [
         ("/topic/", "/topic/"), ("/queue/", "/queue/"), ("/amq/queue/", "/queue/"),
-        ("/exchange/amq.topic/", "/topic/"), ("/dsub/", "/topic/"), ("/temp-queue/", "/temp-queue/"),
-        ("/temp-topic/", "/temp-topic/"), ("/reply-queue/", "/reply-queue/"), ("/reply-topic/", "/reply-topic/"),
+        ("/exchange/amq.topic/", "/topic/"), ("/temp-queue/", "/temp-queue/"), ("/temp-topic/", "/temp-topic/"),
+        ("/reply-queue/", "/reply-queue/"), ("/reply-topic/", "/reply-topic/"),
     ]
 
-    /// Reads the canonical form of `raw` (unescaped) into `name`, which has room for three times `raw`, the prefix and 64 bytes.
+    /// Reads the canonical form of `raw` (unescaped) into `name`, which has room for three times `raw`, the prefix and 64
+    /// bytes.
     ///
     /// `owner` is the text that makes a temporary name unique among all connections.
     static func parse(
@@ -75,7 +78,17 @@ struct DestinationName {
             guard Wildcard.levelCount(rest) <= levelCountMax else { throw .tooManyLevels }
             return fill(name, prefix: alias.to, rest, owner: owner)
         }
-        throw .unknown
+        if raw.count >= 6, memcmp(raw.baseAddress!, "/dsub/", 6) == 0 { throw .durableSubscription }
+        throw isKindAlone(raw) ? .invalid : .unknown
+    }
+
+    /// `/queue` and the like, or the slash alone: there is no name at all.
+    private static func isKindAlone(_ raw: UnsafeRawBufferPointer) -> Bool {
+        raw.count == 1
+            || aliases.contains {
+                $0.from.utf8CodeUnitCount == raw.count + 1
+                    && memcmp(raw.baseAddress!, $0.from.utf8Start, raw.count) == 0
+            }
     }
 
     private static func fill(
@@ -106,7 +119,7 @@ struct DestinationName {
         // The second letter of a prefix with its length tells the prefixes apart.
         switch (prefix.utf8Start[1], prefix.utf8CodeUnitCount, prefix.utf8Start[6]) {
         case (UInt8(ascii: "q"), _, _):
-            kind = .queue
+            kind = Wildcard.isPattern(rest) ? .queuePattern : .queue
             put(prefix)
         case (UInt8(ascii: "t"), 7, _):
             kind = Wildcard.isPattern(rest) ? .pattern : .topic

@@ -16,16 +16,23 @@ struct QueueRequest: BitwiseCopyable {
 
     static var byteCount: Int { MemoryLayout<QueueRequest>.size }
 
-    private static let names: [HeaderName] = [
-        .xMaxLength, .xMaxLengthBytes, .xMessageTTL, .xOverflow, .xDeadLetterRoutingKey,
-    ]
-    static let bits: UInt64 = names.reduce(0) { $0 | $1.bit }
+    static var bits: UInt64 {
+        HeaderName.xMaxLength.bit | HeaderName.xMaxLengthBytes.bit | HeaderName.xMessageTTL.bit
+            | HeaderName.xOverflow.bit | HeaderName.xDeadLetterRoutingKey.bit
+    }
+
+    /// What no queue of this broker can be, unless the value asks for what every queue is.
+    static var unsupportedBits: UInt64 {
+        HeaderName.xQueueName.bit | HeaderName.xQueueType.bit | HeaderName.xExpires.bit | HeaderName.xMaxPriority.bit
+            | HeaderName.xSingleActiveConsumer.bit
+    }
 }
 
 extension Shard {
     /// What the frame under the parser asks of a queue that it may create. nil: it was answered with ERROR.
     mutating func queueRequestOfFrame(_ session: UnsafeMutablePointer<Session>) -> QueueRequest? {
         var request = QueueRequest()
+        guard asksForSupportedQueue(session) else { return nil }
         guard frame.hasAny(QueueRequest.bits) else { return request }
         guard let messageCountMax = requestedNumber(session, .xMaxLength),
             let byteCountMax = requestedNumber(session, .xMaxLengthBytes),
@@ -41,7 +48,7 @@ extension Shard {
             } else if !equals(text, "reject-publish"), !equals(text, "reject") {
                 failFrame(
                     session, "Invalid x-overflow",
-                    "x-overflow is reject-publish (or reject) or drop-head (or drop-oldest)")
+                    "x-overflow is reject-publish (or reject) or drop-head (or drop-oldest), not '\(printable(text))'")
                 return nil
             }
         }
@@ -50,7 +57,7 @@ extension Shard {
             guard let name = deadLetterName(key) else {
                 failFrame(
                     session, "Invalid x-dead-letter-routing-key",
-                    "it is the name of a queue, or a /queue/ or /topic/ name")
+                    "x-dead-letter-routing-key is the name of a queue, or a /queue/ or /topic/ name, without wildcards")
                 return nil
             }
             request.deadLetterByteCount = UInt32(name)
@@ -60,12 +67,7 @@ extension Shard {
 
     /// A number of 1 or more; the greatest where it is not asked for.
     private mutating func requestedNumber(_ session: UnsafeMutablePointer<Session>, _ name: HeaderName) -> UInt64? {
-        guard let text = frame.rawValue(name) else { return .max }
-        guard let value = decimal(text), value > 0 else {
-            failFrame(session, "Invalid queue argument", "\(name.text) is a number of 1 or more")
-            return nil
-        }
-        return value
+        number(session, name, default: .max, atLeast: 1, "Invalid queue argument")
     }
 
     /// Writes the canonical form of a dead-letter destination to `scratch.key`; returns its length.
@@ -77,7 +79,7 @@ extension Shard {
         else { return nil }
         switch parsed.kind {
         case .queue, .topic: return parsed.byteCount
-        case .pattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return nil
+        case .pattern, .queuePattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return nil
         }
     }
 

@@ -17,7 +17,7 @@ enum SessionState: UInt8, BitwiseCopyable {
 }
 
 struct SessionFlags: OptionSet, BitwiseCopyable {
-    let rawValue: UInt16
+    let rawValue: UInt32
     /// On the list of sessions that gained output in this turn.
     static let dirty = SessionFlags(rawValue: 1 << 0)
     /// Parsing waits for an answer of another worker, for room in a queue, or for memory.
@@ -50,6 +50,8 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasReservation = SessionFlags(rawValue: 1 << 14)
     /// Speaks 1.2 and has named a message by its message-id: its deliveries are in `deliveryTable`, too.
     static let namesMessages = SessionFlags(rawValue: 1 << 15)
+    /// Has sent `persistent:true`, and the log has said what that is worth.
+    static let hasAskedForPersistence = SessionFlags(rawValue: 1 << 16)
 }
 
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are in flight.

@@ -322,6 +322,8 @@ extension Shard {
     // MARK: ACK and NACK
 
     mutating func acknowledge(_ session: UnsafeMutablePointer<Session>, accepts: Bool) -> FrameOutcome {
+        // Now, and not at COMMIT, which is applied as a whole.
+        if !accepts, boolean(session, .requeue) == nil { return .done }
         let index = deliveryOfFrame(session)
         if index == 0 { return .done }
         if frame.has(.transaction) {
@@ -351,7 +353,7 @@ extension Shard {
         var settlement = Settlement.acknowledged
         if !accepts {
             settlement = .returned
-            if let text = frame.rawValue(.requeue), equals(text, "false") { settlement = .rejected }
+            if let text = frame.rawValue(.requeue), boolean(text) == false { settlement = .rejected }
         }
         let subscription = subscriptions[deliveries[index].pointee.subscription]
         guard subscription.pointee.ackMode == .client else { return settleDelivery(index, settlement) }

@@ -156,15 +156,20 @@ extension Shard {
     mutating func sendNow(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         let raw = frame.rawValue(.destination)!
         replyTo = 0
-        if frame.has(.replyTo) {
-            guard let temporary = replyDestination(session) else { return .done }
-            replyTo = temporary
+        let isUncommon = frame.hasAny(Self.uncommon)
+        if isUncommon {
+            if frame.has(.persistent) { noticePersistence(session) }
+            if frame.has(.replyTo) {
+                guard let temporary = replyDestination(session) else { return .done }
+                replyTo = temporary
+            }
         }
         var index = session.pointee.lastDestination.index
         isAlias = false
         // An escaped name may look like another one that is not.
         let isEscaped = !frame.isPlain && frame.firstField(.destination)!.flags.contains(.valueIsEscaped)
-        if index == 0 || isEscaped || !isDestination(session.pointee.lastDestination, raw) {
+        let asksForQueue = isUncommon && frame.hasAny(QueueRequest.bits | QueueRequest.unsupportedBits)
+        if index == 0 || isEscaped || asksForQueue || !isDestination(session.pointee.lastDestination, raw) {
             index = destinationForSend(session, raw)
             if index == 0 { return .done }
             session.pointee.lastDestination = destinations.slot(index)
@@ -229,6 +234,12 @@ extension Shard {
             return false
         }
         return memcmp(blocks.base(destination.pointee.name), raw.baseAddress!, raw.count) == 0
+    }
+
+    /// Headers of SEND that most frames do not have, and that take a closer look.
+    @inline(__always)
+    private static var uncommon: UInt64 {
+        HeaderName.replyTo.bit | HeaderName.persistent.bit | QueueRequest.bits | QueueRequest.unsupportedBits
     }
 
     /// Headers that the broker consumes or writes itself; all others pass from SEND to MESSAGE.
@@ -311,26 +322,11 @@ extension Shard {
     /// `expires` (epoch ms), `expiration` and `ttl` (ms from now) as epoch ms; 0: never. nil: ERROR.
     mutating func expiryOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt64? {
         for name: HeaderName in [.expires, .expiration, .ttl] {
-            guard let text = frame.rawValue(name) else { continue }
-            guard let value = decimal(text) else {
-                failFrame(session, "Bad expiry", "expires, expiration and ttl are numbers of milliseconds")
-                return nil
-            }
+            guard let value = number(session, name, default: 0, "Bad expiry") else { return nil }
             if value == 0 { continue }  // 0 means "never" to clients that always send the header
             return name == .expires ? value : wallMilliseconds &+ value
         }
         return 0
-    }
-
-    /// Digits only, at most 18.
-    func decimal(_ text: UnsafeRawBufferPointer) -> UInt64? {
-        guard text.count > 0, text.count <= 18 else { return nil }
-        var value: UInt64 = 0
-        for byte in text {
-            guard byte >= 0x30, byte <= 0x39 else { return nil }
-            value = value * 10 + UInt64(byte - 0x30)
-        }
-        return value
     }
 
     // MARK: SUBSCRIBE and UNSUBSCRIBE
@@ -386,7 +382,8 @@ extension Shard {
             } else if equals(text, "client-individual") {
                 ackMode = .clientIndividual
             } else {
-                failFrame(session, "Invalid ack mode", "ack is auto, client or client-individual")
+                failFrame(
+                    session, "Invalid ack mode", "ack is auto, client or client-individual, not '\(printable(text))'")
                 return .done
             }
         }
@@ -395,30 +392,25 @@ extension Shard {
             failFrame(session, "Selectors are not supported", "remove the selector or filter header")
             return .done
         }
-        if isTrue(.browser) {
+        guard let browses = boolean(session, .browser) else { return .done }
+        if browses {
             failFrame(session, "Browsing is not supported", "without the browser header the messages would be consumed")
             return .done
         }
+        guard let isDurable = asksForDurability(session), asksForSupportedQueue(session),
+            let window = windowOfFrame(session)
+        else { return .done }
         let raw = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
         let index = destinationForSubscribe(session, raw)
         if index == 0 { return .done }
-        if asksForDurability, [.topic, .pattern].contains(destinations[index].pointee.kind) {
+        if isDurable, [.topic, .pattern].contains(destinations[index].pointee.kind) {
             updateIdle(index)
-            failFrame(session, "Durable subscriptions are not supported", "subscribe without durable, or use a queue")
+            failFrame(
+                session, "Durable subscriptions are not supported",
+                "subscribe without durable, persistent and a subscription's name, or use a queue")
             return .done
         }
-        return subscribe(session, to: index, id: id, ackMode: ackMode)
-    }
-
-    private func isTrue(_ name: HeaderName) -> Bool {
-        guard let text = frame.rawValue(name) else { return false }
-        return equals(text, "true")
-    }
-
-    /// The SUBSCRIBE under the parser wants to be remembered while its client is away.
-    private var asksForDurability: Bool {
-        isTrue(.durable) || isTrue(.persistent) || frame.has(.activemqSubscriptionName)
-            || frame.has(.durableSubscriptionName)
+        return subscribe(session, to: index, id: id, ackMode: ackMode, window: window)
     }
 
     private mutating func unsubscribe(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {

@@ -34,11 +34,14 @@ extension Shard {
     ) -> UInt32 {
         let name = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
         let index = destination(session, name, subscribes: false)
-        if index != 0, destinations[index].pointee.kind == .pattern {
+        if index == 0 { return 0 }
+        switch destinations[index].pointee.kind {
+        case .pattern:
             failFrame(session, "Invalid destination", "wildcards are for SUBSCRIBE, not for SEND")
             return 0
+        case .queue, .remoteQueue: return asksForSupportedQueue(session) ? index : 0
+        case .topic, .subscriptionQueue: return index
         }
-        return index
     }
 
     /// The destination of the SUBSCRIBE under the parser. 0: it was answered with ERROR.
@@ -77,6 +80,10 @@ extension Shard {
                     "'\(printable(written))' is not a name of 1 to \(limits.destinationNameByteCountMax) bytes of "
                         + "UTF-8 without control characters behind its prefix")
             case .tooManyLevels: failManyLevels(session, written)
+            case .durableSubscription:
+                failFrame(
+                    session, "Durable subscriptions are not supported",
+                    "'\(printable(written))' names a durable subscription; use a queue")
             case .unknown:
                 failFrame(
                     session, "Unknown destination",
@@ -95,6 +102,11 @@ extension Shard {
                 return 0
             }
             return reply(session, name, parsed.kind)
+        case .queuePattern:
+            failFrame(
+                session, "Invalid destination",
+                "'\(printable(written))': wildcards are not supported in the names of queues, only in those of topics")
+            return 0
         case .pattern where !subscribes:
             failFrame(session, "Invalid destination", "wildcards are for SUBSCRIBE, not for SEND")
             return 0

@@ -237,17 +237,15 @@ extension Shard {
     // MARK: Consumers
 
     /// The window of the SUBSCRIBE under the parser: `prefetch-count` or `activemq.prefetchSize` messages (0 or absent:
-    /// the limit), `consumer-window-size` bytes.
-    mutating func windowOfFrame() -> Window {
+    /// the limit), `consumer-window-size` bytes. nil: it was answered with ERROR.
+    mutating func windowOfFrame(_ session: UnsafeMutablePointer<Session>) -> Window? {
         var window = Window(limits)
         for name: HeaderName in [.prefetchCount, .activemqPrefetchSize] {
-            if let text = frame.rawValue(name), let value = decimal(text), value > 0 {
-                window.messageCount = min(window.messageCount, UInt32(clamping: value))
-            }
+            guard let value = number(session, name, default: 0) else { return nil }
+            if value > 0 { window.messageCount = min(window.messageCount, UInt32(clamping: value)) }
         }
-        if let text = frame.rawValue(.consumerWindowSize), let value = decimal(text), value > 0 {
-            window.byteCount = min(window.byteCount, UInt32(clamping: value))
-        }
+        guard let value = number(session, .consumerWindowSize, default: 0) else { return nil }
+        if value > 0 { window.byteCount = min(window.byteCount, UInt32(clamping: value)) }
         return window
     }
 
@@ -587,7 +585,7 @@ extension Shard {
             switch kind {
             case .queue: target = makeQueue(name, isTemporary: false)
             case .topic: target = makeTopic(name, isPattern: false)
-            case .pattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return false
+            case .pattern, .queuePattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return false
             }
             if target == 0 { return false }
         }

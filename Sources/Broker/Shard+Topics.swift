@@ -83,7 +83,8 @@ extension Shard {
 
     /// SUBSCRIBE, all of it checked. Suspends the session where other workers have to agree.
     mutating func subscribe(
-        _ session: UnsafeMutablePointer<Session>, to index: UInt32, id: UnsafeRawBufferPointer, ackMode: AckMode
+        _ session: UnsafeMutablePointer<Session>, to index: UInt32, id: UnsafeRawBufferPointer, ackMode: AckMode,
+        window: Window
     ) -> FrameOutcome {
         // Its RECEIPT precedes its first MESSAGE, and receipts leave in order.
         if session.pointee.pendingHead != 0 || session.pointee.remoteSet != 0 {
@@ -94,7 +95,7 @@ extension Shard {
             ackMode != .auto || destinations[index].pointee.kind == .queue
             || destinations[index].pointee.kind == .remoteQueue
         let subscription = makeSubscription(
-            session, index, id: id, ackMode: ackMode, consumes: consumes, window: windowOfFrame())
+            session, index, id: id, ackMode: ackMode, consumes: consumes, window: window)
         if subscription == 0 {
             updateIdle(index)
             counters.limits.count(.subscriptions)

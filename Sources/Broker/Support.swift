@@ -184,6 +184,7 @@ public struct Notice: Sendable {
         case messagesDropped = "messages dropped"
         case memoryLimit = "memory limit"
         case undelivered = "undelivered messages"
+        case notPersistent = "messages are not stored"
     }
 
     public var kind: Kind

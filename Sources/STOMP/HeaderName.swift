@@ -15,9 +15,10 @@ public enum HeaderName: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     // Subscriptions
     case prefetchCount, activemqPrefetchSize, consumerWindowSize, noLocal, activemqNoLocal
     case exclusive, activemqExclusive, browser, filter, durable, activemqSubscriptionName, durableSubscriptionName
-    case requeue
+    case activemqSubcriptionName, durableSubscriberName, requeue
     // Limits on first use of a destination
     case autoDelete, xMaxLength, xMaxLengthBytes, xOverflow, xMessageTTL, xExpires, xDeadLetterRoutingKey, xMaxPriority
+    case xQueueName, xQueueType, xSingleActiveConsumer
 
     /// As frames spell it; empty for `other`. Names are case-sensitive.
     public var text: StaticString {
@@ -68,6 +69,8 @@ public enum HeaderName: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .durable: "durable"
         case .activemqSubscriptionName: "activemq.subscriptionName"
         case .durableSubscriptionName: "durable-subscription-name"
+        case .activemqSubcriptionName: "activemq.subcriptionName"
+        case .durableSubscriberName: "durable-subscriber-name"
         case .requeue: "requeue"
         case .autoDelete: "auto-delete"
         case .xMaxLength: "x-max-length"
@@ -77,6 +80,9 @@ public enum HeaderName: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .xExpires: "x-expires"
         case .xDeadLetterRoutingKey: "x-dead-letter-routing-key"
         case .xMaxPriority: "x-max-priority"
+        case .xQueueName: "x-queue-name"
+        case .xQueueType: "x-queue-type"
+        case .xSingleActiveConsumer: "x-single-active-consumer"
         }
     }
 

@@ -119,7 +119,7 @@ final class Worker: @unchecked Sendable {
                     metadata: ["queue": "\(notice.text)", "messages": "\(notice.messageCount)"])
             case .protocolError, .connectionFailed:
                 logger.info("\(notice.kind.rawValue): \(notice.text)", metadata: connection)
-            case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit:
+            case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .notPersistent:
                 logger.warning("\(notice.kind.rawValue): \(notice.text)", metadata: connection)
             }
         }

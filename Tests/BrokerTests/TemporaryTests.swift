@@ -122,7 +122,7 @@ struct TemporaryTests {
             let client = broker.connect(on: 0)
             let names = [
                 "/queue/a": ["/amq/queue/a", "/queue/a"],
-                "/topic/a": ["/exchange/amq.topic/a", "/dsub/a", "a", "/topic/a"],
+                "/topic/a": ["/exchange/amq.topic/a", "a", "/topic/a"],
             ]
             for (canonical, aliases) in names {
                 client.subscribe(canonical)
@@ -183,7 +183,11 @@ struct TemporaryTests {
         "Bad names are refused",
         arguments: [
             ("/foo/bar", "Unknown destination"), ("/exchange/other/x", "Unknown destination"),
-            ("/queue/", "Invalid destination"),
+            ("/queue/", "Invalid destination"), ("/queue", "Invalid destination"), ("/", "Invalid destination"),
+            ("/exchange/amq.topic", "Invalid destination"), ("/queues", "Unknown destination"),
+            ("/dsub/x", "Durable subscriptions are not supported"), ("/dsub", "Unknown destination"),
+            ("/queue/a.*", "Invalid destination"), ("/amq/queue/a.#", "Invalid destination"),
+            ("/queue/>", "Invalid destination"), ("/queue/a/**", "Invalid destination"),
             ("", "Invalid destination"), ("/topic/a\u{1}", "Invalid destination"),
             ("/reply-queue/x", "Unknown destination"),
             ("/reply-queue/99-1-1-x", "Unknown destination"),

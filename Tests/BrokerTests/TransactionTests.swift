@@ -117,6 +117,27 @@ struct TransactionTests {
         }
     }
 
+    @Test("NACK's requeue is checked when it comes, not at COMMIT")
+    func requeueCheckedEarly() {
+        withBroker { broker in
+            let client = broker.connect()
+            client.subscribe("/queue/q", ack: "client-individual")
+            client.publish("/queue/q", "x")
+            let message = client.messages()[0]
+            client.send(.begin, [("transaction", "tx")])
+            client.ack(message, [("requeue", "no"), ("transaction", "tx"), ("receipt", "r")], nack: true)
+            #expect(client.expectError("Invalid header", receipt: "r")?.text.contains("requeue") == true)
+            let next = broker.connect()
+            next.subscribe("/queue/q", ack: "client-individual")
+            let again = next.messages()[0]
+            next.send(.begin, [("transaction", "tx")])
+            next.ack(again, [("requeue", "False"), ("transaction", "tx")], nack: true)
+            next.confirmed(.commit, [("transaction", "tx")])
+            next.subscribe("/queue/DLQ", id: "dead")
+            #expect(next.messages().map { $0["subscription"] } == ["dead"])
+        }
+    }
+
     @Test(
         "ACK and NACK in a transaction count at COMMIT, and are forgotten by ABORT", arguments: [1, 2], Version.allCases
     )

@@ -134,8 +134,8 @@ struct DeadLetters {
         try driver.broker([:], file: Self.configuration)
     }
 
-    private func nackHeaders(_ message: Frame) -> KeyValuePairs<String, String> {
-        ["id": message["ack"] ?? "", "requeue": "false"]
+    private func nackHeaders(_ message: Frame, _ requeue: String = "false") -> KeyValuePairs<String, String> {
+        ["id": message["ack"] ?? "", "requeue": requeue]
     }
 
     /// "[The server can] put it in a dead letter queue": after 10 deliveries.
@@ -174,13 +174,16 @@ struct DeadLetters {
     }
 
     /// What a consumer had in its buffer without acknowledging, and gives back in order, was delivered too.
-    @Test(arguments: drivers)
-    func `NACK with requeue false goes to the dead-letter queue at once`(on driver: DriverUnderTest) throws {
+    /// Python clients write booleans with a capital.
+    @Test(arguments: drivers, ["false", "False"])
+    func `NACK with requeue false goes to the dead-letter queue at once`(
+        on driver: DriverUnderTest, _ requeue: String
+    ) throws {
         let client = try RawClient(broker(driver), .v1_2)
         let queue = unique("/queue/dead")
         try client.subscribe(to: queue, ack: "client-individual")
         try client.publish(to: queue, "refused", "taken")
-        try client.perform("NACK", nackHeaders(client.expectMessage("refused")))
+        try client.perform("NACK", nackHeaders(client.expectMessage("refused"), requeue))
         try client.acknowledge(client.expectMessage("taken"))
         try client.expectNothing()
         try client.subscribe(to: "/queue/DLQ", id: "dlq")
@@ -203,15 +206,29 @@ struct DeadLetters {
         try client.expectNothing()
     }
 
-    @Test(arguments: drivers)
-    func `NACK with requeue true goes back to the queue`(on driver: DriverUnderTest) throws {
+    @Test(arguments: drivers, ["true", "True"])
+    func `NACK with requeue true goes back to the queue`(on driver: DriverUnderTest, _ requeue: String) throws {
         let client = try RawClient(broker(driver), .v1_2)
         let queue = unique("/queue/dead")
         try client.subscribe(to: queue, ack: "client-individual")
         try client.publish(to: queue, "again")
         let message = try client.expectMessage("again")
-        try client.perform("NACK", ["id": message["ack"] ?? "", "requeue": "true"])
+        try client.perform("NACK", nackHeaders(message, requeue))
         try client.acknowledge(client.expectMessage("again", ["redelivered": "true"]))
+    }
+
+    /// A wish that is not understood is not taken for another, and costs the message nothing.
+    @Test(arguments: drivers, ["no", "FALSE", "0", ""])
+    func `NACK with another requeue is an ERROR`(on driver: DriverUnderTest, _ requeue: String) throws {
+        let client = try RawClient(broker(driver), .v1_2)
+        let queue = unique("/queue/dead")
+        try client.subscribe(to: queue, ack: "client-individual")
+        try client.publish(to: queue, "kept")
+        try client.send("NACK", nackHeaders(client.expectMessage("kept"), requeue))
+        try client.expectError("requeue is true or false")
+        let next = try RawClient(broker(driver), .v1_2)
+        try next.subscribe(to: queue, ack: "client-individual")
+        try next.acknowledge(next.expectMessage("kept"))
     }
 
     @Test(arguments: drivers)

@@ -47,8 +47,10 @@ struct SendSection {
         try client.expectError("Invalid destination")
     }
 
-    /// Wildcards are for subscriptions: a message has one destination.
-    @Test(arguments: drivers, ["/topic/a.*", "/topic/a.#", "/topic/>", "/topic/a/**", "/topic/*/b"])
+    /// Wildcards are for subscriptions: a message has one destination. Nor could anybody subscribe to such a queue.
+    @Test(
+        arguments: drivers,
+        ["/topic/a.*", "/topic/a.#", "/topic/>", "/topic/a/**", "/topic/*/b", "/queue/a.*", "/queue/a.#", "/queue/A.>"])
     func `SEND to a wildcard is an ERROR`(on driver: DriverUnderTest, _ destination: String) throws {
         let client = try driver.client()
         try client.sendFaulty("SEND\ndestination:\(destination)\n\nbody\0")

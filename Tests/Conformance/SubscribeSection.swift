@@ -289,7 +289,22 @@ struct SubscribeSection {
         arguments: drivers,
         [
             ("/topic/a", "selector", "price > 5", "elector"), ("/queue/subscribe-browse", "browser", "true", "rowsing"),
-            ("/topic/a", "durable", "true", "urable"), ("/topic/a.*", "activemq.subscriptionName", "name", "urable"),
+            ("/queue/subscribe-browse", "browser", "True", "rowsing"), ("/topic/a", "durable", "true", "urable"),
+            ("/topic/a", "durable", "True", "urable"), ("/topic/a", "persistent", "true", "urable"),
+            ("/topic/a", "persistent", "True", "urable"), ("/temp-topic/a", "durable", "true", "urable"),
+            ("/topic/a.*", "activemq.subscriptionName", "name", "urable"),
+            ("/topic/a", "activemq.subcriptionName", "name", "urable"),
+            ("/topic/a", "durable-subscription-name", "name", "urable"),
+            ("/topic/a", "durable-subscriber-name", "name", "urable"),
+            ("/topic/a", "x-queue-name", "name", "x-queue-name"),
+            ("/queue/subscribe-a", "x-queue-name", "name", "x-queue-name"),
+            ("/queue/subscribe-a", "x-queue-type", "quorum", "x-queue-type"),
+            ("/queue/subscribe-a", "x-expires", "1000", "x-expires"),
+            ("/queue/subscribe-a", "x-max-priority", "5", "x-max-priority"),
+            ("/queue/subscribe-a", "x-single-active-consumer", "true", "x-single-active-consumer"),
+            ("/dsub/x", "foo", "bar", "urable"), ("/queue/a.*", "foo", "bar", "ildcards are not supported"),
+            ("/queue/a.#", "foo", "bar", "ildcards are not supported"),
+            ("/queue/A.>", "foo", "bar", "ildcards are not supported"),
         ])
     func `SUBSCRIBE for what the broker cannot do is an ERROR`(
         on driver: DriverUnderTest, _ wish: (destination: String, header: String, value: String, message: String)
@@ -298,6 +313,24 @@ struct SubscribeSection {
         try client.send(
             "SUBSCRIBE", ["id": "0", "destination": wish.destination, wish.header: wish.value, "receipt": "1"])
         try client.expectError(wish.message, receipt: "1")
+    }
+
+    /// A wish that cannot be read is not ignored either.
+    @Test(
+        arguments: drivers,
+        [
+            ("prefetch-count", "many"), ("prefetch-count", ""), ("prefetch-count", "99999999999999999999"),
+            ("activemq.prefetchSize", "-1"), ("consumer-window-size", "1k"), ("browser", "yes"), ("durable", "1"),
+            ("persistent", "TRUE"), ("x-max-length", "x"), ("x-message-ttl", ""), ("ack", "Auto"),
+        ])
+    func `A value that its header cannot have is an ERROR that names it`(
+        on driver: DriverUnderTest, _ header: (name: String, value: String)
+    ) throws {
+        let client = try driver.client()
+        try client.send(
+            "SUBSCRIBE",
+            ["id": "0", "destination": "/queue/subscribe-odd", header.name: header.value, "receipt": "1"])
+        #expect(try client.expectError("Invalid", receipt: "1").text.contains(header.name))
     }
 
     /// Clients of other brokers mark queues as durable as a matter of course.

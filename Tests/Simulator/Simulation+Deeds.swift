@@ -97,7 +97,7 @@ extension Simulation {
         if destination.hasPrefix("/queue/") { return "/amq" + destination }
         if destination.hasPrefix("/temp-") || destination.hasPrefix("/reply-") { return destination }
         if destination.hasPrefix("/topic/") {
-            return random.pick(["/exchange/amq.topic/", "/dsub/", ""]) + String(destination.dropFirst(7))
+            return random.pick(["/exchange/amq.topic/", ""]) + String(destination.dropFirst(7))
         }
         return destination
     }
@@ -248,7 +248,7 @@ extension Simulation {
             frame.add("subscription", subscription.id)
         }
         let rejects = !accepts && random.chance(300)
-        if rejects { frame.add("requeue", "false") }
+        if rejects { frame.add("requeue", random.pick(["false", "False"])) }
         if let transaction { frame.add("transaction", transaction.name) }
         let kind: Transaction.Settlement.Kind = accepts ? .accepts : rejects ? .rejects : .returns
         if let transaction {

@@ -1,0 +1,108 @@
+import STOMP
+
+// Headers that say yes or no, or a number; and those that ask for what this broker does not do. A wish that is not
+// understood, or cannot be granted, is answered with ERROR: to ignore it would be to do something else in silence.
+extension Shard {
+    // MARK: Values
+
+    /// What a boolean means, as clients in any language write it; nil: it is none.
+    func boolean(_ text: UnsafeRawBufferPointer) -> Bool? {
+        if equals(text, "true") || equals(text, "True") { return true }
+        if equals(text, "false") || equals(text, "False") { return false }
+        return nil
+    }
+
+    /// The header of that name as a boolean; `absent` where there is none. nil: it is no boolean, and was answered with
+    /// ERROR.
+    mutating func boolean(
+        _ session: UnsafeMutablePointer<Session>, _ name: HeaderName, default absent: Bool = false
+    ) -> Bool? {
+        guard let text = frame.rawValue(name) else { return absent }
+        if let value = boolean(text) { return value }
+        failFrame(session, "Invalid header", "\(name.text) is true or false, not '\(printable(text))'")
+        return nil
+    }
+
+    /// The header of that name as a number; `absent` where there is none. nil: it is no such number, and was answered
+    /// with ERROR.
+    mutating func number(
+        _ session: UnsafeMutablePointer<Session>, _ name: HeaderName, default absent: UInt64, atLeast least: UInt64 = 0,
+        _ message: StaticString = "Invalid header"
+    ) -> UInt64? {
+        guard let text = frame.rawValue(name) else { return absent }
+        if let value = decimal(text), value >= least { return value }
+        failFrame(
+            session, message,
+            "\(name.text) is a number of \(least) or more with at most 18 digits, not '\(printable(text))'")
+        return nil
+    }
+
+    /// Digits only, at most 18.
+    private func decimal(_ text: UnsafeRawBufferPointer) -> UInt64? {
+        guard text.count > 0, text.count <= 18 else { return nil }
+        var value: UInt64 = 0
+        for byte in text {
+            guard byte >= 0x30, byte <= 0x39 else { return nil }
+            value = value * 10 + UInt64(byte - 0x30)
+        }
+        return value
+    }
+
+    // MARK: What is not supported
+
+    /// Headers of SUBSCRIBE that mark it as a durable subscription by being there, in the words of several brokers. The
+    /// misspelled one is what old clients send.
+    private static var subscriptionNames: UInt64 {
+        HeaderName.activemqSubscriptionName.bit | HeaderName.activemqSubcriptionName.bit
+            | HeaderName.durableSubscriptionName.bit | HeaderName.durableSubscriberName.bit
+    }
+
+    /// Whether the SUBSCRIBE under the parser wants to be remembered while its client is away. nil: it was answered with
+    /// ERROR.
+    mutating func asksForDurability(_ session: UnsafeMutablePointer<Session>) -> Bool? {
+        guard frame.hasAny(Self.subscriptionNames | HeaderName.durable.bit | HeaderName.persistent.bit) else {
+            return false
+        }
+        guard let isDurable = boolean(session, .durable), let isPersistent = boolean(session, .persistent) else {
+            return nil
+        }
+        return isDurable || isPersistent || frame.hasAny(Self.subscriptionNames)
+    }
+
+    /// Whether a SUBSCRIBE, or a SEND to a queue, asks of the queue only what it can be. False: it was answered with
+    /// ERROR.
+    mutating func asksForSupportedQueue(_ session: UnsafeMutablePointer<Session>) -> Bool {
+        guard frame.hasAny(QueueRequest.unsupportedBits) else { return true }
+        if frame.has(.xQueueName) {
+            return refuse(session, .xQueueName, "a queue has its destination's name, and a topic no durable queues")
+        }
+        if let type = frame.rawValue(.xQueueType), !equals(type, "classic") {
+            return refuse(session, .xQueueType, "the only type of queue is classic")
+        }
+        if frame.has(.xExpires) { return refuse(session, .xExpires, "a queue does not expire") }
+        if frame.has(.xMaxPriority) { return refuse(session, .xMaxPriority, "messages have no priorities") }
+        guard let isSingle = boolean(session, .xSingleActiveConsumer) else { return false }
+        return !isSingle || refuse(session, .xSingleActiveConsumer, "all consumers of a queue take turns")
+    }
+
+    private mutating func refuse(
+        _ session: UnsafeMutablePointer<Session>, _ name: HeaderName, _ reason: String
+    ) -> Bool {
+        let value = printable(frame.rawValue(name)!)
+        failFrame(session, "Unsupported header", "\(name.text):\(value) is not supported: \(reason)")
+        return false
+    }
+
+    /// A SEND says `persistent`. It is accepted like any other, for most clients always say so; the log tells once for each
+    /// connection that no message outlives the broker. Its value changes nothing else, so nonsense is no error.
+    @inline(never)
+    mutating func noticePersistence(_ session: UnsafeMutablePointer<Session>) {
+        guard !session.pointee.flags.contains(.hasAskedForPersistence), let text = frame.rawValue(.persistent),
+            boolean(text) == true
+        else { return }
+        session.pointee.flags.insert(.hasAskedForPersistence)
+        notice(
+            .notPersistent, session: session.pointee.index,
+            "a client sends persistent:true, but messages are kept in memory alone, and are lost when the broker ends")
+    }
+}
