@@ -328,7 +328,7 @@ extension Shard {
         if index == 0 { return .done }
         if frame.has(.transaction) {
             guard deliveries[index].pointee.transaction == 0 else {
-                failFrame(session, "Message not found", "this message is acknowledged in a transaction already")
+                failFrame(session, "Message not found", "this message has already been acknowledged in a transaction")
                 return .done
             }
             let transaction = transactionOfFrame(session)
@@ -339,7 +339,7 @@ extension Shard {
             return outcome
         }
         guard deliveries[index].pointee.transaction == 0 else {
-            failFrame(session, "Message not found", "this message is acknowledged in a transaction already")
+            failFrame(session, "Message not found", "this message has already been acknowledged in a transaction")
             return .done
         }
         settleFrame(index, accepts: accepts, transaction: 0)
@@ -415,7 +415,7 @@ extension Shard {
         let version = session.pointee.version
         if version == .v1_2 {
             guard let text = frame.rawValue(.id) else {
-                failFrame(session, "Missing id", "ACK and NACK need the id that the MESSAGE's ack header gave")
+                failFrame(session, "Missing header", "ACK and NACK need an id header, the MESSAGE's ack")
                 return 0
             }
             if let value = hexadecimal(text) {
@@ -432,7 +432,7 @@ extension Shard {
             return 0
         }
         guard let text = frame.rawValue(.messageId) else {
-            failFrame(session, "Missing message-id", "ACK and NACK need the message-id of the MESSAGE")
+            failFrame(session, "Missing header", "ACK and NACK need the message-id header of the MESSAGE")
             return 0
         }
         var wanted: UInt32 = 0
@@ -443,7 +443,7 @@ extension Shard {
                 return 0
             }
         } else if version == .v1_1 {
-            failFrame(session, "Missing subscription", "ACK and NACK need the subscription header in STOMP 1.1")
+            failFrame(session, "Missing header", "ACK and NACK need the subscription header in STOMP 1.1")
             return 0
         }
         if let identity = hexadecimal(text) {

@@ -349,7 +349,7 @@ extension Shard {
             return .done
         }
         guard let id = subscriptionId(session) else {
-            failFrame(session, "Missing id", "SUBSCRIBE needs an id header in STOMP 1.1 and 1.2")
+            failFrame(session, "Missing header", "SUBSCRIBE needs an id header in STOMP 1.1 and 1.2")
             return .done
         }
         if frame.has(.id), id.count > limits.subscriptionIdByteCountMax {
@@ -416,7 +416,11 @@ extension Shard {
     private mutating func unsubscribe(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         recordAllowance -= 1
         guard let id = subscriptionId(session) else {
-            failFrame(session, "Missing id", "UNSUBSCRIBE needs the id header of its SUBSCRIBE")
+            failFrame(
+                session, "Missing header",
+                session.pointee.version == .v1_0
+                    ? "UNSUBSCRIBE needs the id or destination header of its SUBSCRIBE"
+                    : "UNSUBSCRIBE needs the id header of its SUBSCRIBE")
             return .done
         }
         var index = findSubscription(session, id)

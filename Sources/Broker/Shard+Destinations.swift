@@ -77,8 +77,8 @@ extension Shard {
                 if written.count > limits.destinationNameByteCountMax { counters.limits.count(.destinationName) }
                 failFrame(
                     session, "Invalid destination",
-                    "'\(printable(written))' is not a name of 1 to \(limits.destinationNameByteCountMax) bytes of "
-                        + "UTF-8 without control characters behind its prefix")
+                    "'\(printable(written))' is not a prefix such as /queue/ and a name, together at most "
+                        + "\(limits.destinationNameByteCountMax) bytes of UTF-8 without control characters")
             case .tooManyLevels: failManyLevels(session, written)
             case .durableSubscription:
                 failFrame(

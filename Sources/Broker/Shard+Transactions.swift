@@ -110,7 +110,7 @@ extension Shard {
         guard let name = frame.value(.transaction, into: scratch.value, version: session.pointee.version),
             name.count > 0
         else {
-            failFrame(session, "Missing transaction", "the frame needs a transaction header")
+            failFrame(session, "Missing header", "the frame needs a transaction header that is not empty")
             return nil
         }
         return name

@@ -15,8 +15,9 @@ struct FaultyFrame: CustomTestStringConvertible, Sendable {
 private let faultyFrames: [FaultyFrame] = [
     FaultyFrame(command: .send, headers: [], message: "Missing destination"),
     FaultyFrame(command: .subscribe, headers: [["id", "1"]], message: "Missing destination"),
-    FaultyFrame(command: .subscribe, headers: [["destination", "/topic/t"]], message: "Missing id"),
-    FaultyFrame(command: .subscribe, headers: [["destination", "/topic/t"]], message: "Missing id", version: .v1_1),
+    FaultyFrame(command: .subscribe, headers: [["destination", "/topic/t"]], message: "Missing header"),
+    FaultyFrame(
+        command: .subscribe, headers: [["destination", "/topic/t"]], message: "Missing header", version: .v1_1),
     FaultyFrame(
         command: .subscribe, headers: [["destination", "/topic/t"], ["id", "1"], ["ack", "maybe"]],
         message: "Invalid ack mode"),
@@ -32,15 +33,18 @@ private let faultyFrames: [FaultyFrame] = [
     FaultyFrame(
         command: .subscribe, headers: [["destination", "/queue/"], ["id", "1"]], message: "Invalid destination"),
     FaultyFrame(command: .unsubscribe, headers: [["id", "1"]], message: "Subscription not found"),
-    FaultyFrame(command: .unsubscribe, headers: [], message: "Missing id"),
-    FaultyFrame(command: .begin, headers: [], message: "Missing transaction"),
-    FaultyFrame(command: .begin, headers: [["transaction", ""]], message: "Missing transaction"),
+    FaultyFrame(command: .unsubscribe, headers: [], message: "Missing header"),
+    FaultyFrame(command: .begin, headers: [], message: "Missing header"),
+    FaultyFrame(command: .begin, headers: [["transaction", ""]], message: "Missing header"),
     FaultyFrame(command: .commit, headers: [["transaction", "none"]], message: "Unknown transaction"),
     FaultyFrame(command: .abort, headers: [["transaction", "none"]], message: "Unknown transaction"),
-    FaultyFrame(command: .ack, headers: [], message: "Missing id"),
-    FaultyFrame(command: .nack, headers: [], message: "Missing id"),
+    FaultyFrame(command: .ack, headers: [], message: "Missing header"),
+    FaultyFrame(command: .nack, headers: [], message: "Missing header"),
+    FaultyFrame(command: .unsubscribe, headers: [], message: "Missing header", version: .v1_0),
     FaultyFrame(command: .ack, headers: [["id", "x"]], message: "Message not found"),
-    FaultyFrame(command: .nack, headers: [["message-id", "x"]], message: "Missing subscription", version: .v1_1),
+    FaultyFrame(command: .ack, headers: [], message: "Missing header", version: .v1_0),
+    FaultyFrame(command: .nack, headers: [["id", "x"], ["requeue", "maybe"]], message: "Invalid header"),
+    FaultyFrame(command: .nack, headers: [["message-id", "x"]], message: "Missing header", version: .v1_1),
 ]
 
 @Suite("Commands of a session that is CONNECTED")

@@ -186,7 +186,7 @@ struct TransactionTests {
             for command in [Command.begin, .commit, .abort] {
                 let client = broker.connect()
                 client.send(command, [("receipt", "r")])
-                client.expectError("Missing transaction", receipt: "r")
+                client.expectError("Missing header", receipt: "r")
             }
             func client() -> Client {
                 let client = broker.connect()

@@ -145,6 +145,15 @@ struct ErrorSection {
             (Fault("SUBSCRIBE without destination", "SUBSCRIBE\nid:0\n\n\0"), "Missing destination"),
             (Fault("an unknown kind of destination", "SEND\ndestination:/foo/bar\n\nx\0"), "Unknown destination"),
             (Fault("a wildcard in SEND", "SEND\ndestination:/topic/*\n\nx\0"), "Invalid destination"),
+            (Fault("an empty destination", "SEND\ndestination:\n\nx\0"), "Invalid destination"),
+            (Fault("a kind without a name", "SEND\ndestination:/queue/\n\nx\0"), "Invalid destination"),
+            (Fault("SUBSCRIBE without id", "SUBSCRIBE\ndestination:/topic/a\n\n\0"), "Missing header"),
+            (Fault("UNSUBSCRIBE without id", "UNSUBSCRIBE\n\n\0"), "Missing header"),
+            (Fault("ACK without id", "ACK\n\n\0"), "Missing header"),
+            (Fault("NACK without id", "NACK\n\n\0"), "Missing header"),
+            (Fault("BEGIN without transaction", "BEGIN\n\n\0"), "Missing header"),
+            (Fault("COMMIT without transaction", "COMMIT\n\n\0"), "Missing header"),
+            (Fault("ABORT without transaction", "ABORT\n\n\0"), "Missing header"),
             (
                 Fault(
                     "an id twice",
