@@ -170,7 +170,7 @@ extension Shard {
         let isEscaped = !frame.isPlain && frame.firstField(.destination)!.flags.contains(.valueIsEscaped)
         let asksForQueue = isUncommon && frame.hasAny(QueueRequest.bits | QueueRequest.unsupportedBits)
         if index == 0 || isEscaped || asksForQueue || !isDestination(session.pointee.lastDestination, raw) {
-            index = destinationForSend(session, raw)
+            index = destinationForSend(session, raw, keeping: replyTo)
             if index == 0 { return .done }
             session.pointee.lastDestination = destinations.slot(index)
             let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!

@@ -29,11 +29,13 @@ extension Shard {
     }
 
     /// The destination of the SEND under the parser. 0: it was answered with ERROR.
+    ///
+    /// - Parameter kept: A temporary destination of this connection that must not make room for another.
     mutating func destinationForSend(
-        _ session: UnsafeMutablePointer<Session>, _ raw: UnsafeRawBufferPointer
+        _ session: UnsafeMutablePointer<Session>, _ raw: UnsafeRawBufferPointer, keeping kept: UInt32 = 0
     ) -> UInt32 {
         let name = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
-        let index = destination(session, name, subscribes: false)
+        let index = destination(session, name, subscribes: false, keeping: kept)
         if index == 0 { return 0 }
         switch destinations[index].pointee.kind {
         case .pattern:
@@ -48,7 +50,7 @@ extension Shard {
     mutating func destinationForSubscribe(
         _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer
     ) -> UInt32 {
-        destination(session, name, subscribes: true)
+        destination(session, name, subscribes: true, keeping: 0)
     }
 
     /// The destination of that name where there is one; 0 otherwise.
@@ -64,7 +66,8 @@ extension Shard {
     }
 
     private mutating func destination(
-        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, subscribes: Bool
+        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, subscribes: Bool,
+        keeping kept: UInt32
     ) -> UInt32 {
         let parsed: DestinationName
         do throws(DestinationNameError) {
@@ -93,7 +96,7 @@ extension Shard {
         }
         switch parsed.kind {
         case .temporaryQueue, .temporaryTopic:
-            return temporary(session, written, parsed.kind)
+            return temporary(session, written, parsed.kind, keeping: kept)
         case .replyQueue, .replyTopic:
             let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
             if subscribes {
@@ -350,11 +353,14 @@ extension Shard {
 
     // MARK: Idle destinations
 
-    func isNeeded(_ index: UInt32) -> Bool {
+    func isNeeded(_ index: UInt32) -> Bool { destinations[index].pointee.isTemporary || isInUse(index) }
+
+    /// Whether anything depends on the destination: subscriptions, messages, or who waits for it.
+    private func isInUse(_ index: UInt32) -> Bool {
         let destination = destinations[index]
         if destination.pointee.subscriptionCount != 0 || destination.pointee.hasRemote
-            || destination.pointee.interest != .none || destination.pointee.isTemporary
-            || destination.pointee.groupHead != 0 || destination.pointee.pendingHead != 0
+            || destination.pointee.interest != .none || destination.pointee.groupHead != 0
+            || destination.pointee.pendingHead != 0
         {
             return true
         }
@@ -400,8 +406,11 @@ extension Shard {
     // MARK: Temporary destinations
 
     /// `/temp-queue/NAME` or `/temp-topic/NAME` of this connection, made on first use. 0: ERROR was sent.
+    ///
+    /// - Parameter kept: Another one, which must not make room for it.
     mutating func temporary(
-        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, _ kind: DestinationClass
+        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, _ kind: DestinationClass,
+        keeping kept: UInt32 = 0
     ) -> UInt32 {
         let parsed = try! DestinationName.parse(
             written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
@@ -416,13 +425,17 @@ extension Shard {
                 index = 0
             }
         }
-        guard temporaryCount(session) < limits.subscriptionsPerConnectionMax, index != 0 || makeRoomForDestination()
-        else {
-            counters.limits.count(.destinations)
+        guard makeRoomForTemporary(session, keeping: kept) else {
+            counters.limits.count(.subscriptionsPerConnection)
             failFrame(
                 session, "Too many destinations",
-                "the limit is \(limits.destinationCountMax) for each worker (limits.destinations-max), and of temporary ones "
-                    + "as many for each connection as subscriptions")
+                "a connection may have \(limits.subscriptionsPerConnectionMax) temporary ones with subscribers or messages "
+                    + "(limits.subscriptions-per-connection-max)")
+            return 0
+        }
+        guard index != 0 || makeRoomForDestination() else {
+            counters.limits.count(.destinations)
+            failFrame(session, Refusal.destinations.message, Refusal.destinations.explanation(limits))
             return 0
         }
         if index == 0 {
@@ -440,14 +453,43 @@ extension Shard {
         return index
     }
 
-    private func temporaryCount(_ session: UnsafeMutablePointer<Session>) -> Int {
+    /// Whether the session may have another temporary destination. Where it has as many as it may, the oldest that is
+    /// empty and that nobody subscribes to makes way, all but `kept`; its name stays the session's, to be used again.
+    private mutating func makeRoomForTemporary(
+        _ session: UnsafeMutablePointer<Session>, keeping kept: UInt32
+    ) -> Bool {
         var count = 0
         var index = session.pointee.temporaryHead
         while index != 0 {
             count += 1
             index = destinations[index].pointee.temporaryNext
         }
-        return count
+        chargeForSteps(count)
+        if count < limits.subscriptionsPerConnectionMax { return true }
+        var unused: UInt32 = 0
+        var beforeUnused: UInt32 = 0
+        var previous: UInt32 = 0
+        index = session.pointee.temporaryHead
+        while index != 0 {
+            if index != kept, !isInUse(index) {
+                unused = index
+                beforeUnused = previous
+            }
+            previous = index
+            index = destinations[index].pointee.temporaryNext
+        }
+        chargeForSteps(count)
+        // Where COMMIT was checked with other ones in use than now, it goes beyond the limit: half a transaction would be
+        // worse.
+        if unused == 0 { return isApplyingCommit }
+        let next = destinations[unused].pointee.temporaryNext
+        if beforeUnused == 0 {
+            session.pointee.temporaryHead = next
+        } else {
+            destinations[beforeUnused].pointee.temporaryNext = next
+        }
+        letGoTemporary(unused)
+        return true
     }
 
     /// A temporary destination as others address it. One whose connection is gone takes messages and drops them,
@@ -479,8 +521,13 @@ extension Shard {
     /// The connection ends, and with it the first of its temporary destinations.
     mutating func removeTemporary(_ session: UnsafeMutablePointer<Session>) {
         let index = session.pointee.temporaryHead
+        session.pointee.temporaryHead = destinations[index].pointee.temporaryNext
+        letGoTemporary(index)
+    }
+
+    /// One that is off its session's list is temporary no more: a queue ends, a topic is forgotten when nobody needs it.
+    private mutating func letGoTemporary(_ index: UInt32) {
         let destination = destinations[index]
-        session.pointee.temporaryHead = destination.pointee.temporaryNext
         destination.pointee.temporaryNext = 0
         destination.pointee.temporarySession = 0
         destination.pointee.isTemporary = false

@@ -266,9 +266,10 @@ extension Shard {
         while parseKept(session, index, &cursor) {
             switch frame.command {
             case .send:
+                // First, for it may forget a destination that nobody needs yet to make room.
+                if frame.has(.replyTo), replyDestination(session) == nil { return false }
                 let target = destinationForSend(session, frame.rawValue(.destination)!)
                 if target == 0 { return false }
-                if frame.has(.replyTo), replyDestination(session) == nil { return false }
                 if destinations[target].pointee.kind == .queue {
                     let queue = queues[destinations[target].pointee.queue]
                     guard canReserve(destinations[target].pointee.queue, byteCount: frame.reservedByteCount) else {

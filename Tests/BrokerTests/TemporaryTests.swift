@@ -102,6 +102,70 @@ struct TemporaryTests {
         }
     }
 
+    @Test("An empty temporary destination that nobody subscribes to makes room for the next", arguments: [1, 2])
+    func manyNames(shards: Int) {
+        let options = TestBroker.options { $0.limits.subscriptionsPerConnectionMax = 10 }
+        withBroker(shards: shards, options) { broker in
+            let service = broker.connect(on: shards - 1)
+            service.subscribe("/queue/service")
+            let client = broker.connect(on: 0)
+            client.publish("/temp-queue/kept", "kept")
+            for index in 0..<25 {
+                for kind in ["queue", "topic"] {
+                    client.subscribe("/temp-\(kind)/\(index)")
+                    client.publish("/temp-\(kind)/\(index)", "\(index)")
+                    #expect(client.bodies() == ["\(index)"])
+                    client.confirmed(.unsubscribe, [("id", "0")])
+                }
+                let name = "/temp-queue/reply-\(index)"
+                client.publish("/queue/service", "x", [("reply-to", name)])
+                service.publish(service.messages()[0]["reply-to"]!, "answer")
+                #expect(client.messages().map { $0["subscription"] } == [name])
+                client.confirmed(.unsubscribe, [("id", name)])
+                // No subscription, and nothing sent: an address for later.
+                client.publish("/topic/t", "x", [("reply-to", "/temp-topic/later-\(index)")])
+            }
+            // What holds a message was not forgotten, nor were names of those that were.
+            client.subscribe("/temp-queue/kept")
+            #expect(client.bodies() == ["kept"])
+            client.subscribe("/temp-queue/0", id: "again")
+            client.publish("/temp-queue/0", "again")
+            #expect(client.bodies() == ["again"])
+        }
+    }
+
+    @Test("A reply address whose queue made room reaches it when it is there again", arguments: [1, 2])
+    func forgottenReplyQueue(shards: Int) {
+        let options = TestBroker.options { $0.limits.subscriptionsPerConnectionMax = 2 }
+        withBroker(shards: shards, options) { broker in
+            let service = broker.connect(on: shards - 1)
+            service.subscribe("/queue/service")
+            let client = broker.connect(on: 0)
+            client.publish("/queue/service", "x", [("reply-to", "/temp-queue/a")])
+            let address = service.messages()[0]["reply-to"]!
+            client.confirmed(.unsubscribe, [("id", "/temp-queue/a")])
+            for name in ["b", "c", "d"] {
+                client.confirmed(.subscribe, [("destination", "/temp-queue/" + name), ("id", name)])
+                client.confirmed(.unsubscribe, [("id", name)])
+            }
+            service.confirmed(.send, [("destination", address)], "too late")
+            client.subscribe("/temp-queue/a")
+            broker.run()
+            service.publish(address, "in time")
+            #expect(client.bodies() == ["in time"])
+        }
+    }
+
+    @Test("What a SEND replies to does not make room for what it goes to")
+    func replyToStays() {
+        let options = TestBroker.options { $0.limits.subscriptionsPerConnectionMax = 1 }
+        withBroker(options) { broker in
+            let client = broker.connect()
+            client.publish("/temp-topic/t", "x", [("reply-to", "/temp-topic/r"), ("receipt", "r")])
+            client.expectError("Too many destinations", receipt: "r")
+        }
+    }
+
     @Test("A reply address works however long the temporary name is")
     func longName() {
         withBroker { broker in

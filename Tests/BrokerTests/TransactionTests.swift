@@ -139,6 +139,36 @@ struct TransactionTests {
     }
 
     @Test(
+        "A COMMIT whose temporary destinations make room for each other is applied as a whole", arguments: [1, 2])
+    func temporaryDestinationsAtLimit(shards: Int) {
+        let options = TestBroker.options { $0.limits.subscriptionsPerConnectionMax = 1 }
+        withBroker(shards: shards, options) { broker in
+            let service = broker.connect(on: shards - 1)
+            service.subscribe("/queue/service")
+            let client = broker.connect(on: 0)
+            client.send(.begin, [("transaction", "tx")])
+            for (destination, reply) in [("/queue/service", "a"), ("/temp-queue/t", ""), ("/queue/service", "b")] {
+                let headers = reply.isEmpty ? [] : [("reply-to", "/temp-topic/" + reply)]
+                client.publish(destination, reply, headers + [("transaction", "tx")])
+            }
+            // What the second SEND takes room in stays, and the third has none.
+            client.send(.commit, [("transaction", "tx"), ("receipt", "c")])
+            client.expectError("Too many destinations", receipt: "c")
+            #expect(service.bodies() == [])
+            let other = broker.connect(on: 0)
+            other.send(.begin, [("transaction", "tx")])
+            for (destination, reply) in [("/queue/service", "a"), ("/queue/service", "b"), ("/temp-queue/t", "")] {
+                let headers = reply.isEmpty ? [] : [("reply-to", "/temp-topic/" + reply)]
+                other.publish(destination, reply, headers + [("transaction", "tx")])
+            }
+            other.confirmed(.commit, [("transaction", "tx")])
+            #expect(service.bodies() == ["a", "b"])
+            other.subscribe("/temp-queue/t")
+            #expect(other.bodies() == [""])
+        }
+    }
+
+    @Test(
         "ACK and NACK in a transaction count at COMMIT, and are forgotten by ABORT", arguments: [1, 2], Version.allCases
     )
     func acknowledgements(shards: Int, version: Version) {

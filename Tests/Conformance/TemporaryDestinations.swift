@@ -156,6 +156,37 @@ struct TemporaryDestinations {
         try client.expectMessage("answer", ["subscription": "/temp-queue/x"])
     }
 
+    // MARK: Many
+
+    /// More than a connection may have at a time (`subscriptions-per-connection-max`), one after the other.
+    @Test(arguments: drivers)
+    func `A connection may use temporary queues one after the other without end`(on driver: DriverUnderTest) throws {
+        let client = try driver.client()
+        for index in 0..<1200 {
+            try client.send("SUBSCRIBE", ["destination": "/temp-queue/\(index)", "id": "0"])
+            try client.send("UNSUBSCRIBE", ["id": "0"])
+        }
+        try client.expectNothing()
+        try client.subscribe(to: "/temp-queue/last")
+        try client.publish(to: "/temp-queue/last", "hello")
+        try client.expectMessage("hello")
+    }
+
+    @Test(arguments: drivers)
+    func `A connection may use reply queues one after the other without end`(on driver: DriverUnderTest) throws {
+        let topic = unique("/topic/service")
+        let client = try driver.client()
+        for index in 0..<1200 {
+            try client.send("SEND", ["destination": topic, "reply-to": "/temp-queue/\(index)"], body: "ask")
+            try client.send("UNSUBSCRIBE", ["id": "/temp-queue/\(index)"])
+        }
+        try client.expectNothing()
+        let (service, queue) = try service(driver)
+        try client.send("SEND", ["destination": queue, "reply-to": "/temp-queue/last"], body: "ask")
+        try service.publish(to: #require(service.expectMessage("ask")["reply-to"]), "answer")
+        try client.expectMessage("answer", ["subscription": "/temp-queue/last"])
+    }
+
     // MARK: Privacy and end
 
     /// Replies are for the one who asked.
