@@ -331,7 +331,7 @@ extension Shard {
 
     // MARK: SUBSCRIBE and UNSUBSCRIBE
 
-    /// The subscription's id: `id`, or in 1.0 the destination as it was written.
+    /// The subscription's id: `id`, or in 1.0 the destination as it was written. MESSAGE repeats only the former.
     private mutating func subscriptionId(_ session: UnsafeMutablePointer<Session>) -> UnsafeRawBufferPointer? {
         if let id = frame.value(.id, into: scratch.value, version: session.pointee.version) { return id }
         guard session.pointee.version == .v1_0 else { return nil }

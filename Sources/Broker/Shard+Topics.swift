@@ -16,13 +16,16 @@ extension Shard {
 
     /// The group for `id` in a destination, made if there is none. 0: no memory.
     ///
-    /// - Parameter consumes: the group encodes a queue's deliveries; topic and queue groups do not mix.
+    /// - Parameters:
+    ///   - isNamed: SUBSCRIBE gave the id, so that MESSAGE repeats it.
+    ///   - consumes: the group encodes a queue's deliveries; topic and queue groups do not mix.
     mutating func findOrMakeGroup(
-        _ destinationIndex: UInt32, id: UnsafeRawBufferPointer, version: Version, consumes: Bool
+        _ destinationIndex: UInt32, id: UnsafeRawBufferPointer, isNamed: Bool, version: Version, consumes: Bool
     ) -> UInt32 {
         let key = scratch.name
         key.storeBytes(of: destinationIndex, as: UInt32.self)
-        key.storeBytes(of: UInt32(version.rawValue) | (consumes ? 0x100 : 0), toByteOffset: 4, as: UInt32.self)
+        let kind: UInt32 = (consumes ? 0x100 : 0) | (isNamed ? 0x200 : 0)
+        key.storeBytes(of: UInt32(version.rawValue) | kind, toByteOffset: 4, as: UInt32.self)
         memcpy(key + 8, id.baseAddress!, id.count)
         let found = groupTable.find(key, 8 + id.count)
         if found != 0 { return found }
@@ -41,9 +44,13 @@ extension Shard {
         let base = blocks.base(block)
         memcpy(base, key, 8 + id.count)
         var writer = FrameWriter(at: base + 8 + id.count)
-        writer.write("MESSAGE\nsubscription:")
-        writer.writeEscaped(id.baseAddress!, id.count, version: version)
-        writer.write("\nmessage-id:")
+        writer.write("MESSAGE\n")
+        if isNamed {
+            writer.write("subscription:")
+            writer.writeEscaped(id.baseAddress!, id.count, version: version)
+            writer.write("\n")
+        }
+        writer.write("message-id:")
         let prefixEnd = writer.cursor
         if destination.pointee.kind != .pattern {
             writer.write("\ndestination:")
@@ -95,7 +102,7 @@ extension Shard {
             ackMode != .auto || destinations[index].pointee.kind == .queue
             || destinations[index].pointee.kind == .remoteQueue
         let subscription = makeSubscription(
-            session, index, id: id, ackMode: ackMode, consumes: consumes, window: window)
+            session, index, id: id, isNamed: frame.has(.id), ackMode: ackMode, consumes: consumes, window: window)
         if subscription == 0 {
             updateIdle(index)
             counters.limits.count(.subscriptions)
@@ -120,10 +127,11 @@ extension Shard {
     }
 
     private mutating func makeSubscription(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, id: UnsafeRawBufferPointer, ackMode: AckMode,
-        consumes: Bool, window: Window
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, id: UnsafeRawBufferPointer, isNamed: Bool,
+        ackMode: AckMode, consumes: Bool, window: Window
     ) -> UInt32 {
-        let group = findOrMakeGroup(index, id: id, version: session.pointee.version, consumes: consumes)
+        let group = findOrMakeGroup(
+            index, id: id, isNamed: isNamed, version: session.pointee.version, consumes: consumes)
         if group == 0 { return 0 }
         let slot = subscriptions.allocate()
         guard !slot.isNone else {
@@ -191,7 +199,7 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ index: UInt32, id: UnsafeRawBufferPointer
     ) -> Bool {
         let subscription = makeSubscription(
-            session, index, id: id, ackMode: .auto, consumes: true, window: Window(limits))
+            session, index, id: id, isNamed: true, ackMode: .auto, consumes: true, window: Window(limits))
         guard subscription != 0 else {
             counters.limits.count(.subscriptions)
             failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions-max)")

@@ -232,7 +232,7 @@ struct TemporaryTests {
             client.send(.subscribe, [("destination", "a")])
             client.publish("/topic/a", "1")
             let message = client.messages()
-            #expect(message.map(\.text) == ["1"] && message[0]["subscription"] != nil)
+            #expect(message.map(\.text) == ["1"] && message[0]["subscription"] == nil)
             client.confirmed(.unsubscribe, [("destination", "a")])
             client.subscribe("a", id: "7")
             client.confirmed(.unsubscribe, [("destination", "a")])

@@ -333,6 +333,38 @@ struct SubscribeSection {
         #expect(try client.expectError("Invalid", receipt: "1").text.contains(header.name))
     }
 
+    /// 1.0: "id: specify an ID to identify this subscription. Later, you will be able to UNSUBSCRIBE using this ID": clients
+    /// choose a handler by the header where they gave an id, and by the destination where they did not.
+    @Test(arguments: drivers, pairs(["/queue/subscribe", "/topic/subscribe"], ["auto", "client"]))
+    func `In 1_0 MESSAGE names a subscription exactly where SUBSCRIBE did`(
+        on driver: DriverUnderTest, _ example: (prefix: String, ack: String)
+    ) throws {
+        let client = try driver.client(.v1_0)
+        let destination = unique(example.prefix)
+        try client.perform("SUBSCRIBE", ["destination": destination, "ack": example.ack])
+        try client.publish(to: destination, "hello")
+        let message = try client.expectMessage("hello", ["destination": destination])
+        #expect(message["subscription"] == nil)
+        if example.ack == "client" { try client.acknowledge(message) }
+        try client.perform("UNSUBSCRIBE", ["destination": destination])
+        try client.subscribe(to: destination, id: "mine")
+        try client.publish(to: destination, "again")
+        try client.expectMessage("again", ["subscription": "mine"])
+    }
+
+    /// Both kinds of subscribers of one topic, who share everything else.
+    @Test(arguments: drivers)
+    func `A subscription with an id and one without get their own MESSAGE`(on driver: DriverUnderTest) throws {
+        let topic = unique("/topic/subscribe")
+        let unnamed = try driver.client(.v1_0)
+        try unnamed.perform("SUBSCRIBE", ["destination": topic])
+        let named = try driver.client(.v1_0)
+        try named.subscribe(to: topic, id: topic)
+        try named.publish(to: topic, "hello")
+        #expect(try unnamed.expectMessage("hello")["subscription"] == nil)
+        try named.expectMessage("hello", ["subscription": topic])
+    }
+
     /// Clients of other brokers mark queues as durable as a matter of course.
     @Test(arguments: drivers)
     func `A queue's SUBSCRIBE may say durable`(on driver: DriverUnderTest) throws {

@@ -97,6 +97,8 @@ final class Subscription {
     }
 
     let id: String
+    /// SUBSCRIBE gave the id. If not, it is the destination, and MESSAGE does not repeat it.
+    let isNamed: Bool
     unowned let peer: Peer
     let destination: String
     let isQueue: Bool
@@ -114,10 +116,11 @@ final class Subscription {
     var lastSequence: [Int: Int] = [:]
 
     init(
-        id: String, peer: Peer, destination: String, isQueue: Bool, ackMode: AckMode, prefetch: Int = .max,
-        window: Int = .max
+        id: String, isNamed: Bool = true, peer: Peer, destination: String, isQueue: Bool, ackMode: AckMode,
+        prefetch: Int = .max, window: Int = .max
     ) {
         self.id = id
+        self.isNamed = isNamed
         self.peer = peer
         self.destination = destination
         self.isQueue = isQueue

@@ -2,14 +2,17 @@
 extension Oracle {
     func message(_ frame: ServerFrame, _ peer: Peer, _ encodedSince: UInt64) {
         messagesSeen += 1
-        guard let id = frame.value("subscription"), let identity = frame.value("message-id"),
-            let destination = frame.value("destination"), let length = frame.value("content-length")
+        let id = frame.value("subscription")
+        guard let identity = frame.value("message-id"), let destination = frame.value("destination"),
+            let length = frame.value("content-length")
         else { return violate("MESSAGE lacks a header that it always has") }
         guard Int(length) == frame.body.count else {
             return violate("content-length:\(length), \(frame.body.count) bytes")
         }
-        guard let subscription = peer.subscriptions.last(where: { $0.id == id && $0.state != .ended }) else {
-            return violate("client \(peer.id): MESSAGE for subscription '\(id)', which has ended or never began")
+        let named = peer.subscriptions.last { $0.state != .ended && ($0.isNamed ? $0.id == id : id == nil) }
+        guard let subscription = named else {
+            return violate(
+                "client \(peer.id): MESSAGE for subscription '\(id ?? "(none)")', which has ended or never began")
         }
         if subscription.state == .issued, subscription.wantsReceipt {
             return violate("client \(peer.id): MESSAGE before the RECEIPT of its SUBSCRIBE")

@@ -130,7 +130,10 @@ extension Simulation {
         var spelled = destination
         var id = "\(random.below(6))"
         var hasId = true
-        if peer.version == 10, random.chance(300) {
+        // Its MESSAGEs do not say which subscription they are for, so there is one such at a time.
+        if peer.version == 10, random.chance(300),
+            !peer.subscriptions.contains(where: { !$0.isNamed && $0.state != .ended })
+        {
             hasId = false
             spelled = written(destination)
             id = spelled
@@ -156,8 +159,8 @@ extension Simulation {
             window = min(window, wish)
         }
         let subscription = Subscription(
-            id: id, peer: peer, destination: destination, isQueue: isQueue, ackMode: mode, prefetch: prefetch,
-            window: window)
+            id: id, isNamed: hasId, peer: peer, destination: destination, isQueue: isQueue, ackMode: mode,
+            prefetch: prefetch, window: window)
         send(peer, frame, .subscribe(subscription), receipt: receipt)
     }
 
