@@ -95,7 +95,7 @@ struct SoakWatch {
         for _ in 0..<stepsMax {
             usleep(stepMicroseconds)
             let text = String(decoding: server.output(from: logOffset), as: UTF8.self)
-            lines = text.split(separator: "\n").filter { $0.contains("connections-now") }
+            lines = text.split(separator: "\n").filter { $0.contains("connections-now") && $0.contains("worker=") }
             if lines.count >= server.kind.workers { break }
         }
         guard lines.count >= server.kind.workers else {

@@ -23,8 +23,6 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     /// A topic's subscriber that was cut, or a queue's consumer that gets no more for now.
     case outputBytes
     case outputStall
-    /// A consumer's window, in messages or bytes, that has filled.
-    case prefetch
     case destinations
     case destinationName
     case destinationLevels
@@ -61,7 +59,6 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .transactionTimeout: "transaction-timeout-ms"
         case .outputBytes: "output-bytes"
         case .outputStall: "output-stall-ms"
-        case .prefetch: "prefetch-max"
         case .destinations: "destinations-max"
         case .destinationName: "destination-name-bytes"
         case .destinationLevels: "destination-levels-max"

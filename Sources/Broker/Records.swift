@@ -52,6 +52,8 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let namesMessages = SessionFlags(rawValue: 1 << 15)
     /// Has sent `persistent:true`, and the log has said what that is worth.
     static let hasAskedForPersistence = SessionFlags(rawValue: 1 << 16)
+    /// Ended by DISCONNECT or a drain: its consumers did not fail.
+    static let hasLeft = SessionFlags(rawValue: 1 << 17)
 }
 
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are in flight.
@@ -78,8 +80,12 @@ struct Session: SlabRecord {
     /// Deliveries of `auto` subscriptions that wait until their bytes are with the kernel, first to last.
     var flightHead: UInt32
     var flightTail: UInt32
+    /// The login that CONNECT named, cut to `loginByteCountMax`, for the log alone. 0: none.
+    var login: BlockIndex
     /// Bytes ever appended to the output: the position that flights wait for.
     var outputPosition: UInt64
+    /// What the log calls this connection: a number that no other connection of the process gets.
+    var number: UInt64
 
     var subscriptionHead: UInt32
     var transactionHead: UInt32
@@ -443,5 +449,5 @@ struct RemoteSet: SlabRecord {
 
 /// What a timer belongs to (`TimerWheel.Expired.kind`).
 enum TimerKind: UInt8 {
-    case session = 1, entry, transaction, accept, room, drain
+    case session = 1, entry, transaction, accept, room, drain, notices
 }

@@ -120,16 +120,24 @@ extension Shard {
         return isSparing ? min(usual, Self.sparingOutputByteCountMax) : usual
     }
 
-    /// Whether messages of an `auto` subscription wait in its session's output, and have a queue to return to.
+    /// Whether messages of a subscription wait in its session's output, and have a queue to return to.
     func isInFlight(_ index: UInt32) -> Bool {
         let subscription = subscriptions[index]
-        return subscription.pointee.ackMode == .auto && subscription.pointee.deliveryHead != 0
-            && !destinations[subscription.pointee.destination].pointee.isTemporary
+        let last = subscription.pointee.deliveryTail
+        guard last != 0, subscription.pointee.queue == 0,
+            !destinations[subscription.pointee.destination].pointee.isTemporary
+        else { return false }
+        return deliveries[last].pointee.position > sentPosition(sessions[subscription.pointee.session])
+    }
+
+    /// The kernel has a session's output up to here.
+    private func sentPosition(_ session: UnsafeMutablePointer<Session>) -> UInt64 {
+        session.pointee.outputPosition &- UInt64(session.pointee.outputByteCount)
     }
 
     /// `auto`: deliveries whose bytes the kernel has taken are acknowledged.
     mutating func landFlights(_ session: UnsafeMutablePointer<Session>) {
-        let sent = session.pointee.outputPosition &- UInt64(session.pointee.outputByteCount)
+        let sent = sentPosition(session)
         while session.pointee.flightHead != 0 {
             let index = session.pointee.flightHead
             let delivery = deliveries[index]
@@ -170,7 +178,7 @@ extension Shard {
             }
             return .nothing
         }
-        let sent = session.pointee.outputPosition &- UInt64(session.pointee.outputByteCount)
+        let sent = sentPosition(session)
         if isBroken, !mayStillSend, subscription.pointee.queue == 0 {
             // Its consumer is paused, for the session ends. What was delivered last was sent last.
             while case let last = subscription.pointee.deliveryTail, last != 0,

@@ -93,6 +93,7 @@ extension Shard {
         session.pointee.receiveInterval = want == 0 || wish.0 == 0 ? 0 : max(want, wish.0)
         session.pointee.version = version
         session.pointee.state = .connected
+        keepLogin(session)
         session.pointee.since = clock
         writeConnected(session)
         timers.cancel(session.pointee.timer)
@@ -113,8 +114,8 @@ extension Shard {
         writer.writeDecimal(UInt64(limits.heartBeatSendMilliseconds))
         writer.write(",")
         writer.writeDecimal(UInt64(limits.heartBeatReceiveMilliseconds))
-        writer.write("\nsession:session-")
-        var identity = identity(session, of: 1)
+        writer.write("\nsession:")
+        var identity = sessionText(session)
         identity.withUTF8 { writer.write(UnsafeRawPointer($0.baseAddress!), $0.count) }
         writer.write("\n\n\0\n")
         commitOutput(session, writer.cursor - room)
@@ -207,6 +208,7 @@ extension Shard {
             // It may have taken less room than it was granted, or none where it had expired.
             if hadReservation || queues[queue.index].pointee.blockedHead != 0 { roomIsFree(queue) }
             guard wasTaken else {
+                counters.messagesRefused &+= 1
                 failFrame(session, Refusal.memory.message, Refusal.memory.explanation(limits))
                 return .done
             }

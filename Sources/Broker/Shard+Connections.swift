@@ -67,6 +67,7 @@ extension Shard {
         session.pointee.lastReceived = clock
         session.pointee.lastSent = clock
         session.pointee.since = clock
+        session.pointee.number = takeConnectionNumber()
         if limits.connectionsPerAddressMax > 0 { addresses.enter(slot.index, completion.address) }
         counters.connectionsAccepted &+= 1
         reportLoad()
@@ -77,7 +78,7 @@ extension Shard {
     private mutating func refuse(_ completion: Completion, _ reason: String) {
         counters.connectionsRefused &+= 1
         submissions.append(Submission(.refuse, value: completion.value))
-        notice(.connectionRefused, reason)
+        notice(.connectionRefused, descriptor: completion.value, reason)
     }
 
     func reportLoad() {
@@ -403,7 +404,8 @@ extension Shard {
     /// Processes nothing more; flushes; then shuts down.
     mutating func end(_ session: UnsafeMutablePointer<Session>, _ end: ConsumerEnd = .failed) {
         guard session.pointee.state == .fresh || session.pointee.state == .connected else { return }
-        detach(session, end, keepsFlights: session.pointee.flightHead != 0)
+        if end == .left { session.pointee.flags.insert(.hasLeft) }
+        detach(session, keepsFlights: true)
         session.pointee.state = .ending
         session.pointee.since = clock
         if session.pointee.flags.contains(.receivePaused) {
@@ -450,10 +452,13 @@ extension Shard {
     /// Cuts a session at the end of the turn; safe while its group is being walked.
     ///
     /// - Parameter limit: which one it is that its output, or what it does not acknowledge, has reached.
-    mutating func doom(_ session: UnsafeMutablePointer<Session>, for limit: LimitKind) {
+    ///   The subscription is one of `group`; 0: of no single one.
+    mutating func doom(_ session: UnsafeMutablePointer<Session>, for limit: LimitKind, group: UInt32 = 0) {
         guard !session.pointee.flags.contains(.doomed) else { return }
         session.pointee.flags.insert(.doomed)
-        doomedSessions.append(DoomedSession(session: sessions.slot(session.pointee.index), limit: limit))
+        doomedSessions.append(
+            DoomedSession(
+                session: sessions.slot(session.pointee.index), limit: limit, group: group != 0 ? group : flushedGroup))
     }
 
     /// Cuts those who read too slowly: there is no room to tell them why, but the log does. Who is left when the turn's
@@ -462,14 +467,13 @@ extension Shard {
         var count = 0
         while count < doomedSessions.count, count == 0 || recordAllowance > 0 {
             let limit = doomedSessions[count].limit
+            let group = doomedSessions[count].group
             let doomed = sessions.find(doomedSessions[count].session)
             count += 1
             guard let session = doomed, session.pointee.state != .closing else { continue }
             counters.slowConsumers &+= 1
             counters.limits.count(limit)
-            notice(
-                .slowConsumer, session: session.pointee.index,
-                "\(session.pointee.outputByteCount) bytes waited (limits.\(limit.key))")
+            noticeSlowConsumer(session, limit, group: group)
             session.pointee.flags.insert(.isBroken)
             detach(session)
             dropOutput(session)
@@ -481,13 +485,12 @@ extension Shard {
     /// Takes a session out of everything but its own output: subscriptions, transactions, temporary destinations,
     /// pending operations, input. What it had not acknowledged returns to its queues.
     ///
-    /// - Parameters:
-    ///   - end: Whether its consumers failed. When the broker drains it is not they who do.
-    ///   - keepsFlights: `auto` subscriptions to queues stay, paused, while messages of theirs wait in the output:
-    ///     `landFlights` counts these as delivered when the kernel has them, and where it never takes them they return.
-    mutating func detach(
-        _ session: UnsafeMutablePointer<Session>, _ end: ConsumerEnd = .failed, keepsFlights: Bool = false
-    ) {
+    /// - Parameter keepsFlights: Subscriptions to queues stay, paused, while messages of theirs wait in the output: it is
+    ///   not decided yet whether these are delivered. They are when the kernel has them (`landFlights` tells of those of
+    ///   `auto`, `outputEnded` of all), and where it never takes them they return unseen.
+    mutating func detach(_ session: UnsafeMutablePointer<Session>, keepsFlights: Bool = false) {
+        // When the broker drains, it is not the consumers that fail.
+        let end: ConsumerEnd = isDraining || session.pointee.flags.contains(.hasLeft) ? .left : .failed
         recordAllowance -= Int(session.pointee.subscriptionCount)
         let byteCountBefore = blocks.byteCountInUse
         while session.pointee.pendingHead != 0 { dropPending(session) }
@@ -497,7 +500,7 @@ extension Shard {
         var index = session.pointee.subscriptionHead
         while index != 0 {
             let next = subscriptions[index].pointee.next
-            if !keepsFlights || !isInFlight(index) { unsubscribe(session, index, isDraining ? .left : end) }
+            if !keepsFlights || !isInFlight(index) { unsubscribe(session, index, end) }
             index = next
         }
         if session.pointee.subscriptionHead == 0 { dropFlights(session) }
@@ -527,6 +530,7 @@ extension Shard {
         dropOutput(session)
         if limits.connectionsPerAddressMax > 0 { addresses.leave(session.pointee.index) }
         timers.cancel(session.pointee.timer)
+        dropLogin(session)
         counters.connectionsClosed &+= 1
         sessions.free(session.pointee.index)
         reportLoad()

@@ -437,8 +437,11 @@ extension Shard {
         let (name, receipt, message) = message(payload)
         let index = queueForElsewhere(name)
         guard index != 0 else {
-            counters.messagesDropped &+= 1
-            if begins(name, with: "/reply-queue/") { return }  // its connection is gone
+            if begins(name, with: "/reply-queue/") {
+                // Its connection is gone.
+                counters.messagesDropped &+= 1
+                return
+            }
             return refuseSend(letter, receipt, refusalOfDestination(), to: peer)
         }
         if destinations[index].pointee.kind == .topic {
@@ -457,7 +460,6 @@ extension Shard {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
         if !enqueue(queueIndex, message) {
-            counters.messagesDropped &+= 1
             let isFull = !hasRoom(queueIndex, byteCount: message.contentByteCount)
             refuseSend(letter, receipt, isFull ? .queue : .memory, to: peer)
         }
@@ -481,8 +483,10 @@ extension Shard {
         _ letter: Letter, _ receipt: UnsafeRawBufferPointer, _ refusal: Refusal, to peer: Int
     ) {
         guard !letter.a.isNone else {
+            counters.messagesDropped &+= 1
             return notice(.messagesDropped, "1 dead letter: no room at its destination")
         }
+        counters.messagesRefused &+= 1
         write(Letter(.sendRefused, code: refusal.rawValue, a: letter.a), to: peer, name: receipt)
     }
 

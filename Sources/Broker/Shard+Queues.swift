@@ -98,7 +98,7 @@ extension Shard {
             // Too large for the queue, or what is in it is all with consumers.
             fallthrough
         case .reject, .block:
-            counters.messagesDropped &+= 1
+            counters.messagesRefused &+= 1
             failFrame(
                 session, "Queue full",
                 "\(destinationText(queue.pointee.destination)) holds \(queue.pointee.messageCount) messages, "
@@ -244,6 +244,8 @@ extension Shard {
             guard let value = number(session, name, default: 0) else { return nil }
             if value > 0 { window.messageCount = min(window.messageCount, UInt32(clamping: value)) }
         }
+        // Clients of Artemis say -1 for no limit of their own.
+        if let text = frame.rawValue(.consumerWindowSize), equals(text, "-1") { return window }
         guard let value = number(session, .consumerWindowSize, default: 0) else { return nil }
         if value > 0 { window.byteCount = min(window.byteCount, UInt32(clamping: value)) }
         return window
@@ -418,7 +420,6 @@ extension Shard {
             {
                 leaveTurn(consumerIndex)
                 takeTurn(consumerIndex)
-                if !consumer.pointee.hasTurn { counters.limits.count(.prefetch) }
             }
             if entry.pointee.isRedelivered { counters.messagesRedelivered &+= 1 }
             if Int(consumer.pointee.shard) == self.index {
@@ -789,9 +790,10 @@ extension Shard {
             let queue = destinations[bound[i].session].pointee.queue
             if !enqueue(queue, message, extra: line) {
                 let isFull = !hasRoom(queue, byteCount: message.contentByteCount)
+                let subscription = subscriptions[bound[i].subscription].pointee
                 doom(
-                    sessions[subscriptions[bound[i].subscription].pointee.session],
-                    for: isFull ? .outputBytes : .messageMemory)
+                    sessions[subscription.session], for: isFull ? .outputBytes : .messageMemory,
+                    group: subscription.group)
             }
         }
     }

@@ -59,6 +59,9 @@ extension Shard {
             resumeWaitingForRoom()
         case .drain:
             drainTimer = 0
+        case .notices:
+            noticeTimer = 0
+            summariseNotices()
         case nil:
             invariant(false, "every timer has a kind")
         }
@@ -393,10 +396,9 @@ extension Shard {
             let queue = queues[destinations[candidate].pointee.queue]
             guard queue.pointee.messageCount > 0 else { continue }
             counters.messagesDropped &+= UInt64(queue.pointee.messageCount)
-            notices.append(
-                Notice(
-                    kind: .undelivered, connection: 0, text: destinationText(candidate),
-                    messageCount: Int(queue.pointee.messageCount)))
+            var notice = Notice(kind: .undelivered, text: destinationText(candidate))
+            notice.messageCount = Int(queue.pointee.messageCount)
+            notices.append(notice)
         }
     }
 }

@@ -360,12 +360,14 @@ extension Shard {
         let expected = Int(group.pointee.runByteCountExpected)
         group.pointee.runByteCountExpected = UInt32(min(max(byteCount, expected / 2), 256 * 1024))
         let members = group.pointee.members
+        flushedGroup = index
         for i in 0..<members.count {
             let session = sessions[members[i].session]
             // It is cut as soon as there is time.
             if session.pointee.flags.contains(.doomed) { continue }
             appendRun(session, run, offset: 0, byteCount: byteCount)
         }
+        flushedGroup = 0
         blocks.release(run)
     }
 

@@ -135,6 +135,10 @@ public struct Shard: ~Copyable {
     public internal(set) var counters = Counters()
     var notices: [Notice] = []
     var noticeAllowance = NoticeAllowance()
+    var noticeTimer: UInt32 = 0
+    var connectionsNumbered: UInt64 = 0
+    /// The group whose messages its members are being given. 0: none.
+    var flushedGroup: UInt32 = 0
 
     /// - Parameters:
     ///   - now: monotonic nanoseconds.
@@ -354,29 +358,9 @@ public struct Shard: ~Copyable {
         return min(timers.nextDeadline ?? .max, restsAt)
     }
 
-    public var hasNotices: Bool { !notices.isEmpty }
-
-    /// What the operator should know since the last call.
-    public mutating func takeNotices() -> [Notice] {
-        if notices.isEmpty { return [] }
-        let taken = notices
-        notices.removeAll(keepingCapacity: true)
-        return taken
-    }
-
     public var connectionCount: Int { sessions.liveCount }
     /// Bytes of messages and buffers in use.
     public var blockByteCount: Int { blocks.byteCountInUse }
-
-    /// Tells the log, unless it was told too much within this second.
-    mutating func notice(_ kind: Notice.Kind, session: UInt32 = 0, _ text: String) {
-        counters.notices &+= 1
-        guard noticeAllowance.take(clock: clock) else {
-            counters.noticesSuppressed &+= 1
-            return
-        }
-        notices.append(Notice(kind: kind, connection: session, text: text))
-    }
 
     mutating func takeIdentity() -> UInt64 {
         defer { nextIdentity &+= 1 }

@@ -80,6 +80,8 @@ struct RoomWaiter: BitwiseCopyable {
 struct DoomedSession: BitwiseCopyable {
     var session: Slot
     var limit: LimitKind
+    /// The group of the subscription whose message was too much. 0: no single one.
+    var group: UInt32
 }
 
 /// What this turn's letters are written to: at most one open parcel for each other worker.
@@ -153,47 +155,6 @@ struct AddressTable {
     }
 }
 
-/// At most so many notices a second reach the log.
-struct NoticeAllowance {
-    static let perSecond = 20
-    private var second: UInt32 = 0
-    private var left = NoticeAllowance.perSecond
-
-    init() {}
-
-    mutating func take(clock: UInt32) -> Bool {
-        let current = clock / 1000
-        if current != second {
-            second = current
-            left = Self.perSecond
-        }
-        if left == 0 { return false }
-        left -= 1
-        return true
-    }
-}
-
-/// Something an operator should know. Client-supplied text in it is escaped and cut.
-public struct Notice: Sendable {
-    public enum Kind: String, Sendable {
-        case connectionRefused = "connection refused"
-        case connectionFailed = "connection failed"
-        case protocolError = "protocol error"
-        case slowConsumer = "slow consumer disconnected"
-        case acceptFailed = "accept failed"
-        case messagesDropped = "messages dropped"
-        case memoryLimit = "memory limit"
-        case undelivered = "undelivered messages"
-        case notPersistent = "messages are not stored"
-    }
-
-    public var kind: Kind
-    public var connection: UInt32
-    public var text: String
-    /// Of `undelivered`: how many, of the queue that `text` names.
-    public var messageCount = 0
-}
-
 /// What happened, in numbers that only grow.
 public struct Counters: Sendable, BitwiseCopyable {
     public var connectionsAccepted: UInt64 = 0
@@ -208,6 +169,8 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var messagesUnrouted: UInt64 = 0
     public var messagesExpired: UInt64 = 0
     public var messagesDropped: UInt64 = 0
+    /// SENDs answered with ERROR because of a limit of a queue or of memory: their senders know.
+    public var messagesRefused: UInt64 = 0
     public var messagesDeadLettered: UInt64 = 0
     public var messagesRedelivered: UInt64 = 0
     public var messagesAcknowledged: UInt64 = 0
@@ -243,6 +206,7 @@ public struct Counters: Sendable, BitwiseCopyable {
         messagesUnrouted &+= other.messagesUnrouted
         messagesExpired &+= other.messagesExpired
         messagesDropped &+= other.messagesDropped
+        messagesRefused &+= other.messagesRefused
         messagesDeadLettered &+= other.messagesDeadLettered
         messagesRedelivered &+= other.messagesRedelivered
         messagesAcknowledged &+= other.messagesAcknowledged

@@ -1,4 +1,5 @@
 public import IO
+public import Slabs
 
 /// Carries the submissions of one core to the kernel and brings the completions back.
 ///
@@ -26,6 +27,15 @@ public protocol Driver: ~Copyable {
     /// a second, should it not let go). A driver has to end this way: to drop one would free memory that an io_uring
     /// may still write to.
     consuming func shutDown()
+
+    /// The address of a connection's peer, "192.0.2.1:50000" or "[2001:db8::1]:50000", for a line of the log. nil: it is not
+    /// known, for the connection is gone or the kernel cannot tell.
+    ///
+    /// - Parameter connection: adopted, and its `.close` not carried out yet.
+    mutating func peerAddress(of connection: Slot) -> String?
+
+    /// The same of a descriptor that was reported as `.accepted` and that nothing was done with yet.
+    mutating func peerAddress(ofAccepted descriptor: Int32) -> String?
 
     /// The most connections that may be adopted at a time. A few more are accepted, so that they can be handed on.
     var connectionCountMax: Int { get }

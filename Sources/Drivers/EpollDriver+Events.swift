@@ -1,7 +1,7 @@
 internal import CURing
 import Glibc
 import IO
-import Slabs
+public import Slabs
 
 // MARK: - Events
 
@@ -120,6 +120,12 @@ extension EpollDriver {
             return false
         }
     }
+
+    public mutating func peerAddress(of connection: Slot) -> String? {
+        record(of: connection).flatMap { Endpoint(peerOf: $0.pointee.fd)?.text }
+    }
+
+    public mutating func peerAddress(ofAccepted descriptor: Int32) -> String? { Endpoint(peerOf: descriptor)?.text }
 
     private func addressKey(ofPeer fd: Int32) -> UInt64 {
         var address = sockaddr_storage()

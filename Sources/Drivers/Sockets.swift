@@ -118,6 +118,22 @@ struct Endpoint {
         }
     }
 
+    /// The address of the peer that `fd` is connected to.
+    init?(peerOf fd: Int32) {
+        name = ""
+        byteCount = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let result = withUnsafeMutablePointer(to: &storage) { storage in
+            storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(fd, $0, &byteCount) }
+        }
+        guard result == 0 else { return nil }
+    }
+
+    init(_ storage: sockaddr_storage, byteCount: Int) {
+        name = ""
+        self.storage = storage
+        self.byteCount = socklen_t(byteCount)
+    }
+
     var isVersion6: Bool { Int32(storage.ss_family) == AF_INET6 }
 
     var port: UInt16 {

@@ -11,8 +11,10 @@ final class Control: Sendable {
         var startedCount = 0
         var failure: DriverError?
         var level = ""
-        var counters = Counters()
-        var driverCounters = DriverCounters()
+        /// The newest of each worker, and the number of the request that it answers.
+        var reports: [Int: (number: Int, report: WorkerReport)] = [:]
+        /// The newest request that was answered by all.
+        var answeredCount = 0
     }
 
     private let workerCount: Int
@@ -76,36 +78,76 @@ final class Control: Sendable {
     /// Grows with each request; a worker reports when it has changed.
     var reportCount: Int { reports.load(ordering: .acquiring) }
 
-    func add(_ counters: Counters, _ driverCounters: DriverCounters) {
-        state.withLock {
-            $0.counters.add(counters)
-            $0.driverCounters.completionQueueOverflow &+= driverCounters.completionQueueOverflow
-            $0.driverCounters.receiveBufferExhausted &+= driverCounters.receiveBufferExhausted
+    /// A worker's figures, in answer to the request of that number. Returns those of all workers, in order, to the last one
+    /// that answers; else none.
+    func take(_ report: WorkerReport, number: Int) -> [WorkerReport] {
+        state.withLock { state in
+            state.reports[report.worker] = (number, report)
+            let answered = state.reports.values.map(\.number).min() ?? 0
+            guard state.reports.count == workerCount, answered > state.answeredCount else { return [] }
+            let isOver = answered == Int.max
+            defer { state.answeredCount = answered }
+            // All have ended, and no request waits: the totals are told when the broker stops.
+            if isOver, reports.load(ordering: .acquiring) <= state.answeredCount { return [] }
+            return state.reports.values.map(\.report).sorted { $0.worker < $1.worker }
         }
     }
 
-    func totals() -> Logger.Metadata { state.withLock { $0.counters.metadata(with: $0.driverCounters) } }
+    /// What a worker that ends has counted: it answers every request from now on.
+    func takeLast(_ report: WorkerReport) -> [WorkerReport] { take(report, number: .max) }
+
+    func totals() -> Logger.Metadata {
+        state.withLock { state in
+            let sum = WorkerReport.sum(state.reports.values.map(\.report))
+            return sum.counters.metadata(with: sum.driverCounters)
+        }
+    }
+}
+
+/// What a worker has counted, and holds now.
+struct WorkerReport {
+    var worker = 0
+    var counters = Counters()
+    var driverCounters = DriverCounters()
+    var connectionCount = 0
+    var blockByteCount = 0
+
+    var metadata: Logger.Metadata {
+        var metadata = counters.metadata(with: driverCounters)
+        metadata["connections-now"] = .stringConvertible(connectionCount)
+        metadata["memory"] = .stringConvertible(blockByteCount)
+        return metadata
+    }
+
+    static func sum(_ reports: [WorkerReport]) -> WorkerReport {
+        var sum = WorkerReport()
+        for report in reports {
+            sum.counters.add(report.counters)
+            sum.driverCounters.completionQueueOverflow &+= report.driverCounters.completionQueueOverflow
+            sum.driverCounters.receiveBufferExhausted &+= report.driverCounters.receiveBufferExhausted
+            sum.connectionCount += report.connectionCount
+            sum.blockByteCount += report.blockByteCount
+        }
+        return sum
+    }
 }
 
 extension Counters {
     /// The figures that an operator looks for first, those of the driver too, and each limit that has acted as `limit.`
     /// and its key.
     func metadata(with driver: DriverCounters) -> Logger.Metadata {
-        var metadata: Logger.Metadata = [
-            "connections": "\(connectionsAccepted)", "refused": "\(connectionsRefused)",
-            "messages-received": "\(messagesReceived)", "messages-delivered": "\(messagesDelivered)",
-            "messages-acknowledged": "\(messagesAcknowledged)", "messages-redelivered": "\(messagesRedelivered)",
-            "messages-expired": "\(messagesExpired)", "messages-dead-lettered": "\(messagesDeadLettered)",
-            "messages-dropped": "\(messagesDropped)", "messages-unrouted": "\(messagesUnrouted)",
-            "errors": "\(errorsSent)", "slow-consumers": "\(slowConsumers)",
-            "heart-beats-missed": "\(heartBeatsMissed)", "bytes-received": "\(bytesReceived)",
-            "bytes-sent": "\(bytesSent)", "log-lines-suppressed": "\(noticesSuppressed)",
-            "completion-queue-overflows": "\(driver.completionQueueOverflow)",
-            "receive-buffers-exhausted": "\(driver.receiveBufferExhausted)",
+        var figures: [String: UInt64] = [
+            "connections": connectionsAccepted, "refused": connectionsRefused,
+            "messages-received": messagesReceived, "messages-delivered": messagesDelivered,
+            "messages-acknowledged": messagesAcknowledged, "messages-redelivered": messagesRedelivered,
+            "messages-expired": messagesExpired, "messages-dead-lettered": messagesDeadLettered,
+            "messages-dropped": messagesDropped, "messages-refused": messagesRefused,
+            "messages-unrouted": messagesUnrouted, "errors": errorsSent, "slow-consumers": slowConsumers,
+            "heart-beats-missed": heartBeatsMissed, "bytes-received": bytesReceived, "bytes-sent": bytesSent,
+            "log-lines-suppressed": noticesSuppressed, "completion-queue-overflows": driver.completionQueueOverflow,
+            "receive-buffers-exhausted": driver.receiveBufferExhausted,
         ]
-        for limit in LimitKind.allCases where limits[limit] > 0 {
-            metadata["limit.\(limit.key)"] = "\(limits[limit])"
-        }
-        return metadata
+        for limit in LimitKind.allCases where limits[limit] > 0 { figures["limit.\(limit.key)"] = limits[limit] }
+        return figures.mapValues { .stringConvertible($0) }
     }
 }

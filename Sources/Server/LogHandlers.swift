@@ -51,7 +51,7 @@ public struct TextLogHandler: LogHandler {
     public func log(event: LogEvent) {
         let fields = LogText.fields(handler: metadata, provider: metadataProvider, event: event)
         LogOutput.write(line(event.level, event.message.description, fields), to: descriptor) {
-            line(.warning, LogOutput.lossMessage, [("lines", "\($0)")])
+            line(.warning, LogOutput.lossMessage, [("lines", .stringConvertible($0))])
         }
     }
 
@@ -74,7 +74,7 @@ public struct TextLogHandler: LogHandler {
     }
 }
 
-/// Writes `{"time":"...","level":"warning","logger":"...","message":"...","metadata":{"key":"value"}}`.
+/// Writes `{"time":"...","level":"warning","logger":"...","message":"...","metadata":{"key":"value","number":1}}`.
 public struct JSONLogHandler: LogHandler {
     public var logLevel: Logger.Level
     public var metadata: Logger.Metadata = [:]
@@ -97,7 +97,7 @@ public struct JSONLogHandler: LogHandler {
     public func log(event: LogEvent) {
         let fields = LogText.fields(handler: metadata, provider: metadataProvider, event: event)
         LogOutput.write(line(event.level, event.message.description, fields), to: descriptor) {
-            line(.warning, LogOutput.lossMessage, [("lines", "\($0)")])
+            line(.warning, LogOutput.lossMessage, [("lines", .stringConvertible($0))])
         }
     }
 
@@ -121,6 +121,7 @@ public struct JSONLogHandler: LogHandler {
         switch value {
         case .array(let values): "[" + values.map(json).joined(separator: ",") + "]"
         case .dictionary(let values): object(values.sorted { $0.key < $1.key })
+        case .stringConvertible(let number) where number is any BinaryInteger: number.description
         default: "\"\(LogText.escaped(LogText.cut(value.description)))\""
         }
     }
@@ -131,6 +132,10 @@ enum LogText {
     /// Values may hold what a client sent; the rest of a longer one tells an operator nothing.
     static let valueByteCountMax = 256
 
+    /// What a line of JSON has besides its metadata. Collectors that flatten a line would take a field of such a name for
+    /// them, so it gets an underscore behind it.
+    private static let reservedKeys: Set<String> = ["time", "level", "logger", "message", "metadata"]
+
     /// The fields of a line in the order of their names; the event's own beat the provider's, which beat the handler's.
     static func fields(
         handler: Logger.Metadata, provider: Logger.MetadataProvider?, event: LogEvent
@@ -139,7 +144,7 @@ enum LogText {
         if let provided = provider?.get() { all.merge(provided) { $1 } }
         if let error = event.error { all["error"] = "\(error)" }
         if let own = event.metadata { all.merge(own) { $1 } }
-        return all.sorted { $0.key < $1.key }
+        return all.map { (reservedKeys.contains($0.key) ? $0.key + "_" : $0.key, $0.value) }.sorted { $0.0 < $1.0 }
     }
 
     /// `text`, or as many whole characters of it as fit `valueByteCountMax` bytes, and "...".

@@ -79,7 +79,7 @@ public enum StampedeServer {
             "ready",
             metadata: [
                 "listening": "\(boundAddresses.joined(separator: ","))", "driver": "\(driver.rawValue)",
-                "level": "\(control.level)", "workers": "\(workerCount)",
+                "driver-level": "\(control.level)", "workers": .stringConvertible(workerCount),
             ])
         awaitEnd(control, peers, logger)
         for worker in workers { worker.join() }

@@ -31,7 +31,7 @@ final class Worker: @unchecked Sendable {
         self.listeners = listeners
         self.control = control
         var logger = logger
-        logger[metadataKey: "worker"] = "\(index)"
+        logger[metadataKey: "worker"] = .stringConvertible(index)
         self.logger = logger
     }
 
@@ -95,34 +95,85 @@ final class Worker: @unchecked Sendable {
             shard.turn(
                 completions, now: Clock.monotonicNanoseconds, wallMilliseconds: Clock.wallMilliseconds)
             completions.removeAll()
-            if shard.hasNotices { log(shard.takeNotices()) }
+            if shard.hasNotices { log(shard.takeNotices(), &driver) }
             if control.reportCount != reportCount {
                 reportCount = control.reportCount
-                var metadata = shard.counters.metadata(with: driver.counters)
-                metadata["connections-now"] = "\(shard.connectionCount)"
-                metadata["memory"] = "\(shard.blockByteCount)"
-                logger.notice("counters", metadata: metadata)
+                let report = WorkerReport(
+                    worker: index, counters: shard.counters, driverCounters: driver.counters,
+                    connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount)
+                log(control.take(report, number: reportCount))
             }
             if shard.isDrained { break }
         }
-        control.add(shard.counters, driver.counters)
+        log(
+            control.takeLast(
+                WorkerReport(worker: index, counters: shard.counters, driverCounters: driver.counters)))
         driver.shutDown()
     }
 
-    private func log(_ notices: [Notice]) {
+    /// Totals first, then each worker's figures.
+    private func log(_ reports: [WorkerReport]) {
+        guard !reports.isEmpty else { return }
+        var logger = logger
+        logger[metadataKey: "worker"] = nil
+        logger.notice("counters of all workers", metadata: WorkerReport.sum(reports).metadata)
+        for report in reports {
+            var metadata = report.metadata
+            metadata["worker"] = .stringConvertible(report.worker)
+            logger.notice("counters", metadata: metadata)
+        }
+    }
+
+    private func log<D: Driver & ~Copyable>(_ notices: [Notice], _ driver: inout D) {
         for notice in notices {
-            let connection: Logger.Metadata = notice.connection == 0 ? [:] : ["connection": "\(notice.connection)"]
-            switch notice.kind {
-            case .undelivered:
+            let kind = notice.kind.rawValue
+            if notice.occurrenceCount > 0 {
+                logger.log(
+                    level: Self.level(of: notice.kind),
+                    "\(kind): \(notice.occurrenceCount) lines like this within a second, \(notice.loggedCount) logged",
+                    metadata: [
+                        "occurred": .stringConvertible(notice.occurrenceCount),
+                        "logged": .stringConvertible(notice.loggedCount),
+                    ])
+                continue
+            }
+            if notice.kind == .undelivered {
                 logger.warning(
                     "undelivered messages are lost",
-                    metadata: ["queue": "\(notice.text)", "messages": "\(notice.messageCount)"])
-            case .protocolError, .connectionFailed:
-                logger.info("\(notice.kind.rawValue): \(notice.text)", metadata: connection)
-            case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .notPersistent:
-                logger.warning("\(notice.kind.rawValue): \(notice.text)", metadata: connection)
+                    metadata: ["queue": "\(notice.text)", "messages": .stringConvertible(notice.messageCount)])
+                continue
             }
+            let level = Self.level(of: notice.kind)
+            guard logger.logLevel <= level else { continue }
+            var metadata = notice.client.map { who($0, &driver) } ?? [:]
+            if !notice.destination.isEmpty {
+                metadata["subscription"] = "\(notice.subscription)"
+                metadata["destination"] = "\(notice.destination)"
+            }
+            logger.log(level: level, "\(kind): \(notice.text)", metadata: metadata)
         }
+    }
+
+    private static func level(of kind: Notice.Kind) -> Logger.Level {
+        switch kind {
+        case .protocolError, .connectionFailed: .info
+        case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .notPersistent,
+            .undelivered:
+            .warning
+        }
+    }
+
+    /// A client: its number, which no other connection of this process gets, address, session and login.
+    private func who<D: Driver & ~Copyable>(_ client: Notice.Client, _ driver: inout D) -> Logger.Metadata {
+        var metadata: Logger.Metadata = [:]
+        if client.number != 0 { metadata["connection"] = .stringConvertible(client.number) }
+        let address =
+            client.connection.isNone
+            ? driver.peerAddress(ofAccepted: client.descriptor) : driver.peerAddress(of: client.connection)
+        if let address { metadata["address"] = "\(address)" }
+        if !client.session.isEmpty { metadata["session"] = "\(client.session)" }
+        if !client.login.isEmpty { metadata["login"] = "\(client.login)" }
+        return metadata
     }
 }
 

@@ -38,7 +38,7 @@ struct LimitCountTests {
         case .connections, .connectionsPerAddress, .connectionsPerSecond, .subscriptionsPerConnection,
             .subscriptionIdBytes, .transactionsPerConnection, .transactionSize, .transactionTimeout, .linger:
             connectionWay(to: limit)
-        case .outputBytes, .outputStall, .prefetch, .destinations, .destinationName, .destinationLevels, .patterns,
+        case .outputBytes, .outputStall, .destinations, .destinationName, .destinationLevels, .patterns,
             .queue, .messageMemory, .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
         }
@@ -150,12 +150,6 @@ struct LimitCountTests {
                 sleeper($0)
                 $0.connect().publish("/topic/a", "x")
                 $0.advance(milliseconds: 11_000)
-            }
-        case .prefetch:
-            Way {
-                let client = $0.connect()
-                client.subscribe("/queue/a", ack: "client", [("prefetch-count", "1")])
-                client.publish("/queue/a", "x")
             }
         case .destinations:
             Way(options: { $0.limits.destinationCountMax = 1 }) {

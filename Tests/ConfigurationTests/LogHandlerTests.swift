@@ -24,7 +24,11 @@ struct LogHandlerTests {
         let line = try logged {
             JSONLogHandler(label: "stampede", level: .info, descriptor: $0)
         } by: {
-            $0.error("said \"no\"", metadata: ["list": ["a", "b\n"], "map": ["k": "v\\"]])
+            $0.error(
+                "said \"no\"",
+                metadata: [
+                    "list": ["a", "b\n"], "map": ["k": "v\\"], "number": .stringConvertible(UInt64(17)), "level": "x",
+                ])
         }
         #expect(line.hasSuffix("}\n") && line.split(separator: "\n").count == 1)
         let object = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
@@ -34,6 +38,10 @@ struct LogHandlerTests {
         let metadata = try #require(object["metadata"] as? [String: Any])
         #expect(metadata["list"] as? [String] == ["a", "b\n"])
         #expect(metadata["map"] as? [String: String] == ["k": "v\\"])
+        #expect(metadata["number"] as? Int == 17)
+        #expect(line.contains("\"number\":17"))
+        // A collector that flattens the line would take it for the line's own level.
+        #expect(metadata["level"] == nil && metadata["level_"] as? String == "x")
     }
 
     @Test("What a client sent cannot end a line, move the cursor or reorder what is shown")

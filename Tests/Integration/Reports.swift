@@ -52,14 +52,21 @@ extension Integration {
             for _ in 0..<refusedCount { try RawClient(broker).expectCut() }
             let suppressedCount = try #require(try broker.counters()["log-lines-suppressed"])
             let lines = broker.process.errorLines.filter { $0.contains("connection refused") }
-            #expect(lines.count + suppressedCount == refusedCount)
+            let summary = try #require(
+                try broker.process.errorLine { $0.contains("lines like this within a second") })
+            #expect(summary.contains("connection refused: "), "\(summary)")
+            let refusals = lines.filter { !$0.contains("lines like this") }
+            #expect(refusals.count + suppressedCount == refusedCount)
+            #expect(refusals.allSatisfy { $0.contains("address=127.0.0.1:") }, "\(refusals)")
             // Who was never taken in has no number.
             #expect(!lines.contains { $0.contains("connection=") })
             try client.disconnect()
         }
 
         @Test(arguments: drivers)
-        func `The line about a slow consumer names its connection`(on driver: DriverUnderTest) throws {
+        func `The line about a slow consumer names the client, its subscription and the destination`(
+            on driver: DriverUnderTest
+        ) throws {
             let broker = try BrokerProcess(BrokerProcess.Settings(driver, ["limits.output-bytes": "2MiB"]))
             let sleeper = try RawClient(broker, .v1_2, receiveBufferByteCount: 4096)
             try sleeper.subscribe(to: "/topic/a")
@@ -68,7 +75,45 @@ extension Integration {
             for _ in 0..<200 { try publisher.perform("SEND", ["destination": "/topic/a"], body: body) }
             try sleeper.expectCut()
             let line = try #require(try broker.process.errorLine { $0.contains("slow consumer disconnected") })
-            #expect(line.firstMatch(of: /\bconnection=[1-9]/) != nil, "\(line)")
+            for field in [
+                /\bconnection=[1-9]/, /\baddress=127\.0\.0\.1:[0-9]+/, /\bsession=session-/,
+                /\bdestination=\/topic\/a\b/, /\bsubscription=[^ ]/,
+            ] { #expect(line.firstMatch(of: field) != nil, "\(line)") }
+        }
+
+        @Test(arguments: drivers)
+        func `A line about a client has a number that no other has, and its login but not its passcode`(
+            on driver: DriverUnderTest
+        ) throws {
+            let broker = try BrokerProcess(BrokerProcess.Settings(driver))
+            var numbers: Set<Substring> = []
+            for count in 1...3 {
+                let client = try RawClient(broker)
+                try client.send(
+                    "CONNECT", ["accept-version": "1.2", "host": "h", "login": "alice", "passcode": "secret-word"])
+                try client.send("SEND", [:])
+                let line = try #require(
+                    try broker.process.errorLine {
+                        guard $0.contains("protocol error"), let match = $0.firstMatch(of: /connection=([0-9]+)/) else {
+                            return false
+                        }
+                        return !numbers.contains(match.1)
+                    })
+                numbers.insert(try #require(line.firstMatch(of: /connection=([0-9]+)/)).1)
+                #expect(line.contains("login=alice"), "\(line)")
+                #expect(!line.contains("secret-word"))
+                #expect(numbers.count == count)
+                client.close()
+            }
+        }
+
+        @Test(arguments: drivers)
+        func `At SIGUSR1 the totals come first, then each worker's figures`(on driver: DriverUnderTest) throws {
+            let broker = try BrokerProcess(BrokerProcess.Settings(driver, workers: 2))
+            _ = try broker.counters(workers: 2)
+            let lines = broker.process.errorLines.filter { $0.contains("connections-now=") }
+            #expect(lines.count == 3)
+            #expect(lines.first?.contains("counters of all workers") == true, "\(lines)")
         }
     }
 }

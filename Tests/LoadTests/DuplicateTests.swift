@@ -93,6 +93,8 @@ private struct EchoingDriver: ~Copyable, Driver {
 
     deinit { for bytes in handedOut { bytes.deallocate() } }
 
+    mutating func peerAddress(of connection: Slot) -> String? { nil }
+    mutating func peerAddress(ofAccepted descriptor: Int32) -> String? { nil }
     consuming func shutDown() {}
 
     mutating func exchange(

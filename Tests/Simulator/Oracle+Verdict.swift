@@ -33,7 +33,9 @@ extension Oracle {
     }
 
     /// Messages that may be missing: where memory is tight the broker drops some, and counts them.
-    private func tolerated(_ counters: Counters) -> Int { scenario.memoryIsTight ? Int(counters.messagesDropped) : 0 }
+    private func tolerated(_ counters: Counters) -> Int {
+        scenario.memoryIsTight ? Int(counters.messagesDropped + counters.messagesRefused) : 0
+    }
 
     /// Every confirmed message of a queue was consumed (a client drained what was left), unless a policy took it.
     func judgeQueues(_ counters: Counters) {
@@ -89,7 +91,8 @@ extension Oracle {
     func judgeTransactions(_ counters: Counters, hasDrained: Bool) {
         for transaction in transactions where transaction.state == .commitIssued {
             // For want of memory the rest may be impossible, and then the client is told.
-            if scenario.memoryIsTight, counters.messagesDropped > 0 || transaction.peer.wasEndedByBroker { continue }
+            let lost = counters.messagesDropped + counters.messagesRefused
+            if scenario.memoryIsTight, lost > 0 || transaction.peer.wasEndedByBroker { continue }
             let all = transaction.messages.filter { !mayHaveExpired($0) }
             let appeared = all.count { $0.deliveries > 0 }
             guard appeared > 0 else { continue }

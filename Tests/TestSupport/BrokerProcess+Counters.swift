@@ -1,7 +1,7 @@
 import Glibc
 
 extension BrokerProcess {
-    /// The counters that the broker logs at SIGUSR1, of all its workers together.
+    /// The counters that the broker logs at SIGUSR1, of all its workers together. (Their sum is on a line before theirs.)
     ///
     /// - Parameter workers: as the broker was started with; each logs a line.
     public func counters(workers: Int = 1) throws -> [String: Int] {
@@ -26,5 +26,7 @@ extension BrokerProcess {
 
     private var reportLines: [String] { process.errorLines.filter(Self.isReport) }
 
-    private static func isReport(_ line: String) -> Bool { line.contains("connections-now=") }
+    private static func isReport(_ line: String) -> Bool {
+        line.contains("connections-now=") && line.contains("worker=")
+    }
 }

@@ -141,6 +141,7 @@ int epoll_wait_nanoseconds(int epoll, struct epoll_event *events, int event_coun
 enum {
     CURING_ENTER_ABS_TIMER = 1u << 5,
     CURING_FEAT_MIN_TIMEOUT = 1u << 15,
+    CURING_SOCKET_OP_GETSOCKOPT = 2,
     CURING_SOCKET_OP_SETSOCKOPT = 3,
     CURING_OP_FIXED_FD_INSTALL = 54,
 };
@@ -391,6 +392,18 @@ static inline void curing_prepare_set_option(
     memcpy(&sqe->addr, &name, sizeof name);
     sqe->file_index = byte_count;
     sqe->addr3 = (uint64_t)(uintptr_t)value;
+}
+
+/// The peer's address, as getpeername(2) tells it, of a direct descriptor: getsockopt(2) of SO_PEERNAME, kernel 6.7 and later.
+/// It answers within the submit. `byte_count` has to be no more than the address has.
+static inline void curing_prepare_peer_name(
+    struct io_uring_sqe *sqe, int file, struct sockaddr_storage *address, uint32_t byte_count, uint64_t user_data) {
+    struct { uint32_t level, option; } name = {SOL_SOCKET, SO_PEERNAME};
+    curing_prepare(sqe, IORING_OP_URING_CMD, file, IOSQE_FIXED_FILE, user_data);
+    sqe->cmd_op = CURING_SOCKET_OP_GETSOCKOPT;
+    memcpy(&sqe->addr, &name, sizeof name);
+    sqe->file_index = byte_count;
+    sqe->addr3 = (uint64_t)(uintptr_t)address;
 }
 
 /// Makes close() reset the connection: SO_LINGER of 0 s.

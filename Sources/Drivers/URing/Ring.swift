@@ -198,6 +198,8 @@
         /// Slot: a place in the list of connections being opened.
         case socket
         case connect
+        /// Answered within the submit, and taken out there.
+        case peerName
         case cancelConnect
         case selfTest
     }

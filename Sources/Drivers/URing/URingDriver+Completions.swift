@@ -7,7 +7,7 @@
     extension URingDriver {
         mutating func handle(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
             switch completion.userData.operation {
-            case .ignored, .selfTest, .cancelEverything: break
+            case .ignored, .selfTest, .cancelEverything, .peerName: break
             case .accept: accepted(completion, &completions)
             case .receivePoll: pollFired(completion, &completions)
             case .failurePoll: failurePollFired(completion, &completions)

@@ -134,7 +134,7 @@
                 .sendZeroCopy, .shutdown, .install, .close, .handOff, .socket, .connect:
                 true
             case .ignored, .wakeMessage, .wakePeer, .send, .sendCounted, .cancelReceive, .cancelWritable,
-                .cancelEverything, .cancelConnect, .handedOn, .selfTest:
+                .cancelEverything, .cancelConnect, .handedOn, .selfTest, .peerName:
                 false
             }
         }

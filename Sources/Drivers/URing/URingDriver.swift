@@ -338,7 +338,7 @@
             }
         }
 
-        private mutating func stashCompletions() {
+        mutating func stashCompletions() {
             while let completion = ring.takeCompletion() { stash.append(completion) }
         }
 

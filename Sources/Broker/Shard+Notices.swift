@@ -1,0 +1,117 @@
+import STOMP
+import Slabs
+
+// What the log is told, and of whom.
+extension Shard {
+    /// A login is cut to so many bytes: it is kept while its connection lasts.
+    static var loginByteCountMax: Int { 128 }
+
+    public var hasNotices: Bool { !notices.isEmpty }
+
+    /// What the operator should know since the last call. To be called before the next exchange, while the driver knows the
+    /// connections still.
+    public mutating func takeNotices() -> [Notice] {
+        if notices.isEmpty { return [] }
+        let taken = notices
+        notices.removeAll(keepingCapacity: true)
+        return taken
+    }
+
+    /// Tells the log, unless it was told too much of the kind within this second.
+    ///
+    /// - Parameter session: the client that it is about. 0: none.
+    mutating func notice(_ kind: Notice.Kind, session: UInt32 = 0, _ text: String) {
+        var notice = Notice(kind: kind, text: text)
+        guard admitNotice(kind) else { return }
+        if session != 0 { notice.client = client(sessions[session]) }
+        notices.append(notice)
+    }
+
+    mutating func notice(_ kind: Notice.Kind, descriptor: Int32, _ text: String) {
+        guard admitNotice(kind) else { return }
+        var notice = Notice(kind: kind, text: text)
+        notice.client = Notice.Client(descriptor: descriptor)
+        notices.append(notice)
+    }
+
+    /// - Parameter group: whose message was too much. 0: no single one.
+    mutating func noticeSlowConsumer(
+        _ session: UnsafeMutablePointer<Session>, _ limit: LimitKind, group: UInt32
+    ) {
+        guard admitNotice(.slowConsumer) else { return }
+        var notice = Notice(
+            kind: .slowConsumer, text: "\(session.pointee.outputByteCount) bytes waited (limits.\(limit.key))")
+        notice.client = client(session)
+        var subscription = session.pointee.subscriptionHead
+        while subscription != 0, group != 0, subscriptions[subscription].pointee.group != group {
+            subscription = subscriptions[subscription].pointee.next
+        }
+        if subscription == 0 || group == 0 && session.pointee.subscriptionCount > 1 {
+            notice.text += ", of \(session.pointee.subscriptionCount) subscriptions"
+        } else {
+            notice.subscription = printable(idOf(subscriptions[subscription].pointee.group))
+            notice.destination = destinationText(subscriptions[subscription].pointee.destination)
+        }
+        notices.append(notice)
+    }
+
+    private mutating func admitNotice(_ kind: Notice.Kind) -> Bool {
+        counters.notices &+= 1
+        if noticeAllowance.isOver(clock: clock) { summariseNotices() }
+        if noticeAllowance.take(kind, clock: clock) { return true }
+        counters.noticesSuppressed &+= 1
+        if noticeTimer == 0 {
+            noticeTimer = timers.schedule(
+                at: now &+ 1_000_000_000, kind: TimerKind.notices.rawValue, owner: .none)
+        }
+        return false
+    }
+
+    /// The second is over: says what was not logged in it.
+    mutating func summariseNotices() { notices += noticeAllowance.summaries() }
+
+    private mutating func client(_ session: UnsafeMutablePointer<Session>) -> Notice.Client {
+        var client = Notice.Client()
+        client.number = session.pointee.number
+        client.connection = sessions.slot(session.pointee.index)
+        if session.pointee.state != .fresh { client.session = sessionText(session) }
+        let login = session.pointee.login
+        if login != 0 {
+            client.login = printable(
+                UnsafeRawBufferPointer(start: UnsafeRawPointer(blocks.base(login)), count: blocks.used(login)))
+        }
+        return client
+    }
+
+    /// The `session` header of CONNECTED.
+    func sessionText(_ session: UnsafeMutablePointer<Session>) -> String { "session-\(identity(session, of: 1))" }
+
+    /// Keeps the login of the CONNECT under the parser for the log. Where memory is short it goes without.
+    mutating func keepLogin(_ session: UnsafeMutablePointer<Session>) {
+        for i in 0..<frame.fieldCount {
+            let field = frame.field(i)
+            let name = UnsafeRawBufferPointer(start: frame.base + Int(field.nameOffset), count: Int(field.nameCount))
+            guard name.count == 5, begins(name, with: "login"), field.valueCount > 0 else { continue }
+            let count = min(Int(field.valueCount), Self.loginByteCountMax)
+            let block = allocateBulk(byteCount: count)
+            guard block != 0 else { return }
+            blocks.base(block).copyMemory(from: frame.base + Int(field.valueOffset), byteCount: count)
+            blocks.setUsed(block, count)
+            session.pointee.login = block
+            return
+        }
+    }
+
+    mutating func dropLogin(_ session: UnsafeMutablePointer<Session>) {
+        guard session.pointee.login != 0 else { return }
+        blocks.release(session.pointee.login)
+        session.pointee.login = 0
+    }
+
+    /// The numbers of different workers' connections differ, and stay small enough for programs that read numbers of JSON
+    /// as floating-point ones.
+    mutating func takeConnectionNumber() -> UInt64 {
+        connectionsNumbered &+= 1
+        return (connectionsNumbered &- 1) &* UInt64(shardCount) &+ UInt64(index) &+ 1
+    }
+}
