@@ -2,12 +2,14 @@ import Glibc
 
 /// The signals the broker answers, taken synchronously by the main thread: no handler runs anywhere.
 ///
-/// SIGTERM, SIGINT and SIGHUP drain and end it; SIGUSR1 logs the counters. SIGPIPE is ignored, and so is SIGHUP where it
-/// was when the broker was started: nohup(1) asks for that.
+/// SIGTERM, SIGINT and SIGQUIT drain and end it; SIGUSR1 logs the counters; SIGHUP, which means "reload" to everybody
+/// else, is logged and changes nothing. SIGPIPE and SIGUSR2 are ignored, and so is SIGHUP, without a line, where it was
+/// when the broker was started: nohup(1) asks for that.
 enum Signals {
     /// To be called before any thread is started: threads inherit the mask.
     static func block() {
         signal(SIGPIPE, SIG_IGN)
+        signal(SIGUSR2, SIG_IGN)
         var set = waited
         pthread_sigmask(SIG_BLOCK, &set, nil)
     }
@@ -20,29 +22,20 @@ enum Signals {
         return signal
     }
 
-    /// From now on another SIGTERM or SIGINT ends the process at once, as the default action is. Another SIGHUP does not:
-    /// a terminal that is closed may send several, the shell's and the kernel's.
-    ///
-    /// - Parameter signal: what has begun the end. Who sends SIGHUP may send SIGTERM right behind it, as systemd does where
-    ///   a session ends (`SendSIGHUP=`): that one means the same.
-    static func exitOnNext(after signal: Int32) {
+    /// From now on another SIGTERM or SIGINT ends the process at once, as the default action is. The others stay
+    /// blocked, so that they change nothing.
+    static func exitOnNext() {
         var set = sigset_t()
         sigemptyset(&set)
         sigaddset(&set, SIGTERM)
         sigaddset(&set, SIGINT)
-        if signal == SIGHUP {
-            var patience = timespec(tv_sec: 0, tv_nsec: 200_000_000)
-            sigtimedwait(&set, nil, &patience)
-        }
         pthread_sigmask(SIG_UNBLOCK, &set, nil)
     }
 
     private static var waited: sigset_t {
         var set = sigset_t()
         sigemptyset(&set)
-        sigaddset(&set, SIGTERM)
-        sigaddset(&set, SIGINT)
-        sigaddset(&set, SIGUSR1)
+        for signal in [SIGTERM, SIGINT, SIGQUIT, SIGUSR1] { sigaddset(&set, signal) }
         // A signal that is blocked is kept even where it is ignored, and would be waited for.
         if !isHangUpIgnored { sigaddset(&set, SIGHUP) }
         return set
@@ -60,6 +53,7 @@ enum Signals {
         switch signal {
         case SIGTERM: "SIGTERM"
         case SIGINT: "SIGINT"
+        case SIGQUIT: "SIGQUIT"
         case SIGHUP: "SIGHUP"
         default: "\(signal)"
         }

@@ -19,7 +19,7 @@ extension Integration {
             #expect(broker.process.outputBytes.isEmpty)
         }
 
-        @Test(arguments: drivers, [SIGTERM, SIGINT, SIGHUP])
+        @Test(arguments: drivers, [SIGTERM, SIGINT, SIGQUIT])
         func `A signal ends an idle broker with exit code 0`(on driver: DriverUnderTest, _ signal: Int32) throws {
             let broker = try BrokerProcess(BrokerProcess.Settings(driver, workers: 2))
             broker.process.signal(signal)
@@ -63,16 +63,32 @@ extension Integration {
             withExtendedLifetime(sleeper) {}
         }
 
-        /// Who closes a terminal, or ends a session, sends several, and not to lose what was accepted.
-        @Test(arguments: drivers, [SIGHUP, SIGTERM])
-        func `SIGHUP drains, and what comes right behind it does not cut the drain short`(
-            on driver: DriverUnderTest, _ second: Int32
+        /// SIGHUP means "reload" to everybody: who sends it must not lose the queues, as long as there is no reload.
+        @Test(arguments: drivers, [1, 2])
+        func `SIGHUP and SIGUSR2 end nothing, and SIGHUP is logged`(
+            on driver: DriverUnderTest, _ workers: Int
         ) throws {
-            let (broker, sleeper) = try brokerWithSleeper(driver)
+            let broker = try BrokerProcess(BrokerProcess.Settings(driver, workers: workers))
+            let client = try RawClient(broker, .v1_2)
+            try client.perform("SEND", ["destination": "/queue/kept"], body: "kept")
+            broker.process.signal(SIGUSR2)
             broker.process.signal(SIGHUP)
-            broker.process.signal(second)
+            let line = try #require(try broker.process.errorLine { $0.contains("SIGHUP") })
+            #expect(line.contains("warning") && line.contains("ignored"), "\(line)")
+            try client.subscribe(to: "/queue/kept")
+            try client.expectMessage("kept")
+            #expect(!broker.process.errorLines.contains { $0.contains("draining") })
+            #expect(try broker.terminate() == .exited(0))
+        }
+
+        /// What a supervisor or a shell sends after it has asked for the end.
+        @Test(arguments: drivers, [SIGHUP, SIGQUIT, SIGUSR2])
+        func `Only SIGTERM and SIGINT cut a drain short`(on driver: DriverUnderTest, _ second: Int32) throws {
+            let (broker, sleeper) = try brokerWithSleeper(driver)
+            broker.process.signal(SIGQUIT)
             let line = try #require(try broker.process.errorLine { $0.contains("drain") })
-            #expect(line.contains("SIGHUP"), "\(line)")
+            #expect(line.contains("SIGQUIT"), "\(line)")
+            broker.process.signal(second)
             for _ in 0..<7 { #expect(try sleeper.expectMessage().body.count == 1 << 20) }
             #expect(try broker.process.waitForExit() == .exited(0))
         }
@@ -86,13 +102,14 @@ extension Integration {
                     driver.rawValue,
                 ])
             _ = try #require(try process.errorLine { $0.contains("ready") })
-            // Of signals that wait, the least number is taken first: that SIGUSR1 is answered shows that SIGHUP was not.
+            // Of signals that wait, the least number is taken first: once SIGUSR1 is answered, SIGHUP has been.
             process.signal(SIGHUP)
             process.signal(SIGUSR1)
             _ = try #require(try process.errorLine { $0.contains("connections-now=") })
             process.signal(SIGTERM)
             #expect(try process.waitForExit() == .exited(0))
             #expect(process.errorLines.filter { $0.contains("draining") }.count == 1, "\(process.errorLines)")
+            #expect(!process.errorLines.contains { $0.contains("SIGHUP") }, "\(process.errorLines)")
             #expect(process.errorLines.contains { $0.contains("draining signal=SIGTERM") }, "\(process.errorLines)")
         }
 
