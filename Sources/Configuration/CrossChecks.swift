@@ -86,14 +86,32 @@ extension EffectiveSettings {
         requireAtMost("limits.header-bytes", "limits.headers-bytes")
         requireAtMost("limits.command-bytes", "limits.pre-connect-bytes")
         requireAtMost("limits.destination-name-bytes", "limits.header-bytes")
-        for path in [
+        let small = [
             "limits.transaction-bytes", "limits.output-bytes", "limits.prefetch-bytes", "limits.mailbox-bytes",
-            "limits.message-memory-bytes",
-        ] where integer(at: path) < frameByteCountMax {
+        ].filter { integer(at: $0) < frameByteCountMax }
+        for path in small where origins[path] != nil {
             report(
-                blamed([path, "limits.body-bytes", "limits.headers-bytes"]), path,
+                origin(of: path), path,
                 "found \(described(path)), less than a largest frame; allowed: at least \(frameNote)")
         }
+        reportLargeFrame(small.filter { origins[$0] == nil })
+    }
+
+    private static let frameKeys = ["limits.body-bytes", "limits.headers-bytes"]
+
+    /// One error at the key that made frames larger, with all that has to be raised with it: not one at each of those.
+    private mutating func reportLargeFrame(_ small: [String]) {
+        let memory = "limits.message-memory-bytes"
+        let isMemorySmall = origins[memory] == nil && integer(at: memory) / 16 < frameByteCountMax
+        guard !small.isEmpty || isMemorySmall, let path = Self.frameKeys.first(where: { origins[$0] != nil }) else {
+            return
+        }
+        var wants: [String] = []
+        if !small.isEmpty { wants.append("\(small.joined(separator: ", ")) of at least \(frameNote)") }
+        if isMemorySmall { wants.append("\(memory) of at least \(Unit.bytes.format(frameByteCountMax * 16))") }
+        report(
+            origin(of: path), path,
+            "found \(described(path)), which needs larger limits beside it: \(wants.joined(separator: "; and "))")
     }
 
     /// Between the memory at which publishers are no longer read and the one at which what has come is refused lies a
@@ -107,7 +125,7 @@ extension EffectiveSettings {
         var needs: [(byteCount: Int, keys: [String], text: String)] = [
             // A frame that arrives in pieces lies in a block that doubles, and is copied to be kept.
             (
-                frameByteCountMax * 4, ["limits.body-bytes", "limits.headers-bytes"],
+                frameByteCountMax * 4, Self.frameKeys,
                 "four largest frames (\(frameNote))"
             )
         ]
@@ -132,6 +150,8 @@ extension EffectiveSettings {
         guard let most = needs.max(by: { $0.byteCount < $1.byteCount }), integer(at: path) / 4 < most.byteCount else {
             return
         }
+        // Said by `reportLargeFrame`.
+        if most.keys == Self.frameKeys, origins[path] == nil { return }
         report(
             blamed([path] + most.keys), path,
             "found \(described(path)), a quarter of which is less than \(most.text) = "

@@ -24,9 +24,13 @@ public struct Override: Sendable, Equatable {
 /// The configuration in force, and where each value came from.
 public struct EffectiveSettings: Sendable {
     public internal(set) var settings = Settings()
+    /// The path of the file that was read; nil: none was.
+    public internal(set) var file: String?
     /// By key path. A key that nobody set is missing here: it has its default.
     var origins: [String: Origin] = [:]
     var problems: [ConfigurationProblem] = []
+    /// What was not taken and does no harm: variables of the environment that are no key's.
+    public internal(set) var warnings: [ConfigurationProblem] = []
 
     init() {}
 
@@ -40,7 +44,7 @@ public struct EffectiveSettings: Sendable {
     ///   - file: The path of a YAML file. nil: the one that STAMPEDE_CONFIG names, or none. No place is searched for
     ///     one, so that a broker never runs with a file its operator did not name.
     ///   - environment: All variables of the process; those that begin with STAMPEDE_ count, and an unknown one among
-    ///     them is an error, but for those of Kubernetes.
+    ///     them is a warning, but for those of Kubernetes.
     ///   - commandLine: In the order of precedence, the last wins.
     /// - Throws: Everything that is wrong. Values are compared with each other once each is right by itself.
     public static func load(
@@ -48,7 +52,10 @@ public struct EffectiveSettings: Sendable {
     ) throws(ConfigurationError) -> EffectiveSettings {
         var effective = EffectiveSettings()
         let path = file ?? environment[EnvironmentName.configurationFile] ?? ""
-        if !path.isEmpty { effective.read(file: path) }
+        if !path.isEmpty {
+            effective.file = path
+            effective.read(file: path)
+        }
         return try effective.completed(environment: environment, commandLine: commandLine)
     }
 
@@ -115,7 +122,9 @@ extension EffectiveSettings {
                 apply(Override(path: path, text: text, origin: origin))
             } else {
                 let note = Suggestion.note(for: variable, among: paths.keys.sorted())
-                report(origin, "", "no key of the configuration has this variable\(note)")
+                warnings.append(
+                    ConfigurationProblem(
+                        place: origin.place, path: "", text: "is ignored: no key has this variable\(note)"))
             }
         }
     }

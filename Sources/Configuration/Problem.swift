@@ -79,8 +79,15 @@ func excerpt(_ text: String) -> String {
 
 /// What somebody probably meant who wrote an unknown name.
 enum Suggestion {
+    /// Words that stand for a key elsewhere, and are too far from its name to be taken for it misspelt.
+    private static let otherWords = [
+        "listen": "listeners", "listener": "listeners", "port": "listeners", "address": "listeners",
+        "bind": "listeners", "host": "listeners", "threads": "io.workers",
+    ]
+
     /// "; did you mean io.workers?", or nothing when no candidate is near.
     static func note(for path: String, among candidates: some Sequence<String>) -> String {
+        if let meant = otherWords[String(lastPart(path))] { return "; did you mean \(meant)?" }
         var best: (name: String, distance: Int)?
         for candidate in candidates {
             let distance = min(distance(path, candidate), misplacedDistance(path, candidate))

@@ -29,11 +29,15 @@ struct SettingsOptions: ParsableArguments {
     var set: [String] = []
 
     /// The configuration that these options, the environment and the file make.
-    func load() throws -> EffectiveSettings {
+    ///
+    /// - Parameter warn: Is told what was not taken, a line each.
+    func load(warn: (String) -> Void = { Console.error("warning: \($0)") }) throws -> EffectiveSettings {
         if config == "" { throw Failure.usage(["--config: found \"\"; allowed: the name of a file"]) }
         do {
-            return try EffectiveSettings.load(
+            let effective = try EffectiveSettings.load(
                 file: config, environment: ProcessInfo.processInfo.environment, commandLine: try overrides())
+            for warning in effective.warnings { warn(warning.description) }
+            return effective
         } catch let error as ConfigurationError {
             throw Failure.usage(error.problems.map(\.description))
         }

@@ -135,6 +135,8 @@ struct FileTests {
             ),
             ("io:\n  wokers: 2", "2: io.wokers: unknown key; did you mean io.workers?"),
             ("workers: 2", "1: workers: unknown key; did you mean io.workers?"),
+            ("listen: x", "1: listen: unknown key; did you mean listeners?"),
+            ("io:\n  port: 1", "2: io.port: unknown key; did you mean listeners?"),
             ("limit:\n  body-bytes: 1", "1: limit: unknown key; did you mean limits?"),
             ("colour: red", "1: colour: unknown key"),
             ("? [a]\n: 1", "1: found a list as a key; allowed: a name"),

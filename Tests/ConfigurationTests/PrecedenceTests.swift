@@ -66,10 +66,6 @@ struct PrecedenceTests {
                 "STAMPEDE_IO_WORKERS: io.workers: found \"x\"; allowed: 0 (one per available CPU), or 1 to 128, "
                     + "a whole number"
             ),
-            (
-                ["STAMPEDE_IO_WORKER": "1"], "",
-                "STAMPEDE_IO_WORKER: no key of the configuration has this variable; did you mean STAMPEDE_IO_WORKERS?"
-            ),
             (["STAMPEDE_DESTINATIONS": "x"], "", "STAMPEDE_DESTINATIONS: destinations: can be set in a file only"),
             ([:], "destinations[0].match=x", "--set: destinations[0].match: can be set in a file only"),
             ([:], "io.uring=1", "--set: io.uring: is a section, not a key"),
@@ -91,7 +87,23 @@ struct PrecedenceTests {
         #expect(problems(yaml: "", environment: environment, commandLine: overrides) == [expected])
     }
 
-    /// For a Service named `stampede`; the rest of the environment stays strict.
+    /// A Service named `stampede-broker` sets STAMPEDE_BROKER_PORT and more, which must not keep the broker down.
+    @Test("A variable that is no key's is a warning that names the nearest")
+    func unknownVariables() throws {
+        let environment = [
+            "STAMPEDE_BROKER_PORT": "tcp://10.0.0.1:61613", "STAMPEDE_IO_WORKER": "1", "STAMPEDE_LISTEN": "x",
+        ]
+        let effective = try EffectiveSettings.load(environment: environment)
+        #expect(
+            effective.warnings.map(\.description) == [
+                "STAMPEDE_BROKER_PORT: is ignored: no key has this variable",
+                "STAMPEDE_IO_WORKER: is ignored: no key has this variable; did you mean STAMPEDE_IO_WORKERS?",
+                "STAMPEDE_LISTEN: is ignored: no key has this variable; did you mean STAMPEDE_LISTENERS?",
+            ])
+        #expect(effective.origins.isEmpty)
+    }
+
+    /// For a Service named `stampede`.
     @Test("The variables of Kubernetes are no configuration")
     func kubernetes() throws {
         let environment = [
@@ -101,8 +113,9 @@ struct PrecedenceTests {
             "STAMPEDE_PORT_61613_TCP_PROTO": "tcp", "STAMPEDE_PORT_61613_TCP_PORT": "61613",
             "STAMPEDE_PORT_61613_TCP_ADDR": "10.0.0.1",
         ]
-        #expect(problems(yaml: "", environment: environment) == [])
-        #expect(problems(yaml: "", environment: environment.merging(["STAMPEDE_SERVER": "x"]) { $1 }).count == 1)
+        #expect(try EffectiveSettings.load(environment: environment).warnings == [])
+        let others = environment.merging(["STAMPEDE_SERVER": "x"]) { $1 }
+        #expect(try EffectiveSettings.load(environment: others).warnings.count == 1)
     }
 
     @Test("An empty STAMPEDE_CONFIG names no file")
@@ -113,9 +126,9 @@ struct PrecedenceTests {
     @Test("Errors of the file, the environment and the command line are reported together")
     func together() {
         let found = problems(
-            yaml: "x: 1", environment: ["STAMPEDE_Y": "1"],
+            yaml: "x: 1", environment: ["STAMPEDE_IO_WORKERS": "y"],
             commandLine: [Override(path: "z", text: "1", origin: .commandLine(option: "--set"))])
-        #expect(found.map { $0.prefix { $0 != ":" } } == ["stampede.yaml", "STAMPEDE_Y", "--set"])
+        #expect(found.map { $0.prefix { $0 != ":" } } == ["stampede.yaml", "STAMPEDE_IO_WORKERS", "--set"])
     }
 
     @Test("The effective configuration reads back as itself and says where each value came from")
@@ -261,11 +274,31 @@ struct CrossCheckTests {
         #expect(problems(yaml: yaml) == ["stampede.yaml:" + expected])
     }
 
-    @Test("A body larger than what holds it is one error for each holder")
-    func largeBody() {
-        let found = problems(yaml: "limits: {body-bytes: 64MiB}")
-        #expect(found.count == 5)
-        #expect(found.allSatisfy { $0.hasPrefix("stampede.yaml:1: limits.") && $0.contains("65568KiB") }, "\(found)")
+    @Test("A body larger than what holds it is one error, which names all that has to grow with it")
+    func largeBody() throws {
+        let four = "limits.transaction-bytes, limits.output-bytes, limits.prefetch-bytes, limits.mailbox-bytes"
+        #expect(
+            problems(yaml: "limits: {body-bytes: 64MiB}") == [
+                "stampede.yaml:1: limits.body-bytes: found 64MiB, which needs larger limits beside it: \(four) of at "
+                    + "least limits.body-bytes + limits.headers-bytes = 65568KiB; and limits.message-memory-bytes of at "
+                    + "least 1049088KiB"
+            ])
+        #expect(
+            problems(yaml: "limits: {body-bytes: 16MiB}") == [
+                "stampede.yaml:1: limits.body-bytes: found 16MiB, which needs larger limits beside it: \(four) of at "
+                    + "least limits.body-bytes + limits.headers-bytes = 16416KiB"
+            ])
+        // What it says is enough.
+        let raised = ["transaction", "output", "prefetch", "mailbox"].map { "\($0)-bytes: 16416KiB" }
+        #expect(problems(yaml: "limits: {body-bytes: 16MiB, \(raised.joined(separator: ", "))}") == [])
+    }
+
+    @Test("A holder that was set too small is an error of its own")
+    func largeBodyAndSmallHolder() {
+        let found = problems(yaml: "limits:\n  body-bytes: 16MiB\n  output-bytes: 16MiB")
+        #expect(found.count == 2)
+        #expect(found.first?.hasPrefix("stampede.yaml:3: limits.output-bytes: found 16MiB") == true, "\(found)")
+        #expect(found.last?.contains("output-bytes") == false, "\(found)")
     }
 
     @Test(
