@@ -9,7 +9,7 @@ enum ClientProgram: String, Sendable {
 
     private var interpreter: String {
         switch self {
-        // Debian's interpreter, whose packages `Config/setup` installs, whatever else is in the path.
+        // Debian's interpreter, whose packages `Config/setup tests` installs, whatever else is in the path.
         case .stompPy: "/usr/bin/python3"
         case .rubyStomp: "/usr/bin/ruby"
         case .phpStomp: "php"
@@ -27,7 +27,7 @@ enum ClientProgram: String, Sendable {
 
     private var options: ChildProcess.Options {
         var options = ChildProcess.Options()
-        // Where `Config/setup` puts stomp.py when Debian's is too old.
+        // Where `Config/setup tests` puts stomp.py when Debian's is too old.
         if self == .stompPy { options.environment["PYTHONPATH"] = "\(BuildDirectory.package)/.build/python" }
         return options
     }
@@ -75,7 +75,7 @@ extension Integration {
         }
 
         @Test(
-            .enabled(if: ClientProgram.stompPy.isInstalled, "stomp.py 8 or 9 is missing: run Config/setup"),
+            .enabled(if: ClientProgram.stompPy.isInstalled, "stomp.py 8 or 9 is missing: run Config/setup tests"),
             arguments: drivers, pairs(ProtocolVersion.allCases, commonCases))
         func `stomp_py works`(
             on driver: DriverUnderTest, _ example: (version: ProtocolVersion, name: String)
@@ -85,7 +85,7 @@ extension Integration {
 
         /// As it stands there, but for the port: every run prints its message, and leaves none to the next.
         @Test(
-            .enabled(if: ClientProgram.stompPy.isInstalled, "stomp.py 8 or 9 is missing: run Config/setup"),
+            .enabled(if: ClientProgram.stompPy.isInstalled, "stomp.py 8 or 9 is missing: run Config/setup tests"),
             arguments: drivers)
         func `The README's example in Python works`(on driver: DriverUnderTest) throws {
             let readme = try TemporaryFile.contents(of: "\(BuildDirectory.package)/README.md")
@@ -102,14 +102,14 @@ extension Integration {
         }
 
         @Test(
-            .enabled(if: ClientProgram.stompPy.isInstalled, "stomp.py 8 or 9 is missing: run Config/setup"),
+            .enabled(if: ClientProgram.stompPy.isInstalled, "stomp.py 8 or 9 is missing: run Config/setup tests"),
             arguments: drivers, ProtocolVersion.withEscapes)
         func `stomp_py exchanges heart-beats`(on driver: DriverUnderTest, _ version: ProtocolVersion) throws {
             try ClientProgram.stompPy.run("heart_beats", version, on: broker(driver))
         }
 
         @Test(
-            .enabled(if: ClientProgram.rubyStomp.isInstalled, "ruby-stomp is missing: run Config/setup"),
+            .enabled(if: ClientProgram.rubyStomp.isInstalled, "ruby-stomp is missing: run Config/setup tests"),
             arguments: drivers, pairs(ProtocolVersion.allCases, commonCases))
         func `ruby-stomp works`(
             on driver: DriverUnderTest, _ example: (version: ProtocolVersion, name: String)
@@ -118,14 +118,14 @@ extension Integration {
         }
 
         @Test(
-            .enabled(if: ClientProgram.rubyStomp.isInstalled, "ruby-stomp is missing: run Config/setup"),
+            .enabled(if: ClientProgram.rubyStomp.isInstalled, "ruby-stomp is missing: run Config/setup tests"),
             arguments: drivers, ProtocolVersion.withEscapes)
         func `ruby-stomp exchanges heart-beats`(on driver: DriverUnderTest, _ version: ProtocolVersion) throws {
             try ClientProgram.rubyStomp.run("heart_beats", version, on: broker(driver))
         }
 
         @Test(
-            .enabled(if: ClientProgram.phpStomp.isInstalled, "php-stomp is missing: run Config/setup"),
+            .enabled(if: ClientProgram.phpStomp.isInstalled, "php-stomp is missing: run Config/setup tests"),
             arguments: drivers, pairs(ProtocolVersion.allCases, commonCases))
         func `php-stomp works`(
             on driver: DriverUnderTest, _ example: (version: ProtocolVersion, name: String)

@@ -17,7 +17,7 @@ extension Integration {
             return process.outputBytes
         }
 
-        @Test(.enabled(if: isInstalled, "netcat is missing: run Config/setup"), arguments: drivers)
+        @Test(.enabled(if: isInstalled, "netcat is missing: run Config/setup tests"), arguments: drivers)
         func `A pipe into netcat publishes and receives`(on driver: DriverUnderTest) throws {
             let topic = unique("/topic/netcat")
             let output = try netcat(
@@ -29,7 +29,7 @@ extension Integration {
         }
 
         /// What one leaves in a queue another finds.
-        @Test(.enabled(if: isInstalled, "netcat is missing: run Config/setup"), arguments: drivers)
+        @Test(.enabled(if: isInstalled, "netcat is missing: run Config/setup tests"), arguments: drivers)
         func `One pipe fills a queue and another empties it`(on driver: DriverUnderTest) throws {
             let queue = unique("/queue/netcat")
             let sends = (0..<100).map { "SEND\ndestination:\(queue)\n\nline \($0)\0\n" }.joined()
@@ -41,7 +41,7 @@ extension Integration {
             #expect(bodies.filter { $0.hasPrefix("line ") } == (0..<100).map { "line \($0)" })
         }
 
-        @Test(.enabled(if: isInstalled, "netcat is missing: run Config/setup"), arguments: drivers)
+        @Test(.enabled(if: isInstalled, "netcat is missing: run Config/setup tests"), arguments: drivers)
         func `A pipe that talks nonsense gets an ERROR and ends`(on driver: DriverUnderTest) throws {
             #expect(try String(decoding: netcat("hello there\n\n\0", driver), as: UTF8.self).hasPrefix("ERROR\n"))
         }
