@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 
 @main
 struct StampedeBench: ParsableCommand {
@@ -9,4 +10,19 @@ struct StampedeBench: ParsableCommand {
             Run.self, Compare.self, Connections.self, Check.self, Backlog.self, AttackCommand.self, Soak.self,
             MicroCommand.self,
         ])
+
+    /// Runs the command. Exit codes as those of `stampede`: 0 when all went well, 1 where it could not run or found
+    /// something wrong, 2 where the command line is wrong.
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch {
+            if exitCode(for: error) == .validationFailure {
+                FileHandle.standardError.write(Data((fullMessage(for: error) + "\n").utf8))
+                Foundation.exit(2)
+            }
+            exit(withError: error)
+        }
+    }
 }

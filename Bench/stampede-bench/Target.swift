@@ -1,6 +1,7 @@
 import ArgumentParser
 import CProcess
 import Drivers
+import Glibc
 import Load
 
 /// Where the load goes: a server that runs already, or one that is started for it.
@@ -63,6 +64,7 @@ struct TargetOptions: ParsableArguments {
         let serverCPU = serverCPU ?? (binds ? 0 : -1)
         if cpu >= 0, process_bind(cpu) != 0 { throw ValidationError("--cpu \(cpu): no such CPU") }
         guard let start else {
+            try requireServer()
             let process = pid.map { ServerProcess(identifier: $0) } ?? ServerProcess(listeningOn: port)
             if process == nil { warn("no process of ours listens on port \(port): server figures are missing") }
             return Reached(name: "port \(port)", load: try load(host: host, port: port), process: process, running: nil)
@@ -72,6 +74,31 @@ struct TargetOptions: ParsableArguments {
         return Reached(
             name: server.kind.name, load: try load(host: "127.0.0.1", port: server.port), process: server.process,
             running: server)
+    }
+
+    /// Nothing is measured, and nothing lost, where there is no server.
+    private func requireServer() throws {
+        guard let reason = Self.refusal(host: host, port: port) else { return }
+        warn("no server answers on \(host):\(port) (\(reason)): start one, or let --start do it, as in --start uring")
+        throw ExitCode(1)
+    }
+
+    /// Why nobody can connect there; nil: somebody answered.
+    private static func refusal(host: String, port: UInt16) -> String? {
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        // A malformed host is told apart elsewhere.
+        guard inet_pton(AF_INET, host, &address.sin_addr) == 1 else { return nil }
+        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard fd >= 0 else { return String(cString: strerror(errno)) }
+        defer { close(fd) }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        return result == 0 ? nil : String(cString: strerror(errno))
     }
 
     /// The dialect that --start implies.

@@ -131,6 +131,8 @@ public struct BrokerOptions: Sendable {
     public var bareNamePrefix = "/topic/"
     /// The `server` header of CONNECTED.
     public var serverName = "stampede/0.1.0"
+    /// The version in `serverName`.
+    public var version: String { String(serverName.drop { $0 != "/" }.dropFirst()) }
     /// Sends of at least so many bytes leave by zero-copy. 0: never. (Set from `DriverOptions`.)
     public var zeroCopyByteCountMin = 0
     /// Seed of hash tables.

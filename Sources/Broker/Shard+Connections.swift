@@ -58,7 +58,10 @@ extension Shard {
             }
             counters.limits.count(.connections)
             let most = limits.connectionCountMax
-            return refuse(completion, "all workers are full (\(most) connections each)")
+            let reason =
+                options.limits.connectionCountMax == most
+                ? "limits.connections-max" : "RLIMIT_NOFILE, or io.uring.connections-per-ring"
+            return refuse(completion, "all workers are full (\(most) connections each: \(reason))")
         }
         let session = sessions[slot.index]
         session.pointee.index = slot.index
@@ -221,7 +224,7 @@ extension Shard {
                 }
                 return offset
             case .failed:
-                frameFailed(session)
+                frameFailed(session, UnsafeRawBufferPointer(start: bytes + offset, count: count - offset))
                 return count
             }
         }
@@ -232,17 +235,6 @@ extension Shard {
     private static var recordsPerSessionMax: Int { 16 }
     /// So many bytes that a connection leaves behind take as long to free as a record.
     private static var bytesPerRecord: Int { 32 * 1024 }
-
-    private mutating func failBeforeConnected(_ session: UnsafeMutablePointer<Session>) {
-        counters.limits.count(.preConnectBytes)
-        fail(session, "Frame too large", "more than \(limits.preConnectByteCountMax) bytes before CONNECTED")
-    }
-
-    /// The parser refused the bytes. Where the frame's `receipt` header is known, ERROR names it.
-    private mutating func frameFailed(_ session: UnsafeMutablePointer<Session>) {
-        if let limit = LimitKind(frameError.code) { counters.limits.count(limit) }
-        fail(session, frameError.message, "\(frameError.explanation)", receipt: receiptOfFrame(session))
-    }
 
     /// Borrows a block for a frame cut short; `bytes` are the driver's and go back to it.
     private mutating func keepInput(

@@ -48,7 +48,8 @@ extension CapacityCheck {
         guard parties.contains(where: { $0.driver == .uring }), isCounted, !machine.has(.ipcLock) else {
             return Finding(
                 name, .met, found: found, needed: "",
-                note: isCounted ? "not in force: CAP_IPC_LOCK, or no ring" : "not in force on Linux 5.12 to 6.13")
+                note: isCounted
+                    ? "does not apply here: CAP_IPC_LOCK, or no ring" : "does not apply here: Linux 5.12 to 6.13")
         }
         let needed = parties.filter { $0.driver == .uring }.reduce(0) { sum, party in
             sum + party.workerCount * party.ring.queueByteCount(pageByteCount: machine.pageByteCount)

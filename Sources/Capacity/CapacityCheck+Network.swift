@@ -28,11 +28,11 @@ extension CapacityCheck {
         if let cookies = machine.handshakeCookies, cookies != 0 {
             return Finding(
                 name, .met, found: machine.handshakeBacklogMax?.grouped ?? "not readable", needed: "",
-                note: "not in force: net.ipv4.tcp_syncookies is \(cookies)")
+                note: "does not apply here: net.ipv4.tcp_syncookies is \(cookies)")
         }
         return .atLeast(
             name, machine.handshakeBacklogMax, min(connectionCount, Self.acceptBacklog),
-            note: "in force, since net.ipv4.tcp_syncookies is off",
+            note: "applies here, since net.ipv4.tcp_syncookies is off",
             remedies: remedies.networkSysctl("net.ipv4.tcp_syncookies", "1")
                 + remedies.networkSysctl(name, "\(Self.acceptBacklog)"))
     }

@@ -69,7 +69,7 @@ public struct CapacityReport: Sendable, Equatable, Codable {
             }
         }
         let missing = findings.filter { $0.verdict == .missing }.count
-        lines.append(missing == 0 ? "all is met" : "\(missing) of \(findings.count) are not met")
+        lines.append(missing == 0 ? "all checks passed" : "\(missing) of \(findings.count) checks failed")
         return lines
     }
 

@@ -58,8 +58,8 @@ public struct FrameError: Error, Equatable, BitwiseCopyable, Sendable {
         case .none: ""
         case .unknownCommand:
             """
-            The frame does not begin with a command that a client may send. Commands are written in capitals, and the \
-            line holds nothing else.
+            This is a STOMP port, and what came does not begin with a command that a client may send. Commands are \
+            written in capitals, alone in the first line.
             """
         case .commandBeforeConnect:
             "You must log in using CONNECT first."

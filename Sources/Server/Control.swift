@@ -15,6 +15,7 @@ final class Control: Sendable {
         var reports: [Int: (number: Int, report: WorkerReport)] = [:]
         /// The newest request that was answered by all.
         var answeredCount = 0
+        var connectionCountMax = 0
     }
 
     private let workerCount: Int
@@ -41,10 +42,11 @@ final class Control: Sendable {
         }
     }
 
-    func didStart(level: String) {
+    func didStart(level: String, connectionCountMax: Int) {
         state.withLock {
             $0.startedCount += 1
             $0.level = level
+            $0.connectionCountMax += connectionCountMax
         }
         sem_post(started)
     }
@@ -70,6 +72,8 @@ final class Control: Sendable {
     }
 
     var level: String { state.withLock { $0.level } }
+    /// Connections that all workers together can hold.
+    var connectionCountMax: Int { state.withLock { $0.connectionCountMax } }
 
     func requestDrain() { drain.store(true, ordering: .releasing) }
     var isDraining: Bool { drain.load(ordering: .acquiring) }

@@ -9,38 +9,43 @@ import Slabs
 /// The broker as a process: listeners, worker threads, signals.
 public enum StampedeServer {
     /// Serves until a signal ends it. Returns the exit code of the process: 0 after a drain, 1 when it could not start.
-    public static func run(_ settings: Settings, logger: Logger) -> Int32 {
+    ///
+    /// - Parameter file: The configuration file that was read, for the ready line; nil: none was.
+    public static func run(_ settings: Settings, file: String? = nil, logger: Logger) -> Int32 {
         Signals.block()
         raiseDescriptorLimit()
         do throws(DriverError) {
-            return try serve(settings, logger: logger)
+            return try serve(settings, file, logger)
         } catch {
             logger.error("\(error.description)")
             return 1
         }
     }
 
-    private static func serve(_ settings: Settings, logger: Logger) throws(DriverError) -> Int32 {
+    private static func serve(
+        _ settings: Settings, _ file: String?, _ logger: Logger
+    ) throws(DriverError) -> Int32 {
         let choice = try DriverChoice(settings.driver).choose()
         // Only a fall-back is news.
         let isFallback = settings.driver == .auto && choice.kind == .epoll
         logger.log(level: isFallback ? .warning : .debug, "\(choice.reason)")
         for address in settings.exposedListeners {
             logger.warning(
-                "\(address) can be reached from other machines, and any login is accepted; listen on 127.0.0.1 instead")
+                "other machines can reach \(address), and any login is accepted; listen on 127.0.0.1 instead")
         }
         do throws(DriverError) {
-            return try serve(settings, choice.kind, logger: logger)
+            return try serve(settings, choice.kind, file, logger)
         } catch {
             // The rings of all workers may need more memory than the one of the self-test. Nobody was served yet.
             guard settings.driver == .auto, choice.kind == .uring, error.reason == .noMemory else { throw error }
-            logger.warning("there is no memory for every worker's io_uring, so all use epoll: \(error.description)")
-            return try serve(settings, .epoll, logger: logger)
+            logger.warning(
+                "the kernel has no memory for the rings of all workers, so they use epoll: \(error.description)")
+            return try serve(settings, .epoll, file, logger)
         }
     }
 
     private static func serve(
-        _ settings: Settings, _ driver: DriverChoice.Kind, logger: Logger
+        _ settings: Settings, _ driver: DriverChoice.Kind, _ file: String?, _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
         let peers = try WakeDirectory(workerCount: workerCount)
@@ -78,13 +83,31 @@ public enum StampedeServer {
         logger.notice(
             "ready",
             metadata: [
+                "version": "\(settings.broker.version)", "config": "\(file ?? "none")",
                 "listening": "\(boundAddresses.joined(separator: ","))", "driver": "\(driver.rawValue)",
-                "driver-level": "\(control.level)", "workers": .stringConvertible(workerCount),
+                "features": "\(control.level)", "workers": .stringConvertible(workerCount),
+                "connections-max": .stringConvertible(control.connectionCountMax),
             ])
+        warnOfSmallCapacity(control.connectionCountMax, settings, logger)
         awaitEnd(control, peers, logger)
         for worker in workers { worker.join() }
         logger.notice("stopped", metadata: control.totals())
         return 0
+    }
+
+    /// Fewer connections than any server wants are an accident, unless somebody set so small a limit.
+    private static func warnOfSmallCapacity(_ count: Int, _ settings: Settings, _ logger: Logger) {
+        let plenty = 4000
+        guard count < plenty, settings.broker.limits.connectionCountMax == 0,
+            settings.driverOptions.connectionCountMax == 0
+        else { return }
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        logger.warning(
+            """
+            there is room for \(count) connections only, because RLIMIT_NOFILE is \(limit.rlim_max); raise it with \
+            ulimit -Hn, LimitNOFILE= (systemd) or --ulimit nofile= (Docker)
+            """)
     }
 
     /// Waits for the signal that ends the broker, and starts the drain. Another one ends the process at once.
@@ -94,11 +117,14 @@ public enum StampedeServer {
             case SIGUSR1:
                 control.requestReport()
                 for worker in 0..<peers.count { peers[worker].wake() }
+            case SIGHUP:
+                logger.warning(
+                    "SIGHUP is ignored: this broker cannot reload its configuration yet; restart it after a change")
             case let signal:
                 logger.notice("draining", metadata: ["signal": "\(Signals.name(signal))"])
                 control.requestDrain()
                 for worker in 0..<peers.count { peers[worker].wake() }
-                Signals.exitOnNext(after: signal)
+                Signals.exitOnNext()
                 return
             }
         }

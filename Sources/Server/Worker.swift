@@ -69,12 +69,15 @@ final class Worker: @unchecked Sendable {
                 let shard = try Shard(
                     index: index, options: broker, fabric: fabric, connectionCountMax: driver.connectionCountMax,
                     now: Clock.monotonicNanoseconds, wallMilliseconds: Clock.wallMilliseconds)
-                control.didStart(level: driver.level)
+                let tableCount = driver.connectionCountMax
+                let limit = broker.limits.connectionCountMax
+                control.didStart(
+                    level: driver.level, connectionCountMax: limit == 0 ? tableCount : min(limit, tableCount))
                 guard control.mayServe() else { return driver.shutDown() }
                 loop(shard, driver)
             } catch {
                 driver.shutDown()
-                throw DriverError(.other, "no address space for the tables of worker \(index): \(error)")
+                throw DriverError(.other, error.explanation(worker: index))
             }
         } catch {
             control.didFail(error)
@@ -186,5 +189,25 @@ enum Clock {
         var time = timespec()
         clock_gettime(clock, &time)
         return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+    }
+}
+
+extension SlabError {
+    /// What the operator can do about it.
+    fileprivate func explanation(worker: Int) -> String {
+        switch self {
+        case .addressSpaceRefused(let byteCount, let number):
+            """
+            worker \(worker): the kernel refused \((byteCount + (1 << 20) - 1) >> 20) MiB of address space for a table: \
+            \(String(cString: strerror(number))). Tables are reserved for their largest size, and filled as they are \
+            used: raise or lift RLIMIT_AS (ulimit -v unlimited; LimitAS= of systemd), set vm.overcommit_memory to 0 or \
+            1, or lower limits.queued-messages-max, limits.subscriptions-max and io.workers
+            """
+        case .sizeOutOfRange(let count):
+            """
+            worker \(worker): a table of \(count) records is too large; lower limits.queued-messages-max, \
+            limits.subscriptions-max or limits.connections-max
+            """
+        }
     }
 }

@@ -103,12 +103,15 @@ struct BrokerConnection: ~Copyable {
 
     /// Asks the broker to confirm everything so far, and waits for that. Other frames that arrive are dropped: the
     /// broker takes unacknowledged messages back.
-    mutating func disconnect(millisecondsMax: Int = 10_000) throws {
+    ///
+    /// - Parameter onFrame: Is told every frame that comes before the confirmation.
+    mutating func disconnect(millisecondsMax: Int = 10_000, onFrame: (ClientFrame) -> Void = { _ in }) throws {
         send(ClientFrame(.disconnect, [("receipt", "bye")]))
         let deadline = Self.now() + millisecondsMax
         while true {
             while let frame = try popFrame() {
                 if frame.command == .receipt && frame["receipt-id"] == "bye" { return }
+                onFrame(frame)
             }
             guard Self.now() < deadline else {
                 throw Failure.operation("the broker did not confirm DISCONNECT within \(millisecondsMax) ms")

@@ -28,6 +28,14 @@ struct ClientOptions: ParsableArguments {
         return [("login", login), ("passcode", passcode)].compactMap { name, value in value.map { (name, $0) } }
     }
 
+    /// Says where a name without a slash goes, which is seldom where it is meant to go.
+    func hint(about destination: String) {
+        guard !destination.hasPrefix("/") else { return }
+        Console.error(
+            "\(destination) has no leading slash, so the broker takes it for a topic (its key bare-names says otherwise): "
+                + "write /topic/\(destination) or /queue/\(destination)")
+    }
+
     func report(_ line: String) {
         if verbose { Console.error(line) }
     }

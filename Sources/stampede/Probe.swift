@@ -7,10 +7,10 @@ import Foundation
 /// `stampede probe`: prints what this machine offers and what the broker would choose.
 struct Probe: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Print what this kernel offers, the limits that matter, and what the broker would choose.",
+        abstract: "Print what this kernel offers, the limits that matter, and which driver the broker would choose.",
         discussion: """
-            With --connections: whether this machine, as it is, and the broker, as it is configured, hold so many \
-            connections; what is missing, and the command that mends it. Exit code 1 if anything is missing.
+            With --connections N: checks whether this machine, and the broker as it is configured, can hold N \
+            connections, and prints for each failed check the command that helps. Exit code 1 if a check failed.
             """)
 
     @OptionGroup var options: SettingsOptions
@@ -132,7 +132,7 @@ enum MachineReport {
 
     private static var ringPolicy: String {
         switch contents("/proc/sys/kernel/io_uring_disabled") {
-        case nil: "not present (kernels before 6.6: allowed)"
+        case nil: "not present: this kernel allows it to all (Linux 6.6 brought the setting)"
         case "0": "0 (allowed to all)"
         case "1": "1 (allowed to CAP_SYS_ADMIN and kernel.io_uring_group)"
         case "2": "2 (forbidden)"

@@ -8,15 +8,21 @@ struct Serve: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run the broker.",
         discussion: """
-            One line on standard error says when all listeners accept. SIGTERM, SIGINT and SIGHUP drain and end it; a \
-            second SIGTERM or SIGINT ends it at once.
+            A line on standard error says when the broker accepts clients. SIGTERM, SIGINT and SIGQUIT drain it and \
+            end it; a second SIGTERM or SIGINT ends it at once. SIGUSR1 logs the counters. SIGHUP is logged and \
+            ignored: there is no reload yet.
             """)
 
     @OptionGroup var options: SettingsOptions
 
     func run() throws {
-        let settings = try options.load().settings
+        // The log begins when its format is known.
+        var warnings: [String] = []
+        let effective = try options.load { warnings.append($0) }
+        let settings = effective.settings
         ServerLog.bootstrap(format: settings.logFormat, level: settings.logLevel)
-        throw ExitCode(StampedeServer.run(settings, logger: Logger(label: "stampede")))
+        let logger = Logger(label: "stampede")
+        for warning in warnings { logger.warning("\(warning)") }
+        throw ExitCode(StampedeServer.run(settings, file: effective.file, logger: logger))
     }
 }

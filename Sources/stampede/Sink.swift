@@ -7,8 +7,9 @@ struct Sink: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Send each line of standard input as a message.",
         discussion: """
-            Ends when the broker has confirmed all of them, with exit code 0; with exit code 1 and the broker's reason \
-            where it refused one.
+            Ends with exit code 0 when the broker has confirmed all of them. Ends with exit code 1 when the broker \
+            refused one, or the connection failed: then it says why, and how many lines the broker has accepted, so that \
+            they need not be sent twice.
             """)
 
     @Argument(help: "The destination, as in /topic/news or /queue/orders.")
@@ -23,14 +24,14 @@ struct Sink: ParsableCommand {
 
     @Option(
         name: .customLong("receipt"), parsing: .unconditional,
-        help: "Ask for a receipt every so many messages; no more than four are awaited.")
-    var receiptInterval = 256
+        help: "Ask for a receipt every N messages, and read no further while four are missing.")
+    var receiptInterval: Int?
 
-    /// Confirmations that may be outstanding before no more lines are read.
-    private static let receiptsMax = 4
+    /// Messages that may be unconfirmed before no more lines are read.
+    private var unconfirmedMax: Int { receiptInterval.map { 4 * $0 } ?? 1024 }
 
     func validate() throws {
-        guard receiptInterval >= 1 else {
+        if let receiptInterval, receiptInterval < 1 {
             throw ValidationError("--receipt: found \(receiptInterval); allowed: 1 or more")
         }
         _ = try ClientOptions.headers(headers)
@@ -38,16 +39,16 @@ struct Sink: ParsableCommand {
 
     func run() throws {
         try Interruption.prepare()
+        client.hint(about: destination)
         let headers = [("destination", destination)] + (try ClientOptions.headers(self.headers))
         var progress = Progress()
         do {
             var connection = try BrokerConnection.open(client)
             try send(headers, on: &connection, &progress)
-            try connection.disconnect()
+            try connection.disconnect { progress.note($0) }
             progress.confirmedCount = progress.sentCount
         } catch let failure as Failure where progress.sentCount > 0 {
-            let note = "\(progress.confirmedCount) of \(progress.sentCount) messages are confirmed"
-            throw Failure(exitCode: failure.exitCode, lines: failure.lines.map { "\($0) (\(note))" })
+            throw Failure(exitCode: failure.exitCode, lines: failure.lines + [progress.summary])
         }
         client.report("\(progress.confirmedCount) messages confirmed")
     }
@@ -56,6 +57,20 @@ struct Sink: ParsableCommand {
     private struct Progress {
         var sentCount = 0
         var confirmedCount = 0
+
+        /// The receipt's id is the number of messages up to and with its own.
+        mutating func note(_ frame: ClientFrame) {
+            if frame.command == .receipt, let count = Int(frame["receipt-id"] ?? "") { confirmedCount = count }
+        }
+
+        /// What a failure leaves to be done.
+        var summary: String {
+            let rest = sentCount - confirmedCount
+            let accepted = "the broker has accepted the first \(confirmedCount) of \(sentCount) lines that were sent"
+            return rest == 0
+                ? "\(accepted), so go on behind them"
+                : "\(accepted); it has not confirmed the other \(rest), and may have accepted some of them"
+        }
     }
 
     private func send(
@@ -64,17 +79,14 @@ struct Sink: ParsableCommand {
         var reader = LineReader()
         while !Interruption.isRequested {
             while let frame = try connection.popFrame() {
-                // The receipt's id is the number of messages up to and with its own.
-                if frame.command == .receipt, let count = Int(frame["receipt-id"] ?? "") {
-                    progress.confirmedCount = count
-                }
+                progress.note(frame)
             }
             let hasRoom =
-                progress.sentCount - progress.confirmedCount < Self.receiptsMax * receiptInterval
+                progress.sentCount - progress.confirmedCount < unconfirmedMax
                 && connection.outgoingByteCount < 1 << 20
             if hasRoom, let line = reader.next() {
                 progress.sentCount += 1
-                let isConfirmed = progress.sentCount.isMultiple(of: receiptInterval)
+                let isConfirmed = progress.sentCount.isMultiple(of: receiptInterval ?? 1)
                 let receipt = isConfirmed ? [("receipt", "\(progress.sentCount)")] : []
                 connection.send(ClientFrame(.send, headers + receipt, body: line))
             } else if hasRoom && reader.isEnded {

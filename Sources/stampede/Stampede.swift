@@ -8,7 +8,7 @@ struct Stampede: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stampede",
         abstract: "A STOMP message broker on io_uring.",
-        version: String(BrokerOptions().serverName.drop { $0 != "/" }.dropFirst()),
+        version: BrokerOptions().version,
         subcommands: [Serve.self, Config.self, Probe.self, Tap.self, Sink.self])
 
     /// Runs the command, and ends the process: 0 when all went well, 1 where the machine or a peer did not allow it,
@@ -27,10 +27,21 @@ struct Stampede: ParsableCommand {
             if code == .success {
                 Console.write(fullMessage(for: error) + "\n", to: STDOUT_FILENO)
             } else {
-                Console.error("\(message(for: error)) (see \(commandInUse) --help)")
+                Console.error("\(hint(message(for: error))) (see \(commandInUse) --help)")
             }
             Glibc.exit(code == .validationFailure ? Failure.usage : code.rawValue)
         }
+    }
+
+    /// The option that is meant by one that other programs have, instead of the one whose letters are nearest.
+    private static func hint(_ message: String) -> String {
+        let start = "Unknown option '"
+        guard message.hasPrefix(start) else { return message }
+        let option = message.dropFirst(start.count).prefix { $0 != "'" }
+        let places = ["--port", "-p", "--address", "--bind", "--host", "--listen", "--broker", "--server"]
+        guard places.contains(String(option)) else { return message }
+        let isClient = commandInUse.hasSuffix(" tap") || commandInUse.hasSuffix(" sink")
+        return "\(start)\(option)'; did you mean \(isClient ? "--host" : "--listen") HOST:PORT?"
     }
 
     /// "stampede serve", or "stampede" where the first argument names no command.

@@ -12,8 +12,8 @@ struct Tap: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Print the messages of a destination, one a line.",
         discussion: """
-            A message is acknowledged when it has been printed, so that a queue keeps what was not. SIGINT, or the \
-            count reached, disconnects and ends with exit code 0.
+            A message is acknowledged when it has been printed: what was not printed stays in its queue. Ends with exit \
+            code 0 on SIGINT, or when --count messages have been printed.
             """)
 
     @Argument(help: "The destination, as in /topic/news or /queue/orders.")
@@ -24,10 +24,12 @@ struct Tap: ParsableCommand {
     @Flag(help: "Print whole frames, with their headers, each ended by a NUL and a line end.")
     var frames = false
 
-    @Option(parsing: .unconditional, help: "End after so many messages.")
+    @Option(
+        parsing: .unconditional,
+        help: "End after N messages, and ask the broker for no more than N at a time (prefetch-count).")
     var count: Int?
 
-    @Option(help: "How to acknowledge: auto (before printing: quick, may lose), client, client-individual.")
+    @Option(help: "How to acknowledge: client, client-individual, or auto (before printing: may lose some).")
     var ack = AckMode.client
 
     @Option(
@@ -42,12 +44,13 @@ struct Tap: ParsableCommand {
 
     func run() throws {
         try Interruption.prepare()
+        client.hint(about: destination)
         var connection = try BrokerConnection.open(client)
         connection.send(
             ClientFrame(
                 .subscribe,
                 [("id", "0"), ("destination", destination), ("ack", ack.rawValue), ("receipt", "subscribed")]
-                    + (try ClientOptions.headers(headers))))
+                    + (try ClientOptions.headers(headers)) + window))
         var printer = Printer()
         do {
             try follow(&connection, into: &printer)
@@ -57,6 +60,12 @@ struct Tap: ParsableCommand {
             throw error
         }
         try connection.disconnect()
+    }
+
+    /// What the broker would send beyond the count, it would have to take back. A window that was asked for stays.
+    private var window: [(String, String)] {
+        guard let count, ack != .auto, !headers.contains(where: { $0.hasPrefix("prefetch-count:") }) else { return [] }
+        return [("prefetch-count", "\(count)")]
     }
 
     /// Prints until a signal comes or the count is reached.

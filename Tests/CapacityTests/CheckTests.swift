@@ -51,7 +51,7 @@ struct CheckTests {
         let report = CapacityCheck([Self.broker(1_000_000), Self.clients(1_000_000)], on: Self.ample).report
         #expect(report.isMet, "\(report.complaints)")
         #expect(report.findings.allSatisfy { $0.verdict != .met || $0.remedies.isEmpty })
-        #expect(report.lines.last == "all is met")
+        #expect(report.lines.last == "all checks passed")
     }
 
     // MARK: Descriptors

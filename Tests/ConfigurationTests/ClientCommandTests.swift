@@ -131,7 +131,7 @@ struct ClientCommandTests {
             for body in ["one", "", "two: colon", "last"] {
                 let frame = try peer.expect(.send)
                 #expect(frame.text == body)
-                #expect(frame["destination"] == "/queue/a" && frame["type"] == "a:b" && frame["receipt"] == nil)
+                #expect(frame["destination"] == "/queue/a" && frame["type"] == "a:b" && frame["receipt"] != nil)
             }
             try peer.farewell()
         }
@@ -174,8 +174,58 @@ struct ClientCommandTests {
         let outcome = try stampede.run([command, "/queue/a", "--host", broker.hostAndPort], input: "one\n")
         try broker.finish()
         #expect(outcome.exitCode == 1 && outcome.output == "")
-        let note = command == "sink" ? " (0 of 1 messages are confirmed)" : ""
-        #expect(outcome.error == "stampede: the broker refused: Invalid destination: No such place.?[2J\(note)\n")
+        let note =
+            "stampede: the broker has accepted the first 0 of 1 lines that were sent; it has not confirmed the other 1, "
+            + "and may have accepted some of them\n"
+        let refusal = "stampede: the broker refused: Invalid destination: No such place.?[2J\n"
+        #expect(outcome.error == refusal + (command == "sink" ? note : ""))
+    }
+
+    /// Receipts that come in while it says goodbye count too.
+    @Test("sink says how many lines were accepted when the broker refuses one, or goes", arguments: [true, false])
+    func sinkAccepted(isRefused: Bool) throws {
+        let broker = try ScriptedBroker { peer in
+            try peer.welcome()
+            for number in 1...3 { #expect(try peer.expect(.send)["receipt"] == "\(number)") }
+            _ = try peer.expect(.disconnect)
+            try peer.send(ClientFrame(.receipt, [("receipt-id", "1")]), ClientFrame(.receipt, [("receipt-id", "2")]))
+            if isRefused { try peer.send(ClientFrame(.error, [("message", "Queue full")])) }
+        }
+        let outcome = try stampede.run(
+            ["sink", "/queue/a", "--host", broker.hostAndPort], input: "one\ntwo\nthree\n")
+        try broker.finish()
+        #expect(outcome.exitCode == 1)
+        #expect(
+            outcome.errorLines == [
+                "stampede: the broker \(isRefused ? "refused: Queue full" : "closed the connection")",
+                "stampede: the broker has accepted the first 2 of 3 lines that were sent; it has not confirmed the "
+                    + "other 1, and may have accepted some of them",
+            ])
+    }
+
+    @Test("tap --count asks for a window of as many messages")
+    func tapWindow() throws {
+        let broker = try ScriptedBroker { peer in
+            try peer.welcome()
+            #expect(try peer.confirmSubscription()["prefetch-count"] == "3")
+            try peer.send(message(1, [0x31]), message(2, [0x32]), message(3, [0x33]))
+            while try peer.expect(.ack)["id"] != "a-3" {}
+            try peer.farewell()
+        }
+        let outcome = try stampede.run(["tap", "/queue/a", "--host", broker.hostAndPort, "--count", "3"])
+        try broker.finish()
+        #expect(outcome.exitCode == 0 && outcome.output == "1\n2\n3\n")
+    }
+
+    @Test("A name without a slash earns a hint", arguments: ["tap", "sink"])
+    func bareName(command: String) throws {
+        let broker = try ScriptedBroker { peer in
+            try peer.welcome()
+            #expect(try peer.next()?["destination"] == "orders")
+        }
+        let outcome = try stampede.run([command, "orders", "--host", broker.hostAndPort], input: "one\n")
+        try broker.finish()
+        #expect(outcome.errorLines.first?.hasSuffix("write /topic/orders or /queue/orders") == true, "\(outcome.error)")
     }
 
     @Test("A refused login is one line with the broker's reason", arguments: ["tap", "sink"])

@@ -51,6 +51,14 @@ struct CommandLineTests {
             (["tap", "/a", "--count", "-1"], "--count: found -1; allowed: 1 or more (see stampede tap --help)"),
             (["sink", "/a", "--receipt", "-1"], "--receipt: found -1; allowed: 1 or more (see stampede sink --help)"),
             (["serve", "--workers"], "Missing value for '--workers <workers>' (see stampede serve --help)"),
+            (
+                ["serve", "--port", "3"],
+                "Unknown option '--port'; did you mean --listen HOST:PORT? (see stampede serve --help)"
+            ),
+            (
+                ["tap", "/a", "--port", "3"],
+                "Unknown option '--port'; did you mean --host HOST:PORT? (see stampede tap --help)"
+            ),
             (["--unknown"], "Unknown option '--unknown' (see stampede --help)"),
         ])
     func badValue(arguments: [String], expected: String) throws {
@@ -76,6 +84,16 @@ struct CommandLineTests {
                     + "128, a whole number",
                 "stampede: \(file.path):3: io.wokers: unknown key; did you mean io.workers?",
             ])
+    }
+
+    /// A Service of Kubernetes may be named so that its variables look like ours.
+    @Test("An unknown variable is a warning", arguments: ["config", "probe"])
+    func unknownVariable(command: String) throws {
+        let outcome = try stampede.run([command], environment: ["STAMPEDE_IO_WORKER": "1"])
+        #expect(outcome.exitCode == 0 && !outcome.output.isEmpty)
+        #expect(
+            outcome.error == "stampede: warning: STAMPEDE_IO_WORKER: is ignored: no key has this variable; did you "
+                + "mean STAMPEDE_IO_WORKERS?\n")
     }
 
     @Test("A missing file is one line and exit code 2, also where STAMPEDE_CONFIG names it")

@@ -81,7 +81,7 @@ struct ProfileTests {
         let text = try stampede.run(["probe", "--connections", "100", "--local-clients"])
         #expect(text.exitCode == 0, "\(text.output)")
         #expect(text.output.hasPrefix("100 connections on Linux "))
-        #expect(text.output.hasSuffix("all is met\n"))
+        #expect(text.output.hasSuffix("all checks passed\n"))
         let json = try stampede.run(["probe", "--connections", "100", "--json"])
         let report = try JSONDecoder().decode(CapacityReport.self, from: Data(json.outputBytes))
         #expect(report.connections == 100 && report.isMet)

@@ -28,6 +28,22 @@ struct Simulate: ParsableCommand {
     @Flag(help: .hidden)
     var worker = false
 
+    /// Runs the command. Exit codes as those of `stampede`: 0 when all went well, 1 where it could not run or found a
+    /// violation, 2 where the command line is wrong.
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch {
+            if exitCode(for: error) == .validationFailure {
+                var text = Array((fullMessage(for: error) + "\n").utf8)
+                _ = write(STDERR_FILENO, &text, text.count)
+                Glibc.exit(2)
+            }
+            exit(withError: error)
+        }
+    }
+
     func run() throws {
         var planted: Canary?
         if let canary {
