@@ -48,8 +48,8 @@ public enum ConfigurationReference {
     private static let heading = [
         "The configuration of Stampede: every key, with its default.",
         "",
-        "    stampede serve --config FILE          STAMPEDE_CONFIG names a file too; none is read unasked",
-        "    stampede config --config FILE         checks a file; prints what is in force, and where it came from",
+        "    stampede serve --config FILE          STAMPEDE_CONFIG names a file too; no other file is read",
+        "    stampede config --config FILE         checks a file; prints each value in force and its origin",
         "",
         "A file holds only what differs from here. Any key can also be set by `--set KEY=VALUE`, as in",
         "`--set io.uring.sq-entries=8192`, or by an environment variable, as in STAMPEDE_IO_URING_SQ_ENTRIES=8192;",

@@ -3,25 +3,25 @@ extension Schema {
     static let io: [Setting<Settings>] = [
         .choice(
             "io.driver", \.driver,
-            "auto takes io_uring where the kernel passes the self-test, else epoll; uring fails to start instead."),
+            "auto: io_uring if the kernel passes the self-test, else epoll. uring: io_uring, or no start."),
         .count(
             "io.workers", \.workerCount, 1...Settings.workerCountMax, zero: "one per available CPU",
-            "Worker threads. More than CPUs only where each may hold few connections (a low descriptor limit)."),
+            "Worker threads. More than there are CPUs help only where RLIMIT_NOFILE is low."),
 
         .milliseconds(
             "io.keepalive-ms", \.driverOptions.keepaliveMilliseconds, 1000...32_767_000, zero: "never",
-            "Silence after which the kernel asks a peer for a sign of life, then every 10 s. Costs about 10 us each."),
+            "TCP keepalive: idle time before the first probe, then one every 10 s. A probe costs about 10 us."),
         .milliseconds(
             "io.user-timeout-ms", \.driverOptions.userTimeoutMilliseconds, 1000...86_400_000,
-            "How long a peer may leave those questions, or what it was sent, unanswered before it is cut."),
+            "A peer that acknowledges no probe and no data for so long is disconnected (TCP_USER_TIMEOUT)."),
         .bytes(
             "io.unsent-bytes", \.driverOptions.unsentByteCountMax, 16 << 10...1 << 30,
             zero: "what its send buffer holds",
-            "What the kernel holds back for a connection that does not read; more waits in limits.output-bytes."),
+            "Unsent bytes of a connection in the kernel. More waits in the broker, see limits.output-bytes."),
 
         .count(
             "io.uring.sq-entries", \.driverOptions.submissionEntryCount, 64...32768, powerOfTwo: true,
-            "Submission queue of a ring. Raise it where messages fan out to more connections of a worker."),
+            "Submission queue of a ring. Raise it where a message goes to more connections of a worker."),
         .count(
             "io.uring.cq-entries", \.driverOptions.completionEntryCount, 128...65536, powerOfTwo: true,
             "Completion queue of a ring, at least sq-entries. Raise it when completion-queue-overflows grows."),
@@ -31,51 +31,51 @@ extension Schema {
             "Connections of one worker (8 bytes of kernel table each). Lower it to spread them over workers."),
         .count(
             "io.uring.receive-buffers.count", \.driverOptions.receiveBufferCount, 16...32768, powerOfTwo: true,
-            "Buffers that parked connections are read into. Raise it when receive-buffers-exhausted grows."),
+            "Receive buffers for quiet connections. Raise it when receive-buffers-exhausted grows."),
         .bytes(
             "io.uring.receive-buffers.bytes", \.driverOptions.receiveBufferByteCount, 256...1 << 20,
-            "Size of one such buffer. Larger wastes cache on small frames; smaller costs publishers more receives."),
+            "Size of each. Larger ones waste cache on small frames; smaller ones need more receives."),
         .count(
             "io.uring.large-receive-buffers.count", \.driverOptions.largeReceiveBufferCount, 2...32768,
             powerOfTwo: true,
-            "Buffers that floods are read into. Beyond 512 KiB together, more of them make turns longer."),
+            "Receive buffers for busy connections. More than 512 KiB in all delay other connections."),
         .bytes(
             "io.uring.large-receive-buffers.bytes", \.driverOptions.largeReceiveBufferByteCount, 4096...16 << 20,
-            "Size of one such buffer, at least receive-buffers.bytes. Raise it for large bodies on fast networks."),
+            "Size of each, at least receive-buffers.bytes. Raise it for large bodies on fast networks."),
         .choice(
             "io.uring.receive-mode", \.driverOptions.receiveMode,
-            "poll costs 256 B of kernel memory a connection, multishot 864 B and least CPU; adaptive chooses."),
+            "poll: 256 B of kernel memory a connection. multishot: 864 B, less CPU. adaptive: both, by traffic."),
         .count(
             "io.uring.promotion-polls", \.driverOptions.promotionCount, 1...1000,
-            "Adaptive: a connection readable so often within promotion-window-ms gets multishot receive."),
+            "adaptive: a connection that is readable so often in promotion-window-ms gets multishot receive."),
         .milliseconds(
             "io.uring.promotion-window-ms", \.driverOptions.promotionWindowMilliseconds, 1...60_000,
-            "Adaptive: the window of promotion-polls. Longer promotes slower publishers."),
+            "adaptive: the window of promotion-polls. A longer one includes slower publishers."),
         .count(
             "io.uring.promoted-max", \.driverOptions.promotedCountMax, 1...1 << 20,
-            "Adaptive: connections of a worker on multishot receive at a time (864 B of kernel memory each)."),
+            "adaptive: connections of a worker that may have multishot receive at a time."),
         .milliseconds(
             "io.uring.demotion-ms", \.driverOptions.demotionMilliseconds, 1...3_600_000,
-            "Adaptive: silence after which a connection is parked again."),
+            "adaptive: idle time after which a connection goes back to poll."),
         .count(
             "io.uring.send-batch", \.driverOptions.sendBatchCount, 1...32768,
-            "Sends per io_uring_enter, at most sq-entries. Fewer lets receiving in sooner during a fan-out."),
+            "Sends per io_uring_enter, at most sq-entries. Fewer: receives wait less while many are sent."),
         .bytes(
             "io.uring.zero-copy-bytes", \.driverOptions.zeroCopyByteCountMin, 1024...64 << 20, zero: "never",
-            "Sends from this size on are zero-copy. Helps large messages on network cards; loopback copies."),
+            "Sends of this size or more are zero-copy. Helps with network cards; loopback copies anyway."),
         .count(
             "io.uring.wait-completions", \.driverOptions.completionsToWaitFor, 1...1024,
-            "Completions to wait for under load, at most cq-entries. More saves system calls and costs latency."),
+            "Completions to wait for under load, at most cq-entries. More: fewer system calls, more latency."),
         .integer(
             "io.uring.min-wait-microseconds", \.driverOptions.minWaitMicroseconds,
             Quantity(unit: .microseconds, range: 1...10_000, zeroMeaning: "do not wait"),
-            "How long at most to wait for them (kernel 6.12 and later): the latency that batching may cost."),
+            "The longest wait for them (Linux 6.12 and later), which is the latency that it may cost."),
         .flag(
             "io.uring.restrict", \.driverOptions.isRestricted,
-            "Restrict the ring to the operations in use: a hijacked worker cannot open files through it."),
+            "Restrict the ring to the operations in use, so that a hijacked worker cannot open files with it."),
 
         .count(
             "io.epoll.events-per-wait", \.driverOptions.eventsPerWait, 1...65536,
-            "Events that one epoll_wait takes. More saves system calls, fewer turns around sooner."),
+            "Events per epoll_wait. More: fewer system calls. Fewer: less latency."),
     ]
 }

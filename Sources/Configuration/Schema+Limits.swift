@@ -17,7 +17,7 @@ extension Schema {
     private static let frames: [Setting<Settings>] = [
         .bytes(
             "limits.command-bytes", \.broker.limits.commandByteCountMax, 16...1024,
-            "A frame's command line. Never acts: no command is as long, and a line that is none ends sooner."),
+            "A frame's command line. Has no effect: any other line is refused at its first wrong byte."),
         .count(
             "limits.headers-max", \.broker.limits.headerCountMax, 8...1024,
             "Headers of a frame. At the limit: ERROR, close, as for all limits of a frame."),
@@ -29,33 +29,33 @@ extension Schema {
             "All headers of a frame, at least header-bytes."),
         .bytes(
             "limits.body-bytes", \.broker.limits.bodyByteCountMax, 256...64 << 20,
-            "A frame's body. Each waits whole in memory: send larger things by reference."),
+            "A frame's body. Five other limits must hold a largest frame: raise them too (see README)."),
         .milliseconds(
             "limits.frame-timeout-ms", \.broker.limits.frameMillisecondsMax, 1000...3_600_000,
-            "From a frame's first byte to its last, plus 1 s per frame-bytes-per-second-min bytes received."),
+            "Time for a whole frame, plus 1 s for each frame-bytes-per-second-min bytes that have arrived."),
         .integer(
             "limits.frame-bytes-per-second-min", \.broker.limits.frameBytesPerSecondMin,
             Quantity(unit: .bytesPerSecond, range: 1...1 << 30),
-            "The slowest sender that is borne. Lower it for radio links."),
+            "Minimum upload rate; slower senders are disconnected. Lower it for radio links."),
     ]
 
     private static let connections: [Setting<Settings>] = [
         .count(
             "limits.connections-max", \.broker.limits.connectionCountMax, 1...1 << 20,
             zero: "as many as the driver's table holds",
-            "Connections of a worker. At the limit: another worker takes the newcomer, or it is refused."),
+            "Connections of a worker. At the limit: another worker takes a new one, or it is refused."),
         .count(
             "limits.connections-per-address-max", \.broker.limits.connectionsPerAddressMax, 1...1 << 20, zero: "off",
             "Connections of a worker from one address. At the limit: refuse. Set it where clients are strangers."),
         .count(
             "limits.connections-per-second-max", \.broker.limits.connectionsPerSecondMax, 1...1_000_000, zero: "off",
-            "Newcomers of a worker per second. At the limit: refuse. Set it against storms of reconnects."),
+            "New connections of a worker per second. At the limit: refuse. Set it against reconnect storms."),
         .count(
             "limits.subscriptions-per-connection-max", \.broker.limits.subscriptionsPerConnectionMax, 1...65_535,
             "Subscriptions of a connection. At the limit: ERROR."),
         .bytes(
             "limits.subscription-id-bytes", \.broker.limits.subscriptionIdByteCountMax, 16...8192,
-            "A subscription's id. Each costs some five times as much while it lasts. At the limit: ERROR."),
+            "A subscription's id. It takes about five times as much memory. At the limit: ERROR."),
         .count(
             "limits.transactions-per-connection-max", \.broker.limits.transactionsPerConnectionMax, 1...10_000,
             "Open transactions of a connection. At the limit: ERROR, close; all its transactions are aborted."),
@@ -73,19 +73,19 @@ extension Schema {
     private static let output: [Setting<Settings>] = [
         .bytes(
             "limits.output-bytes", \.broker.limits.outputByteCountMax, 1024...1 << 30,
-            "Bytes that wait for a reader. At the limit: a topic disconnects it, a queue stops dispatching."),
+            "Bytes that wait for a client. At the limit: disconnected from a topic; a queue sends no more."),
         .milliseconds(
             "limits.output-stall-ms", \.broker.limits.outputStallMillisecondsMax, 100...3_600_000,
-            "Time without a byte taken while output waits. At the limit: as for output-bytes."),
+            "Time in which a client reads nothing while output waits. At the limit: as for output-bytes."),
         .milliseconds(
             "limits.linger-ms", \.broker.limits.lingerMillisecondsMax, 10...60_000,
-            "After ERROR or DISCONNECT: the time to read the rest and close. At the limit: close."),
+            "Time for a client to read the rest and close after ERROR or DISCONNECT. At the limit: close."),
         .count(
             "limits.prefetch-max", \.broker.limits.prefetchCountMax, 1...1_000_000,
-            "Unacknowledged messages of a subscription that asks for no less. At the limit: none is sent to it."),
+            "Unacknowledged messages of a subscription that asks for no fewer. At the limit: it gets no more."),
         .bytes(
             "limits.prefetch-bytes", \.broker.limits.prefetchByteCountMax, 1024...1 << 30,
-            "Bytes of unacknowledged messages of a subscription. At the limit: none is sent to it."),
+            "Bytes of unacknowledged messages of a subscription. At the limit: it gets no more."),
     ]
 
     private static let destinationLimits: [Setting<Settings>] = [
@@ -106,31 +106,31 @@ extension Schema {
     private static let heartBeats: [Setting<Settings>] = [
         .milliseconds(
             "limits.heart-beat-send-ms", \.broker.limits.heartBeatSendMilliseconds, 1...3_600_000, zero: "none",
-            "The shortest interval the broker offers to send heart-beats at; the client's wish decides above it."),
+            "The shortest interval at which the broker sends heart-beats. Clients can ask for a longer one."),
         .milliseconds(
             "limits.heart-beat-receive-ms", \.broker.limits.heartBeatReceiveMilliseconds, 1...3_600_000, zero: "none",
-            "The shortest interval the broker asks clients to send heart-beats at; theirs decides above it."),
+            "The shortest interval that the broker asks clients for. Clients can offer a longer one."),
         .integer(
             "limits.heart-beat-tolerance-percent", \.broker.limits.heartBeatTolerancePercent,
             Quantity(unit: .percent, range: 100...1000),
-            "A peer is dead after this part of its interval in silence. Raise it where networks stall."),
+            "A client is disconnected after this part of its interval without a byte. Raise it if networks stall."),
     ]
 
     private static let memory: [Setting<Settings>] = [
         .bytes(
             "limits.message-memory-bytes", \.broker.limits.messageMemoryByteCountMax, 1 << 20...1 << 40,
-            "Messages and buffers of a worker, 4 times what one turn brings at least. At the limit: stop reading."),
+            "Messages and buffers of a worker; 16 largest frames or more. At the limit: publishers wait."),
         .bytes(
             "limits.mailbox-bytes", \.broker.limits.mailboxByteCountMax, 64 << 10...1 << 30,
-            "Bytes that wait in a worker's mailbox. At the limit: the senders stop reading their connections."),
+            "Bytes on their way to a worker from others. At the limit: their publishers wait."),
         .count(
             "limits.queued-messages-max", \.broker.limits.queuedMessageCountMax, 1000...1_000_000_000,
-            "Messages in a worker's queues (address space; memory as used). At the limit: publishers are not read."),
+            "Messages in all queues of a worker. Reserves address space. At the limit: publishers wait."),
         .count(
             "limits.subscriptions-max", \.broker.limits.subscriptionCountMax, 1...100_000_000,
-            "Subscriptions of a worker (address space; memory only as used). At the limit: ERROR."),
+            "Subscriptions of a worker. Reserves address space. At the limit: ERROR."),
         .milliseconds(
             "limits.drain-timeout-ms", \.broker.limits.drainMillisecondsMax, 1...600_000, zero: "do not wait",
-            "Drain: how long readers may take to empty queues and outputs. Then: report what is left, exit."),
+            "Drain: time for clients to empty queues and outputs. Then what is left is reported."),
     ]
 }

@@ -15,7 +15,7 @@ enum Schema {
         Setting(
             path: "listeners",
             form: .list(allowed: ListenAddress.allowed, accepts: { ListenAddress($0) != nil }),
-            why: "Addresses to accept clients on. There are no users yet: whoever reaches one gets in.",
+            why: "Addresses to accept clients on. There are no users yet: anyone who can connect may do anything.",
             get: { .list($0.listeners.map(\.description)) },
             set: { settings, value in
                 if case .list(let items) = value { settings.listeners = items.compactMap { ListenAddress($0) } }
@@ -25,24 +25,24 @@ enum Schema {
     private static let log: [Setting<Settings>] = [
         .choice(
             "log.level", \.logLevel,
-            "The least severe lines that are logged. info adds clients' errors, debug why the driver was chosen."),
+            "The least severe level that is logged. info: clients' errors too. debug: why the driver was chosen."),
         .choice("log.format", \.logFormat, "text for people, json (one object a line) for log collectors."),
     ]
 
     private static let destinationDefaults: [Setting<Settings>] = [
         .flag(
             "clients-create-destinations", \.broker.clientsCreateDestinations,
-            "Clients may use destinations that no entry of `destinations` matches. false: ERROR."),
+            "true: clients may use destinations that match no entry of `destinations`. false: ERROR."),
         .choice(
             "bare-names", \.broker.bareNamePrefix, [("topic", "/topic/"), ("queue", "/queue/"), ("reject", "")],
-            "What a destination without a leading slash is: a topic, a queue, or an error."),
+            "What `orders`, without a leading slash, means: /topic/orders, /queue/orders (ActiveMQ), or ERROR."),
     ]
 
     /// The keys of one entry of `destinations`.
     static let destinationKeys: [Setting<DestinationPolicy>] = [
         .text(
             "match", \.pattern, allowed: DestinationPattern.allowed,
-            "The destinations that the entry is for: a name, or a pattern with * for one level and # for many.",
+            "Which destinations: a name, or a pattern with * for one level and # for any number of levels.",
             accepts: DestinationPattern.accepts),
         .count(
             "messages-max", \.queueMessageCountMax, 1...1_000_000_000,
@@ -52,16 +52,16 @@ enum Schema {
             "Bytes that a queue holds. At the limit: `overflow`."),
         .choice(
             "overflow", \.overflow, [("reject", .reject), ("drop-oldest", .dropOldest), ("block", .block)],
-            "At a queue's limit: answer ERROR, drop (dead-letter) the oldest, or stop reading the publisher."),
+            "A full queue: answers ERROR, drops (dead-letters) the oldest, or lets the publisher wait."),
         .milliseconds(
             "message-ttl-ms", \.messageMillisecondsMax, 1...10 * 365 * 86_400_000, zero: "for ever",
-            "Life of a message that brings no expiry of its own."),
+            "Time to live of a message that has no expiry of its own."),
         .count(
             "deliveries-max", \.deliveryCountMax, 1...1_000_000, zero: "no limit",
-            "Deliveries of one message before it goes to `dead-letter`."),
+            "Failed deliveries of a message (NACK, lost connection) before it goes to `dead-letter`."),
         .text(
             "dead-letter", \.deadLetterDestination, allowed: "\"\" (drop them), or a \(DestinationPattern.allowedName)",
-            "Where messages go that were delivered too often or refused for good. \"\": dropped and counted.",
+            "Where messages go that failed too often or were rejected. \"\": they are dropped and counted.",
             accepts: { $0.isEmpty || DestinationPattern.acceptsName($0) }),
         .flag(
             "dead-letter-expired", \.deadLettersExpired,

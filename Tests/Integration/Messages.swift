@@ -91,7 +91,7 @@ extension Integration {
 
         @Test(arguments: drivers)
         func `Too little address space is one line that says what to raise`(on driver: DriverUnderTest) throws {
-            let stampede = try BuildDirectory.path(of: "stampede")
+            let stampede = BuildDirectory.path(of: "stampede")
             let process = try ChildProcess(
                 "sh",
                 [
