@@ -28,7 +28,8 @@ public enum StampedeServer {
         let choice = try DriverChoice(settings.driver).choose()
         // Only a fall-back is news.
         let isFallback = settings.driver == .auto && choice.kind == .epoll
-        logger.log(level: isFallback ? .warning : .debug, "\(isFallback ? "falling back to epoll: " : "")\(choice.reason)")
+        let prefix = isFallback ? "falling back to epoll: " : ""
+        logger.log(level: isFallback ? .warning : .debug, "\(prefix)\(choice.reason)")
         for address in settings.exposedListeners {
             logger.warning(
                 "other machines can reach \(address), and any login is accepted; listen on 127.0.0.1 instead")

@@ -11,7 +11,7 @@ private let seeds = 0..<(ProcessInfo.processInfo.environment["STAMPEDE_TEST_SEED
 struct LifeTests {
     @Test("Records have the size that memory is planned with")
     func recordSizes() {
-        #expect(MemoryLayout<Session>.stride == 136)
+        #expect(MemoryLayout<Session>.stride == 144)
         #expect(MemoryLayout<Segment>.stride == 24)
         #expect(MemoryLayout<Subscription>.stride == 60)
         #expect(MemoryLayout<Group>.stride == 64)

@@ -839,7 +839,7 @@ struct QueueTests {
     @Test(
         "A prefetch that is no number is an ERROR that names its header",
         arguments: ["prefetch-count", "activemq.prefetchSize", "consumer-window-size"],
-        ["many", "", "-1", "1.5", " 1", "99999999999999999999"])
+        ["many", "", "-2", "1.5", " 1", "99999999999999999999"])
     func badPrefetch(name: String, value: String) {
         withBroker { broker in
             let client = broker.connect()

@@ -73,7 +73,7 @@ extension Attack {
         case .sleepers, .silentReceivers: ["output-bytes"]
         case .fullQueue, .manyQueues: ["queue"]
         case .destinations: ["destinations-max"]
-        case .hoarders: ["prefetch-max", "queue"]
+        case .hoarders: ["queue"]
         case .longIdentifiers, .logFlood: []
         }
     }

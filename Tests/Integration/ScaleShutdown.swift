@@ -24,7 +24,7 @@ extension Scale {
         var counts: [String: Int] = [:]
         for line in lines where line.contains(#""message":"undelivered messages are lost""#) {
             let queue = try #require(line.firstMatch(of: /"queue":"([^"]+)"/))
-            let count = try #require(line.firstMatch(of: /"messages":"(\d+)"/).flatMap { Int($0.1) })
+            let count = try #require(line.firstMatch(of: /"messages":(\d+)/).flatMap { Int($0.1) })
             try #require(counts.updateValue(count, forKey: String(queue.1)) == nil, "reported twice: \(line)")
         }
         return counts
