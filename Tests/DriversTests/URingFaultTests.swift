@@ -187,7 +187,8 @@
             fixture.end()
         }
 
-        @Test func `a shutdown for which the process has no descriptor is left to the kernel`() throws {
+        @Test(.enabled(if: RingFeatures.hasDirectHere))
+        func `a shutdown for which the process has no descriptor is left to the kernel`() throws {
             var fixture = try Fixture.make()
             fixture.driver.anyRecord(of: Self.slot)?.pointee.state.insert(.isShuttingDown)
             #expect(fixture.answer(.install, -EMFILE).isEmpty)
@@ -200,7 +201,8 @@
             fixture.end()
         }
 
-        @Test func `a descriptor for a shutdown that comes when the driver ends is closed`() throws {
+        @Test(.enabled(if: RingFeatures.hasDirectHere))
+        func `a descriptor for a shutdown that comes when the driver ends is closed`() throws {
             var fixture = try Fixture.make()
             if let record = fixture.driver.anyRecord(of: Self.slot) {
                 fixture.driver.shutDownWrite(record, Self.slot, installs: true)
@@ -291,7 +293,7 @@
             }
             #expect(huge?.reason == .noMemory)
             let restricted = #expect(throws: DriverError.self) {
-                try URingDriver.restrict(ring, opensConnections: true)
+                try URingDriver.restrict(ring, fileFlags: curing_file_direct, opensConnections: true)
             }
             #expect(restricted?.errorNumber == EBADFD)
             _ = buffers.count
