@@ -52,6 +52,7 @@ enum Readiness {
         if brokerWorkers > 0 {
             var broker = Party(.broker, connectionCount: count, driver: brokerDriver == .uring ? .uring : .epoll)
             broker.insistsOnRing = brokerDriver == .uring
+            broker.hasDirectDescriptors = brokerDriver == .uring && !probe.isPlain
             broker.workerCount = brokerWorkers
             parties.append(broker)
         }

@@ -85,7 +85,7 @@ int curing_register_files(struct io_uring *ring, unsigned count, unsigned least)
     return result;
 }
 
-int curing_restrict(struct io_uring *ring, const uint8_t *opcodes, unsigned opcode_count) {
+int curing_restrict(struct io_uring *ring, const uint8_t *opcodes, unsigned opcode_count, uint8_t file_flags) {
     struct io_uring_restriction restrictions[64] = {0};
     static const uint8_t registers[] = {
         IORING_UNREGISTER_FILES, IORING_UNREGISTER_PBUF_RING, IORING_UNREGISTER_RING_FDS, IORING_REGISTER_ENABLE_RINGS};
@@ -100,7 +100,7 @@ int curing_restrict(struct io_uring *ring, const uint8_t *opcodes, unsigned opco
         restrictions[count].register_op = registers[i];
     }
     restrictions[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-    restrictions[count++].sqe_flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
+    restrictions[count++].sqe_flags = file_flags | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
     return register_ring(ring, IORING_REGISTER_RESTRICTIONS, restrictions, count);
 }
 

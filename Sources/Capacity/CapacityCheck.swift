@@ -45,14 +45,14 @@ public struct CapacityCheck {
         guard let refusal = machine.ringRefusal else {
             return Finding(named("io_uring", party), .met, found: "available", needed: "available")
         }
-        let wouldDo = !party.insistsOnRing && machine.descriptors.hard >= epollDescriptorCount(party)
+        let wouldDo = !party.insistsOnRing && machine.descriptors.hard >= plainDescriptorCount(party)
         let remedy: [String]
         if let policy = machine.ringPolicy, policy != 0 {
             remedy = remedies.hostSysctl("kernel.io_uring_disabled", "0")
         } else if machine.isFiltered {
             remedy = remedies.ringFilter
-        } else if machine.kernelVersion < KernelVersion(6, 13) {
-            remedy = ["Linux 6.13 or later"]
+        } else if machine.kernelVersion < KernelVersion(6, 1) {
+            remedy = ["Linux 6.1 or later"]
         } else {
             remedy = []
         }
@@ -90,7 +90,7 @@ public struct CapacityCheck {
 
     /// Whether the rings' tables of direct descriptors hold N connections between them.
     private func tables(_ party: Party) -> Finding? {
-        guard party.driver == .uring else { return nil }
+        guard party.hasDirectDescriptors else { return nil }
         let slots = slotCount(party, descriptorCount: machine.descriptors.hard)
         let fullest = connectionsOfFullestWorker(party, party.workerCount)
         let total = slots * party.workerCount
@@ -122,7 +122,7 @@ public struct CapacityCheck {
 
     private var mayRaiseLimits: Bool { machine.has(.sysResource) }
 
-    private func epollDescriptorCount(_ party: Party) -> Int { party.connectionCount + ownDescriptorCount(party) }
+    private func plainDescriptorCount(_ party: Party) -> Int { party.connectionCount + ownDescriptorCount(party) }
 
     private func ownDescriptorCount(_ party: Party) -> Int {
         party.workerCount * (Footprint.descriptorsPerWorker + party.listenerCount) + Footprint.descriptorReserve
@@ -130,12 +130,13 @@ public struct CapacityCheck {
 
     /// Descriptors of the process: with io_uring those of the workers alone.
     private func descriptors(_ party: Party) -> Finding? {
-        let needed = party.driver == .uring ? ownDescriptorCount(party) : epollDescriptorCount(party)
+        let needed = party.hasDirectDescriptors ? ownDescriptorCount(party) : plainDescriptorCount(party)
         return .atLeast(
             named("RLIMIT_NOFILE", party), machine.descriptors.hard, needed,
-            note: party.driver == .uring
+            note: party.hasDirectDescriptors
                 ? "rings, listeners and wake-ups; connections are no descriptors here"
-                : "with epoll each connection is a descriptor",
+                : "each connection is a descriptor "
+                    + (party.driver == .epoll ? "with epoll" : "where the ring has no direct ones (Linux 6.13)"),
             remedies: remedies.descriptors(needed, mayRaise: mayRaiseLimits))
     }
 
@@ -160,7 +161,7 @@ public struct CapacityCheck {
     private var descriptorCeiling: Finding? {
         let needed =
             parties.map { party in
-                party.driver == .epoll ? epollDescriptorCount(party) : ownDescriptorCount(party)
+                party.hasDirectDescriptors ? ownDescriptorCount(party) : plainDescriptorCount(party)
             }.max() ?? 0
         return .atLeast(
             "fs.nr_open", machine.descriptorCeiling, needed, note: "the most that RLIMIT_NOFILE can be raised to",

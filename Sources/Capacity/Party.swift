@@ -12,6 +12,8 @@ public struct Party: Sendable, Equatable {
     public var role: Role
     public var connectionCount: Int
     public var driver: Driver
+    /// Connections are slots of the rings' tables; else each is a descriptor of the process, as with epoll.
+    public var hasDirectDescriptors: Bool
     /// io_uring was asked for by name: epoll will not do.
     public var insistsOnRing = false
     /// Threads, each with a ring of its own.
@@ -52,6 +54,7 @@ public struct Party: Sendable, Equatable {
         self.role = role
         self.connectionCount = connectionCount
         self.driver = driver
+        hasDirectDescriptors = driver == .uring
         if role == .clients { userBytesPerConnection = Footprint.clientBytesPerConnection }
     }
 }

@@ -5,13 +5,18 @@ import IO
 extension Settings {
     /// The broker that these settings make, as a check of the machine sees it.
     ///
-    /// - Parameter ringIsAvailable: what the drivers found; `auto` means epoll where it is not.
-    public func party(connectionCount: Int, ringIsAvailable: Bool, availableCPUCount: Int) -> Party {
+    /// - Parameters:
+    ///   - ringIsAvailable: what the drivers found; `auto` means epoll where it is not.
+    ///   - ringIsPlain: its sockets are plain descriptors.
+    public func party(
+        connectionCount: Int, ringIsAvailable: Bool, ringIsPlain: Bool = false, availableCPUCount: Int
+    ) -> Party {
         let usesRing = driver == .uring || driver == .auto && ringIsAvailable
         var party = Party(.broker, connectionCount: connectionCount, driver: usesRing ? .uring : .epoll)
         let workerCount = resolvedWorkerCount(availableCPUCount: availableCPUCount)
         let limits = broker.limits
         party.insistsOnRing = driver == .uring
+        party.hasDirectDescriptors = usesRing && !ringIsPlain
         party.workerCount = workerCount
         party.workerCountMax = Self.workerCountMax
         let bounds = [usesRing ? driverOptions.connectionCountMax : 0, limits.connectionCountMax].filter { $0 > 0 }

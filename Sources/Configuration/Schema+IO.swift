@@ -25,6 +25,9 @@ extension Schema {
         .count(
             "io.uring.cq-entries", \.driverOptions.completionEntryCount, 128...65536, powerOfTwo: true,
             "Completion queue of a ring, at least sq-entries. Raise it when completion-queue-overflows grows."),
+        .choice(
+            "io.uring.descriptors", \.driverOptions.descriptors,
+            "direct sockets do not count against RLIMIT_NOFILE (Linux 6.13), plain ones do; auto: direct if it works."),
         .count(
             "io.uring.connections-per-ring", \.driverOptions.connectionCountMax, 16...1 << 20,
             zero: "as many as RLIMIT_NOFILE allows",

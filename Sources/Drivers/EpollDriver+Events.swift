@@ -126,15 +126,6 @@ extension EpollDriver {
     }
 
     public mutating func peerAddress(ofAccepted descriptor: Int32) -> String? { Endpoint(peerOf: descriptor)?.text }
-
-    private func addressKey(ofPeer fd: Int32) -> UInt64 {
-        var address = sockaddr_storage()
-        var byteCount = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let result = withUnsafeMutablePointer(to: &address) { address in
-            address.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(fd, $0, &byteCount) }
-        }
-        return result == 0 ? socket_address_key(&address) : 0
-    }
 }
 
 // MARK: - Receiving

@@ -1,9 +1,14 @@
 internal import CURing
 import Glibc
+public import IO
 
 /// Whether this kernel lets this process use io_uring, and what of it.
 public struct URingProbe: Sendable {
     public let isAvailable: Bool
+    /// Sockets are plain descriptors, which count against RLIMIT_NOFILE.
+    public let isPlain: Bool
+    /// Why `auto` takes epoll all the same: one line. Empty where it does not.
+    public let whyNotPreferred: String
     /// "single issuer, deferred task work (as of Linux 6.1), min-wait", or empty.
     public let level: String
     /// One line for each feature, in words.
@@ -12,30 +17,40 @@ public struct URingProbe: Sendable {
     public let reason: String
 
     /// Sets up small rings and tests them. The outcome is found once in a process's life.
-    public static func run() -> URingProbe {
+    public static func run(descriptors: DriverOptions.Descriptors = .auto) -> URingProbe {
         #if URing
-            return URingProbe(RingFeatures.ofThisKernel)
+            return URingProbe(RingFeatures.ofThisKernel(descriptors))
         #else
-            return URingProbe(
-                isAvailable: false, level: "", features: [], reason: "built without io_uring (trait URing is off)")
+            return URingProbe(reason: "built without io_uring (trait URing is off)")
         #endif
     }
 
     #if URing
         init(_ outcome: Result<RingFeatures, DriverError>) {
             switch outcome {
-            case .success(let features):
-                self.init(isAvailable: true, level: features.text, features: features.lines, reason: "")
-            case .failure(let error):
-                self.init(isAvailable: false, level: "", features: [], reason: error.description)
+            case .success(let features): self.init(features)
+            case .failure(let error): self.init(reason: error.description)
             }
+        }
+
+        private init(_ features: RingFeatures) {
+            isAvailable = true
+            isPlain = features.isPlain
+            whyNotPreferred =
+                features.level < .deferred
+                ? "io_uring has no deferred task work here (as of Linux 6.1), and without that epoll costs no more" : ""
+            level = features.text
+            self.features = features.lines
+            reason = ""
         }
     #endif
 
-    private init(isAvailable: Bool, level: String, features: [String], reason: String) {
-        self.isAvailable = isAvailable
-        self.level = level
-        self.features = features
+    private init(reason: String) {
+        isAvailable = false
+        isPlain = false
+        whyNotPreferred = ""
+        level = ""
+        features = []
         self.reason = reason
     }
 
@@ -43,7 +58,10 @@ public struct URingProbe: Sendable {
     public var lines: [String] {
         ["kernel: Linux \(kernelRelease())", "io_uring: \(isAvailable ? "available" : "not available: \(reason)")"]
             + features.map { "io_uring \($0)" }
-            + ["descriptors: \(descriptorLimit()) (RLIMIT_NOFILE; also the most connections of one worker)"]
+            + [
+                "descriptors: \(descriptorLimit()) (RLIMIT_NOFILE; also the most connections of "
+                    + (isAvailable && !isPlain ? "one worker)" : "all workers together)")
+            ]
     }
 }
 
@@ -57,14 +75,19 @@ public enum DriverChoice: String, Sendable, CaseIterable {
 
     /// `auto` takes io_uring where the self-test passes, else epoll; `reason` says why, in one line.
     /// - Throws: where `uring` was asked for and is not available.
-    public func choose() throws(DriverError) -> (kind: Kind, reason: String) {
+    public func choose(
+        descriptors: DriverOptions.Descriptors = .auto
+    ) throws(DriverError) -> (kind: Kind, reason: String) {
         if self == .epoll { return (.epoll, "epoll was asked for") }
-        return try choose(by: URingProbe.run())
+        return try choose(by: URingProbe.run(descriptors: descriptors))
     }
 
     /// Not for `epoll`, which asks nobody.
     func choose(by probe: URingProbe) throws(DriverError) -> (kind: Kind, reason: String) {
-        if probe.isAvailable { return (.uring, probe.level) }
+        if probe.isAvailable {
+            if self == .auto, !probe.whyNotPreferred.isEmpty { return (.epoll, probe.whyNotPreferred) }
+            return (.uring, probe.level)
+        }
         guard self == .auto else {
             throw DriverError(.notSupported, "io_uring was asked for and is not available: \(probe.reason)")
         }
@@ -80,13 +103,13 @@ public enum DriverChoice: String, Sendable, CaseIterable {
             let text =
                 switch errorNumber {
                 case 0: step
-                case ENOSYS: "the kernel has no io_uring (ENOSYS); Linux 6.13 or later is needed"
+                case ENOSYS: "the kernel has no io_uring (ENOSYS); Linux 6.1 or later is needed"
                 case EPERM, EACCES: forbidden(step: step, errorNumber: errorNumber)
                 case ENOMEM:
                     "\(step): no memory (ENOMEM); raise `ulimit -l` (now \(lockedMemoryLimit())) or the memory "
                         + "limit, or lower io.uring.sq-entries and io.uring.cq-entries, or io.workers"
                 case EMFILE, ENFILE: "\(step): no descriptors left; raise `ulimit -n`"
-                case EINVAL: "\(step): the kernel lacks it (EINVAL); Linux 6.13 or later is needed"
+                case EINVAL: "\(step): the kernel lacks it (EINVAL); Linux 6.1 or later is needed"
                 default: "\(step): \(errorText(errorNumber))"
                 }
             let reason: Reason =

@@ -10,11 +10,22 @@ public struct DriverOptions: Sendable, Equatable {
         case adaptive
     }
 
+    /// How the io_uring driver holds its sockets.
+    public enum Descriptors: String, Sendable, CaseIterable {
+        /// Direct where the kernel lets go of them when they are closed, else plain.
+        case auto
+        /// In the ring's table: they do not count against RLIMIT_NOFILE, and a request finds its socket sooner.
+        case direct
+        /// As any file of the process: the only way before Linux 6.13.
+        case plain
+    }
+
     /// Slots of the ring's table of direct descriptors, and the most connections a worker holds. 0: as many as
     /// RLIMIT_NOFILE allows.
     public var connectionCountMax = 0
 
     // io_uring
+    public var descriptors = Descriptors.auto
     public var submissionEntryCount = 4096
     public var completionEntryCount = 32768
     /// The buffers that POLL-parked connections are read into.

@@ -25,7 +25,7 @@ public enum StampedeServer {
     private static func serve(
         _ settings: Settings, _ file: String?, _ logger: Logger
     ) throws(DriverError) -> Int32 {
-        let choice = try DriverChoice(settings.driver).choose()
+        let choice = try DriverChoice(settings.driver).choose(descriptors: settings.driverOptions.descriptors)
         // Only a fall-back is news.
         let isFallback = settings.driver == .auto && choice.kind == .epoll
         let prefix = isFallback ? "falling back to epoll: " : ""

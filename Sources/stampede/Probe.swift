@@ -53,15 +53,17 @@ struct Probe: ParsableCommand {
     }
 
     private func check(_ connections: Int, _ settings: Settings) -> CapacityReport {
-        let ring = URingProbe.run()
+        let ring = URingProbe.run(descriptors: settings.driverOptions.descriptors)
         let machine = MachineSnapshot.ofThisMachine(ringRefusal: ring.isAvailable ? nil : ring.reason)
         let broker = settings.party(
-            connectionCount: connections, ringIsAvailable: ring.isAvailable, availableCPUCount: AvailableCPUs.count)
+            connectionCount: connections, ringIsAvailable: ring.isAvailable && ring.whyNotPreferred.isEmpty,
+            ringIsPlain: ring.isPlain, availableCPUCount: AvailableCPUs.count)
         var parties = [broker]
         if localClients {
-            parties.append(
-                .loadGenerator(
-                    connectionCount: connections, usesRing: ring.isAvailable, descriptorMax: machine.descriptors.hard))
+            var clients = Party.loadGenerator(
+                connectionCount: connections, usesRing: ring.isAvailable, descriptorMax: machine.descriptors.hard)
+            clients.hasDirectDescriptors = ring.isAvailable && !ring.isPlain
+            parties.append(clients)
         }
         return CapacityCheck(parties, on: machine).report
     }
@@ -75,9 +77,10 @@ func probeLines(_ settings: Settings) -> [String] {
         case .uring: .uring
         case .epoll: .epoll
         }
-    var lines = URingProbe.run().lines
+    let descriptors = settings.driverOptions.descriptors
+    var lines = URingProbe.run(descriptors: descriptors).lines
     do throws(DriverError) {
-        let (kind, reason) = try choice.choose()
+        let (kind, reason) = try choice.choose(descriptors: descriptors)
         lines.append("the broker would choose   \(kind.rawValue)" + (reason.isEmpty ? "" : " (\(reason))"))
     } catch {
         lines.append("the broker would not start: \(error.description)")
@@ -95,7 +98,7 @@ enum MachineReport {
             row("seccomp", seccomp),
             row("CPUs", "\(cpus) available; workers: \(settings.resolvedWorkerCount(availableCPUCount: cpus))"),
             row("memory limit", contents("/sys/fs/cgroup/memory.max").map(memory) ?? "not known (no cgroup v2)"),
-            row("RLIMIT_NOFILE", limit(RLIMIT_NOFILE) + " (descriptors; slots of a ring's file table)"),
+            row("RLIMIT_NOFILE", limit(RLIMIT_NOFILE) + " (descriptors; slots of a ring's table, if it has one)"),
             row("RLIMIT_MEMLOCK", limit(__RLIMIT_MEMLOCK) + " (bytes; rings count before Linux 5.12 and as of 6.14)"),
             row("fs.file-max", contents("/proc/sys/fs/file-max") ?? "not readable"),
             row("net.core.somaxconn", contents("/proc/sys/net/core/somaxconn") ?? "not readable"),

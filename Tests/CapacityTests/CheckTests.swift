@@ -122,6 +122,16 @@ struct CheckTests {
         #expect(try finding("io_uring", [insists], on: machine).verdict == .missing)
     }
 
+    @Test("Where the ring has plain descriptors, each connection takes one, and there is no table to fill")
+    func plainDescriptors() throws {
+        var broker = Self.broker(30_000, .uring)
+        broker.hasDirectDescriptors = false
+        let machine = changed { $0.descriptors = ResourceLimit(soft: 20_000, hard: 20_000) }
+        let finding = try finding("RLIMIT_NOFILE", [broker], on: machine)
+        #expect(finding.verdict == .missing && finding.note.contains("Linux 6.13"))
+        #expect(!CapacityCheck([broker], on: machine).report.findings.contains { $0.name == "rings" })
+    }
+
     @Test("In a container it is the seccomp profile that forbids io_uring, and the host that has to allow it")
     func filtered() throws {
         let machine = changed {

@@ -6,13 +6,15 @@ import Testing
 @testable import Drivers
 
 /// Every way in which a driver may run: the whole suite passes on each.
-enum DriverVariant: String, CaseIterable, CustomTestStringConvertible {
+enum DriverVariant: String, CaseIterable, Codable, CustomTestStringConvertible {
     case epoll
     #if URing
         case uringAdaptive, uringPoll, uringMultishot, uringUnrestricted
         /// As on older kernels.
         case uringRelativeTimeouts, uringSingleIssuer, uringCooperative
         case uringCountedSends
+        /// Sockets as plain descriptors, as before Linux 6.13; with all that this kernel has, and as on Linux 6.1.
+        case uringPlain, uringPlainMultishot, uringPlainOld
     #endif
 
     var testDescription: String { rawValue }
@@ -20,9 +22,16 @@ enum DriverVariant: String, CaseIterable, CustomTestStringConvertible {
     /// Each connection gets its turn. Multishot receives are bounded by their buffers alone.
     var takesTurns: Bool {
         #if URing
-            self != .uringMultishot
+            self != .uringMultishot && self != .uringPlainMultishot
         #else
             true
+        #endif
+    }
+    var isPlain: Bool {
+        #if URing
+            [.uringPlain, .uringPlainMultishot, .uringPlainOld].contains(self)
+        #else
+            false
         #endif
     }
     static var uringOnly: [DriverVariant] { allCases.filter { $0.isURing } }
@@ -41,13 +50,13 @@ struct AnyDriver: ~Copyable {
         #if URing
             if variant.isURing {
                 var options = options
-                var features = try RingFeatures.ofThisKernel.get()
+                var features = try RingFeatures.ofThisKernel(variant.isPlain ? .plain : .auto).get()
                 switch variant {
-                case .epoll, .uringAdaptive: break
+                case .epoll, .uringAdaptive, .uringPlain: break
                 case .uringPoll: options.receiveMode = .poll
-                case .uringMultishot: options.receiveMode = .multishot
+                case .uringMultishot, .uringPlainMultishot: options.receiveMode = .multishot
                 case .uringUnrestricted: options.isRestricted = false
-                case .uringRelativeTimeouts:
+                case .uringRelativeTimeouts, .uringPlainOld:
                     features.hasAbsoluteTimeout = false
                     features.hasMinWait = false
                     features.hasResetOnClose = false
@@ -90,6 +99,14 @@ struct AnyDriver: ~Copyable {
             if let uring { return uring.pointee.budget }
         #endif
         return epoll!.pointee.budget
+    }
+
+    /// Else the sockets are descriptors of this process.
+    var hasDirectDescriptors: Bool {
+        #if URing
+            if let uring { return !uring.pointee.isPlain }
+        #endif
+        return false
     }
 
     var connectionCountMax: Int {

@@ -14,9 +14,12 @@
             #expect(MemoryLayout<EpollDriver.Connection>.stride == 12)
         }
 
-        @Test(arguments: RingLevel.allCases)
-        func `every rung of the ladder passes the self-test`(_ level: RingLevel) throws {
-            let features = try RingFeatures(best: level)
+        @Test(arguments: RingLevel.allCases, DriverOptions.Descriptors.onThisKernel)
+        func `every rung of the ladder passes the self-test`(
+            _ level: RingLevel, _ descriptors: DriverOptions.Descriptors
+        ) throws {
+            let features = try RingFeatures(best: level, descriptors: descriptors)
+            #expect(descriptors == .auto || features.isPlain == (descriptors == .plain))
             #expect(features.level == level)
             #expect(features.hasSilentSend)
             #expect(features.hasRestrictions)
@@ -34,37 +37,69 @@
         }
 
         @Test(arguments: RingLevel.allCases)
-        func `where sockets that are closed stay open, auto takes epoll and says why`(_ level: RingLevel) {
-            let outcome = Result { () throws(DriverError) in try RingFeatures(best: level, keepsClosedOpen: true) }
-            let probe = URingProbe(outcome)
-            #expect(!probe.isAvailable)
-            let reason = "stay open while others wait (before Linux 6.13)"
-            #expect(throws: Never.self) {
-                let choice = try DriverChoice.auto.choose(by: probe)
-                #expect(choice.kind == .epoll && choice.reason.contains(reason))
+        func `where direct descriptors that are closed stay open, plain ones are taken, and it is said why`(
+            _ level: RingLevel
+        ) throws {
+            func outcome(_ descriptors: DriverOptions.Descriptors) -> Result<RingFeatures, DriverError> {
+                Result { () throws(DriverError) in
+                    try RingFeatures(best: level, descriptors: descriptors, keepsClosedOpen: true)
+                }
             }
-            let error = #expect(throws: DriverError.self) { try DriverChoice.uring.choose(by: probe) }
-            #expect(error?.reason == .notSupported && error?.description.contains(reason) == true)
+            let reason = "stay open while others wait (before Linux 6.13)"
+            let probe = URingProbe(outcome(.auto))
+            #expect(probe.isAvailable && probe.isPlain)
+            #expect(probe.level.contains("plain descriptors"))
+            #expect(probe.features.contains { $0.hasPrefix("no ") && $0.contains(reason) })
+            #expect(probe.features.contains { $0.contains("a newer kernel brings: direct descriptors (Linux 6.13)") })
+            #expect(try DriverChoice.uring.choose(by: probe).kind == .uring)
+            let insisting = URingProbe(outcome(.direct))
+            #expect(!insisting.isAvailable && insisting.reason.contains(reason))
+            #expect(throws: DriverError.self) { try DriverChoice.uring.choose(by: insisting) }
+            #expect(try DriverChoice.auto.choose(by: insisting).kind == .epoll)
+        }
+
+        @Test(arguments: RingLevel.allCases)
+        func `without deferred task work auto takes epoll and says so`(_ level: RingLevel) throws {
+            let probe = URingProbe(Result { () throws(DriverError) in try RingFeatures(best: level) })
+            let choice = try DriverChoice.auto.choose(by: probe)
+            #expect((choice.kind == .uring) == (level == .deferred))
+            #expect((choice.kind == .epoll) == choice.reason.contains("no deferred task work"))
+            #expect(try DriverChoice.uring.choose(by: probe).kind == .uring)
+        }
+
+        @Test func `plain descriptors that were asked for promise nothing of a newer kernel`() throws {
+            let probe = URingProbe.run(descriptors: .plain)
+            #expect(probe.isPlain && !probe.features.contains { $0.contains("Linux 6.13") })
+            #expect(probe.lines.last?.contains("all workers together") == true)
         }
 
         @Test(arguments: [
-            (ENOSYS, "ENOSYS"), (EPERM, "seccomp"), (ENOMEM, "ulimit -l"), (EINVAL, "6.13"), (EMFILE, "ulimit -n"),
-            (EIO, "errno 5"),
+            (ENOSYS, "ENOSYS"), (EPERM, "seccomp"), (ENOMEM, "ulimit -l"), (EINVAL, "6.1 or later"),
+            (EMFILE, "ulimit -n"), (EIO, "errno 5"),
         ])
         func `a refused ring is explained`(_ errorNumber: Int32, _ word: String) {
             #expect(DriverError.ring(step: "io_uring_setup", errorNumber: errorNumber).description.contains(word))
         }
 
-        @Test func `a restricted ring refuses every other operation`() throws {
+        @Test(arguments: DriverOptions.Descriptors.onThisKernel)
+        func `a restricted ring refuses every other operation`(_ descriptors: DriverOptions.Descriptors) throws {
             var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
             let peers = try WakeDirectory(workerCount: 1)
+            var options = DriverOptions()
+            options.descriptors = descriptors
             let driver = try URingDriver(
-                options: DriverOptions(), listeners: [group.take(worker: 0)], wake: peers[0], peers: peers)
+                options: options, listeners: [group.take(worker: 0)], wake: peers[0], peers: peers)
             #expect(driver.level.contains("restricted"))
             #expect(driver.level.contains("registered ring"))
-            curing_prepare_nop(curing_next(driver.ring.raw), UserData(.selfTest).rawValue)
+            curing_prepare(
+                curing_next(driver.ring.raw), Int32(IORING_OP_OPENAT.rawValue), -1, 0, UserData(.selfTest).rawValue)
             #expect(driver.ring.submit() == 1)
             #expect(driver.ring.takeCompletion()?.result == -EACCES)
+            if driver.isPlain {
+                curing_prepare_shutdown_write(curing_next(driver.ring.raw), 0, UserData(.selfTest).rawValue)
+                #expect(driver.ring.submit() == 1)
+                #expect(driver.ring.takeCompletion()?.result == -EACCES)
+            }
             #expect(io_uring_register_files_sparse(driver.ring.raw, 4) == -EACCES)
             driver.shutDown()
         }
@@ -104,15 +139,15 @@
             var message = msghdr()
             for isSilent in [true, false] {
                 let one = try #require(curing_next(ring.raw))
-                curing_prepare_send(one, 0, nil, 0, isSilent, 0)
+                curing_prepare_send(one, 0, curing_file_direct, nil, 0, isSilent, 0)
                 let several = try #require(curing_next(ring.raw))
-                curing_prepare_send_vector(several, 0, &message, nil, 0, isSilent, 0)
+                curing_prepare_send_vector(several, 0, curing_file_direct, &message, nil, 0, isSilent, 0)
                 for entry in [one, several] {
                     #expect((entry.pointee.msg_flags & UInt32(MSG_WAITALL) != 0) == isSilent)
                 }
             }
             let zeroCopy = try #require(curing_next(ring.raw))
-            curing_prepare_send_zero_copy(zeroCopy, 0, nil, 0, 0)
+            curing_prepare_send_zero_copy(zeroCopy, 0, curing_file_direct, nil, 0, 0)
             #expect(zeroCopy.pointee.msg_flags & UInt32(MSG_WAITALL) == 0)
         }
 
@@ -133,6 +168,7 @@
 
         @Test(arguments: [
             DriverVariant.uringAdaptive, .uringPoll, .uringMultishot, .uringSingleIssuer, .uringCountedSends,
+            .uringPlain, .uringPlainMultishot,
         ])
         func `an overflowing completion queue loses nothing`(_ variant: DriverVariant) throws {
             let bench = try DriverBench(variant) {
@@ -166,7 +202,7 @@
             #expect(events.filter { $0.kind == .sendIncomplete && $0.value < 0 }.count == 200)
         }
 
-        @Test(arguments: DriverVariant.uringOnly)
+        @Test(.enabled(if: RingFeatures.hasDirectHere), arguments: DriverVariant.uringOnly.filter { !$0.isPlain })
         func `a full table stops accepting until room was made`(_ variant: DriverVariant) throws {
             let bench = try DriverBench(variant) { $0.connectionCountMax = 8 }
             #expect(bench.driver.connectionCountMax == 8)
@@ -189,5 +225,14 @@
             let events = bench.turns([Submission(.resumeAccepting)]) { $0.contains { $0.kind == .accepted } }
             #expect(events != nil)
         }
+    }
+
+    extension RingFeatures {
+        static var hasDirectHere: Bool { (try? ofThisKernel(.direct).get()) != nil }
+    }
+
+    extension DriverOptions.Descriptors {
+        /// Those that pass the self-test here.
+        static var onThisKernel: [Self] { RingFeatures.hasDirectHere ? allCases : [.auto, .plain] }
     }
 #endif

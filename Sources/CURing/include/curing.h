@@ -184,8 +184,8 @@ bool curing_supports(struct io_uring *ring, int opcode);
 /// Registers as many of `count` sparse file slots as the kernel grants, halving at each refusal; the count, or -errno.
 int curing_register_files(struct io_uring *ring, unsigned count, unsigned least);
 
-/// Restricts a disabled ring to what the driver uses.
-int curing_restrict(struct io_uring *ring, const uint8_t *opcodes, unsigned opcode_count);
+/// Restricts a disabled ring to what the driver uses: with `file_flags` of 0, requests cannot name slots of a table.
+int curing_restrict(struct io_uring *ring, const uint8_t *opcodes, unsigned opcode_count, uint8_t file_flags);
 
 /// Enables a disabled ring; the calling thread becomes its only submitter.
 int curing_enable(struct io_uring *ring);
@@ -242,8 +242,11 @@ static inline void curing_set_completion_head(struct io_uring *ring, unsigned he
     io_uring_smp_store_release(ring->cq.khead, head);
 }
 
-// Submission entries. Each function fills an entry that `curing_next` has cleared. `file` is an index of the ring's
-// table.
+// Submission entries. Each function fills an entry that `curing_next` has cleared. `file` is what `file_flags` say: a slot
+// of the ring's table, or a plain descriptor.
+
+static const uint8_t curing_file_direct = IOSQE_FIXED_FILE;
+static const uint8_t curing_file_plain = 0;
 
 static inline void curing_prepare(struct io_uring_sqe *sqe, int opcode, int fd, uint8_t flags, uint64_t user_data) {
     sqe->opcode = (uint8_t)opcode;
@@ -256,27 +259,37 @@ static inline void curing_prepare_nop(struct io_uring_sqe *sqe, uint64_t user_da
     curing_prepare(sqe, IORING_OP_NOP, -1, 0, user_data);
 }
 
-/// Multishot accept into free slots of the table. SOCK_CLOEXEC would be EINVAL: a direct descriptor is no fd.
-static inline void curing_prepare_accept_multishot(struct io_uring_sqe *sqe, int listener, uint64_t user_data) {
+/// Where a new socket goes: into a free slot of the table, or among the process's descriptors. A slot is no descriptor,
+/// and SOCK_CLOEXEC would be EINVAL for one. A plain socket stays blocking: else the kernel would answer -EAGAIN where
+/// it is to wait.
+static inline void curing_place_accepted(struct io_uring_sqe *sqe, uint8_t file_flags) {
+    bool is_direct = file_flags & IOSQE_FIXED_FILE;
+    sqe->file_index = is_direct ? IORING_FILE_INDEX_ALLOC : 0;
+    sqe->accept_flags = is_direct ? 0 : SOCK_CLOEXEC;
+}
+
+/// Multishot accept.
+static inline void curing_prepare_accept_multishot(
+    struct io_uring_sqe *sqe, int listener, uint8_t file_flags, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_ACCEPT, listener, 0, user_data);
     sqe->ioprio = IORING_ACCEPT_MULTISHOT;
-    sqe->file_index = IORING_FILE_INDEX_ALLOC;
+    curing_place_accepted(sqe, file_flags);
 }
 
 /// Accept once, with the peer's address. (io_uring_prep_accept_direct of liburing 2.3 adds 1 to FILE_INDEX_ALLOC.)
 static inline void curing_prepare_accept_address(
-    struct io_uring_sqe *sqe, int listener, struct sockaddr_storage *address, socklen_t *byte_count,
-    uint64_t user_data) {
+    struct io_uring_sqe *sqe, int listener, uint8_t file_flags, struct sockaddr_storage *address,
+    socklen_t *byte_count, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_ACCEPT, listener, 0, user_data);
     *byte_count = sizeof *address;
     sqe->addr = (uint64_t)(uintptr_t)address;
     sqe->addr2 = (uint64_t)(uintptr_t)byte_count;
-    sqe->file_index = IORING_FILE_INDEX_ALLOC;
+    curing_place_accepted(sqe, file_flags);
 }
 
 static inline void curing_prepare_poll(
-    struct io_uring_sqe *sqe, int fd, bool is_fixed, uint32_t events, bool is_multishot, uint64_t user_data) {
-    curing_prepare(sqe, IORING_OP_POLL_ADD, fd, is_fixed ? IOSQE_FIXED_FILE : 0, user_data);
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, uint32_t events, bool is_multishot, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_POLL_ADD, file, file_flags, user_data);
 #if __BYTE_ORDER == __BIG_ENDIAN
     events = events << 16 | events >> 16;
 #endif
@@ -284,32 +297,36 @@ static inline void curing_prepare_poll(
     sqe->len = is_multishot ? IORING_POLL_ADD_MULTI : 0;
 }
 
-static inline void curing_prepare_poll_receive(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
-    curing_prepare_poll(sqe, file, true, EPOLLIN | EPOLLRDHUP, true, user_data);
+static inline void curing_prepare_poll_receive(
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, uint64_t user_data) {
+    curing_prepare_poll(sqe, file, file_flags, EPOLLIN | EPOLLRDHUP, true, user_data);
 }
 
 /// No bytes, only what a poll in a ring always tells: end, hang-up and error, each once.
-static inline void curing_prepare_poll_failure(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
-    curing_prepare_poll(sqe, file, true, 0, true, user_data);
+static inline void curing_prepare_poll_failure(
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, uint64_t user_data) {
+    curing_prepare_poll(sqe, file, file_flags, 0, true, user_data);
 }
 
-static inline void curing_prepare_poll_writable(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
-    curing_prepare_poll(sqe, file, true, EPOLLOUT, false, user_data);
+static inline void curing_prepare_poll_writable(
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, uint64_t user_data) {
+    curing_prepare_poll(sqe, file, file_flags, EPOLLOUT, false, user_data);
 }
 
 static inline void curing_prepare_receive(
-    struct io_uring_sqe *sqe, int file, uint16_t group, uint32_t byte_count, uint64_t user_data) {
-    curing_prepare(sqe, IORING_OP_RECV, file, IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, user_data);
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, uint16_t group, uint32_t byte_count,
+    uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_RECV, file, file_flags | IOSQE_BUFFER_SELECT, user_data);
     sqe->msg_flags = MSG_DONTWAIT;
     sqe->len = byte_count;
     sqe->buf_group = group;
 }
 
-/// With `polls_first` the kernel does not try at once: for a socket that was just read empty.
+/// With `polls_first` the kernel does not try at once: for a socket that was just read empty. No length: each receive
+/// may fill its buffer, and Linux 6.1 refuses one.
 static inline void curing_prepare_receive_multishot(
-    struct io_uring_sqe *sqe, int file, uint16_t group, uint32_t byte_count, bool polls_first, uint64_t user_data) {
-    curing_prepare(sqe, IORING_OP_RECV, file, IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, user_data);
-    sqe->len = byte_count;
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, uint16_t group, bool polls_first, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_RECV, file, file_flags | IOSQE_BUFFER_SELECT, user_data);
     sqe->ioprio = IORING_RECV_MULTISHOT | (polls_first ? IORING_RECVSEND_POLL_FIRST : 0);
     sqe->buf_group = group;
 }
@@ -323,8 +340,9 @@ static inline uint32_t curing_send_flags(bool is_silent) {
 
 /// A send that is silent when the socket takes everything, and else answers with the count taken or -errno.
 static inline void curing_prepare_send(
-    struct io_uring_sqe *sqe, int file, const void *bytes, uint32_t byte_count, bool is_silent, uint64_t user_data) {
-    uint8_t flags = (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, const void *bytes, uint32_t byte_count, bool is_silent,
+    uint64_t user_data) {
+    uint8_t flags = (uint8_t)(file_flags | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
     curing_prepare(sqe, IORING_OP_SEND, file, flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)bytes;
     sqe->len = byte_count;
@@ -333,12 +351,12 @@ static inline void curing_prepare_send(
 
 /// As above with several ranges; `message` needs to live until the entry is submitted.
 static inline void curing_prepare_send_vector(
-    struct io_uring_sqe *sqe, int file, struct msghdr *message, const void *vectors, size_t vector_count,
-    bool is_silent, uint64_t user_data) {
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, struct msghdr *message, const void *vectors,
+    size_t vector_count, bool is_silent, uint64_t user_data) {
     memset(message, 0, sizeof *message);
     message->msg_iov = (struct iovec *)vectors;
     message->msg_iovlen = vector_count;
-    uint8_t flags = (uint8_t)(IOSQE_FIXED_FILE | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
+    uint8_t flags = (uint8_t)(file_flags | (is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
     curing_prepare(sqe, IORING_OP_SENDMSG, file, flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)message;
     sqe->len = 1;
@@ -346,8 +364,9 @@ static inline void curing_prepare_send_vector(
 }
 
 static inline void curing_prepare_send_zero_copy(
-    struct io_uring_sqe *sqe, int file, const void *bytes, uint32_t byte_count, uint64_t user_data) {
-    curing_prepare(sqe, IORING_OP_SEND_ZC, file, IOSQE_FIXED_FILE, user_data);
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, const void *bytes, uint32_t byte_count,
+    uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_SEND_ZC, file, file_flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)bytes;
     sqe->len = byte_count;
     sqe->msg_flags = curing_send_flags(false);
@@ -375,9 +394,11 @@ static inline void curing_prepare_cancel_everything(struct io_uring_sqe *sqe, ui
     sqe->cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY;
 }
 
-static inline void curing_prepare_close(struct io_uring_sqe *sqe, int file, bool is_silent, uint64_t user_data) {
-    curing_prepare(sqe, IORING_OP_CLOSE, 0, is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0, user_data);
-    sqe->file_index = (uint32_t)file + 1;
+static inline void curing_prepare_close(
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, bool is_silent, uint64_t user_data) {
+    bool is_direct = file_flags & IOSQE_FIXED_FILE;
+    curing_prepare(sqe, IORING_OP_CLOSE, is_direct ? 0 : file, is_silent ? IOSQE_CQE_SKIP_SUCCESS : 0, user_data);
+    sqe->file_index = is_direct ? (uint32_t)file + 1 : 0;
 }
 
 /// setsockopt(2) on a direct descriptor, kernel 6.7 and later; silent on success. `value` stays valid until submitted.
@@ -418,17 +439,20 @@ static inline void curing_prepare_no_delay(struct io_uring_sqe *sqe, int file, u
     curing_prepare_set_option(sqe, file, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one, user_data);
 }
 
-/// A TCP socket in a free slot of the table.
-static inline void curing_prepare_socket(struct io_uring_sqe *sqe, const void *address, uint64_t user_data) {
+/// A TCP socket of the address's family.
+static inline void curing_prepare_socket(
+    struct io_uring_sqe *sqe, uint8_t file_flags, const void *address, uint64_t user_data) {
+    bool is_direct = file_flags & IOSQE_FIXED_FILE;
     curing_prepare(sqe, IORING_OP_SOCKET, ((const struct sockaddr *)address)->sa_family, 0, user_data);
-    sqe->off = SOCK_STREAM;
-    sqe->file_index = IORING_FILE_INDEX_ALLOC;
+    sqe->off = is_direct ? SOCK_STREAM : SOCK_STREAM | SOCK_CLOEXEC;
+    sqe->file_index = is_direct ? IORING_FILE_INDEX_ALLOC : 0;
 }
 
 /// The kernel reads `address` while it takes the entry.
 static inline void curing_prepare_connect(
-    struct io_uring_sqe *sqe, int file, const void *address, socklen_t byte_count, uint64_t user_data) {
-    curing_prepare(sqe, IORING_OP_CONNECT, file, IOSQE_FIXED_FILE, user_data);
+    struct io_uring_sqe *sqe, int file, uint8_t file_flags, const void *address, socklen_t byte_count,
+    uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_CONNECT, file, file_flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)address;
     sqe->off = byte_count;
 }

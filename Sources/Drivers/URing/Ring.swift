@@ -186,6 +186,8 @@
         case shutdown
         /// A plain descriptor for shutdown(2).
         case install
+        /// A NOP; shutdown(2) of the plain descriptor follows.
+        case shutdownPlain
         case close
         /// Slot and generation: the connection whose request is to end.
         case cancelReceive

@@ -5,7 +5,7 @@
     /// | file: 4 | generation: 4 | state: 4 | promotion: 2 | windowStart: 1 | fireCount: 1 |
     /// ```
     struct URingConnection: BitwiseCopyable {
-        /// Its index in the ring's table of direct descriptors.
+        /// Its index in the ring's table of direct descriptors, or its plain descriptor.
         var file: Int32 = 0
         var generation: UInt32 = 0
         var state: State = []

@@ -17,6 +17,7 @@
             case .send, .sendCounted: handleSend(completion)
             case .sendZeroCopy: sentZeroCopy(completion, &completions)
             case .install: installed(completion)
+            case .shutdownPlain: shutDownPlain(completion.userData.connection)
             case .shutdown: shutDown(completion.userData.connection, completion.result)
             case .close: closed(completion, &completions)
             case .cancelReceive: cancelFoundNothing(completion, .isReceiveEnding, armed: URingConnection.State.armed)
@@ -27,7 +28,10 @@
                     wakeArmed = false
                     if completion.result != -ECANCELED { armWake() }
                 }
-                if completion.result >= 0 { woken(&completions) }
+                if completion.result >= 0 {
+                    woken(&completions)
+                    if isPlain { takeHandedOn(&completions) }
+                }
             case .wakeMessage: woken(&completions)
             case .wakePeer:
                 // The worker's ring is gone, or full: its eventfd always works.
@@ -37,7 +41,8 @@
                 armedCount -= 1
                 expectNoMisuse(.handOff, completion.result)
                 if completion.result < 0 { counters.handOffErrors += 1 } else { counters.handedOff += 1 }
-                curing_prepare_close(nextEntry(), Int32(completion.userData.index), true, UserData(.ignored).rawValue)
+                curing_prepare_close(
+                    nextEntry(), Int32(completion.userData.index), fileFlags, true, UserData(.ignored).rawValue)
             case .socket: socketMade(completion, &completions)
             case .connect: connected(completion, &completions)
             case .cancelConnect: cancelConnectFoundNothing(completion)
@@ -384,7 +389,7 @@
             }
         }
 
-        private mutating func shutDown(_ connection: Slot, _ result: Int32) {
+        mutating func shutDown(_ connection: Slot, _ result: Int32) {
             armedCount -= 1
             expectNoMisuse(.shutdown, result)
             guard let record = anyRecord(of: connection) else { return }

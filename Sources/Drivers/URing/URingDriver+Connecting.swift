@@ -4,7 +4,7 @@
     import IO
     import Slabs
 
-    /// Connections that we open: SOCKET makes a direct descriptor, and once its slot is known, CONNECT follows in the next
+    /// Connections that we open: SOCKET makes a descriptor, and once that is known, CONNECT follows in the next
     /// submit.
     extension URingDriver {
         /// What has to be remembered from SOCKET to CONNECT.
@@ -20,13 +20,14 @@
             invariant(connection.index < table.countMax, "a connection's slot index exceeds the driver's table")
             let record = table.base + Int(connection.index)
             invariant(record.pointee.generation == 0, "a slot was adopted twice without a close between")
+            highestIndex = max(highestIndex, Int(connection.index))
             record.pointee = URingConnection(file: -1, generation: connection.generation, state: .isConnecting)
             let place = takeOpening()
             openings[Int(place)] = Opening(
                 connection: connection, address: submission.pointer, byteCount: UInt32(submission.byteCount),
                 nextFree: 0)
             armedCount += 1
-            curing_prepare_socket(nextEntry(), submission.pointer, UserData(.socket, index: place).rawValue)
+            curing_prepare_socket(nextEntry(), fileFlags, submission.pointer, UserData(.socket, index: place).rawValue)
         }
 
         /// Place 0 means none.
@@ -60,12 +61,14 @@
                 record.pointee.state.remove(.isConnecting)
                 return closeIfFree(record, opening.connection)
             }
-            if features.hasResetOnClose {
+            if isPlain {
+                expectNoMisuse(.setOption, socket_set_int(completion.result, Int32(IPPROTO_TCP), TCP_NODELAY, 1))
+            } else if features.hasResetOnClose {
                 curing_prepare_no_delay(nextEntry(), completion.result, UserData(.ignored).rawValue)
             }
             armedCount += 1
             curing_prepare_connect(
-                nextEntry(), completion.result, opening.address, opening.byteCount,
+                nextEntry(), completion.result, fileFlags, opening.address, opening.byteCount,
                 UserData(.connect, opening.connection).rawValue)
         }
 

@@ -10,6 +10,7 @@
         }
 
         public mutating func peerAddress(ofAccepted descriptor: Int32) -> String? {
+            if isPlain { return Endpoint(peerOf: descriptor)?.text }
             guard features.hasResetOnClose else { return nil }  // the same kernels have both socket commands
             // The kernel refuses to tell a part of what it was asked for: first as much as IPv6 needs.
             for byteCount in [MemoryLayout<sockaddr_in6>.size, MemoryLayout<sockaddr_in>.size] {

@@ -57,7 +57,7 @@
             guard wantsMultishot(record) else {
                 record.pointee.state.insert(.isPolled)
                 curing_prepare_poll_receive(
-                    nextEntry(), record.pointee.file, UserData(.receivePoll, connection).rawValue)
+                    nextEntry(), record.pointee.file, fileFlags, UserData(.receivePoll, connection).rawValue)
                 return
             }
             let isLarge = record.pointee.state.contains(.isLarge)
@@ -65,8 +65,7 @@
             if isLarge { largeArmedCount += 1 }
             record.pointee.fireCount = 0
             curing_prepare_receive_multishot(
-                nextEntry(), record.pointee.file, isLarge ? large.group : small.group,
-                UInt32(isLarge ? large.byteCount : small.byteCount), !isLarge,
+                nextEntry(), record.pointee.file, fileFlags, isLarge ? large.group : small.group, !isLarge,
                 UserData(.receiveMultishot, connection).rawValue)
         }
 
@@ -76,7 +75,7 @@
             armedCount += 1
             record.pointee.state.insert(.isWatched)
             curing_prepare_poll_failure(
-                nextEntry(), record.pointee.file, UserData(.failurePoll, connection).rawValue)
+                nextEntry(), record.pointee.file, fileFlags, UserData(.failurePoll, connection).rawValue)
         }
 
         mutating func cancelReceive(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
@@ -130,7 +129,7 @@
             armedCount += 1
             record.pointee.state.insert(isLarge ? [.isReceiving, .isReceivingLarge] : .isReceiving)
             curing_prepare_receive(
-                nextEntry(), record.pointee.file, isLarge ? large.group : small.group,
+                nextEntry(), record.pointee.file, fileFlags, isLarge ? large.group : small.group,
                 UInt32(byteCount), UserData(.receive, connection).rawValue)
         }
 

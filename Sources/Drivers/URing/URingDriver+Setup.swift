@@ -16,6 +16,7 @@
                 throw error
             }
             peers.setRing(ring.fd, of: Int(wake.worker))
+            if isPlain { peers.openInbox(of: Int(wake.worker)) }
             armWake()
             for index in self.listeners.indices { armAccept(index) }
             submitAll()
@@ -33,7 +34,7 @@
             let wantedSlots =
                 options.connectionCountMax > 0
                 ? min(options.connectionCountMax + Self.handOffReserve, limit) : limit
-            let slots = try ring.makeFileTable(count: wantedSlots, countMin: 1)
+            let slots = features.isPlain ? nil : try ring.makeFileTable(count: wantedSlots, countMin: 1)
             let small = try ReceiveBuffers(
                 count: options.receiveBufferCount, byteCount: options.receiveBufferByteCount, group: 1, ring: ring)
             let large = try ReceiveBuffers(
@@ -41,7 +42,10 @@
                 ring: ring)
             // Before the restriction, which does not allow it.
             ring.register()
-            if isRestricted { try Self.restrict(ring, opensConnections: options.opensConnections) }
+            let fileFlags = features.isPlain ? curing_file_plain : curing_file_direct
+            if isRestricted {
+                try Self.restrict(ring, fileFlags: fileFlags, opensConnections: options.opensConnections)
+            }
             let table = try ConnectionTable<URingConnection>(countMax: connectionIndexMax)
             self.ring = ring
             self.table = table
@@ -55,8 +59,9 @@
             self.wake = wake
             self.peers = peers
             self.isRestricted = isRestricted
-            let spare = slots - min(Self.handOffReserve, slots / 4)
-            connectionCountMax = options.connectionCountMax > 0 ? min(options.connectionCountMax, spare) : spare
+            self.fileFlags = fileFlags
+            connectionCountMax = Self.connectionCountMax(
+                options: options, slotCount: slots, workerCount: peers.count)
             mode = features.hasMultishotReceive ? options.receiveMode : .poll
             promoted = PromotedList(countMax: options.promotedCountMax)
             promotionWindowMilliseconds = UInt64(max(options.promotionWindowMilliseconds, 1))
@@ -76,17 +81,19 @@
 
         /// From now on the ring does what this driver does and nothing else: whoever gets hold of it cannot open files.
         static func restrict(
-            _ ring: borrowing Ring, opensConnections: Bool
+            _ ring: borrowing Ring, fileFlags: UInt8, opensConnections: Bool
         ) throws(DriverError) {
             var operations = [
                 IORING_OP_ACCEPT, IORING_OP_POLL_ADD, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_SENDMSG,
-                IORING_OP_SEND_ZC, IORING_OP_ASYNC_CANCEL, IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_MSG_RING,
-                IORING_OP_URING_CMD,
+                IORING_OP_SEND_ZC, IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE, IORING_OP_MSG_RING,
             ]
+            let isPlain = fileFlags == curing_file_plain
+            operations += isPlain ? [IORING_OP_NOP] : [IORING_OP_SHUTDOWN, IORING_OP_URING_CMD]
             if opensConnections { operations += [IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_NOP] }
-            let opcodes = operations.map { UInt8($0.rawValue) } + [UInt8(CURING_OP_FIXED_FD_INSTALL)]
+            var opcodes = operations.map { UInt8($0.rawValue) }
+            if !isPlain { opcodes.append(UInt8(CURING_OP_FIXED_FD_INSTALL)) }
             let supported = opcodes.filter { curing_supports(ring.raw, Int32($0)) }
-            var result = curing_restrict(ring.raw, supported, UInt32(supported.count))
+            var result = curing_restrict(ring.raw, supported, UInt32(supported.count), fileFlags)
             if result == 0 { result = curing_enable(ring.raw) }
             guard result == 0 else { throw DriverError.ring(step: "restricting the ring", errorNumber: -result) }
         }
@@ -97,7 +104,7 @@
             armedCount += 1
             // Edge-triggered: each write completes it, and nobody needs to read the counter.
             curing_prepare_poll(
-                nextEntry(), wake.eventfd, false, curing_poll_in, true, UserData(.wakePoll).rawValue)
+                nextEntry(), wake.eventfd, curing_file_plain, curing_poll_in, true, UserData(.wakePoll).rawValue)
         }
 
         /// Cancels every request, waits for the last completions, and closes what is open.
@@ -105,6 +112,7 @@
             peers.setRing(-1, of: Int(wake.worker))
             for listener in listeners where listener.fd >= 0 { Glibc.close(listener.fd) }
             for index in listeners.indices { listeners[index].fd = -1 }
+            for position in stashHead..<stash.count { noteAtEnd(stash[position]) }
             // Some may be between two attempts, where a cancel does not find them.
             let attempts = 20
             for _ in 0..<attempts where armedCount > 0 {
@@ -112,6 +120,7 @@
                 submitAll()
                 drain()
             }
+            if isPlain { return closePlainDescriptors() }
             // Closes the direct descriptors now and not when the kernel gets round to freeing the ring.
             _ = io_uring_unregister_files(ring.raw)
         }
@@ -121,6 +130,7 @@
             _ = ring.enter(completionCount: 1, timeout: waitNanoseconds)
             while let completion = ring.takeCompletion() {
                 if !completion.hasMore, completion.userData.operation.isArmed { armedCount -= 1 }
+                noteAtEnd(completion)
                 if completion.userData.operation == .install, completion.result >= 0 { Glibc.close(completion.result) }
             }
         }
@@ -131,7 +141,7 @@
         fileprivate var isArmed: Bool {
             switch self {
             case .accept, .wakePoll, .receivePoll, .receive, .receiveMultishot, .failurePoll, .writablePoll,
-                .sendZeroCopy, .shutdown, .install, .close, .handOff, .socket, .connect:
+                .sendZeroCopy, .shutdown, .install, .shutdownPlain, .close, .handOff, .socket, .connect:
                 true
             case .ignored, .wakeMessage, .wakePeer, .send, .sendCounted, .cancelReceive, .cancelWritable,
                 .cancelEverything, .cancelConnect, .handedOn, .selfTest, .peerName:

@@ -10,7 +10,7 @@
             switch submission.kind {
             case .adopt: adopt(submission)
             case .refuse:
-                curing_prepare_close(nextEntry(), submission.value, true, UserData(.ignored).rawValue)
+                curing_prepare_close(nextEntry(), submission.value, fileFlags, true, UserData(.ignored).rawValue)
             case .handOff:
                 handOff(
                     file: submission.value, to: Int(submission.peer), address: UInt64(submission.byteCount))
@@ -24,7 +24,7 @@
                 record.pointee.state.insert(.isWritablePolled)
                 armedCount += 1
                 curing_prepare_poll_writable(
-                    nextEntry(), record.pointee.file, UserData(.writablePoll, connection).rawValue)
+                    nextEntry(), record.pointee.file, fileFlags, UserData(.writablePoll, connection).rawValue)
             case .pauseReceive:
                 guard let record = record(of: connection) else { return }
                 record.pointee.state.remove(.receives)
@@ -65,6 +65,7 @@
             invariant(connection.index < table.countMax, "a connection's slot index exceeds the driver's table")
             let record = table.base + Int(connection.index)
             invariant(record.pointee.generation == 0, "a slot was adopted twice without a close between")
+            highestIndex = max(highestIndex, Int(connection.index))
             record.pointee = URingConnection(
                 file: submission.value, generation: connection.generation, state: [.receives, .isNew])
             reconcile(record, connection)
@@ -76,7 +77,7 @@
             guard let record = record(of: submission.connection) else { return }
             let userData = sendUserData(submission.connection, byteCount: submission.byteCount)
             curing_prepare_send(
-                nextEntry(), record.pointee.file, submission.pointer, UInt32(submission.byteCount),
+                nextEntry(), record.pointee.file, fileFlags, submission.pointer, UInt32(submission.byteCount),
                 features.hasSilentSend, userData.rawValue)
             endSend()
         }
@@ -86,8 +87,8 @@
             let userData = sendUserData(submission.connection, byteCount: Int(submission.value))
             let entry = nextEntry()
             curing_prepare_send_vector(
-                entry, record.pointee.file, messages + messageCount, submission.pointer, submission.byteCount,
-                features.hasSilentSend, userData.rawValue)
+                entry, record.pointee.file, fileFlags, messages + messageCount, submission.pointer,
+                submission.byteCount, features.hasSilentSend, userData.rawValue)
             messageCount += 1
             endSend()
         }
@@ -129,9 +130,10 @@
             let byteCount = UInt32(submission.byteCount)
             if features.hasZeroCopySend {
                 curing_prepare_send_zero_copy(
-                    nextEntry(), record.pointee.file, submission.pointer, byteCount, userData)
+                    nextEntry(), record.pointee.file, fileFlags, submission.pointer, byteCount, userData)
             } else {
-                curing_prepare_send(nextEntry(), record.pointee.file, submission.pointer, byteCount, false, userData)
+                curing_prepare_send(
+                    nextEntry(), record.pointee.file, fileFlags, submission.pointer, byteCount, false, userData)
             }
             endSend()
         }
@@ -145,7 +147,9 @@
         ) {
             armedCount += 1
             let file = record.pointee.file
-            if installs {
+            if isPlain {
+                curing_prepare_nop(nextEntry(), UserData(.shutdownPlain, connection).rawValue)
+            } else if installs {
                 curing_prepare_install(nextEntry(), file, UserData(.install, connection).rawValue)
             } else {
                 curing_prepare_shutdown_write(nextEntry(), file, UserData(.shutdown, connection).rawValue)
@@ -184,10 +188,15 @@
             guard record.pointee.file >= 0 else {
                 return curing_prepare_nop(nextEntry(), UserData(.close, connection).rawValue)
             }
-            if state.contains(.resetsOnClose), features.hasResetOnClose {
-                curing_prepare_reset_on_close(nextEntry(), record.pointee.file, UserData(.ignored).rawValue)
+            if state.contains(.resetsOnClose) {
+                if isPlain {
+                    expectNoMisuse(.setOption, socket_set_reset_on_close(record.pointee.file))
+                } else if features.hasResetOnClose {
+                    curing_prepare_reset_on_close(nextEntry(), record.pointee.file, UserData(.ignored).rawValue)
+                }
             }
-            curing_prepare_close(nextEntry(), record.pointee.file, false, UserData(.close, connection).rawValue)
+            curing_prepare_close(
+                nextEntry(), record.pointee.file, fileFlags, false, UserData(.close, connection).rawValue)
         }
 
         // MARK: - Other workers
@@ -201,10 +210,11 @@
 
         /// The file is installed in the other ring's table; ours is closed when that is done, or has failed.
         private mutating func handOff(file: Int32, to worker: Int, address: UInt64) {
+            if isPlain { return handOffPlain(file, to: worker) }
             let fd = worker < peers.count ? peers.ring(of: worker) : -1
             guard fd >= 0, fd != ring.fd else {
                 counters.handOffErrors += 1
-                curing_prepare_close(nextEntry(), file, true, UserData(.ignored).rawValue)
+                curing_prepare_close(nextEntry(), file, fileFlags, true, UserData(.ignored).rawValue)
                 return
             }
             armedCount += 1
@@ -225,10 +235,10 @@
                 let base = UnsafeMutableRawPointer(address)
                 let count = base + MemoryLayout<ListenerAddress>.offset(of: \.byteCount)!
                 curing_prepare_accept_address(
-                    nextEntry(), listener.fd, base.assumingMemoryBound(to: sockaddr_storage.self),
+                    nextEntry(), listener.fd, fileFlags, base.assumingMemoryBound(to: sockaddr_storage.self),
                     count.assumingMemoryBound(to: socklen_t.self), userData)
             } else {
-                curing_prepare_accept_multishot(nextEntry(), listener.fd, userData)
+                curing_prepare_accept_multishot(nextEntry(), listener.fd, fileFlags, userData)
             }
         }
 

@@ -6,7 +6,8 @@
 
     /// The driver that the broker was built for.
     ///
-    /// Sockets are direct descriptors: they live in the ring's table and cost no fd. A turn is one io_uring_enter(2):
+    /// Sockets are direct descriptors: they live in the ring's table and cost no fd. (Where the kernel does not let go of
+    /// them in time they are plain ones: see `+PlainDescriptors`.) A turn is one io_uring_enter(2):
     /// it carries all sends out, which answer within the submit and only if they did not succeed whole, runs the
     /// deferred work, and waits. Idle connections are parked on a multishot POLL; when it fires, a RECV into a provided
     /// buffer follows in a second enter of the same exchange (one for all of them). Busy connections keep a multishot
@@ -14,7 +15,7 @@
     ///
     /// The files of this folder: this one holds what the driver owns, and the exchange; `+Submissions` what the core
     /// asks for; `+Completions` what the kernel answers; `+Receiving` how a connection waits for its next bytes;
-    /// `+Setup` creation and end.
+    /// `+Setup` creation and end; `+PlainDescriptors` what is different without a table.
     public struct URingDriver: ~Copyable, Driver {
         /// Completions taken off the queue in one exchange, those of sends excepted.
         static let completionsPerExchangeMax = 4096
@@ -55,6 +56,10 @@
         let ring: Ring
         let table: ConnectionTable<URingConnection>
         let isRestricted: Bool
+        /// How requests name their sockets: `curing_file_direct` or `curing_file_plain`.
+        let fileFlags: UInt8
+        /// The highest slot index that was ever adopted.
+        var highestIndex = 0
 
         // Receiving.
         var small: ReceiveBuffers
@@ -157,7 +162,7 @@
         public init(
             options: DriverOptions, listeners: [Int32], wake: WakeHandle, peers: WakeDirectory
         ) throws(DriverError) {
-            switch RingFeatures.ofThisKernel {
+            switch RingFeatures.ofThisKernel(options.descriptors) {
             case .success(let features):
                 try self.init(options: options, features: features, listeners: listeners, wake: wake, peers: peers)
             case .failure(let error):
