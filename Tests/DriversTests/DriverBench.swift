@@ -35,6 +35,14 @@ enum DriverVariant: String, CaseIterable, Codable, CustomTestStringConvertible {
         #endif
     }
     static var uringOnly: [DriverVariant] { allCases.filter { $0.isURing } }
+    /// Stands for a kernel that does not tell the address of a direct descriptor.
+    var lacksPeerAddress: Bool {
+        #if URing
+            return self == .uringRelativeTimeouts
+        #else
+            return false
+        #endif
+    }
 }
 
 /// One driver of either kind.
@@ -121,6 +129,20 @@ struct AnyDriver: ~Copyable {
             if let uring { return uring.pointee.level }
         #endif
         return epoll!.pointee.level
+    }
+
+    mutating func peerAddress(of connection: Slot) -> String? {
+        #if URing
+            if let uring { return uring.pointee.peerAddress(of: connection) }
+        #endif
+        return epoll!.pointee.peerAddress(of: connection)
+    }
+
+    mutating func peerAddress(ofAccepted descriptor: Int32) -> String? {
+        #if URing
+            if let uring { return uring.pointee.peerAddress(ofAccepted: descriptor) }
+        #endif
+        return epoll!.pointee.peerAddress(ofAccepted: descriptor)
     }
 
     mutating func shutDown() {

@@ -194,6 +194,34 @@ extension DriverTests {
     }
 
     @Test(arguments: DriverVariant.allCases)
+    func `a connection that comes while the driver ends is closed`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant)
+        _ = try bench.connect()
+        let late = try Client(port: bench.port)
+        bench.driver.shutDown()
+        #expect(late.receive()?.isEmpty ?? true)
+    }
+
+    /// For the log: ip:port. Old kernels do not tell it of a direct descriptor.
+    @Test(arguments: DriverVariant.allCases)
+    func `the log can ask for a peer's address`(_ variant: DriverVariant) throws {
+        let bench = try DriverBench(variant)
+        let (client, slot) = try bench.connect()
+        var name = sockaddr_in()
+        var byteCount = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let result = withUnsafeMutablePointer(to: &name) { name in
+            name.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(client.fd, $0, &byteCount) }
+        }
+        try #require(result == 0)
+        let found = bench.driver.peerAddress(of: slot)
+        #expect(found == "127.0.0.1:\(UInt16(bigEndian: name.sin_port))" || found == nil && variant.lacksPeerAddress)
+        #expect(bench.driver.peerAddress(ofAccepted: -1) == nil)
+        // What came meanwhile is not lost.
+        try client.send(pattern(100))
+        #expect(bench.turns { bench.received($0, by: slot).count == 100 } != nil)
+    }
+
+    @Test(arguments: DriverVariant.allCases)
     func `the peer's address is found where it is asked for`(_ variant: DriverVariant) throws {
         let bench = try DriverBench(variant) { $0.findsPeerAddress = true }
         for _ in 0..<5 {
