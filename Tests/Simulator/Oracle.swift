@@ -246,7 +246,7 @@ final class Oracle {
     }
 
     /// A dead letter that fails has done so in another queue.
-    private func countFailure(_ message: Message, _ queue: String) {
+    func countFailure(_ message: Message, _ queue: String) {
         if queue == message.destination { message.failuresPossible += 1 }
     }
 

@@ -275,7 +275,12 @@ extension Simulation {
         switch kind {
         case .accepts: return subscription.isQueue ? settled : []
         case .returns: for message in settled { oracle.wroteNACK(message, of: subscription) }
-        case .rejects: for message in settled { message.wasRejected = true }
+        case .rejects:
+            for message in settled {
+                message.wasRejected = true
+                // The connection may be lost before it is read.
+                oracle.countFailure(message, subscription.destination)
+            }
         }
         return []
     }
