@@ -32,9 +32,12 @@ int process_start(const char *path, char *const arguments[], int cpu, int log_fd
     pid_t process = fork();
     if (process != 0) return process < 0 ? -errno : process;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    // What the parent ignores would be ignored for good.
+    // What the parent ignores, or the calling thread blocks, would be ignored or blocked for good.
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     if (cpu >= 0) process_bind(cpu); else unbind();
     dup2(log_fd, STDOUT_FILENO);
     dup2(log_fd, STDERR_FILENO);
