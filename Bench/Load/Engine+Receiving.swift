@@ -253,7 +253,10 @@ extension Engine where D: ~Copyable {
     // MARK: Acknowledgements
 
     private mutating func acknowledge(_ frame: FrameScanner.Frame, _ place: Int) {
-        guard let identifier = FrameScanner.value(of: "ack", in: frame) else {
+        let found =
+            plan.dialect == .beanstalk
+            ? BeanstalkLine.identifier(of: frame) : FrameScanner.value(of: "ack", in: frame)
+        guard let identifier = found else {
             report.anomalies.corrupt += 1
             return
         }
@@ -268,13 +271,14 @@ extension Engine where D: ~Copyable {
     }
 
     private mutating func sayAcknowledgement(_ identifier: UnsafeRawBufferPointer, _ place: Int) {
-        let start = acknowledgementStart
-        let outbox = outbox(of: place, start.byteCount + identifier.count + 3)
+        let start = requests.acknowledgementStart
+        let tail = requests.acknowledgementEnd
+        let outbox = outbox(of: place, start.byteCount + identifier.count + tail.byteCount)
         let bytes = outbox.pointee.bytes + outbox.pointee.end
         memcpy(bytes, start.base, start.byteCount)
         memcpy(bytes + start.byteCount, identifier.baseAddress!, identifier.count)
-        memcpy(bytes + start.byteCount + identifier.count, acknowledgementEnd.base, 3)
-        outbox.pointee.end += start.byteCount + identifier.count + 3
+        memcpy(bytes + start.byteCount + identifier.count, tail.base, tail.byteCount)
+        outbox.pointee.end += start.byteCount + identifier.count + tail.byteCount
     }
 
     // MARK: The end
@@ -292,6 +296,3 @@ extension Engine where D: ~Copyable {
         }
     }
 }
-
-private let acknowledgementStart = Text("ACK\nid:")
-private let acknowledgementEnd = Text("\n\n\0")

@@ -1,7 +1,7 @@
 import Glibc
 
-/// Finds the frames in what a server sent: just enough of STOMP, NATS and MQTT to be sure of each frame's bounds, as cheaply as
-/// can be, since the load generator has to cost less than the server.
+/// Finds the frames in what a server sent: just enough of STOMP, NATS and the other protocols to be sure of each frame's
+/// bounds, as cheaply as can be, since the load generator has to cost less than the server.
 ///
 /// The head of a MESSAGE has nearly always the length of the one before. So that length is tried first, and believed only
 /// if the head ends there, our body begins behind it, and the frame ends where this body must.
@@ -101,7 +101,7 @@ struct FrameScanner {
         var next: UnsafeRawPointer
     }
 
-    private static func line(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Line? {
+    static func line(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Line? {
         guard start < end, let found = memchr(start, Int32(lineFeed), end - start) else { return nil }
         let lineEnd = UnsafeRawPointer(found)
         var byteCount = lineEnd - start
@@ -143,7 +143,12 @@ struct FrameScanner {
     }
 
     private func scanOther(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Frame? {
-        dialect == .nats ? scanNats(start, end) : MQTTPacket.scan(start, end)
+        switch dialect {
+        case .mqtt: MQTTPacket.scan(start, end)
+        case .beanstalk: BeanstalkLine.scan(start, end)
+        case .resp: RESPValue.scan(start, end)
+        case .stomp, .nats: scanNats(start, end)
+        }
     }
 
     // MARK: NATS

@@ -36,6 +36,19 @@ public struct Plan: Sendable {
         case nats
         /// MQTT 3.1.1 with QoS 0. A queue is a shared subscription.
         case mqtt
+        /// beanstalkd's protocol: queues only, each message acknowledged (`delete`).
+        case beanstalk
+        /// RESP 2 as Redis and Valkey speak it: topics only (PUBLISH, SUBSCRIBE), nothing acknowledged.
+        case resp
+
+        /// Whether it has such a thing at all.
+        public func knows(_ delivery: Delivery) -> Bool {
+            switch self {
+            case .stomp, .nats, .mqtt: true
+            case .beanstalk: delivery == .queue
+            case .resp: delivery == .topic
+            }
+        }
     }
 
     public var name: String

@@ -28,6 +28,9 @@ struct Requests: Sendable {
     let pong = Text("PONG\r\n")
     /// Where there are no receipts: asks how far the server is.
     let ping: Text
+    /// What stands before and behind the identifier of a message that is acknowledged.
+    let acknowledgementStart: Text
+    let acknowledgementEnd: Text
 
     /// In STOMP, a SEND with a receipt is `receiptStart`, the receipt's id, a line feed, and the head without its command.
     static let receiptStart = Text("SEND\nreceipt:")
@@ -35,6 +38,8 @@ struct Requests: Sendable {
 
     init(_ plan: Plan) {
         let names = (0..<Self.destinationCount(plan)).map(plan.destinationName)
+        acknowledgementStart = Text(plan.dialect == .beanstalk ? BeanstalkLine.deleteStart : "ACK\nid:")
+        acknowledgementEnd = Text(plan.dialect == .beanstalk ? BeanstalkLine.deleteEnd : "\n\n\0")
         switch plan.dialect {
         case .stomp:
             let interval = plan.heartBeatMilliseconds
@@ -60,6 +65,18 @@ struct Requests: Sendable {
             sendHead = names.map { Text(MQTTPacket.publishHead(to: $0, bodyByteCount: plan.bodyByteCount)) }
             sendTail = Text("")
             ping = Text(MQTTPacket.ping)
+        case .beanstalk:
+            connect = Text(BeanstalkLine.use(names[0]))
+            subscribe = names.map { Text(BeanstalkLine.watch($0)) }
+            sendHead = names.map { _ in Text(BeanstalkLine.putHead(bodyByteCount: plan.bodyByteCount)) }
+            sendTail = Text("\r\n")
+            ping = Text("")
+        case .resp:
+            connect = Text(RESPValue.connect)
+            subscribe = names.map { Text(RESPValue.subscribe(to: $0)) }
+            sendHead = names.map { Text(RESPValue.publishHead(to: $0, bodyByteCount: plan.bodyByteCount)) }
+            sendTail = Text("\r\n")
+            ping = Text(RESPValue.ping)
         }
     }
 

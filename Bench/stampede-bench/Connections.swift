@@ -53,6 +53,7 @@ struct Connections: ParsableCommand {
     func run() throws {
         Load.raiseDescriptorLimit()
         let dialect = target.dialect ?? .stomp
+        guard dialect.knows(.topic) else { throw ValidationError("--start: it has no topics, and so no broadcasts") }
         if dialect != .stomp, heartBeat > 0 { throw ValidationError("--heart-beat: STOMP only") }
         if dialect != .stomp, pipeline { throw ValidationError("--pipeline: STOMP only") }
         var plan = Plan.crowd(count, body: body, heartBeatSeconds: heartBeat, dialect: dialect)

@@ -5,13 +5,15 @@ import Load
 
 /// A peer that a script in `Bench/peers` configures and starts.
 enum Peer: String, CaseIterable {
-    case nats, rabbitmq, mosquitto
+    case nats, rabbitmq, mosquitto, beanstalkd, valkey
 
     private var program: String {
         switch self {
         case .nats: "nats-server"
         case .rabbitmq: "rabbitmq-server"
         case .mosquitto: "mosquitto"
+        case .beanstalkd: "beanstalkd"
+        case .valkey: "valkey-server"
         }
     }
 
@@ -20,6 +22,8 @@ enum Peer: String, CaseIterable {
         case .nats: .nats
         case .rabbitmq: .stomp
         case .mosquitto: .mqtt
+        case .beanstalkd: .beanstalk
+        case .valkey: .resp
         }
     }
 
@@ -65,8 +69,8 @@ struct ServerOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             """
-            Separated by commas: nats, rabbitmq, mosquitto (started where they are installed), floors (see --floors), or \
-            NAME=PORT for a STOMP server that runs already, bound to --server-cpu by whoever started it.
+            Separated by commas: nats, beanstalkd, valkey, rabbitmq, mosquitto (started where they are installed), floors \
+            (see --floors), or NAME=PORT for a STOMP server that runs already, bound to --server-cpu by whoever started it.
             """, valueName: "peer,..."))
     var peers: String?
 

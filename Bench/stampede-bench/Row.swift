@@ -40,8 +40,15 @@ struct Row: Sendable {
         return plan
     }
 
-    /// Acknowledgements that stand for all before them are STOMP's.
-    func isPossible(_ dialect: Plan.Dialect) -> Bool { dialect == .stomp || ack != .client }
+    /// Acknowledgements that stand for all before them are STOMP's. beanstalkd has acknowledged queues and nothing else, and
+    /// RESP has topics.
+    func isPossible(_ dialect: Plan.Dialect) -> Bool {
+        switch dialect {
+        case .stomp: true
+        case .nats, .mqtt: ack != .client
+        case .beanstalk, .resp: ack == nil && dialect.knows(scenario.delivery)
+        }
+    }
 
     static let withoutStalled = "fan-out S=1000 B=64"
     static let withStalled = "one of S=1000 stalled"

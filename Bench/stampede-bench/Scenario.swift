@@ -16,6 +16,14 @@ enum Scenario: String, CaseIterable, ExpressibleByArgument {
         case .stalled: "as fanout, but one subscriber stops reading (-s)"
         }
     }
+
+    var delivery: Plan.Delivery {
+        switch self {
+        case .queue: .queue
+        case .reply: .reply
+        case .fanout, .pairs, .unsubscribed, .fanin, .stalled: .topic
+        }
+    }
 }
 
 /// The sizes of a scenario.
@@ -41,7 +49,7 @@ struct ScenarioOptions: ParsableArguments {
     @Option(help: "Open loop: messages a second of each publisher.")
     var rate: Double?
 
-    @Option(help: "stomp, nats or mqtt. Default: what suits --start, or stomp.")
+    @Option(help: "stomp, nats, mqtt, beanstalk or resp. Default: what suits --start, or stomp.")
     var dialect: Plan.Dialect?
 
     init() {}
@@ -61,6 +69,7 @@ struct ScenarioOptions: ParsableArguments {
     /// - Parameter serverDialect: what the server speaks, if that is known.
     func plan(_ scenario: Scenario, dialect serverDialect: Plan.Dialect? = nil) throws -> Plan {
         var plan = Plan("")
+        plan.delivery = scenario.delivery
         var label: String
         switch scenario {
         case .fanout, .stalled:
@@ -73,7 +82,6 @@ struct ScenarioOptions: ParsableArguments {
             plan.destinationCount = number ?? 100
             label = "N=\(plan.destinationCount)"
         case .queue:
-            plan.delivery = .queue
             plan.acknowledgement = .clientIndividual
             plan.publishersPerDestination = publishers ?? 1
             plan.subscribersPerDestination = subscribers ?? 1
@@ -83,7 +91,6 @@ struct ScenarioOptions: ParsableArguments {
             plan.subscribersPerDestination = 0
             label = "P=\(plan.publishersPerDestination)"
         case .reply:
-            plan.delivery = .reply
             plan.publishersPerDestination = number ?? 1
             plan.window = 1
             label = "N=\(plan.publishersPerDestination)"
@@ -94,7 +101,11 @@ struct ScenarioOptions: ParsableArguments {
         plan.acknowledgement = ack ?? plan.acknowledgement
         plan.bodyByteCount = body
         plan.dialect = dialect ?? serverDialect ?? .stomp
-        if plan.dialect != .stomp { plan.acknowledgement = .auto }
+        switch plan.dialect {
+        case .stomp: break
+        case .nats, .mqtt, .resp: plan.acknowledgement = .auto
+        case .beanstalk: plan.acknowledgement = .clientIndividual
+        }
         if scenario != .reply { plan.window = Self.defaultWindow(body: body) }
         plan.window = window ?? plan.window
         if let rate { plan.flow = .paced(messagesPerSecond: rate) }
@@ -113,6 +124,9 @@ struct ScenarioOptions: ParsableArguments {
     }
 
     private func check(_ plan: Plan) throws {
+        guard plan.dialect.knows(plan.delivery) else {
+            throw ValidationError("--dialect \(plan.dialect.rawValue): it has no such thing as this scenario")
+        }
         guard 24...(16 << 20) ~= plan.bodyByteCount else { throw ValidationError("--body: 24 bytes to 16 MiB") }
         guard plan.window > 0, plan.window & (plan.window - 1) == 0 else {
             throw ValidationError("--window: a power of two")

@@ -17,7 +17,10 @@ struct TargetOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Start a server: uring or epoll (ours, on that driver), nats, rabbitmq, mosquitto, or the path of a floor.",
+            """
+            Start a server: uring or epoll (ours, on that driver), nats, beanstalkd, valkey, rabbitmq, mosquitto, or the path \
+            of a floor.
+            """,
             valueName: "server"))
     var start: String?
 

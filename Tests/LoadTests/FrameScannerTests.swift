@@ -105,6 +105,59 @@ struct FrameScannerTests {
         }
     }
 
+    @Test func `beanstalkd's jobs are found by their byte count, and what delete names`() {
+        var stream = Array("USING bench.0\r\nWATCHING 2\r\nWATCHING 1\r\nINSERTED 7\r\n".utf8)
+        for sequence in 1...3 as ClosedRange<UInt64> {
+            stream += Array("RESERVED \(sequence) \(Self.bodyByteCount)\r\n".utf8) + Self.body(sequence) + [13, 10]
+            stream += Array("DELETED\r\n".utf8)
+        }
+        stream += Array("NOT_FOUND\r\n".utf8)
+        for cut in 0...stream.count {
+            let frames = scan(stream, cutAt: cut, .beanstalk)
+            #expect(
+                frames.map(\.0) == [
+                    .connected, .other, .receipt, .other, .message, .other, .message, .other, .message, .other, .error,
+                ], "cut at \(cut)")
+            #expect(frames.filter { $0.0 == .message }.map(\.1) == (1...3).map { Self.body($0) }, "cut at \(cut)")
+        }
+        Array("RESERVED 4711 0\r\n\r\n".utf8).withUnsafeBytes { bytes in
+            let frame = BeanstalkLine.scan(bytes.baseAddress!, bytes.baseAddress! + bytes.count)
+            let identifier = frame.flatMap(BeanstalkLine.identifier)
+            #expect(identifier.map(Array.init) == Array("4711".utf8))
+        }
+    }
+
+    @Test func `RESP messages are found by the byte counts of their parts`() {
+        var stream = Array("+OK\r\n*3\r\n$9\r\nsubscribe\r\n$7\r\nbench.0\r\n:1\r\n:1000\r\n".utf8)
+        for sequence in 1...3 as ClosedRange<UInt64> {
+            stream += Array("*3\r\n$7\r\nmessage\r\n$7\r\nbench.0\r\n$\(Self.bodyByteCount)\r\n".utf8)
+            stream += Self.body(sequence) + [13, 10]
+        }
+        stream += Array("+PONG\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n-ERR no\r\n".utf8)
+        for cut in 0...stream.count {
+            let frames = scan(stream, cutAt: cut, .resp)
+            #expect(
+                frames.map(\.0) == [
+                    .connected, .receipt, .other, .message, .message, .message, .receipt, .receipt, .error,
+                ], "cut at \(cut)")
+            #expect(frames.filter { $0.0 == .message }.map(\.1) == (1...3).map { Self.body($0) }, "cut at \(cut)")
+        }
+    }
+
+    @Test(arguments: ["*4\r\n", "*x\r\n", "*1\r\n+OK\r\n", "$3\r\nabc\r\n", "-ERR unknown command\r\n"])
+    func `what RESP has and nobody asked for is an error`(_ value: String) {
+        #expect(scan(Array(value.utf8), cutAt: value.utf8.count, .resp).first?.0 == .error)
+    }
+
+    @Test func `what beanstalkd and Valkey are sent is as their protocols have it`() {
+        #expect(BeanstalkLine.putHead(bodyByteCount: 64) == "put 0 0 3600 64\r\n")
+        #expect(BeanstalkLine.watch("t").hasPrefix("watch t\r\nignore default\r\nreserve\r\n"))
+        #expect(RESPValue.subscribe(to: "bench.0") == "*2\r\n$9\r\nSUBSCRIBE\r\n$7\r\nbench.0\r\n")
+        #expect(RESPValue.publishHead(to: "b", bodyByteCount: 64) == "*3\r\n$7\r\nPUBLISH\r\n$1\r\nb\r\n$64\r\n")
+        // Counted in bytes.
+        #expect(RESPValue.subscribe(to: "é").hasSuffix("$2\r\né\r\n"))
+    }
+
     @Test(arguments: [[0x20, 2, 0, 5], [0x90, 3, 0, 1, 0x80], [0x30, 2, 0, 9]] as [[UInt8]])
     func `what an MQTT server refuses or garbles is an error`(_ packet: [UInt8]) {
         #expect(scan(packet, cutAt: packet.count, .mqtt).map(\.0) == [.error])
