@@ -107,7 +107,7 @@ let package = Package(
         .testTarget(
             name: "LoadTests",
             // The programs themselves too: the load is put on a broker that runs.
-            dependencies: ["Load", "stampede-bench", "stampede"], swiftSettings: swiftSettings),
+            dependencies: ["CProcess", "Load", "stampede-bench", "stampede"], swiftSettings: swiftSettings),
         // What is fuzzed, and what replays the corpus in every test run.
         .target(
             name: "FuzzFrames", dependencies: ["STOMP"], path: "Tests/Fuzz/Frames", swiftSettings: swiftSettings),

@@ -50,15 +50,20 @@ public struct Outcome: Codable, Sendable {
     /// Stalled subscribers that the server cut.
     public var cut = 0
     public var loadDriver = ""
-    /// Measurements it took to get one that was not disturbed, or the least disturbed one.
+    /// Runs it took to get one that counts, or the best of those that do not.
     public var attempts = 1
+    /// The other ones, and those of them beside which something else kept the server's core busy.
+    public var thrownAway = 0
+    public var thrownAwayBesideBusyCore = 0
+    /// Milliseconds that a fixed loop took on the server's core right before and right after the run. Empty: nobody asked.
+    public var calibrations: [Double] = []
     public var failure: String?
 
     /// Nothing lost, nothing damaged, nobody cut off.
     public var isClean: Bool { failure == nil && anomalies.isClean }
     /// One side waited so long for a core that the figures say little.
     public var isDisturbed: Bool { serverWaitShare > Self.waitShareMax || loadWaitShare > Self.waitShareMax }
-    static let waitShareMax = 0.05
+    public static let waitShareMax = 0.05
 
     public init() {}
 }

@@ -8,10 +8,11 @@ struct Compare: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measure every scenario on several servers, interleaved, and write a report.",
         discussion: """
-            Compares the broker on io_uring with itself on epoll, and with the peers that are named. Each measurement has a \
-            server of its own, started on one CPU; the load generator has another. Rounds are interleaved: every server \
-            has its turn at a scenario before the next one, and every scenario before the next round begins. A run in \
-            which either side waited for a core is repeated; what stays disturbed is marked.
+            Compares the broker on io_uring with itself on epoll, and with the peers that are named. All servers are started \
+            at once, on one CPU; the load generator has another. Each scenario goes round them, there and back again (A B C \
+            C B A), so that what is compared was measured within seconds. A fixed loop on the server's core, before and \
+            after each run, tells whether the hyperthread beside it is busy. A run beside a busy one, or in which either \
+            side waited for a core, is repeated; the report says how many were, and marks what stays disturbed.
 
             With --only, the tables of idle connections, of a queue's backlog and of latency at half of the peak rate are \
             left out unless they are asked for, and no report is written unless --output names one.
@@ -43,8 +44,11 @@ struct Compare: ParsableCommand {
     @Flag(inversion: .prefixedNo, help: "Measure latency at half of the peak rate. Default: yes, with --quick no.")
     var latency: Bool?
 
-    @Option(help: "Times a disturbed run is repeated.")
-    var repeats = 2
+    @Option(help: "Times a run that does not count is repeated.")
+    var repeats = 5
+
+    @Option(help: "After so many minutes no run is repeated any more. Default: 60, with --quick 5.")
+    var repeatMinutes: Double?
 
     @Option(parsing: .unconditional, help: "The server's CPU; -1: not bound.")
     var serverCPU: Int32 = 0
@@ -78,8 +82,9 @@ struct Compare: ParsableCommand {
         let schedule = Schedule(
             warmUpSeconds: warmUp ?? (quick ? 0.2 : 0.5), seconds: seconds ?? (quick ? 0.3 : 1))
         var field = Field(
-            kinds: try servers.kinds(), fleet: Fleet(cpu: serverCPU < 0 ? nil : serverCPU), schedule: schedule,
-            rounds: rounds, repeats: repeats)
+            kinds: try servers.kinds(), fleet: Fleet(cpu: serverCPU < 0 ? nil : serverCPU),
+            calibrator: Calibrator(cpu: serverCPU < 0 ? nil : serverCPU), schedule: schedule, rounds: rounds,
+            repeats: repeats, repeatSeconds: 60 * (repeatMinutes ?? (quick ? 5 : 60)))
         let isWhole = only.isEmpty
         let results = CompareResults(
             machine: Machine(), schedule: schedule, rounds: rounds,
@@ -88,7 +93,7 @@ struct Compare: ParsableCommand {
             idle: try field.hold(idle ?? (!isWhole ? 0 : quick ? 5000 : 14_000)),
             backlog: try field.fill(backlog ?? (!isWhole ? 0 : quick ? 100_000 : 400_000)))
         for section in results.sections { print("\n\(section.title)\n\n\(section.table)") }
-        print("\n\(Comparison.legend)")
+        print("\n\(Comparison.legend)\n\(results.thrownAwayText)")
         if let json { try writeJSON(results.everything, to: json) }
         if let output = output ?? defaultOutput {
             try results.report.write(to: output)
@@ -127,7 +132,11 @@ struct CompareResults {
     }
 
     var sections: [Section] {
-        field.sections + [latency?.section, idle?.section, backlog?.section].compactMap { $0 }
+        field.sections + (latency?.sections ?? []) + [idle?.section, backlog?.section].compactMap { $0 }
+    }
+
+    var thrownAwayText: String {
+        "\(field.thrownAwayText)" + (latency.map { "; latency: \($0.comparison.thrownAwayText)" } ?? "")
     }
 
     var report: Report {
@@ -138,7 +147,8 @@ struct CompareResults {
 
                 Medians of \(rounds) interleaved rounds, \(schedule.seconds.formatted) s each after \
                 \(schedule.warmUpSeconds.formatted) s of warm-up; ± is half of the range. Server and load generator each \
-                on a CPU of its own. \(Comparison.legend); - the peer has no such thing.
+                on a CPU of its own; all servers run side by side, and each row goes round them. \(thrownAwayText). \
+                \(Comparison.legend); - the peer has no such thing.
                 """,
             sections: sections)
     }
@@ -150,6 +160,11 @@ struct CompareResults {
         let seconds: Double
         let warmUpSeconds: Double
         let servers: [String]
+        /// Milliseconds; nil: nothing was calibrated.
+        let fastestCalibration: Double?
+        let runs: Int
+        let thrownAway: Int
+        let thrownAwayBesideBusyCore: Int
         let outcomes: [Outcome]
         let latencyRates: [String: Double]
         let latencyOutcomes: [Outcome]
@@ -158,9 +173,15 @@ struct CompareResults {
     }
 
     var everything: Everything {
-        Everything(
+        let outcomes = field.outcomes + (latency?.comparison.outcomes ?? [])
+        let fastest = min(field.fastestCalibration, latency?.comparison.fastestCalibration ?? .infinity)
+        return Everything(
             machine: machine.text, date: machine.date, rounds: rounds, seconds: schedule.seconds,
-            warmUpSeconds: schedule.warmUpSeconds, servers: field.servers, outcomes: field.outcomes,
+            warmUpSeconds: schedule.warmUpSeconds, servers: field.servers,
+            fastestCalibration: fastest.isFinite ? fastest : nil, runs: outcomes.map(\.attempts).reduce(0, +),
+            thrownAway: outcomes.map(\.thrownAway).reduce(0, +),
+            thrownAwayBesideBusyCore: outcomes.map(\.thrownAwayBesideBusyCore).reduce(0, +),
+            outcomes: field.outcomes,
             latencyRates: latency?.rates ?? [:], latencyOutcomes: latency?.comparison.outcomes ?? [],
             idle: idle?.reports ?? [:], backlog: backlog?.reports ?? [])
     }

@@ -5,6 +5,8 @@ struct Comparison {
     let rows: [String]
     let servers: [String]
     private(set) var outcomes: [Outcome] = []
+    /// Milliseconds. Known at the end; runs that were judged by a slower one before are marked.
+    var fastestCalibration = Double.infinity
 
     init(rows: [String], servers: [String]) {
         self.rows = rows
@@ -73,17 +75,23 @@ struct Comparison {
 
     // MARK: Tables
 
-    static let legend = "~ a side waited for a core in some round; ! something was lost, damaged or failed"
+    static let legend = """
+        ~ a side waited for a core in some round; ? the server's core had a busy sibling in some round; ! something was \
+        lost, damaged or failed
+        """
 
     var sections: [Section] {
         var sections = [costs, rates, latencies, shares]
         if !stalledLines.isEmpty { sections.append(stalled) }
+        sections.append(thrownAway("Runs thrown away"))
         return sections
     }
 
     private func marks(_ row: String, _ server: String) -> String {
         let outcomes = outcomes(row, server)
-        return (outcomes.contains(where: \.isDisturbed) ? " ~" : "") + (outcomes.contains { !$0.isClean } ? " !" : "")
+        let isBesideBusyCore = outcomes.contains { RunSelection.isBesideBusyCore($0, fastest: fastestCalibration) }
+        return (outcomes.contains(where: \.isDisturbed) ? " ~" : "") + (isBesideBusyCore ? " ?" : "")
+            + (outcomes.contains { !$0.isClean } ? " !" : "")
     }
 
     /// A cell for each server: "-" where the row is not possible.
@@ -147,6 +155,40 @@ struct Comparison {
                 }
         }
         return Section(title: "CPU, server / load generator", head: [""] + servers, lines: lines)
+    }
+
+    // MARK: Runs that do not count
+
+    /// "12 of 80 runs thrown away, 10 of them beside a busy sibling"
+    var thrownAwayText: String {
+        let thrownAway = outcomes.map(\.thrownAway).reduce(0, +)
+        let busy = outcomes.map(\.thrownAwayBesideBusyCore).reduce(0, +)
+        let marked = outcomes.count { !RunSelection.counts($0, fastest: fastestCalibration) }
+        let rest = marked == 0 ? "" : "; \(marked) that should not count were kept for want of a better one"
+        return "\(thrownAway) of \(runCount) runs thrown away, \(busy) of them beside a busy sibling\(rest)"
+    }
+
+    var runCount: Int { outcomes.map(\.attempts).reduce(0, +) }
+
+    func thrownAway(_ title: String) -> Section {
+        let fastest =
+            fastestCalibration.isFinite ? "\(OutcomeTable.decimals(fastestCalibration, 2)) ms" : "not measured"
+        return Section(
+            title: title,
+            text: """
+                \(thrownAwayText). A loop of independent adds and loads runs on the server's core right before and after each \
+                run; the fastest seen: \(fastest). A run counts if both were within \(RunSelection.slownessMax) of it and \
+                neither side waited for a core.
+                """,
+            head: ["thrown away / all runs"] + servers,
+            lines: rows.map { row in
+                [row]
+                    + cells(row) { server in
+                        let outcomes = outcomes(row, server)
+                        let thrownAway = outcomes.map(\.thrownAway).reduce(0, +)
+                        return "\(thrownAway) / \(outcomes.map(\.attempts).reduce(0, +))"
+                    }
+            })
     }
 
     // MARK: The stalled subscriber

@@ -4,34 +4,46 @@ import Load
 struct Field {
     let kinds: [ServerKind]
     let fleet: Fleet
+    let calibrator: Calibrator
     let schedule: Schedule
     let rounds: Int
-    /// Times a disturbed run is repeated.
+    /// Times a run that does not count is repeated, and seconds after which none is any more.
     let repeats: Int
+    let repeatSeconds: Double
+    private let watch = Stopwatch(nil)
+    /// A run begins when the core is as fast as it can be, or so many seconds later.
+    private static let patienceSeconds = 2.0
     private let progress = ProgressLine()
     /// What `measure` found: it tells the peak rates.
     private var comparison = Comparison(rows: [], servers: [])
 
-    init(kinds: [ServerKind], fleet: Fleet, schedule: Schedule, rounds: Int, repeats: Int) {
+    init(
+        kinds: [ServerKind], fleet: Fleet, calibrator: Calibrator, schedule: Schedule, rounds: Int, repeats: Int,
+        repeatSeconds: Double
+    ) {
         self.kinds = kinds
         self.fleet = fleet
+        self.calibrator = calibrator
         self.schedule = schedule
         self.rounds = rounds
         self.repeats = repeats
+        self.repeatSeconds = repeatSeconds
     }
 
-    /// Every row on every server that knows such a thing.
+    /// Every row on every server that knows such a thing. All servers are there, idle, and a row goes round them, so that
+    /// what is compared was measured within seconds.
     mutating func measure(_ rows: [Row]) throws -> Comparison {
         defer { progress.clear() }
         comparison = Comparison(rows: rows.map(\.name), servers: kinds.map(\.name))
-        for round in 1...rounds {
-            for (position, row) in rows.enumerated() {
-                for kind in kinds where row.isPossible(kind.dialect) {
-                    let name = "round \(round)/\(rounds), row \(position + 1)/\(rows.count) \(row.name), \(kind.name)"
-                    comparison.add(try measure(row, kind, name, isLong: round == 1))
-                }
+        try fleet.start(kinds)
+        calibrator.begin()
+        for (position, row) in rows.enumerated() {
+            let able = kinds.filter { row.isPossible($0.dialect) }
+            for outcome in try measure(row, able, "row \(position + 1)/\(rows.count) \(row.name)") {
+                comparison.add(outcome)
             }
         }
+        comparison.fastestCalibration = calibrator.fastest
         return comparison
     }
 
@@ -39,15 +51,12 @@ struct Field {
     func measureLatency() throws -> LatencyComparison {
         defer { progress.clear() }
         var latencies = LatencyComparison(peaks: comparison)
-        for round in 1...rounds {
-            for row in Row.all {
-                guard let rate = latencies.rates[row.name] else { continue }
-                for kind in kinds where LatencyComparison.takesPart(kind.name) {
-                    let name = "latency, round \(round)/\(rounds), \(row.name), \(kind.name)"
-                    latencies.add(try measure(row, kind, name, rate: rate))
-                }
-            }
+        let able = kinds.filter { LatencyComparison.takesPart($0.name) }
+        for row in Row.all {
+            guard let rate = latencies.rates[row.name] else { continue }
+            for outcome in try measure(row, able, "latency, \(row.name)", rate: rate) { latencies.add(outcome) }
         }
+        latencies.noteFastest(calibrator.fastest)
         return latencies
     }
 
@@ -55,11 +64,12 @@ struct Field {
     func hold(_ count: Int) throws -> IdleComparison? {
         guard count > 0 else { return nil }
         defer { progress.clear() }
+        let kinds = kinds.filter { $0.dialect.knows(.topic) }
         var comparison = IdleComparison(count: count, servers: kinds.map(\.name))
         for round in 1...rounds {
             // Whoever is slow to start is slow to connect to: one round has to do.
             for kind in kinds where round == 1 || !kind.isKept {
-                let report = try fleet.turn(kind) { server in
+                let report = try fleet.freshTurn(kind) { server in
                     var crowd = Crowd(
                         .crowd(count, dialect: kind.dialect), target: target(server), process: server.process,
                         progress: progress)
@@ -82,7 +92,7 @@ struct Field {
         for round in 1...rounds {
             for kind in kinds where round == 1 || !kind.isKept {
                 let plan = try ScenarioOptions(publishers: 4, subscribers: 4).backlog(messages, dialect: .stomp)
-                var report = try fleet.turn(kind.holdingBacklogs()) { server in
+                var report = try fleet.freshTurn(kind.holdingBacklogs()) { server in
                     try BacklogReport(plan, target: target(server), process: server.process, progress: progress)
                 }
                 report.server = kind.name
@@ -93,37 +103,46 @@ struct Field {
         return comparison
     }
 
-    // MARK: One measurement
+    // MARK: One row
 
-    /// Again if it was disturbed, and then the least disturbed one.
-    ///
-    /// - Parameter isLong: a subscriber that stalls does so for as long as limits may bear it. Floors have none.
+    /// - Parameter rate: messages a second of all publishers together, instead of the row's own flow.
     private func measure(
-        _ row: Row, _ kind: ServerKind, _ name: String, rate: Double? = nil, isLong: Bool = false
-    ) throws -> Outcome {
-        var best: Outcome?
-        var cut = 0
-        for attempt in 1...repeats + 1 {
+        _ row: Row, _ kinds: [ServerKind], _ title: String, rate: Double? = nil
+    ) throws -> [Outcome] {
+        var selection = RunSelection(serverCount: kinds.count, rounds: rounds)
+        while let turn = selection.next(fastest: calibrator.fastest, runsMax: mayRepeat ? 1 + repeats : 1) {
+            let kind = kinds[turn.server]
             var schedule = schedule
-            if isLong, attempt == 1, !Comparison.isFloor(kind.name) {
+            // A subscriber that stalls does so for as long as limits may bear it, once. Floors have none.
+            if turn.round == 0, selection.runCount(turn) == 0, !Comparison.isFloor(kind.name) {
                 schedule.stallSeconds = Schedule.stallSecondsDefault
             }
-            var outcome = try fleet.turn(kind) { server in
-                let measurement = Measurement(
-                    try row.plan(kind.dialect, rate: rate), target: target(server), server: server.process,
-                    schedule: schedule)
-                return try measurement.run { progress.show("\(name): \($0)") }
-            }
-            outcome.scenario = row.name
-            outcome.server = kind.name
-            if best == nil || outcome.waitShare < best!.waitShare { best = outcome }
-            best!.attempts = attempt
-            cut = max(cut, outcome.cut)
-            best!.cut = cut
-            if !outcome.isDisturbed { break }
+            let name = "\(title), round \(turn.round + 1)/\(rounds), \(kind.name)"
+            let outcome = try measure(row, kind, name, rate: rate, schedule)
+            if !outcome.isClean { complain(OutcomeTable.complaints(outcome), name) }
+            selection.add(outcome, turn)
         }
-        if !best!.isClean { complain(OutcomeTable.complaints(best!), name) }
-        return best!
+        return selection.outcomes(fastest: calibrator.fastest)
+    }
+
+    private var mayRepeat: Bool { repeats > 0 && watch.wallSeconds < repeatSeconds }
+
+    private func measure(
+        _ row: Row, _ kind: ServerKind, _ name: String, rate: Double?, _ schedule: Schedule
+    ) throws -> Outcome {
+        var outcome = try fleet.turn(kind) { server in
+            progress.show("\(name): calibrating")
+            let before = calibrator.awaitQuiet(seconds: mayRepeat ? Self.patienceSeconds : 0)
+            let measurement = Measurement(
+                try row.plan(kind.dialect, rate: rate), target: target(server), server: server.process,
+                schedule: schedule)
+            var outcome = try measurement.run { progress.show("\(name): \($0)") }
+            outcome.calibrations = [before, calibrator.measure()].compactMap(\.self)
+            return outcome
+        }
+        outcome.scenario = row.name
+        outcome.server = kind.name
+        return outcome
     }
 
     private func complain(_ lines: [String], _ name: String) {
@@ -136,9 +155,4 @@ struct Field {
         target.driver = TargetOptions.bestDriver
         return target
     }
-}
-
-extension Outcome {
-    /// How much it was disturbed.
-    var waitShare: Double { max(serverWaitShare, loadWaitShare) }
 }

@@ -23,6 +23,8 @@ struct LatencyComparison {
 
     mutating func add(_ outcome: Outcome) { comparison.add(outcome) }
 
+    mutating func noteFastest(_ calibration: Double) { comparison.fastestCalibration = calibration }
+
     static func takesPart(_ server: String) -> Bool {
         LoadDriver(rawValue: server) != nil || Comparison.isFloor(server) || server.hasPrefix("baseline ")
     }
@@ -38,7 +40,9 @@ struct LatencyComparison {
         return published.median >= (rates[row] ?? 0) * Self.keptShareMin
     }
 
-    var section: Section {
+    var sections: [Section] { [section, comparison.thrownAway("Runs thrown away, latency")] }
+
+    private var section: Section {
         let floors = comparison.servers.filter(Comparison.isFloor)
         let lines = comparison.rows.map { row in
             let cells = comparison.cells(row) { server in

@@ -116,25 +116,40 @@ struct ServerOptions: ParsableArguments {
     }
 }
 
-/// The servers of a comparison: each one is started for its turn, or woken for it.
+/// The servers of a comparison, side by side on one CPU.
 final class Fleet {
     private let cpu: Int32?
-    private var kept: [String: RunningServer] = [:]
+    private var standing: [String: RunningServer] = [:]
 
     init(cpu: Int32?) { self.cpu = cpu }
 
-    deinit { for server in kept.values { server.end() } }
+    deinit { for server in standing.values { server.end() } }
 
+    /// All of them, before the first has its turn.
+    func start(_ kinds: [ServerKind]) throws {
+        for kind in kinds { try turn(kind) { _ in } }
+    }
+
+    /// With the server that stands there. One that has ended is started again.
     func turn<Result>(_ kind: ServerKind, _ body: (RunningServer) throws -> Result) throws -> Result {
-        guard kind.isKept else {
-            let server = try RunningServer(kind, cpu: cpu)
-            defer { server.end() }
-            return try body(server)
-        }
-        let server = try kept[kind.name] ?? RunningServer(kind, cpu: cpu)
-        kept[kind.name] = server
+        if let server = standing[kind.name], !server.isRunning { standing[kind.name] = nil }
+        let server = try standing[kind.name] ?? RunningServer(kind, cpu: cpu)
+        standing[kind.name] = server
+        guard kind.isKept else { return try body(server) }
         server.resume()
         defer { server.pause() }
+        return try body(server)
+    }
+
+    /// With a server of its own, alone but for those that take long to start: its memory is of interest.
+    func freshTurn<Result>(_ kind: ServerKind, _ body: (RunningServer) throws -> Result) throws -> Result {
+        guard !kind.isKept else { return try turn(kind, body) }
+        for (name, server) in standing where !server.kind.isKept {
+            server.end()
+            standing[name] = nil
+        }
+        let server = try RunningServer(kind, cpu: cpu)
+        defer { server.end() }
         return try body(server)
     }
 }

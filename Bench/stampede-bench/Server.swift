@@ -12,7 +12,8 @@ struct ServerKind: Sendable {
     var arguments: [String]
     /// It runs already, and is neither started nor ended here.
     var port: UInt16?
-    /// It is started once for many measurements, and has to stand still between them.
+    /// It takes long to start: it is started once, even where others get a server of their own for each measurement, and
+    /// has to stand still between its turns.
     var isKept = false
     var startSeconds = 10.0
     /// What is to stand in a file of its folder, `configuration.yaml`.
@@ -125,6 +126,14 @@ final class RunningServer {
         var bytes = [UInt8](repeating: 0, count: 4 << 20)
         let count = bytes.withUnsafeMutableBytes { pread(log, $0.baseAddress!, $0.count, off_t(offset)) }
         return Array(bytes.prefix(max(count, 0)))
+    }
+
+    /// A server that was not started here is taken to run for ever.
+    var isRunning: Bool {
+        guard kind.port == nil, !hasEnded else { return kind.port != nil }
+        hasEnded = waitpid(process.identifier, nil, WNOHANG) == process.identifier
+        if hasEnded, !folder.isEmpty { TemporaryFolders.remove(folder) }
+        return !hasEnded
     }
 
     /// Takes it off its CPU until `resume`.

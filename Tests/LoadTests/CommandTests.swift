@@ -22,7 +22,7 @@ struct CommandTests {
         try inFolder { folder in
             let arguments = [
                 "--only", "fan-out S=1 B=64", "--rounds", "1", "--seconds", "0.05", "--warm-up", "0.01",
-                "--repeats", "0", "--latency", "--idle", "20", "--backlog", "2000", "--cpu", "-1", "--server-cpu", "-1",
+                "--repeats", "0", "--latency", "--idle", "20", "--backlog", "2000", "--cpu", "-1", "--server-cpu", "0",
                 "--stampede", try BrokerLoadTests.broker(), "--output", "\(folder)/r.md", "--json", "\(folder)/r.json",
             ]
             try Compare.parse(arguments).run()
@@ -30,12 +30,16 @@ struct CommandTests {
             for heading in ["Cost", "Deliveries per second", "Latency at half", "20 idle connections", "A queue is"] {
                 #expect(report.contains("## \(heading)"))
             }
+            #expect(report.contains("## Runs thrown away\n\n0 of "))
             for chart in ["cost", "rate", "latency", "idle"] {
                 #expect(report.contains("(r-\(chart).svg)"))
                 #expect(FileManager.default.fileExists(atPath: "\(folder)/r-\(chart).svg"))
             }
             struct Everything: Decodable {
                 var servers: [String]
+                var fastestCalibration: Double
+                var runs: Int
+                var thrownAway: Int
                 var outcomes: [Outcome]
                 var latencyOutcomes: [Outcome]
                 var backlog: [BacklogReport]
@@ -43,6 +47,10 @@ struct CommandTests {
             let everything = try Self.decoded(Everything.self, "\(folder)/r.json")
             let count = LoadDriver.available.count
             #expect(everything.servers.count == count)
+            #expect(everything.fastestCalibration > 0)
+            #expect(everything.runs == 2 * count)
+            #expect(everything.thrownAway == 0)
+            #expect(everything.outcomes.allSatisfy { $0.calibrations.count == 2 })
             #expect(everything.outcomes.count == count)
             #expect(everything.outcomes.allSatisfy { $0.isClean && $0.delivered > 0 })
             #expect(everything.latencyOutcomes.count == count)
@@ -83,10 +91,11 @@ struct CommandTests {
         }
     }
 
-    private static let quickPeers = [Peer.nats, .mosquitto].filter(\.isInstalled)
+    private static let quickPeers = [Peer.nats, .mosquitto, .beanstalkd, .valkey].filter(\.isInstalled)
 
-    @Test(arguments: quickPeers, [Scenario.queue, .unsubscribed])
+    @Test(arguments: quickPeers, [Scenario.queue, .fanout, .unsubscribed])
     func `peers that are installed are spoken to in their own protocol`(_ peer: Peer, _ scenario: Scenario) throws {
+        guard peer.dialect.knows(scenario.delivery) else { return }
         let kind = try #require(try peer.kind())
         let server = try RunningServer(kind, cpu: nil)
         defer { server.end() }

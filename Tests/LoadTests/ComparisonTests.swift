@@ -69,8 +69,24 @@ struct ComparisonTests {
         var stalled = Self.outcome(Row.withStalled, "uring", cost: 1.1, published: 950)
         stalled.cut = 1
         comparison.add(stalled)
-        let section = try #require(comparison.sections.last)
+        let section = try #require(comparison.sections.first { $0.title.contains("stops reading") })
         #expect(section.lines == [["uring", "1,000", "950", "0.95", "1.10", "yes"]])
+    }
+
+    @Test func `a table tells how many runs were thrown away`() throws {
+        var comparison = Comparison(rows: ["a", "b"], servers: ["uring", "nats"])
+        comparison.fastestCalibration = 10.04
+        for (row, server, thrownAway) in [("a", "uring", 2), ("a", "uring", 1), ("a", "nats", 0), ("b", "uring", 0)] {
+            var outcome = Self.outcome(row, server)
+            outcome.thrownAway = thrownAway
+            outcome.thrownAwayBesideBusyCore = thrownAway / 2
+            outcome.attempts = thrownAway + 1
+            comparison.add(outcome)
+        }
+        let section = try #require(comparison.sections.last)
+        #expect(section.lines == [["a", "3 / 5", "0 / 1"], ["b", "0 / 1", "-"]])
+        #expect(section.text.hasPrefix("3 of 7 runs thrown away, 1 of them beside a busy sibling. "))
+        #expect(section.text.contains("10.04 ms"))
     }
 
     @Test func `a report holds its tables, and names its charts`() {

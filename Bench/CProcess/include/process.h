@@ -9,6 +9,11 @@
 /// Binds the calling thread, and what it will start, to one CPU. 0, or -errno.
 int process_bind(int cpu);
 
+/// How fast a CPU is just now: nanoseconds of CPU time (some 8 ms) that a fixed loop of independent adds and loads takes
+/// there. It takes up to 1.8 times as long while the hyperthread beside it is busy, which nothing else shows in a virtual
+/// machine. The calling thread is bound to `cpu` meanwhile (-1: it stays where it is). Or -errno.
+int64_t process_calibrate(int cpu);
+
 /// Has the calling thread run only while nobody else wants its CPU (SCHED_IDLE): whoever wakes up there goes before it at
 /// once, where a nice thread would finish its slice. 0, or -errno.
 int process_yield_to_all(void);
