@@ -184,8 +184,9 @@ struct GroupFlags: OptionSet, BitwiseCopyable {
 /// Subscribers whose MESSAGEs are the same, byte for byte: same destination, same subscription id, same version.
 ///
 /// The block at `prefix` holds the group's key (destination, version, kind, id), behind it the first bytes of each MESSAGE,
-/// `MESSAGE\nsubscription:ID\nmessage-id:` (without the subscription where SUBSCRIBE gave no id), and behind these `\ndestination:NAME` for messages that do not carry their
-/// own; of a pattern's group that part is empty, for the topic differs from message to message.
+/// `MESSAGE\nsubscription:ID\nmessage-id:` (without the subscription where SUBSCRIBE gave no id), and behind these
+/// `\ndestination:NAME` for messages that do not carry their own; of a pattern's group that part is empty, for the topic
+/// differs from message to message.
 struct Group: SlabRecord {
     var generation: UInt32
     var destination: UInt32

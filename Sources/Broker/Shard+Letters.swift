@@ -213,9 +213,7 @@ extension Shard {
     mutating func removeConsumerAtOwner(
         _ owner: Int, _ consumer: Slot, _ held: HeldMessages, for session: UnsafeMutablePointer<Session>?
     ) {
-        write(
-            Letter(.consumerRemove, flag: !held.failed.isNone, a: held.newest, b: consumer, value: held.failed.packed),
-            to: owner)
+        write(Letter(.consumerRemove, a: held.newest, b: consumer, value: held.failed.packed), to: owner)
         if let session { markRemote(session, owner) }
     }
 

@@ -21,12 +21,13 @@ extension Shard {
     ///
     /// - Parameter session: the client that it is about. 0: none.
     mutating func notice(_ kind: Notice.Kind, session: UInt32 = 0, _ text: String) {
-        var notice = Notice(kind: kind, text: text)
         guard admitNotice(kind) else { return }
+        var notice = Notice(kind: kind, text: text)
         if session != 0 { notice.client = client(sessions[session]) }
         notices.append(notice)
     }
 
+    /// Tells the log of a connection that was not accepted.
     mutating func notice(_ kind: Notice.Kind, descriptor: Int32, _ text: String) {
         guard admitNotice(kind) else { return }
         var notice = Notice(kind: kind, text: text)

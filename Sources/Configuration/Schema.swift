@@ -61,7 +61,8 @@ enum Schema {
             "Failed deliveries of a message (NACK, lost connection) before it goes to `dead-letter`."),
         .text(
             "dead-letter", \.deadLetterDestination, allowed: "\"\" (drop them), or a \(DestinationPattern.allowedName)",
-            "Where messages go that failed too often or were rejected. \"\": they are dropped and counted.",
+            "Where messages go that failed too often or were rejected. \"\", or the queue itself: no limit of failures, "
+                + "and rejected ones are dropped and counted.",
             accepts: { $0.isEmpty || DestinationPattern.acceptsName($0) }),
         .flag(
             "dead-letter-expired", \.deadLettersExpired,
