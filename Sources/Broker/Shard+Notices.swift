@@ -1,3 +1,4 @@
+import Glibc
 import STOMP
 import Slabs
 
@@ -89,24 +90,38 @@ extension Shard {
 
     /// Keeps the login of the CONNECT under the parser for the log. Where memory is short it goes without.
     mutating func keepLogin(_ session: UnsafeMutablePointer<Session>) {
-        for i in 0..<frame.fieldCount {
-            let field = frame.field(i)
-            let name = UnsafeRawBufferPointer(start: frame.base + Int(field.nameOffset), count: Int(field.nameCount))
-            guard name.count == 5, begins(name, with: "login"), field.valueCount > 0 else { continue }
-            let count = min(Int(field.valueCount), Self.loginByteCountMax)
-            let block = allocateBulk(byteCount: count)
-            guard block != 0 else { return }
-            blocks.base(block).copyMemory(from: frame.base + Int(field.valueOffset), byteCount: count)
-            blocks.setUsed(block, count)
-            session.pointee.login = block
+        guard let text = frame.rawValue(.login), text.count > 0 else { return }
+        let login = UnsafeRawBufferPointer(rebasing: text.prefix(Self.loginByteCountMax))
+        let hash = hashOf(login)
+        let known = logins[hash]
+        if known != 0, blocks.used(known) == login.count,
+            memcmp(blocks.base(known), login.baseAddress!, login.count) == 0
+        {
+            blocks.retain(known)
+            session.pointee.login = known
             return
         }
+        let block = allocateBulk(byteCount: login.count)
+        guard block != 0 else { return }
+        blocks.base(block).copyMemory(from: login.baseAddress!, byteCount: login.count)
+        blocks.setUsed(block, login.count)
+        logins[hash] = block
+        session.pointee.login = block
     }
 
     mutating func dropLogin(_ session: UnsafeMutablePointer<Session>) {
-        guard session.pointee.login != 0 else { return }
-        blocks.release(session.pointee.login)
+        let login = session.pointee.login
+        guard login != 0 else { return }
         session.pointee.login = 0
+        if blocks.referenceCount(login) == 1 {
+            let hash = hashOf(UnsafeRawBufferPointer(start: blocks.base(login), count: blocks.used(login)))
+            if logins[hash] == login { logins[hash] = 0 }
+        }
+        blocks.release(login)
+    }
+
+    private func hashOf(_ login: UnsafeRawBufferPointer) -> UInt32 {
+        subscriptionIndex.hash(0, login.baseAddress!, login.count)
     }
 
     /// The numbers of different workers' connections differ, and stay small enough for programs that read numbers of JSON

@@ -55,6 +55,7 @@ public struct Shard: ~Copyable {
     /// Subscriptions by session and id, of sessions that have more than a few.
     var subscriptionIndex: HashIndex
     var addresses: AddressTable
+    let logins: LoginTable
     /// Deliveries by message-id.
     let deliveryTable: DeliveryTable
 
@@ -214,6 +215,7 @@ public struct Shard: ~Copyable {
         groupTable = NameTable(seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         subscriptionIndex = HashIndex(seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7)
         addresses = AddressTable()
+        logins = LoginTable()
         deliveryTable = DeliveryTable(options.identityKey)
         dirtySessions = Batch(capacity: 1024)
         dirtyGroups = Batch(capacity: 256)

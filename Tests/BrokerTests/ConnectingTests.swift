@@ -19,6 +19,48 @@ struct ConnectingTests {
         }
     }
 
+    /// The log names a client's login. What most clients share is kept once, and by nobody when they are gone.
+    @Test("Connections with one login share what is kept of it, and those with others have their own")
+    func sharedLogins() {
+        withBroker { broker in
+            let shard = broker.shard(0)
+            func connect(_ login: String) -> (client: Client, block: UInt32) {
+                let client = broker.accept()
+                client.send(.connect, [("accept-version", "1.2"), ("host", "x"), ("login", login)])
+                broker.run()
+                #expect(client.frame()?.command == .connected)
+                return (client, shard.pointee.sessions[client.socket.connection.index].pointee.login)
+            }
+            let guests = (0..<50).map { _ in connect("guest") }
+            let alice = connect("alice")
+            #expect(Set(guests.map(\.block)).count == 1 && guests[0].block != 0)
+            #expect(alice.block != 0 && alice.block != guests[0].block)
+            #expect(shard.pointee.blocks.referenceCount(alice.block) == 1)
+            #expect(shard.pointee.blocks.referenceCount(guests[0].block) == 50)
+            for guest in guests.dropLast() { guest.client.reset() }
+            broker.run()
+            #expect(shard.pointee.blocks.referenceCount(guests[0].block) == 1)
+            // The log still knows who is left, also when the block has been given up and taken again.
+            guests[49].client.write("NONSENSE\n\n\0")
+            broker.run()
+            #expect(broker.notices.last?.client?.login == "guest")
+            guests[49].client.reset()
+            broker.run()
+            let next = connect("guest")
+            #expect(shard.pointee.blocks.referenceCount(next.block) == 1)
+            next.client.write("NONSENSE\n\n\0")
+            broker.run()
+            #expect(broker.notices.last?.client?.login == "guest")
+            // So many that some share a place: each of these has a block of its own all the same.
+            for _ in 0..<4 {
+                let others = (0..<200).map { connect("user-\($0)") }
+                #expect(Set(others.map(\.block)).count == others.count)
+                for other in others { other.client.reset() }
+                broker.run()
+            }
+        }
+    }
+
     @Test("No common version is answered with the versions there are")
     func noCommonVersion() {
         withBroker { broker in

@@ -163,7 +163,7 @@ private final class LoadRun {
         for index in 0..<load.subscriberCount {
             let destination = destinations[index % load.destinationCount]
             try open(index).enqueue(
-                "CONNECT\naccept-version:1.2\nhost:x\n\n\0SUBSCRIBE\nid:0\ndestination:\(destination)\nreceipt:s\n\n\0"
+                "CONNECT\naccept-version:1.2\nhost:x\nlogin:guest\npasscode:guest\n\n\0SUBSCRIBE\nid:0\ndestination:\(destination)\nreceipt:s\n\n\0"
                     .utf8)
         }
         try turn { readySubscriberCount == load.subscriberCount }
@@ -172,7 +172,8 @@ private final class LoadRun {
     /// Opens the publishers' sessions, sends everything and waits until everything has come.
     func publish() throws {
         for index in 0..<load.publisherCount {
-            try open(load.subscriberCount + index).enqueue("CONNECT\naccept-version:1.2\nhost:x\n\n\0".utf8)
+            try open(load.subscriberCount + index).enqueue(
+                "CONNECT\naccept-version:1.2\nhost:x\nlogin:guest\npasscode:guest\n\n\0".utf8)
         }
         var sentCounts = [Int](repeating: 0, count: load.publisherCount)
         try turn {

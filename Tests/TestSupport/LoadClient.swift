@@ -26,7 +26,7 @@ public final class LoadClient {
         connections.append(connection)
         entries.append(pollfd(fd: connection.descriptor, events: 0, revents: 0))
         openCount += 1
-        enqueue("CONNECT\naccept-version:1.2\nhost:x\n\n\0", on: connections.count - 1)
+        enqueue("CONNECT\naccept-version:1.2\nhost:x\nlogin:guest\npasscode:guest\n\n\0", on: connections.count - 1)
         return connections.count - 1
     }
 
