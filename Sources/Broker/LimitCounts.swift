@@ -24,6 +24,8 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     case outputBytes
     case outputStall
     case destinations
+    case destinationsPerConnection
+    case destinationsPerAddress
     case destinationName
     case destinationLevels
     /// Patterns, or what they match.
@@ -60,6 +62,8 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .outputBytes: "output-bytes"
         case .outputStall: "output-stall-ms"
         case .destinations: "destinations-max"
+        case .destinationsPerConnection: "destinations-per-connection-max"
+        case .destinationsPerAddress: "destinations-per-address-max"
         case .destinationName: "destination-name-bytes"
         case .destinationLevels: "destination-levels-max"
         case .patterns: "patterns-max"

@@ -54,8 +54,14 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var prefetchByteCountMax = 8 * 1024 * 1024
 
     // Destinations
-    /// Destinations of one worker. At the limit: ERROR.
+    /// Queues of one worker, and as many topics, patterns and queues of other workers: those that somebody needs. At the
+    /// limit: ERROR.
     public var destinationCountMax = 10_000
+    /// Queues of one worker that hold messages, have no consumer, and whose first message one connection sent. 0: no
+    /// limit. At the limit: ERROR to the SEND that would make another.
+    public var destinationsPerConnectionMax = 1_000
+    /// The same of all connections from one address. 0: no limit.
+    public var destinationsPerAddressMax = 0
     public var destinationNameByteCountMax = 256
     /// Levels of a destination or pattern, behind its prefix: what it takes to compare the two grows with both. At the
     /// limit: ERROR.
@@ -89,6 +95,9 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var drainMillisecondsMax = 5_000
 
     public init() {}
+
+    /// A limit counts by address: the driver has to find it out.
+    public var needsAddresses: Bool { connectionsPerAddressMax > 0 || destinationsPerAddressMax > 0 }
 }
 
 /// What happens to a SEND at a queue's limit.
@@ -116,6 +125,12 @@ public struct DestinationPolicy: Sendable, Equatable {
     public var deadLetterDestination = "/queue/DLQ"
     /// Expired messages go to the dead-letter destination too.
     public var deadLettersExpired = false
+    /// How long a queue without messages, consumers and waiting publishers is remembered, with what its first user asked of
+    /// it. 0: until its worker has no room for another.
+    public var idleMillisecondsMax = 300_000
+    /// How long a queue that has messages and no consumer, and gets no more of them, is kept. Then it goes, and its
+    /// messages are dropped, counted. 0: for ever.
+    public var idleWithMessagesMillisecondsMax = 0
 
     public init(pattern: String) { self.pattern = pattern }
 }

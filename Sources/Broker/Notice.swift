@@ -11,6 +11,7 @@ public struct Notice: Sendable {
         case messagesDropped = "messages dropped"
         case memoryLimit = "memory limit"
         case undelivered = "undelivered messages"
+        case tooManyDestinations = "too many destinations"
         case notPersistent = "messages are not stored"
     }
 

@@ -297,6 +297,14 @@ struct Queue: SlabRecord {
     var deadLetterByteCount: UInt32
     var overflow: OverflowPolicy
     var isClosed: Bool
+    /// It counts against its holder's limit: it has messages and no consumer.
+    var isHeld: Bool
+    /// Who sent the first of the messages that it holds. None: it is empty, or a dead letter was the first.
+    var holder: QueueHolder
+    /// Fires when the queue may have been idle for as long as its policy allows. 0: none.
+    var idleTimer: UInt32
+    /// When a message came in, the last consumer left, or the last message (milliseconds of the shard's clock).
+    var lastUsed: UInt32
 }
 
 enum EntryState: UInt8, BitwiseCopyable {
@@ -450,5 +458,5 @@ struct RemoteSet: SlabRecord {
 
 /// What a timer belongs to (`TimerWheel.Expired.kind`).
 enum TimerKind: UInt8 {
-    case session = 1, entry, transaction, accept, room, drain, notices
+    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue
 }

@@ -45,7 +45,7 @@ extension Shard {
         audit.transactions = transactions.liveCount
         audit.pendings = pendings.liveCount
         audit.remoteSets = remoteSets.liveCount
-        audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0)
+        audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0) - idleTimerCount
         audit.blockBytes = blocks.byteCountInUse
         var place = destinations.nextLive(after: 0)
         while place != 0 {

@@ -196,7 +196,13 @@ extension Shard {
             publish(index, message)
         case .queue:
             if memoryIsFull, !isApplyingCommit { return waitForRoom(session) }
+            if destination.pointee.isIdle, let refusal = holders.refusal(of: holder(session), limits) {
+                counters.messagesRefused &+= 1
+                failDestination(session, refusal)
+                return .done
+            }
             let queue = queues.slot(destination.pointee.queue)
+            let wasEmpty = queues[queue.index].pointee.messageCount == 0
             guard hasRoom(queue.index, byteCount: frame.reservedByteCount) else {
                 return queueIsFull(session, queue.index)
             }
@@ -205,6 +211,7 @@ extension Shard {
                 return .done
             }
             let wasTaken = enqueue(queue.index, message)
+            if wasEmpty { hold(queue, holder(session)) }
             // It may have taken less room than it was granted, or none where it had expired.
             if hadReservation || queues[queue.index].pointee.blockedHead != 0 { roomIsFree(queue) }
             guard wasTaken else {

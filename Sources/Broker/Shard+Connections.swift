@@ -71,7 +71,7 @@ extension Shard {
         session.pointee.lastSent = clock
         session.pointee.since = clock
         session.pointee.number = takeConnectionNumber()
-        if limits.connectionsPerAddressMax > 0 { addresses.enter(slot.index, completion.address) }
+        if limits.needsAddresses { addresses.enter(slot.index, completion.address) }
         counters.connectionsAccepted &+= 1
         reportLoad()
         submissions.append(Submission(.adopt, connection: slot, value: completion.value))
@@ -520,7 +520,7 @@ extension Shard {
         invariant(session.pointee.state == .closing, "only a connection that was closed reports that it is closed")
         session.pointee.flags.remove(.zeroCopyInFlight)
         dropOutput(session)
-        if limits.connectionsPerAddressMax > 0 { addresses.leave(session.pointee.index) }
+        if limits.needsAddresses { addresses.leave(session.pointee.index) }
         timers.cancel(session.pointee.timer)
         dropLogin(session)
         counters.connectionsClosed &+= 1

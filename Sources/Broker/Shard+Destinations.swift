@@ -116,9 +116,15 @@ extension Shard {
         case .topic, .pattern, .queue:
             let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
             var index = destinationTable.find(name.baseAddress!, name.count)
-            if parsed.kind != .queue { return index != 0 ? index : create(session, name, parsed.kind, QueueRequest()) }
+            if subscribes, index != 0, isOneTooMany(index) {
+                remove(index)
+                index = 0
+            }
+            if parsed.kind != .queue {
+                return index != 0 ? index : create(session, name, parsed.kind, QueueRequest(), subscribes: subscribes)
+            }
             guard let request = queueRequestOfFrame(session) else { return 0 }
-            if index == 0 { index = create(session, name, parsed.kind, request) }
+            if index == 0 { index = create(session, name, parsed.kind, request, subscribes: subscribes) }
             if index != 0, destinations[index].pointee.kind == .remoteQueue, frame.hasAny(QueueRequest.bits) {
                 requestAtOwner(index, request)
             }
@@ -137,16 +143,15 @@ extension Shard {
     /// A destination that is used for the first time, on behalf of a client.
     private mutating func create(
         _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass,
-        _ request: QueueRequest
+        _ request: QueueRequest, subscribes: Bool
     ) -> UInt32 {
         if !options.clientsCreateDestinations, policies.index(of: name) == 0 {
             failFrame(session, "Unknown destination", "'\(printable(name))' is not configured, and clients create none")
             return 0
         }
         recordAllowance -= 1
-        guard makeRoomForDestination() else {
-            counters.limits.count(.destinations)
-            failFrame(session, Refusal.destinations.message, Refusal.destinations.explanation(limits))
+        guard makeRoom(name, isQueue: kind == .queue, isUnused: !subscribes) else {
+            failDestination(session, .destinations)
             return 0
         }
         guard kind != .pattern || patternCount < limits.patternCountMax else {
@@ -170,35 +175,6 @@ extension Shard {
         }
         if index == 0 { failFrame(session, "Out of memory", "the broker has reached its memory limit") }
         return index
-    }
-
-    /// Forgets destinations nobody needs until there is room for one more.
-    mutating func makeRoomForDestination() -> Bool {
-        while destinations.liveCount >= limits.destinationCountMax + subscriptionQueueCount {
-            // A destination that COMMIT has checked may have made way since for another of the same transaction. It is
-            // made again, if need be beyond the limit: half a transaction would be worse.
-            guard idleHead != 0 else { return isApplyingCommit }
-            remove(idleHead)
-        }
-        return true
-    }
-
-    /// Forgets destinations nobody needs until patterns and topics match so few times that there may be another.
-    mutating func makeRoomForMatches() -> Bool {
-        let matchCountMax = limits.destinationCountMax * Limits.matchesPerDestinationMax
-        var candidate = matchCount >= matchCountMax ? idleHead : 0
-        var stepCount = 0
-        while candidate != 0, matchCount >= matchCountMax {
-            let next = destinations[candidate].pointee.idleNext
-            if destinations[candidate].pointee.matches.count > 0 {
-                recordAllowance -= 1
-                remove(candidate)
-            }
-            candidate = next
-            stepCount += 1
-        }
-        chargeForSteps(stepCount)
-        return matchCount < matchCountMax
     }
 
     // MARK: Making and removing
@@ -351,58 +327,6 @@ extension Shard {
         destinations.free(index)
     }
 
-    // MARK: Idle destinations
-
-    func isNeeded(_ index: UInt32) -> Bool { destinations[index].pointee.isTemporary || isInUse(index) }
-
-    /// Whether anything depends on the destination: subscriptions, messages, or who waits for it.
-    private func isInUse(_ index: UInt32) -> Bool {
-        let destination = destinations[index]
-        if destination.pointee.subscriptionCount != 0 || destination.pointee.hasRemote
-            || destination.pointee.interest != .none || destination.pointee.groupHead != 0
-            || destination.pointee.pendingHead != 0
-        {
-            return true
-        }
-        guard destination.pointee.queue != 0 else { return false }
-        let queue = queues[destination.pointee.queue]
-        return queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || queue.pointee.blockedHead != 0
-    }
-
-    /// To be called whenever a reason to keep the destination came or went. May remove a pattern.
-    mutating func updateIdle(_ index: UInt32) {
-        let destination = destinations[index]
-        if destination.pointee.kind == .subscriptionQueue { return }
-        let needed = isNeeded(index)
-        if destination.pointee.kind == .pattern {
-            if !needed { remove(index) }
-            return
-        }
-        if needed == destination.pointee.isIdle {
-            if needed { leaveIdle(index) } else { becomeIdle(index) }
-        }
-    }
-
-    private mutating func becomeIdle(_ index: UInt32) {
-        let destination = destinations[index]
-        destination.pointee.isIdle = true
-        destination.pointee.idlePrevious = idleTail
-        destination.pointee.idleNext = 0
-        if idleTail != 0 { destinations[idleTail].pointee.idleNext = index } else { idleHead = index }
-        idleTail = index
-    }
-
-    private mutating func leaveIdle(_ index: UInt32) {
-        let destination = destinations[index]
-        destination.pointee.isIdle = false
-        let next = destination.pointee.idleNext
-        let previous = destination.pointee.idlePrevious
-        if next != 0 { destinations[next].pointee.idlePrevious = previous } else { idleTail = previous }
-        if previous != 0 { destinations[previous].pointee.idleNext = next } else { idleHead = next }
-        destination.pointee.idleNext = 0
-        destination.pointee.idlePrevious = 0
-    }
-
     // MARK: Temporary destinations
 
     /// `/temp-queue/NAME` or `/temp-topic/NAME` of this connection, made on first use. 0: ERROR was sent.
@@ -433,9 +357,8 @@ extension Shard {
                     + "(limits.subscriptions-per-connection-max)")
             return 0
         }
-        guard index != 0 || makeRoomForDestination() else {
-            counters.limits.count(.destinations)
-            failFrame(session, Refusal.destinations.message, Refusal.destinations.explanation(limits))
+        guard index != 0 || (kind == .temporaryQueue ? makeRoomForQueue() : makeRoomForOther(isUnused: false)) else {
+            failDestination(session, .destinations)
             return 0
         }
         if index == 0 {
@@ -503,18 +426,19 @@ extension Shard {
             failFrame(session, "Unknown destination", "'\(printable(name))' was not given out by this broker")
             return 0
         }
-        guard makeRoomForDestination() else {
-            counters.limits.count(.destinations)
-            failFrame(session, "Too many destinations", "the limit is \(limits.destinationCountMax) for each worker")
-            return 0
+        _ = makeRoomForOther(isUnused: true)
+        var destination: UInt32
+        if kind == .replyTopic || shard == index {
+            // A topic without subscribers is what becomes of what is sent to a queue that is gone.
+            destination = makeTopic(name, isPattern: false)
+        } else {
+            destination = makeDestination(name, .remoteQueue)
+            if destination != 0 {
+                destinations[destination].pointee.owner = UInt16(shard)
+                becomeIdle(destination)
+            }
         }
-        // A topic without subscribers is what becomes of what is sent to a queue that is gone.
-        if kind == .replyTopic || shard == index { return makeTopic(name, isPattern: false) }
-        let destination = makeDestination(name, .remoteQueue)
-        if destination != 0 {
-            destinations[destination].pointee.owner = UInt16(shard)
-            becomeIdle(destination)
-        }
+        if destination == 0 { failFrame(session, Refusal.memory.message, Refusal.memory.explanation(limits)) }
         return destination
     }
 

@@ -184,7 +184,9 @@ extension Shard {
             unlinkPending(session, pending)
         }
         write(
-            Letter(.send, flag: isReserved, a: sessions.slot(session.pointee.index), value: UInt64(byteCount)),
+            Letter(
+                .send, flag: isReserved, a: sessions.slot(session.pointee.index), value: UInt64(byteCount),
+                extra: UInt64(addressOfHolder(session))),
             to: owner, name: nameOf(index), message, receipt: receiptOfFrame(session))
         markRemote(session, owner)
     }
@@ -259,16 +261,19 @@ extension Shard {
         let name = UnsafeRawBufferPointer(
             rebasing: payload[(QueueRequest.byteCount + Int(request.deadLetterByteCount))...])
         // Where there is no room for another, what follows is told so.
-        guard destinationTable.find(name.baseAddress!, name.count) == 0, makeRoomForDestination() else { return }
+        guard destinationTable.find(name.baseAddress!, name.count) == 0, makeRoomForQueue() else { return }
         let index = makeQueue(name, isTemporary: false)
         if index != 0 { tighten(destinations[index].pointee.queue, request, deadLetter: deadLetter) }
     }
 
     /// Room for one message of a COMMIT. `place` is where the frame is kept (`KeptCursor.frame`).
-    mutating func reserveAtOwner(_ index: UInt32, _ pending: UInt32, frame place: UInt64) {
+    mutating func reserveAtOwner(
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ pending: UInt32, frame place: UInt64
+    ) {
         write(
             Letter(
-                .reserve, b: pendings.slot(pending), value: UInt64(frame.reservedByteCount), extra: place),
+                .reserve, a: sessions.slot(session.pointee.index), b: pendings.slot(pending),
+                value: reservedRoom(session), extra: place),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
 
@@ -279,9 +284,16 @@ extension Shard {
         pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
         suspend(session)
         write(
-            Letter(.reserve, flag: true, b: pendings.slot(pending), value: UInt64(frame.reservedByteCount)),
+            Letter(
+                .reserve, flag: true, a: sessions.slot(session.pointee.index), b: pendings.slot(pending),
+                value: reservedRoom(session)),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
         return .retry
+    }
+
+    /// What the SEND under the parser needs, and in the upper half the address of who sends it.
+    private func reservedRoom(_ session: UnsafeMutablePointer<Session>) -> UInt64 {
+        UInt64(addressOfHolder(session)) << 32 | UInt64(UInt32(frame.reservedByteCount))
     }
 
     /// The publisher has gone. Its request waits with the owner, or the answer is on its way and will find nobody.
@@ -418,7 +430,7 @@ extension Shard {
         if index == 0 {
             // Known here by a pattern only: the topic's record remembers which patterns match.
             if patternHead == 0 { return }
-            _ = makeRoomForDestination()
+            _ = makeRoomForOther(isUnused: true)
             _ = makeRoomForMatches()
             index = makeTopic(name, isPattern: false)
             guard index != 0 else {
@@ -452,12 +464,19 @@ extension Shard {
         if letter.flag { returnRoom(slot, byteCount: letter.value) }
         // A dead letter drives no other out: two queues could send each other theirs for ever.
         let isDeadLetter = letter.a.isNone
+        let holder = QueueHolder(session: letter.a, address: UInt32(letter.extra), shard: UInt16(peer))
+        if !isDeadLetter, destinations[index].pointee.isIdle, let refusal = holders.refusal(of: holder, limits) {
+            return refuseSend(letter, receipt, refusal, to: peer)
+        }
         if !isDeadLetter, queue.pointee.overflow == .dropOldest,
             !hasRoom(queueIndex, byteCount: message.contentByteCount)
         {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
-        if !enqueue(queueIndex, message) {
+        let wasEmpty = queue.pointee.messageCount == 0
+        if enqueue(queueIndex, message) {
+            if wasEmpty, !isDeadLetter { hold(slot, holder) }
+        } else {
             let isFull = !hasRoom(queueIndex, byteCount: message.contentByteCount)
             refuseSend(letter, receipt, isFull ? .queue : .memory, to: peer)
         }
@@ -470,12 +489,12 @@ extension Shard {
         let found = destinationTable.find(name.baseAddress!, name.count)
         if found != 0 { return found }
         if begins(name, with: "/reply-queue/") { return 0 }
-        guard makeRoomForDestination() else { return 0 }
+        guard makeRoomForQueue() else { return 0 }
         return makeQueue(name, isTemporary: false)
     }
 
     /// Why `queueForElsewhere` found no room.
-    private mutating func refusalOfDestination() -> Refusal { makeRoomForDestination() ? .memory : .destinations }
+    private mutating func refusalOfDestination() -> Refusal { makeRoomForQueue() ? .memory : .destinations }
 
     private mutating func refuseSend(
         _ letter: Letter, _ receipt: UnsafeRawBufferPointer, _ refusal: Refusal, to peer: Int
@@ -490,9 +509,7 @@ extension Shard {
 
     private mutating func sendRefused(_ letter: Letter, _ receipt: UnsafeRawBufferPointer) {
         guard let session = sessions.find(letter.a) else { return }
-        let refusal = Refusal(letter.code)
-        counters.limits.count(refusal.limit)
-        fail(session, refusal.message, refusal.explanation(limits), receipt: receipt.count > 0 ? receipt : nil)
+        failRefused(session, Refusal(letter.code), receipt: receipt.count > 0 ? receipt : nil)
     }
 
     private mutating func addRemoteConsumer(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
@@ -523,11 +540,8 @@ extension Shard {
             return
         }
         if letter.flag {
-            let refusal = Refusal(letter.code)
-            counters.limits.count(refusal.limit)
-            return fail(
-                sessions[pending.pointee.session], refusal.message, refusal.explanation(limits),
-                receipt: receiptOfPending(letter.a.index))
+            return failRefused(
+                sessions[pending.pointee.session], Refusal(letter.code), receipt: receiptOfPending(letter.a.index))
         }
         finishSubscribe(letter.a.index, consumer: letter.b, isPaused: letter.value != 0)
     }
@@ -537,18 +551,25 @@ extension Shard {
     private mutating func reserveForElsewhere(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
         let index = queueForElsewhere(name)
         let queueIndex = index == 0 ? 0 : destinations[index].pointee.queue
+        let byteCount = letter.value & UInt64(UInt32.max)
         var answer = Letter(
-            .reserveAnswer, flag: true, code: Refusal.queue.rawValue, a: .none, b: letter.b, value: letter.value,
+            .reserveAnswer, flag: true, code: Refusal.queue.rawValue, a: .none, b: letter.b, value: byteCount,
             extra: letter.extra)
-        if queueIndex != 0 {
+        let holder = QueueHolder(session: letter.a, address: UInt32(letter.value >> 32), shard: UInt16(peer))
+        if queueIndex != 0, destinations[index].pointee.isIdle,
+            let refusal = holders.refusal(of: holder, limits)
+        {
+            answer.code = refusal.rawValue
+        } else if queueIndex != 0 {
             let queue = queues[queueIndex]
-            if canReserve(queueIndex, byteCount: Int(letter.value)) {
+            if canReserve(queueIndex, byteCount: Int(byteCount)) {
                 queue.pointee.messageCount += 1
-                queue.pointee.byteCount += letter.value
+                queue.pointee.byteCount += byteCount
                 updateIdle(index)
+                if queue.pointee.messageCount == 1 { hold(queues.slot(queueIndex), holder) }
                 answer.a = queues.slot(queueIndex)
                 answer.flag = false
-            } else if letter.flag, queue.pointee.overflow == .block, letter.value <= queue.pointee.byteCountMax {
+            } else if letter.flag, queue.pointee.overflow == .block, byteCount <= queue.pointee.byteCountMax {
                 let slot = pendings.allocate()
                 if !slot.isNone {
                     let pending = pendings[slot.index]
@@ -557,7 +578,7 @@ extension Shard {
                     pending.pointee.transaction = letter.b.index
                     pending.pointee.subscription = letter.b.generation
                     pending.pointee.queue = queues.slot(queueIndex)
-                    pending.pointee.byteCount = UInt32(clamping: letter.value)
+                    pending.pointee.byteCount = UInt32(byteCount)
                     appendBlocked(queue, slot.index)
                     write(Letter(.reserveWaits, a: slot, b: letter.b), to: peer)
                     return
@@ -601,10 +622,7 @@ extension Shard {
         let session = sessions[pending.pointee.session]
         if pending.pointee.kind == .send {
             if letter.flag {
-                let refusal = Refusal(letter.code)
-                counters.limits.count(refusal.limit)
-                return fail(
-                    session, refusal.message, refusal.explanation(limits), receipt: receiptOfPending(letter.b.index))
+                return failRefused(session, Refusal(letter.code), receipt: receiptOfPending(letter.b.index))
             }
             pending.pointee.queue = letter.a
             return granted(letter.b.index)
@@ -621,10 +639,8 @@ extension Shard {
         pending.pointee.answersDue -= 1
         guard pending.pointee.answersDue == 0 else { return }
         if pending.pointee.refusal != 0 {
-            let refusal = Refusal(pending.pointee.refusal)
-            counters.limits.count(refusal.limit)
-            return fail(
-                session, refusal.message, refusal.explanation(limits) + "; none of the transaction was applied",
+            return failRefused(
+                session, Refusal(pending.pointee.refusal), "; none of the transaction was applied",
                 receipt: receiptOfPending(letter.b.index))
         }
         applyCommit(session, letter.b.index)

@@ -40,6 +40,8 @@ extension Shard {
         queue.pointee.messageMillisecondsMax = UInt64(policy.messageMillisecondsMax)
         queue.pointee.overflow = policy.overflow
         destinations[index].pointee.queue = slot.index
+        queue.pointee.lastUsed = clock
+        if policy.idleWithMessagesMillisecondsMax != 0 { armIdle(slot.index) }
         return true
     }
 
@@ -47,6 +49,8 @@ extension Shard {
     mutating func removeQueue(_ index: UInt32) {
         let queue = queues[index]
         queue.pointee.isClosed = true
+        updateHold(queue)
+        cancelIdle(queue)
         while queue.pointee.consumerHead != 0 { removeConsumer(queue.pointee.consumerHead, .nothing) }
         var dropped = 0
         while queue.pointee.readyHead != 0 {
@@ -149,6 +153,7 @@ extension Shard {
         nextOrder &+= 1
         queue.pointee.messageCount += 1
         queue.pointee.byteCount += UInt64(entry.pointee.byteCount)
+        queue.pointee.lastUsed = clock
         if queue.pointee.messageCount == 1 { updateIdle(queue.pointee.destination) }
         appendReady(slot.index)
         if expiresAt != 0 { scheduleExpiry(slot) }
@@ -166,7 +171,12 @@ extension Shard {
         blocks.release(entry.pointee.message)
         entries.free(index)
         if queue.pointee.blockedHead != 0 { unblock(queue) }
-        if queue.pointee.messageCount == 0, !queue.pointee.isClosed { updateIdle(queue.pointee.destination) }
+        if queue.pointee.messageCount == 0, !queue.pointee.isClosed { becomeEmpty(queue) }
+    }
+
+    private mutating func becomeEmpty(_ queue: UnsafeMutablePointer<Queue>) {
+        updateHold(queue)
+        updateIdle(queue.pointee.destination)
     }
 
     private mutating func appendReady(_ index: UInt32) {
@@ -282,6 +292,7 @@ extension Shard {
         if queue.pointee.consumerHead != 0 { consumers[queue.pointee.consumerHead].pointee.previous = slot.index }
         queue.pointee.consumerHead = slot.index
         queue.pointee.consumerCount += 1
+        if queue.pointee.isHeld { updateHold(queue) }
         updateIdle(queue.pointee.destination)
         takeTurn(slot.index)
         return slot
@@ -310,6 +321,8 @@ extension Shard {
         }
         consumers.free(index)
         if !queue.pointee.isClosed {
+            queue.pointee.lastUsed = clock
+            updateHold(queue)
             updateIdle(queue.pointee.destination)
             dispatch(queueIndex)
         }
@@ -582,7 +595,7 @@ extension Shard {
         guard let (name, kind) = deadLetterName(entries[index].pointee.queue) else { return false }
         var target = destinationTable.find(name.baseAddress!, name.count)
         if target == 0 {
-            guard makeRoomForDestination() else { return false }
+            guard makeRoom(name, isQueue: kind == .queue, isUnused: true) else { return false }
             switch kind {
             case .queue: target = makeQueue(name, isTemporary: false)
             case .topic: target = makeTopic(name, isPattern: false)
@@ -722,7 +735,7 @@ extension Shard {
     mutating func roomIsFree(_ slot: Slot) {
         guard let queue = queues.find(slot) else { return }
         if queue.pointee.blockedHead != 0 { unblock(queue) }
-        updateIdle(queue.pointee.destination)
+        if queue.pointee.messageCount == 0 { becomeEmpty(queue) } else { updateIdle(queue.pointee.destination) }
     }
 
     // MARK: The queues of acknowledging topic subscriptions

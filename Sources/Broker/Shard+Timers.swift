@@ -59,6 +59,7 @@ extension Shard {
             resumeWaitingForRoom()
         case .drain:
             drainTimer = 0
+        case .idleQueue: idleTimerFired(expired.owner)
         case .notices:
             noticeTimer = 0
             summariseNotices()

@@ -272,6 +272,12 @@ extension Shard {
                 if target == 0 { return false }
                 if destinations[target].pointee.kind == .queue {
                     let queue = queues[destinations[target].pointee.queue]
+                    if destinations[target].pointee.isIdle,
+                        let refusal = holders.refusal(of: holder(session), limits)
+                    {
+                        failDestination(session, refusal)
+                        return false
+                    }
                     guard canReserve(destinations[target].pointee.queue, byteCount: frame.reservedByteCount) else {
                         counters.limits.count(.queue)
                         fail(
@@ -283,8 +289,11 @@ extension Shard {
                     queue.pointee.messageCount += 1
                     queue.pointee.byteCount += UInt64(frame.reservedByteCount)
                     updateIdle(target)
+                    if queue.pointee.messageCount == 1 {
+                        hold(queues.slot(destinations[target].pointee.queue), holder(session))
+                    }
                 } else if destinations[target].pointee.kind == .remoteQueue {
-                    reserveAtOwner(target, pending, frame: cursor.frame)
+                    reserveAtOwner(session, target, pending, frame: cursor.frame)
                     pendings[pending].pointee.answersDue += 1
                 }
             case .ack, .nack:

@@ -84,9 +84,12 @@ public struct Shard: ~Copyable {
     var matchCount = 0
     /// Queues of acknowledging topic subscriptions; they do not count as destinations.
     var subscriptionQueueCount = 0
-    // Destinations nobody needs, least recently used first
-    var idleHead: UInt32 = 0
-    var idleTail: UInt32 = 0
+    // Destinations nobody needs: queues of this worker, and all others
+    var idleQueues = IdleList()
+    var idleOthers = IdleList()
+    var holders = QueueHolders()
+    /// Timers of queues that may be idle too long. They fire when nothing else happens, and are no work of anybody's.
+    var idleTimerCount = 0
 
     // The frame under the parser, and room to unescape
     var frame: Frame
@@ -162,7 +165,7 @@ public struct Shard: ~Copyable {
         let subscriptionCount = limits.subscriptionCountMax
         let transactionCount = min(sessionCount * limits.transactionsPerConnectionMax, 1_000_000)
         // Interest of other workers is not refused: each may name as many destinations as this one.
-        let destinationCount = limits.destinationCountMax * (shardCount + 1) + subscriptionCount
+        let destinationCount = limits.destinationCountMax * (shardCount + 2) + subscriptionCount
         let sessions = try Slab<Session>(recordCountMax: sessionCount)
         // Address space only. A session that has fallen behind has a segment for each `copiedByteCountMax` of its output.
         let segmentCount = sessionCount * (limits.outputByteCountMax / Self.copiedByteCountMax + 4)
@@ -183,7 +186,8 @@ public struct Shard: ~Copyable {
         let pendings = try Slab<PendingOperation>(recordCountMax: sessionCount * 2 + 1_000_000)
         let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCount)
         let blocks = try BlockPool(byteCountMax: limits.messageMemoryByteCountMax / 2 * 3)
-        let timers = try TimerWheel(timerCountMax: sessionCount + entryCount + 1_000_000, now: now)
+        let timers = try TimerWheel(
+            timerCountMax: sessionCount + entryCount + limits.destinationCountMax + 1_000_000, now: now)
         let vectors = try VectorArena()
 
         self.index = index

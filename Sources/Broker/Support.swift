@@ -135,7 +135,7 @@ struct VectorArena: ~Copyable {
     mutating func commit(_ n: Int) { count += n }
 }
 
-/// Connections by address, for the limit per address (off by default; a cold path, so a dictionary does). Those whose
+/// Connections by address, for the limits per address (off by default; a cold path, so a dictionary does). Those whose
 /// address is not known, 0, are no one's, and not counted.
 struct AddressTable {
     private var counts: [UInt64: Int] = [:]
@@ -148,6 +148,9 @@ struct AddressTable {
         counts[address, default: 0] += 1
         addresses[session] = address
     }
+
+    /// 0: not known.
+    func address(_ session: UInt32) -> UInt64 { addresses[session] ?? 0 }
 
     mutating func leave(_ session: UInt32) {
         guard let address = addresses.removeValue(forKey: session), let count = counts[address] else { return }
@@ -243,13 +246,21 @@ func printable(_ bytes: UnsafeRawBufferPointer) -> String {
 
 /// Why a worker did not take what a client of another worker, or its own, asked of it: the words of the ERROR.
 enum Refusal: UInt16 {
-    case destinations = 1, queue, memory
+    case destinations = 1, queue, memory, destinationsOfConnection, destinationsOfAddress
 
     init(_ code: UInt16) { self = Refusal(rawValue: code) ?? .memory }
 
+    /// Which the log is told as a warning.
+    var isOfDestinations: Bool {
+        switch self {
+        case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
+        case .queue, .memory: false
+        }
+    }
+
     var message: StaticString {
         switch self {
-        case .destinations: "Too many destinations"
+        case .destinations, .destinationsOfConnection, .destinationsOfAddress: "Too many destinations"
         case .queue: "Queue full"
         case .memory: "Out of memory"
         }
@@ -258,6 +269,8 @@ enum Refusal: UInt16 {
     var limit: LimitKind {
         switch self {
         case .destinations: .destinations
+        case .destinationsOfConnection: .destinationsPerConnection
+        case .destinationsOfAddress: .destinationsPerAddress
         case .queue: .queue
         case .memory: .messageMemory
         }
@@ -268,6 +281,12 @@ enum Refusal: UInt16 {
         case .destinations:
             "the limit is \(limits.destinationCountMax) for each worker (limits.destinations-max), and all are in use; "
                 + "a destination is in use while it has subscribers or messages"
+        case .destinationsOfConnection:
+            "the limit is \(limits.destinationsPerConnectionMax) queues that a connection has filled and that nobody "
+                + "subscribes to (limits.destinations-per-connection-max)"
+        case .destinationsOfAddress:
+            "the limit is \(limits.destinationsPerAddressMax) queues that the connections of an address have filled and that "
+                + "nobody subscribes to (limits.destinations-per-address-max)"
         case .queue: "the queue has reached its limit (messages-max or bytes-max of its policy) and takes no more"
         case .memory: "the broker has reached its memory limit (limits.message-memory-bytes); try again later"
         }

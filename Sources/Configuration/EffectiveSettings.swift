@@ -83,7 +83,7 @@ public struct EffectiveSettings: Sendable {
 
     /// Sets what follows from other values and has no key of its own.
     private mutating func derive() {
-        settings.driverOptions.findsPeerAddress = settings.broker.limits.connectionsPerAddressMax > 0
+        settings.driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
     }
 
     mutating func report(_ origin: Origin, _ path: String, _ text: String) {

@@ -91,7 +91,15 @@ extension Schema {
     private static let destinationLimits: [Setting<Settings>] = [
         .count(
             "limits.destinations-max", \.broker.limits.destinationCountMax, 1...10_000_000,
-            "Destinations of a worker. At the limit: ERROR to the frame that would create another."),
+            "Queues of a worker, and as many topics, that have subscribers or messages. At the limit: ERROR."),
+        .count(
+            "limits.destinations-per-connection-max", \.broker.limits.destinationsPerConnectionMax, 1...10_000_000,
+            zero: "off",
+            "Queues of a worker that one connection has filled and that nobody subscribes to. At the limit: ERROR."),
+        .count(
+            "limits.destinations-per-address-max", \.broker.limits.destinationsPerAddressMax, 1...10_000_000,
+            zero: "off",
+            "The same for all connections from an address. Set it where clients are strangers."),
         .bytes(
             "limits.destination-name-bytes", \.broker.limits.destinationNameByteCountMax, 16...1024,
             "A destination, its prefix (/queue/) included; at most header-bytes. At the limit: ERROR."),

@@ -67,6 +67,12 @@ enum Schema {
         .flag(
             "dead-letter-expired", \.deadLettersExpired,
             "Expired messages go to `dead-letter` too, instead of being dropped."),
+        .milliseconds(
+            "idle-expires-ms", \.idleMillisecondsMax, 10...604_800_000, zero: "never",
+            "A queue without messages and consumers is forgotten, with its x- arguments, after this time."),
+        .milliseconds(
+            "idle-expires-with-messages-ms", \.idleWithMessagesMillisecondsMax, 10...604_800_000, zero: "never",
+            "A queue with messages that nobody uses for so long is removed; its messages are dropped."),
     ]
 
     static func setting(at path: String) -> Setting<Settings>? { byPath[path] }

@@ -62,7 +62,7 @@ public enum StampedeServer {
         }
 
         var driverOptions = settings.driverOptions
-        driverOptions.findsPeerAddress = settings.broker.limits.connectionsPerAddressMax > 0
+        driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
         var broker = settings.broker
         broker.zeroCopyByteCountMin = driverOptions.zeroCopyByteCountMin
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }

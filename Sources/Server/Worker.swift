@@ -160,8 +160,8 @@ final class Worker: @unchecked Sendable {
     private static func level(of kind: Notice.Kind) -> Logger.Level {
         switch kind {
         case .protocolError, .connectionFailed: .info
-        case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .notPersistent,
-            .undelivered:
+        case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .tooManyDestinations,
+            .notPersistent, .undelivered:
             .warning
         }
     }

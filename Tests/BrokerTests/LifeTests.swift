@@ -16,7 +16,7 @@ struct LifeTests {
         #expect(MemoryLayout<Subscription>.stride == 60)
         #expect(MemoryLayout<Group>.stride == 64)
         #expect(MemoryLayout<Destination>.stride == 112)
-        #expect(MemoryLayout<Queue>.stride == 104)
+        #expect(MemoryLayout<Queue>.stride == 128)
         #expect(MemoryLayout<Entry>.stride == 64)
         #expect(MemoryLayout<Consumer>.stride == 56)
         #expect(MemoryLayout<Delivery>.stride == 56)

@@ -38,7 +38,8 @@ struct LimitCountTests {
         case .connections, .connectionsPerAddress, .connectionsPerSecond, .subscriptionsPerConnection,
             .subscriptionIdBytes, .transactionsPerConnection, .transactionSize, .transactionTimeout, .linger:
             connectionWay(to: limit)
-        case .outputBytes, .outputStall, .destinations, .destinationName, .destinationLevels, .patterns,
+        case .outputBytes, .outputStall, .destinations, .destinationsPerConnection, .destinationsPerAddress,
+            .destinationName, .destinationLevels, .patterns,
             .queue, .messageMemory, .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
         }
@@ -154,6 +155,19 @@ struct LimitCountTests {
         case .destinations:
             Way(options: { $0.limits.destinationCountMax = 1 }) {
                 let client = $0.connect()
+                client.publish("/queue/a", "x")
+                client.publish("/queue/b", "x")
+            }
+        case .destinationsPerConnection:
+            Way(options: { $0.limits.destinationsPerConnectionMax = 1 }) {
+                let client = $0.connect()
+                client.publish("/queue/a", "x")
+                client.publish("/queue/b", "x")
+            }
+        case .destinationsPerAddress:
+            Way(options: { $0.limits.destinationsPerAddressMax = 1 }) {
+                let client = $0.accept(address: 7)
+                client.connect()
                 client.publish("/queue/a", "x")
                 client.publish("/queue/b", "x")
             }

@@ -282,12 +282,15 @@ final class TestBroker {
             destination = shard.pointee.destinations.nextLive(after: destination)
         }
         var listed = 0
-        var next = shard.pointee.idleHead
-        while next != 0, listed <= idleCount {
-            listed += 1
-            next = shard.pointee.destinations[next].pointee.idleNext
+        for first in [shard.pointee.idleQueues.head, shard.pointee.idleOthers.head] {
+            var next = first
+            while next != 0, listed <= idleCount {
+                listed += 1
+                next = shard.pointee.destinations[next].pointee.idleNext
+            }
         }
         #expect(listed == idleCount, "the idle list holds the idle", sourceLocation: location)
+        timerCount += shard.pointee.idleTimerCount
         #expect(shard.pointee.timers.count == timerCount, "timers are left", sourceLocation: location)
         #expect(shard.pointee.blocks.byteCountInUse == byteCount, "bytes are left", sourceLocation: location)
     }

@@ -298,9 +298,16 @@ struct TopicTests {
             for index in 0..<50 { client.publish("/topic/\(index)", "x") }
             client.publish("/topic/kept", "y")
             #expect(client.bodies() == ["y"])
-            for index in 0..<6 { client.subscribe("/topic/needed/\(index)", id: "s\(index)") }
+            for index in 0..<7 { client.subscribe("/topic/needed/\(index)", id: "s\(index)") }
             #expect(client.bodies() == [])
-            client.send(.send, [("destination", "/topic/one-too-many"), ("receipt", "r")])
+            // What nobody subscribes to does not count, and makes no room for what would.
+            for index in 0..<3 {
+                client.confirmed(.send, [("destination", "/topic/one-too-many-\(index)")], "x")
+                client.publish("/topic/needed/6", "\(index)")
+                #expect(client.bodies() == ["\(index)"])
+            }
+            client.send(
+                .subscribe, [("destination", "/topic/one-too-many-2"), ("id", "more"), ("receipt", "r")])
             client.expectError("Too many destinations", receipt: "r")
         }
     }

@@ -232,9 +232,35 @@ struct FlowLimits {
         for index in 0..<10 { try client.send("SEND", ["destination": "/queue/bounded-\(index)"], body: "x") }
         try client.send("SEND", ["destination": "/queue/bounded-10", "receipt": "1"], body: "x")
         try client.expectError("destination", receipt: "1")
-        // Those that exist are open to all.
+        // Those that exist are open to all, and topics have room of their own.
         let other = try RawClient(broker, .v1_2)
+        try other.subscribe(to: "/topic/bounded", id: "topic")
+        try other.publish(to: "/topic/bounded", "y")
+        try other.expectMessage("y")
         try other.subscribe(to: "/queue/bounded-3")
         try other.expectMessage("x")
+    }
+
+    @Test(arguments: drivers, [1, 2])
+    func `One client cannot take all destinations`(on driver: DriverUnderTest, _ workers: Int) throws {
+        let broker = try BrokerProcess(.init(driver, workers: workers))
+        let client = try RawClient(broker, .v1_2)
+        // A thousand of each worker are its own to fill.
+        for index in 0...1000 * workers {
+            try client.send("SEND", ["destination": "/queue/taken-\(index)"], body: "x")
+        }
+        let error = try client.expectError("Too many destinations")
+        #expect(error.text.contains("limits.destinations-per-connection-max"), "\(error.text)")
+        let other = try RawClient(broker, .v1_2)
+        for index in 0..<20 {
+            try other.publish(to: "/queue/free-\(index)", "x")
+            try other.perform("SEND", ["destination": "/topic/free-\(index)"], body: "x")
+        }
+        // What was taken is there for those who want it.
+        try other.subscribe(to: "/queue/taken-0")
+        try other.expectMessage("x")
+        let line = try #require(try broker.process.errorLine { $0.contains("too many destinations") })
+        #expect(line.contains("limits.destinations-per-connection-max"), "\(line)")
+        #expect(line.contains("warning") && line.contains("address=127.0.0.1:"), "\(line)")
     }
 }

@@ -63,6 +63,10 @@ public enum Canary: String, CaseIterable, Sendable {
     case admitAll = "admit-all"
     /// The broker does not know the limit of patterns.
     case admitPatterns = "admit-patterns"
+    /// The broker does not know how many queues a client may fill.
+    case fillAll = "fill-all"
+    /// The broker drops the messages of queues that were used a moment ago.
+    case hastyIdleness = "hasty-idleness"
     /// The broker refuses newcomers at a rate that nobody limited.
     case refuseSome = "refuse-some"
     /// The broker does not know a consumer's window.
@@ -86,6 +90,8 @@ public enum Canary: String, CaseIterable, Sendable {
         case .hideUndelivered: "undelivered"
         case .admitAll: "of address"
         case .admitPatterns: "different patterns"
+        case .fillAll: "that nobody subscribes to"
+        case .hastyIdleness: "lost by queues"
         case .refuseSome: "refused for no reason"
         case .ignoreWindow: "window is"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseParcel,

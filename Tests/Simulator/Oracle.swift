@@ -78,6 +78,11 @@ final class Oracle {
         if message.isQueue, policy > 0, scenario.queues.contains(message.destination) {
             message.expiryEarliest = min(message.expiryEarliest, wall + policy)
         }
+        let idle = scenario.idleWithMessagesMilliseconds
+        if message.isQueue, idle > 0, scenario.queues.contains(message.destination) {
+            // The SEND is a use of the queue. If it is the last for so long, the queue goes.
+            message.expiryEarliest = min(message.expiryEarliest, wall + idle)
+        }
         let sequence = peer.sequences[message.destination, default: 0] + 1
         peer.sequences[message.destination] = sequence
         message.sequence = sequence
@@ -157,6 +162,27 @@ final class Oracle {
         let policy = scenario.messageMillisecondsMax
         if message.isQueue, policy > 0, scenario.queues.contains(message.destination) {
             message.expiryLatest = min(message.expiryLatest, wall + policy)
+        }
+        checkFilledQueues(of: message)
+    }
+
+    /// The message's publisher fills no more queues than it may that nobody else sends to, and that nobody has ever
+    /// subscribed to. Each worker counts its own.
+    private func checkFilledQueues(of message: Message) {
+        guard message.isQueue, scenario.holdersAreTight, scenario.shardCount == 1, !scenario.queuesAreTight else {
+            return
+        }
+        let filled = scenario.queues.filter { queue in
+            guard !subscriptions.contains(where: { $0.destination == queue }) else { return false }
+            let sent = messages.filter { $0.destination == queue && $0.state != .kept && $0.state != .refused }
+            return sent.allSatisfy { $0.publisher == message.publisher && !mayBeLost($0) }
+                && sent.contains { $0.state == .confirmed }
+        }
+        let most = scenario.options.limits.destinationsPerConnectionMax
+        if filled.count > most {
+            violate(
+                "client \(message.publisher) fills \(filled.count) queues that nobody subscribes to, the limit is \(most)"
+            )
         }
     }
 

@@ -43,6 +43,10 @@ struct Scenario {
     /// Connections per address are limited.
     let addressesAreTight: Bool
     let patternsAreTight: Bool
+    /// A client may fill few queues that nobody subscribes to.
+    let holdersAreTight: Bool
+    /// A queue that nobody uses for so long loses its messages, in milliseconds. 0: never.
+    let idleWithMessagesMilliseconds: UInt64
 
     /// What a client does next.
     enum Deed: Int, CaseIterable {
@@ -123,6 +127,13 @@ struct Scenario {
         options.seed = random.next()
         options.zeroCopyByteCountMin = random.pick([0, 0, 1, 100, 1000])
 
+        // Drawn apart, so that seeds of scenarios without these stay what they are.
+        var apart = Random(seed: ~options.seed)
+        holdersAreTight = apart.chance(100)
+        if holdersAreTight { options.limits.destinationsPerConnectionMax = apart.range(1...2) }
+        idleWithMessagesMilliseconds = apart.chance(60) ? apart.pick([100, 1000]) : 0
+        let idleMilliseconds = apart.pick([20, 300_000])
+
         topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
         patterns = ["/topic/a.*", "/topic/#", "/topic/a.>", "/topic/*.b.**", "/topic/x/*"]
         queues = (0..<random.range(1...4)).map { "/queue/q\($0)" }
@@ -141,6 +152,8 @@ struct Scenario {
             policy.queueMessageCountMax = random.range(1...10)
             policy.queueByteCountMax = random.pick([1000, 4000, 1 << 20])
         }
+        policy.idleMillisecondsMax = idleMilliseconds
+        policy.idleWithMessagesMillisecondsMax = Int(idleWithMessagesMilliseconds)
         policy.messageMillisecondsMax = expires ? random.pick([0, 0, 50, 600_000]) : 0
         messageMillisecondsMax = UInt64(policy.messageMillisecondsMax)
         options.destinationPolicies.append(policy)
@@ -200,6 +213,11 @@ struct Scenario {
             where options.destinationPolicies[place].deliveryCountMax > 1 {
                 options.destinationPolicies[place].deliveryCountMax = 1
             }
+        case .fillAll: options.limits.destinationsPerConnectionMax = 0
+        case .hastyIdleness:
+            for place in options.destinationPolicies.indices {
+                options.destinationPolicies[place].idleWithMessagesMillisecondsMax = 20
+            }
         case .admitAll: options.limits.connectionsPerAddressMax = 0
         case .admitPatterns: options.limits.patternCountMax = 1_000
         case .refuseSome: options.limits.connectionsPerSecondMax = 2
@@ -214,7 +232,7 @@ struct Scenario {
         // A queue that cannot be made at its owner, for want of a destination, has no room either.
         case "Queue full": queuesAreTight || memoryIsTight || destinationsAreTight
         case "Out of memory": memoryIsTight || queuesAreTight
-        case "Too many destinations": destinationsAreTight
+        case "Too many destinations": destinationsAreTight || holdersAreTight
         case "Too many subscriptions": subscriptionsAreTight
         case "Too many patterns": patternsAreTight
         case "Too many transactions", "Transaction too large": transactionsAreTight

@@ -1,0 +1,61 @@
+import Slabs
+
+// Limits of the queues that one client fills (`QueueHolders`), and of all destinations.
+extension Shard {
+    // Inlined by order: see `messagesFill`.
+
+    /// The session as the one that fills a queue, here or at another worker.
+    @inline(__always)
+    func holder(_ session: UnsafeMutablePointer<Session>) -> QueueHolder {
+        QueueHolder(
+            session: sessions.slot(session.pointee.index), address: addressOfHolder(session), shard: UInt16(index))
+    }
+
+    /// The session's address in 32 bits: all of IPv4, and of IPv6 a hash. 0 where no limit asks for it.
+    @inline(__always)
+    func addressOfHolder(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+        if limits.destinationsPerAddressMax == 0 { return 0 }
+        let address = addresses.address(session.pointee.index)
+        return UInt32(truncatingIfNeeded: address ^ address >> 32)
+    }
+
+    /// The client has sent the first of the queue's messages, or was promised room for it.
+    mutating func hold(_ slot: Slot, _ holder: QueueHolder) {
+        guard let queue = queues.find(slot), queue.pointee.messageCount > 0,
+            !destinations[queue.pointee.destination].pointee.isTemporary
+        else { return }
+        if queue.pointee.isHeld { holders.leave(queue.pointee.holder) }
+        queue.pointee.isHeld = false
+        queue.pointee.holder = holder
+        updateHold(queue)
+    }
+
+    /// To be called when a queue got its first message or lost its last, and when consumers came or went.
+    mutating func updateHold(_ queue: UnsafeMutablePointer<Queue>) {
+        let isHeld =
+            queue.pointee.messageCount > 0 && queue.pointee.consumerCount == 0 && !queue.pointee.holder.isNobody
+            && !queue.pointee.isClosed
+        if isHeld != queue.pointee.isHeld {
+            queue.pointee.isHeld = isHeld
+            if isHeld { holders.enter(queue.pointee.holder) } else { holders.leave(queue.pointee.holder) }
+        }
+        if queue.pointee.messageCount == 0 { queue.pointee.holder = .nobody }
+    }
+
+    /// Answers the frame under the parser: there is no room for its destination.
+    mutating func failDestination(_ session: UnsafeMutablePointer<Session>, _ refusal: Refusal) {
+        failRefused(session, refusal, receipt: receiptOfFrame(session))
+    }
+
+    /// Answers a frame that this worker, or another, has refused. That a limit of destinations acts is told as a warning: it
+    /// may be another client that has used them up.
+    mutating func failRefused(
+        _ session: UnsafeMutablePointer<Session>, _ refusal: Refusal, _ more: String = "",
+        receipt: UnsafeRawBufferPointer?
+    ) {
+        counters.limits.count(refusal.limit)
+        let explanation = refusal.explanation(limits)
+        if refusal.isOfDestinations { notice(.tooManyDestinations, session: session.pointee.index, explanation) }
+        fail(session, refusal.message, explanation + more, receipt: receipt)
+    }
+}

@@ -1,0 +1,134 @@
+import Slabs
+
+/// Destinations that nobody needs, least recently used first, linked by `idleNext` and `idlePrevious`.
+struct IdleList {
+    private(set) var head: UInt32 = 0
+    private var tail: UInt32 = 0
+
+    mutating func append(_ index: UInt32, in destinations: borrowing Slab<Destination>) {
+        destinations[index].pointee.idlePrevious = tail
+        destinations[index].pointee.idleNext = 0
+        if tail != 0 { destinations[tail].pointee.idleNext = index } else { head = index }
+        tail = index
+    }
+
+    mutating func remove(_ index: UInt32, in destinations: borrowing Slab<Destination>) {
+        let next = destinations[index].pointee.idleNext
+        let previous = destinations[index].pointee.idlePrevious
+        if next != 0 { destinations[next].pointee.idlePrevious = previous } else { tail = previous }
+        if previous != 0 { destinations[previous].pointee.idleNext = next } else { head = next }
+        destinations[index].pointee.idleNext = 0
+        destinations[index].pointee.idlePrevious = 0
+    }
+}
+
+// Destinations that nobody needs are kept while there is room, for they may be used again.
+extension Shard {
+    /// Forgets destinations nobody needs until there is room for one more.
+    mutating func makeRoomForQueue() -> Bool {
+        while queues.liveCount - subscriptionQueueCount >= limits.destinationCountMax {
+            // A destination that COMMIT has checked may have made way since for another of the same transaction. It is
+            // made again, if need be beyond the limit: half a transaction would be worse.
+            guard idleQueues.head != 0 else { return isApplyingCommit }
+            remove(idleQueues.head)
+        }
+        return true
+    }
+
+    /// The same for a topic, a pattern, or the stand-in of another worker's queue. They do not share their room with
+    /// queues, which keep theirs as long as they hold messages.
+    ///
+    /// - Parameter isUnused: nobody subscribes to it, and it makes way for the next. Such a one does not count: it may be
+    ///   one too many.
+    mutating func makeRoomForOther(isUnused: Bool) -> Bool {
+        while otherCount >= limits.destinationCountMax {
+            guard idleOthers.head != 0 else { return isUnused || isApplyingCommit }
+            remove(idleOthers.head)
+        }
+        return true
+    }
+
+    /// Room for a destination of that name, which this worker does not know yet. `isUnused` as above.
+    mutating func makeRoom(
+        _ name: UnsafeRawBufferPointer, isQueue: Bool, isUnused: Bool
+    ) -> Bool {
+        isQueue && ownerOfQueue(name) == index ? makeRoomForQueue() : makeRoomForOther(isUnused: isUnused)
+    }
+
+    private var otherCount: Int { destinations.liveCount - queues.liveCount }
+
+    /// A SEND has made it, beyond the limit, and so far nobody needs it.
+    func isOneTooMany(_ index: UInt32) -> Bool {
+        let destination = destinations[index]
+        return destination.pointee.isIdle && destination.pointee.queue == 0 && otherCount > limits.destinationCountMax
+    }
+
+    /// Forgets destinations nobody needs until patterns and topics match so few times that there may be another.
+    mutating func makeRoomForMatches() -> Bool {
+        let matchCountMax = limits.destinationCountMax * Limits.matchesPerDestinationMax
+        var candidate = matchCount >= matchCountMax ? idleOthers.head : 0
+        var stepCount = 0
+        while candidate != 0, matchCount >= matchCountMax {
+            let next = destinations[candidate].pointee.idleNext
+            if destinations[candidate].pointee.matches.count > 0 {
+                recordAllowance -= 1
+                remove(candidate)
+            }
+            candidate = next
+            stepCount += 1
+        }
+        chargeForSteps(stepCount)
+        return matchCount < matchCountMax
+    }
+
+    func isNeeded(_ index: UInt32) -> Bool { destinations[index].pointee.isTemporary || isInUse(index) }
+
+    /// Whether anything depends on the destination: subscriptions, messages, or who waits for it.
+    func isInUse(_ index: UInt32) -> Bool {
+        let destination = destinations[index]
+        if destination.pointee.subscriptionCount != 0 || destination.pointee.hasRemote
+            || destination.pointee.interest != .none || destination.pointee.groupHead != 0
+            || destination.pointee.pendingHead != 0
+        {
+            return true
+        }
+        guard destination.pointee.queue != 0 else { return false }
+        let queue = queues[destination.pointee.queue]
+        return queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || queue.pointee.blockedHead != 0
+    }
+
+    /// To be called whenever a reason to keep the destination came or went. May remove a pattern.
+    mutating func updateIdle(_ index: UInt32) {
+        let destination = destinations[index]
+        if destination.pointee.kind == .subscriptionQueue { return }
+        let needed = isNeeded(index)
+        if destination.pointee.kind == .pattern {
+            if !needed { remove(index) }
+            return
+        }
+        if needed == destination.pointee.isIdle {
+            if needed { leaveIdle(index) } else { becomeIdle(index) }
+        }
+    }
+
+    mutating func becomeIdle(_ index: UInt32) {
+        let destination = destinations[index]
+        destination.pointee.isIdle = true
+        if destination.pointee.queue == 0 {
+            idleOthers.append(index, in: destinations)
+        } else {
+            idleQueues.append(index, in: destinations)
+            queues[destination.pointee.queue].pointee.lastUsed = clock
+            armIdle(destination.pointee.queue)
+        }
+    }
+
+    mutating func leaveIdle(_ index: UInt32) {
+        destinations[index].pointee.isIdle = false
+        if destinations[index].pointee.queue == 0 {
+            idleOthers.remove(index, in: destinations)
+        } else {
+            idleQueues.remove(index, in: destinations)
+        }
+    }
+}
