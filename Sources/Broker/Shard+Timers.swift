@@ -93,8 +93,9 @@ extension Shard {
             }
             if passed(since, UInt32(limits.lingerMillisecondsMax)) {
                 counters.limits.count(.linger)
-                dropOutput(session)
-                return close(session)
+                // In this order: what waits in the output was not delivered.
+                close(session)
+                return dropOutput(session)
             }
             rearm(session, since, UInt32(limits.lingerMillisecondsMax))
         case .closing: break

@@ -102,6 +102,26 @@ struct QueueTests {
         }
     }
 
+    @Test("What waited in the output of a connection that ended with ERROR was not delivered", arguments: [1, 2])
+    func unreadBehindError(shards: Int) {
+        withBroker(shards: shards) { broker in
+            let deaf = broker.connect(on: 0)
+            deaf.confirmed(.subscribe, [("destination", "/queue/q"), ("id", "0"), ("ack", "client-individual")])
+            deaf.socket.room = 0
+            let publisher = broker.connect(on: shards - 1)
+            for index in 0..<3 { publisher.confirmed(.send, [("destination", "/queue/q")], "\(index)") }
+            deaf.write("nonsense\n\n\0")
+            // It does not read the ERROR either, until its time is over.
+            broker.advance(milliseconds: 4_000)
+            #expect(deaf.socket.isClosed)
+            let other = broker.connect(on: 0)
+            other.subscribe("/queue/q")
+            let messages = other.messages()
+            #expect(messages.map(\.text) == ["0", "1", "2"])
+            #expect(messages.allSatisfy { $0["redelivered"] == nil && $0["delivery-count"] == nil })
+        }
+    }
+
     @Test("What a lost consumer holds goes to others in its old place, marked as redelivered", arguments: [1, 2, 8])
     func redelivery(shards: Int) {
         withBroker(shards: shards) { broker in
