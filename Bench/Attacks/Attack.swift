@@ -24,23 +24,23 @@ public enum Attack: String, CaseIterable, Sendable {
     public var summary: String {
         switch self {
         case .trickle: "one byte a second: half of them inside CONNECT, half inside a SEND"
-        case .silence: "connect, and never CONNECT"
-        case .headerFlood: "SENDs full of headers, as fast as they are read; now and then too many"
-        case .endlessHeaders: "a header, or a list of headers, that does not end"
-        case .endlessBodies: "a body that does not end"
+        case .silence: "connect, and never send CONNECT"
+        case .headerFlood: "SENDs full of headers at full speed, some with more headers than allowed"
+        case .endlessHeaders: "a header, or a list of headers, without end"
+        case .endlessBodies: "a body without end"
         case .heldBodies: "almost all of a body of the largest size, and then one byte a second"
-        case .hugeLengths: "a content-length that cannot be, or of a body that does not come"
+        case .hugeLengths: "a content-length that is impossible, or whose body never comes"
         case .subscriptions: "SUBSCRIBEs without end, each to another topic"
         case .patterns: "SUBSCRIBEs without end, each to another pattern"
         case .longIdentifiers: "SUBSCRIBEs without end whose ids are as long as a header may be"
         case .transactions: "BEGINs without end, or SENDs without end in one transaction"
         case .sleepers: "subscribers that never read, and publishers at full speed"
-        case .silentReceivers: "receipts asked for without end and never read"
+        case .silentReceivers: "frames that ask for receipts, which are never read"
         case .fullQueue: "publishers at full speed into a queue that nobody drains"
-        case .manyQueues: "as full-queue, but each publisher has a queue of its own"
-        case .destinations: "one small message to each of any number of queues"
-        case .hoarders: "consumers that ask for everything and acknowledge nothing"
-        case .logFlood: "connect, send control characters for a command, and again"
+        case .manyQueues: "as full-queue, with a queue for each publisher"
+        case .destinations: "one small message to each of very many queues"
+        case .hoarders: "consumers with the largest window that acknowledge nothing"
+        case .logFlood: "connect, send control characters in place of a command, and repeat"
         }
     }
 }

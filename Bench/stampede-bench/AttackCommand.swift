@@ -12,28 +12,29 @@ struct AttackCommand: ParsableCommand {
         commandName: "attack",
         abstract: "Attack a broker in a memory-limited control group, and measure what honest clients notice.",
         discussion: """
-            Each attack gets a broker of its own. Honest clients send at a fixed pace; their p99 latency is measured \
-            without the attack and during it, in turn (open loop: it counts from when a message was due), and the medians \
-            of these rounds are compared. Passed: the broker lives and stays within its memory, the honest clients lost \
-            nothing and saw no error, and their p99 has at most doubled (a p99 below --floor counts as --floor: below it, \
-            it is the machine that is measured).
-            So that an idle machine is not compared with a busy one, no CPU idles in either case: what nobody else wants \
-            is spent, with the last priority. Attackers have that priority too, on the honest clients' CPU, and the honest \
-            clients the first (SCHED_FIFO).
+            Each attack gets a new broker. Honest clients send at a fixed rate. Their p99 latency is measured in turn \
+            without and during the attack, and the medians of the rounds are compared. Latency counts from the time at \
+            which a message was due (open loop).
+            An attack is passed if the broker is still running within its memory limit, the honest clients lost no \
+            message and saw no error, and their p99 at most doubled. A p99 below --floor counts as --floor, because \
+            there the machine itself is measured.
+            Both CPUs are kept busy by threads of the lowest priority, so that an idle machine is not compared with a \
+            busy one. The attackers have the same priority and run on the honest clients' CPU. The honest clients have \
+            the highest (SCHED_FIFO).
             Attacks:
             """ + "\n" + Attack.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
 
-    @Argument(help: "Attacks; none: all.")
+    @Argument(help: "The attacks to run. Default: all.")
     var attacks: [Attack] = []
 
     @Option(help: "The broker's driver, uring or epoll. Can be repeated. Default: both, where they work.")
     var driver: [LoadDriver] = []
 
     @Option(
-        help: "Attacking connections. Default: 10,000 for those that are many and slow, 50 for those at full speed.")
+        help: "Attacking connections. Default: 10,000 or 2,000 for slow attacks, 50 for those at full speed.")
     var connections: Int?
 
-    @Option(help: "MiB of the control group.")
+    @Option(help: "Memory limit of the control group, in MiB.")
     var memory = 1024
 
     @Option(help: "A setting of the broker, as in limits.body-bytes=4MiB. Can be repeated.")
@@ -42,19 +43,19 @@ struct AttackCommand: ParsableCommand {
     @Option(help: "The broker's program. Default: the one beside this program.")
     var stampede: String?
 
-    @Option(help: "Honest pairs of a publisher and a subscriber.")
+    @Option(help: "Honest pairs, each of a publisher and a subscriber.")
     var pairs = 20
 
-    @Option(help: "Messages a second of each honest publisher.")
+    @Option(help: "Messages that each honest publisher sends in a second.")
     var rate = 50.0
 
     @Flag(help: "The honest clients use queues and acknowledge each message, instead of topics.")
     var queues = false
 
-    @Option(help: "Microseconds up to which any p99 is good.")
+    @Option(help: "A p99 up to this many microseconds always passes.")
     var floor = 1000.0
 
-    @Option(help: "Measurements with and without the attack, in turn.")
+    @Option(help: "How often to measure without and during the attack.")
     var rounds = 3
 
     @OptionGroup(title: "Time") var time: ScheduleOptions
@@ -64,7 +65,7 @@ struct AttackCommand: ParsableCommand {
 
     func run() throws {
         Load.raiseDescriptorLimit()
-        if process_bind(1) != 0 { warn("there is no CPU 1: broker and clients share one") }
+        if process_bind(1) != 0 { warn("this machine has no CPU 1, so broker and clients share one") }
         let drivers =
             driver.isEmpty ? LoadDriver.allCases.filter { $0 == .epoll || TargetOptions.bestDriver == $0 } : driver
         let busy = BusyCPUs(0...1)

@@ -6,23 +6,23 @@ struct Backlog: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Fill a queue with no consumer, then empty it: rates, CPU and memory per message.",
         discussion: """
-            Receipts tell when the server has a message. Each message comes back exactly once, or the run fails. Memory \
-            is the growth of the server's RSS while the queue fills. A broker that is started here lets queues hold what \
-            its memory does.
+            Receipts show when the server has taken a message. The run fails unless each message comes back exactly \
+            once. Memory is the growth of the server's RSS while the queue fills. A broker that --start starts has no \
+            limit on a queue but its memory.
             """)
 
-    @Option(help: "Messages that wait at the most, of all publishers together.")
+    @Option(help: "How many messages to queue, from all publishers together.")
     var messages = 500_000
 
     @OptionGroup(title: "Size") var size: ScenarioOptions
     @OptionGroup(title: "Server") var target: TargetOptions
 
-    @Option(help: "Write the outcome there as JSON.")
+    @Option(help: "Write the result to this file as JSON.")
     var json: String?
 
     func validate() throws {
         guard 1...100_000_000 ~= messages else { throw ValidationError("--messages: 1 to 100,000,000") }
-        guard size.rate == nil else { throw ValidationError("--rate: a backlog is filled as fast as can be") }
+        guard size.rate == nil else { throw ValidationError("--rate: a backlog is always filled as fast as possible") }
     }
 
     func run() throws {
@@ -45,7 +45,7 @@ extension ScenarioOptions {
     func backlog(_ messages: Int, dialect: Plan.Dialect?) throws -> Plan {
         var plan = try plan(.queue, dialect: dialect)
         guard plan.dialect == .stomp else {
-            throw ValidationError("\(plan.dialect.rawValue) keeps nothing that nobody waits for")
+            throw ValidationError("backlog measures STOMP servers only, not \(plan.dialect.rawValue)")
         }
         let step = plan.segment * plan.publisherCount
         plan.backlog = (messages + step - 1) / step * plan.segment

@@ -7,13 +7,13 @@ import Load
 /// `stampede-bench check N`: whether this machine holds so many clients, before they are started.
 struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Check this machine for N clients; say what is missing, and the command that mends it.",
-        discussion: "`stampede probe --connections N` does it for the broker. Exit code 1 if anything is missing.")
+        abstract: "Check whether this machine can hold N clients; print what is missing, and the command that helps.",
+        discussion: "For the broker, use `stampede probe --connections N`. Exit code 1 if anything is missing.")
 
-    @Argument(help: "How many.")
+    @Argument(help: "How many clients.")
     var count: Int
 
-    @Flag(help: "The broker runs on this machine too, started by `conns`.")
+    @Flag(help: "Count the broker in that `conns --start` starts on this machine.")
     var withBroker = false
 
     @Flag(help: "Print the check as JSON.")

@@ -8,22 +8,23 @@ struct Compare: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measure every scenario on several servers, interleaved, and write a report.",
         discussion: """
-            Compares the broker on io_uring with itself on epoll, and with the peers that are named. All servers are started \
-            at once, on one CPU; the load generator has another. Each scenario goes round them, there and back again (A B C \
-            C B A), so that what is compared was measured within seconds. A fixed loop on the server's core, before and \
-            after each run, tells whether the hyperthread beside it is busy. A run beside a busy one, or in which either \
-            side waited for a core, is repeated; the report says how many were, and marks what stays disturbed.
+            Compares the broker on io_uring with itself on epoll and with the peers that --peers names. All servers \
+            run at the same time on one CPU, and the load generator on another. Each scenario is measured on one \
+            server after the other and back again (A B C C B A), so that the figures of a row are taken within \
+            seconds. A fixed loop on the server's core before and after each run shows whether its sibling hyperthread \
+            is busy. A run is repeated if the sibling was busy or either side waited for a core. The report says how \
+            many runs were repeated, and marks those that stayed disturbed.
 
-            With --only, the tables of idle connections, of a queue's backlog and of latency at half of the peak rate are \
-            left out unless they are asked for, and no report is written unless --output names one.
+            With --only, the tables of idle connections, of a queue's backlog and of latency at half of the peak rate \
+            are left out unless an option asks for them, and a report is written only to --output.
             """)
 
     @OptionGroup(title: "Servers") var servers: ServerOptions
 
-    @Option(help: "Rounds; medians are taken over them. Default: 3, with --quick 1.")
+    @Option(help: "Rounds; the report has their medians. Default: 3, with --quick 1.")
     var rounds: Int?
 
-    @Flag(help: "One round of short measurements: a first impression in some three minutes.")
+    @Flag(help: "One round of short measurements, in about three minutes.")
     var quick = false
 
     @Option(help: "Seconds to measure. Default: 1, with --quick 0.3.")
@@ -35,40 +36,40 @@ struct Compare: ParsableCommand {
     @Option(help: "Only rows whose name contains this. Can be repeated.")
     var only: [String] = []
 
-    @Option(help: "Idle connections of their table; 0: none. Default: 14,000, with --quick 5,000.")
+    @Option(help: "How many idle connections to measure; 0: none. Default: 14,000, with --quick 5,000.")
     var idle: Int?
 
-    @Option(help: "Messages of the backlog's table; 0: none. Default: 400,000, with --quick 100,000.")
+    @Option(help: "How many messages to fill a queue with; 0: none. Default: 400,000, with --quick 100,000.")
     var backlog: Int?
 
     @Flag(inversion: .prefixedNo, help: "Measure latency at half of the peak rate. Default: yes, with --quick no.")
     var latency: Bool?
 
-    @Option(help: "Times a run that does not count is repeated.")
+    @Option(help: "How often a disturbed run is repeated at most.")
     var repeats = 5
 
-    @Option(help: "After so many minutes no run is repeated any more. Default: 60, with --quick 5.")
+    @Option(help: "Repeat no run after this many minutes. Default: 60, with --quick 5.")
     var repeatMinutes: Double?
 
-    @Option(parsing: .unconditional, help: "The server's CPU; -1: not bound.")
+    @Option(parsing: .unconditional, help: "The CPU to bind the servers to; -1: none.")
     var serverCPU: Int32 = 0
 
-    @Option(parsing: .unconditional, help: "The load generator's CPU; -1: not bound.")
+    @Option(parsing: .unconditional, help: "The CPU to bind the load generator to; -1: none.")
     var cpu: Int32 = 1
 
     @Option(
         help: """
-            Write the report there (Markdown, with charts beside it). Default, in the package's folder and without \
-            --only and --quick: Bench/results/DATE.md.
+            Write the report to this file (Markdown, with charts beside it). Default: Bench/results/DATE.md in the \
+            package's folder, and no report with --only or --quick.
             """)
     var output: String?
 
-    @Option(help: "Write every outcome there as JSON.")
+    @Option(help: "Write every result to this file as JSON.")
     var json: String?
 
     func validate() throws {
         guard 1...1000 ~= rounds ?? 1 else { throw ValidationError("--rounds: 1 to 1,000") }
-        guard 0...14_000 ~= idle ?? 0 else { throw ValidationError("--idle: at most 14,000; conns takes more") }
+        guard 0...14_000 ~= idle ?? 0 else { throw ValidationError("--idle: at most 14,000; see conns for more") }
         guard 0...100 ~= repeats else { throw ValidationError("--repeats: at most 100") }
     }
 
@@ -146,9 +147,9 @@ struct CompareResults {
                 \(machine.text)
 
                 Medians of \(rounds) interleaved rounds, \(schedule.seconds.formatted) s each after \
-                \(schedule.warmUpSeconds.formatted) s of warm-up; ± is half of the range. Server and load generator each \
-                on a CPU of its own; all servers run side by side, and each row goes round them. \(thrownAwayText). \
-                \(Comparison.legend); - the peer has no such thing.
+                \(schedule.warmUpSeconds.formatted) s of warm-up; ± is half of the range. Server and load generator \
+                each on a CPU of its own; all servers run side by side, and each row goes round them. \
+                \(thrownAwayText). \(Comparison.legend); - the peer has no such thing.
                 """,
             sections: sections)
     }

@@ -7,42 +7,43 @@ struct Connections: ParsableCommand {
         commandName: "conns",
         abstract: "Hold N subscribed connections, then send one message to all of them.",
         discussion: """
-            Beyond 12,000 clients, connections go to 127.0.0.2, 127.0.0.3 and so on too, each with ephemeral ports of its \
-            own: a server that runs already has to listen on all addresses. Each thread holds what RLIMIT_NOFILE lets a \
-            ring's table hold; so does each worker of a broker that is started here. With more than one thread neither             side is bound to a CPU.
+            Each 12,000 clients connect to another address (127.0.0.1, 127.0.0.2, ...), because ephemeral ports are \
+            limited for each: a server that is already running has to listen on all addresses. Each thread, and each \
+            worker of a broker that --start starts, holds as many connections as RLIMIT_NOFILE allows for a ring's \
+            table. With more than one thread neither side is bound to a CPU.
             """)
 
-    @Argument(help: "How many.")
+    @Argument(help: "How many clients.")
     var count: Int
 
     @OptionGroup(title: "Server") var target: TargetOptions
 
-    @Option(help: "Messages that are sent to all of them, one after the other.")
+    @Option(help: "How many messages to send to all clients, one after the other.")
     var broadcasts = 1
 
-    @Option(name: [.customShort("b"), .long], help: "Bytes of a body, at least 24.")
+    @Option(name: [.customShort("b"), .long], help: "Body size in bytes, at least 24.")
     var body: Int = 64
 
-    @Option(help: "Seconds to stay idle before the last broadcast, while the server's CPU is measured.")
+    @Option(help: "Seconds to stay idle before the last broadcast; the server's CPU time is measured meanwhile.")
     var hold = 0.0
 
     @Option(
         help: """
-            Seconds between heart-beats in both directions; 0: none. Every client sends its own, and listens: silences \
-            of more than one and a quarter of the interval are late, of more than two intervals missed.
+            Seconds between heart-beats in both directions; 0: none. A heart-beat of the server counts as late after \
+            1.25 intervals of silence, and as missed after 2.
             """)
     var heartBeat = 0.0
 
-    @Flag(help: "Send SUBSCRIBE right behind CONNECT, in one segment, without waiting for CONNECTED (STOMP only).")
+    @Flag(help: "Send CONNECT and SUBSCRIBE in one segment, without waiting for CONNECTED (STOMP only).")
     var pipeline = false
 
-    @Option(help: "After all that: drop every connection at once and connect again, so many times.")
+    @Option(help: "How often to drop all connections at once afterwards, and connect again.")
     var storms = 0
 
-    @Flag(help: "Go on where a check of the machine finds something missing.")
+    @Flag(help: "Go on although the check of the machine fails.")
     var anyway = false
 
-    @Option(help: "Write the outcome there as JSON.")
+    @Option(help: "Write the result to this file as JSON.")
     var json: String?
 
     func validate() throws {
@@ -53,7 +54,7 @@ struct Connections: ParsableCommand {
     func run() throws {
         Load.raiseDescriptorLimit()
         let dialect = target.dialect ?? .stomp
-        guard dialect.knows(.topic) else { throw ValidationError("--start: it has no topics, and so no broadcasts") }
+        guard dialect.knows(.topic) else { throw ValidationError("--start: this server has no topics to broadcast to") }
         if dialect != .stomp, heartBeat > 0 { throw ValidationError("--heart-beat: STOMP only") }
         if dialect != .stomp, pipeline { throw ValidationError("--pipeline: STOMP only") }
         var plan = Plan.crowd(count, body: body, heartBeatSeconds: heartBeat, dialect: dialect)
@@ -88,7 +89,7 @@ struct Connections: ParsableCommand {
         guard !report.isMet else { return }
         for line in report.complaints { warn(line) }
         guard anyway else {
-            warn("this machine lacks something for \(count) clients; --anyway goes on all the same")
+            warn("this machine is not ready for \(count) clients (see above); --anyway goes on in spite of it")
             throw ExitCode(1)
         }
     }

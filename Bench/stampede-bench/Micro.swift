@@ -9,28 +9,28 @@ struct MicroCommand: ParsableCommand {
         abstract:
             "Measure parser, encoder, slabs, timers, mailbox and turns of a shard, in nanoseconds and instructions.",
         discussion: """
-            Times vary with the machine and its neighbours; instructions hardly do, so compare these across commits: \
-            --json FILE keeps the figures, --baseline FILE sets them beside the new ones. Instructions are counted by the \
-            processor where it lets us (perf_event_open), else with --instructions by valgrind, in a run of its own that \
-            takes half a minute.
+            Times vary with the machine and its neighbours. Instruction counts hardly do: compare these across \
+            commits. --json FILE keeps the figures, and --baseline FILE compares with them. The processor counts \
+            instructions where perf_event_open is allowed; elsewhere --instructions counts them with valgrind, in a \
+            second run of half a minute.
             """)
 
     @Option(help: "Only operations whose name contains this.")
     var only: String?
 
-    @Option(help: "Milliseconds of a measurement.")
+    @Option(help: "Milliseconds for each measurement.")
     var milliseconds = 20
 
-    @Option(help: "Measurements of an operation; the least counts, since nothing makes code faster by accident.")
+    @Option(help: "Measurements of each operation; the fastest counts.")
     var rounds = 7
 
     @Flag(help: "Count instructions with valgrind.")
     var instructions = false
 
-    @Option(help: "Set the figures of FILE, written by --json, beside the new ones.")
+    @Option(help: "Compare with the figures in this file, which --json wrote.")
     var baseline: String?
 
-    @Option(help: "Write the figures there as JSON.")
+    @Option(help: "Write the figures to this file as JSON.")
     var json: String?
 
     @Option(help: .hidden)
@@ -43,7 +43,7 @@ struct MicroCommand: ParsableCommand {
 
     func run() throws {
         let cases = MicroCase.all.filter { micro in only.map { micro.name.contains($0) } ?? true }
-        guard !cases.isEmpty else { throw ValidationError("--only: no operation has that in its name") }
+        guard !cases.isEmpty else { throw ValidationError("--only: the name of no operation contains this") }
         if let countOnly {
             for micro in cases { MicroMeasurement.runBetweenMarks(micro, count: countOnly) }
             return

@@ -71,8 +71,8 @@ enum OutcomeTable {
                 "  WRONG: \(anomalies.lost) lost, \(anomalies.duplicated) duplicated, \(anomalies.misordered) out of order, "
                     + "\(anomalies.corrupt) damaged, \(anomalies.ended) connections ended")
         }
-        if outcome.isDisturbed { lines.append("  disturbed: one side waited for a core; repeat this") }
-        if outcome.cut > 0 { lines.append("  \(outcome.cut) stalled subscriber cut by the server") }
+        if outcome.isDisturbed { lines.append("  disturbed: one side waited for a core; run this again") }
+        if outcome.cut > 0 { lines.append("  the server disconnected \(outcome.cut) stalled subscriber") }
         return lines
     }
 

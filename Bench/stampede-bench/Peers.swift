@@ -32,7 +32,7 @@ enum Peer: String, CaseIterable {
     /// Nil, and a warning, where it is not installed.
     func kind() throws -> ServerKind? {
         guard isInstalled else {
-            warn("\(rawValue) is left out, for \(program) is not installed: see Bench/peers/README.md")
+            warn("\(rawValue) is left out: \(program) is not installed (see Bench/peers/README.md)")
             return nil
         }
         var kind = ServerKind(
@@ -60,7 +60,7 @@ enum Peer: String, CaseIterable {
                 folder.deleteLastPathComponent()
             }
         }
-        throw ValidationError("Bench/peers/\(name) is not found: run this in the package's folder")
+        throw ValidationError("Bench/peers/\(name) was not found: run this in the package's folder")
     }
 }
 
@@ -69,18 +69,18 @@ struct ServerOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             """
-            Separated by commas: nats, beanstalkd, valkey, rabbitmq, mosquitto (started where they are installed), floors \
-            (see --floors), or NAME=PORT for a STOMP server that runs already, bound to --server-cpu by whoever started it.
+            Separated by commas: nats, beanstalkd, valkey, rabbitmq, mosquitto (started if they are installed), floors \
+            (see --floors), or NAME=PORT for a running STOMP server, which has to be bound to --server-cpu already.
             """, valueName: "peer,..."))
     var peers: String?
 
-    @Option(help: "A folder that holds floor_epoll and floor_uring, built. Implies the peer floors.")
+    @Option(help: "The folder of the programs floor_epoll and floor_uring. Implies --peers floors.")
     var floors: String?
 
     @Option(help: "The broker's program. Default: the one beside this program.")
     var stampede: String?
 
-    @Option(help: "Another build of the broker, to compare with.")
+    @Option(help: "Another build of the broker to compare with.")
     var baseline: String?
 
     @Option(help: "A setting of the broker, as in io.uring.sq-entries=8192. Can be repeated.")
@@ -89,7 +89,7 @@ struct ServerOptions: ParsableArguments {
     func kinds() throws -> [ServerKind] {
         let path = stampede ?? ServerKind.besideUs
         let drivers = LoadDriver.allCases.filter { $0 == .epoll || TargetOptions.bestDriver == .uring }
-        if drivers.count == 1 { warn("io_uring cannot be used here: see stampede probe") }
+        if drivers.count == 1 { warn("io_uring cannot be used here (stampede probe says why)") }
         var kinds = drivers.map { ServerKind.stampede(driver: $0, path: path, settings: set) }
         if let baseline {
             for driver in drivers {
@@ -99,7 +99,7 @@ struct ServerOptions: ParsableArguments {
             }
         }
         let names = peers?.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) } ?? []
-        if names.contains("floors"), floors == nil { throw ValidationError("--peers floors: where are they? --floors") }
+        if names.contains("floors"), floors == nil { throw ValidationError("--peers floors needs --floors FOLDER") }
         if let floors { kinds += ["floor_epoll", "floor_uring"].map { .floor(path: "\(floors)/\($0)") } }
         for name in names where name != "floors" { kinds += try Self.kind(name).map { [$0] } ?? [] }
         return kinds
@@ -110,7 +110,7 @@ struct ServerOptions: ParsableArguments {
         let parts = name.split(separator: "=")
         guard parts.count == 2, let port = UInt16(parts[1]) else {
             let known = (Peer.allCases.map(\.rawValue) + ["floors"]).joined(separator: ", ")
-            throw ValidationError("--peers: \(name) is none of \(known), nor NAME=PORT as in activemq=61613")
+            throw ValidationError("--peers: found \(name); allowed: \(known), or NAME=PORT as in activemq=61613")
         }
         return .running(name: String(parts[0]), port: port)
     }

@@ -15,10 +15,10 @@ struct Run: ParsableCommand {
     @OptionGroup(title: "Server") var target: TargetOptions
     @OptionGroup(title: "Time") var time: ScheduleOptions
 
-    @Option(help: "Measurements, one after the other.")
+    @Option(help: "How often to measure.")
     var rounds = 1
 
-    @Option(help: "Write the outcomes there as JSON.")
+    @Option(help: "Write the results to this file as JSON.")
     var json: String?
 
     func run() throws {

@@ -28,28 +28,28 @@ enum Scenario: String, CaseIterable, ExpressibleByArgument {
 
 /// The sizes of a scenario.
 struct ScenarioOptions: ParsableArguments {
-    @Option(name: [.customShort("p"), .long], help: "Publishers of a destination.")
+    @Option(name: [.customShort("p"), .long], help: "Publishers for each destination.")
     var publishers: Int?
 
-    @Option(name: [.customShort("s"), .long], help: "Subscribers of a destination.")
+    @Option(name: [.customShort("s"), .long], help: "Subscribers for each destination.")
     var subscribers: Int?
 
-    @Option(name: [.customShort("n"), .long], help: "Pairs, or requesters.")
+    @Option(name: [.customShort("n"), .long], help: "Number of pairs or requesters.")
     var number: Int?
 
-    @Option(name: [.customShort("b"), .long], help: "Bytes of a body, at least 24.")
+    @Option(name: [.customShort("b"), .long], help: "Body size in bytes, at least 24.")
     var body: Int = 64
 
     @Option(help: "auto, client or client-individual.")
     var ack: Plan.Acknowledgement?
 
-    @Option(help: "Messages of a publisher under way, a power of two. Default: what fits 64 KiB, at most 256.")
+    @Option(help: "Messages that a publisher may have under way, a power of two. Default: 64 KiB of them, at most 256.")
     var window: Int?
 
-    @Option(help: "Open loop: messages a second of each publisher.")
+    @Option(help: "Messages that each publisher sends in a second (open loop). Default: as fast as possible.")
     var rate: Double?
 
-    @Option(help: "stomp, nats, mqtt, beanstalk or resp. Default: what suits --start, or stomp.")
+    @Option(help: "Protocol: stomp, nats, mqtt, beanstalk or resp. Default: that of --start, else stomp.")
     var dialect: Plan.Dialect?
 
     init() {}
@@ -125,14 +125,14 @@ struct ScenarioOptions: ParsableArguments {
 
     private func check(_ plan: Plan) throws {
         guard plan.dialect.knows(plan.delivery) else {
-            throw ValidationError("--dialect \(plan.dialect.rawValue): it has no such thing as this scenario")
+            throw ValidationError("--dialect \(plan.dialect.rawValue): this protocol cannot run this scenario")
         }
         guard 24...(16 << 20) ~= plan.bodyByteCount else { throw ValidationError("--body: 24 bytes to 16 MiB") }
         guard plan.window > 0, plan.window & (plan.window - 1) == 0 else {
             throw ValidationError("--window: a power of two")
         }
         guard 1...100_000 ~= plan.publisherCount, 0...2_000_000 ~= plan.subscriberCount else {
-            throw ValidationError("at least one publisher, and no more than 100,000")
+            throw ValidationError("at least 1 and at most 100,000 publishers, and at most 2,000,000 subscribers")
         }
         if let rate, rate <= 0 { throw ValidationError("--rate: more than 0") }
     }

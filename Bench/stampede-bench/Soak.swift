@@ -8,25 +8,26 @@ import Load
 /// `stampede-bench soak`: a broker under mixed load, with clients that come and go, for as long as one likes.
 struct Soak: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Load a broker with a bit of everything for a long time, and see whether it grows.",
+        abstract: "Put mixed load on a broker for a long time, and check that its memory does not grow.",
         discussion: """
-            One cycle plays each kind of load with connections of its own, and bad clients beside them; then all leave, \
-            and the broker is looked at: its memory, its descriptors, its counters. Passed: nothing was lost, no \
-            descriptor and no connection stays, and memory does not grow: neither that of the process nor what the broker \
-            holds for messages and buffers, each the lowest of the later half of the samples against the lowest of the \
-            earlier one. (What is kept for the next burst comes and goes; what leaks raises the lowest too.)
+            A cycle runs each kind of load with new connections, and hostile clients beside them. Then all clients \
+            disconnect, and the broker's memory, descriptors and counters are sampled. The soak is passed if no \
+            message was lost, no descriptor and no connection stays open, and memory does not grow: neither that of \
+            the process nor that of the broker's messages and buffers. The lowest sample of the second half is \
+            compared with the lowest of the first: memory that is kept for the next burst comes and goes, and a leak \
+            raises the lowest too.
             """)
 
-    @Option(help: "How long.")
+    @Option(help: "How many minutes to run.")
     var minutes = 3.0
 
-    @Option(help: "How long, instead of --minutes.")
+    @Option(help: "How many hours to run, instead of --minutes.")
     var hours: Double?
 
     @Option(help: "The broker's driver, uring or epoll. Default: the one that auto chooses.")
     var start: LoadDriver = TargetOptions.bestDriver
 
-    @Option(help: "Workers of the broker.")
+    @Option(help: "The broker's workers.")
     var workers = 2
 
     @Option(help: "A setting of the broker, as in io.uring.receive-mode=poll. Can be repeated.")
@@ -38,10 +39,10 @@ struct Soak: ParsableCommand {
     @Option(help: "Seconds of each kind of load in a cycle.")
     var seconds = 1.0
 
-    @Option(help: "Growth of memory that passes, in KiB an hour, beside 4 MiB in all for chance.")
+    @Option(help: "Growth of memory that passes, in KiB an hour; 4 MiB in all pass in any case.")
     var slope = 512.0
 
-    @Option(help: "Write the samples there as JSON.")
+    @Option(help: "Write the samples to this file as JSON.")
     var json: String?
 
     func run() throws {

@@ -12,14 +12,14 @@ struct TargetOptions: ParsableArguments {
     @Option(help: "Port of a running server.")
     var port: UInt16 = 61613
 
-    @Option(help: "The running server's process. Default: whichever listens on the port.")
+    @Option(help: "The running server's process id. Default: that of the process that listens on the port.")
     var pid: Int32?
 
     @Option(
         help: ArgumentHelp(
             """
-            Start a server: uring or epoll (ours, on that driver), nats, beanstalkd, valkey, rabbitmq, mosquitto, or the path \
-            of a floor.
+            Start a server: uring or epoll (this broker with that driver), nats, beanstalkd, valkey, rabbitmq, \
+            mosquitto, or the path of a floor.
             """,
             valueName: "server"))
     var start: String?
@@ -27,7 +27,7 @@ struct TargetOptions: ParsableArguments {
     @Option(help: "A setting of the broker that --start starts, as in io.uring.sq-entries=8192. Can be repeated.")
     var set: [String] = []
 
-    @Option(help: "A configuration file for the broker that --start starts; its own number of workers counts.")
+    @Option(help: "A configuration file for the broker that --start starts; it also sets the number of workers.")
     var config: String?
 
     @Option(help: "The broker's program. Default: the one beside this program.")
@@ -35,12 +35,12 @@ struct TargetOptions: ParsableArguments {
 
     @Option(
         parsing: .unconditional,
-        help: "The CPU that --start binds the server to; -1: none. Default: 0, and none for a crowd of many threads.")
+        help: "The CPU to bind a started server to; -1: none. Default: 0, and none for conns with several threads.")
     var serverCPU: Int32?
 
     @Option(
         parsing: .unconditional,
-        help: "The CPU that the load generator is bound to; -1: none. Default: 1 with --start, and none for a crowd.")
+        help: "The CPU to bind the load generator to; -1: none. Default: 1 with --start, none for many threads.")
     var cpu: Int32?
 
     @Option(help: "The load generator's own driver: uring or epoll. Default: uring where it works.")
@@ -69,7 +69,7 @@ struct TargetOptions: ParsableArguments {
         guard let start else {
             try requireServer()
             let process = pid.map { ServerProcess(identifier: $0) } ?? ServerProcess(listeningOn: port)
-            if process == nil { warn("no process of ours listens on port \(port): server figures are missing") }
+            if process == nil { warn("found no process that listens on port \(port): no figures of the server") }
             return Reached(name: "port \(port)", load: try load(host: host, port: port), process: process, running: nil)
         }
         let server = try RunningServer(
@@ -82,7 +82,7 @@ struct TargetOptions: ParsableArguments {
     /// Nothing is measured, and nothing lost, where there is no server.
     private func requireServer() throws {
         guard let reason = Self.refusal(host: host, port: port) else { return }
-        warn("no server answers on \(host):\(port) (\(reason)): start one, or let --start do it, as in --start uring")
+        warn("no server answers on \(host):\(port) (\(reason)): start one, or use --start, as in --start uring")
         throw ExitCode(1)
     }
 

@@ -48,7 +48,7 @@ extension Shard {
             } else if !equals(text, "reject-publish"), !equals(text, "reject") {
                 failFrame(
                     session, "Invalid x-overflow",
-                    "x-overflow is reject-publish (or reject) or drop-head (or drop-oldest), not '\(printable(text))'")
+                    "x-overflow must be reject-publish, reject, drop-head or drop-oldest, not '\(printable(text))'")
                 return nil
             }
         }
@@ -57,7 +57,7 @@ extension Shard {
             guard let name = deadLetterName(key) else {
                 failFrame(
                     session, "Invalid x-dead-letter-routing-key",
-                    "x-dead-letter-routing-key is the name of a queue, or a /queue/ or /topic/ name, without wildcards")
+                    "x-dead-letter-routing-key must be a queue's name, or begin with /queue/ or /topic/; no wildcards")
                 return nil
             }
             request.deadLetterByteCount = UInt32(name)

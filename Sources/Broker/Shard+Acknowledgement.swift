@@ -423,7 +423,7 @@ extension Shard {
         let version = session.pointee.version
         if version == .v1_2 {
             guard let text = frame.rawValue(.id) else {
-                failFrame(session, "Missing header", "ACK and NACK need an id header, the MESSAGE's ack")
+                failFrame(session, "Missing header", "ACK and NACK need an id header: the ack header of the MESSAGE")
                 return 0
             }
             if let value = hexadecimal(text) {
@@ -505,7 +505,9 @@ extension Shard {
     private mutating func failUnknownMessage(_ session: UnsafeMutablePointer<Session>, _ text: UnsafeRawBufferPointer) {
         // Every message was there when COMMIT was checked: an earlier ACK of the same transaction has settled it, too.
         guard !isApplyingCommit else { return }
-        failFrame(session, "Message not found", "no unacknowledged message has id '\(printable(text))'")
+        failFrame(
+            session, "Message not found",
+            "no message with the id '\(printable(text))' waits for ACK or NACK on this connection")
     }
 
     // MARK: Slow consumers of queues

@@ -37,16 +37,16 @@ extension Shard {
     // MARK: Accept
 
     private mutating func accepted(_ completion: Completion) {
-        if isDraining { return refuse(completion, "shutting down") }
+        if isDraining { return refuse(completion, "the broker is shutting down") }
         guard takeAcceptAllowance() else {
             counters.limits.count(.connectionsPerSecond)
-            return refuse(completion, "too many connections per second")
+            return refuse(completion, "too many new connections in a second (limits.connections-per-second-max)")
         }
         if limits.connectionsPerAddressMax > 0,
             !addresses.admits(completion.address, max: limits.connectionsPerAddressMax)
         {
             counters.limits.count(.connectionsPerAddress)
-            return refuse(completion, "too many connections from this address")
+            return refuse(completion, "too many connections from this address (limits.connections-per-address-max)")
         }
         guard sessions.liveCount < limits.connectionCountMax, case let slot = sessions.allocate(), !slot.isNone else {
             if let peer = fabric.shardWithRoom(besides: index) {
@@ -103,7 +103,7 @@ extension Shard {
 
     /// Those who are in stay; the listener rests until there may be room.
     private mutating func acceptFailed(_ completion: Completion) {
-        notice(.acceptFailed, "errno \(-completion.value); accepting again in 100 ms")
+        notice(.acceptFailed, "\(errorText(-completion.value)); the next attempt is in 100 ms")
         if acceptTimer == 0 {
             acceptTimer = timers.schedule(at: now + 100_000_000, kind: TimerKind.accept.rawValue, owner: .none)
         }
@@ -284,8 +284,8 @@ extension Shard {
 
     mutating func outOfMemory(_ session: UnsafeMutablePointer<Session>) {
         counters.limits.count(.messageMemory)
-        notice(.memoryLimit, session: session.pointee.index, "no memory for a frame; the connection is closed")
-        fail(session, "Out of memory", "the broker has reached its memory limit; try again later")
+        notice(.memoryLimit, session: session.pointee.index, "no memory for the client's frame: it is disconnected")
+        fail(session, Refusal.memory.message, Refusal.memory.explanation(limits))
     }
 
     private mutating func receiveEnded(_ session: UnsafeMutablePointer<Session>) {

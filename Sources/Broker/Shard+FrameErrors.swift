@@ -6,7 +6,7 @@ extension Shard {
         counters.limits.count(.preConnectBytes)
         fail(
             session, "Frame too large",
-            "more than \(limits.preConnectByteCountMax) bytes before CONNECTED (limits.pre-connect-bytes)")
+            "a client may send \(limits.preConnectByteCountMax) bytes before CONNECTED (limits.pre-connect-bytes)")
     }
 
     /// The parser refused `bytes`. Where the frame's `receipt` header is known, ERROR names it.
@@ -14,7 +14,7 @@ extension Shard {
         var explanation = "\(frameError.explanation)"
         if let limit = LimitKind(frameError.code) {
             counters.limits.count(limit)
-            if let value = limits.frameLimit(limit) { explanation += " It accepts limits.\(limit.key) = \(value)." }
+            if let value = limits.frameLimit(limit) { explanation += " The limit is \(value) (limits.\(limit.key))." }
         } else if frameError.code == .unknownCommand, session.pointee.state == .fresh,
             let other = ForeignProtocol(UnsafeRawBufferPointer(rebasing: bytes[frameError.offset...]))
         {

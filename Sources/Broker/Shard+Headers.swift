@@ -19,7 +19,7 @@ extension Shard {
     ) -> Bool? {
         guard let text = frame.rawValue(name) else { return absent }
         if let value = boolean(text) { return value }
-        failFrame(session, "Invalid header", "\(name.text) is true or false, not '\(printable(text))'")
+        failFrame(session, "Invalid header", "\(name.text) must be true or false, not '\(printable(text))'")
         return nil
     }
 
@@ -33,7 +33,7 @@ extension Shard {
         if let value = decimal(text), value >= least { return value }
         failFrame(
             session, message,
-            "\(name.text) is a number of \(least) or more with at most 18 digits, not '\(printable(text))'")
+            "\(name.text) must be a whole number from \(least) up, of at most 18 digits, not '\(printable(text))'")
         return nil
     }
 
@@ -74,7 +74,7 @@ extension Shard {
     mutating func asksForSupportedQueue(_ session: UnsafeMutablePointer<Session>) -> Bool {
         guard frame.hasAny(QueueRequest.unsupportedBits) else { return true }
         if frame.has(.xQueueName) {
-            return refuse(session, .xQueueName, "a queue has its destination's name, and a topic no durable queues")
+            return refuse(session, .xQueueName, "a queue has its destination's name; a topic has no named queues")
         }
         if let type = frame.rawValue(.xQueueType), !equals(type, "classic") {
             return refuse(session, .xQueueType, "the only type of queue is classic")
@@ -82,7 +82,7 @@ extension Shard {
         if frame.has(.xExpires) { return refuse(session, .xExpires, "a queue does not expire") }
         if frame.has(.xMaxPriority) { return refuse(session, .xMaxPriority, "messages have no priorities") }
         guard let isSingle = boolean(session, .xSingleActiveConsumer) else { return false }
-        return !isSingle || refuse(session, .xSingleActiveConsumer, "all consumers of a queue take turns")
+        return !isSingle || refuse(session, .xSingleActiveConsumer, "a queue serves all of its consumers in turn")
     }
 
     private mutating func refuse(
@@ -103,6 +103,6 @@ extension Shard {
         session.pointee.flags.insert(.hasAskedForPersistence)
         notice(
             .notPersistent, session: session.pointee.index,
-            "a client sends persistent:true, but messages are kept in memory alone, and are lost when the broker ends")
+            "the client sends persistent:true, but messages are kept only in memory and are lost when the broker ends")
     }
 }

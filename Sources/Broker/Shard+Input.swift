@@ -100,7 +100,7 @@ extension Shard {
             } else if clock &- partialInput(session).pointee.since >= patience {
                 counters.limits.count(.frameTimeout)
                 fail(
-                    session, "Frame too slow", "memory is short, and its last byte did not arrive within \(patience) ms"
+                    session, "Frame too slow", "memory is short, and the frame was not complete after \(patience) ms"
                 )
             } else {
                 return

@@ -42,14 +42,15 @@ extension Shard {
     ) {
         guard admitNotice(.slowConsumer) else { return }
         var notice = Notice(
-            kind: .slowConsumer, text: "\(session.pointee.outputByteCount) bytes waited (limits.\(limit.key))")
+            kind: .slowConsumer,
+            text: "\(session.pointee.outputByteCount) bytes waited to be sent (limits.\(limit.key))")
         notice.client = client(session)
         var subscription = session.pointee.subscriptionHead
         while subscription != 0, group != 0, subscriptions[subscription].pointee.group != group {
             subscription = subscriptions[subscription].pointee.next
         }
         if subscription == 0 || group == 0 && session.pointee.subscriptionCount > 1 {
-            notice.text += ", of \(session.pointee.subscriptionCount) subscriptions"
+            notice.text += ", for \(session.pointee.subscriptionCount) subscriptions"
         } else {
             notice.subscription = printable(idOf(subscriptions[subscription].pointee.group))
             notice.destination = destinationText(subscriptions[subscription].pointee.destination)

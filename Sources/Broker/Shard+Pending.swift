@@ -209,14 +209,14 @@ extension Shard {
             // Else a RECEIPT would promise what cannot be kept. The last of them takes the interest back.
             notice(
                 .memoryLimit,
-                "a worker has no room for the interest in \(destinationText(slot.index)), or patterns and topics match too "
-                    + "often there (limits.patterns-max)")
+                "another worker could not record a subscription to \(destinationText(slot.index)): no memory, or its "
+                    + "patterns and topics match too often (limits.patterns-max)")
             while let waiting = destinations.find(slot), waiting.pointee.pendingHead != 0 {
                 let pending = waiting.pointee.pendingHead
                 fail(
                     sessions[pendings[pending].pointee.session], "Out of memory",
-                    "another worker has no room for the interest in the destination, or patterns and topics match too often "
-                        + "there; fewer and narrower patterns do",
+                    "another worker could not record the subscription: no memory, or its patterns and topics "
+                        + "match too often; use fewer or narrower patterns",
                     receipt: receiptOfPending(pending))
             }
             return

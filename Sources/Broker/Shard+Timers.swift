@@ -50,7 +50,8 @@ extension Shard {
             counters.limits.count(.transactionTimeout)
             fail(
                 sessions[transaction.pointee.session], "Transaction too old",
-                "a transaction may be open for \(limits.transactionMillisecondsMax) ms; it is aborted")
+                "a transaction may be open for \(limits.transactionMillisecondsMax) ms "
+                    + "(limits.transaction-timeout-ms); this one is aborted")
         case .accept:
             acceptTimer = 0
             submissions.append(Submission(.resumeAccepting))
@@ -75,7 +76,7 @@ extension Shard {
                 counters.limits.count(.connectTimeout)
                 notice(
                     .connectionFailed, session: session.pointee.index,
-                    "not CONNECTED within \(limits.connectMillisecondsMax) ms (limits.connect-timeout-ms)")
+                    "no CONNECT frame arrived within \(limits.connectMillisecondsMax) ms (limits.connect-timeout-ms)")
                 detach(session)
                 dropOutput(session)
                 return close(session)
@@ -109,8 +110,8 @@ extension Shard {
                 counters.heartBeatsMissed &+= 1
                 return fail(
                     session, "Heart-beat missed",
-                    "nothing was received for \(interval) ms, and "
-                        + "\(session.pointee.receiveInterval) ms were agreed on")
+                    "nothing was received for \(interval) ms; the interval agreed at CONNECT is "
+                        + "\(session.pointee.receiveInterval) ms")
             }
             rearm(session, session.pointee.lastReceived, interval)
         }
@@ -121,7 +122,7 @@ extension Shard {
                     + Int(session.pointee.inputByteCount) * 1000 / max(limits.frameBytesPerSecondMin, 1))
             if passed(since, patience) {
                 counters.limits.count(.frameTimeout)
-                return fail(session, "Frame too slow", "its last byte did not arrive within \(patience) ms")
+                return fail(session, "Frame too slow", "the frame was not complete after \(patience) ms")
             }
             rearm(session, since, patience)
         }
@@ -254,8 +255,8 @@ extension Shard {
     mutating func noticeFull(_ limit: LimitKind) {
         notice(
             .memoryLimit,
-            "\(blocks.byteCountInUse) bytes of messages, \(entries.liveCount) in queues (limits.\(limit.key)); "
-                + "publishers are not read until there is room")
+            "messages and buffers take \(blocks.byteCountInUse) bytes, and \(entries.liveCount) messages are in queues "
+                + "(limits.\(limit.key)); publishers are not read until there is room")
     }
 
     mutating func armRoom() {

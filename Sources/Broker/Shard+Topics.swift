@@ -320,7 +320,9 @@ extension Shard {
             run = allocateBulk(byteCount: max(needed, Int(group.pointee.runByteCountExpected)))
             guard run != 0 else {
                 counters.messagesDropped &+= UInt64(group.pointee.members.count)
-                notice(.memoryLimit, "a message for \(group.pointee.members.count) subscribers was dropped: no memory")
+                notice(
+                    .memoryLimit,
+                    "no memory to send a message to \(group.pointee.members.count) subscribers: it is dropped")
                 return
             }
             blocks.setUsed(run, 0)

@@ -230,6 +230,9 @@ public struct Counters: Sendable, BitwiseCopyable {
     }
 }
 
+/// An errno in words: "Too many open files, errno 24".
+func errorText(_ errorNumber: Int32) -> String { "\(String(cString: strerror(errorNumber))), errno \(errorNumber)" }
+
 /// Client bytes as they may appear in a log: printable ASCII, the rest escaped, at most 256 bytes.
 func printable(_ bytes: UnsafeRawBufferPointer) -> String {
     var text = ""
@@ -282,12 +285,12 @@ enum Refusal: UInt16 {
             "the limit is \(limits.destinationCountMax) for each worker (limits.destinations-max), and all are in use; "
                 + "a destination is in use while it has subscribers or messages"
         case .destinationsOfConnection:
-            "the limit is \(limits.destinationsPerConnectionMax) queues that a connection has filled and that nobody "
-                + "subscribes to (limits.destinations-per-connection-max)"
+            "a connection may fill \(limits.destinationsPerConnectionMax) queues that have no consumer "
+                + "(limits.destinations-per-connection-max)"
         case .destinationsOfAddress:
-            "the limit is \(limits.destinationsPerAddressMax) queues that the connections of an address have filled and that "
-                + "nobody subscribes to (limits.destinations-per-address-max)"
-        case .queue: "the queue has reached its limit (messages-max or bytes-max of its policy) and takes no more"
+            "the connections of one address may fill \(limits.destinationsPerAddressMax) queues that have no consumer "
+                + "(limits.destinations-per-address-max)"
+        case .queue: "the queue has reached its limit (messages-max or bytes-max in its policy)"
         case .memory: "the broker has reached its memory limit (limits.message-memory-bytes); try again later"
         }
     }

@@ -75,8 +75,8 @@ extension EffectiveSettings {
         report(
             blamed(["io.user-timeout-ms", "io.keepalive-ms"]), "io.user-timeout-ms",
             "found \(described("io.user-timeout-ms")); allowed: at least io.keepalive-ms + "
-                + "\(Unit.milliseconds.format(needed - idle)) = \(Unit.milliseconds.format(needed)), for "
-                + "\(lostProbesMin) questions that get lost")
+                + "\(Unit.milliseconds.format(needed - idle)) = \(Unit.milliseconds.format(needed)), so that "
+                + "\(lostProbesMin) probes may be lost")
     }
 
     // MARK: Limits

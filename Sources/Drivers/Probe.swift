@@ -9,7 +9,7 @@ public struct URingProbe: Sendable {
     public let isPlain: Bool
     /// Why `auto` takes epoll all the same: one line. Empty where it does not.
     public let whyNotPreferred: String
-    /// "single issuer, deferred task work (as of Linux 6.1), min-wait", or empty.
+    /// "single issuer, deferred task work (Linux 6.1 and later), min-wait", or empty.
     public let level: String
     /// One line for each feature, in words.
     public let features: [String]
@@ -38,7 +38,7 @@ public struct URingProbe: Sendable {
             isPlain = features.isPlain
             whyNotPreferred =
                 features.level < .deferred
-                ? "io_uring has no deferred task work here (as of Linux 6.1), and without that epoll costs no more" : ""
+                ? "io_uring without deferred task work (Linux 6.1 and later) is no faster than epoll" : ""
             level = features.text
             self.features = features.lines
             reason = ""
@@ -59,7 +59,7 @@ public struct URingProbe: Sendable {
         ["kernel: Linux \(kernelRelease())", "io_uring: \(isAvailable ? "available" : "not available: \(reason)")"]
             + features.map { "io_uring \($0)" }
             + [
-                "descriptors: \(descriptorLimit()) (RLIMIT_NOFILE; also the most connections of "
+                "descriptors: \(descriptorLimit()) (RLIMIT_NOFILE; it also limits the connections of "
                     + (isAvailable && !isPlain ? "one worker)" : "all workers together)")
             ]
     }
@@ -108,8 +108,8 @@ public enum DriverChoice: String, Sendable, CaseIterable {
                 case ENOMEM:
                     "\(step): no memory (ENOMEM); raise `ulimit -l` (now \(lockedMemoryLimit())) or the memory "
                         + "limit, or lower io.uring.sq-entries and io.uring.cq-entries, or io.workers"
-                case EMFILE, ENFILE: "\(step): no descriptors left; raise `ulimit -n`"
-                case EINVAL: "\(step): the kernel lacks it (EINVAL); Linux 6.1 or later is needed"
+                case EMFILE, ENFILE: "\(step): the process has no descriptors left; raise `ulimit -n`"
+                case EINVAL: "\(step): this kernel does not support it (EINVAL); Linux 6.1 or later is needed"
                 default: "\(step): \(errorText(errorNumber))"
                 }
             let reason: Reason =

@@ -225,11 +225,11 @@ struct Endpoint {
         case EAFNOSUPPORT:
             DriverError(
                 .addressNotAvailable, errorNumber: errorNumber,
-                "cannot listen on \(name): the kernel does not support this kind of address (IPv6 switched off?)")
+                "cannot listen on \(name): the kernel does not support this kind of address; is IPv6 switched off?")
         case EMFILE, ENFILE:
             DriverError(
                 .noDescriptors, errorNumber: errorNumber,
-                "cannot listen on \(name): no descriptors left; raise `ulimit -n`")
+                "cannot listen on \(name): the process has no descriptors left; raise `ulimit -n`")
         default:
             DriverError(.other, errorNumber: errorNumber, "cannot listen on \(name): \(errorText(errorNumber))")
         }

@@ -31,7 +31,7 @@ public final class WakeDirectory: Sendable {
                 for fd in eventfds { close(fd) }
                 throw DriverError(
                     .noDescriptors, errorNumber: errorNumber,
-                    "no wake-up handle for \(workerCount) workers (\(errorText(errorNumber))): raise `ulimit -n`")
+                    "no eventfds for \(workerCount) workers (\(errorText(errorNumber))): raise `ulimit -n`")
             }
             eventfds.append(fd)
         }
@@ -102,5 +102,5 @@ private final class Inbox: Sendable {
     }
 }
 
-/// "Too many open files (EMFILE = 24)" without the number's name, which glibc does not tell.
+/// An errno in words: "Too many open files, errno 24".
 func errorText(_ errorNumber: Int32) -> String { "\(String(cString: strerror(errorNumber))), errno \(errorNumber)" }

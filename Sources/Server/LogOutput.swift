@@ -8,7 +8,7 @@ import Slabs
 /// that has room again is preceded by one that tells how many were. A file or a terminal is written to without asking.
 enum LogOutput {
     /// The message of the line that tells of lost ones.
-    static let lossMessage = "log lines were lost: their reader does not keep up"
+    static let lossMessage = "log lines were lost: whatever reads the log is too slow"
 
     /// Which pipe or socket: descriptors are used again, its inode is not.
     private struct Reader: Hashable {

@@ -26,13 +26,16 @@ public enum StampedeServer {
         _ settings: Settings, _ file: String?, _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let choice = try DriverChoice(settings.driver).choose(descriptors: settings.driverOptions.descriptors)
-        // Only a fall-back is news.
+        // That io_uring could not be used is worth a warning.
         let isFallback = settings.driver == .auto && choice.kind == .epoll
-        let prefix = isFallback ? "falling back to epoll: " : ""
+        let prefix = isFallback ? "using epoll: " : ""
         logger.log(level: isFallback ? .warning : .debug, "\(prefix)\(choice.reason)")
         for address in settings.exposedListeners {
             logger.warning(
-                "other machines can reach \(address), and any login is accepted; listen on 127.0.0.1 instead")
+                """
+                other machines can reach \(address), and any login is accepted; protect it by a firewall or a proxy, or \
+                listen on 127.0.0.1
+                """)
         }
         do throws(DriverError) {
             return try serve(settings, choice.kind, file, logger)
@@ -40,7 +43,7 @@ public enum StampedeServer {
             // The rings of all workers may need more memory than the one of the self-test. Nobody was served yet.
             guard settings.driver == .auto, choice.kind == .uring, error.reason == .noMemory else { throw error }
             logger.warning(
-                "the kernel has no memory for the rings of all workers, so they use epoll: \(error.description)")
+                "using epoll: the kernel has no memory for the rings of all workers: \(error.description)")
             return try serve(settings, .epoll, file, logger)
         }
     }
@@ -106,7 +109,7 @@ public enum StampedeServer {
         getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
         logger.warning(
             """
-            there is room for \(count) connections only, because RLIMIT_NOFILE is \(limit.rlim_max); raise it with \
+            there is room for only \(count) connections, because RLIMIT_NOFILE is \(limit.rlim_max); raise it with \
             ulimit -Hn, LimitNOFILE= (systemd) or --ulimit nofile= (Docker)
             """)
     }
@@ -120,7 +123,7 @@ public enum StampedeServer {
                 for worker in 0..<peers.count { peers[worker].wake() }
             case SIGHUP:
                 logger.warning(
-                    "SIGHUP is ignored: this broker cannot reload its configuration yet; restart it after a change")
+                    "SIGHUP is ignored: the broker cannot reload its configuration yet; restart it after a change")
             case let signal:
                 logger.notice("draining", metadata: ["signal": "\(Signals.name(signal))"])
                 control.requestDrain()

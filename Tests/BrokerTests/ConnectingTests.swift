@@ -305,6 +305,8 @@ struct ConnectingTests {
             broker.post(.init(.acceptFailed, value: -24), to: 0)
             broker.run()
             #expect(broker.acceptResumptionCount == 0)
+            let notice = broker.notices.first { $0.kind == .acceptFailed }
+            #expect(notice?.text.contains("Too many open files") == true)
             broker.advance(milliseconds: 150)
             #expect(broker.acceptResumptionCount == 1)
         }

@@ -176,8 +176,8 @@ struct CrossCheckTests {
             ),
             (
                 "io: {keepalive-ms: 2m}",
-                "1: io.user-timeout-ms: found 2m; allowed: at least io.keepalive-ms + 30s = 150s, for 3 questions "
-                    + "that get lost"
+                "1: io.user-timeout-ms: found 2m; allowed: at least io.keepalive-ms + 30s = 150s, so that 3 "
+                    + "probes may be lost"
             ),
             (
                 "io: {uring: {send-batch: 8192}}",

@@ -74,10 +74,10 @@ struct AcknowledgeSection {
         let id = try #require(messages[0]["message-id"])
         let stranger = try driver.client()
         try stranger.send("ACK", ["id": id, "receipt": "1"])
-        try stranger.expectError("no unacknowledged message", receipt: "1")
+        try stranger.expectError("no message with the id", receipt: "1")
         try client.perform("ACK", ["id": id])
         try client.send("ACK", ["id": id, "receipt": "1"])
-        try client.expectError("no unacknowledged message", receipt: "1")
+        try client.expectError("no message with the id", receipt: "1")
     }
 
     /// 1.1: "ACK has two REQUIRED headers: message-id ... and subscription".

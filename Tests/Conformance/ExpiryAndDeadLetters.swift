@@ -225,7 +225,7 @@ struct DeadLetters {
         try client.subscribe(to: queue, ack: "client-individual")
         try client.publish(to: queue, "kept")
         try client.send("NACK", nackHeaders(client.expectMessage("kept"), requeue))
-        try client.expectError("requeue is true or false")
+        try client.expectError("requeue must be true or false")
         let next = try RawClient(broker(driver), .v1_2)
         try next.subscribe(to: queue, ack: "client-individual")
         try next.acknowledge(next.expectMessage("kept"))

@@ -45,12 +45,12 @@
                     try RingFeatures(best: level, descriptors: descriptors, keepsClosedOpen: true)
                 }
             }
-            let reason = "stay open while others wait (before Linux 6.13)"
+            let reason = "stays open while other requests wait (before Linux 6.13)"
             let probe = URingProbe(outcome(.auto))
             #expect(probe.isAvailable && probe.isPlain)
             #expect(probe.level.contains("plain descriptors"))
             #expect(probe.features.contains { $0.hasPrefix("no ") && $0.contains(reason) })
-            #expect(probe.features.contains { $0.contains("a newer kernel brings: direct descriptors (Linux 6.13)") })
+            #expect(probe.features.contains { $0.contains("a newer kernel has: direct descriptors (Linux 6.13)") })
             #expect(try DriverChoice.uring.choose(by: probe).kind == .uring)
             let insisting = URingProbe(outcome(.direct))
             #expect(!insisting.isAvailable && insisting.reason.contains(reason))
@@ -63,7 +63,7 @@
             let probe = URingProbe(Result { () throws(DriverError) in try RingFeatures(best: level) })
             let choice = try DriverChoice.auto.choose(by: probe)
             #expect((choice.kind == .uring) == (level == .deferred))
-            #expect((choice.kind == .epoll) == choice.reason.contains("no deferred task work"))
+            #expect((choice.kind == .epoll) == choice.reason.contains("without deferred task work"))
             #expect(try DriverChoice.uring.choose(by: probe).kind == .uring)
         }
 

@@ -33,10 +33,13 @@ extension Integration {
                 BrokerProcess.Settings(
                     driver, workers: workers, ["limits.body-bytes": "1KiB", "limits.headers-max": "10"]))
             let examples = [
-                ("SEND\ndestination:/topic/a\ncontent-length:1025\n\n", "Body too long", "limits.body-bytes = 1024"),
+                (
+                    "SEND\ndestination:/topic/a\ncontent-length:1025\n\n", "Body too long",
+                    "The limit is 1024 (limits.body-bytes)."
+                ),
                 (
                     "SEND\n" + String(repeating: "a:b\n", count: 11) + "\n\0", "Too many headers",
-                    "limits.headers-max = 10"
+                    "The limit is 10 (limits.headers-max)."
                 ),
             ]
             for (frame, message, key) in examples {
@@ -70,7 +73,7 @@ extension Integration {
             var settings = BrokerProcess.Settings(driver)
             settings.descriptorCountMax = 64
             let broker = try BrokerProcess(settings)
-            let line = try #require(try broker.process.errorLine { $0.contains("there is room for ") })
+            let line = try #require(try broker.process.errorLine { $0.contains("there is room for only ") })
             #expect(line.contains("warning") && line.contains("RLIMIT_NOFILE is 64"), "\(line)")
             #expect(try broker.terminate() == .exited(0))
         }

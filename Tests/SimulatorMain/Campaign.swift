@@ -49,7 +49,7 @@ struct Campaign {
         while totals.violations < violationsMax {
             while workers.count < jobs, let range = ranges.popLast() {
                 guard let worker = Worker(range, canary: canary, patience: patience) else {
-                    print("a worker could not be started: errno \(errno)")
+                    print("could not start a worker: \(String(cString: strerror(errno)))")
                     exit(1)
                 }
                 workers.append(worker)

@@ -7,21 +7,21 @@ import Simulator
 struct Simulate: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stampede-simulate",
-        abstract: "Runs the broker's core with simulated clients and faults, and judges what the clients see.")
+        abstract: "Run the broker's core with simulated clients and faults, and check what the clients see.")
 
-    @Option(help: "First and last seed, as in 1..10000.")
+    @Option(help: "The first and last seed, as in 1..10000.")
     var seeds = "1..1000"
-    @Option(help: "Processes.")
+    @Option(help: "How many processes.")
     var jobs = 1
     @Option(help: "A planted bug: \(Canary.allCases.map(\.rawValue).joined(separator: ", ")).")
     var canary: String?
-    @Option(help: "Prints all that happens in one seed's run.")
+    @Option(help: "Print everything that happens in the run of this seed.")
     var trace: UInt64?
-    @Flag(help: "Prints each seed with its trace hash.")
+    @Flag(help: "Print each seed with its trace hash.")
     var verbose = false
-    @Option(help: "Stops after so many violations.")
+    @Option(help: "Stop after this many violations.")
     var violations = 10
-    @Option(help: "Fails if a kind of fault strikes less often.")
+    @Option(help: "Fail if any kind of fault strikes less often than this.")
     var requireStrikes = 0
     @Option(help: "Seconds that one seed may take.")
     var patience = 60
@@ -60,7 +60,7 @@ struct Simulate: ParsableCommand {
         }
         let bounds = seeds.split(separator: ".", omittingEmptySubsequences: true).compactMap { UInt64($0) }
         guard let first = bounds.first, let last = bounds.last, first <= last else {
-            throw ValidationError("--seeds wants FIRST..LAST")
+            throw ValidationError("--seeds: allowed: FIRST..LAST")
         }
         if worker { return SeedReport.work(seeds: first...last, canary: planted, patience: patience) }
         var campaign = Campaign(seeds: first...last, jobs: max(jobs, 1))

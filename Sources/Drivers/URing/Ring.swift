@@ -21,9 +21,9 @@
 
         var text: String {
             switch self {
-            case .cooperative: "cooperative task work (as of Linux 5.19)"
-            case .singleIssuer: "single issuer, cooperative task work (as of Linux 6.0)"
-            case .deferred: "single issuer, deferred task work (as of Linux 6.1)"
+            case .cooperative: "cooperative task work (Linux 5.19 and later)"
+            case .singleIssuer: "single issuer, cooperative task work (Linux 6.0 and later)"
+            case .deferred: "single issuer, deferred task work (Linux 6.1 and later)"
             }
         }
 

@@ -53,26 +53,27 @@
             return [
                 "level: \(level.text)",
                 line(true, "multishot accept, provided-buffer rings"),
-                line(!isPlain, "direct descriptors" + (isPlain ? ": plain ones, since \(whyPlain)" : "")),
-                line(hasSilentSend, "sends that are silent on success (else one completion for each send)"),
-                line(hasMultishotReceive, "multishot receive (as of Linux 6.0; else poll and receive)"),
-                line(hasZeroCopySend, "zero-copy send (as of Linux 6.0)"),
+                line(!isPlain, "direct descriptors" + (isPlain ? "; plain ones are used: \(whyPlain)" : "")),
+                line(hasSilentSend, "no completion for a send that succeeds (without it: one for each send)"),
+                line(hasMultishotReceive, "multishot receive (Linux 6.0 and later; without it: poll, then receive)"),
+                line(hasZeroCopySend, "zero-copy send (Linux 6.0 and later)"),
                 line(
                     hasResetOnClose || isPlain,
-                    isPlain ? "reset on close" : "reset on close (as of Linux 6.7; else an orderly close)"),
+                    isPlain ? "reset on close" : "reset on close (Linux 6.7 and later; without it: an orderly close)"),
                 line(
                     hasInstall || isPlain,
                     isPlain
-                        ? "shutdown without a worker thread" : "shutdown without a worker thread (as of Linux 6.8)"),
-                line(hasAbsoluteTimeout && hasMinWait, "absolute time-outs and min-wait (as of Linux 6.12)"),
+                        ? "shutdown without a worker thread"
+                        : "shutdown without a worker thread (Linux 6.8 and later)"),
+                line(hasAbsoluteTimeout && hasMinWait, "absolute time-outs and min-wait (Linux 6.12 and later)"),
                 line(hasRestrictions, "restricted rings"),
-            ] + gains.map { "a newer kernel brings: \($0)" }
+            ] + gains.map { "a newer kernel has: \($0)" }
         }
 
         /// What this kernel lacks and a newer one has.
         private var gains: [String] {
             var gains: [String] = []
-            if level < .deferred { gains.append("deferred task work (Linux 6.1): the gain over epoll") }
+            if level < .deferred { gains.append("deferred task work (Linux 6.1): makes io_uring faster than epoll") }
             if !hasMultishotReceive {
                 gains.append("multishot receive (Linux 6.0): less CPU for each message received")
             }
@@ -86,7 +87,7 @@
             return gains
         }
 
-        static let askedFor = "io.uring.descriptors says so"
+        static let askedFor = "io.uring.descriptors is plain"
 
         /// The short form for the ready line.
         var text: String {
@@ -170,7 +171,7 @@
             try accept()
             guard testCloseBesideWaiting(keepsClosedOpen: keepsClosedOpen) else {
                 throw DriverError.ring(
-                    step: "direct descriptors that are closed stay open while others wait (before Linux 6.13)",
+                    step: "a closed direct descriptor stays open while other requests wait (before Linux 6.13)",
                     errorNumber: 0)
             }
             features.hasAbsoluteTimeout = ring.enter(completionCount: 1, timeout: 1, isAbsolute: true) == -ETIME
@@ -230,7 +231,7 @@
             curing_prepare_accept_multishot(curing_next(ring.raw), listener, fileFlags, UserData(.selfTest).rawValue)
             guard let completion = wait(), completion.result >= 0 else {
                 throw DriverError.ring(
-                    step: "no multishot accept (as of Linux 5.19)", errorNumber: 0)
+                    step: "no multishot accept (Linux 5.19 and later)", errorNumber: 0)
             }
             file = completion.result
         }
