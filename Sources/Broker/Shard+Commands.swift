@@ -30,8 +30,7 @@ extension Shard {
             case .abort: return abort(session)
             case .disconnect: return disconnect(session)
             case .connect, .stomp:
-                fail(
-                    session, "Illegal command", "the connection is CONNECTED already", receipt: receiptOfFrame(session))
+                fail(session, "Illegal command", "this connection is CONNECTED", receipt: receiptOfFrame(session))
             case .connected, .message, .receipt, .error: failServerCommand(session)
             }
             return .done
@@ -83,7 +82,8 @@ extension Shard {
         var wish: (UInt32, UInt32) = (0, 0)
         if let text = frame.rawValue(.heartBeat) {
             guard let parsed = HeartBeat.parse(text) else {
-                return fail(session, "Bad heart-beat", "expected two numbers of milliseconds, as in 10000,10000")
+                return fail(
+                    session, "Bad heart-beat", "heart-beat must be two numbers of milliseconds, as in 10000,10000")
             }
             wish = parsed
         }
@@ -365,12 +365,12 @@ extension Shard {
             counters.limits.count(.subscriptionIdBytes)
             failFrame(
                 session, "Subscription id too long",
-                "an id may have \(limits.subscriptionIdByteCountMax) bytes (limits.subscription-id-bytes)")
+                "an id may be \(limits.subscriptionIdByteCountMax) bytes long (limits.subscription-id-bytes)")
             return .done
         }
         if findSubscription(session, id) != 0 {
             failFrame(
-                session, "Duplicated subscription identifier", "this connection has a subscription with that id already"
+                session, "Duplicated subscription identifier", "this connection already has a subscription with that id"
             )
             return .done
         }
@@ -378,8 +378,8 @@ extension Shard {
             counters.limits.count(.subscriptionsPerConnection)
             failFrame(
                 session, "Too many subscriptions",
-                "a connection may have \(limits.subscriptionsPerConnectionMax) (limits.subscriptions-per-connection-max)"
-            )
+                "a connection may have \(limits.subscriptionsPerConnectionMax) subscriptions "
+                    + "(limits.subscriptions-per-connection-max)")
             return .done
         }
         var ackMode = AckMode.auto
@@ -392,7 +392,8 @@ extension Shard {
                 ackMode = .clientIndividual
             } else {
                 failFrame(
-                    session, "Invalid ack mode", "ack is auto, client or client-individual, not '\(printable(text))'")
+                    session, "Invalid ack mode",
+                    "ack must be auto, client or client-individual, not '\(printable(text))'")
                 return .done
             }
         }
@@ -416,7 +417,7 @@ extension Shard {
             updateIdle(index)
             failFrame(
                 session, "Durable subscriptions are not supported",
-                "subscribe without durable, persistent and a subscription's name, or use a queue")
+                "remove the headers durable and persistent and the subscription's name, or use a queue")
             return .done
         }
         return subscribe(session, to: index, id: id, ackMode: ackMode, window: window)

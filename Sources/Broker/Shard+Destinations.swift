@@ -39,7 +39,7 @@ extension Shard {
         if index == 0 { return 0 }
         switch destinations[index].pointee.kind {
         case .pattern:
-            failFrame(session, "Invalid destination", "wildcards are for SUBSCRIBE, not for SEND")
+            failFrame(session, "Invalid destination", "SEND needs a destination without wildcards")
             return 0
         case .queue, .remoteQueue: return asksForSupportedQueue(session) ? index : 0
         case .topic, .subscriptionQueue: return index
@@ -80,8 +80,8 @@ extension Shard {
                 if written.count > limits.destinationNameByteCountMax { counters.limits.count(.destinationName) }
                 failFrame(
                     session, "Invalid destination",
-                    "'\(printable(written))' is not a prefix such as /queue/ and a name, together at most "
-                        + "\(limits.destinationNameByteCountMax) bytes of UTF-8 without control characters")
+                    "'\(printable(written))' must be a prefix such as /queue/ and a name: together at most "
+                        + "\(limits.destinationNameByteCountMax) bytes of UTF-8, without control characters")
             case .tooManyLevels: failManyLevels(session, written)
             case .durableSubscription:
                 failFrame(
@@ -90,7 +90,7 @@ extension Shard {
             case .unknown:
                 failFrame(
                     session, "Unknown destination",
-                    "'\(printable(written))' begins with none of /topic/, /queue/, /temp-topic/, /temp-queue/")
+                    "'\(printable(written))' must begin with /topic/, /queue/, /temp-topic/ or /temp-queue/")
             }
             return 0
         }
@@ -101,17 +101,18 @@ extension Shard {
             let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
             if subscribes {
                 failFrame(
-                    session, "Access refused", "only the connection that made it may consume a temporary destination")
+                    session, "Access refused",
+                    "only the connection that created a temporary destination may subscribe to it")
                 return 0
             }
             return reply(session, name, parsed.kind)
         case .queuePattern:
             failFrame(
                 session, "Invalid destination",
-                "'\(printable(written))': wildcards are not supported in the names of queues, only in those of topics")
+                "'\(printable(written))': wildcards are supported for topics, not for queues")
             return 0
         case .pattern where !subscribes:
-            failFrame(session, "Invalid destination", "wildcards are for SUBSCRIBE, not for SEND")
+            failFrame(session, "Invalid destination", "SEND needs a destination without wildcards")
             return 0
         case .topic, .pattern, .queue:
             let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
@@ -136,8 +137,8 @@ extension Shard {
         counters.limits.count(.destinationLevels)
         failFrame(
             session, "Invalid destination",
-            "'\(printable(written))' has more than \(limits.destinationLevelCountMax) levels behind its prefix, "
-                + "separated by '.' or '/' (limits.destination-levels-max)")
+            "'\(printable(written))' has more than \(limits.destinationLevelCountMax) levels, separated by '.' or '/', "
+                + "after its prefix (limits.destination-levels-max)")
     }
 
     /// A destination that is used for the first time, on behalf of a client.
@@ -146,7 +147,9 @@ extension Shard {
         _ request: QueueRequest, subscribes: Bool
     ) -> UInt32 {
         if !options.clientsCreateDestinations, policies.index(of: name) == 0 {
-            failFrame(session, "Unknown destination", "'\(printable(name))' is not configured, and clients create none")
+            failFrame(
+                session, "Unknown destination",
+                "'\(printable(name))' is not configured, and clients may not create destinations")
             return 0
         }
         recordAllowance -= 1
@@ -158,15 +161,15 @@ extension Shard {
             counters.limits.count(.patterns)
             failFrame(
                 session, "Too many patterns",
-                "the limit is \(limits.patternCountMax) different ones (limits.patterns-max); fewer and wider ones do")
+                "a worker may know \(limits.patternCountMax) patterns (limits.patterns-max); use fewer and wider ones")
             return 0
         }
         guard kind == .queue || makeRoomForMatches() else {
             counters.limits.count(.patterns)
             failFrame(
                 session, "Too many patterns",
-                "patterns and topics match \(matchCount) times, and the limit is \(Limits.matchesPerDestinationMax) "
-                    + "for each of limits.destinations-max; fewer and narrower patterns do")
+                "patterns match topics \(matchCount) times, and the limit is \(Limits.matchesPerDestinationMax) for "
+                    + "each of limits.destinations-max; use fewer and narrower patterns")
             return 0
         }
         let index = kind == .queue ? makeQueue(name, isTemporary: false) : makeTopic(name, isPattern: kind == .pattern)
@@ -353,8 +356,8 @@ extension Shard {
             counters.limits.count(.subscriptionsPerConnection)
             failFrame(
                 session, "Too many destinations",
-                "a connection may have \(limits.subscriptionsPerConnectionMax) temporary ones with subscribers or messages "
-                    + "(limits.subscriptions-per-connection-max)")
+                "a connection may have \(limits.subscriptionsPerConnectionMax) temporary destinations with subscribers "
+                    + "or messages (limits.subscriptions-per-connection-max)")
             return 0
         }
         guard index != 0 || (kind == .temporaryQueue ? makeRoomForQueue() : makeRoomForOther(isUnused: false)) else {
@@ -423,7 +426,7 @@ extension Shard {
         let found = destinationTable.find(name.baseAddress!, name.count)
         if found != 0 { return found }
         guard let shard = DestinationName.replyShard(name), shard < shardCount else {
-            failFrame(session, "Unknown destination", "'\(printable(name))' was not given out by this broker")
+            failFrame(session, "Unknown destination", "'\(printable(name))' is not a reply address of this broker")
             return 0
         }
         _ = makeRoomForOther(isUnused: true)
@@ -469,7 +472,7 @@ extension Shard {
         let isQueue = begins(value, with: "/temp-queue/")
         guard isQueue || begins(value, with: "/temp-topic/") else { return 0 }
         guard value.count > 12, value.count <= limits.destinationNameByteCountMax else {
-            failFrame(session, "Invalid destination", "reply-to names no temporary destination")
+            failReplyTo(session)
             return nil
         }
         do throws(DestinationNameError) {
@@ -480,7 +483,7 @@ extension Shard {
             if case .tooManyLevels = error {
                 failManyLevels(session, value)
             } else {
-                failFrame(session, "Invalid destination", "reply-to names no temporary destination")
+                failReplyTo(session)
             }
             return nil
         }
@@ -491,7 +494,7 @@ extension Shard {
                 counters.limits.count(.subscriptionsPerConnection)
                 failFrame(
                     session, "Too many subscriptions",
-                    "a connection may have \(limits.subscriptionsPerConnectionMax), those of reply-to included")
+                    "a connection may have \(limits.subscriptionsPerConnectionMax) subscriptions, reply-to included")
                 return nil
             }
             guard destinations[index].pointee.queue != 0, subscribeToTemporary(session, index, id: value) else {
@@ -499,6 +502,11 @@ extension Shard {
             }
         }
         return index
+    }
+
+    private mutating func failReplyTo(_ session: UnsafeMutablePointer<Session>) {
+        failFrame(
+            session, "Invalid destination", "reply-to must name a temporary destination, as in /temp-queue/answers")
     }
 
     func begins(_ bytes: UnsafeRawBufferPointer, with text: StaticString) -> Bool {

@@ -79,7 +79,9 @@ extension Shard {
         if let type = frame.rawValue(.xQueueType), !equals(type, "classic") {
             return refuse(session, .xQueueType, "the only type of queue is classic")
         }
-        if frame.has(.xExpires) { return refuse(session, .xExpires, "a queue does not expire") }
+        if frame.has(.xExpires) {
+            return refuse(session, .xExpires, "idle-expires-ms in the configuration decides when an unused queue ends")
+        }
         if frame.has(.xMaxPriority) { return refuse(session, .xMaxPriority, "messages have no priorities") }
         guard let isSingle = boolean(session, .xSingleActiveConsumer) else { return false }
         return !isSingle || refuse(session, .xSingleActiveConsumer, "a queue serves all of its consumers in turn")

@@ -435,7 +435,7 @@ extension Shard {
             index = makeTopic(name, isPattern: false)
             guard index != 0 else {
                 counters.messagesDropped &+= 1
-                return notice(.memoryLimit, "a message for \(printable(name)) was dropped: no memory")
+                return notice(.memoryLimit, "no memory for a message to \(printable(name)): it is dropped")
             }
         }
         _ = publishHere(index, message)
@@ -501,7 +501,7 @@ extension Shard {
     ) {
         guard !letter.a.isNone else {
             counters.messagesDropped &+= 1
-            return notice(.messagesDropped, "1 dead letter: no room at its destination")
+            return notice(.messagesDropped, "1 dead letter: its destination has no room")
         }
         counters.messagesRefused &+= 1
         write(Letter(.sendRefused, code: refusal.rawValue, a: letter.a), to: peer, name: receipt)

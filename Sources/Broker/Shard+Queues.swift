@@ -62,7 +62,8 @@ extension Shard {
         if dropped > 0 {
             counters.messagesDropped &+= UInt64(dropped)
             notice(
-                .messagesDropped, "\(dropped) of \(destinationText(queue.pointee.destination)): its connection is gone")
+                .messagesDropped,
+                "\(dropped) of \(destinationText(queue.pointee.destination)): the connection that owned it has ended")
         }
         unblock(queue)
         if queue.pointee.deadLetter != 0 { blocks.release(queue.pointee.deadLetter) }
@@ -105,8 +106,8 @@ extension Shard {
             counters.messagesRefused &+= 1
             failFrame(
                 session, "Queue full",
-                "\(destinationText(queue.pointee.destination)) holds \(queue.pointee.messageCount) messages, "
-                    + "\(queue.pointee.byteCount) bytes, and takes no more")
+                "\(destinationText(queue.pointee.destination)) is full: \(queue.pointee.messageCount) messages, "
+                    + "\(queue.pointee.byteCount) bytes")
             return .done
         }
     }

@@ -12,15 +12,17 @@ extension Shard {
         recordAllowance -= 1
         guard let name = nameOfTransaction(session) else { return .done }
         if findTransaction(session, name) != 0 {
-            failFrame(session, "Transaction already started", "'\(printable(name))' is open on this connection")
+            failFrame(
+                session, "Transaction already started",
+                "transaction '\(printable(name))' is already open on this connection")
             return .done
         }
         if Int(session.pointee.transactionCount) >= limits.transactionsPerConnectionMax {
             counters.limits.count(.transactionsPerConnection)
             failFrame(
                 session, "Too many transactions",
-                "a connection may have \(limits.transactionsPerConnectionMax) open (limits.transactions-per-connection-max)"
-            )
+                "a connection may have \(limits.transactionsPerConnectionMax) open transactions "
+                    + "(limits.transactions-per-connection-max)")
             return .done
         }
         let slot = transactions.allocate()
@@ -121,7 +123,8 @@ extension Shard {
         guard let name = nameOfTransaction(session) else { return 0 }
         let index = findTransaction(session, name)
         if index == 0 {
-            failFrame(session, "Unknown transaction", "'\(printable(name))' is not open on this connection")
+            failFrame(
+                session, "Unknown transaction", "transaction '\(printable(name))' is not open on this connection")
         }
         return index
     }
@@ -174,7 +177,8 @@ extension Shard {
             failFrame(
                 session, "Transaction too large",
                 "a transaction may hold \(limits.framesPerTransactionMax) frames and "
-                    + "\(limits.transactionByteCountMax) bytes; it is aborted")
+                    + "\(limits.transactionByteCountMax) bytes (limits.frames-per-transaction-max, "
+                    + "limits.transaction-bytes); this one is aborted")
             return .done
         }
         if frame.command == .send {
