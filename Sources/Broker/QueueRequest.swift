@@ -4,7 +4,8 @@ import STOMP
 /// What the client that uses a queue first may ask of it, in SUBSCRIBE or SEND: `x-max-length` (messages),
 /// `x-max-length-bytes`, `x-message-ttl` (ms), `x-overflow` (`reject-publish`, `drop-head`, or in the words of the
 /// configuration `reject`, `drop-oldest`) and `x-dead-letter-routing-key` (a queue's name, or a destination). It may ask for
-/// less than the policy allows, not for more; when the queue exists already, it asks in vain.
+/// less than the policy allows, not for more; when the queue exists already, it asks in vain. Topics and temporary queues
+/// have no such limits: SUBSCRIBE to one is answered with ERROR (`asksForSupportedLimits`).
 struct QueueRequest: BitwiseCopyable {
     var messageCountMax = UInt64.max
     var byteCountMax = UInt64.max

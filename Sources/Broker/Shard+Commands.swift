@@ -420,6 +420,7 @@ extension Shard {
                 "remove the headers durable and persistent and the subscription's name, or use a queue")
             return .done
         }
+        guard asksForSupportedLimits(session, of: index) else { return .done }
         return subscribe(session, to: index, id: id, ackMode: ackMode, window: window)
     }
 

@@ -87,6 +87,24 @@ extension Shard {
         return !isSingle || refuse(session, .xSingleActiveConsumer, "a queue serves all of its consumers in turn")
     }
 
+    /// Whether a SUBSCRIBE asks for limits only of what has limits of its own: a queue whose name clients choose. False: it
+    /// was answered with ERROR. A SEND to a topic passes these headers on, as it does all that the broker does not know.
+    mutating func asksForSupportedLimits(_ session: UnsafeMutablePointer<Session>, of index: UInt32) -> Bool {
+        guard frame.hasAny(QueueRequest.bits) else { return true }
+        let destination = destinations[index]
+        let reason: String
+        switch destination.pointee.kind {
+        case .remoteQueue: return true
+        case .queue:
+            if !destination.pointee.isTemporary { return true }
+            reason = "a temporary queue has the limits of the configuration"
+        case .topic, .pattern, .subscriptionQueue: reason = "it is for queues"
+        }
+        let names: [HeaderName] = [.xMaxLength, .xMaxLengthBytes, .xMessageTTL, .xOverflow, .xDeadLetterRoutingKey]
+        updateIdle(index)
+        return refuse(session, names.first { frame.has($0) }!, reason)
+    }
+
     private mutating func refuse(
         _ session: UnsafeMutablePointer<Session>, _ name: HeaderName, _ reason: String
     ) -> Bool {

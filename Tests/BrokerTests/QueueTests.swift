@@ -918,6 +918,28 @@ struct QueueTests {
         }
     }
 
+    @Test(
+        "Limits of a queue are an ERROR that names the header, in a SUBSCRIBE to anything else", arguments: [1, 2],
+        [
+            ("x-max-length", "10"), ("x-max-length-bytes", "1000"), ("x-message-ttl", "1000"),
+            ("x-overflow", "drop-head"), ("x-dead-letter-routing-key", "dead"),
+        ])
+    func limitsOfNoQueue(shards: Int, header: (name: String, value: String)) {
+        withBroker(shards: shards) { broker in
+            for destination in ["/topic/t", "/topic/t.*", "/temp-topic/t", "/temp-queue/t"] {
+                let client = broker.connect(on: shards - 1)
+                client.subscribe(destination, [header, ("receipt", "r")])
+                let error = client.expectError("Unsupported header", receipt: "r")
+                #expect(error?.text.contains(header.name) == true)
+            }
+            let subscriber = broker.connect(on: 0)
+            subscriber.subscribe("/topic/t")
+            let publisher = broker.connect(on: shards - 1)
+            publisher.confirmed(.send, [("destination", "/topic/t"), header], "passed on")
+            #expect(subscriber.messages().first?[header.name] == header.value)
+        }
+    }
+
     @Test("What every queue is may be asked for", arguments: [1, 2])
     func supportedQueue(shards: Int) {
         withBroker(shards: shards) { broker in

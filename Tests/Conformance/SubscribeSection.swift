@@ -304,6 +304,8 @@ struct SubscribeSection {
             ("/queue/subscribe-a", "x-single-active-consumer", "true", "x-single-active-consumer"),
             ("/dsub/x", "foo", "bar", "urable"), ("/queue/a.*", "foo", "bar", "not for queues"),
             ("/queue/a.#", "foo", "bar", "not for queues"), ("/queue/A.>", "foo", "bar", "not for queues"),
+            ("/topic/a", "x-max-length", "10", "x-max-length"), ("/topic/a.*", "x-overflow", "reject", "x-overflow"),
+            ("/temp-queue/a", "x-message-ttl", "1000", "x-message-ttl"),
         ])
     func `SUBSCRIBE for what the broker cannot do is an ERROR`(
         on driver: DriverUnderTest, _ wish: (destination: String, header: String, value: String, message: String)
