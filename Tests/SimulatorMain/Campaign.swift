@@ -13,11 +13,15 @@ struct Campaign {
         var frames = 0
         var messages = 0
         var violations = 0
+        /// Of all seeds and their traces, whatever the order in which they were run.
+        var traces: UInt64 = 0
         var faults = [Int](repeating: 0, count: Fault.allCases.count)
     }
 
     var canary: String?
     var isVerbose = false
+    /// At the end, one hash of all seeds' traces: the same where every seed's trace is the same.
+    var printsCombinedTrace = false
     var violationsMax = 10
     /// Seconds that one seed may take.
     var patience = 60
@@ -62,6 +66,7 @@ struct Campaign {
         print(
             "\(totals.seeds) seeds, \(totals.turns) turns, \(totals.frames) frames, \(totals.messages) messages, "
                 + "\(totals.violations) violations, \(Int(Double(totals.seeds) / max(elapsed, 0.001))) seeds/s")
+        if printsCombinedTrace { print("combined trace \(String(totals.traces, radix: 16))") }
         for fault in Fault.allCases { print("  \(fault): \(totals.faults[fault.rawValue])") }
     }
 
@@ -95,6 +100,7 @@ struct Campaign {
         totals.turns += report.turns
         totals.frames += report.frames
         totals.messages += report.messages
+        totals.traces &+= Self.mixed(report.seed, UInt64(report.trace, radix: 16) ?? 0)
         for place in totals.faults.indices { totals.faults[place] += report.faults[place] }
         if !report.violation.isEmpty {
             violated(report.seed, "trace \(report.trace): \(report.violation)")
@@ -105,6 +111,14 @@ struct Campaign {
             print("\(totals.seeds) seeds, \(totals.violations) violations")
             fflush(nil)
         }
+    }
+
+    /// SplitMix64's finaliser, so that two traces that are exchanged between seeds make another sum.
+    private static func mixed(_ seed: UInt64, _ trace: UInt64) -> UInt64 {
+        var value = trace &+ seed &* 0x9E37_79B9_7F4A_7C15
+        value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
+        value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
+        return value ^ value >> 31
     }
 
     private mutating func violated(_ seed: UInt64, _ text: String) {

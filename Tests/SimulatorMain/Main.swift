@@ -19,6 +19,8 @@ struct Simulate: ParsableCommand {
     var trace: UInt64?
     @Flag(help: "Print each seed with its trace hash.")
     var verbose = false
+    @Flag(help: "Print one hash of the traces of all seeds: a change that is to change nothing leaves it as it was.")
+    var combinedTrace = false
     @Option(help: "Stop after this many violations.")
     var violations = 10
     @Option(help: "Fail if any kind of fault strikes less often than this.")
@@ -66,6 +68,7 @@ struct Simulate: ParsableCommand {
         var campaign = Campaign(seeds: first...last, jobs: max(jobs, 1))
         campaign.canary = canary
         campaign.isVerbose = verbose
+        campaign.printsCombinedTrace = combinedTrace
         campaign.violationsMax = violations
         campaign.patience = max(patience, 1)
         campaign.run(jobs: max(jobs, 1))
