@@ -1,0 +1,144 @@
+// The links of intrusive lists. A record that may be in a list has a field for its links there; which field, a type says
+// that conforms to `DoublyLinked` or `SinglyLinked`:
+//
+//     enum ReadyLink: DoublyLinked {
+//         static subscript(entry: UnsafeMutablePointer<Entry>) -> DoubleLink<Entry> {
+//             get { entry.pointee.link }
+//             set { entry.pointee.link = newValue }
+//         }
+//     }
+//     typealias ReadyList = List<ReadyLink>
+//
+// All of it is specialised where it is used, and costs what links written by hand cost. In release builds the ends of a list
+// link to none, and a record that leaves keeps its stale links, which nobody reads. In debug builds the ends link to
+// `Index.end` and records that leave get zeros, so that one that is in a list is told from one that is in none:
+//
+//                                release           debug
+//     in no list                 anything          0, 0
+//     the only one of a list     0, 0              end, end
+
+/// A record's neighbours in a list that is linked in both directions: 8 bytes. Zeros: it is in none.
+@frozen
+public struct DoubleLink<Record>: BitwiseCopyable, Sendable {
+    @usableFromInline var next: Index<Record>
+    @usableFromInline var previous: Index<Record>
+
+    /// In no list.
+    @inlinable @inline(__always)
+    public init() { self.init(next: .none, previous: .none) }
+
+    @inlinable @inline(__always)
+    init(next: Index<Record>, previous: Index<Record>) {
+        self.next = next
+        self.previous = previous
+    }
+}
+
+/// A record's follower in a list that is linked in one direction: 4 bytes. Zero: it is in none.
+@frozen
+public struct SingleLink<Record>: BitwiseCopyable, Sendable {
+    @usableFromInline var next: Index<Record>
+
+    /// In no list.
+    @inlinable @inline(__always)
+    public init() { self.init(next: .none) }
+
+    @inlinable @inline(__always)
+    init(next: Index<Record>) { self.next = next }
+}
+
+/// Where records of a type keep their links of one kind of `List` or `Chain`.
+public protocol DoublyLinked {
+    associatedtype Record: SlabRecord
+    static subscript(_ record: UnsafeMutablePointer<Record>) -> DoubleLink<Record> { get set }
+}
+
+/// Where records of a type keep their links of one kind of `Fifo` or `Stack`.
+public protocol SinglyLinked {
+    associatedtype Record: SlabRecord
+    static subscript(_ record: UnsafeMutablePointer<Record>) -> SingleLink<Record> { get set }
+}
+
+extension Index {
+    /// What the last record of a list links to.
+    @inlinable @inline(__always)
+    static var end: Index {
+        #if DEBUG
+            Index(.max)
+        #else
+            .none
+        #endif
+    }
+
+    /// A link as it is shown outside of lists: none at the end.
+    @inlinable @inline(__always)
+    var target: Index { self == .end ? .none : self }
+
+    /// An index as it is kept in a link: the end for none.
+    @inlinable @inline(__always)
+    var link: Index { isNone ? .end : self }
+}
+
+extension DoublyLinked {
+    /// Debug builds stop when a record is put into a list while it is in one with these links.
+    @inlinable @inline(__always)
+    static func auditInsertion(_ record: UnsafeMutablePointer<Record>) {
+        #if DEBUG
+            invariant(
+                self[record].next.isNone && self[record].previous.isNone,
+                "a record that is put into a list is in no other with the same links")
+        #endif
+    }
+
+    /// Debug builds stop when a record that leaves a list is in none, or its neighbours do not link back to it.
+    @inlinable @inline(__always)
+    static func auditRemoval(_ index: Index<Record>, first: Index<Record>, in slab: borrowing Slab<Record>) {
+        #if DEBUG
+            let link = self[slab[index]]
+            invariant(!link.next.isNone && !link.previous.isNone, "a record that leaves a list is in one")
+            if link.previous == .end {
+                invariant(first == index, "a record without one before it is the first of the list that it leaves")
+            } else {
+                invariant(self[slab[link.previous]].next == index, "the record before one links to it")
+            }
+            if link.next != .end {
+                invariant(self[slab[link.next]].previous == index, "the record after one links back to it")
+            }
+        #endif
+    }
+
+    /// A record that left a list has no links, in debug builds.
+    @inlinable @inline(__always)
+    static func clear(_ record: UnsafeMutablePointer<Record>) {
+        #if DEBUG
+            self[record] = DoubleLink()
+        #endif
+    }
+}
+
+extension SinglyLinked {
+    /// Debug builds stop when a record is put into a list while it is in one with this link.
+    @inlinable @inline(__always)
+    static func auditInsertion(_ record: UnsafeMutablePointer<Record>) {
+        #if DEBUG
+            invariant(
+                self[record].next.isNone, "a record that is put into a list is in no other with the same link")
+        #endif
+    }
+
+    /// Debug builds stop when a record that leaves a list is in none.
+    @inlinable @inline(__always)
+    static func auditRemoval(_ record: UnsafeMutablePointer<Record>) {
+        #if DEBUG
+            invariant(!self[record].next.isNone, "a record that leaves a list is in one")
+        #endif
+    }
+
+    /// A record that left a list has no link, in debug builds.
+    @inlinable @inline(__always)
+    static func clear(_ record: UnsafeMutablePointer<Record>) {
+        #if DEBUG
+            self[record] = SingleLink()
+        #endif
+    }
+}
