@@ -70,9 +70,8 @@ struct Session: SlabRecord {
     var input: BlockIndex
     var inputByteCount: UInt32
 
-    /// Segments that wait to be sent, first to last.
-    var outputHead: UInt32
-    var outputTail: UInt32
+    /// Segments that wait to be sent.
+    var output: Fifo<SegmentLink>
     var outputByteCount: UInt32
     /// Bytes of the send in flight, and its result where it fell short.
     var sendByteCount: UInt32
@@ -88,14 +87,14 @@ struct Session: SlabRecord {
     var number: UInt64
 
     var subscriptionHead: UInt32
-    var transactionHead: UInt32
+    var transactions: Stack<TransactionLink>
     /// Temporary destinations of this connection.
     var temporaryHead: UInt32
     /// Operations and receipts that wait for other workers, first to last.
     var pendingHead: UInt32
     var pendingTail: UInt32
-    /// Workers with letters of this session that no barrier has confirmed yet (index into `remoteSets`). 0: none.
-    var remoteSet: UInt32
+    /// Workers with letters of this session that no barrier has confirmed yet. None: none.
+    var remoteSet: Index<RemoteSet>
     /// The destination of the last SEND: most publishers stay with one.
     var lastDestination: Slot
 
@@ -132,11 +131,19 @@ struct PartialInput: BitwiseCopyable {
 /// A run of bytes that waits in a session's output. Owns one reference to its block.
 struct Segment: SlabRecord {
     var generation: UInt32
-    var next: UInt32
+    /// In the session's output.
+    var link: SingleLink<Segment>
     var block: BlockIndex
     var offset: UInt32
     var byteCount: UInt32
     var unused: UInt32
+}
+
+enum SegmentLink: SinglyLinked {
+    static subscript(segment: UnsafeMutablePointer<Segment>) -> SingleLink<Segment> {
+        get { segment.pointee.link }
+        set { segment.pointee.link = newValue }
+    }
 }
 
 enum AckMode: UInt8, BitwiseCopyable {
@@ -378,8 +385,8 @@ struct Delivery: SlabRecord {
     var flightNext: UInt32
     /// In the chain of `DeliveryTable`.
     var chainPrevious: UInt32
-    /// Acknowledged in this open transaction. 0: none.
-    var transaction: UInt32
+    /// Acknowledged in this open transaction.
+    var transaction: Index<Transaction>
     /// At the queue's owner.
     var entry: Slot
     /// MESSAGE's message-id.
@@ -392,7 +399,8 @@ struct Delivery: SlabRecord {
 struct Transaction: SlabRecord {
     var generation: UInt32
     var session: UInt32
-    var next: UInt32
+    /// Among the session's.
+    var link: SingleLink<Transaction>
     var name: BlockIndex
     var nameByteCount: UInt32
     /// Blocks of kept frames, first and last: the next block's index, then `KeptFrame` and the frame's bytes, of each frame.
@@ -403,6 +411,13 @@ struct Transaction: SlabRecord {
     /// ACK and NACK among the frames.
     var settlementCount: UInt32
     var timer: UInt32
+}
+
+enum TransactionLink: SinglyLinked {
+    static subscript(transaction: UnsafeMutablePointer<Transaction>) -> SingleLink<Transaction> {
+        get { transaction.pointee.link }
+        set { transaction.pointee.link = newValue }
+    }
 }
 
 enum PendingKind: UInt8, BitwiseCopyable {

@@ -46,7 +46,7 @@ extension Shard {
         let needed =
             prefixByteCount + Int(group.pointee.nameByteCount) + 160
             + (isReferenced ? 0 : message.contentByteCountMax)
-        if isSparing, block != 0, session.pointee.outputHead != 0, !hasOutputMemory(needed) {
+        if isSparing, block != 0, !session.pointee.output.isEmpty, !hasOutputMemory(needed) {
             pauseConsumers(session)
             return false
         }
@@ -335,29 +335,29 @@ extension Shard {
         let index = deliveryOfFrame(session)
         if index == 0 { return .done }
         if frame.has(.transaction) {
-            guard deliveries[index].pointee.transaction == 0 else {
+            guard deliveries[index].pointee.transaction.isNone else {
                 failFrame(session, "Message not found", "this message has already been acknowledged in a transaction")
                 return .done
             }
             let transaction = transactionOfFrame(session)
-            if transaction == 0 { return .done }
+            if transaction.isNone { return .done }
             let outcome = keepInTransaction(session, delivery: deliveries.slot(index))
             guard session.pointee.state == .connected else { return outcome }
             markInTransaction(index, transaction)
             return outcome
         }
-        guard deliveries[index].pointee.transaction == 0 else {
+        guard deliveries[index].pointee.transaction.isNone else {
             failFrame(session, "Message not found", "this message has already been acknowledged in a transaction")
             return .done
         }
-        settleFrame(index, accepts: accepts, transaction: 0)
+        settleFrame(index, accepts: accepts, transaction: .none)
         confirm(session)
         return .done
     }
 
     /// Applies ACK or NACK: to one message, or in `client` mode to it and all delivered before it. Messages that belong
     /// to another transaction than `transaction` are passed over.
-    mutating func settleFrame(_ index: UInt32, accepts: Bool, transaction: UInt32) {
+    mutating func settleFrame(_ index: UInt32, accepts: Bool, transaction: Index<Transaction>) {
         var settlement = Settlement.acknowledged
         if !accepts {
             settlement = .returned
@@ -380,7 +380,7 @@ extension Shard {
         chargeForSteps(stepCount)
     }
 
-    private mutating func markInTransaction(_ index: UInt32, _ transaction: UInt32) {
+    private mutating func markInTransaction(_ index: UInt32, _ transaction: Index<Transaction>) {
         let subscription = subscriptions[deliveries[index].pointee.subscription]
         guard subscription.pointee.ackMode == .client else {
             deliveries[index].pointee.transaction = transaction
@@ -389,7 +389,7 @@ extension Shard {
         var candidate = index
         var stepCount = 0
         while candidate != 0 {
-            if deliveries[candidate].pointee.transaction == 0 {
+            if deliveries[candidate].pointee.transaction.isNone {
                 deliveries[candidate].pointee.transaction = transaction
             }
             candidate = deliveries[candidate].pointee.previous
@@ -400,13 +400,13 @@ extension Shard {
 
     /// Takes back `markInTransaction` of one ACK or NACK, down to the last one before it in the same subscription that
     /// was taken back already. It stays marked as such, for those behind it. Returns the steps this took.
-    mutating func unmark(_ index: UInt32, _ transaction: UInt32) -> Int {
+    mutating func unmark(_ index: UInt32, _ transaction: Index<Transaction>) -> Int {
         let isCumulative = subscriptions[deliveries[index].pointee.subscription].pointee.ackMode == .client
         var candidate = isCumulative ? deliveries[index].pointee.previous : 0
         var stepCount = 0
         while candidate != 0, deliveries[candidate].pointee.transaction != Self.unmarked {
             let delivery = deliveries[candidate]
-            if delivery.pointee.transaction == transaction { delivery.pointee.transaction = 0 }
+            if delivery.pointee.transaction == transaction { delivery.pointee.transaction = .none }
             candidate = delivery.pointee.previous
             stepCount += 1
         }
@@ -415,7 +415,7 @@ extension Shard {
     }
 
     /// Stands for no transaction.
-    static var unmarked: UInt32 { .max }
+    static var unmarked: Index<Transaction> { Index(.max) }
 
     /// The delivery that ACK or NACK names: 1.2 by `id`, the MESSAGE's `ack` or `message-id`; 1.1 by `subscription` and
     /// `message-id`; 1.0 by `message-id`. 0: it was answered with ERROR.

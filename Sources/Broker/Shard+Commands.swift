@@ -56,7 +56,7 @@ extension Shard {
     /// The frame is processed: RECEIPT where it was asked for.
     mutating func confirm(_ session: UnsafeMutablePointer<Session>) {
         guard !isApplyingCommit, let id = frame.rawValue(.receipt) else { return }
-        if session.pointee.remoteSet == 0 && session.pointee.pendingHead == 0 {
+        if session.pointee.remoteSet.isNone && session.pointee.pendingHead == 0 {
             writeReceipt(session, id)
         } else {
             confirmLater(session, id)
@@ -125,7 +125,7 @@ extension Shard {
 
     private mutating func disconnect(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         // Everything before it is processed, by other workers too, before it is answered.
-        if session.pointee.pendingHead != 0 || session.pointee.remoteSet != 0 {
+        if session.pointee.pendingHead != 0 || !session.pointee.remoteSet.isNone {
             return retryAfterPending(session)
         }
         flushGroups(of: session)

@@ -486,7 +486,7 @@ extension Shard {
         recordAllowance -= Int(session.pointee.subscriptionCount)
         let byteCountBefore = blocks.byteCountInUse
         while session.pointee.pendingHead != 0 { dropPending(session) }
-        while session.pointee.transactionHead != 0 { abort(session, session.pointee.transactionHead) }
+        while !session.pointee.transactions.isEmpty { abort(session, session.pointee.transactions.first) }
         // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
         if session.pointee.subscriptionHead != 0 { pauseConsumers(session) }
         var index = session.pointee.subscriptionHead
@@ -497,9 +497,9 @@ extension Shard {
         }
         if session.pointee.subscriptionHead == 0 { dropFlights(session) }
         while session.pointee.temporaryHead != 0 { removeTemporary(session) }
-        if session.pointee.remoteSet != 0 {
+        if !session.pointee.remoteSet.isNone {
             remoteSets.free(session.pointee.remoteSet)
-            session.pointee.remoteSet = 0
+            session.pointee.remoteSet = .none
         }
         if session.pointee.input != 0 {
             unlistInput(session)

@@ -136,10 +136,10 @@ extension Shard {
     }
 
     private mutating func markRemote(_ session: UnsafeMutablePointer<Session>, _ peer: Int) {
-        if session.pointee.remoteSet == 0 {
-            let slot = remoteSets.allocate()
-            invariant(!slot.isNone, "there are as many remote sets as sessions")
-            session.pointee.remoteSet = slot.index
+        if session.pointee.remoteSet.isNone {
+            let index: Index<RemoteSet> = remoteSets.allocate().index
+            invariant(!index.isNone, "there are as many remote sets as sessions")
+            session.pointee.remoteSet = index
         }
         let set = remoteSets[session.pointee.remoteSet]
         if peer < 64 { set.pointee.low |= 1 << UInt64(peer) } else { set.pointee.high |= 1 << UInt64(peer - 64) }
@@ -648,7 +648,7 @@ extension Shard {
     }
 
     /// Gives back what was granted to the frames of a transaction.
-    mutating func releaseElsewhere(_ index: UInt32) {
+    mutating func releaseElsewhere(_ index: Index<Transaction>) {
         var cursor = KeptCursor()
         while advance(&cursor, in: index) {
             let kept = keptFrame(cursor.frame).pointee

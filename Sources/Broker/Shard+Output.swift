@@ -41,23 +41,18 @@ extension Shard {
     private mutating func appendSegment(
         _ session: UnsafeMutablePointer<Session>, _ block: BlockIndex, offset: Int, byteCount: Int
     ) -> Bool {
-        let slot = segments.allocate()
-        guard !slot.isNone else {
+        let index: Index<Segment> = segments.allocate().index
+        guard !index.isNone else {
             blocks.release(block)
             doom(session, for: .messageMemory)
             return false
         }
-        let segment = segments[slot.index]
+        let segment = segments[index]
         segment.pointee.block = block
         segment.pointee.offset = UInt32(offset)
         segment.pointee.byteCount = UInt32(byteCount)
-        if session.pointee.outputTail == 0 {
-            session.pointee.outputHead = slot.index
-            session.pointee.lastProgress = clock
-        } else {
-            segments[session.pointee.outputTail].pointee.next = slot.index
-        }
-        session.pointee.outputTail = slot.index
+        if session.pointee.output.last.isNone { session.pointee.lastProgress = clock }
+        session.pointee.output.append(index, in: segments)
         return true
     }
 
@@ -78,9 +73,9 @@ extension Shard {
     mutating func reserveOutput(
         _ session: UnsafeMutablePointer<Session>, _ byteCountMax: Int
     ) -> UnsafeMutableRawPointer? {
-        let tail = session.pointee.outputTail
+        let tail = session.pointee.output.last
         var expected = Self.ownBlockByteCountMin
-        if tail != 0, session.pointee.flags.contains(.tailIsOwn) {
+        if !tail.isNone, session.pointee.flags.contains(.tailIsOwn) {
             let block = segments[tail].pointee.block
             let used = blocks.used(block)
             let capacity = blocks.capacity(block)
@@ -105,7 +100,7 @@ extension Shard {
 
     /// `byteCount` bytes were written to the room that `reserveOutput` gave.
     mutating func commitOutput(_ session: UnsafeMutablePointer<Session>, _ byteCount: Int) {
-        let segment = segments[session.pointee.outputTail]
+        let segment = segments[session.pointee.output.last]
         segment.pointee.byteCount += UInt32(byteCount)
         blocks.setUsed(segment.pointee.block, blocks.used(segment.pointee.block) + byteCount)
         didAppend(session, byteCount)
@@ -196,14 +191,14 @@ extension Shard {
         if session.pointee.flags.contains(.awaitsWritable) || session.pointee.flags.contains(.zeroCopyInFlight) {
             return true
         }
-        let head = session.pointee.outputHead
-        guard head != 0 else {
+        let head = session.pointee.output.first
+        guard !head.isNone else {
             if session.pointee.state == .ending { outputEnded(session) }
             return true
         }
         let connection = sessions.slot(session.pointee.index)
         let first = segments[head]
-        if first.pointee.next == 0 {
+        if head == session.pointee.output.last {
             let byteCount = Int(first.pointee.byteCount)
             let isZeroCopy = options.zeroCopyByteCountMin > 0 && byteCount >= options.zeroCopyByteCountMin
             submissions.append(
@@ -222,14 +217,14 @@ extension Shard {
             var count = 0
             var total = 0
             var index = head
-            while index != 0, count < VectorArena.perSendMax, total < Self.sendByteCountMax {
+            while !index.isNone, count < VectorArena.perSendMax, total < Self.sendByteCountMax {
                 let segment = segments[index]
                 vector[count] = iovec(
                     iov_base: blocks.base(segment.pointee.block) + Int(segment.pointee.offset),
                     iov_len: Int(segment.pointee.byteCount))
                 total += Int(segment.pointee.byteCount)
                 count += 1
-                index = segment.pointee.next
+                index = Fifo<SegmentLink>.next(after: index, in: segments)
             }
             vectors.commit(count)
             submissions.append(
@@ -266,7 +261,7 @@ extension Shard {
                 connectionFailed(session)
             } else {
                 consumeOutput(session, Int(result))
-                if session.pointee.outputHead != 0 { awaitWritable(session) }
+                if !session.pointee.output.isEmpty { awaitWritable(session) }
             }
         }
         sentSessions.removeAll()
@@ -291,7 +286,7 @@ extension Shard {
         let taken = max(Int(result), 0)
         let wasWhole = taken == Int(session.pointee.sendByteCount)
         consumeOutput(session, taken)
-        if session.pointee.outputHead != 0 {
+        if !session.pointee.output.isEmpty {
             if wasWhole { markDirty(session) } else { awaitWritable(session) }
         }
     }
@@ -303,7 +298,7 @@ extension Shard {
         counters.bytesSent &+= UInt64(byteCount)
         session.pointee.outputByteCount &-= UInt32(byteCount)
         while left > 0 {
-            let index = session.pointee.outputHead
+            let index = session.pointee.output.first
             let segment = segments[index]
             let count = Int(segment.pointee.byteCount)
             if count > left {
@@ -312,16 +307,13 @@ extension Shard {
                 break
             }
             left -= count
-            session.pointee.outputHead = segment.pointee.next
-            if segment.pointee.next == 0 {
-                session.pointee.outputTail = 0
-                session.pointee.flags.remove(.tailIsOwn)
-            }
+            session.pointee.output.removeFirst(in: segments)
+            if session.pointee.output.isEmpty { session.pointee.flags.remove(.tailIsOwn) }
             blocks.release(segment.pointee.block)
             segments.free(index)
         }
         if session.pointee.flightHead != 0 { landFlights(session) }
-        if session.pointee.outputHead != 0 {
+        if !session.pointee.output.isEmpty {
             markDirty(session)
         } else if session.pointee.state == .ending {
             return outputEnded(session)
@@ -335,14 +327,11 @@ extension Shard {
         if session.pointee.flags.contains(.zeroCopyInFlight) { return }
         let byteCountBefore = blocks.byteCountInUse
         var segmentCount = 0
-        while session.pointee.outputHead != 0 {
-            let index = session.pointee.outputHead
+        while case let index = session.pointee.output.popFirst(in: segments), !index.isNone {
             segmentCount += 1
-            session.pointee.outputHead = segments[index].pointee.next
             blocks.release(segments[index].pointee.block)
             segments.free(index)
         }
-        session.pointee.outputTail = 0
         session.pointee.outputByteCount = 0
         session.pointee.flags.remove(.tailIsOwn)
         recordAllowance -= segmentCount / Self.segmentsPerRecord

@@ -77,8 +77,9 @@ extension Shard {
         case .receipt, .remoteReservation: break
         case .subscribe: leaveRegistration(index)
         case .commit:
-            release(session, pending.pointee.transaction, count: pending.pointee.subscription)
-            releaseElsewhere(pending.pointee.transaction)
+            let transaction = Index<Transaction>(pending.pointee.transaction)
+            release(session, transaction, count: pending.pointee.subscription)
+            releaseElsewhere(transaction)
         case .send: dropReservation(index)
         }
         if index == commitReceipt { commitReceipt = 0 }
@@ -115,10 +116,10 @@ extension Shard {
         pending.pointee.kind = .receipt
         pending.pointee.isReady = true
         pending.pointee.answersDue = 0
-        if session.pointee.remoteSet != 0 {
+        if !session.pointee.remoteSet.isNone {
             let set = remoteSets[session.pointee.remoteSet].pointee
             remoteSets.free(session.pointee.remoteSet)
-            session.pointee.remoteSet = 0
+            session.pointee.remoteSet = .none
             forEachPeer(low: set.low, high: set.high) { shard, peer in
                 shard.pendings[index].pointee.answersDue += 1
                 shard.sendBarrier(to: peer, index)
@@ -161,7 +162,7 @@ extension Shard {
     mutating func retryAfterPending(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         suspend(session)
         session.pointee.flags.insert(.awaitsPending)
-        if session.pointee.remoteSet != 0 {
+        if !session.pointee.remoteSet.isNone {
             guard let pending = makePending(session, .receipt, receipt: nil) else { return .done }
             finishPending(session, pending)
         }

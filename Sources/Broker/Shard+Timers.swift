@@ -87,7 +87,7 @@ extension Shard {
         case .ending, .lingering:
             // A peer that still reads has its time anew with each byte it takes, but not while all wait for a drain.
             var since = session.pointee.since
-            if session.pointee.state == .ending, session.pointee.outputHead != 0, !isDraining,
+            if session.pointee.state == .ending, !session.pointee.output.isEmpty, !isDraining,
                 clock &- session.pointee.lastProgress < clock &- since
             {
                 since = session.pointee.lastProgress
@@ -141,7 +141,7 @@ extension Shard {
         }
         if session.pointee.sendInterval != 0 {
             let interval = sendDeadline(session)
-            if passed(session.pointee.lastSent, interval), session.pointee.outputHead == 0 {
+            if passed(session.pointee.lastSent, interval), session.pointee.output.isEmpty {
                 if let room = reserveOutput(session, 1) {
                     room.storeBytes(of: UInt8(ascii: "\n"), as: UInt8.self)
                     commitOutput(session, 1)
@@ -381,7 +381,7 @@ extension Shard {
             if place == 0 { return true }
             let session = sessions[place]
             guard session.pointee.state == .connected else { continue }
-            if session.pointee.outputHead != 0 || session.pointee.pendingHead != 0 { return false }
+            if !session.pointee.output.isEmpty || session.pointee.pendingHead != 0 { return false }
             var index = session.pointee.subscriptionHead
             while index != 0 {
                 if subscriptions[index].pointee.deliveryHead != 0 { return false }

@@ -94,7 +94,7 @@ extension Shard {
         window: Window
     ) -> FrameOutcome {
         // Its RECEIPT precedes its first MESSAGE, and receipts leave in order.
-        if session.pointee.pendingHead != 0 || session.pointee.remoteSet != 0 {
+        if session.pointee.pendingHead != 0 || !session.pointee.remoteSet.isNone {
             updateIdle(index)
             return retryAfterPending(session)
         }

@@ -11,7 +11,7 @@ extension Shard {
     mutating func begin(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         recordAllowance -= 1
         guard let name = nameOfTransaction(session) else { return .done }
-        if findTransaction(session, name) != 0 {
+        if !findTransaction(session, name).isNone {
             failFrame(
                 session, "Transaction already started",
                 "transaction '\(printable(name))' is already open on this connection")
@@ -25,23 +25,22 @@ extension Shard {
                     + "(limits.transactions-per-connection-max)")
             return .done
         }
-        let slot = transactions.allocate()
-        let block = slot.isNone ? 0 : blocks.allocate(byteCount: name.count)
+        let handle: Handle<Transaction> = transactions.allocate()
+        let block = handle.isNone ? 0 : blocks.allocate(byteCount: name.count)
         guard block != 0 else {
-            if !slot.isNone { transactions.free(slot.index) }
+            if !handle.isNone { transactions.free(handle.index) }
             failFrame(session, "Out of memory", "no room for another transaction")
             return .done
         }
         memcpy(blocks.base(block), name.baseAddress!, name.count)
-        let transaction = transactions[slot.index]
+        let transaction = transactions[handle.index]
         transaction.pointee.session = session.pointee.index
         transaction.pointee.name = block
         transaction.pointee.nameByteCount = UInt32(name.count)
-        transaction.pointee.next = session.pointee.transactionHead
         transaction.pointee.timer = timers.schedule(
             at: now &+ UInt64(limits.transactionMillisecondsMax) &* 1_000_000, kind: TimerKind.transaction.rawValue,
-            owner: slot)
-        session.pointee.transactionHead = slot.index
+            owner: handle.slot)
+        session.pointee.transactions.push(handle.index, in: transactions)
         session.pointee.transactionCount += 1
         confirm(session)
         return .done
@@ -50,20 +49,20 @@ extension Shard {
     mutating func abort(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         recordAllowance -= 1
         let index = transactionOfFrame(session)
-        if index == 0 { return .done }
+        if index.isNone { return .done }
         abort(session, index)
         confirm(session)
         return .done
     }
 
     /// Forgets a transaction. What it acknowledged waits for acknowledgement again.
-    mutating func abort(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+    mutating func abort(_ session: UnsafeMutablePointer<Session>, _ index: Index<Transaction>) {
         if transactions[index].pointee.settlementCount > 0 { unmarkDeliveries(index) }
         unlinkTransaction(session, index)
         freeTransaction(index)
     }
 
-    private mutating func unmarkDeliveries(_ index: UInt32) {
+    private mutating func unmarkDeliveries(_ index: Index<Transaction>) {
         var stepCount = 0
         var cursor = KeptCursor()
         while advance(&cursor, in: index) {
@@ -77,27 +76,22 @@ extension Shard {
         while advance(&cursor, in: index) {
             let delivery = keptFrame(cursor.frame).pointee.delivery
             if deliveries.isLive(delivery), deliveries[delivery.index].pointee.transaction == Self.unmarked {
-                deliveries[delivery.index].pointee.transaction = 0
+                deliveries[delivery.index].pointee.transaction = .none
             }
         }
         chargeForSteps(stepCount)
     }
 
-    private mutating func unlinkTransaction(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+    private mutating func unlinkTransaction(_ session: UnsafeMutablePointer<Session>, _ index: Index<Transaction>) {
         let transaction = transactions[index]
-        if session.pointee.transactionHead == index {
-            session.pointee.transactionHead = transaction.pointee.next
-        } else {
-            var previous = session.pointee.transactionHead
-            while transactions[previous].pointee.next != index { previous = transactions[previous].pointee.next }
-            transactions[previous].pointee.next = transaction.pointee.next
-        }
+        let wasOpen = session.pointee.transactions.remove(index, in: transactions)
+        invariant(wasOpen, "a transaction is among those of its session")
         session.pointee.transactionCount -= 1
         timers.cancel(transaction.pointee.timer)
         transaction.pointee.timer = 0
     }
 
-    private mutating func freeTransaction(_ index: UInt32) {
+    private mutating func freeTransaction(_ index: Index<Transaction>) {
         blocks.release(transactions[index].pointee.name)
         var block = transactions[index].pointee.frames
         while block != 0 {
@@ -118,11 +112,11 @@ extension Shard {
         return name
     }
 
-    /// The open transaction that the frame names. 0: it was answered with ERROR.
-    mutating func transactionOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
-        guard let name = nameOfTransaction(session) else { return 0 }
+    /// The open transaction that the frame names. None: it was answered with ERROR.
+    mutating func transactionOfFrame(_ session: UnsafeMutablePointer<Session>) -> Index<Transaction> {
+        guard let name = nameOfTransaction(session) else { return .none }
         let index = findTransaction(session, name)
-        if index == 0 {
+        if index.isNone {
             failFrame(
                 session, "Unknown transaction", "transaction '\(printable(name))' is not open on this connection")
         }
@@ -131,18 +125,18 @@ extension Shard {
 
     private func findTransaction(
         _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer
-    ) -> UInt32 {
-        var index = session.pointee.transactionHead
-        while index != 0 {
+    ) -> Index<Transaction> {
+        var index = session.pointee.transactions.first
+        while !index.isNone {
             let transaction = transactions[index]
             if Int(transaction.pointee.nameByteCount) == name.count,
                 memcmp(blocks.base(transaction.pointee.name), name.baseAddress!, name.count) == 0
             {
                 return index
             }
-            index = transaction.pointee.next
+            index = Stack<TransactionLink>.next(after: index, in: transactions)
         }
-        return 0
+        return .none
     }
 
     // MARK: Frames in a transaction
@@ -167,7 +161,7 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, delivery: Slot = .none
     ) -> FrameOutcome {
         let index = transactionOfFrame(session)
-        if index == 0 { return .done }
+        if index.isNone { return .done }
         let transaction = transactions[index]
         let byteCount = frame.byteCount
         if Int(transaction.pointee.frameCount) >= limits.framesPerTransactionMax
@@ -207,7 +201,7 @@ extension Shard {
     private static var keptBlockByteCountMax: Int { 64 * 1024 }
 
     /// Room behind the last frame of a transaction. Nil: no memory.
-    private mutating func roomForKept(_ index: UInt32, byteCount: Int) -> UnsafeMutableRawPointer? {
+    private mutating func roomForKept(_ index: Index<Transaction>, byteCount: Int) -> UnsafeMutableRawPointer? {
         let transaction = transactions[index]
         let last = transaction.pointee.lastFrames
         if last != 0, blocks.used(last) + byteCount <= blocks.capacity(last) {
@@ -233,7 +227,7 @@ extension Shard {
 
     mutating func commit(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         let index = transactionOfFrame(session)
-        if index == 0 { return .done }
+        if index.isNone { return .done }
         if isDraining {
             failFrame(session, "Shutting down", "the broker is shutting down; the transaction is aborted")
             return .done
@@ -245,7 +239,7 @@ extension Shard {
         recordAllowance -= 1 + Int(transactions[index].pointee.frameCount) / Self.framesPerRecord
         // The frames of the transaction are parsed again and take the place of COMMIT under the parser.
         guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
-        pendings[pending].pointee.transaction = index
+        pendings[pending].pointee.transaction = index.rawValue
         commitReceipt = pending
         defer { commitReceipt = 0 }
         // Where it fails, ERROR ends the session, and with it the pending operation gives back what was reserved.
@@ -264,7 +258,7 @@ extension Shard {
     /// Goes through the kept frames and reserves what each needs; the pending operation counts them in `subscription`.
     /// False: something cannot be had, and ERROR was sent.
     private mutating func reserve(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ pending: UInt32
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Transaction>, _ pending: UInt32
     ) -> Bool {
         var cursor = KeptCursor()
         while parseKept(session, index, &cursor) {
@@ -312,7 +306,7 @@ extension Shard {
     }
 
     /// Gives the local reservations of the first `count` frames back.
-    mutating func release(_ session: UnsafeMutablePointer<Session>, _ index: UInt32, count: UInt32) {
+    mutating func release(_ session: UnsafeMutablePointer<Session>, _ index: Index<Transaction>, count: UInt32) {
         var cursor = KeptCursor()
         var left = count
         while left > 0, parseKept(session, index, &cursor) {
@@ -338,7 +332,7 @@ extension Shard {
 
     /// Everything has room: applies the frames in order, then answers COMMIT.
     mutating func applyCommit(_ session: UnsafeMutablePointer<Session>, _ pending: UInt32) {
-        let index = pendings[pending].pointee.transaction
+        let index = Index<Transaction>(pendings[pending].pointee.transaction)
         // From here on neither time nor the end of the session aborts it, and each frame gives its reservation back
         // just before it takes the room.
         pendings[pending].pointee.kind = .receipt
@@ -379,7 +373,7 @@ extension Shard {
 
     /// Parses the kept frame behind the cursor, which moves on to it. False: there is none.
     private mutating func parseKept(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ cursor: inout KeptCursor
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Transaction>, _ cursor: inout KeptCursor
     ) -> Bool {
         guard advance(&cursor, in: index) else { return false }
         let kept = keptFrame(cursor.frame)
@@ -393,7 +387,7 @@ extension Shard {
     }
 
     /// Moves on to the next frame of a transaction. False: there is none.
-    mutating func advance(_ cursor: inout KeptCursor, in index: UInt32) -> Bool {
+    mutating func advance(_ cursor: inout KeptCursor, in index: Index<Transaction>) -> Bool {
         if cursor.block == 0 {
             cursor.block = transactions[index].pointee.frames
             cursor.next = KeptCursor.start

@@ -166,7 +166,7 @@ struct SearchTests {
         var count = 0
         var index = broker.shard(0).pointee.deliveries.nextLive(after: 0)
         while index != 0 {
-            if broker.shard(0).pointee.deliveries[index].pointee.transaction != 0 { count += 1 }
+            if broker.shard(0).pointee.deliveries[index].pointee.transaction != .none { count += 1 }
             index = broker.shard(0).pointee.deliveries.nextLive(after: index)
         }
         return count
