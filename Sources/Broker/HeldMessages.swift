@@ -16,9 +16,9 @@ enum ConsumerEnd {
 /// acknowledges in order was working on, and which stays the oldest until it is acknowledged where that is not so.
 struct HeldMessages {
     /// The entry that the consumer may have failed with: the oldest that it can have seen. None: it did not fail.
-    var failed: Slot
+    var failed: Handle<Entry>
     /// The newest entry that the session was given. None: it was given none, or has settled all of them.
-    var newest: Slot
+    var newest: Handle<Entry>
 
     static let nothing = HeldMessages(failed: .none, newest: .none)
 }

@@ -1,5 +1,6 @@
 import Glibc
 import STOMP
+import Slabs
 
 /// What the client that uses a queue first may ask of it, in SUBSCRIBE or SEND: `x-max-length` (messages),
 /// `x-max-length-bytes`, `x-message-ttl` (ms), `x-overflow` (`reject-publish`, `drop-head`, or in the words of the
@@ -85,7 +86,7 @@ extension Shard {
     }
 
     /// Makes a queue's limits as tight as was asked for. `deadLetter` are the bytes of the name.
-    mutating func tighten(_ index: UInt32, _ request: QueueRequest, deadLetter: UnsafeRawPointer) {
+    mutating func tighten(_ index: Index<Queue>, _ request: QueueRequest, deadLetter: UnsafeRawPointer) {
         let queue = queues[index]
         queue.pointee.messageCountMax = min(queue.pointee.messageCountMax, UInt32(clamping: request.messageCountMax))
         queue.pointee.byteCountMax = min(queue.pointee.byteCountMax, request.byteCountMax)

@@ -170,7 +170,7 @@ struct Subscription: SlabRecord {
     /// Place in the group's members.
     var position: UInt32
     /// At the queue's owner.
-    var consumer: Slot
+    var consumer: Handle<Consumer>
     /// Deliveries that are not acknowledged yet, in the order of delivery.
     var deliveryHead: UInt32
     var deliveryTail: UInt32
@@ -247,7 +247,7 @@ struct Destination: SlabRecord {
     var groupHead: UInt32
     /// Local subscriptions, members and consumers.
     var subscriptionCount: UInt32
-    var queue: UInt32
+    var queue: Index<Queue>
     /// Counts registrations with other workers, so that a late answer to an earlier one is recognised.
     var interestEpoch: UInt32
     var answersDue: UInt32
@@ -276,17 +276,15 @@ struct Destination: SlabRecord {
 struct Queue: SlabRecord {
     var generation: UInt32
     var destination: UInt32
-    /// Ready messages, in order.
-    var readyHead: UInt32
-    var readyTail: UInt32
+    /// Messages that no consumer has, in order.
+    var ready: EntryList
     var readyCount: UInt32
     /// Ready and unacknowledged messages, and room promised to transactions.
     var messageCount: UInt32
     var byteCount: UInt64
     /// All consumers, and those with free prefetch in the order of their turns.
-    var consumerHead: UInt32
-    var turnHead: UInt32
-    var turnTail: UInt32
+    var consumers: Chain<ConsumerLink>
+    var turns: List<TurnLink>
     var consumerCount: UInt32
     /// Publishers that wait for room (policy `block`).
     var blockedHead: UInt32
@@ -295,8 +293,8 @@ struct Queue: SlabRecord {
     var policy: UInt32
     var messageCountMax: UInt32
     var deliveryCountMax: UInt32
-    /// A ready message beside which the next one that returns belongs, if these return in order. 0: none is known.
-    var returnHint: UInt32
+    /// A ready message beside which the next one that returns belongs, if these return in order. None: none is known.
+    var returnHint: Index<Entry>
     var byteCountMax: UInt64
     var messageMillisecondsMax: UInt64
     /// The dead-letter destination that its first user asked for, rather than the policy's. 0: none.
@@ -321,12 +319,13 @@ enum EntryState: UInt8, BitwiseCopyable {
 /// A message in a queue.
 struct Entry: SlabRecord {
     var generation: UInt32
-    var next: UInt32
-    var previous: UInt32
-    var queue: UInt32
+    /// In the queue's list of ready messages or in its consumer's of unacknowledged ones, as `state` says.
+    var link: DoubleLink<Entry>
+    var queue: Index<Queue>
     /// `StoredMessage`, then header lines, LF, body, NUL, LF.
     var message: BlockIndex
-    var consumer: UInt32
+    /// Who has it, while it is delivered.
+    var consumer: Index<Consumer>
     var identity: UInt64
     /// Wall-clock milliseconds. 0: never.
     var expiresAt: UInt64
@@ -343,6 +342,15 @@ struct Entry: SlabRecord {
     var order: UInt64
 }
 
+enum EntryLink: DoublyLinked {
+    static subscript(entry: UnsafeMutablePointer<Entry>) -> DoubleLink<Entry> {
+        get { entry.pointee.link }
+        set { entry.pointee.link = newValue }
+    }
+}
+
+typealias EntryList = List<EntryLink>
+
 /// Heads a stored message's block.
 struct StoredMessage: BitwiseCopyable {
     var headersByteCount: UInt32
@@ -358,20 +366,35 @@ struct StoredMessage: BitwiseCopyable {
 /// A queue's consumer, with the queue's owner; its session may live with another worker.
 struct Consumer: SlabRecord {
     var generation: UInt32
-    var queue: UInt32
+    var queue: Index<Queue>
+    /// With the worker `shard`.
     var subscription: Slot
-    var next: UInt32
-    var previous: UInt32
-    var turnNext: UInt32
-    var turnPrevious: UInt32
-    var unackedHead: UInt32
-    var unackedTail: UInt32
+    /// Among the queue's consumers.
+    var link: DoubleLink<Consumer>
+    /// In the order of turns, while it `hasTurn`.
+    var turnLink: DoubleLink<Consumer>
+    /// Messages that it has and has not acknowledged, in the order of delivery.
+    var unacked: EntryList
     var credit: UInt32
     var unackedByteCount: UInt32
     var byteCountMax: UInt32
     var shard: UInt16
     var hasTurn: Bool
     var isPaused: Bool
+}
+
+enum ConsumerLink: DoublyLinked {
+    static subscript(consumer: UnsafeMutablePointer<Consumer>) -> DoubleLink<Consumer> {
+        get { consumer.pointee.link }
+        set { consumer.pointee.link = newValue }
+    }
+}
+
+enum TurnLink: DoublyLinked {
+    static subscript(consumer: UnsafeMutablePointer<Consumer>) -> DoubleLink<Consumer> {
+        get { consumer.pointee.turnLink }
+        set { consumer.pointee.turnLink = newValue }
+    }
 }
 
 /// A message on its way to a subscriber or waiting for its acknowledgement, with the session.
@@ -388,7 +411,7 @@ struct Delivery: SlabRecord {
     /// Acknowledged in this open transaction.
     var transaction: Index<Transaction>
     /// At the queue's owner.
-    var entry: Slot
+    var entry: Handle<Entry>
     /// MESSAGE's message-id.
     var identity: UInt64
     /// The session's output position behind the MESSAGE's NUL.
@@ -459,7 +482,7 @@ struct PendingOperation: SlabRecord {
     /// `send`, `remoteReservation`: the worker that holds the queue, the queue (none while it is another worker's and has
     /// not answered), and the room that is asked for.
     var owner: UInt16
-    var queue: Slot
+    var queue: Handle<Queue>
     var byteCount: UInt32
 }
 

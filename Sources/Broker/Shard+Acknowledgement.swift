@@ -27,7 +27,7 @@ extension Shard {
     ///   paused, and the message is still the queue's. Only for messages that are stored here.
     @discardableResult
     mutating func deliver(
-        _ message: Message, to slot: Slot, entry: Slot, deliveryCount: UInt16, block: BlockIndex
+        _ message: Message, to slot: Slot, entry: Handle<Entry>, deliveryCount: UInt16, block: BlockIndex
     ) -> Bool {
         guard let subscription = subscriptions.find(slot),
             case let session = sessions[subscription.pointee.session], session.pointee.state == .connected
@@ -301,7 +301,7 @@ extension Shard {
         settle(entry, of: subscription, settlement, byFrame: byFrame)
     }
 
-    private mutating func settle(_ entry: Slot, of index: UInt32, _ settlement: Settlement, byFrame: Bool) {
+    private mutating func settle(_ entry: Handle<Entry>, of index: UInt32, _ settlement: Settlement, byFrame: Bool) {
         let subscription = subscriptions[index]
         let destination = destinations[subscription.pointee.destination]
         if destination.pointee.kind == .remoteQueue {

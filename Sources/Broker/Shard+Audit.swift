@@ -56,11 +56,11 @@ extension Shard {
                 audit.neededDestinations += 1
             } else {
                 audit.blockBytes -= blocks.capacity(destination.pointee.name)
-                if destination.pointee.queue != 0, queues[destination.pointee.queue].pointee.deadLetter != 0 {
+                if !destination.pointee.queue.isNone, queues[destination.pointee.queue].pointee.deadLetter != 0 {
                     audit.blockBytes -= blocks.capacity(queues[destination.pointee.queue].pointee.deadLetter)
                 }
             }
-            if destination.pointee.queue != 0 {
+            if !destination.pointee.queue.isNone {
                 audit.queuedMessages += Int(queues[destination.pointee.queue].pointee.messageCount)
                 audit.queuedBytes += Int(queues[destination.pointee.queue].pointee.byteCount)
             }
@@ -72,39 +72,39 @@ extension Shard {
     /// The first broken rule among those that hold between turns, or nil: a queue's counts are those of its lists, no
     /// queue exceeds its limit, no consumer its prefetch. Time is linear in messages.
     public func auditQueues() -> String? {
-        var place = queues.nextLive(after: 0)
-        while place != 0 {
+        var place = queues.nextLive(after: .none)
+        while !place.isNone {
             let queue = queues[place].pointee
             let name = destinationText(queue.destination)
             var ready = 0
             var unacked = 0
             var bytes = 0
-            var entry = queue.readyHead
-            while entry != 0 {
+            var entry = queue.ready.first
+            while !entry.isNone {
                 if entries[entry].pointee.state != .ready {
                     return "\(name): an entry among the ready ones is not ready"
                 }
                 ready += 1
                 bytes += Int(entries[entry].pointee.byteCount)
-                entry = entries[entry].pointee.next
+                entry = EntryList.next(after: entry, in: entries)
             }
-            var consumer = queue.consumerHead
-            while consumer != 0 {
+            var consumer = queue.consumers.first
+            while !consumer.isNone {
                 var bytesOfConsumer = 0
-                entry = consumers[consumer].pointee.unackedHead
-                while entry != 0 {
+                entry = consumers[consumer].pointee.unacked.first
+                while !entry.isNone {
                     if entries[entry].pointee.consumer != consumer {
                         return "\(name): an entry is with another consumer"
                     }
                     unacked += 1
                     bytesOfConsumer += Int(entries[entry].pointee.byteCount)
-                    entry = entries[entry].pointee.next
+                    entry = EntryList.next(after: entry, in: entries)
                 }
                 if bytesOfConsumer != Int(consumers[consumer].pointee.unackedByteCount) {
                     return "\(name): a consumer's bytes are miscounted"
                 }
                 bytes += bytesOfConsumer
-                consumer = consumers[consumer].pointee.next
+                consumer = Chain<ConsumerLink>.next(after: consumer, in: consumers)
             }
             if ready != Int(queue.readyCount) {
                 return "\(name): \(queue.readyCount) ready messages, \(ready) on the list"
@@ -116,7 +116,7 @@ extension Shard {
             if ready + unacked > Int(queue.messageCountMax) {
                 return "\(name): holds \(ready + unacked) messages, the limit is \(queue.messageCountMax)"
             }
-            if queue.readyHead != 0, queue.turnHead != 0 {
+            if !queue.ready.isEmpty, !queue.turns.isEmpty {
                 return "\(name): a message and a consumer wait for each other"
             }
             place = queues.nextLive(after: place)

@@ -201,7 +201,7 @@ extension Shard {
                 failDestination(session, refusal)
                 return .done
             }
-            let queue = queues.slot(destination.pointee.queue)
+            let queue = queues.handle(destination.pointee.queue)
             let wasEmpty = queues[queue.index].pointee.messageCount == 0
             guard hasRoom(queue.index, byteCount: frame.reservedByteCount) else {
                 return queueIsFull(session, queue.index)

@@ -173,7 +173,7 @@ extension Shard {
             return 0
         }
         let index = kind == .queue ? makeQueue(name, isTemporary: false) : makeTopic(name, isPattern: kind == .pattern)
-        if index != 0, destinations[index].pointee.queue != 0 {
+        if index != 0, !destinations[index].pointee.queue.isNone {
             tighten(destinations[index].pointee.queue, request, deadLetter: scratch.key)
         }
         if index == 0 { failFrame(session, "Out of memory", "the broker has reached its memory limit") }
@@ -320,7 +320,7 @@ extension Shard {
             if previous != 0 { destinations[previous].pointee.idleNext = next } else { patternHead = next }
             if next != 0 { destinations[next].pointee.idlePrevious = previous }
         }
-        if destination.pointee.queue != 0 { removeQueue(destination.pointee.queue) }
+        if !destination.pointee.queue.isNone { removeQueue(destination.pointee.queue) }
         if destination.pointee.name != 0 {
             _ = destinationTable.remove(
                 blocks.base(destination.pointee.name), Int(destination.pointee.nameByteCount))
@@ -458,7 +458,7 @@ extension Shard {
         destination.pointee.temporaryNext = 0
         destination.pointee.temporarySession = 0
         destination.pointee.isTemporary = false
-        if destination.pointee.queue != 0 {
+        if !destination.pointee.queue.isNone {
             remove(index)
         } else {
             updateIdle(index)
@@ -497,7 +497,7 @@ extension Shard {
                     "a connection may have \(limits.subscriptionsPerConnectionMax) subscriptions, reply-to included")
                 return nil
             }
-            guard destinations[index].pointee.queue != 0, subscribeToTemporary(session, index, id: value) else {
+            guard !destinations[index].pointee.queue.isNone, subscribeToTemporary(session, index, id: value) else {
                 return nil
             }
         }

@@ -20,8 +20,8 @@ extension Shard {
     }
 
     /// The client has sent the first of the queue's messages, or was promised room for it.
-    mutating func hold(_ slot: Slot, _ holder: QueueHolder) {
-        guard let queue = queues.find(slot), queue.pointee.messageCount > 0,
+    mutating func hold(_ handle: Handle<Queue>, _ holder: QueueHolder) {
+        guard let queue = queues.find(handle), queue.pointee.messageCount > 0,
             !destinations[queue.pointee.destination].pointee.isTemporary
         else { return }
         if queue.pointee.isHeld { holders.leave(queue.pointee.holder) }

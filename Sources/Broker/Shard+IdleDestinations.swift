@@ -60,7 +60,7 @@ extension Shard {
     /// A SEND has made it, beyond the limit, and so far nobody needs it.
     func isOneTooMany(_ index: UInt32) -> Bool {
         let destination = destinations[index]
-        return destination.pointee.isIdle && destination.pointee.queue == 0 && otherCount > limits.destinationCountMax
+        return destination.pointee.isIdle && destination.pointee.queue.isNone && otherCount > limits.destinationCountMax
     }
 
     /// Forgets destinations nobody needs until patterns and topics match so few times that there may be another.
@@ -92,7 +92,7 @@ extension Shard {
         {
             return true
         }
-        guard destination.pointee.queue != 0 else { return false }
+        guard !destination.pointee.queue.isNone else { return false }
         let queue = queues[destination.pointee.queue]
         return queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || queue.pointee.blockedHead != 0
     }
@@ -114,7 +114,7 @@ extension Shard {
     mutating func becomeIdle(_ index: UInt32) {
         let destination = destinations[index]
         destination.pointee.isIdle = true
-        if destination.pointee.queue == 0 {
+        if destination.pointee.queue.isNone {
             idleOthers.append(index, in: destinations)
         } else {
             idleQueues.append(index, in: destinations)
@@ -125,7 +125,7 @@ extension Shard {
 
     mutating func leaveIdle(_ index: UInt32) {
         destinations[index].pointee.isIdle = false
-        if destinations[index].pointee.queue == 0 {
+        if destinations[index].pointee.queue.isNone {
             idleOthers.remove(index, in: destinations)
         } else {
             idleQueues.remove(index, in: destinations)

@@ -7,7 +7,7 @@ extension Shard {
     ///
     /// One timer for a queue, which keeps running when the queue is used again: a use costs no timer. When it fires, it is
     /// set anew for what is left.
-    mutating func armIdle(_ index: UInt32) {
+    mutating func armIdle(_ index: Index<Queue>) {
         let queue = queues[index]
         guard queue.pointee.idleTimer == 0, !queue.pointee.isClosed else { return }
         let milliseconds = patience(queue)
@@ -15,9 +15,10 @@ extension Shard {
         scheduleIdle(index, after: milliseconds)
     }
 
-    private mutating func scheduleIdle(_ index: UInt32, after milliseconds: UInt32) {
+    private mutating func scheduleIdle(_ index: Index<Queue>, after milliseconds: UInt32) {
         let timer = timers.schedule(
-            at: now &+ UInt64(milliseconds) &* 1_000_000, kind: TimerKind.idleQueue.rawValue, owner: queues.slot(index))
+            at: now &+ UInt64(milliseconds) &* 1_000_000, kind: TimerKind.idleQueue.rawValue,
+            owner: queues.handle(index).slot)
         queues[index].pointee.idleTimer = timer
         if timer != 0 { idleTimerCount += 1 }
     }
@@ -37,8 +38,8 @@ extension Shard {
                 ? policy.idleMillisecondsMax : policy.idleWithMessagesMillisecondsMax)
     }
 
-    mutating func idleTimerFired(_ slot: Slot) {
-        guard let queue = queues.find(slot) else { return }
+    mutating func idleTimerFired(_ handle: Handle<Queue>) {
+        guard let queue = queues.find(handle) else { return }
         queue.pointee.idleTimer = 0
         idleTimerCount -= 1
         let milliseconds = patience(queue)
@@ -46,11 +47,11 @@ extension Shard {
         if milliseconds == 0 { return }
         let elapsed = clock &- queue.pointee.lastUsed
         guard isUnused(queue), elapsed >= milliseconds else {
-            return scheduleIdle(slot.index, after: elapsed < milliseconds ? milliseconds - elapsed : milliseconds)
+            return scheduleIdle(handle.index, after: elapsed < milliseconds ? milliseconds - elapsed : milliseconds)
         }
         let destination = queue.pointee.destination
         recordAllowance -= 1
-        guard dropUnused(slot.index) else { return scheduleIdle(slot.index, after: 1) }
+        guard dropUnused(handle.index) else { return scheduleIdle(handle.index, after: 1) }
         remove(destination)
     }
 
@@ -64,7 +65,7 @@ extension Shard {
     private static var dropsPerTurnMax: Int { 1024 }
 
     /// Drops the messages of a queue that nobody uses. False: some are left, for a later turn.
-    private mutating func dropUnused(_ index: UInt32) -> Bool {
+    private mutating func dropUnused(_ index: Index<Queue>) -> Bool {
         let queue = queues[index]
         // Set aside while its last message goes, or it would become idle and have its time anew.
         let count = min(Int(queue.pointee.readyCount), Self.dropsPerTurnMax)
@@ -75,7 +76,7 @@ extension Shard {
             updateHold(queue)
         }
         for _ in 0..<count {
-            let entry = queue.pointee.readyHead
+            let entry = queue.pointee.ready.first
             unlinkReady(entry)
             freeEntry(entry)
         }

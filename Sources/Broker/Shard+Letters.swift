@@ -213,30 +213,31 @@ extension Shard {
 
     /// The RECEIPT of an UNSUBSCRIBE says that what the consumer held has returned.
     mutating func removeConsumerAtOwner(
-        _ owner: Int, _ consumer: Slot, _ held: HeldMessages, for session: UnsafeMutablePointer<Session>?
+        _ owner: Int, _ consumer: Handle<Consumer>, _ held: HeldMessages, for session: UnsafeMutablePointer<Session>?
     ) {
-        write(Letter(.consumerRemove, a: held.newest, b: consumer, value: held.failed.packed), to: owner)
+        write(
+            Letter(.consumerRemove, a: held.newest.slot, b: consumer.slot, value: held.failed.slot.packed), to: owner)
         if let session { markRemote(session, owner) }
     }
 
-    mutating func pauseAtOwner(_ owner: Int, _ consumer: Slot, _ isPaused: Bool) {
-        write(Letter(.consumerPause, flag: isPaused, b: consumer), to: owner)
+    mutating func pauseAtOwner(_ owner: Int, _ consumer: Handle<Consumer>, _ isPaused: Bool) {
+        write(Letter(.consumerPause, flag: isPaused, b: consumer.slot), to: owner)
     }
 
     mutating func settleAtOwner(
-        _ owner: Int, _ entry: Slot, consumer: Slot, _ settlement: Settlement,
+        _ owner: Int, _ entry: Handle<Entry>, consumer: Handle<Consumer>, _ settlement: Settlement,
         for session: UnsafeMutablePointer<Session>?
     ) {
-        write(Letter(.settle, code: UInt16(settlement.rawValue), a: entry, b: consumer), to: owner)
+        write(Letter(.settle, code: UInt16(settlement.rawValue), a: entry.slot, b: consumer.slot), to: owner)
         if let session { markRemote(session, owner) }
     }
 
-    mutating func deliverElsewhere(_ entryIndex: UInt32, _ consumerIndex: UInt32) {
+    mutating func deliverElsewhere(_ entryIndex: Index<Entry>, _ consumerIndex: Index<Consumer>) {
         let entry = entries[entryIndex]
         let consumer = consumers[consumerIndex]
         write(
             Letter(
-                .deliver, a: consumer.pointee.subscription, b: entries.slot(entryIndex),
+                .deliver, a: consumer.pointee.subscription, b: entries.handle(entryIndex).slot,
                 value: entry.pointee.isRedelivered ? UInt64(entry.pointee.deliveryCount) : 0),
             to: Int(consumer.pointee.shard), name: .init(start: nil, count: 0),
             stored(entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt),
@@ -305,8 +306,8 @@ extension Shard {
             to: Int(pending.owner))
     }
 
-    mutating func unreserveAtOwner(_ owner: Int, _ queue: Slot, byteCount: UInt32) {
-        write(Letter(.unreserve, a: queue, value: UInt64(byteCount)), to: owner)
+    mutating func unreserveAtOwner(_ owner: Int, _ queue: Handle<Queue>, byteCount: UInt32) {
+        write(Letter(.unreserve, a: queue.slot, value: UInt64(byteCount)), to: owner)
     }
 
     /// Answers another worker's request for room: granted where the queue is there, and else to be sent and dropped.
@@ -314,7 +315,8 @@ extension Shard {
         let pending = pendings[index].pointee
         write(
             Letter(
-                .reserveAnswer, a: pending.queue, b: Slot(index: pending.transaction, generation: pending.subscription),
+                .reserveAnswer, a: pending.queue.slot,
+                b: Slot(index: pending.transaction, generation: pending.subscription),
                 value: UInt64(pending.byteCount)),
             to: Int(pending.session))
     }
@@ -354,17 +356,20 @@ extension Shard {
         case .consumerAdd: addRemoteConsumer(letter, name, from: peer)
         case .consumerAnswer: consumerAnswered(letter, from: peer)
         case .consumerRemove:
-            guard consumers.isLive(letter.b) else { return }
-            removeConsumer(letter.b.index, HeldMessages(failed: Slot(packed: letter.value), newest: letter.a))
+            let consumer = Handle<Consumer>(letter.b)
+            guard consumers.isLive(consumer) else { return }
+            removeConsumer(
+                consumer.index, HeldMessages(failed: Handle(Slot(packed: letter.value)), newest: Handle(letter.a)))
         case .consumerPause:
-            guard consumers.isLive(letter.b) else { return }
-            if letter.flag { pause(letter.b.index) } else { unpause(letter.b.index) }
+            let consumer = Handle<Consumer>(letter.b)
+            guard consumers.isLive(consumer) else { return }
+            if letter.flag { pause(consumer.index) } else { unpause(consumer.index) }
         case .deliver:
             deliver(
-                message(payload).message, to: letter.a, entry: letter.b,
+                message(payload).message, to: letter.a, entry: Handle(letter.b),
                 deliveryCount: UInt16(clamping: letter.value), block: 0)
         case .settle:
-            settle(letter.a, consumer: letter.b, Settlement(rawValue: UInt8(letter.code))!)
+            settle(Handle(letter.a), consumer: Handle(letter.b), Settlement(rawValue: UInt8(letter.code))!)
         case .barrier: write(Letter(.barrierAnswer, b: letter.b), to: peer)
         case .barrierAnswer: barrierAnswered(letter.b)
         case .reserve: reserveForElsewhere(letter, name, from: peer)
@@ -372,8 +377,8 @@ extension Shard {
         case .reserveWaits: reservationWaits(letter, from: peer)
         case .reserveCancel: cancelRemoteReservation(letter.b)
         case .unreserve:
-            returnRoom(letter.a, byteCount: letter.value)
-            roomIsFree(letter.a)
+            returnRoom(Handle(letter.a), byteCount: letter.value)
+            roomIsFree(Handle(letter.a))
         }
     }
 
@@ -460,8 +465,8 @@ extension Shard {
         }
         let queueIndex = destinations[index].pointee.queue
         let queue = queues[queueIndex]
-        let slot = queues.slot(queueIndex)
-        if letter.flag { returnRoom(slot, byteCount: letter.value) }
+        let handle = queues.handle(queueIndex)
+        if letter.flag { returnRoom(handle, byteCount: letter.value) }
         // A dead letter drives no other out: two queues could send each other theirs for ever.
         let isDeadLetter = letter.a.isNone
         let holder = QueueHolder(session: letter.a, address: UInt32(letter.extra), shard: UInt16(peer))
@@ -475,13 +480,13 @@ extension Shard {
         }
         let wasEmpty = queue.pointee.messageCount == 0
         if enqueue(queueIndex, message) {
-            if wasEmpty, !isDeadLetter { hold(slot, holder) }
+            if wasEmpty, !isDeadLetter { hold(handle, holder) }
         } else {
             let isFull = !hasRoom(queueIndex, byteCount: message.contentByteCount)
             refuseSend(letter, receipt, isFull ? .queue : .memory, to: peer)
         }
         // It may have taken less room than it was granted, or none where it had expired.
-        if letter.flag { roomIsFree(slot) }
+        if letter.flag { roomIsFree(handle) }
     }
 
     /// A queue of this worker by its canonical name, made on first use. 0: no room.
@@ -515,8 +520,8 @@ extension Shard {
     private mutating func addRemoteConsumer(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
         let index = queueForElsewhere(name)
         let refusal = index == 0 ? refusalOfDestination() : .memory
-        var consumer = Slot.none
-        if index != 0, destinations[index].pointee.queue != 0 {
+        var consumer = Handle<Consumer>.none
+        if index != 0, !destinations[index].pointee.queue.isNone {
             var window = Window(limits)
             window.messageCount = UInt32(clamping: letter.value)
             window.byteCount = UInt32(clamping: letter.extra)
@@ -524,7 +529,7 @@ extension Shard {
         }
         write(
             Letter(
-                .consumerAnswer, flag: consumer.isNone, code: refusal.rawValue, a: letter.b, b: consumer,
+                .consumerAnswer, flag: consumer.isNone, code: refusal.rawValue, a: letter.b, b: consumer.slot,
                 value: letter.flag ? 1 : 0),
             to: peer)
         guard !consumer.isNone else { return }
@@ -536,38 +541,38 @@ extension Shard {
     private mutating func consumerAnswered(_ letter: Letter, from peer: Int) {
         guard let pending = pendings.find(letter.a) else {
             // The session has ended meanwhile.
-            if !letter.flag { removeConsumerAtOwner(peer, letter.b, .nothing, for: nil) }
+            if !letter.flag { removeConsumerAtOwner(peer, Handle(letter.b), .nothing, for: nil) }
             return
         }
         if letter.flag {
             return failRefused(
                 sessions[pending.pointee.session], Refusal(letter.code), receipt: receiptOfPending(letter.a.index))
         }
-        finishSubscribe(letter.a.index, consumer: letter.b, isPaused: letter.value != 0)
+        finishSubscribe(letter.a.index, consumer: Handle(letter.b), isPaused: letter.value != 0)
     }
 
     // MARK: Reservations
 
     private mutating func reserveForElsewhere(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
         let index = queueForElsewhere(name)
-        let queueIndex = index == 0 ? 0 : destinations[index].pointee.queue
+        let queueIndex = index == 0 ? Index<Queue>.none : destinations[index].pointee.queue
         let byteCount = letter.value & UInt64(UInt32.max)
         var answer = Letter(
             .reserveAnswer, flag: true, code: Refusal.queue.rawValue, a: .none, b: letter.b, value: byteCount,
             extra: letter.extra)
         let holder = QueueHolder(session: letter.a, address: UInt32(letter.value >> 32), shard: UInt16(peer))
-        if queueIndex != 0, destinations[index].pointee.isIdle,
+        if !queueIndex.isNone, destinations[index].pointee.isIdle,
             let refusal = holders.refusal(of: holder, limits)
         {
             answer.code = refusal.rawValue
-        } else if queueIndex != 0 {
+        } else if !queueIndex.isNone {
             let queue = queues[queueIndex]
             if canReserve(queueIndex, byteCount: Int(byteCount)) {
                 queue.pointee.messageCount += 1
                 queue.pointee.byteCount += byteCount
                 updateIdle(index)
-                if queue.pointee.messageCount == 1 { hold(queues.slot(queueIndex), holder) }
-                answer.a = queues.slot(queueIndex)
+                if queue.pointee.messageCount == 1 { hold(queues.handle(queueIndex), holder) }
+                answer.a = queues.handle(queueIndex).slot
                 answer.flag = false
             } else if letter.flag, queue.pointee.overflow == .block, byteCount <= queue.pointee.byteCountMax {
                 let slot = pendings.allocate()
@@ -577,7 +582,7 @@ extension Shard {
                     pending.pointee.session = UInt32(peer)
                     pending.pointee.transaction = letter.b.index
                     pending.pointee.subscription = letter.b.generation
-                    pending.pointee.queue = queues.slot(queueIndex)
+                    pending.pointee.queue = queues.handle(queueIndex)
                     pending.pointee.byteCount = UInt32(byteCount)
                     appendBlocked(queue, slot.index)
                     write(Letter(.reserveWaits, a: slot, b: letter.b), to: peer)
@@ -624,7 +629,7 @@ extension Shard {
             if letter.flag {
                 return failRefused(session, Refusal(letter.code), receipt: receiptOfPending(letter.b.index))
             }
-            pending.pointee.queue = letter.a
+            pending.pointee.queue = Handle(letter.a)
             return granted(letter.b.index)
         }
         if letter.flag {
@@ -633,7 +638,7 @@ extension Shard {
             // Remembered with the frame, should another be refused.
             let kept = keptFrame(letter.extra)
             kept.pointee.reservedByteCount = UInt32(letter.value)
-            kept.pointee.queue = letter.a
+            kept.pointee.queue = Handle(letter.a)
             kept.pointee.owner = UInt16(peer)
         }
         pending.pointee.answersDue -= 1

@@ -236,7 +236,7 @@ extension Shard {
     /// Other workers have agreed: RECEIPT, then the subscription counts, then parsing goes on.
     ///
     /// - Parameter isPaused: what the owner of the queue was told of the session's consumers.
-    mutating func finishSubscribe(_ pending: UInt32, consumer: Slot, isPaused: Bool = false) {
+    mutating func finishSubscribe(_ pending: UInt32, consumer: Handle<Consumer>, isPaused: Bool = false) {
         let session = sessions[pendings[pending].pointee.session]
         let subscription = pendings[pending].pointee.subscription
         finishPending(session, pending)

@@ -27,11 +27,11 @@ extension Shard {
 
     /// Gives a destination its queue, with the limits of its policy.
     mutating func attachQueue(to index: UInt32) -> Bool {
-        let slot = queues.allocate()
-        if slot.isNone { return false }
+        let created: Index<Queue> = queues.allocate().index
+        if created.isNone { return false }
         let policyIndex = UInt32(policies.index(of: nameOf(index)))
         let policy = policies[policyIndex]
-        let queue = queues[slot.index]
+        let queue = queues[created]
         queue.pointee.destination = index
         queue.pointee.policy = policyIndex
         queue.pointee.messageCountMax = UInt32(clamping: policy.queueMessageCountMax)
@@ -39,22 +39,21 @@ extension Shard {
         queue.pointee.deliveryCountMax = UInt32(clamping: policy.deliveryCountMax)
         queue.pointee.messageMillisecondsMax = UInt64(policy.messageMillisecondsMax)
         queue.pointee.overflow = policy.overflow
-        destinations[index].pointee.queue = slot.index
+        destinations[index].pointee.queue = created
         queue.pointee.lastUsed = clock
-        if policy.idleWithMessagesMillisecondsMax != 0 { armIdle(slot.index) }
+        if policy.idleWithMessagesMillisecondsMax != 0 { armIdle(created) }
         return true
     }
 
     /// Ends a queue. Its consumers are gone; its messages go to the dead-letter destination or are dropped, counted.
-    mutating func removeQueue(_ index: UInt32) {
+    mutating func removeQueue(_ index: Index<Queue>) {
         let queue = queues[index]
         queue.pointee.isClosed = true
         updateHold(queue)
         cancelIdle(queue)
-        while queue.pointee.consumerHead != 0 { removeConsumer(queue.pointee.consumerHead, .nothing) }
+        while !queue.pointee.consumers.isEmpty { removeConsumer(queue.pointee.consumers.first, .nothing) }
         var dropped = 0
-        while queue.pointee.readyHead != 0 {
-            let entry = queue.pointee.readyHead
+        while case let entry = queue.pointee.ready.first, !entry.isNone {
             unlinkReady(entry)
             freeEntry(entry)
             dropped += 1
@@ -67,13 +66,13 @@ extension Shard {
         }
         unblock(queue)
         if queue.pointee.deadLetter != 0 { blocks.release(queue.pointee.deadLetter) }
-        destinations[queue.pointee.destination].pointee.queue = 0
+        destinations[queue.pointee.destination].pointee.queue = .none
         queues.free(index)
     }
 
     /// Whether the queue takes another message of so many bytes without its policy having to act.
     @inline(__always)
-    func hasRoom(_ index: UInt32, byteCount: Int) -> Bool {
+    func hasRoom(_ index: Index<Queue>, byteCount: Int) -> Bool {
         let queue = queues[index]
         return queue.pointee.messageCount < queue.pointee.messageCountMax
             && queue.pointee.byteCount + UInt64(byteCount) <= queue.pointee.byteCountMax
@@ -81,13 +80,13 @@ extension Shard {
 
     /// Whether a transaction can be promised room for a message of so many bytes. Where that is the policy, the oldest
     /// make room now, and not at COMMIT's end: all may be with consumers, and then the promise could not be kept.
-    mutating func canReserve(_ index: UInt32, byteCount: Int) -> Bool {
+    mutating func canReserve(_ index: Index<Queue>, byteCount: Int) -> Bool {
         if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: byteCount) }
         return hasRoom(index, byteCount: byteCount)
     }
 
     /// A local SEND found the queue full.
-    mutating func queueIsFull(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) -> FrameOutcome {
+    mutating func queueIsFull(_ session: UnsafeMutablePointer<Session>, _ index: Index<Queue>) -> FrameOutcome {
         let queue = queues[index]
         counters.limits.count(.queue)
         switch queue.pointee.overflow {
@@ -113,18 +112,18 @@ extension Shard {
     }
 
     /// Makes room by dropping the oldest ready messages.
-    mutating func dropOldest(_ index: UInt32, byteCount: Int) {
+    mutating func dropOldest(_ index: Index<Queue>, byteCount: Int) {
         let queue = queues[index]
         guard UInt64(byteCount) <= queue.pointee.byteCountMax else { return }
-        while !hasRoom(index, byteCount: byteCount), queue.pointee.readyHead != 0 {
-            deadLetter(queue.pointee.readyHead, reason: "maxlen")
+        while !hasRoom(index, byteCount: byteCount), !queue.pointee.ready.isEmpty {
+            deadLetter(queue.pointee.ready.first, reason: "maxlen")
         }
     }
 
     /// Puts a message into a queue and gives it to a consumer whose turn it is. False: no memory, or nothing could be
     /// dropped to make room.
     mutating func enqueue(
-        _ index: UInt32, _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)
+        _ index: Index<Queue>, _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)
     ) -> Bool {
         let queue = queues[index]
         var expiresAt = message.expiresAt
@@ -137,14 +136,14 @@ extension Shard {
             return true
         }
         guard hasRoom(index, byteCount: message.contentByteCount) else { return false }
-        let slot = entries.allocate()
-        if slot.isNone { return false }
+        let handle: Handle<Entry> = entries.allocate()
+        if handle.isNone { return false }
         let block = store(message, extra: extra)
         guard block != 0 else {
-            entries.free(slot.index)
+            entries.free(handle.index)
             return false
         }
-        let entry = entries[slot.index]
+        let entry = entries[handle.index]
         entry.pointee.queue = index
         entry.pointee.message = block
         entry.pointee.identity = message.identity
@@ -156,14 +155,14 @@ extension Shard {
         queue.pointee.byteCount += UInt64(entry.pointee.byteCount)
         queue.pointee.lastUsed = clock
         if queue.pointee.messageCount == 1 { updateIdle(queue.pointee.destination) }
-        appendReady(slot.index)
-        if expiresAt != 0 { scheduleExpiry(slot) }
-        if queue.pointee.turnHead != 0 { dispatch(index) }
+        appendReady(handle.index)
+        if expiresAt != 0 { scheduleExpiry(handle) }
+        if !queue.pointee.turns.isEmpty { dispatch(index) }
         return true
     }
 
     /// An entry leaves the broker.
-    mutating func freeEntry(_ index: UInt32) {
+    mutating func freeEntry(_ index: Index<Entry>) {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
         queue.pointee.messageCount -= 1
@@ -180,56 +179,46 @@ extension Shard {
         updateIdle(queue.pointee.destination)
     }
 
-    private mutating func appendReady(_ index: UInt32) {
+    private mutating func appendReady(_ index: Index<Entry>) {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
         entry.pointee.state = .ready
-        entry.pointee.next = 0
-        entry.pointee.previous = queue.pointee.readyTail
-        if queue.pointee.readyTail != 0 {
-            entries[queue.pointee.readyTail].pointee.next = index
-        } else {
-            queue.pointee.readyHead = index
-        }
-        queue.pointee.readyTail = index
+        queue.pointee.ready.append(index, in: entries)
         queue.pointee.readyCount += 1
     }
 
-    mutating func unlinkReady(_ index: UInt32) {
-        let entry = entries[index]
-        let queue = queues[entry.pointee.queue]
-        let next = entry.pointee.next
-        let previous = entry.pointee.previous
-        if next != 0 { entries[next].pointee.previous = previous } else { queue.pointee.readyTail = previous }
-        if previous != 0 { entries[previous].pointee.next = next } else { queue.pointee.readyHead = next }
+    mutating func unlinkReady(_ index: Index<Entry>) {
+        let queue = queues[entries[index].pointee.queue]
+        if queue.pointee.returnHint == index {
+            let previous = EntryList.previous(before: index, in: entries)
+            queue.pointee.returnHint = previous.isNone ? EntryList.next(after: index, in: entries) : previous
+        }
+        queue.pointee.ready.remove(index, in: entries)
         queue.pointee.readyCount -= 1
-        if queue.pointee.returnHint == index { queue.pointee.returnHint = previous != 0 ? previous : next }
     }
 
     /// Puts an entry back where it was: before all ready entries that came after it. The search begins where the last one
     /// was put back, for what was delivered in order mostly returns in order: a consumer's whole window, or one NACK
     /// after the other.
-    private mutating func returnReady(_ index: UInt32) {
+    private mutating func returnReady(_ index: Index<Entry>) {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
         let order = entry.pointee.order
-        var previous = queue.pointee.readyTail
-        var next: UInt32 = 0
+        var previous = queue.pointee.ready.last
         var stepCount = 0
-        if previous != 0, entries[previous].pointee.order > order {
-            previous = 0
-            next = queue.pointee.readyHead
-            if entries[next].pointee.order < order {
+        if !previous.isNone, entries[previous].pointee.order > order {
+            previous = .none
+            let first = queue.pointee.ready.first
+            if entries[first].pointee.order < order {
                 // It belongs between these two; from here on neither search meets an end of the list.
-                previous = queue.pointee.returnHint != 0 ? queue.pointee.returnHint : next
+                previous = queue.pointee.returnHint.isNone ? first : queue.pointee.returnHint
                 while entries[previous].pointee.order > order {
-                    previous = entries[previous].pointee.previous
+                    previous = EntryList.previous(before: previous, in: entries)
                     stepCount += 1
                 }
-                next = entries[previous].pointee.next
-                while entries[next].pointee.order < order {
+                while case let next = EntryList.next(after: previous, in: entries), entries[next].pointee.order < order
+                {
                     previous = next
-                    next = entries[next].pointee.next
                     stepCount += 1
                 }
             }
@@ -237,11 +226,12 @@ extension Shard {
         queue.pointee.returnHint = index
         chargeForSteps(stepCount)
         entry.pointee.state = .ready
-        entry.pointee.consumer = 0
-        entry.pointee.previous = previous
-        entry.pointee.next = next
-        if previous != 0 { entries[previous].pointee.next = index } else { queue.pointee.readyHead = index }
-        if next != 0 { entries[next].pointee.previous = index } else { queue.pointee.readyTail = index }
+        entry.pointee.consumer = .none
+        if previous.isNone {
+            queue.pointee.ready.prepend(index, in: entries)
+        } else {
+            queue.pointee.ready.insert(index, after: previous, in: entries)
+        }
         queue.pointee.readyCount += 1
     }
 
@@ -263,7 +253,7 @@ extension Shard {
     }
 
     /// Adds a consumer for a subscription of this worker.
-    mutating func addConsumer(_ queueIndex: UInt32, _ subscriptionIndex: UInt32) {
+    mutating func addConsumer(_ queueIndex: Index<Queue>, _ subscriptionIndex: UInt32) {
         let subscription = subscriptions[subscriptionIndex]
         subscription.pointee.flags.remove(.pending)
         let consumer = addConsumer(
@@ -279,46 +269,40 @@ extension Shard {
         dispatch(queueIndex)
     }
 
-    mutating func addConsumer(_ queueIndex: UInt32, shard: Int, subscription: Slot, _ window: Window) -> Slot {
-        let slot = consumers.allocate()
-        if slot.isNone { return .none }
+    mutating func addConsumer(
+        _ queueIndex: Index<Queue>, shard: Int, subscription: Slot, _ window: Window
+    ) -> Handle<Consumer> {
+        let handle: Handle<Consumer> = consumers.allocate()
+        if handle.isNone { return .none }
         let queue = queues[queueIndex]
-        let consumer = consumers[slot.index]
+        let consumer = consumers[handle.index]
         consumer.pointee.queue = queueIndex
         consumer.pointee.subscription = subscription
         consumer.pointee.shard = UInt16(shard)
         consumer.pointee.credit = window.messageCount
         consumer.pointee.byteCountMax = window.byteCount
-        consumer.pointee.next = queue.pointee.consumerHead
-        if queue.pointee.consumerHead != 0 { consumers[queue.pointee.consumerHead].pointee.previous = slot.index }
-        queue.pointee.consumerHead = slot.index
+        queue.pointee.consumers.prepend(handle.index, in: consumers)
         queue.pointee.consumerCount += 1
         if queue.pointee.isHeld { updateHold(queue) }
         updateIdle(queue.pointee.destination)
-        takeTurn(slot.index)
-        return slot
+        takeTurn(handle.index)
+        return handle
     }
 
     /// A consumer leaves: what it has not acknowledged returns to where it was, to be delivered again.
-    mutating func removeConsumer(_ index: UInt32, _ held: HeldMessages) {
+    mutating func removeConsumer(_ index: Index<Consumer>, _ held: HeldMessages) {
         let consumer = consumers[index]
         let queueIndex = consumer.pointee.queue
         let queue = queues[queueIndex]
         leaveTurn(index)
-        let next = consumer.pointee.next
-        let previous = consumer.pointee.previous
-        if next != 0 { consumers[next].pointee.previous = previous }
-        if previous != 0 { consumers[previous].pointee.next = next } else { queue.pointee.consumerHead = next }
+        queue.pointee.consumers.remove(index, in: consumers)
         queue.pointee.consumerCount -= 1
-        var entry = consumer.pointee.unackedHead
         // What is behind the newest that its session was given is still on its way there.
         var wasSeen = !held.newest.isNone
-        while entry != 0 {
-            let following = entries[entry].pointee.next
-            let slot = entries.slot(entry)
-            giveBack(entry, !wasSeen ? .unseen : slot == held.failed ? .failed : .seen)
-            if slot == held.newest { wasSeen = false }
-            entry = following
+        while case let entry = consumer.pointee.unacked.popFirst(in: entries), !entry.isNone {
+            let handle = entries.handle(entry)
+            giveBack(entry, !wasSeen ? .unseen : handle == held.failed ? .failed : .seen)
+            if handle == held.newest { wasSeen = false }
         }
         consumers.free(index)
         if !queue.pointee.isClosed {
@@ -340,7 +324,7 @@ extension Shard {
     }
 
     /// Returns an entry that its consumer let go.
-    private mutating func giveBack(_ index: UInt32, _ how: Return) {
+    private mutating func giveBack(_ index: Index<Entry>, _ how: Return) {
         let entry = entries[index]
         let queue = queues[entry.pointee.queue]
         switch how {
@@ -361,40 +345,29 @@ extension Shard {
     }
 
     /// Joins the end of those whose turn comes, if there is free prefetch.
-    mutating func takeTurn(_ index: UInt32) {
+    mutating func takeTurn(_ index: Index<Consumer>) {
         let consumer = consumers[index]
         guard !consumer.pointee.hasTurn, !consumer.pointee.isPaused, consumer.pointee.credit > 0,
             consumer.pointee.unackedByteCount < consumer.pointee.byteCountMax
         else { return }
         let queue = queues[consumer.pointee.queue]
         consumer.pointee.hasTurn = true
-        consumer.pointee.turnNext = 0
-        consumer.pointee.turnPrevious = queue.pointee.turnTail
-        if queue.pointee.turnTail != 0 {
-            consumers[queue.pointee.turnTail].pointee.turnNext = index
-        } else {
-            queue.pointee.turnHead = index
-        }
-        queue.pointee.turnTail = index
+        queue.pointee.turns.append(index, in: consumers)
     }
 
-    mutating func leaveTurn(_ index: UInt32) {
+    mutating func leaveTurn(_ index: Index<Consumer>) {
         let consumer = consumers[index]
         guard consumer.pointee.hasTurn else { return }
-        let queue = queues[consumer.pointee.queue]
-        let next = consumer.pointee.turnNext
-        let previous = consumer.pointee.turnPrevious
-        if next != 0 { consumers[next].pointee.turnPrevious = previous } else { queue.pointee.turnTail = previous }
-        if previous != 0 { consumers[previous].pointee.turnNext = next } else { queue.pointee.turnHead = next }
+        queues[consumer.pointee.queue].pointee.turns.remove(index, in: consumers)
         consumer.pointee.hasTurn = false
     }
 
-    mutating func pause(_ index: UInt32) {
+    mutating func pause(_ index: Index<Consumer>) {
         consumers[index].pointee.isPaused = true
         leaveTurn(index)
     }
 
-    mutating func unpause(_ index: UInt32) {
+    mutating func unpause(_ index: Index<Consumer>) {
         consumers[index].pointee.isPaused = false
         takeTurn(index)
         dispatch(consumers[index].pointee.queue)
@@ -403,33 +376,26 @@ extension Shard {
     // MARK: Dispatch
 
     /// Gives ready messages to consumers in turn, as far as prefetch goes.
-    mutating func dispatch(_ index: UInt32) {
+    mutating func dispatch(_ index: Index<Queue>) {
         let queue = queues[index]
-        while queue.pointee.readyHead != 0, queue.pointee.turnHead != 0 {
-            let entryIndex = queue.pointee.readyHead
+        while case let entryIndex = queue.pointee.ready.first, !entryIndex.isNone,
+            case let consumerIndex = queue.pointee.turns.first, !consumerIndex.isNone
+        {
             let entry = entries[entryIndex]
             if entry.pointee.expiresAt != 0, entry.pointee.expiresAt <= wallMilliseconds {
                 // Its timer fires later in this turn.
                 expire(entryIndex)
                 continue
             }
-            let consumerIndex = queue.pointee.turnHead
             let consumer = consumers[consumerIndex]
             unlinkReady(entryIndex)
             entry.pointee.state = .delivered
             entry.pointee.consumer = consumerIndex
             if entry.pointee.deliveryCount < .max { entry.pointee.deliveryCount += 1 }
-            entry.pointee.next = 0
-            entry.pointee.previous = consumer.pointee.unackedTail
-            if consumer.pointee.unackedTail != 0 {
-                entries[consumer.pointee.unackedTail].pointee.next = entryIndex
-            } else {
-                consumer.pointee.unackedHead = entryIndex
-            }
-            consumer.pointee.unackedTail = entryIndex
+            consumer.pointee.unacked.append(entryIndex, in: entries)
             consumer.pointee.credit -= 1
             consumer.pointee.unackedByteCount += entry.pointee.byteCount
-            if queue.pointee.turnTail != consumerIndex || consumer.pointee.credit == 0
+            if queue.pointee.turns.last != consumerIndex || consumer.pointee.credit == 0
                 || consumer.pointee.unackedByteCount >= consumer.pointee.byteCountMax
             {
                 leaveTurn(consumerIndex)
@@ -439,7 +405,7 @@ extension Shard {
             if Int(consumer.pointee.shard) == self.index {
                 let wasTaken = deliver(
                     stored(entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt),
-                    to: consumer.pointee.subscription, entry: entries.slot(entryIndex),
+                    to: consumer.pointee.subscription, entry: entries.handle(entryIndex),
                     deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0,
                     block: entry.pointee.message)
                 if !wasTaken {
@@ -453,14 +419,11 @@ extension Shard {
     }
 
     /// Takes an entry off its consumer's list and gives the prefetch back.
-    private mutating func unlinkDelivered(_ index: UInt32) {
+    private mutating func unlinkDelivered(_ index: Index<Entry>) {
         let entry = entries[index]
         let consumerIndex = entry.pointee.consumer
         let consumer = consumers[consumerIndex]
-        let next = entry.pointee.next
-        let previous = entry.pointee.previous
-        if next != 0 { entries[next].pointee.previous = previous } else { consumer.pointee.unackedTail = previous }
-        if previous != 0 { entries[previous].pointee.next = next } else { consumer.pointee.unackedHead = next }
+        consumer.pointee.unacked.remove(index, in: entries)
         consumer.pointee.credit += 1
         consumer.pointee.unackedByteCount -= entry.pointee.byteCount
         takeTurn(consumerIndex)
@@ -480,15 +443,15 @@ extension Shard {
     }
 
     /// Carries out a settlement. Stale ones (the consumer has left since) are counted and ignored.
-    mutating func settle(_ slot: Slot, consumer: Slot, _ settlement: Settlement) {
-        guard let entry = entries.find(slot), entry.pointee.state == .delivered, consumers.isLive(consumer),
+    mutating func settle(_ handle: Handle<Entry>, consumer: Handle<Consumer>, _ settlement: Settlement) {
+        guard let entry = entries.find(handle), entry.pointee.state == .delivered, consumers.isLive(consumer),
             entry.pointee.consumer == consumer.index
         else {
             counters.staleLetters &+= 1
             return
         }
         let queue = entry.pointee.queue
-        unlinkDelivered(slot.index)
+        unlinkDelivered(handle.index)
         var settlement = settlement
         if settlement != .acknowledged,
             destinations[queues[queue].pointee.destination].pointee.kind == .subscriptionQueue
@@ -500,15 +463,15 @@ extension Shard {
         switch settlement {
         case .acknowledged:
             counters.messagesAcknowledged &+= 1
-            freeEntry(slot.index)
-        case .returned: giveBack(slot.index, .failed)
-        case .released: giveBack(slot.index, .seen)
-        case .unseen: giveBack(slot.index, .unseen)
+            freeEntry(handle.index)
+        case .returned: giveBack(handle.index, .failed)
+        case .released: giveBack(handle.index, .seen)
+        case .unseen: giveBack(handle.index, .unseen)
         case .rejected:
-            returnReady(slot.index)
-            deadLetter(slot.index, reason: "rejected")
+            returnReady(handle.index)
+            deadLetter(handle.index, reason: "rejected")
         }
-        if queues[queue].pointee.turnHead != 0 { dispatch(queue) }
+        if !queues[queue].pointee.turns.isEmpty { dispatch(queue) }
     }
 
     // MARK: Expiry and dead letters
@@ -516,26 +479,26 @@ extension Shard {
     /// No timer is further away than this (34 years), whatever a client asks for: it is set again then.
     private static var expiryMillisecondsMax: UInt64 { 1 << 40 }
 
-    private mutating func scheduleExpiry(_ slot: Slot) {
-        let entry = entries[slot.index]
+    private mutating func scheduleExpiry(_ handle: Handle<Entry>) {
+        let entry = entries[handle.index]
         let milliseconds = min(entry.pointee.expiresAt - wallMilliseconds, Self.expiryMillisecondsMax)
         entry.pointee.timer = timers.schedule(
-            at: now &+ milliseconds &* 1_000_000, kind: TimerKind.entry.rawValue, owner: slot)
+            at: now &+ milliseconds &* 1_000_000, kind: TimerKind.entry.rawValue, owner: handle.slot)
     }
 
-    mutating func entryTimerFired(_ slot: Slot) {
-        guard let entry = entries.find(slot) else { return }
+    mutating func entryTimerFired(_ handle: Handle<Entry>) {
+        guard let entry = entries.find(handle) else { return }
         entry.pointee.timer = 0
         // A dead letter might come too late to be reported there: it is reported here.
         if drainIsOver { return }
         // The wall clock may have been set back since.
-        if entry.pointee.expiresAt > wallMilliseconds { return scheduleExpiry(slot) }
+        if entry.pointee.expiresAt > wallMilliseconds { return scheduleExpiry(handle) }
         // One that is with a consumer is looked at again when it comes back.
-        if entry.pointee.state == .ready { expire(slot.index) }
+        if entry.pointee.state == .ready { expire(handle.index) }
     }
 
     /// A ready entry's time is over.
-    mutating func expire(_ index: UInt32) {
+    mutating func expire(_ index: Index<Entry>) {
         counters.messagesExpired &+= 1
         if policies[queues[entries[index].pointee.queue].pointee.policy].deadLettersExpired {
             deadLetter(index, reason: "expired")
@@ -547,7 +510,7 @@ extension Shard {
 
     /// Moves a ready entry to the dead-letter destination of its queue. Without one, or where that is full, the message is
     /// dropped, counted and logged; or stays, if it `isKeptOtherwise`.
-    mutating func deadLetter(_ index: UInt32, reason: StaticString, isKeptOtherwise: Bool = false) {
+    mutating func deadLetter(_ index: Index<Entry>, reason: StaticString, isKeptOtherwise: Bool = false) {
         let origin = nameOf(queues[entries[index].pointee.queue].pointee.destination)
         unlinkReady(index)
         let wasKept = moveToDeadLetters(index, origin: origin, reason: reason)
@@ -563,7 +526,9 @@ extension Shard {
 
     /// Writes the canonical name of a queue's dead-letter destination to `scratch.name`. Nil where it has none, or is its
     /// own.
-    private mutating func deadLetterName(_ index: UInt32) -> (name: UnsafeRawBufferPointer, kind: DestinationClass)? {
+    private mutating func deadLetterName(_ index: Index<Queue>) -> (
+        name: UnsafeRawBufferPointer, kind: DestinationClass
+    )? {
         let queue = queues[index]
         let origin = nameOf(queue.pointee.destination)
         // The queue of a topic's subscription has no name, and one that is too long cannot be named as the origin.
@@ -591,7 +556,7 @@ extension Shard {
     }
 
     private mutating func moveToDeadLetters(
-        _ index: UInt32, origin: UnsafeRawBufferPointer, reason: StaticString
+        _ index: Index<Entry>, origin: UnsafeRawBufferPointer, reason: StaticString
     ) -> Bool {
         guard let (name, kind) = deadLetterName(entries[index].pointee.queue) else { return false }
         var target = destinationTable.find(name.baseAddress!, name.count)
@@ -639,10 +604,10 @@ extension Shard {
     // MARK: Publishers that wait for room (policy block)
 
     /// The session's SEND waits until the queue has room; its socket is not read meanwhile.
-    private mutating func block(_ session: UnsafeMutablePointer<Session>, on index: UInt32) -> FrameOutcome {
+    private mutating func block(_ session: UnsafeMutablePointer<Session>, on index: Index<Queue>) -> FrameOutcome {
         guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings[pending].pointee.owner = UInt16(self.index)
-        pendings[pending].pointee.queue = queues.slot(index)
+        pendings[pending].pointee.queue = queues.handle(index)
         pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
         appendBlocked(queues[index], pending)
         suspend(session)
@@ -726,15 +691,15 @@ extension Shard {
     }
 
     /// Room that was kept for a message is free again.
-    mutating func returnRoom(_ slot: Slot, byteCount: UInt64) {
-        guard let queue = queues.find(slot) else { return }
+    mutating func returnRoom(_ handle: Handle<Queue>, byteCount: UInt64) {
+        guard let queue = queues.find(handle) else { return }
         queue.pointee.messageCount -= 1
         queue.pointee.byteCount -= byteCount
     }
 
     /// After room became free by `returnRoom`: others may have it, or nobody needs the queue any more.
-    mutating func roomIsFree(_ slot: Slot) {
-        guard let queue = queues.find(slot) else { return }
+    mutating func roomIsFree(_ handle: Handle<Queue>) {
+        guard let queue = queues.find(handle) else { return }
         if queue.pointee.blockedHead != 0 { unblock(queue) }
         if queue.pointee.messageCount == 0 { becomeEmpty(queue) } else { updateIdle(queue.pointee.destination) }
     }
@@ -776,9 +741,10 @@ extension Shard {
         subscription.pointee.queue = 0
         let queue = destinations[queueDestination].pointee.queue
         queues[queue].pointee.isClosed = true
-        while queues[queue].pointee.consumerHead != 0 { removeConsumer(queues[queue].pointee.consumerHead, .nothing) }
-        while queues[queue].pointee.readyHead != 0 {
-            let entry = queues[queue].pointee.readyHead
+        while !queues[queue].pointee.consumers.isEmpty {
+            removeConsumer(queues[queue].pointee.consumers.first, .nothing)
+        }
+        while case let entry = queues[queue].pointee.ready.first, !entry.isNone {
             unlinkReady(entry)
             freeEntry(entry)
         }

@@ -43,9 +43,9 @@ extension Shard {
             guard let session = sessions.find(expired.owner) else { return }
             session.pointee.timer = 0
             sessionTimerFired(session)
-        case .entry: entryTimerFired(expired.owner)
+        case .entry: entryTimerFired(Handle(expired.owner))
         case .transaction:
-            guard let transaction = transactions.find(expired.owner) else { return }
+            guard let transaction = transactions.find(Handle(expired.owner)) else { return }
             transaction.pointee.timer = 0
             counters.limits.count(.transactionTimeout)
             fail(
@@ -60,7 +60,7 @@ extension Shard {
             resumeWaitingForRoom()
         case .drain:
             drainTimer = 0
-        case .idleQueue: idleTimerFired(expired.owner)
+        case .idleQueue: idleTimerFired(Handle(expired.owner))
         case .notices:
             noticeTimer = 0
             summariseNotices()
@@ -395,7 +395,7 @@ extension Shard {
     private mutating func reportUndelivered() {
         for position in 0..<destinationTable.capacity {
             let candidate = destinationTable.entry(position)
-            guard candidate != 0, destinations[candidate].pointee.queue != 0 else { continue }
+            guard candidate != 0, !destinations[candidate].pointee.queue.isNone else { continue }
             let queue = queues[destinations[candidate].pointee.queue]
             guard queue.pointee.messageCount > 0 else { continue }
             counters.messagesDropped &+= UInt64(queue.pointee.messageCount)

@@ -146,7 +146,7 @@ extension Shard {
         var byteCount: UInt32
         /// The room that is reserved for it at another worker's queue. 0: none.
         var reservedByteCount: UInt32 = 0
-        var queue = Slot.none
+        var queue = Handle<Queue>.none
         var owner: UInt16 = 0
         /// What ACK or NACK is for.
         var delivery = Slot.none
@@ -288,7 +288,7 @@ extension Shard {
                     queue.pointee.byteCount += UInt64(frame.reservedByteCount)
                     updateIdle(target)
                     if queue.pointee.messageCount == 1 {
-                        hold(queues.slot(destinations[target].pointee.queue), holder(session))
+                        hold(queues.handle(destinations[target].pointee.queue), holder(session))
                     }
                 } else if destinations[target].pointee.kind == .remoteQueue {
                     reserveAtOwner(session, target, pending, frame: cursor.frame)
@@ -316,10 +316,10 @@ extension Shard {
     }
 
     /// Gives back what the SEND under the parser reserved at a local queue, which is returned.
-    private mutating func releaseReservation(_ session: UnsafeMutablePointer<Session>) -> Slot {
+    private mutating func releaseReservation(_ session: UnsafeMutablePointer<Session>) -> Handle<Queue> {
         let target = quietDestination(session)
         guard target != 0, destinations[target].pointee.kind == .queue else { return .none }
-        let queue = queues.slot(destinations[target].pointee.queue)
+        let queue = queues.handle(destinations[target].pointee.queue)
         returnRoom(queue, byteCount: UInt64(frame.reservedByteCount))
         return queue
     }

@@ -208,10 +208,10 @@ struct SearchTests {
             shard.pointee.destinationTable.find(UnsafeRawPointer($0.baseAddress!), $0.count)
         }
         var orders: [UInt64] = []
-        var entry = shard.pointee.queues[shard.pointee.destinations[destination].pointee.queue].pointee.readyHead
-        while entry != 0 {
+        var entry = shard.pointee.queues[shard.pointee.destinations[destination].pointee.queue].pointee.ready.first
+        while !entry.isNone {
             orders.append(shard.pointee.entries[entry].pointee.order)
-            entry = shard.pointee.entries[entry].pointee.next
+            entry = EntryList.next(after: entry, in: shard.pointee.entries)
         }
         return orders
     }

@@ -262,20 +262,20 @@ final class TestBroker {
                 record.isIdle == !shard.pointee.isNeeded(destination), "idle means not needed", sourceLocation: location
             )
             #expect(record.matches.isEmpty && record.bound.isEmpty && !record.hasRemote, sourceLocation: location)
-            if record.queue != 0 {
+            if !record.queue.isNone {
                 let queue = shard.pointee.queues[record.queue].pointee
                 if queue.deadLetter != 0 { byteCount += shard.pointee.blocks.capacity(queue.deadLetter) }
                 #expect(queue.messageCount == queue.readyCount, "all messages are ready", sourceLocation: location)
-                var entry = queue.readyHead
+                var entry = queue.ready.first
                 var sum: UInt64 = 0
                 var count: UInt32 = 0
-                while entry != 0 {
+                while !entry.isNone {
                     let record = shard.pointee.entries[entry].pointee
                     sum += UInt64(record.byteCount)
                     count += 1
                     byteCount += shard.pointee.blocks.capacity(record.message)
                     if record.timer != 0 { timerCount += 1 }
-                    entry = record.next
+                    entry = EntryList.next(after: entry, in: shard.pointee.entries)
                 }
                 #expect(sum == queue.byteCount && count == queue.readyCount, "counted right", sourceLocation: location)
             }
