@@ -77,8 +77,7 @@ struct Session: SlabRecord {
     var sendByteCount: UInt32
     var sendResult: Int32
     /// Deliveries of `auto` subscriptions that wait until their bytes are with the kernel, first to last.
-    var flightHead: UInt32
-    var flightTail: UInt32
+    var flights: Fifo<FlightLink>
     /// The login that CONNECT named, cut to `loginByteCountMax`, for the log alone. 0: none.
     var login: BlockIndex
     /// Bytes ever appended to the output: the position that flights wait for.
@@ -86,7 +85,7 @@ struct Session: SlabRecord {
     /// What the log calls this connection: a number that no other connection of the process gets.
     var number: UInt64
 
-    var subscriptionHead: UInt32
+    var subscriptions: Chain<SubscriptionLink>
     var transactions: Stack<TransactionLink>
     /// Temporary destinations of this connection.
     var temporaryHead: UInt32
@@ -162,18 +161,17 @@ struct SubscriptionFlags: OptionSet, BitwiseCopyable {
 struct Subscription: SlabRecord {
     var generation: UInt32
     var session: UInt32
-    var next: UInt32
-    var previous: UInt32
+    /// Among the session's.
+    var link: DoubleLink<Subscription>
     /// Topic or pattern, queue, or the local stand-in of another worker's queue.
     var destination: UInt32
-    var group: UInt32
-    /// Place in the group's members.
+    var group: Index<Group>
+    /// Place in the group's members; of an acknowledging topic subscription among the destination's bound queues.
     var position: UInt32
     /// At the queue's owner.
     var consumer: Handle<Consumer>
     /// Deliveries that are not acknowledged yet, in the order of delivery.
-    var deliveryHead: UInt32
-    var deliveryTail: UInt32
+    var deliveries: List<DeliveryLink>
     /// The queue between topic and subscriber of an acknowledging topic subscription.
     var queue: UInt32
     /// How much it takes before it acknowledges.
@@ -181,6 +179,13 @@ struct Subscription: SlabRecord {
     var ackMode: AckMode
     var flags: SubscriptionFlags
     var unused: UInt16
+}
+
+enum SubscriptionLink: DoublyLinked {
+    static subscript(subscription: UnsafeMutablePointer<Subscription>) -> DoubleLink<Subscription> {
+        get { subscription.pointee.link }
+        set { subscription.pointee.link = newValue }
+    }
 }
 
 struct GroupFlags: OptionSet, BitwiseCopyable {
@@ -197,8 +202,8 @@ struct GroupFlags: OptionSet, BitwiseCopyable {
 struct Group: SlabRecord {
     var generation: UInt32
     var destination: UInt32
-    var next: UInt32
-    var previous: UInt32
+    /// Among the destination's.
+    var link: DoubleLink<Group>
     var prefix: BlockIndex
     var keyByteCount: UInt32
     var prefixByteCount: UInt32
@@ -211,7 +216,20 @@ struct Group: SlabRecord {
     var run: BlockIndex
     /// What the last turn needed: the next run is allocated as large.
     var runByteCountExpected: UInt32
-    var members: MemberList
+    var members: RecordArray<Member>
+}
+
+/// A subscription of a group, and its session, which a message goes to without a look at the subscription.
+struct Member: BitwiseCopyable {
+    var session: UInt32
+    var subscription: Index<Subscription>
+}
+
+enum GroupLink: DoublyLinked {
+    static subscript(group: UnsafeMutablePointer<Group>) -> DoubleLink<Group> {
+        get { group.pointee.link }
+        set { group.pointee.link = newValue }
+    }
 }
 
 enum DestinationKind: UInt8, BitwiseCopyable {
@@ -244,7 +262,7 @@ struct Destination: SlabRecord {
     var isTemporary: Bool
     /// Remote queue: its policy makes publishers wait for room.
     var blocks: Bool
-    var groupHead: UInt32
+    var groups: Chain<GroupLink>
     /// Local subscriptions, members and consumers.
     var subscriptionCount: UInt32
     var queue: Index<Queue>
@@ -263,13 +281,26 @@ struct Destination: SlabRecord {
     /// Other workers with subscribers, one bit each.
     var remoteLow: UInt64
     var remoteHigh: UInt64
-    /// Topic: the patterns that match it. Pattern: the topics. (`Member.session` holds a destination, `subscription` the
-    /// place of this one in that one's list.)
-    var matches: MemberList
-    /// Subscription queues bound to this topic or pattern. (`Member.session` holds a destination.)
-    var bound: MemberList
+    /// Topic: the patterns that match it. Pattern: the topics.
+    var matches: RecordArray<Match>
+    /// Queues of acknowledging subscriptions that are bound to this topic or pattern.
+    var bound: RecordArray<BoundQueue>
 
     var hasRemote: Bool { remoteLow | remoteHigh != 0 }
+}
+
+/// A topic that a pattern matches, or the other way round.
+struct Match: BitwiseCopyable {
+    var destination: UInt32
+    /// Where that one has this one among its matches.
+    var position: UInt32
+}
+
+/// The queue of an acknowledging topic subscription.
+struct BoundQueue: BitwiseCopyable {
+    /// Of kind `subscriptionQueue`.
+    var destination: UInt32
+    var subscription: Index<Subscription>
 }
 
 /// A queue, with its owner.
@@ -368,7 +399,7 @@ struct Consumer: SlabRecord {
     var generation: UInt32
     var queue: Index<Queue>
     /// With the worker `shard`.
-    var subscription: Slot
+    var subscription: Handle<Subscription>
     /// Among the queue's consumers.
     var link: DoubleLink<Consumer>
     /// In the order of turns, while it `hasTurn`.
@@ -400,14 +431,14 @@ enum TurnLink: DoublyLinked {
 /// A message on its way to a subscriber or waiting for its acknowledgement, with the session.
 struct Delivery: SlabRecord {
     var generation: UInt32
-    var subscription: UInt32
-    /// In the subscription's list.
-    var next: UInt32
-    var previous: UInt32
-    /// In the session's flight list (auto), or in the chain of `DeliveryTable`.
-    var flightNext: UInt32
-    /// In the chain of `DeliveryTable`.
-    var chainPrevious: UInt32
+    /// None: it has ended, and this is only on the session's list of flights still.
+    var subscription: Index<Subscription>
+    /// Among the subscription's.
+    var link: DoubleLink<Delivery>
+    /// Of an `auto` subscription: among the session's flights.
+    var flightLink: SingleLink<Delivery>
+    /// Of another, where ACK may name the message-id: in a chain of `DeliveryTable`.
+    var chainLink: DoubleLink<Delivery>
     /// Acknowledged in this open transaction.
     var transaction: Index<Transaction>
     /// At the queue's owner.
@@ -417,6 +448,32 @@ struct Delivery: SlabRecord {
     /// The session's output position behind the MESSAGE's NUL.
     var position: UInt64
 }
+
+enum DeliveryLink: DoublyLinked {
+    static subscript(delivery: UnsafeMutablePointer<Delivery>) -> DoubleLink<Delivery> {
+        get { delivery.pointee.link }
+        set { delivery.pointee.link = newValue }
+    }
+}
+
+enum FlightLink: SinglyLinked {
+    static subscript(delivery: UnsafeMutablePointer<Delivery>) -> SingleLink<Delivery> {
+        get { delivery.pointee.flightLink }
+        set { delivery.pointee.flightLink = newValue }
+    }
+}
+
+enum DeliveryChainLink: DoublyLinked {
+    static subscript(delivery: UnsafeMutablePointer<Delivery>) -> DoubleLink<Delivery> {
+        get { delivery.pointee.chainLink }
+        set { delivery.pointee.chainLink = newValue }
+    }
+}
+
+typealias DeliveryList = List<DeliveryLink>
+typealias DeliveryChain = Chain<DeliveryChainLink>
+typealias SubscriptionChain = Chain<SubscriptionLink>
+typealias GroupChain = Chain<GroupLink>
 
 /// An open transaction: the frames received in it, in order.
 struct Transaction: SlabRecord {

@@ -27,9 +27,10 @@ extension Shard {
     ///   paused, and the message is still the queue's. Only for messages that are stored here.
     @discardableResult
     mutating func deliver(
-        _ message: Message, to slot: Slot, entry: Handle<Entry>, deliveryCount: UInt16, block: BlockIndex
+        _ message: Message, to handle: Handle<Subscription>, entry: Handle<Entry>, deliveryCount: UInt16,
+        block: BlockIndex
     ) -> Bool {
-        guard let subscription = subscriptions.find(slot),
+        guard let subscription = subscriptions.find(handle),
             case let session = sessions[subscription.pointee.session], session.pointee.state == .connected
         else {
             counters.staleLetters &+= 1  // its consumer's removal is on the way and returns the message
@@ -50,7 +51,7 @@ extension Shard {
             pauseConsumers(session)
             return false
         }
-        let record = deliveries.allocate()
+        let record: Handle<Delivery> = deliveries.allocate()
         guard !record.isNone, let room = reserveOutput(session, needed) else {
             if !record.isNone { deliveries.free(record.index) }
             doom(session, for: .messageMemory)
@@ -64,7 +65,7 @@ extension Shard {
         if !message.carriesDestination { writer.write(prefix + prefixByteCount, Int(group.pointee.nameByteCount)) }
         if acknowledges, group.pointee.version == .v1_2 {
             writer.write("\nack:")
-            writer.writeHex(UInt64(record.index) << 24 | UInt64(record.generation))
+            writer.writeHex(UInt64(record.index.rawValue) << 24 | UInt64(record.generation))
         }
         if deliveryCount != 0 {
             writer.write("\nredelivered:true\ndelivery-count:")
@@ -84,16 +85,10 @@ extension Shard {
         counters.messagesDelivered &+= 1
 
         let delivery = deliveries[record.index]
-        delivery.pointee.subscription = slot.index
+        delivery.pointee.subscription = handle.index
         delivery.pointee.entry = entry
         delivery.pointee.identity = message.identity
-        delivery.pointee.previous = subscription.pointee.deliveryTail
-        if subscription.pointee.deliveryTail != 0 {
-            deliveries[subscription.pointee.deliveryTail].pointee.next = record.index
-        } else {
-            subscription.pointee.deliveryHead = record.index
-        }
-        subscription.pointee.deliveryTail = record.index
+        subscription.pointee.deliveries.append(record.index, in: deliveries)
         // The line feed behind the NUL is not the frame's: without it, too, the client has the message.
         delivery.pointee.position = session.pointee.outputPosition &- 1
         if acknowledges {
@@ -101,12 +96,7 @@ extension Shard {
                 enterChain(record.index, session)
             }
         } else {
-            if session.pointee.flightTail != 0 {
-                deliveries[session.pointee.flightTail].pointee.flightNext = record.index
-            } else {
-                session.pointee.flightHead = record.index
-            }
-            session.pointee.flightTail = record.index
+            session.pointee.flights.append(record.index, in: deliveries)
         }
         if Int(session.pointee.outputByteCount) > outputByteCountToPauseAt(isSparing) {
             pauseConsumers(session, for: .outputBytes)
@@ -121,10 +111,10 @@ extension Shard {
     }
 
     /// Whether messages of a subscription wait in its session's output, and have a queue to return to.
-    func isInFlight(_ index: UInt32) -> Bool {
+    func isInFlight(_ index: Index<Subscription>) -> Bool {
         let subscription = subscriptions[index]
-        let last = subscription.pointee.deliveryTail
-        guard last != 0, subscription.pointee.queue == 0,
+        let last = subscription.pointee.deliveries.last
+        guard !last.isNone, subscription.pointee.queue == 0,
             !destinations[subscription.pointee.destination].pointee.isTemporary
         else { return false }
         return deliveries[last].pointee.position > sentPosition(sessions[subscription.pointee.session])
@@ -138,13 +128,11 @@ extension Shard {
     /// `auto`: deliveries whose bytes the kernel has taken are acknowledged.
     mutating func landFlights(_ session: UnsafeMutablePointer<Session>) {
         let sent = sentPosition(session)
-        while session.pointee.flightHead != 0 {
-            let index = session.pointee.flightHead
+        while case let index = session.pointee.flights.first, !index.isNone {
             let delivery = deliveries[index]
             guard delivery.pointee.position <= sent else { return }
-            session.pointee.flightHead = delivery.pointee.flightNext
-            if session.pointee.flightHead == 0 { session.pointee.flightTail = 0 }
-            if delivery.pointee.subscription == 0 {
+            session.pointee.flights.removeFirst(in: deliveries)
+            if delivery.pointee.subscription.isNone {
                 deliveries.free(index)  // its subscription has ended
             } else {
                 settleDelivery(index, .acknowledged, byFrame: false)
@@ -156,10 +144,10 @@ extension Shard {
     /// messages of `auto` have returned by then: after UNSUBSCRIBE what is in the output counts as delivered. What a broken
     /// connection never took was not seen.
     mutating func forgetDeliveries(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ end: ConsumerEnd
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Subscription>, _ end: ConsumerEnd
     ) -> HeldMessages {
         let subscription = subscriptions[index]
-        if subscription.pointee.deliveryHead == 0 { return .nothing }
+        if subscription.pointee.deliveries.isEmpty { return .nothing }
         let isBroken = session.pointee.flags.contains(.isBroken)
         // The kernel may still send what it reads from the output.
         let mayStillSend = session.pointee.flags.contains(.zeroCopyInFlight)
@@ -169,11 +157,10 @@ extension Shard {
                 setConsumerPaused(index, true)
             }
             let settlement: Settlement = !isBroken ? .acknowledged : mayStillSend ? .released : .unseen
-            while subscription.pointee.deliveryHead != 0 {
-                let delivery = subscription.pointee.deliveryHead
+            while case let delivery = subscription.pointee.deliveries.first, !delivery.isNone {
                 let entry = deliveries[delivery].pointee.entry
                 unlinkDelivery(delivery)
-                deliveries[delivery].pointee.subscription = 0
+                deliveries[delivery].pointee.subscription = .none
                 settle(entry, of: index, settlement, byFrame: false)
             }
             return .nothing
@@ -181,19 +168,18 @@ extension Shard {
         let sent = sentPosition(session)
         if isBroken, !mayStillSend, subscription.pointee.queue == 0 {
             // Its consumer is paused, for the session ends. What was delivered last was sent last.
-            while case let last = subscription.pointee.deliveryTail, last != 0,
+            while case let last = subscription.pointee.deliveries.last, !last.isNone,
                 deliveries[last].pointee.position > sent
             {
                 settleDelivery(last, .unseen, byFrame: false)
             }
-            if subscription.pointee.deliveryHead == 0 { return .nothing }
+            if subscription.pointee.deliveries.isEmpty { return .nothing }
         }
         var held = HeldMessages.nothing
-        let oldest = deliveries[subscription.pointee.deliveryHead]
+        let oldest = deliveries[subscription.pointee.deliveries.first]
         if end == .failed, oldest.pointee.position <= sent { held.failed = oldest.pointee.entry }
-        held.newest = deliveries[subscription.pointee.deliveryTail].pointee.entry
-        while subscription.pointee.deliveryHead != 0 {
-            let delivery = subscription.pointee.deliveryHead
+        held.newest = deliveries[subscription.pointee.deliveries.last].pointee.entry
+        while case let delivery = subscription.pointee.deliveries.first, !delivery.isNone {
             unlinkDelivery(delivery)
             deliveries.free(delivery)
         }
@@ -202,29 +188,14 @@ extension Shard {
 
     /// Frees the deliveries whose subscriptions have ended: the session itself ends.
     mutating func dropFlights(_ session: UnsafeMutablePointer<Session>) {
-        while session.pointee.flightHead != 0 {
-            let index = session.pointee.flightHead
-            session.pointee.flightHead = deliveries[index].pointee.flightNext
+        while case let index = session.pointee.flights.popFirst(in: deliveries), !index.isNone {
             deliveries.free(index)
         }
-        session.pointee.flightTail = 0
     }
 
-    private mutating func unlinkDelivery(_ index: UInt32) {
-        let delivery = deliveries[index]
-        let subscription = subscriptions[delivery.pointee.subscription]
-        let next = delivery.pointee.next
-        let previous = delivery.pointee.previous
-        if next != 0 {
-            deliveries[next].pointee.previous = previous
-        } else {
-            subscription.pointee.deliveryTail = previous
-        }
-        if previous != 0 {
-            deliveries[previous].pointee.next = next
-        } else {
-            subscription.pointee.deliveryHead = next
-        }
+    private mutating func unlinkDelivery(_ index: Index<Delivery>) {
+        let subscription = subscriptions[deliveries[index].pointee.subscription]
+        subscription.pointee.deliveries.remove(index, in: deliveries)
         if subscription.pointee.ackMode != .auto {
             let session = sessions[subscription.pointee.session]
             if session.pointee.version != .v1_2 || session.pointee.flags.contains(.namesMessages) {
@@ -239,52 +210,40 @@ extension Shard {
 
     private mutating func chain(
         of delivery: UnsafeMutablePointer<Delivery>, _ session: UnsafeMutablePointer<Session>
-    ) -> UnsafeMutablePointer<UInt32> {
+    ) -> UnsafeMutablePointer<DeliveryChain> {
         deliveryTable.chain(
             delivery.pointee.identity, session: session.pointee.index, subscription: delivery.pointee.subscription,
             session.pointee.version)
     }
 
-    private mutating func enterChain(_ index: UInt32, _ session: UnsafeMutablePointer<Session>) {
-        let delivery = deliveries[index]
-        let head = chain(of: delivery, session)
-        delivery.pointee.flightNext = head.pointee
-        delivery.pointee.chainPrevious = 0
-        if head.pointee != 0 { deliveries[head.pointee].pointee.chainPrevious = index }
-        head.pointee = index
+    private mutating func enterChain(_ index: Index<Delivery>, _ session: UnsafeMutablePointer<Session>) {
+        chain(of: deliveries[index], session).pointee.prepend(index, in: deliveries)
     }
 
-    private mutating func leaveChain(_ index: UInt32, _ session: UnsafeMutablePointer<Session>) {
-        let delivery = deliveries[index]
-        let next = delivery.pointee.flightNext
-        let previous = delivery.pointee.chainPrevious
-        if next != 0 { deliveries[next].pointee.chainPrevious = previous }
-        if previous != 0 {
-            deliveries[previous].pointee.flightNext = next
-        } else {
-            chain(of: delivery, session).pointee = next
-        }
+    private mutating func leaveChain(_ index: Index<Delivery>, _ session: UnsafeMutablePointer<Session>) {
+        if DeliveryChain.removeUnlessFirst(index, in: deliveries) { return }
+        chain(of: deliveries[index], session).pointee.remove(index, in: deliveries)
     }
 
-    /// The delivery of that message-id that waits for an acknowledgement; 0: none. Of several subscriptions that have the
-    /// message, the last that was given it, unless `wanted` says which.
+    /// The delivery of that message-id that waits for an acknowledgement; none where there is none.
+    /// Of several subscriptions that have the message, the last that was given it, unless `wanted` says which.
     private mutating func findDelivery(
-        _ session: UnsafeMutablePointer<Session>, _ identity: UInt64, of wanted: UInt32
-    ) -> UInt32 {
+        _ session: UnsafeMutablePointer<Session>, _ identity: UInt64, of wanted: Index<Subscription>
+    ) -> Index<Delivery> {
         var candidate = deliveryTable.chain(
             identity, session: session.pointee.index, subscription: wanted, session.pointee.version
-        ).pointee
+        ).pointee.first
         var stepCount = 0
-        while candidate != 0 {
+        while !candidate.isNone {
             let delivery = deliveries[candidate]
             let subscription = delivery.pointee.subscription
             if delivery.pointee.identity == identity,
-                wanted != 0
+                !wanted.isNone
                     ? subscription == wanted : subscriptions[subscription].pointee.session == session.pointee.index
             {
                 break
             }
-            candidate = delivery.pointee.flightNext
+            candidate = DeliveryChain.next(after: candidate, in: deliveries)
             stepCount += 1
         }
         chargeForSteps(stepCount)
@@ -293,7 +252,7 @@ extension Shard {
 
     /// Ends a delivery and tells the queue's owner. `byFrame`: a frame of the client decided it, whose RECEIPT has to wait
     /// until the owner has heard of it.
-    private mutating func settleDelivery(_ index: UInt32, _ settlement: Settlement, byFrame: Bool = true) {
+    private mutating func settleDelivery(_ index: Index<Delivery>, _ settlement: Settlement, byFrame: Bool = true) {
         let entry = deliveries[index].pointee.entry
         let subscription = deliveries[index].pointee.subscription
         unlinkDelivery(index)
@@ -301,7 +260,9 @@ extension Shard {
         settle(entry, of: subscription, settlement, byFrame: byFrame)
     }
 
-    private mutating func settle(_ entry: Handle<Entry>, of index: UInt32, _ settlement: Settlement, byFrame: Bool) {
+    private mutating func settle(
+        _ entry: Handle<Entry>, of index: Index<Subscription>, _ settlement: Settlement, byFrame: Bool
+    ) {
         let subscription = subscriptions[index]
         let destination = destinations[subscription.pointee.destination]
         if destination.pointee.kind == .remoteQueue {
@@ -315,7 +276,7 @@ extension Shard {
 
     /// Takes the consumer of a subscription out of its queue, wherever that is.
     mutating func removeConsumer(
-        of index: UInt32, _ session: UnsafeMutablePointer<Session>, _ held: HeldMessages
+        of index: Index<Subscription>, _ session: UnsafeMutablePointer<Session>, _ held: HeldMessages
     ) {
         let subscription = subscriptions[index]
         let destination = destinations[subscription.pointee.destination]
@@ -333,7 +294,7 @@ extension Shard {
         // Now, and not at COMMIT, which is applied as a whole.
         if !accepts, boolean(session, .requeue) == nil { return .done }
         let index = deliveryOfFrame(session)
-        if index == 0 { return .done }
+        if index.isNone { return .done }
         if frame.has(.transaction) {
             guard deliveries[index].pointee.transaction.isNone else {
                 failFrame(session, "Message not found", "this message has already been acknowledged in a transaction")
@@ -341,7 +302,7 @@ extension Shard {
             }
             let transaction = transactionOfFrame(session)
             if transaction.isNone { return .done }
-            let outcome = keepInTransaction(session, delivery: deliveries.slot(index))
+            let outcome = keepInTransaction(session, delivery: deliveries.handle(index))
             guard session.pointee.state == .connected else { return outcome }
             markInTransaction(index, transaction)
             return outcome
@@ -357,7 +318,7 @@ extension Shard {
 
     /// Applies ACK or NACK: to one message, or in `client` mode to it and all delivered before it. Messages that belong
     /// to another transaction than `transaction` are passed over.
-    mutating func settleFrame(_ index: UInt32, accepts: Bool, transaction: Index<Transaction>) {
+    mutating func settleFrame(_ index: Index<Delivery>, accepts: Bool, transaction: Index<Transaction>) {
         var settlement = Settlement.acknowledged
         if !accepts {
             settlement = .returned
@@ -365,11 +326,11 @@ extension Shard {
         }
         let subscription = subscriptions[deliveries[index].pointee.subscription]
         guard subscription.pointee.ackMode == .client else { return settleDelivery(index, settlement) }
-        var candidate = subscription.pointee.deliveryHead
+        var candidate = subscription.pointee.deliveries.first
         var isLast = false
         var stepCount = 0
-        while candidate != 0, !isLast {
-            let next = deliveries[candidate].pointee.next
+        while !candidate.isNone, !isLast {
+            let next = DeliveryList.next(after: candidate, in: deliveries)
             isLast = candidate == index
             if deliveries[candidate].pointee.transaction == transaction {
                 settleDelivery(candidate, settlement)
@@ -380,7 +341,7 @@ extension Shard {
         chargeForSteps(stepCount)
     }
 
-    private mutating func markInTransaction(_ index: UInt32, _ transaction: Index<Transaction>) {
+    private mutating func markInTransaction(_ index: Index<Delivery>, _ transaction: Index<Transaction>) {
         let subscription = subscriptions[deliveries[index].pointee.subscription]
         guard subscription.pointee.ackMode == .client else {
             deliveries[index].pointee.transaction = transaction
@@ -388,11 +349,11 @@ extension Shard {
         }
         var candidate = index
         var stepCount = 0
-        while candidate != 0 {
+        while !candidate.isNone {
             if deliveries[candidate].pointee.transaction.isNone {
                 deliveries[candidate].pointee.transaction = transaction
             }
-            candidate = deliveries[candidate].pointee.previous
+            candidate = DeliveryList.previous(before: candidate, in: deliveries)
             stepCount += 1
         }
         chargeForSteps(stepCount)
@@ -400,14 +361,14 @@ extension Shard {
 
     /// Takes back `markInTransaction` of one ACK or NACK, down to the last one before it in the same subscription that
     /// was taken back already. It stays marked as such, for those behind it. Returns the steps this took.
-    mutating func unmark(_ index: UInt32, _ transaction: Index<Transaction>) -> Int {
+    mutating func unmark(_ index: Index<Delivery>, _ transaction: Index<Transaction>) -> Int {
         let isCumulative = subscriptions[deliveries[index].pointee.subscription].pointee.ackMode == .client
-        var candidate = isCumulative ? deliveries[index].pointee.previous : 0
+        var candidate = isCumulative ? DeliveryList.previous(before: index, in: deliveries) : .none
         var stepCount = 0
-        while candidate != 0, deliveries[candidate].pointee.transaction != Self.unmarked {
+        while !candidate.isNone, deliveries[candidate].pointee.transaction != Self.unmarked {
             let delivery = deliveries[candidate]
             if delivery.pointee.transaction == transaction { delivery.pointee.transaction = .none }
-            candidate = delivery.pointee.previous
+            candidate = DeliveryList.previous(before: candidate, in: deliveries)
             stepCount += 1
         }
         deliveries[index].pointee.transaction = Self.unmarked
@@ -418,48 +379,49 @@ extension Shard {
     static var unmarked: Index<Transaction> { Index(.max) }
 
     /// The delivery that ACK or NACK names: 1.2 by `id`, the MESSAGE's `ack` or `message-id`; 1.1 by `subscription` and
-    /// `message-id`; 1.0 by `message-id`. 0: it was answered with ERROR.
-    mutating func deliveryOfFrame(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+    /// `message-id`; 1.0 by `message-id`. None: it was answered with ERROR.
+    mutating func deliveryOfFrame(_ session: UnsafeMutablePointer<Session>) -> Index<Delivery> {
         let version = session.pointee.version
         if version == .v1_2 {
             guard let text = frame.rawValue(.id) else {
                 failFrame(session, "Missing header", "ACK and NACK need an id header: the ack header of the MESSAGE")
-                return 0
+                return .none
             }
             if let value = hexadecimal(text) {
                 if value >> 56 != 0 { return deliveryOfMessage(session, value, text) }
-                let slot = Slot(index: UInt32(truncatingIfNeeded: value >> 24), generation: UInt32(value & 0xFF_FFFF))
-                if let delivery = deliveries.find(slot), delivery.pointee.subscription != 0 {
+                let handle = Handle<Delivery>(
+                    index: Index(UInt32(truncatingIfNeeded: value >> 24)), generation: UInt32(value & 0xFF_FFFF))
+                if let delivery = deliveries.find(handle), !delivery.pointee.subscription.isNone {
                     let subscription = subscriptions[delivery.pointee.subscription]
                     if subscription.pointee.session == session.pointee.index, subscription.pointee.ackMode != .auto {
-                        return slot.index
+                        return handle.index
                     }
                 }
             }
             failUnknownMessage(session, text)
-            return 0
+            return .none
         }
         guard let text = frame.rawValue(.messageId) else {
             failFrame(session, "Missing header", "ACK and NACK need the message-id header of the MESSAGE")
-            return 0
+            return .none
         }
-        var wanted: UInt32 = 0
+        var wanted = Index<Subscription>.none
         if let id = frame.value(.subscription, into: scratch.value, version: version) {
             wanted = findSubscription(session, id)
-            if wanted == 0 {
+            if wanted.isNone {
                 failFrame(session, "Subscription not found", "this connection has no subscription with that id")
-                return 0
+                return .none
             }
         } else if version == .v1_1 {
             failFrame(session, "Missing header", "ACK and NACK need the subscription header in STOMP 1.1")
-            return 0
+            return .none
         }
         if let identity = hexadecimal(text) {
             let delivery = findDelivery(session, identity, of: wanted)
-            if delivery != 0 { return delivery }
+            if !delivery.isNone { return delivery }
         }
         failUnknownMessage(session, text)
-        return 0
+        return .none
     }
 
     /// What an ACK or NACK of 1.2 is for whose `id` is a message-id: some clients send that, as they did in 1.1, and other
@@ -467,39 +429,41 @@ extension Shard {
     /// deliveries of its session in `deliveryTable`, so that clients that send what the specification asks for do not pay.
     private mutating func deliveryOfMessage(
         _ session: UnsafeMutablePointer<Session>, _ identity: UInt64, _ text: UnsafeRawBufferPointer
-    ) -> UInt32 {
+    ) -> Index<Delivery> {
         if !session.pointee.flags.contains(.namesMessages) {
             session.pointee.flags.insert(.namesMessages)
             var stepCount = 0
-            var subscription = session.pointee.subscriptionHead
-            while subscription != 0 {
-                var delivery = subscriptions[subscription].pointee.deliveryHead
-                if subscriptions[subscription].pointee.ackMode == .auto { delivery = 0 }
-                while delivery != 0 {
+            var subscription = session.pointee.subscriptions.first
+            while !subscription.isNone {
+                var delivery = subscriptions[subscription].pointee.deliveries.first
+                if subscriptions[subscription].pointee.ackMode == .auto { delivery = .none }
+                while !delivery.isNone {
                     enterChain(delivery, session)
-                    delivery = deliveries[delivery].pointee.next
+                    delivery = DeliveryList.next(after: delivery, in: deliveries)
                     stepCount += 1
                 }
-                subscription = subscriptions[subscription].pointee.next
+                subscription = SubscriptionChain.next(after: subscription, in: subscriptions)
                 stepCount += 1
             }
             chargeForSteps(stepCount)
         }
-        var wanted: UInt32 = 0
+        var wanted = Index<Subscription>.none
         if let id = frame.value(.subscription, into: scratch.value, version: .v1_2) {
             wanted = findSubscription(session, id)
         }
         let delivery = findDelivery(session, identity, of: wanted)
-        if delivery == 0 { failUnknownMessage(session, text) }
+        if delivery.isNone { failUnknownMessage(session, text) }
         return delivery
     }
 
-    /// The delivery that a kept ACK or NACK, which is under the parser, was for. 0: its subscription has ended since, and
-    /// it was answered with ERROR.
-    mutating func deliveryOfKept(_ session: UnsafeMutablePointer<Session>, _ slot: Slot) -> UInt32 {
-        if deliveries.isLive(slot) { return slot.index }
+    /// The delivery that a kept ACK or NACK, which is under the parser, was for. None: its subscription has ended
+    /// since, and it was answered with ERROR.
+    mutating func deliveryOfKept(
+        _ session: UnsafeMutablePointer<Session>, _ handle: Handle<Delivery>
+    ) -> Index<Delivery> {
+        if deliveries.isLive(handle) { return handle.index }
         failUnknownMessage(session, frame.rawValue(session.pointee.version == .v1_2 ? .id : .messageId)!)
-        return 0
+        return .none
     }
 
     private mutating func failUnknownMessage(_ session: UnsafeMutablePointer<Session>, _ text: UnsafeRawBufferPointer) {
@@ -528,17 +492,17 @@ extension Shard {
     }
 
     private mutating func setConsumersPaused(_ session: UnsafeMutablePointer<Session>, _ isPaused: Bool) {
-        var index = session.pointee.subscriptionHead
-        while index != 0 {
+        var index = session.pointee.subscriptions.first
+        while !index.isNone {
             if !subscriptions[index].pointee.consumer.isNone { setConsumerPaused(index, isPaused) }
             // What was waiting for one consumer may have filled the output again: the others stay paused.
             if !isPaused, session.pointee.flags.contains(.consumersPaused) { return }
-            index = subscriptions[index].pointee.next
+            index = SubscriptionChain.next(after: index, in: subscriptions)
         }
     }
 
     /// Pauses or resumes the consumer of a subscription, wherever its queue is.
-    mutating func setConsumerPaused(_ index: UInt32, _ isPaused: Bool) {
+    mutating func setConsumerPaused(_ index: Index<Subscription>, _ isPaused: Bool) {
         let consumer = subscriptions[index].pointee.consumer
         let destination = destinations[subscriptions[index].pointee.destination]
         if destination.pointee.kind == .remoteQueue {

@@ -368,7 +368,7 @@ extension Shard {
                 "an id may be \(limits.subscriptionIdByteCountMax) bytes long (limits.subscription-id-bytes)")
             return .done
         }
-        if findSubscription(session, id) != 0 {
+        if !findSubscription(session, id).isNone {
             failFrame(
                 session, "Duplicated subscription identifier", "this connection already has a subscription with that id"
             )
@@ -435,11 +435,11 @@ extension Shard {
             return .done
         }
         var index = findSubscription(session, id)
-        if index == 0, session.pointee.version == .v1_0, !frame.has(.id) {
+        if index.isNone, session.pointee.version == .v1_0, !frame.has(.id) {
             // 1.0 lets a subscription that has an id go by its destination too.
             index = findSubscription(session, destination: id)
         }
-        if index == 0 {
+        if index.isNone {
             failFrame(session, "Subscription not found", "this connection has no subscription with that id")
             return .done
         }
@@ -455,25 +455,27 @@ extension Shard {
             && (bytes.count == 0 || memcmp(bytes.baseAddress!, text.utf8Start, bytes.count) == 0)
     }
 
-    /// The session's subscription with this id; 0: none.
-    mutating func findSubscription(_ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer) -> UInt32 {
+    /// The session's subscription with this id; none where there is none.
+    mutating func findSubscription(
+        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer
+    ) -> Index<Subscription> {
         if session.pointee.flags.contains(.isIndexed) { return findIndexed(session, id) }
-        var index = session.pointee.subscriptionHead
-        while index != 0 {
+        var index = session.pointee.subscriptions.first
+        while !index.isNone {
             let subscription = subscriptions[index]
             let key = idOf(subscription.pointee.group)
             if key.count == id.count, memcmp(key.baseAddress!, id.baseAddress!, id.count) == 0 { return index }
-            index = subscription.pointee.next
+            index = SubscriptionChain.next(after: index, in: subscriptions)
         }
-        return 0
+        return .none
     }
 
     private mutating func findIndexed(
         _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer
-    ) -> UInt32 {
+    ) -> Index<Subscription> {
         var probe = subscriptionIndex.probe(
             subscriptionIndex.hash(session.pointee.index, id.baseAddress!, id.count))
-        while case let index = subscriptionIndex.next(&probe), index != 0 {
+        while case let index = Index<Subscription>(subscriptionIndex.next(&probe)), !index.isNone {
             let subscription = subscriptions[index]
             let key = idOf(subscription.pointee.group)
             if subscription.pointee.session == session.pointee.index, key.count == id.count,
@@ -482,16 +484,16 @@ extension Shard {
                 return index
             }
         }
-        return 0
+        return .none
     }
 
     private mutating func findSubscription(
         _ session: UnsafeMutablePointer<Session>, destination name: UnsafeRawBufferPointer
-    ) -> UInt32 {
-        var index = session.pointee.subscriptionHead
+    ) -> Index<Subscription> {
+        var index = session.pointee.subscriptions.first
         let destination = destinationWithoutError(session, name)
-        while index != 0, subscriptions[index].pointee.destination != destination {
-            index = subscriptions[index].pointee.next
+        while !index.isNone, subscriptions[index].pointee.destination != destination {
+            index = SubscriptionChain.next(after: index, in: subscriptions)
         }
         return index
     }

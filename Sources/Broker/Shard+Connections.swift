@@ -411,7 +411,7 @@ extension Shard {
 
     /// The output of an ending session is with the kernel.
     mutating func outputEnded(_ session: UnsafeMutablePointer<Session>) {
-        if session.pointee.subscriptionHead != 0 { detach(session) }
+        if !session.pointee.subscriptions.isEmpty { detach(session) }
         if session.pointee.flags.contains(.peerEnded) { return close(session) }
         session.pointee.state = .lingering
         // The time to read is that of the last byte. A drain does not give it again to those who have had it.
@@ -425,7 +425,7 @@ extension Shard {
 
     mutating func close(_ session: UnsafeMutablePointer<Session>, reset: Bool = false) {
         guard session.pointee.state != .closing else { return }
-        if session.pointee.subscriptionHead != 0 {
+        if !session.pointee.subscriptions.isEmpty {
             // Its output was never flushed.
             session.pointee.flags.insert(.isBroken)
             detach(session)
@@ -444,13 +444,14 @@ extension Shard {
     /// Cuts a session at the end of the turn; safe while its group is being walked.
     ///
     /// - Parameter limit: which one it is that its output, or what it does not acknowledge, has reached.
-    ///   The subscription is one of `group`; 0: of no single one.
-    mutating func doom(_ session: UnsafeMutablePointer<Session>, for limit: LimitKind, group: UInt32 = 0) {
+    ///   The subscription is one of `group`; none: of no single one.
+    mutating func doom(_ session: UnsafeMutablePointer<Session>, for limit: LimitKind, group: Index<Group> = .none) {
         guard !session.pointee.flags.contains(.doomed) else { return }
         session.pointee.flags.insert(.doomed)
         doomedSessions.append(
             DoomedSession(
-                session: sessions.slot(session.pointee.index), limit: limit, group: group != 0 ? group : flushedGroup))
+                session: sessions.slot(session.pointee.index), limit: limit, group: group.isNone ? flushedGroup : group)
+        )
     }
 
     /// Cuts those who read too slowly: there is no room to tell them why, but the log does. Who is left when the turn's
@@ -488,14 +489,14 @@ extension Shard {
         while session.pointee.pendingHead != 0 { dropPending(session) }
         while !session.pointee.transactions.isEmpty { abort(session, session.pointee.transactions.first) }
         // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
-        if session.pointee.subscriptionHead != 0 { pauseConsumers(session) }
-        var index = session.pointee.subscriptionHead
-        while index != 0 {
-            let next = subscriptions[index].pointee.next
+        if !session.pointee.subscriptions.isEmpty { pauseConsumers(session) }
+        var index = session.pointee.subscriptions.first
+        while !index.isNone {
+            let next = SubscriptionChain.next(after: index, in: subscriptions)
             if !keepsFlights || !isInFlight(index) { unsubscribe(session, index, end) }
             index = next
         }
-        if session.pointee.subscriptionHead == 0 { dropFlights(session) }
+        if session.pointee.subscriptions.isEmpty { dropFlights(session) }
         while session.pointee.temporaryHead != 0 { removeTemporary(session) }
         if !session.pointee.remoteSet.isNone {
             remoteSets.free(session.pointee.remoteSet)

@@ -271,21 +271,20 @@ extension Shard {
         return Int(hash % UInt64(shardCount))
     }
 
-    /// Each of the two remembers the other, and (as `subscription`) its own place in the other's list, so that they part
-    /// in constant time.
+    /// Each of the two remembers the other, and its own place in the other's list, so that they part in constant time.
     private mutating func match(pattern: UInt32, topic: UInt32) {
         matchCount += 1
         let placeInPattern = destinations[pattern].pointee.matches.count
         let placeInTopic = destinations[topic].pointee.matches.append(
-            Member(session: pattern, subscription: placeInPattern))
-        _ = destinations[pattern].pointee.matches.append(Member(session: topic, subscription: placeInTopic))
+            Match(destination: pattern, position: placeInPattern))
+        _ = destinations[pattern].pointee.matches.append(Match(destination: topic, position: placeInTopic))
     }
 
-    private mutating func unmatch(_ match: Member) {
+    private mutating func unmatch(_ match: Match) {
         matchCount -= 1
-        let other = destinations[match.session]
-        if let moved = other.pointee.matches.swapRemove(at: match.subscription) {
-            destinations[moved.session].pointee.matches[moved.subscription].subscription = match.subscription
+        let other = destinations[match.destination]
+        if let moved = other.pointee.matches.swapRemove(at: match.position) {
+            destinations[moved.destination].pointee.matches[moved.position].position = match.position
         }
     }
 
@@ -306,7 +305,7 @@ extension Shard {
     /// Removes a destination that nobody needs.
     mutating func remove(_ index: UInt32) {
         let destination = destinations[index]
-        invariant(destination.pointee.groupHead == 0, "a removed destination has no subscribers")
+        invariant(destination.pointee.groups.isEmpty, "a removed destination has no subscribers")
         if destination.pointee.isIdle { leaveIdle(index) }
         for i in 0..<destination.pointee.matches.count {
             unmatch(destination.pointee.matches[i])
@@ -489,7 +488,7 @@ extension Shard {
         }
         let index = temporary(session, value, isQueue ? .temporaryQueue : .temporaryTopic)
         if index == 0 { return nil }
-        if isQueue, findSubscription(session, value) == 0, destinations[index].pointee.subscriptionCount == 0 {
+        if isQueue, findSubscription(session, value).isNone, destinations[index].pointee.subscriptionCount == 0 {
             guard Int(session.pointee.subscriptionCount) < limits.subscriptionsPerConnectionMax else {
                 counters.limits.count(.subscriptionsPerConnection)
                 failFrame(

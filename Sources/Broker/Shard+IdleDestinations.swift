@@ -87,7 +87,7 @@ extension Shard {
     func isInUse(_ index: UInt32) -> Bool {
         let destination = destinations[index]
         if destination.pointee.subscriptionCount != 0 || destination.pointee.hasRemote
-            || destination.pointee.interest != .none || destination.pointee.groupHead != 0
+            || destination.pointee.interest != .none || !destination.pointee.groups.isEmpty
             || destination.pointee.pendingHead != 0
         {
             return true

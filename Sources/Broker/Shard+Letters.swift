@@ -197,16 +197,16 @@ extension Shard {
     }
 
     mutating func subscribeAtOwner(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ subscription: UInt32
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ subscription: Index<Subscription>
     ) {
         guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return }
-        pendings[pending].pointee.subscription = subscription
+        pendings[pending].pointee.subscription = subscription.rawValue
         suspend(session)
         let window = subscriptions[subscription].pointee.window
         write(
             Letter(
                 .consumerAdd, flag: session.pointee.flags.contains(.consumersPaused),
-                a: subscriptions.slot(subscription), b: pendings.slot(pending),
+                a: subscriptions.handle(subscription).slot, b: pendings.slot(pending),
                 value: UInt64(window.messageCount), extra: UInt64(window.byteCount)),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
@@ -237,7 +237,7 @@ extension Shard {
         let consumer = consumers[consumerIndex]
         write(
             Letter(
-                .deliver, a: consumer.pointee.subscription, b: entries.handle(entryIndex).slot,
+                .deliver, a: consumer.pointee.subscription.slot, b: entries.handle(entryIndex).slot,
                 value: entry.pointee.isRedelivered ? UInt64(entry.pointee.deliveryCount) : 0),
             to: Int(consumer.pointee.shard), name: .init(start: nil, count: 0),
             stored(entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt),
@@ -366,7 +366,7 @@ extension Shard {
             if letter.flag { pause(consumer.index) } else { unpause(consumer.index) }
         case .deliver:
             deliver(
-                message(payload).message, to: letter.a, entry: Handle(letter.b),
+                message(payload).message, to: Handle(letter.a), entry: Handle(letter.b),
                 deliveryCount: UInt16(clamping: letter.value), block: 0)
         case .settle:
             settle(Handle(letter.a), consumer: Handle(letter.b), Settlement(rawValue: UInt8(letter.code))!)
@@ -525,7 +525,8 @@ extension Shard {
             var window = Window(limits)
             window.messageCount = UInt32(clamping: letter.value)
             window.byteCount = UInt32(clamping: letter.extra)
-            consumer = addConsumer(destinations[index].pointee.queue, shard: peer, subscription: letter.a, window)
+            consumer = addConsumer(
+                destinations[index].pointee.queue, shard: peer, subscription: Handle(letter.a), window)
         }
         write(
             Letter(

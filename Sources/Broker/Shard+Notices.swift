@@ -36,20 +36,20 @@ extension Shard {
         notices.append(notice)
     }
 
-    /// - Parameter group: whose message was too much. 0: no single one.
+    /// - Parameter group: whose message was too much. None: no single one.
     mutating func noticeSlowConsumer(
-        _ session: UnsafeMutablePointer<Session>, _ limit: LimitKind, group: UInt32
+        _ session: UnsafeMutablePointer<Session>, _ limit: LimitKind, group: Index<Group>
     ) {
         guard admitNotice(.slowConsumer) else { return }
         var notice = Notice(
             kind: .slowConsumer,
             text: "\(session.pointee.outputByteCount) bytes waited to be sent (limits.\(limit.key))")
         notice.client = client(session)
-        var subscription = session.pointee.subscriptionHead
-        while subscription != 0, group != 0, subscriptions[subscription].pointee.group != group {
-            subscription = subscriptions[subscription].pointee.next
+        var subscription = session.pointee.subscriptions.first
+        while !subscription.isNone, !group.isNone, subscriptions[subscription].pointee.group != group {
+            subscription = SubscriptionChain.next(after: subscription, in: subscriptions)
         }
-        if subscription == 0 || group == 0 && session.pointee.subscriptionCount > 1 {
+        if subscription.isNone || group.isNone && session.pointee.subscriptionCount > 1 {
             notice.text += ", for \(session.pointee.subscriptionCount) subscriptions"
         } else {
             notice.subscription = printable(idOf(subscriptions[subscription].pointee.group))

@@ -312,7 +312,7 @@ extension Shard {
             blocks.release(segment.pointee.block)
             segments.free(index)
         }
-        if session.pointee.flightHead != 0 { landFlights(session) }
+        if !session.pointee.flights.isEmpty { landFlights(session) }
         if !session.pointee.output.isEmpty {
             markDirty(session)
         } else if session.pointee.state == .ending {

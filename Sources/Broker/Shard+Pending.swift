@@ -174,12 +174,12 @@ extension Shard {
     /// Whether this worker hears of what others publish to the topic or pattern. If not yet, the session waits, and its
     /// subscription counts when all have agreed.
     mutating func isInterested(
-        _ index: UInt32, _ session: UnsafeMutablePointer<Session>, _ subscription: UInt32
+        _ index: UInt32, _ session: UnsafeMutablePointer<Session>, _ subscription: Index<Subscription>
     ) -> Bool {
         let destination = destinations[index]
         if shardCount == 1 || destination.pointee.interest == .registered { return true }
         guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return false }
-        pendings[pending].pointee.subscription = subscription
+        pendings[pending].pointee.subscription = subscription.rawValue
         pendings[pending].pointee.waitNext = destination.pointee.pendingHead
         destination.pointee.pendingHead = pending
         suspend(session)
@@ -238,7 +238,7 @@ extension Shard {
     /// - Parameter isPaused: what the owner of the queue was told of the session's consumers.
     mutating func finishSubscribe(_ pending: UInt32, consumer: Handle<Consumer>, isPaused: Bool = false) {
         let session = sessions[pendings[pending].pointee.session]
-        let subscription = pendings[pending].pointee.subscription
+        let subscription = Index<Subscription>(pendings[pending].pointee.subscription)
         finishPending(session, pending)
         if consumer.isNone {
             activate(subscription)
@@ -252,7 +252,7 @@ extension Shard {
     }
 
     private mutating func leaveRegistration(_ index: UInt32) {
-        let subscription = pendings[index].pointee.subscription
+        let subscription = Index<Subscription>(pendings[index].pointee.subscription)
         let destination = destinations[subscriptions[subscription].pointee.destination]
         var previous: UInt32 = 0
         var candidate = destination.pointee.pendingHead
@@ -270,7 +270,7 @@ extension Shard {
         var low = destination.pointee.remoteLow
         var high = destination.pointee.remoteHigh
         for i in 0..<destination.pointee.matches.count {
-            let pattern = destinations[destination.pointee.matches[i].session]
+            let pattern = destinations[destination.pointee.matches[i].destination]
             low |= pattern.pointee.remoteLow
             high |= pattern.pointee.remoteHigh
         }

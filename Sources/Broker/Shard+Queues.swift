@@ -253,11 +253,11 @@ extension Shard {
     }
 
     /// Adds a consumer for a subscription of this worker.
-    mutating func addConsumer(_ queueIndex: Index<Queue>, _ subscriptionIndex: UInt32) {
+    mutating func addConsumer(_ queueIndex: Index<Queue>, _ subscriptionIndex: Index<Subscription>) {
         let subscription = subscriptions[subscriptionIndex]
         subscription.pointee.flags.remove(.pending)
         let consumer = addConsumer(
-            queueIndex, shard: index, subscription: subscriptions.slot(subscriptionIndex),
+            queueIndex, shard: index, subscription: subscriptions.handle(subscriptionIndex),
             subscription.pointee.window)
         guard !consumer.isNone else {
             counters.limits.count(.subscriptions)
@@ -270,7 +270,7 @@ extension Shard {
     }
 
     mutating func addConsumer(
-        _ queueIndex: Index<Queue>, shard: Int, subscription: Slot, _ window: Window
+        _ queueIndex: Index<Queue>, shard: Int, subscription: Handle<Subscription>, _ window: Window
     ) -> Handle<Consumer> {
         let handle: Handle<Consumer> = consumers.allocate()
         if handle.isNone { return .none }
@@ -707,7 +707,7 @@ extension Shard {
     // MARK: The queues of acknowledging topic subscriptions
 
     /// An acknowledging topic subscription is a queue of its own, bound to the topic, with this one consumer.
-    mutating func bindQueue(_ subscriptionIndex: UInt32) {
+    mutating func bindQueue(_ subscriptionIndex: Index<Subscription>) {
         let subscription = subscriptions[subscriptionIndex]
         let topic = subscription.pointee.destination
         let slot = destinations.allocate()
@@ -727,11 +727,11 @@ extension Shard {
         queues[queueIndex].pointee.overflow = .reject
         subscription.pointee.queue = slot.index
         subscription.pointee.position = destinations[topic].pointee.bound.append(
-            Member(session: slot.index, subscription: subscriptionIndex))
+            BoundQueue(destination: slot.index, subscription: subscriptionIndex))
         addConsumer(queueIndex, subscriptionIndex)
     }
 
-    mutating func unbindQueue(_ subscriptionIndex: UInt32) {
+    mutating func unbindQueue(_ subscriptionIndex: Index<Subscription>) {
         let subscription = subscriptions[subscriptionIndex]
         let topic = destinations[subscription.pointee.destination]
         if let moved = topic.pointee.bound.swapRemove(at: subscription.pointee.position) {
@@ -767,7 +767,7 @@ extension Shard {
         }
         let bound = destinations[index].pointee.bound
         for i in 0..<bound.count {
-            let queue = destinations[bound[i].session].pointee.queue
+            let queue = destinations[bound[i].destination].pointee.queue
             if !enqueue(queue, message, extra: line) {
                 let isFull = !hasRoom(queue, byteCount: message.contentByteCount)
                 let subscription = subscriptions[bound[i].subscription].pointee

@@ -209,7 +209,7 @@ extension Shard {
         let destination = destinations[index]
         if destination.pointee.bound.count > 0 { return true }
         for i in 0..<destination.pointee.matches.count
-        where destinations[destination.pointee.matches[i].session].pointee.bound.count > 0 { return true }
+        where destinations[destination.pointee.matches[i].destination].pointee.bound.count > 0 { return true }
         return false
     }
 
@@ -382,10 +382,10 @@ extension Shard {
             let session = sessions[place]
             guard session.pointee.state == .connected else { continue }
             if !session.pointee.output.isEmpty || session.pointee.pendingHead != 0 { return false }
-            var index = session.pointee.subscriptionHead
-            while index != 0 {
-                if subscriptions[index].pointee.deliveryHead != 0 { return false }
-                index = subscriptions[index].pointee.next
+            var index = session.pointee.subscriptions.first
+            while !index.isNone {
+                if !subscriptions[index].pointee.deliveries.isEmpty { return false }
+                index = SubscriptionChain.next(after: index, in: subscriptions)
             }
         }
     }

@@ -8,38 +8,38 @@ extension Shard {
     // MARK: Groups
 
     /// The subscription id of a group, unescaped. It follows the key's first eight bytes.
-    func idOf(_ index: UInt32) -> UnsafeRawBufferPointer {
+    func idOf(_ index: Index<Group>) -> UnsafeRawBufferPointer {
         let group = groups[index]
         return UnsafeRawBufferPointer(
             start: blocks.base(group.pointee.prefix) + 8, count: Int(group.pointee.keyByteCount) - 8)
     }
 
-    /// The group for `id` in a destination, made if there is none. 0: no memory.
+    /// The group for `id` in a destination, made if there is none. None: no memory.
     ///
     /// - Parameters:
     ///   - isNamed: SUBSCRIBE gave the id, so that MESSAGE repeats it.
     ///   - consumes: the group encodes a queue's deliveries; topic and queue groups do not mix.
     mutating func findOrMakeGroup(
         _ destinationIndex: UInt32, id: UnsafeRawBufferPointer, isNamed: Bool, version: Version, consumes: Bool
-    ) -> UInt32 {
+    ) -> Index<Group> {
         let key = scratch.name
         key.storeBytes(of: destinationIndex, as: UInt32.self)
         let kind: UInt32 = (consumes ? 0x100 : 0) | (isNamed ? 0x200 : 0)
         key.storeBytes(of: UInt32(version.rawValue) | kind, toByteOffset: 4, as: UInt32.self)
         memcpy(key + 8, id.baseAddress!, id.count)
         let found = groupTable.find(key, 8 + id.count)
-        if found != 0 { return found }
+        if found != 0 { return Index(found) }
 
-        let slot = groups.allocate()
-        if slot.isNone { return 0 }
+        let index: Index<Group> = groups.allocate().index
+        if index.isNone { return .none }
         let destination = destinations[destinationIndex]
         let name = nameOf(destinationIndex)
         let block = blocks.allocate(
             byteCount: 8 + id.count + 64 + FrameWriter.escapedByteCountMax(id.count)
                 + FrameWriter.escapedByteCountMax(name.count))
         guard block != 0 else {
-            groups.free(slot.index)
-            return 0
+            groups.free(index)
+            return .none
         }
         let base = blocks.base(block)
         memcpy(base, key, 8 + id.count)
@@ -56,30 +56,24 @@ extension Shard {
             writer.write("\ndestination:")
             writer.writeEscaped(name.baseAddress!, name.count, version: version)
         }
-        let group = groups[slot.index]
+        let group = groups[index]
         group.pointee.destination = destinationIndex
         group.pointee.prefix = block
         group.pointee.keyByteCount = UInt32(8 + id.count)
         group.pointee.prefixByteCount = UInt32(prefixEnd - base - 8 - id.count)
         group.pointee.nameByteCount = UInt16(writer.cursor - prefixEnd)
         group.pointee.version = version
-        group.pointee.next = destination.pointee.groupHead
-        if destination.pointee.groupHead != 0 { groups[destination.pointee.groupHead].pointee.previous = slot.index }
-        destination.pointee.groupHead = slot.index
-        groupTable.insert(base, 8 + id.count, value: slot.index)
-        return slot.index
+        destination.pointee.groups.prepend(index, in: groups)
+        groupTable.insert(base, 8 + id.count, value: index.rawValue)
+        return index
     }
 
     /// Gives up a group that has neither members nor consumers.
-    mutating func removeGroupIfEmpty(_ index: UInt32) {
+    mutating func removeGroupIfEmpty(_ index: Index<Group>) {
         let group = groups[index]
         guard group.pointee.members.count == 0, group.pointee.nonMemberCount == 0 else { return }
         flush(index)
-        let destination = destinations[group.pointee.destination]
-        let next = group.pointee.next
-        let previous = group.pointee.previous
-        if previous != 0 { groups[previous].pointee.next = next } else { destination.pointee.groupHead = next }
-        if next != 0 { groups[next].pointee.previous = previous }
+        destinations[group.pointee.destination].pointee.groups.remove(index, in: groups)
         _ = groupTable.remove(blocks.base(group.pointee.prefix), Int(group.pointee.keyByteCount))
         blocks.release(group.pointee.prefix)
         group.pointee.members.deallocate()
@@ -103,7 +97,7 @@ extension Shard {
             || destinations[index].pointee.kind == .remoteQueue
         let subscription = makeSubscription(
             session, index, id: id, isNamed: frame.has(.id), ackMode: ackMode, consumes: consumes, window: window)
-        if subscription == 0 {
+        if subscription.isNone {
             updateIdle(index)
             counters.limits.count(.subscriptions)
             failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions-max)")
@@ -129,16 +123,16 @@ extension Shard {
     private mutating func makeSubscription(
         _ session: UnsafeMutablePointer<Session>, _ index: UInt32, id: UnsafeRawBufferPointer, isNamed: Bool,
         ackMode: AckMode, consumes: Bool, window: Window
-    ) -> UInt32 {
+    ) -> Index<Subscription> {
         let group = findOrMakeGroup(
             index, id: id, isNamed: isNamed, version: session.pointee.version, consumes: consumes)
-        if group == 0 { return 0 }
-        let slot = subscriptions.allocate()
-        guard !slot.isNone else {
+        if group.isNone { return .none }
+        let created: Index<Subscription> = subscriptions.allocate().index
+        guard !created.isNone else {
             removeGroupIfEmpty(group)
-            return 0
+            return .none
         }
-        let subscription = subscriptions[slot.index]
+        let subscription = subscriptions[created]
         subscription.pointee.session = session.pointee.index
         subscription.pointee.destination = index
         subscription.pointee.group = group
@@ -146,40 +140,38 @@ extension Shard {
         subscription.pointee.window = window
         subscription.pointee.flags = consumes ? [.pending, .isConsumer] : .pending
         groups[group].pointee.nonMemberCount += 1
-        subscription.pointee.next = session.pointee.subscriptionHead
-        if session.pointee.subscriptionHead != 0 {
-            subscriptions[session.pointee.subscriptionHead].pointee.previous = slot.index
-        }
-        session.pointee.subscriptionHead = slot.index
+        session.pointee.subscriptions.prepend(created, in: subscriptions)
         session.pointee.subscriptionCount += 1
         if session.pointee.flags.contains(.isIndexed) {
-            addToIndex(slot.index)
+            addToIndex(created)
         } else if session.pointee.subscriptionCount > Self.unindexedSubscriptionsMax {
             session.pointee.flags.insert(.isIndexed)
-            var own = session.pointee.subscriptionHead
-            while own != 0 {
+            var own = session.pointee.subscriptions.first
+            while !own.isNone {
                 addToIndex(own)
-                own = subscriptions[own].pointee.next
+                own = SubscriptionChain.next(after: own, in: subscriptions)
             }
         }
         destinations[index].pointee.subscriptionCount += 1
         updateIdle(index)
-        return slot.index
+        return created
     }
 
     /// Most sessions have few subscriptions, and find one sooner without an index, which takes memory.
     private static var unindexedSubscriptionsMax: UInt16 { 16 }
 
-    private mutating func addToIndex(_ index: UInt32) { subscriptionIndex.insert(hashOf(index), index) }
+    private mutating func addToIndex(_ index: Index<Subscription>) {
+        subscriptionIndex.insert(hashOf(index), index.rawValue)
+    }
 
-    private mutating func hashOf(_ index: UInt32) -> UInt32 {
+    private mutating func hashOf(_ index: Index<Subscription>) -> UInt32 {
         let subscription = subscriptions[index]
         let id = idOf(subscription.pointee.group)
         return subscriptionIndex.hash(subscription.pointee.session, id.baseAddress!, id.count)
     }
 
     /// The subscription counts from now on.
-    mutating func activate(_ index: UInt32) {
+    mutating func activate(_ index: Index<Subscription>) {
         let subscription = subscriptions[index]
         subscription.pointee.flags.remove(.pending)
         if subscription.pointee.flags.contains(.isConsumer) {
@@ -200,7 +192,7 @@ extension Shard {
     ) -> Bool {
         let subscription = makeSubscription(
             session, index, id: id, isNamed: true, ackMode: .auto, consumes: true, window: Window(limits))
-        guard subscription != 0 else {
+        guard !subscription.isNone else {
             counters.limits.count(.subscriptions)
             failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions-max)")
             return false
@@ -212,7 +204,9 @@ extension Shard {
     // MARK: UNSUBSCRIBE
 
     /// Ends a subscription. What its consumer holds unacknowledged returns to the queue.
-    mutating func unsubscribe(_ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ end: ConsumerEnd = .left) {
+    mutating func unsubscribe(
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Subscription>, _ end: ConsumerEnd = .left
+    ) {
         let subscription = subscriptions[index]
         let groupIndex = subscription.pointee.group
         let destinationIndex = subscription.pointee.destination
@@ -233,16 +227,9 @@ extension Shard {
         } else {
             group.pointee.nonMemberCount -= 1
         }
-        if session.pointee.flags.contains(.isIndexed) { subscriptionIndex.remove(hashOf(index), index) }
-        let next = subscription.pointee.next
-        let previous = subscription.pointee.previous
-        if previous != 0 {
-            subscriptions[previous].pointee.next = next
-        } else {
-            session.pointee.subscriptionHead = next
-            if next == 0 { session.pointee.flags.remove(.isIndexed) }
-        }
-        if next != 0 { subscriptions[next].pointee.previous = previous }
+        if session.pointee.flags.contains(.isIndexed) { subscriptionIndex.remove(hashOf(index), index.rawValue) }
+        session.pointee.subscriptions.remove(index, in: subscriptions)
+        if session.pointee.subscriptions.isEmpty { session.pointee.flags.remove(.isIndexed) }
         session.pointee.subscriptionCount -= 1
         subscriptions.free(index)
         removeGroupIfEmpty(groupIndex)
@@ -271,27 +258,27 @@ extension Shard {
     mutating func publishHere(_ index: UInt32, _ message: Message) -> Bool {
         let destination = destinations[index]
         var wasRouted = false
-        var group = destination.pointee.groupHead
-        while group != 0 {
+        var group = destination.pointee.groups.first
+        while !group.isNone {
             if groups[group].pointee.members.count != 0 {
                 encode(group, message, name: nil)
                 wasRouted = true
             }
-            group = groups[group].pointee.next
+            group = GroupChain.next(after: group, in: groups)
         }
         if destination.pointee.bound.count != 0 {
             enqueueToBound(index, message, name: nameOf(index))
             wasRouted = true
         }
         for i in 0..<destination.pointee.matches.count {
-            let pattern = destination.pointee.matches[i].session
-            var group = destinations[pattern].pointee.groupHead
-            while group != 0 {
+            let pattern = destination.pointee.matches[i].destination
+            var group = destinations[pattern].pointee.groups.first
+            while !group.isNone {
                 if groups[group].pointee.members.count != 0 {
                     encode(group, message, name: nameOf(index))
                     wasRouted = true
                 }
-                group = groups[group].pointee.next
+                group = GroupChain.next(after: group, in: groups)
             }
             if destinations[pattern].pointee.bound.count != 0 {
                 enqueueToBound(pattern, message, name: nameOf(index))
@@ -304,7 +291,7 @@ extension Shard {
     /// Appends a MESSAGE to the group's run.
     ///
     ///     MESSAGE\nsubscription:ID\nmessage-id:HEX\ndestination:NAME\ncontent-length:N\nHEADERS\n\nBODY\0\n
-    private mutating func encode(_ index: UInt32, _ message: Message, name: UnsafeRawBufferPointer?) {
+    private mutating func encode(_ index: Index<Group>, _ message: Message, name: UnsafeRawBufferPointer?) {
         let group = groups[index]
         let prefixByteCount = Int(group.pointee.prefixByteCount)
         let needed =
@@ -328,7 +315,7 @@ extension Shard {
             blocks.setUsed(run, 0)
             group.pointee.run = run
             group.pointee.flags.insert(.dirty)
-            dirtyGroups.append(groups.slot(index))
+            dirtyGroups.append(groups.handle(index))
         }
         let start = blocks.base(run) + blocks.used(run)
         var writer = FrameWriter(at: start)
@@ -352,7 +339,7 @@ extension Shard {
     }
 
     /// Gives a group's run to its members and lets go of it: an idle group holds no memory.
-    mutating func flush(_ index: UInt32) {
+    mutating func flush(_ index: Index<Group>) {
         let group = groups[index]
         guard group.pointee.flags.contains(.dirty) else { return }
         group.pointee.flags.remove(.dirty)
@@ -369,7 +356,7 @@ extension Shard {
             if session.pointee.flags.contains(.doomed) { continue }
             appendRun(session, run, offset: 0, byteCount: byteCount)
         }
-        flushedGroup = 0
+        flushedGroup = .none
         blocks.release(run)
     }
 
@@ -384,11 +371,11 @@ extension Shard {
     /// Flushes the groups a session is in, so that what was routed to it precedes what is written to it next.
     mutating func flushGroups(of session: UnsafeMutablePointer<Session>) {
         if Int(session.pointee.subscriptionCount) > dirtyGroups.count { return flushGroups() }
-        var index = session.pointee.subscriptionHead
-        while index != 0 {
+        var index = session.pointee.subscriptions.first
+        while !index.isNone {
             let group = subscriptions[index].pointee.group
             if groups[group].pointee.flags.contains(.dirty) { flush(group) }
-            index = subscriptions[index].pointee.next
+            index = SubscriptionChain.next(after: index, in: subscriptions)
         }
     }
 }

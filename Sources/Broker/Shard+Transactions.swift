@@ -149,7 +149,7 @@ extension Shard {
         var queue = Handle<Queue>.none
         var owner: UInt16 = 0
         /// What ACK or NACK is for.
-        var delivery = Slot.none
+        var delivery = Handle<Delivery>.none
 
         static var headByteCount: Int { 32 }
         /// Frames begin on 16-byte boundaries.
@@ -158,7 +158,7 @@ extension Shard {
 
     /// SEND, ACK or NACK with a `transaction` header: checked now, applied at COMMIT. `delivery` is what ACK or NACK is for.
     mutating func keepInTransaction(
-        _ session: UnsafeMutablePointer<Session>, delivery: Slot = .none
+        _ session: UnsafeMutablePointer<Session>, delivery: Handle<Delivery> = .none
     ) -> FrameOutcome {
         let index = transactionOfFrame(session)
         if index.isNone { return .done }
@@ -295,7 +295,7 @@ extension Shard {
                     pendings[pending].pointee.answersDue += 1
                 }
             case .ack, .nack:
-                if deliveryOfKept(session, keptFrame(cursor.frame).pointee.delivery) == 0 { return false }
+                if deliveryOfKept(session, keptFrame(cursor.frame).pointee.delivery).isNone { return false }
             case .connect, .stomp, .subscribe, .unsubscribe, .begin, .commit, .abort, .disconnect, .connected,
                 .message, .receipt, .error:
                 invariant(false, "only SEND, ACK and NACK are kept in a transaction")
@@ -357,7 +357,7 @@ extension Shard {
             case .ack, .nack:
                 guard session.pointee.state == .connected else { continue }
                 let delivery = deliveryOfKept(session, keptFrame(cursor.frame).pointee.delivery)
-                if delivery != 0 {
+                if !delivery.isNone {
                     settleFrame(delivery, accepts: frame.command == .ack, transaction: index)
                 }
             case .connect, .stomp, .subscribe, .unsubscribe, .begin, .commit, .abort, .disconnect, .connected,

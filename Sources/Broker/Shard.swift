@@ -61,7 +61,7 @@ public struct Shard: ~Copyable {
 
     // Work of this turn
     var dirtySessions: Batch<Slot>
-    var dirtyGroups: Batch<Slot>
+    var dirtyGroups: Batch<Handle<Group>>
     var doomedSessions: Batch<DoomedSession>
     /// Sessions whose connection has failed, and whose end takes longer than this turn has left.
     var failedSessions: Batch<Slot>
@@ -141,8 +141,8 @@ public struct Shard: ~Copyable {
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
     var connectionsNumbered: UInt64 = 0
-    /// The group whose messages its members are being given. 0: none.
-    var flushedGroup: UInt32 = 0
+    /// The group whose messages its members are being given. None: none.
+    var flushedGroup = Index<Group>.none
 
     /// - Parameters:
     ///   - now: monotonic nanoseconds.

@@ -35,33 +35,34 @@ struct Scratch: ~Copyable {
     }
 }
 
-/// Heads of chains of the deliveries that wait for an ACK that names a message-id, by the hash of what such an ACK names:
-/// those of STOMP 1.0 and 1.1, and of clients of 1.2 that do so. `flightNext` leads on, for these deliveries are not on the
-/// flight list, and `chainPrevious` back.
+/// Chains of the deliveries that wait for an ACK that names a message-id, by the hash of what such an ACK names: those of
+/// STOMP 1.0 and 1.1, and of clients of 1.2 that do so.
 ///
 /// The number of chains is fixed, so that no turn has to move all of a table that has grown. With a million deliveries a
 /// chain has sixteen.
 struct DeliveryTable: ~Copyable {
     private static var chainCount: Int { 1 << 16 }
-    private let heads: UnsafeMutablePointer<UInt32>
+    private let chains: UnsafeMutablePointer<DeliveryChain>
     private let hash: KeyedHash
 
     init(_ hash: KeyedHash) {
         // Memory that nobody has touched, so that it takes none where all clients speak 1.2.
-        guard let zeros = calloc(Self.chainCount, MemoryLayout<UInt32>.stride) else { fatalError("out of memory") }
-        heads = zeros.bindMemory(to: UInt32.self, capacity: Self.chainCount)
+        guard let zeros = calloc(Self.chainCount, MemoryLayout<DeliveryChain>.stride) else {
+            fatalError("out of memory")
+        }
+        chains = zeros.bindMemory(to: DeliveryChain.self, capacity: Self.chainCount)
         self.hash = hash
     }
 
-    deinit { free(heads) }
+    deinit { free(chains) }
 
-    /// Where the index of the first in the chain is kept. In 1.0 and 1.2 an ACK may leave out the subscription, so the
+    /// Where the chain is kept. In 1.0 and 1.2 an ACK may leave out the subscription, so the
     /// chain is that of the session; in 1.1 it is that of the subscription, of which many may have the same message.
-    func chain(_ identity: UInt64, session: UInt32, subscription: UInt32, _ version: Version)
-        -> UnsafeMutablePointer<UInt32>
+    func chain(_ identity: UInt64, session: UInt32, subscription: Index<Subscription>, _ version: Version)
+        -> UnsafeMutablePointer<DeliveryChain>
     {
-        let owner = version == .v1_1 ? subscription : session
-        return heads + Int(truncatingIfNeeded: hash(identity, UInt64(owner))) & (Self.chainCount - 1)
+        let owner = version == .v1_1 ? subscription.rawValue : session
+        return chains + Int(truncatingIfNeeded: hash(identity, UInt64(owner))) & (Self.chainCount - 1)
     }
 }
 
@@ -80,8 +81,8 @@ struct RoomWaiter: BitwiseCopyable {
 struct DoomedSession: BitwiseCopyable {
     var session: Slot
     var limit: LimitKind
-    /// The group of the subscription whose message was too much. 0: no single one.
-    var group: UInt32
+    /// The group of the subscription whose message was too much. None: no single one.
+    var group: Index<Group>
 }
 
 /// What this turn's letters are written to: at most one open parcel for each other worker.

@@ -164,9 +164,9 @@ struct SearchTests {
     /// Deliveries that are acknowledged in an open transaction.
     private static func marks(_ broker: TestBroker) -> Int {
         var count = 0
-        var index = broker.shard(0).pointee.deliveries.nextLive(after: 0)
-        while index != 0 {
-            if broker.shard(0).pointee.deliveries[index].pointee.transaction != .none { count += 1 }
+        var index = broker.shard(0).pointee.deliveries.nextLive(after: .none)
+        while !index.isNone {
+            if !broker.shard(0).pointee.deliveries[index].pointee.transaction.isNone { count += 1 }
             index = broker.shard(0).pointee.deliveries.nextLive(after: index)
         }
         return count
