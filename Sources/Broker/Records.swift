@@ -90,8 +90,7 @@ struct Session: SlabRecord {
     /// Temporary destinations of this connection.
     var temporaryHead: UInt32
     /// Operations and receipts that wait for other workers, first to last.
-    var pendingHead: UInt32
-    var pendingTail: UInt32
+    var pendings: Fifo<PendingLink>
     /// Workers with letters of this session that no barrier has confirmed yet. None: none.
     var remoteSet: Index<RemoteSet>
     /// The destination of the last SEND: most publishers stay with one.
@@ -269,8 +268,8 @@ struct Destination: SlabRecord {
     /// Counts registrations with other workers, so that a late answer to an earlier one is recognised.
     var interestEpoch: UInt32
     var answersDue: UInt32
-    /// Sessions that wait for the registration.
-    var pendingHead: UInt32
+    /// SUBSCRIBEs that wait for the registration.
+    var waiting: Chain<WaitLink>
     /// Least recently used list of destinations that nobody needs and that may be forgotten.
     var idleNext: UInt32
     var idlePrevious: UInt32
@@ -318,8 +317,7 @@ struct Queue: SlabRecord {
     var turns: List<TurnLink>
     var consumerCount: UInt32
     /// Publishers that wait for room (policy `block`).
-    var blockedHead: UInt32
-    var blockedTail: UInt32
+    var blocked: List<WaitLink>
     /// Index into the shard's table of policies.
     var policy: UInt32
     var messageCountMax: UInt32
@@ -510,25 +508,26 @@ enum PendingKind: UInt8, BitwiseCopyable {
     /// A SEND that waits for room in a queue; its session parses it again when it is granted. It holds what it was granted
     /// until then, and gives it back if the session ends before.
     case send
-    /// With a queue's owner: another worker's request for room, which waits. `session` is that worker, `subscription`
-    /// and `transaction` its pending operation; of that one, a `send`, they are this, once it was told.
+    /// With a queue's owner: another worker's request for room, which waits. It is of no session of this worker.
     case remoteReservation
 }
 
 /// Something of a session that waits for other workers. Receipts leave in the order of their frames.
 struct PendingOperation: SlabRecord {
     var generation: UInt32
+    /// 0: none, of a `remoteReservation`.
     var session: UInt32
-    var next: UInt32
-    /// In the destination's or queue's list of those who wait; a queue's is linked in both directions.
-    var waitNext: UInt32
-    var waitPrevious: UInt32
+    /// In the order of the session's operations.
+    var link: SingleLink<PendingOperation>
+    /// Among those who wait for a destination's registration or for room in a queue.
+    var waitLink: DoubleLink<PendingOperation>
     var answersDue: UInt32
     /// The receipt's id, encoded. 0: no receipt was asked for.
     var receipt: BlockIndex
     var receiptByteCount: UInt32
-    var subscription: UInt32
-    var transaction: UInt32
+    /// What it is about, as `kind` says: see the accessors below.
+    private var subject: UInt32
+    private var subjectDetail: UInt32
     var kind: PendingKind
     /// `commit`: why another worker has no room for one of its messages (`Refusal`). 0: none has refused.
     var refusal: UInt16
@@ -536,11 +535,77 @@ struct PendingOperation: SlabRecord {
     var isReady: Bool
     /// `send`: there is room, and it is kept for this one.
     var isGranted: Bool
-    /// `send`, `remoteReservation`: the worker that holds the queue, the queue (none while it is another worker's and has
-    /// not answered), and the room that is asked for.
-    var owner: UInt16
+    /// `send`, `remoteReservation`: the worker at the other end, which holds the queue or has the publisher; this one where
+    /// it has both.
+    var peer: UInt16
+    /// The queue, with its owner; none while it is another worker's that has not answered.
     var queue: Handle<Queue>
+    /// The room that is asked for.
     var byteCount: UInt32
+
+    /// `subscribe`: what will count when the others have agreed.
+    var subscription: Index<Subscription> {
+        get {
+            assert(kind == .subscribe, "only a SUBSCRIBE that waits is about a subscription")
+            return Index(subject)
+        }
+        set {
+            assert(kind == .subscribe, "only a SUBSCRIBE that waits is about a subscription")
+            subject = newValue.rawValue
+        }
+    }
+
+    /// `commit`: what is to be applied.
+    var transaction: Index<Transaction> {
+        get {
+            assert(kind == .commit, "only a COMMIT that waits is about a transaction")
+            return Index(subject)
+        }
+        set {
+            assert(kind == .commit, "only a COMMIT that waits is about a transaction")
+            subject = newValue.rawValue
+        }
+    }
+
+    /// `commit`: how many of the transaction's frames have been gone through to reserve what they need.
+    var reservedFrameCount: UInt32 {
+        get {
+            assert(kind == .commit, "only a COMMIT reserves for frames")
+            return subjectDetail
+        }
+        set {
+            assert(kind == .commit, "only a COMMIT reserves for frames")
+            subjectDetail = newValue
+        }
+    }
+
+    /// The same wait, with the worker at the other end: of a `send` the `remoteReservation`, once it was told of it (none
+    /// before), and the other way round.
+    var counterpart: Handle<PendingOperation> {
+        get {
+            assert(kind == .send || kind == .remoteReservation, "only who waits for room has a counterpart")
+            return Handle(index: Index(subject), generation: subjectDetail)
+        }
+        set {
+            assert(kind == .send || kind == .remoteReservation, "only who waits for room has a counterpart")
+            subject = newValue.index.rawValue
+            subjectDetail = newValue.generation
+        }
+    }
+}
+
+enum PendingLink: SinglyLinked {
+    static subscript(pending: UnsafeMutablePointer<PendingOperation>) -> SingleLink<PendingOperation> {
+        get { pending.pointee.link }
+        set { pending.pointee.link = newValue }
+    }
+}
+
+enum WaitLink: DoublyLinked {
+    static subscript(pending: UnsafeMutablePointer<PendingOperation>) -> DoubleLink<PendingOperation> {
+        get { pending.pointee.waitLink }
+        set { pending.pointee.waitLink = newValue }
+    }
 }
 
 /// Other workers, one bit each.

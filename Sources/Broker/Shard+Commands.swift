@@ -45,7 +45,7 @@ extension Shard {
 
     /// The frame's `receipt` as the client wrote it. Mutating, or the shard would be copied to call it.
     mutating func receiptOfFrame(_ session: UnsafeMutablePointer<Session>) -> UnsafeRawBufferPointer? {
-        if commitReceipt != 0 { return receiptOfPending(commitReceipt) }
+        if !commitReceipt.isNone { return receiptOfPending(commitReceipt) }
         return session.pointee.state == .fresh ? nil : frame.rawValue(.receipt)
     }
 
@@ -56,7 +56,7 @@ extension Shard {
     /// The frame is processed: RECEIPT where it was asked for.
     mutating func confirm(_ session: UnsafeMutablePointer<Session>) {
         guard !isApplyingCommit, let id = frame.rawValue(.receipt) else { return }
-        if session.pointee.remoteSet.isNone && session.pointee.pendingHead == 0 {
+        if session.pointee.remoteSet.isNone && session.pointee.pendings.isEmpty {
             writeReceipt(session, id)
         } else {
             confirmLater(session, id)
@@ -125,7 +125,7 @@ extension Shard {
 
     private mutating func disconnect(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         // Everything before it is processed, by other workers too, before it is answered.
-        if session.pointee.pendingHead != 0 || !session.pointee.remoteSet.isNone {
+        if !session.pointee.pendings.isEmpty || !session.pointee.remoteSet.isNone {
             return retryAfterPending(session)
         }
         flushGroups(of: session)
@@ -213,7 +213,7 @@ extension Shard {
             let wasTaken = enqueue(queue.index, message)
             if wasEmpty { hold(queue, holder(session)) }
             // It may have taken less room than it was granted, or none where it had expired.
-            if hadReservation || queues[queue.index].pointee.blockedHead != 0 { roomIsFree(queue) }
+            if hadReservation || !queues[queue.index].pointee.blocked.isEmpty { roomIsFree(queue) }
             guard wasTaken else {
                 counters.messagesRefused &+= 1
                 failFrame(session, Refusal.memory.message, Refusal.memory.explanation(limits))

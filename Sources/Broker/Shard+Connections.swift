@@ -302,7 +302,7 @@ extension Shard {
     /// A client that ended its sending side has all it sent processed and what is due to it delivered, first.
     mutating func endIfPeerHasEnded(_ session: UnsafeMutablePointer<Session>) {
         guard session.pointee.state == .connected, session.pointee.flags.contains(.peerEnded),
-            !session.pointee.flags.contains(.suspended), session.pointee.pendingHead == 0
+            !session.pointee.flags.contains(.suspended), session.pointee.pendings.isEmpty
         else { return }
         end(session)
     }
@@ -486,7 +486,7 @@ extension Shard {
         let end: ConsumerEnd = isDraining || session.pointee.flags.contains(.hasLeft) ? .left : .failed
         recordAllowance -= Int(session.pointee.subscriptionCount)
         let byteCountBefore = blocks.byteCountInUse
-        while session.pointee.pendingHead != 0 { dropPending(session) }
+        while !session.pointee.pendings.isEmpty { dropPending(session) }
         while !session.pointee.transactions.isEmpty { abort(session, session.pointee.transactions.first) }
         // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
         if !session.pointee.subscriptions.isEmpty { pauseConsumers(session) }

@@ -88,13 +88,13 @@ extension Shard {
         let destination = destinations[index]
         if destination.pointee.subscriptionCount != 0 || destination.pointee.hasRemote
             || destination.pointee.interest != .none || !destination.pointee.groups.isEmpty
-            || destination.pointee.pendingHead != 0
+            || !destination.pointee.waiting.isEmpty
         {
             return true
         }
         guard !destination.pointee.queue.isNone else { return false }
         let queue = queues[destination.pointee.queue]
-        return queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || queue.pointee.blockedHead != 0
+        return queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || !queue.pointee.blocked.isEmpty
     }
 
     /// To be called whenever a reason to keep the destination came or went. May remove a pattern.

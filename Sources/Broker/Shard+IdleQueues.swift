@@ -58,7 +58,7 @@ extension Shard {
     /// Nobody consumes from it, waits for room in it, or was promised room, and no connection owns it.
     private func isUnused(_ queue: UnsafeMutablePointer<Queue>) -> Bool {
         queue.pointee.consumerCount == 0 && queue.pointee.readyCount == queue.pointee.messageCount
-            && queue.pointee.blockedHead == 0 && !destinations[queue.pointee.destination].pointee.isTemporary
+            && queue.pointee.blocked.isEmpty && !destinations[queue.pointee.destination].pointee.isTemporary
     }
 
     /// So many messages are dropped in a turn at most: to release one takes a cache miss or two.

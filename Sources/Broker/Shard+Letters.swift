@@ -145,8 +145,8 @@ extension Shard {
         if peer < 64 { set.pointee.low |= 1 << UInt64(peer) } else { set.pointee.high |= 1 << UInt64(peer - 64) }
     }
 
-    mutating func sendBarrier(to peer: Int, _ pending: UInt32) {
-        write(Letter(.barrier, b: pendings.slot(pending)), to: peer)
+    mutating func sendBarrier(to peer: Int, _ pending: Index<PendingOperation>) {
+        write(Letter(.barrier, b: pendings.handle(pending).slot), to: peer)
     }
 
     mutating func announceInterest(_ index: UInt32) {
@@ -200,13 +200,13 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ subscription: Index<Subscription>
     ) {
         guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return }
-        pendings[pending].pointee.subscription = subscription.rawValue
+        pendings[pending].pointee.subscription = subscription
         suspend(session)
         let window = subscriptions[subscription].pointee.window
         write(
             Letter(
                 .consumerAdd, flag: session.pointee.flags.contains(.consumersPaused),
-                a: subscriptions.handle(subscription).slot, b: pendings.slot(pending),
+                a: subscriptions.handle(subscription).slot, b: pendings.handle(pending).slot,
                 value: UInt64(window.messageCount), extra: UInt64(window.byteCount)),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
@@ -269,11 +269,12 @@ extension Shard {
 
     /// Room for one message of a COMMIT. `place` is where the frame is kept (`KeptCursor.frame`).
     mutating func reserveAtOwner(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ pending: UInt32, frame place: UInt64
+        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ pending: Index<PendingOperation>,
+        frame place: UInt64
     ) {
         write(
             Letter(
-                .reserve, a: sessions.slot(session.pointee.index), b: pendings.slot(pending),
+                .reserve, a: sessions.slot(session.pointee.index), b: pendings.handle(pending).slot,
                 value: reservedRoom(session), extra: place),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
@@ -281,12 +282,12 @@ extension Shard {
     /// A SEND to a queue whose policy is to make publishers wait: it is parsed again when it has room.
     mutating func reserveForSend(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) -> FrameOutcome {
         guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
-        pendings[pending].pointee.owner = destinations[index].pointee.owner
+        pendings[pending].pointee.peer = destinations[index].pointee.owner
         pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
         suspend(session)
         write(
             Letter(
-                .reserve, flag: true, a: sessions.slot(session.pointee.index), b: pendings.slot(pending),
+                .reserve, flag: true, a: sessions.slot(session.pointee.index), b: pendings.handle(pending).slot,
                 value: reservedRoom(session)),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
         return .retry
@@ -298,12 +299,10 @@ extension Shard {
     }
 
     /// The publisher has gone. Its request waits with the owner, or the answer is on its way and will find nobody.
-    mutating func cancelReservation(_ index: UInt32) {
+    mutating func cancelReservation(_ index: Index<PendingOperation>) {
         let pending = pendings[index].pointee
-        guard pending.transaction != 0 else { return }
-        write(
-            Letter(.reserveCancel, b: Slot(index: pending.transaction, generation: pending.subscription)),
-            to: Int(pending.owner))
+        guard !pending.counterpart.isNone else { return }
+        write(Letter(.reserveCancel, b: pending.counterpart.slot), to: Int(pending.peer))
     }
 
     mutating func unreserveAtOwner(_ owner: Int, _ queue: Handle<Queue>, byteCount: UInt32) {
@@ -311,14 +310,13 @@ extension Shard {
     }
 
     /// Answers another worker's request for room: granted where the queue is there, and else to be sent and dropped.
-    mutating func answerReservation(_ index: UInt32) {
+    mutating func answerReservation(_ index: Index<PendingOperation>) {
         let pending = pendings[index].pointee
         write(
             Letter(
-                .reserveAnswer, a: pending.queue.slot,
-                b: Slot(index: pending.transaction, generation: pending.subscription),
+                .reserveAnswer, a: pending.queue.slot, b: pending.counterpart.slot,
                 value: UInt64(pending.byteCount)),
-            to: Int(pending.session))
+            to: Int(pending.peer))
     }
 
     // MARK: Reading
@@ -371,11 +369,11 @@ extension Shard {
         case .settle:
             settle(Handle(letter.a), consumer: Handle(letter.b), Settlement(rawValue: UInt8(letter.code))!)
         case .barrier: write(Letter(.barrierAnswer, b: letter.b), to: peer)
-        case .barrierAnswer: barrierAnswered(letter.b)
+        case .barrierAnswer: barrierAnswered(Handle(letter.b))
         case .reserve: reserveForElsewhere(letter, name, from: peer)
         case .reserveAnswer: reserveAnswered(letter, from: peer)
         case .reserveWaits: reservationWaits(letter, from: peer)
-        case .reserveCancel: cancelRemoteReservation(letter.b)
+        case .reserveCancel: cancelRemoteReservation(Handle(letter.b))
         case .unreserve:
             returnRoom(Handle(letter.a), byteCount: letter.value)
             roomIsFree(Handle(letter.a))
@@ -540,16 +538,17 @@ extension Shard {
     }
 
     private mutating func consumerAnswered(_ letter: Letter, from peer: Int) {
-        guard let pending = pendings.find(letter.a) else {
+        let handle = Handle<PendingOperation>(letter.a)
+        guard let pending = pendings.find(handle) else {
             // The session has ended meanwhile.
             if !letter.flag { removeConsumerAtOwner(peer, Handle(letter.b), .nothing, for: nil) }
             return
         }
         if letter.flag {
             return failRefused(
-                sessions[pending.pointee.session], Refusal(letter.code), receipt: receiptOfPending(letter.a.index))
+                sessions[pending.pointee.session], Refusal(letter.code), receipt: receiptOfPending(handle.index))
         }
-        finishSubscribe(letter.a.index, consumer: Handle(letter.b), isPaused: letter.value != 0)
+        finishSubscribe(handle.index, consumer: Handle(letter.b), isPaused: letter.value != 0)
     }
 
     // MARK: Reservations
@@ -576,17 +575,16 @@ extension Shard {
                 answer.a = queues.handle(queueIndex).slot
                 answer.flag = false
             } else if letter.flag, queue.pointee.overflow == .block, byteCount <= queue.pointee.byteCountMax {
-                let slot = pendings.allocate()
-                if !slot.isNone {
-                    let pending = pendings[slot.index]
+                let handle: Handle<PendingOperation> = pendings.allocate()
+                if !handle.isNone {
+                    let pending = pendings[handle.index]
                     pending.pointee.kind = .remoteReservation
-                    pending.pointee.session = UInt32(peer)
-                    pending.pointee.transaction = letter.b.index
-                    pending.pointee.subscription = letter.b.generation
+                    pending.pointee.peer = UInt16(peer)
+                    pending.pointee.counterpart = Handle(letter.b)
                     pending.pointee.queue = queues.handle(queueIndex)
                     pending.pointee.byteCount = UInt32(byteCount)
-                    appendBlocked(queue, slot.index)
-                    write(Letter(.reserveWaits, a: slot, b: letter.b), to: peer)
+                    queue.pointee.blocked.append(handle.index, in: pendings)
+                    write(Letter(.reserveWaits, a: handle.slot, b: letter.b), to: peer)
                     return
                 }
             }
@@ -601,37 +599,37 @@ extension Shard {
 
     /// The publisher's worker hears that it has to wait, and where.
     private mutating func reservationWaits(_ letter: Letter, from peer: Int) {
-        guard let pending = pendings.find(letter.b) else {
+        guard let pending = pendings.find(Handle(letter.b)) else {
             // It has left meanwhile.
             write(Letter(.reserveCancel, b: letter.a), to: peer)
             return
         }
-        pending.pointee.transaction = letter.a.index
-        pending.pointee.subscription = letter.a.generation
+        pending.pointee.counterpart = Handle(letter.a)
     }
 
     /// The publisher left before it was granted room. If it was, the answer finds nobody and the room comes back.
-    private mutating func cancelRemoteReservation(_ slot: Slot) {
-        guard let pending = pendings.find(slot) else { return }
+    private mutating func cancelRemoteReservation(_ handle: Handle<PendingOperation>) {
+        guard let pending = pendings.find(handle) else { return }
         let queue = pending.pointee.queue
-        if let record = queues.find(queue) { removeBlocked(record, slot.index) }
-        pendings.free(slot.index)
+        if let record = queues.find(queue) { record.pointee.blocked.remove(handle.index, in: pendings) }
+        pendings.free(handle.index)
         // Who waited behind it may need less.
         roomIsFree(queue)
     }
 
     private mutating func reserveAnswered(_ letter: Letter, from peer: Int) {
-        guard let pending = pendings.find(letter.b) else {
+        let handle = Handle<PendingOperation>(letter.b)
+        guard let pending = pendings.find(handle) else {
             if !letter.flag, !letter.a.isNone { write(Letter(.unreserve, a: letter.a, value: letter.value), to: peer) }
             return
         }
         let session = sessions[pending.pointee.session]
         if pending.pointee.kind == .send {
             if letter.flag {
-                return failRefused(session, Refusal(letter.code), receipt: receiptOfPending(letter.b.index))
+                return failRefused(session, Refusal(letter.code), receipt: receiptOfPending(handle.index))
             }
             pending.pointee.queue = Handle(letter.a)
-            return granted(letter.b.index)
+            return granted(handle.index)
         }
         if letter.flag {
             pending.pointee.refusal = letter.code
@@ -647,9 +645,9 @@ extension Shard {
         if pending.pointee.refusal != 0 {
             return failRefused(
                 session, Refusal(pending.pointee.refusal), "; none of the transaction was applied",
-                receipt: receiptOfPending(letter.b.index))
+                receipt: receiptOfPending(handle.index))
         }
-        applyCommit(session, letter.b.index)
+        applyCommit(session, handle.index)
         if session.pointee.state == .connected { resumeSoon(session) }
     }
 

@@ -12,18 +12,18 @@ extension Shard {
     /// A pending operation at the end of the session's list. nil: no memory, and ERROR was sent.
     mutating func makePending(
         _ session: UnsafeMutablePointer<Session>, _ kind: PendingKind, receipt: UnsafeRawBufferPointer?
-    ) -> UInt32? {
-        let slot = pendings.allocate()
+    ) -> Index<PendingOperation>? {
+        let index: Index<PendingOperation> = pendings.allocate().index
         var block: BlockIndex = 0
-        if !slot.isNone, let receipt {
+        if !index.isNone, let receipt {
             block = blocks.allocate(byteCount: receipt.count)
-            if block == 0 { pendings.free(slot.index) }
+            if block == 0 { pendings.free(index) }
         }
-        guard !slot.isNone, receipt == nil || block != 0 else {
+        guard !index.isNone, receipt == nil || block != 0 else {
             failFrame(session, "Out of memory", "the broker has reached its memory limit")
             return nil
         }
-        let pending = pendings[slot.index]
+        let pending = pendings[index]
         pending.pointee.session = session.pointee.index
         pending.pointee.kind = kind
         if let receipt {
@@ -31,71 +31,55 @@ extension Shard {
             pending.pointee.receipt = block
             pending.pointee.receiptByteCount = UInt32(receipt.count)
         }
-        if session.pointee.pendingTail != 0 {
-            pendings[session.pointee.pendingTail].pointee.next = slot.index
-        } else {
-            session.pointee.pendingHead = slot.index
-        }
-        session.pointee.pendingTail = slot.index
-        return slot.index
+        session.pointee.pendings.append(index, in: pendings)
+        return index
     }
 
-    func receiptOfPending(_ index: UInt32) -> UnsafeRawBufferPointer? {
+    func receiptOfPending(_ index: Index<PendingOperation>) -> UnsafeRawBufferPointer? {
         let pending = pendings[index]
         guard pending.pointee.receipt != 0 else { return nil }
         return UnsafeRawBufferPointer(
             start: UnsafeRawPointer(blocks.base(pending.pointee.receipt)), count: Int(pending.pointee.receiptByteCount))
     }
 
-    private mutating func freePending(_ index: UInt32) {
+    private mutating func freePending(_ index: Index<PendingOperation>) {
         if pendings[index].pointee.receipt != 0 { blocks.release(pendings[index].pointee.receipt) }
         pendings.free(index)
     }
 
     /// Takes an operation that will not be carried out off its session's list, unless the session's end already did.
-    mutating func unlinkPending(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
-        var previous: UInt32 = 0
-        var candidate = session.pointee.pendingHead
-        while candidate != 0, candidate != index {
-            previous = candidate
-            candidate = pendings[candidate].pointee.next
-        }
-        guard candidate == index else { return }
-        let next = pendings[index].pointee.next
-        if previous != 0 { pendings[previous].pointee.next = next } else { session.pointee.pendingHead = next }
-        if next == 0 { session.pointee.pendingTail = previous }
-        freePending(index)
+    mutating func unlinkPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
+        if session.pointee.pendings.remove(index, in: pendings) { freePending(index) }
     }
 
     /// The session ends: its first pending operation is forgotten; answers to it will be stale.
     mutating func dropPending(_ session: UnsafeMutablePointer<Session>) {
-        let index = session.pointee.pendingHead
+        let index = session.pointee.pendings.first
         let pending = pendings[index]
-        session.pointee.pendingHead = pending.pointee.next
-        if pending.pointee.next == 0 { session.pointee.pendingTail = 0 }
+        session.pointee.pendings.removeFirst(in: pendings)
         switch pending.pointee.kind {
         case .receipt, .remoteReservation: break
         case .subscribe: leaveRegistration(index)
         case .commit:
-            let transaction = Index<Transaction>(pending.pointee.transaction)
-            release(session, transaction, count: pending.pointee.subscription)
+            let transaction = pending.pointee.transaction
+            release(session, transaction, count: pending.pointee.reservedFrameCount)
             releaseElsewhere(transaction)
         case .send: dropReservation(index)
         }
-        if index == commitReceipt { commitReceipt = 0 }
+        if index == commitReceipt { commitReceipt = .none }
         freePending(index)
     }
 
     /// The session of a SEND that waits for room, or was granted it, ends.
-    private mutating func dropReservation(_ index: UInt32) {
+    private mutating func dropReservation(_ index: Index<PendingOperation>) {
         let pending = pendings[index].pointee
         if pending.isGranted {
             returnGranted(index)
-            if Int(pending.owner) == self.index { roomIsFree(pending.queue) }
-        } else if Int(pending.owner) != self.index {
+            if Int(pending.peer) == self.index { roomIsFree(pending.queue) }
+        } else if Int(pending.peer) != self.index {
             cancelReservation(index)
         } else if let queue = queues.find(pending.queue) {
-            removeBlocked(queue, index)
+            queue.pointee.blocked.remove(index, in: pendings)
             // Who waited behind it may need less.
             roomIsFree(pending.queue)
         }
@@ -111,7 +95,7 @@ extension Shard {
 
     /// The operation is carried out, as far as this worker is concerned: it is answered when its turn comes and the
     /// other workers have confirmed what was sent to them.
-    mutating func finishPending(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) {
+    mutating func finishPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
         let pending = pendings[index]
         pending.pointee.kind = .receipt
         pending.pointee.isReady = true
@@ -128,8 +112,8 @@ extension Shard {
         advancePending(session)
     }
 
-    mutating func barrierAnswered(_ slot: Slot) {
-        guard let pending = pendings.find(slot) else {
+    mutating func barrierAnswered(_ handle: Handle<PendingOperation>) {
+        guard let pending = pendings.find(handle) else {
             counters.staleLetters &+= 1
             return
         }
@@ -143,13 +127,11 @@ extension Shard {
 
     /// Sends the receipts whose turn has come.
     private mutating func advancePending(_ session: UnsafeMutablePointer<Session>) {
-        while session.pointee.pendingHead != 0 {
-            let index = session.pointee.pendingHead
+        while case let index = session.pointee.pendings.first, !index.isNone {
             let pending = pendings[index]
             guard pending.pointee.isReady, pending.pointee.answersDue == 0 else { return }
             if let id = receiptOfPending(index) { writeReceipt(session, id) }
-            session.pointee.pendingHead = pending.pointee.next
-            if pending.pointee.next == 0 { session.pointee.pendingTail = 0 }
+            session.pointee.pendings.removeFirst(in: pendings)
             freePending(index)
         }
         if session.pointee.flags.contains(.awaitsPending) {
@@ -179,9 +161,8 @@ extension Shard {
         let destination = destinations[index]
         if shardCount == 1 || destination.pointee.interest == .registered { return true }
         guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return false }
-        pendings[pending].pointee.subscription = subscription.rawValue
-        pendings[pending].pointee.waitNext = destination.pointee.pendingHead
-        destination.pointee.pendingHead = pending
+        pendings[pending].pointee.subscription = subscription
+        destination.pointee.waiting.prepend(pending, in: pendings)
         suspend(session)
         if destination.pointee.interest == .none {
             destination.pointee.interest = .registering
@@ -212,8 +193,8 @@ extension Shard {
                 .memoryLimit,
                 "another worker could not record a subscription to \(destinationText(slot.index)): no memory, or its "
                     + "patterns and topics match too often (limits.patterns-max)")
-            while let waiting = destinations.find(slot), waiting.pointee.pendingHead != 0 {
-                let pending = waiting.pointee.pendingHead
+            while let waiting = destinations.find(slot), !waiting.pointee.waiting.isEmpty {
+                let pending = waiting.pointee.waiting.first
                 fail(
                     sessions[pendings[pending].pointee.session], "Out of memory",
                     "another worker could not record the subscription: no memory, or its patterns and topics "
@@ -225,9 +206,8 @@ extension Shard {
         destination.pointee.answersDue -= 1
         guard destination.pointee.answersDue == 0 else { return }
         destination.pointee.interest = .registered
-        while destination.pointee.pendingHead != 0 {
-            let pending = destination.pointee.pendingHead
-            destination.pointee.pendingHead = pendings[pending].pointee.waitNext
+        while case let pending = destination.pointee.waiting.first, !pending.isNone {
+            destination.pointee.waiting.remove(pending, in: pendings)
             finishSubscribe(pending, consumer: .none)
         }
         updateIdle(slot.index)
@@ -236,9 +216,11 @@ extension Shard {
     /// Other workers have agreed: RECEIPT, then the subscription counts, then parsing goes on.
     ///
     /// - Parameter isPaused: what the owner of the queue was told of the session's consumers.
-    mutating func finishSubscribe(_ pending: UInt32, consumer: Handle<Consumer>, isPaused: Bool = false) {
+    mutating func finishSubscribe(
+        _ pending: Index<PendingOperation>, consumer: Handle<Consumer>, isPaused: Bool = false
+    ) {
         let session = sessions[pendings[pending].pointee.session]
-        let subscription = Index<Subscription>(pendings[pending].pointee.subscription)
+        let subscription = pendings[pending].pointee.subscription
         finishPending(session, pending)
         if consumer.isNone {
             activate(subscription)
@@ -251,18 +233,12 @@ extension Shard {
         resumeSoon(session)
     }
 
-    private mutating func leaveRegistration(_ index: UInt32) {
-        let subscription = Index<Subscription>(pendings[index].pointee.subscription)
+    private mutating func leaveRegistration(_ index: Index<PendingOperation>) {
+        let subscription = pendings[index].pointee.subscription
         let destination = destinations[subscriptions[subscription].pointee.destination]
-        var previous: UInt32 = 0
-        var candidate = destination.pointee.pendingHead
-        while candidate != 0, candidate != index {
-            previous = candidate
-            candidate = pendings[candidate].pointee.waitNext
-        }
-        guard candidate == index else { return }
-        let next = pendings[index].pointee.waitNext
-        if previous != 0 { pendings[previous].pointee.waitNext = next } else { destination.pointee.pendingHead = next }
+        // The owner of a queue is asked without a registration.
+        guard destination.pointee.kind != .remoteQueue else { return }
+        destination.pointee.waiting.remove(index, in: pendings)
     }
 
     func peerMask(_ index: UInt32) -> (low: UInt64, high: UInt64) {

@@ -170,7 +170,7 @@ extension Shard {
         timers.cancel(entry.pointee.timer)
         blocks.release(entry.pointee.message)
         entries.free(index)
-        if queue.pointee.blockedHead != 0 { unblock(queue) }
+        if !queue.pointee.blocked.isEmpty { unblock(queue) }
         if queue.pointee.messageCount == 0, !queue.pointee.isClosed { becomeEmpty(queue) }
     }
 
@@ -606,38 +606,18 @@ extension Shard {
     /// The session's SEND waits until the queue has room; its socket is not read meanwhile.
     private mutating func block(_ session: UnsafeMutablePointer<Session>, on index: Index<Queue>) -> FrameOutcome {
         guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
-        pendings[pending].pointee.owner = UInt16(self.index)
+        pendings[pending].pointee.peer = UInt16(self.index)
         pendings[pending].pointee.queue = queues.handle(index)
         pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
-        appendBlocked(queues[index], pending)
+        queues[index].pointee.blocked.append(pending, in: pendings)
         suspend(session)
         return .retry
-    }
-
-    mutating func appendBlocked(_ queue: UnsafeMutablePointer<Queue>, _ pending: UInt32) {
-        pendings[pending].pointee.waitPrevious = queue.pointee.blockedTail
-        if queue.pointee.blockedTail != 0 {
-            pendings[queue.pointee.blockedTail].pointee.waitNext = pending
-        } else {
-            queue.pointee.blockedHead = pending
-        }
-        queue.pointee.blockedTail = pending
-    }
-
-    /// Takes one off the list of those who wait.
-    mutating func removeBlocked(_ queue: UnsafeMutablePointer<Queue>, _ index: UInt32) {
-        let next = pendings[index].pointee.waitNext
-        let previous = pendings[index].pointee.waitPrevious
-        invariant(previous != 0 || queue.pointee.blockedHead == index, "who waits for room is in the queue's list")
-        if previous != 0 { pendings[previous].pointee.waitNext = next } else { queue.pointee.blockedHead = next }
-        if next != 0 { pendings[next].pointee.waitPrevious = previous } else { queue.pointee.blockedTail = previous }
     }
 
     /// Grants room to those who wait, in turn, while there is any; all of them have their answer when the queue ends.
     mutating func unblock(_ queue: UnsafeMutablePointer<Queue>) {
         let queueIndex = destinations[queue.pointee.destination].pointee.queue
-        while queue.pointee.blockedHead != 0 {
-            let index = queue.pointee.blockedHead
+        while case let index = queue.pointee.blocked.first, !index.isNone {
             let pending = pendings[index]
             if queue.pointee.isClosed {
                 pending.pointee.queue = .none
@@ -646,7 +626,7 @@ extension Shard {
                 queue.pointee.messageCount += 1
                 queue.pointee.byteCount += UInt64(pending.pointee.byteCount)
             }
-            removeBlocked(queue, index)
+            queue.pointee.blocked.remove(index, in: pendings)
             if pending.pointee.kind == .remoteReservation {
                 answerReservation(index)
                 pendings.free(index)
@@ -657,7 +637,7 @@ extension Shard {
     }
 
     /// The session of a SEND that waited goes on.
-    mutating func granted(_ index: UInt32) {
+    mutating func granted(_ index: Index<PendingOperation>) {
         let session = sessions[pendings[index].pointee.session]
         pendings[index].pointee.isGranted = true
         session.pointee.flags.insert(.hasReservation)
@@ -665,10 +645,10 @@ extension Shard {
     }
 
     /// What the SEND under the parser was granted, at the end of its session's list: no frame came in between.
-    func reservation(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
-        let index = session.pointee.pendingTail
+    func reservation(_ session: UnsafeMutablePointer<Session>) -> Index<PendingOperation> {
+        let index = session.pointee.pendings.last
         invariant(
-            index != 0 && pendings[index].pointee.isGranted, "a reservation is the last thing that was waited for")
+            !index.isNone && pendings[index].pointee.isGranted, "a reservation is the last thing that was waited for")
         return index
     }
 
@@ -680,13 +660,13 @@ extension Shard {
         unlinkPending(session, index)
     }
 
-    mutating func returnGranted(_ index: UInt32) {
+    mutating func returnGranted(_ index: Index<PendingOperation>) {
         let pending = pendings[index].pointee
         if pending.queue.isNone { return }
-        if Int(pending.owner) == self.index {
+        if Int(pending.peer) == self.index {
             returnRoom(pending.queue, byteCount: UInt64(pending.byteCount))
         } else {
-            unreserveAtOwner(Int(pending.owner), pending.queue, byteCount: pending.byteCount)
+            unreserveAtOwner(Int(pending.peer), pending.queue, byteCount: pending.byteCount)
         }
     }
 
@@ -700,7 +680,7 @@ extension Shard {
     /// After room became free by `returnRoom`: others may have it, or nobody needs the queue any more.
     mutating func roomIsFree(_ handle: Handle<Queue>) {
         guard let queue = queues.find(handle) else { return }
-        if queue.pointee.blockedHead != 0 { unblock(queue) }
+        if !queue.pointee.blocked.isEmpty { unblock(queue) }
         if queue.pointee.messageCount == 0 { becomeEmpty(queue) } else { updateIdle(queue.pointee.destination) }
     }
 

@@ -366,8 +366,8 @@ extension Shard {
         waitingForRoom.removeAll()
         var place = sessions.nextLive(after: 0)
         while place != 0 {
-            let last = sessions[place].pointee.pendingTail
-            if last != 0, pendings[last].pointee.kind == .send { resumeSoon(sessions[place]) }
+            let last = sessions[place].pointee.pendings.last
+            if !last.isNone, pendings[last].pointee.kind == .send { resumeSoon(sessions[place]) }
             place = sessions.nextLive(after: place)
         }
     }
@@ -381,7 +381,7 @@ extension Shard {
             if place == 0 { return true }
             let session = sessions[place]
             guard session.pointee.state == .connected else { continue }
-            if !session.pointee.output.isEmpty || session.pointee.pendingHead != 0 { return false }
+            if !session.pointee.output.isEmpty || !session.pointee.pendings.isEmpty { return false }
             var index = session.pointee.subscriptions.first
             while !index.isNone {
                 if !subscriptions[index].pointee.deliveries.isEmpty { return false }

@@ -88,7 +88,7 @@ extension Shard {
         window: Window
     ) -> FrameOutcome {
         // Its RECEIPT precedes its first MESSAGE, and receipts leave in order.
-        if session.pointee.pendingHead != 0 || !session.pointee.remoteSet.isNone {
+        if !session.pointee.pendings.isEmpty || !session.pointee.remoteSet.isNone {
             updateIdle(index)
             return retryAfterPending(session)
         }

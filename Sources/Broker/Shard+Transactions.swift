@@ -239,9 +239,9 @@ extension Shard {
         recordAllowance -= 1 + Int(transactions[index].pointee.frameCount) / Self.framesPerRecord
         // The frames of the transaction are parsed again and take the place of COMMIT under the parser.
         guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
-        pendings[pending].pointee.transaction = index.rawValue
+        pendings[pending].pointee.transaction = index
         commitReceipt = pending
-        defer { commitReceipt = 0 }
+        defer { commitReceipt = .none }
         // Where it fails, ERROR ends the session, and with it the pending operation gives back what was reserved.
         guard reserve(session, index, pending) else { return .done }
         if pendings[pending].pointee.answersDue > 0 {
@@ -255,10 +255,11 @@ extension Shard {
     /// So many frames of a transaction take as long as a record.
     private static var framesPerRecord: Int { 4 }
 
-    /// Goes through the kept frames and reserves what each needs; the pending operation counts them in `subscription`.
+    /// Goes through the kept frames and reserves what each needs; the pending operation counts them.
     /// False: something cannot be had, and ERROR was sent.
     private mutating func reserve(
-        _ session: UnsafeMutablePointer<Session>, _ index: Index<Transaction>, _ pending: UInt32
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Transaction>,
+        _ pending: Index<PendingOperation>
     ) -> Bool {
         var cursor = KeptCursor()
         while parseKept(session, index, &cursor) {
@@ -300,7 +301,7 @@ extension Shard {
                 .message, .receipt, .error:
                 invariant(false, "only SEND, ACK and NACK are kept in a transaction")
             }
-            pendings[pending].pointee.subscription += 1
+            pendings[pending].pointee.reservedFrameCount += 1
         }
         return true
     }
@@ -331,8 +332,8 @@ extension Shard {
     }
 
     /// Everything has room: applies the frames in order, then answers COMMIT.
-    mutating func applyCommit(_ session: UnsafeMutablePointer<Session>, _ pending: UInt32) {
-        let index = Index<Transaction>(pendings[pending].pointee.transaction)
+    mutating func applyCommit(_ session: UnsafeMutablePointer<Session>, _ pending: Index<PendingOperation>) {
+        let index = pendings[pending].pointee.transaction
         // From here on neither time nor the end of the session aborts it, and each frame gives its reservation back
         // just before it takes the room.
         pendings[pending].pointee.kind = .receipt
@@ -366,7 +367,7 @@ extension Shard {
             }
         }
         isApplyingCommit = false
-        commitReceipt = 0
+        commitReceipt = .none
         freeTransaction(index)
         if session.pointee.state == .connected { finishPending(session, pending) }
     }

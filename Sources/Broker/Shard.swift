@@ -130,8 +130,8 @@ public struct Shard: ~Copyable {
     var quietChecks = 0
     var restChecks = 0
     /// The COMMIT that is being applied or reserved for: its receipt, rather than that of the frame under the parser,
-    /// goes into an ERROR. 0: none.
-    var commitReceipt: UInt32 = 0
+    /// goes into an ERROR. None: there is no such COMMIT.
+    var commitReceipt = Index<PendingOperation>.none
     var isApplyingCommit = false
 
     /// What the driver has to do next.
