@@ -88,13 +88,13 @@ struct Session: SlabRecord {
     var subscriptions: Chain<SubscriptionLink>
     var transactions: Stack<TransactionLink>
     /// Temporary destinations of this connection.
-    var temporaryHead: UInt32
+    var temporaries: Stack<TemporaryLink>
     /// Operations and receipts that wait for other workers, first to last.
     var pendings: Fifo<PendingLink>
     /// Workers with letters of this session that no barrier has confirmed yet. None: none.
     var remoteSet: Index<RemoteSet>
     /// The destination of the last SEND: most publishers stay with one.
-    var lastDestination: Slot
+    var lastDestination: Handle<Destination>
 
     /// Heart-beat intervals in milliseconds. 0: none.
     var sendInterval: UInt32
@@ -163,7 +163,7 @@ struct Subscription: SlabRecord {
     /// Among the session's.
     var link: DoubleLink<Subscription>
     /// Topic or pattern, queue, or the local stand-in of another worker's queue.
-    var destination: UInt32
+    var destination: Index<Destination>
     var group: Index<Group>
     /// Place in the group's members; of an acknowledging topic subscription among the destination's bound queues.
     var position: UInt32
@@ -171,8 +171,9 @@ struct Subscription: SlabRecord {
     var consumer: Handle<Consumer>
     /// Deliveries that are not acknowledged yet, in the order of delivery.
     var deliveries: List<DeliveryLink>
-    /// The queue between topic and subscriber of an acknowledging topic subscription.
-    var queue: UInt32
+    /// Of an acknowledging topic subscription: the destination (kind `subscriptionQueue`) that has the queue between topic
+    /// and subscriber.
+    var ownQueue: Index<Destination>
     /// How much it takes before it acknowledges.
     var window: Window
     var ackMode: AckMode
@@ -200,7 +201,7 @@ struct GroupFlags: OptionSet, BitwiseCopyable {
 /// differs from message to message.
 struct Group: SlabRecord {
     var generation: UInt32
-    var destination: UInt32
+    var destination: Index<Destination>
     /// Among the destination's.
     var link: DoubleLink<Group>
     var prefix: BlockIndex
@@ -270,13 +271,13 @@ struct Destination: SlabRecord {
     var answersDue: UInt32
     /// SUBSCRIBEs that wait for the registration.
     var waiting: Chain<WaitLink>
-    /// Least recently used list of destinations that nobody needs and that may be forgotten.
-    var idleNext: UInt32
-    var idlePrevious: UInt32
+    /// Among those that nobody needs and that may be forgotten, while it `isIdle`.
+    var idleLink: DoubleLink<Destination>
     var isIdle: Bool
-    /// Owner of a temporary destination, and its list.
-    var temporarySession: UInt32
-    var temporaryNext: UInt32
+    /// Pattern: among all patterns.
+    var patternLink: DoubleLink<Destination>
+    /// Temporary destination: among those of its connection.
+    var temporaryLink: SingleLink<Destination>
     /// Other workers with subscribers, one bit each.
     var remoteLow: UInt64
     var remoteHigh: UInt64
@@ -288,9 +289,34 @@ struct Destination: SlabRecord {
     var hasRemote: Bool { remoteLow | remoteHigh != 0 }
 }
 
+enum IdleLink: DoublyLinked {
+    static subscript(destination: UnsafeMutablePointer<Destination>) -> DoubleLink<Destination> {
+        get { destination.pointee.idleLink }
+        set { destination.pointee.idleLink = newValue }
+    }
+}
+
+enum PatternLink: DoublyLinked {
+    static subscript(destination: UnsafeMutablePointer<Destination>) -> DoubleLink<Destination> {
+        get { destination.pointee.patternLink }
+        set { destination.pointee.patternLink = newValue }
+    }
+}
+
+enum TemporaryLink: SinglyLinked {
+    static subscript(destination: UnsafeMutablePointer<Destination>) -> SingleLink<Destination> {
+        get { destination.pointee.temporaryLink }
+        set { destination.pointee.temporaryLink = newValue }
+    }
+}
+
+typealias IdleList = List<IdleLink>
+typealias PatternChain = Chain<PatternLink>
+typealias TemporaryStack = Stack<TemporaryLink>
+
 /// A topic that a pattern matches, or the other way round.
 struct Match: BitwiseCopyable {
-    var destination: UInt32
+    var destination: Index<Destination>
     /// Where that one has this one among its matches.
     var position: UInt32
 }
@@ -298,14 +324,14 @@ struct Match: BitwiseCopyable {
 /// The queue of an acknowledging topic subscription.
 struct BoundQueue: BitwiseCopyable {
     /// Of kind `subscriptionQueue`.
-    var destination: UInt32
+    var destination: Index<Destination>
     var subscription: Index<Subscription>
 }
 
 /// A queue, with its owner.
 struct Queue: SlabRecord {
     var generation: UInt32
-    var destination: UInt32
+    var destination: Index<Destination>
     /// Messages that no consumer has, in order.
     var ready: EntryList
     var readyCount: UInt32

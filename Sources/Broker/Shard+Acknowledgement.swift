@@ -114,7 +114,7 @@ extension Shard {
     func isInFlight(_ index: Index<Subscription>) -> Bool {
         let subscription = subscriptions[index]
         let last = subscription.pointee.deliveries.last
-        guard !last.isNone, subscription.pointee.queue == 0,
+        guard !last.isNone, subscription.pointee.ownQueue.isNone,
             !destinations[subscription.pointee.destination].pointee.isTemporary
         else { return false }
         return deliveries[last].pointee.position > sentPosition(sessions[subscription.pointee.session])
@@ -166,7 +166,7 @@ extension Shard {
             return .nothing
         }
         let sent = sentPosition(session)
-        if isBroken, !mayStillSend, subscription.pointee.queue == 0 {
+        if isBroken, !mayStillSend, subscription.pointee.ownQueue.isNone {
             // Its consumer is paused, for the session ends. What was delivered last was sent last.
             while case let last = subscription.pointee.deliveries.last, !last.isNone,
                 deliveries[last].pointee.position > sent

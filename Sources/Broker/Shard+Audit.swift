@@ -47,8 +47,8 @@ extension Shard {
         audit.remoteSets = remoteSets.liveCount
         audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0) - idleTimerCount
         audit.blockBytes = blocks.byteCountInUse
-        var place = destinations.nextLive(after: 0)
-        while place != 0 {
+        var place = destinations.nextLive(after: .none)
+        while !place.isNone {
             let destination = destinations[place]
             if destination.pointee.name == 0 {
                 audit.namelessDestinations += 1

@@ -156,7 +156,7 @@ extension Shard {
     /// SEND outside of a transaction, or at its COMMIT.
     mutating func sendNow(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         let raw = frame.rawValue(.destination)!
-        replyTo = 0
+        replyTo = .none
         let isUncommon = frame.hasAny(Self.uncommon)
         if isUncommon {
             if frame.has(.persistent) { noticePersistence(session) }
@@ -170,10 +170,10 @@ extension Shard {
         // An escaped name may look like another one that is not.
         let isEscaped = !frame.isPlain && frame.firstField(.destination)!.flags.contains(.valueIsEscaped)
         let asksForQueue = isUncommon && frame.hasAny(QueueRequest.bits | QueueRequest.unsupportedBits)
-        if index == 0 || isEscaped || asksForQueue || !isDestination(session.pointee.lastDestination, raw) {
+        if index.isNone || isEscaped || asksForQueue || !isDestination(session.pointee.lastDestination, raw) {
             index = destinationForSend(session, raw, keeping: replyTo)
-            if index == 0 { return .done }
-            session.pointee.lastDestination = destinations.slot(index)
+            if index.isNone { return .done }
+            session.pointee.lastDestination = destinations.handle(index)
             let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
             isAlias = !isDestination(session.pointee.lastDestination, written)
         }
@@ -238,8 +238,8 @@ extension Shard {
     }
 
     @inline(__always)
-    private func isDestination(_ slot: Slot, _ raw: UnsafeRawBufferPointer) -> Bool {
-        guard let destination = destinations.find(slot), Int(destination.pointee.nameByteCount) == raw.count else {
+    private func isDestination(_ handle: Handle<Destination>, _ raw: UnsafeRawBufferPointer) -> Bool {
+        guard let destination = destinations.find(handle), Int(destination.pointee.nameByteCount) == raw.count else {
             return false
         }
         return memcmp(blocks.base(destination.pointee.name), raw.baseAddress!, raw.count) == 0
@@ -270,7 +270,7 @@ extension Shard {
             headers: frame.base, headersByteCount: 0, body: frame.base + frame.bodyOffset,
             bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, identity: takeIdentity(), expiresAt: expiresAt)
         let mask = Self.consumed
-        if frame.isPlain && replyTo == 0 && !isAlias {
+        if frame.isPlain && replyTo.isNone && !isAlias {
             // Runs of kept lines are copied as they are; often there is only one, and then nothing is copied.
             var writer = FrameWriter(at: scratch.headers)
             var runStart = -1
@@ -310,7 +310,7 @@ extension Shard {
                 frame.firstField(.destination)!, of: frame, from: session.pointee.version, to: .v1_2)
             message.carriesDestination = true
         }
-        if replyTo != 0 {
+        if !replyTo.isNone {
             writer.write("reply-to:")
             let name = nameOf(replyTo)
             writer.writeEscaped(name.baseAddress!, name.count, version: .v1_2)
@@ -319,10 +319,10 @@ extension Shard {
         for i in 0..<frame.fieldCount {
             let field = frame.field(i)
             if mask & (1 << UInt64(field.known.rawValue)) != 0 { continue }
-            if replyTo != 0, field.known == .replyTo { continue }
+            if !replyTo.isNone, field.known == .replyTo { continue }
             writer.writeTranscoded(field, of: frame, from: session.pointee.version, to: .v1_2)
         }
-        message.isPlain = frame.isPlain && replyTo == 0
+        message.isPlain = frame.isPlain && replyTo.isNone
         message.headers = UnsafeRawPointer(scratch.headers)
         message.headersByteCount = writer.cursor - scratch.headers
         return message
@@ -412,7 +412,7 @@ extension Shard {
         else { return .done }
         let raw = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
         let index = destinationForSubscribe(session, raw)
-        if index == 0 { return .done }
+        if index.isNone { return .done }
         if isDurable, [.topic, .pattern].contains(destinations[index].pointee.kind) {
             updateIdle(index)
             failFrame(

@@ -497,7 +497,7 @@ extension Shard {
             index = next
         }
         if session.pointee.subscriptions.isEmpty { dropFlights(session) }
-        while session.pointee.temporaryHead != 0 { removeTemporary(session) }
+        while !session.pointee.temporaries.isEmpty { removeTemporary(session) }
         if !session.pointee.remoteSet.isNone {
             remoteSets.free(session.pointee.remoteSet)
             session.pointee.remoteSet = .none

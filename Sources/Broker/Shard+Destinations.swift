@@ -5,7 +5,7 @@ import Slabs
 
 // Destinations by name: found, created within limits, forgotten when nobody needs them.
 extension Shard {
-    func nameOf(_ index: UInt32) -> UnsafeRawBufferPointer {
+    func nameOf(_ index: Index<Destination>) -> UnsafeRawBufferPointer {
         let destination = destinations[index]
         if destination.pointee.name == 0 {
             return UnsafeRawBufferPointer(start: UnsafeRawPointer(scratch.name), count: 0)
@@ -15,7 +15,7 @@ extension Shard {
             count: Int(destination.pointee.nameByteCount))
     }
 
-    func destinationText(_ index: UInt32) -> String { printable(nameOf(index)) }
+    func destinationText(_ index: Index<Destination>) -> String { printable(nameOf(index)) }
 
     /// The text that makes a session's temporary names unique, and unguessable: whoever knows the name may send to it.
     func ownerText(_ session: UnsafeMutablePointer<Session>) -> String { identity(session, of: 0) }
@@ -28,47 +28,54 @@ extension Shard {
         return "\(index)-\(session.pointee.index)-\(session.pointee.generation)-\(zeros)\(digits)"
     }
 
-    /// The destination of the SEND under the parser. 0: it was answered with ERROR.
+    /// The destination of that canonical name; none where there is none.
+    @inline(__always)
+    func findDestination(_ name: UnsafeRawBufferPointer) -> Index<Destination> {
+        Index(destinationTable.find(name.baseAddress!, name.count))
+    }
+
+    /// The destination of the SEND under the parser. None: it was answered with ERROR.
     ///
     /// - Parameter kept: A temporary destination of this connection that must not make room for another.
     mutating func destinationForSend(
-        _ session: UnsafeMutablePointer<Session>, _ raw: UnsafeRawBufferPointer, keeping kept: UInt32 = 0
-    ) -> UInt32 {
+        _ session: UnsafeMutablePointer<Session>, _ raw: UnsafeRawBufferPointer,
+        keeping kept: Index<Destination> = .none
+    ) -> Index<Destination> {
         let name = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
         let index = destination(session, name, subscribes: false, keeping: kept)
-        if index == 0 { return 0 }
+        if index.isNone { return .none }
         switch destinations[index].pointee.kind {
         case .pattern:
             failFrame(session, "Invalid destination", "SEND needs a destination without wildcards")
-            return 0
-        case .queue, .remoteQueue: return asksForSupportedQueue(session) ? index : 0
+            return .none
+        case .queue, .remoteQueue: return asksForSupportedQueue(session) ? index : .none
         case .topic, .subscriptionQueue: return index
         }
     }
 
-    /// The destination of the SUBSCRIBE under the parser. 0: it was answered with ERROR.
+    /// The destination of the SUBSCRIBE under the parser. None: it was answered with ERROR.
     mutating func destinationForSubscribe(
         _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer
-    ) -> UInt32 {
-        destination(session, name, subscribes: true, keeping: 0)
+    ) -> Index<Destination> {
+        destination(session, name, subscribes: true, keeping: .none)
     }
 
-    /// The destination of that name where there is one; 0 otherwise.
+    /// The destination of that name where there is one; none otherwise.
     mutating func destinationWithoutError(
         _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer
-    ) -> UInt32 {
+    ) -> Index<Destination> {
         guard
             let parsed = try? DestinationName.parse(
                 written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
                 levelCountMax: limits.destinationLevelCountMax, owner: { ownerText(session) }, into: scratch.name)
-        else { return 0 }
-        return destinationTable.find(scratch.name, parsed.byteCount)
+        else { return .none }
+        return findDestination(UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount))
     }
 
     private mutating func destination(
         _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, subscribes: Bool,
-        keeping kept: UInt32
-    ) -> UInt32 {
+        keeping kept: Index<Destination>
+    ) -> Index<Destination> {
         let parsed: DestinationName
         do throws(DestinationNameError) {
             parsed = try DestinationName.parse(
@@ -92,7 +99,7 @@ extension Shard {
                     session, "Unknown destination",
                     "'\(printable(written))' must begin with /topic/, /queue/, /temp-topic/ or /temp-queue/")
             }
-            return 0
+            return .none
         }
         switch parsed.kind {
         case .temporaryQueue, .temporaryTopic:
@@ -103,30 +110,31 @@ extension Shard {
                 failFrame(
                     session, "Access refused",
                     "only the connection that created a temporary destination may subscribe to it")
-                return 0
+                return .none
             }
             return reply(session, name, parsed.kind)
         case .queuePattern:
             failFrame(
                 session, "Invalid destination",
                 "'\(printable(written))': wildcards are supported for topics, not for queues")
-            return 0
+            return .none
         case .pattern where !subscribes:
             failFrame(session, "Invalid destination", "SEND needs a destination without wildcards")
-            return 0
+            return .none
         case .topic, .pattern, .queue:
             let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
-            var index = destinationTable.find(name.baseAddress!, name.count)
-            if subscribes, index != 0, isOneTooMany(index) {
+            var index = findDestination(name)
+            if subscribes, !index.isNone, isOneTooMany(index) {
                 remove(index)
-                index = 0
+                index = .none
             }
             if parsed.kind != .queue {
-                return index != 0 ? index : create(session, name, parsed.kind, QueueRequest(), subscribes: subscribes)
+                return !index.isNone
+                    ? index : create(session, name, parsed.kind, QueueRequest(), subscribes: subscribes)
             }
-            guard let request = queueRequestOfFrame(session) else { return 0 }
-            if index == 0 { index = create(session, name, parsed.kind, request, subscribes: subscribes) }
-            if index != 0, destinations[index].pointee.kind == .remoteQueue, frame.hasAny(QueueRequest.bits) {
+            guard let request = queueRequestOfFrame(session) else { return .none }
+            if index.isNone { index = create(session, name, parsed.kind, request, subscribes: subscribes) }
+            if !index.isNone, destinations[index].pointee.kind == .remoteQueue, frame.hasAny(QueueRequest.bits) {
                 requestAtOwner(index, request)
             }
             return index
@@ -145,24 +153,24 @@ extension Shard {
     private mutating func create(
         _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass,
         _ request: QueueRequest, subscribes: Bool
-    ) -> UInt32 {
+    ) -> Index<Destination> {
         if !options.clientsCreateDestinations, policies.index(of: name) == 0 {
             failFrame(
                 session, "Unknown destination",
                 "'\(printable(name))' is not configured, and clients may not create destinations")
-            return 0
+            return .none
         }
         recordAllowance -= 1
         guard makeRoom(name, isQueue: kind == .queue, isUnused: !subscribes) else {
             failDestination(session, .destinations)
-            return 0
+            return .none
         }
         guard kind != .pattern || patternCount < limits.patternCountMax else {
             counters.limits.count(.patterns)
             failFrame(
                 session, "Too many patterns",
                 "a worker may know \(limits.patternCountMax) patterns (limits.patterns-max); use fewer and wider ones")
-            return 0
+            return .none
         }
         guard kind == .queue || makeRoomForMatches() else {
             counters.limits.count(.patterns)
@@ -170,42 +178,43 @@ extension Shard {
                 session, "Too many patterns",
                 "patterns match topics \(matchCount) times, and the limit is \(Limits.matchesPerDestinationMax) for "
                     + "each of limits.destinations-max; use fewer and narrower patterns")
-            return 0
+            return .none
         }
         let index = kind == .queue ? makeQueue(name, isTemporary: false) : makeTopic(name, isPattern: kind == .pattern)
-        if index != 0, !destinations[index].pointee.queue.isNone {
+        if !index.isNone, !destinations[index].pointee.queue.isNone {
             tighten(destinations[index].pointee.queue, request, deadLetter: scratch.key)
         }
-        if index == 0 { failFrame(session, "Out of memory", "the broker has reached its memory limit") }
+        if index.isNone { failFrame(session, "Out of memory", "the broker has reached its memory limit") }
         return index
     }
 
     // MARK: Making and removing
 
-    private mutating func makeDestination(_ name: UnsafeRawBufferPointer, _ kind: DestinationKind) -> UInt32 {
-        let slot = destinations.allocate()
-        if slot.isNone { return 0 }
-        let destination = destinations[slot.index]
+    private mutating func makeDestination(_ name: UnsafeRawBufferPointer, _ kind: DestinationKind) -> Index<Destination>
+    {
+        let created: Index<Destination> = destinations.allocate().index
+        if created.isNone { return .none }
+        let destination = destinations[created]
         destination.pointee.kind = kind
         destination.pointee.owner = UInt16(index)
         destination.pointee.nameByteCount = UInt16(name.count)
         if name.count > 0 {
             let block = blocks.allocate(byteCount: name.count)
             guard block != 0 else {
-                destinations.free(slot.index)
-                return 0
+                destinations.free(created)
+                return .none
             }
             memcpy(blocks.base(block), name.baseAddress!, name.count)
             destination.pointee.name = block
-            destinationTable.insert(blocks.base(block), name.count, value: slot.index)
+            destinationTable.insert(blocks.base(block), name.count, value: created.rawValue)
         }
-        return slot.index
+        return created
     }
 
     /// A topic or a pattern. It begins idle: the first subscription, here or elsewhere, makes it needed.
-    mutating func makeTopic(_ name: UnsafeRawBufferPointer, isPattern: Bool) -> UInt32 {
+    mutating func makeTopic(_ name: UnsafeRawBufferPointer, isPattern: Bool) -> Index<Destination> {
         let index = makeDestination(name, isPattern ? .pattern : .topic)
-        if index == 0 { return 0 }
+        if index.isNone { return .none }
         let own = nameOf(index)
         var comparisonCount = 0
         var levelCount = 0
@@ -218,16 +227,16 @@ extension Shard {
                     shard.match(pattern: index, topic: topic)
                 }
             }
-            insertPattern(index)
+            patterns.prepend(index, in: destinations)
         } else {
-            var pattern = patternHead
-            while pattern != 0 {
+            var pattern = patterns.first
+            while !pattern.isNone {
                 comparisonCount += 1
                 middle.reset()
                 if Wildcard.matches(nameOf(pattern), own, &middle, levelCount: &levelCount) {
                     match(pattern: pattern, topic: index)
                 }
-                pattern = destinations[pattern].pointee.idleNext
+                pattern = PatternChain.next(after: pattern, in: destinations)
             }
             becomeIdle(index)
         }
@@ -241,11 +250,11 @@ extension Shard {
     private static var levelsPerStep: Int { 8 }
 
     /// A queue, or the stand-in of one that another worker holds.
-    mutating func makeQueue(_ name: UnsafeRawBufferPointer, isTemporary: Bool) -> UInt32 {
+    mutating func makeQueue(_ name: UnsafeRawBufferPointer, isTemporary: Bool) -> Index<Destination> {
         let owner = isTemporary ? index : ownerOfQueue(name)
         if owner != index {
             let destination = makeDestination(name, .remoteQueue)
-            if destination == 0 { return 0 }
+            if destination.isNone { return .none }
             destinations[destination].pointee.owner = UInt16(owner)
             destinations[destination].pointee.blocks =
                 policies[UInt32(policies.index(of: name))].overflow == .block
@@ -253,10 +262,10 @@ extension Shard {
             return destination
         }
         let destination = makeDestination(name, .queue)
-        if destination == 0 { return 0 }
+        if destination.isNone { return .none }
         guard attachQueue(to: destination) else {
             remove(destination)
-            return 0
+            return .none
         }
         if !isTemporary { becomeIdle(destination) }
         return destination
@@ -272,7 +281,7 @@ extension Shard {
     }
 
     /// Each of the two remembers the other, and its own place in the other's list, so that they part in constant time.
-    private mutating func match(pattern: UInt32, topic: UInt32) {
+    private mutating func match(pattern: Index<Destination>, topic: Index<Destination>) {
         matchCount += 1
         let placeInPattern = destinations[pattern].pointee.matches.count
         let placeInTopic = destinations[topic].pointee.matches.append(
@@ -288,22 +297,15 @@ extension Shard {
         }
     }
 
-    private mutating func forEachTopic(_ body: (inout Shard, UInt32) -> Void) {
+    private mutating func forEachTopic(_ body: (inout Shard, Index<Destination>) -> Void) {
         for position in 0..<destinationTable.capacity {
-            let candidate = destinationTable.entry(position)
-            if candidate != 0, destinations[candidate].pointee.kind == .topic { body(&self, candidate) }
+            let candidate = Index<Destination>(destinationTable.entry(position))
+            if !candidate.isNone, destinations[candidate].pointee.kind == .topic { body(&self, candidate) }
         }
     }
 
-    /// Patterns are on a list of their own, linked by the fields of the idle list: a pattern never idles.
-    private mutating func insertPattern(_ index: UInt32) {
-        destinations[index].pointee.idleNext = patternHead
-        if patternHead != 0 { destinations[patternHead].pointee.idlePrevious = index }
-        patternHead = index
-    }
-
     /// Removes a destination that nobody needs.
-    mutating func remove(_ index: UInt32) {
+    mutating func remove(_ index: Index<Destination>) {
         let destination = destinations[index]
         invariant(destination.pointee.groups.isEmpty, "a removed destination has no subscribers")
         if destination.pointee.isIdle { leaveIdle(index) }
@@ -314,10 +316,7 @@ extension Shard {
         destination.pointee.bound.deallocate()
         if destination.pointee.kind == .pattern {
             patternCount -= 1
-            let next = destination.pointee.idleNext
-            let previous = destination.pointee.idlePrevious
-            if previous != 0 { destinations[previous].pointee.idleNext = next } else { patternHead = next }
-            if next != 0 { destinations[next].pointee.idlePrevious = previous }
+            patterns.remove(index, in: destinations)
         }
         if !destination.pointee.queue.isNone { removeQueue(destination.pointee.queue) }
         if destination.pointee.name != 0 {
@@ -331,24 +330,24 @@ extension Shard {
 
     // MARK: Temporary destinations
 
-    /// `/temp-queue/NAME` or `/temp-topic/NAME` of this connection, made on first use. 0: ERROR was sent.
+    /// `/temp-queue/NAME` or `/temp-topic/NAME` of this connection, made on first use. None: ERROR was sent.
     ///
     /// - Parameter kept: Another one, which must not make room for it.
     mutating func temporary(
         _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, _ kind: DestinationClass,
-        keeping kept: UInt32 = 0
-    ) -> UInt32 {
+        keeping kept: Index<Destination> = .none
+    ) -> Index<Destination> {
         let parsed = try! DestinationName.parse(
             written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
             levelCountMax: limits.destinationLevelCountMax, owner: { ownerText(session) }, into: scratch.name)
         let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
-        var index = destinationTable.find(name.baseAddress!, name.count)
-        if index != 0 {
+        var index = findDestination(name)
+        if !index.isNone {
             if destinations[index].pointee.isTemporary { return index }
             // Somebody who guessed the name has sent to it before it was there.
             if destinations[index].pointee.isIdle {
                 remove(index)
-                index = 0
+                index = .none
             }
         }
         guard makeRoomForTemporary(session, keeping: kept) else {
@@ -357,62 +356,49 @@ extension Shard {
                 session, "Too many destinations",
                 "a connection may have \(limits.subscriptionsPerConnectionMax) temporary destinations with subscribers "
                     + "or messages (limits.subscriptions-per-connection-max)")
-            return 0
+            return .none
         }
-        guard index != 0 || (kind == .temporaryQueue ? makeRoomForQueue() : makeRoomForOther(isUnused: false)) else {
+        guard !index.isNone || (kind == .temporaryQueue ? makeRoomForQueue() : makeRoomForOther(isUnused: false)) else {
             failDestination(session, .destinations)
-            return 0
+            return .none
         }
-        if index == 0 {
+        if index.isNone {
             index = kind == .temporaryQueue ? makeQueue(name, isTemporary: true) : makeTopic(name, isPattern: false)
         }
-        if index == 0 {
+        if index.isNone {
             failFrame(session, "Out of memory", "the broker has reached its memory limit")
-            return 0
+            return .none
         }
         if destinations[index].pointee.isIdle { leaveIdle(index) }
         destinations[index].pointee.isTemporary = true
-        destinations[index].pointee.temporarySession = session.pointee.index
-        destinations[index].pointee.temporaryNext = session.pointee.temporaryHead
-        session.pointee.temporaryHead = index
+        session.pointee.temporaries.push(index, in: destinations)
         return index
     }
 
     /// Whether the session may have another temporary destination. Where it has as many as it may, the oldest that is
     /// empty and that nobody subscribes to makes way, all but `kept`; its name stays the session's, to be used again.
     private mutating func makeRoomForTemporary(
-        _ session: UnsafeMutablePointer<Session>, keeping kept: UInt32
+        _ session: UnsafeMutablePointer<Session>, keeping kept: Index<Destination>
     ) -> Bool {
         var count = 0
-        var index = session.pointee.temporaryHead
-        while index != 0 {
+        var index = session.pointee.temporaries.first
+        while !index.isNone {
             count += 1
-            index = destinations[index].pointee.temporaryNext
+            index = TemporaryStack.next(after: index, in: destinations)
         }
         chargeForSteps(count)
         if count < limits.subscriptionsPerConnectionMax { return true }
-        var unused: UInt32 = 0
-        var beforeUnused: UInt32 = 0
-        var previous: UInt32 = 0
-        index = session.pointee.temporaryHead
-        while index != 0 {
-            if index != kept, !isInUse(index) {
-                unused = index
-                beforeUnused = previous
-            }
-            previous = index
-            index = destinations[index].pointee.temporaryNext
+        var unused = Index<Destination>.none
+        index = session.pointee.temporaries.first
+        while !index.isNone {
+            if index != kept, !isInUse(index) { unused = index }
+            index = TemporaryStack.next(after: index, in: destinations)
         }
         chargeForSteps(count)
         // Where COMMIT was checked with other ones in use than now, it goes beyond the limit: half a transaction would be
         // worse.
-        if unused == 0 { return isApplyingCommit }
-        let next = destinations[unused].pointee.temporaryNext
-        if beforeUnused == 0 {
-            session.pointee.temporaryHead = next
-        } else {
-            destinations[beforeUnused].pointee.temporaryNext = next
-        }
+        if unused.isNone { return isApplyingCommit }
+        _ = session.pointee.temporaries.remove(unused, in: destinations)
         letGoTemporary(unused)
         return true
     }
@@ -421,41 +407,37 @@ extension Shard {
     /// counted: a service must not fail because its client did not wait for the answer.
     private mutating func reply(
         _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass
-    ) -> UInt32 {
-        let found = destinationTable.find(name.baseAddress!, name.count)
-        if found != 0 { return found }
+    ) -> Index<Destination> {
+        let found = findDestination(name)
+        if !found.isNone { return found }
         guard let shard = DestinationName.replyShard(name), shard < shardCount else {
             failFrame(session, "Unknown destination", "'\(printable(name))' is not a reply address of this broker")
-            return 0
+            return .none
         }
         _ = makeRoomForOther(isUnused: true)
-        var destination: UInt32
+        let destination: Index<Destination>
         if kind == .replyTopic || shard == index {
             // A topic without subscribers is what becomes of what is sent to a queue that is gone.
             destination = makeTopic(name, isPattern: false)
         } else {
             destination = makeDestination(name, .remoteQueue)
-            if destination != 0 {
+            if !destination.isNone {
                 destinations[destination].pointee.owner = UInt16(shard)
                 becomeIdle(destination)
             }
         }
-        if destination == 0 { failFrame(session, Refusal.memory.message, Refusal.memory.explanation(limits)) }
+        if destination.isNone { failFrame(session, Refusal.memory.message, Refusal.memory.explanation(limits)) }
         return destination
     }
 
     /// The connection ends, and with it the first of its temporary destinations.
     mutating func removeTemporary(_ session: UnsafeMutablePointer<Session>) {
-        let index = session.pointee.temporaryHead
-        session.pointee.temporaryHead = destinations[index].pointee.temporaryNext
-        letGoTemporary(index)
+        letGoTemporary(session.pointee.temporaries.pop(in: destinations))
     }
 
     /// One that is off its session's list is temporary no more: a queue ends, a topic is forgotten when nobody needs it.
-    private mutating func letGoTemporary(_ index: UInt32) {
+    private mutating func letGoTemporary(_ index: Index<Destination>) {
         let destination = destinations[index]
-        destination.pointee.temporaryNext = 0
-        destination.pointee.temporarySession = 0
         destination.pointee.isTemporary = false
         if !destination.pointee.queue.isNone {
             remove(index)
@@ -465,11 +447,11 @@ extension Shard {
     }
 
     /// SEND with `reply-to:/temp-queue/NAME` subscribes its connection by itself. Returns the destination whose name
-    /// receivers see instead, 0 where `reply-to` needs no rewriting, nil after an ERROR.
-    mutating func replyDestination(_ session: UnsafeMutablePointer<Session>) -> UInt32? {
+    /// receivers see instead, none where `reply-to` needs no rewriting, nil after an ERROR.
+    mutating func replyDestination(_ session: UnsafeMutablePointer<Session>) -> Index<Destination>? {
         let value = frame.value(.replyTo, into: scratch.value, version: session.pointee.version)!
         let isQueue = begins(value, with: "/temp-queue/")
-        guard isQueue || begins(value, with: "/temp-topic/") else { return 0 }
+        guard isQueue || begins(value, with: "/temp-topic/") else { return Index.none }
         guard value.count > 12, value.count <= limits.destinationNameByteCountMax else {
             failReplyTo(session)
             return nil
@@ -487,7 +469,7 @@ extension Shard {
             return nil
         }
         let index = temporary(session, value, isQueue ? .temporaryQueue : .temporaryTopic)
-        if index == 0 { return nil }
+        if index.isNone { return nil }
         if isQueue, findSubscription(session, value).isNone, destinations[index].pointee.subscriptionCount == 0 {
             guard Int(session.pointee.subscriptionCount) < limits.subscriptionsPerConnectionMax else {
                 counters.limits.count(.subscriptionsPerConnection)

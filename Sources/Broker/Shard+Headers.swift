@@ -1,4 +1,5 @@
 import STOMP
+import Slabs
 
 // Headers that say yes or no, or a number; and those that ask for what this broker does not do. A wish that is not
 // understood, or cannot be granted, is answered with ERROR: to ignore it would be to do something else in silence.
@@ -89,7 +90,8 @@ extension Shard {
 
     /// Whether a SUBSCRIBE asks for limits only of what has limits of its own: a queue whose name clients choose. False: it
     /// was answered with ERROR. A SEND to a topic passes these headers on, as it does all that the broker does not know.
-    mutating func asksForSupportedLimits(_ session: UnsafeMutablePointer<Session>, of index: UInt32) -> Bool {
+    mutating func asksForSupportedLimits(_ session: UnsafeMutablePointer<Session>, of index: Index<Destination>) -> Bool
+    {
         guard frame.hasAny(QueueRequest.bits) else { return true }
         let destination = destinations[index]
         let reason: String

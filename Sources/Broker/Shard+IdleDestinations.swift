@@ -1,27 +1,5 @@
 import Slabs
 
-/// Destinations that nobody needs, least recently used first, linked by `idleNext` and `idlePrevious`.
-struct IdleList {
-    private(set) var head: UInt32 = 0
-    private var tail: UInt32 = 0
-
-    mutating func append(_ index: UInt32, in destinations: borrowing Slab<Destination>) {
-        destinations[index].pointee.idlePrevious = tail
-        destinations[index].pointee.idleNext = 0
-        if tail != 0 { destinations[tail].pointee.idleNext = index } else { head = index }
-        tail = index
-    }
-
-    mutating func remove(_ index: UInt32, in destinations: borrowing Slab<Destination>) {
-        let next = destinations[index].pointee.idleNext
-        let previous = destinations[index].pointee.idlePrevious
-        if next != 0 { destinations[next].pointee.idlePrevious = previous } else { tail = previous }
-        if previous != 0 { destinations[previous].pointee.idleNext = next } else { head = next }
-        destinations[index].pointee.idleNext = 0
-        destinations[index].pointee.idlePrevious = 0
-    }
-}
-
 // Destinations that nobody needs are kept while there is room, for they may be used again.
 extension Shard {
     /// Forgets destinations nobody needs until there is room for one more.
@@ -29,8 +7,8 @@ extension Shard {
         while queues.liveCount - subscriptionQueueCount >= limits.destinationCountMax {
             // A destination that COMMIT has checked may have made way since for another of the same transaction. It is
             // made again, if need be beyond the limit: half a transaction would be worse.
-            guard idleQueues.head != 0 else { return isApplyingCommit }
-            remove(idleQueues.head)
+            guard !idleQueues.isEmpty else { return isApplyingCommit }
+            remove(idleQueues.first)
         }
         return true
     }
@@ -42,8 +20,8 @@ extension Shard {
     ///   one too many.
     mutating func makeRoomForOther(isUnused: Bool) -> Bool {
         while otherCount >= limits.destinationCountMax {
-            guard idleOthers.head != 0 else { return isUnused || isApplyingCommit }
-            remove(idleOthers.head)
+            guard !idleOthers.isEmpty else { return isUnused || isApplyingCommit }
+            remove(idleOthers.first)
         }
         return true
     }
@@ -58,7 +36,7 @@ extension Shard {
     private var otherCount: Int { destinations.liveCount - queues.liveCount }
 
     /// A SEND has made it, beyond the limit, and so far nobody needs it.
-    func isOneTooMany(_ index: UInt32) -> Bool {
+    func isOneTooMany(_ index: Index<Destination>) -> Bool {
         let destination = destinations[index]
         return destination.pointee.isIdle && destination.pointee.queue.isNone && otherCount > limits.destinationCountMax
     }
@@ -66,10 +44,10 @@ extension Shard {
     /// Forgets destinations nobody needs until patterns and topics match so few times that there may be another.
     mutating func makeRoomForMatches() -> Bool {
         let matchCountMax = limits.destinationCountMax * Limits.matchesPerDestinationMax
-        var candidate = matchCount >= matchCountMax ? idleOthers.head : 0
+        var candidate = matchCount >= matchCountMax ? idleOthers.first : .none
         var stepCount = 0
-        while candidate != 0, matchCount >= matchCountMax {
-            let next = destinations[candidate].pointee.idleNext
+        while !candidate.isNone, matchCount >= matchCountMax {
+            let next = IdleList.next(after: candidate, in: destinations)
             if destinations[candidate].pointee.matches.count > 0 {
                 recordAllowance -= 1
                 remove(candidate)
@@ -81,10 +59,10 @@ extension Shard {
         return matchCount < matchCountMax
     }
 
-    func isNeeded(_ index: UInt32) -> Bool { destinations[index].pointee.isTemporary || isInUse(index) }
+    func isNeeded(_ index: Index<Destination>) -> Bool { destinations[index].pointee.isTemporary || isInUse(index) }
 
     /// Whether anything depends on the destination: subscriptions, messages, or who waits for it.
-    func isInUse(_ index: UInt32) -> Bool {
+    func isInUse(_ index: Index<Destination>) -> Bool {
         let destination = destinations[index]
         if destination.pointee.subscriptionCount != 0 || destination.pointee.hasRemote
             || destination.pointee.interest != .none || !destination.pointee.groups.isEmpty
@@ -98,7 +76,7 @@ extension Shard {
     }
 
     /// To be called whenever a reason to keep the destination came or went. May remove a pattern.
-    mutating func updateIdle(_ index: UInt32) {
+    mutating func updateIdle(_ index: Index<Destination>) {
         let destination = destinations[index]
         if destination.pointee.kind == .subscriptionQueue { return }
         let needed = isNeeded(index)
@@ -111,7 +89,7 @@ extension Shard {
         }
     }
 
-    mutating func becomeIdle(_ index: UInt32) {
+    mutating func becomeIdle(_ index: Index<Destination>) {
         let destination = destinations[index]
         destination.pointee.isIdle = true
         if destination.pointee.queue.isNone {
@@ -123,7 +101,7 @@ extension Shard {
         }
     }
 
-    mutating func leaveIdle(_ index: UInt32) {
+    mutating func leaveIdle(_ index: Index<Destination>) {
         destinations[index].pointee.isIdle = false
         if destinations[index].pointee.queue.isNone {
             idleOthers.remove(index, in: destinations)

@@ -149,21 +149,21 @@ extension Shard {
         write(Letter(.barrier, b: pendings.handle(pending).slot), to: peer)
     }
 
-    mutating func announceInterest(_ index: UInt32) {
+    mutating func announceInterest(_ index: Index<Destination>) {
         let destination = destinations[index]
         let letter = Letter(
-            .interestAdd, flag: destination.pointee.kind == .pattern, a: destinations.slot(index),
+            .interestAdd, flag: destination.pointee.kind == .pattern, a: destinations.handle(index).slot,
             value: UInt64(destination.pointee.interestEpoch))
         for peer in 0..<shardCount where peer != self.index { write(letter, to: peer, name: nameOf(index)) }
     }
 
-    mutating func announceWithdrawal(_ index: UInt32) {
+    mutating func announceWithdrawal(_ index: Index<Destination>) {
         for peer in 0..<shardCount where peer != self.index {
             write(Letter(.interestRemove), to: peer, name: nameOf(index))
         }
     }
 
-    mutating func publishElsewhere(_ index: UInt32, _ message: Message) -> Bool {
+    mutating func publishElsewhere(_ index: Index<Destination>, _ message: Message) -> Bool {
         let mask = peerMask(index)
         if mask.low | mask.high == 0 { return false }
         forEachPeer(low: mask.low, high: mask.high) { shard, peer in
@@ -172,7 +172,8 @@ extension Shard {
         return true
     }
 
-    mutating func sendToOwner(_ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ message: Message) {
+    mutating func sendToOwner(_ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ message: Message)
+    {
         let owner = Int(destinations[index].pointee.owner)
         var isReserved = isApplyingCommit
         var byteCount = UInt32(frame.reservedByteCount)
@@ -191,13 +192,13 @@ extension Shard {
         markRemote(session, owner)
     }
 
-    mutating func forwardDeadLetter(_ index: UInt32, _ message: Message) {
+    mutating func forwardDeadLetter(_ index: Index<Destination>, _ message: Message) {
         write(
             Letter(.send), to: Int(destinations[index].pointee.owner), name: nameOf(index), message, receipt: nil)
     }
 
     mutating func subscribeAtOwner(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ subscription: Index<Subscription>
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ subscription: Index<Subscription>
     ) {
         guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return }
         pendings[pending].pointee.subscription = subscription
@@ -245,7 +246,7 @@ extension Shard {
     }
 
     /// What a client asks of a queue, should its use of it be the first. The use itself follows.
-    mutating func requestAtOwner(_ index: UInt32, _ request: QueueRequest) {
+    mutating func requestAtOwner(_ index: Index<Destination>, _ request: QueueRequest) {
         let name = nameOf(index)
         let deadLetterByteCount = Int(request.deadLetterByteCount)
         let place = write(
@@ -262,14 +263,14 @@ extension Shard {
         let name = UnsafeRawBufferPointer(
             rebasing: payload[(QueueRequest.byteCount + Int(request.deadLetterByteCount))...])
         // Where there is no room for another, what follows is told so.
-        guard destinationTable.find(name.baseAddress!, name.count) == 0, makeRoomForQueue() else { return }
+        guard findDestination(name).isNone, makeRoomForQueue() else { return }
         let index = makeQueue(name, isTemporary: false)
-        if index != 0 { tighten(destinations[index].pointee.queue, request, deadLetter: deadLetter) }
+        if !index.isNone { tighten(destinations[index].pointee.queue, request, deadLetter: deadLetter) }
     }
 
     /// Room for one message of a COMMIT. `place` is where the frame is kept (`KeptCursor.frame`).
     mutating func reserveAtOwner(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, _ pending: Index<PendingOperation>,
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ pending: Index<PendingOperation>,
         frame place: UInt64
     ) {
         write(
@@ -280,7 +281,8 @@ extension Shard {
     }
 
     /// A SEND to a queue whose policy is to make publishers wait: it is parsed again when it has room.
-    mutating func reserveForSend(_ session: UnsafeMutablePointer<Session>, _ index: UInt32) -> FrameOutcome {
+    mutating func reserveForSend(_ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>) -> FrameOutcome
+    {
         guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings[pending].pointee.peer = destinations[index].pointee.owner
         pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
@@ -345,7 +347,8 @@ extension Shard {
         switch letter.kind {
         case .interestAdd: addRemoteInterest(letter, name, from: peer)
         case .interestAnswer:
-            interestAnswered(letter.a, epoch: UInt32(truncatingIfNeeded: letter.value), isRefused: letter.flag)
+            interestAnswered(
+                Handle(letter.a), epoch: UInt32(truncatingIfNeeded: letter.value), isRefused: letter.flag)
         case .interestRemove: removeRemoteInterest(name, from: peer)
         case .publish: publishFromElsewhere(payload)
         case .send: sendFromElsewhere(letter, payload, from: peer)
@@ -401,9 +404,9 @@ extension Shard {
     // MARK: Topics
 
     private mutating func addRemoteInterest(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
-        var index = destinationTable.find(name.baseAddress!, name.count)
-        if index == 0, makeRoomForMatches() { index = makeTopic(name, isPattern: letter.flag) }
-        if index != 0 {
+        var index = findDestination(name)
+        if index.isNone, makeRoomForMatches() { index = makeTopic(name, isPattern: letter.flag) }
+        if !index.isNone {
             let destination = destinations[index]
             if peer < 64 {
                 destination.pointee.remoteLow |= 1 << UInt64(peer)
@@ -412,12 +415,12 @@ extension Shard {
             }
             updateIdle(index)
         }
-        write(Letter(.interestAnswer, flag: index == 0, a: letter.a, value: letter.value), to: peer)
+        write(Letter(.interestAnswer, flag: index.isNone, a: letter.a, value: letter.value), to: peer)
     }
 
     private mutating func removeRemoteInterest(_ name: UnsafeRawBufferPointer, from peer: Int) {
-        let index = destinationTable.find(name.baseAddress!, name.count)
-        if index == 0 { return }
+        let index = findDestination(name)
+        if index.isNone { return }
         let destination = destinations[index]
         if peer < 64 {
             destination.pointee.remoteLow &= ~(1 << UInt64(peer))
@@ -429,14 +432,14 @@ extension Shard {
 
     private mutating func publishFromElsewhere(_ payload: UnsafeRawPointer) {
         let (name, _, message) = message(payload)
-        var index = destinationTable.find(name.baseAddress!, name.count)
-        if index == 0 {
+        var index = findDestination(name)
+        if index.isNone {
             // Known here by a pattern only: the topic's record remembers which patterns match.
-            if patternHead == 0 { return }
+            if patterns.isEmpty { return }
             _ = makeRoomForOther(isUnused: true)
             _ = makeRoomForMatches()
             index = makeTopic(name, isPattern: false)
-            guard index != 0 else {
+            guard !index.isNone else {
                 counters.messagesDropped &+= 1
                 return notice(.memoryLimit, "no memory for a message to \(printable(name)): it is dropped")
             }
@@ -449,7 +452,7 @@ extension Shard {
     private mutating func sendFromElsewhere(_ letter: Letter, _ payload: UnsafeRawPointer, from peer: Int) {
         let (name, receipt, message) = message(payload)
         let index = queueForElsewhere(name)
-        guard index != 0 else {
+        guard !index.isNone else {
             if begins(name, with: "/reply-queue/") {
                 // Its connection is gone.
                 counters.messagesDropped &+= 1
@@ -487,12 +490,12 @@ extension Shard {
         if letter.flag { roomIsFree(handle) }
     }
 
-    /// A queue of this worker by its canonical name, made on first use. 0: no room.
-    private mutating func queueForElsewhere(_ name: UnsafeRawBufferPointer) -> UInt32 {
-        let found = destinationTable.find(name.baseAddress!, name.count)
-        if found != 0 { return found }
-        if begins(name, with: "/reply-queue/") { return 0 }
-        guard makeRoomForQueue() else { return 0 }
+    /// A queue of this worker by its canonical name, made on first use. None: no room.
+    private mutating func queueForElsewhere(_ name: UnsafeRawBufferPointer) -> Index<Destination> {
+        let found = findDestination(name)
+        if !found.isNone { return found }
+        if begins(name, with: "/reply-queue/") { return .none }
+        guard makeRoomForQueue() else { return .none }
         return makeQueue(name, isTemporary: false)
     }
 
@@ -517,9 +520,9 @@ extension Shard {
 
     private mutating func addRemoteConsumer(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
         let index = queueForElsewhere(name)
-        let refusal = index == 0 ? refusalOfDestination() : .memory
+        let refusal = index.isNone ? refusalOfDestination() : .memory
         var consumer = Handle<Consumer>.none
-        if index != 0, !destinations[index].pointee.queue.isNone {
+        if !index.isNone, !destinations[index].pointee.queue.isNone {
             var window = Window(limits)
             window.messageCount = UInt32(clamping: letter.value)
             window.byteCount = UInt32(clamping: letter.extra)
@@ -555,7 +558,7 @@ extension Shard {
 
     private mutating func reserveForElsewhere(_ letter: Letter, _ name: UnsafeRawBufferPointer, from peer: Int) {
         let index = queueForElsewhere(name)
-        let queueIndex = index == 0 ? Index<Queue>.none : destinations[index].pointee.queue
+        let queueIndex = index.isNone ? Index<Queue>.none : destinations[index].pointee.queue
         let byteCount = letter.value & UInt64(UInt32.max)
         var answer = Letter(
             .reserveAnswer, flag: true, code: Refusal.queue.rawValue, a: .none, b: letter.b, value: byteCount,
@@ -588,7 +591,7 @@ extension Shard {
                     return
                 }
             }
-        } else if index != 0 || begins(name, with: "/reply-queue/") {
+        } else if !index.isNone || begins(name, with: "/reply-queue/") {
             // The temporary queue is gone; what is sent to it is dropped when it comes.
             answer.flag = false
         } else {

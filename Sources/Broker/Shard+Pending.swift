@@ -156,7 +156,7 @@ extension Shard {
     /// Whether this worker hears of what others publish to the topic or pattern. If not yet, the session waits, and its
     /// subscription counts when all have agreed.
     mutating func isInterested(
-        _ index: UInt32, _ session: UnsafeMutablePointer<Session>, _ subscription: Index<Subscription>
+        _ index: Index<Destination>, _ session: UnsafeMutablePointer<Session>, _ subscription: Index<Subscription>
     ) -> Bool {
         let destination = destinations[index]
         if shardCount == 1 || destination.pointee.interest == .registered { return true }
@@ -175,13 +175,13 @@ extension Shard {
     }
 
     /// Nobody here subscribes any more.
-    mutating func withdrawInterest(_ index: UInt32) {
+    mutating func withdrawInterest(_ index: Index<Destination>) {
         destinations[index].pointee.interest = .none
         announceWithdrawal(index)
     }
 
-    mutating func interestAnswered(_ slot: Slot, epoch: UInt32, isRefused: Bool) {
-        guard let destination = destinations.find(slot), destination.pointee.interest == .registering,
+    mutating func interestAnswered(_ handle: Handle<Destination>, epoch: UInt32, isRefused: Bool) {
+        guard let destination = destinations.find(handle), destination.pointee.interest == .registering,
             destination.pointee.interestEpoch == epoch
         else {
             counters.staleLetters &+= 1
@@ -191,9 +191,9 @@ extension Shard {
             // Else a RECEIPT would promise what cannot be kept. The last of them takes the interest back.
             notice(
                 .memoryLimit,
-                "another worker could not record a subscription to \(destinationText(slot.index)): no memory, or its "
+                "another worker could not record a subscription to \(destinationText(handle.index)): no memory, or its "
                     + "patterns and topics match too often (limits.patterns-max)")
-            while let waiting = destinations.find(slot), !waiting.pointee.waiting.isEmpty {
+            while let waiting = destinations.find(handle), !waiting.pointee.waiting.isEmpty {
                 let pending = waiting.pointee.waiting.first
                 fail(
                     sessions[pendings[pending].pointee.session], "Out of memory",
@@ -210,7 +210,7 @@ extension Shard {
             destination.pointee.waiting.remove(pending, in: pendings)
             finishSubscribe(pending, consumer: .none)
         }
-        updateIdle(slot.index)
+        updateIdle(handle.index)
     }
 
     /// Other workers have agreed: RECEIPT, then the subscription counts, then parsing goes on.
@@ -241,7 +241,7 @@ extension Shard {
         destination.pointee.waiting.remove(index, in: pendings)
     }
 
-    func peerMask(_ index: UInt32) -> (low: UInt64, high: UInt64) {
+    func peerMask(_ index: Index<Destination>) -> (low: UInt64, high: UInt64) {
         let destination = destinations[index]
         var low = destination.pointee.remoteLow
         var high = destination.pointee.remoteHigh
@@ -267,7 +267,7 @@ extension Shard {
     }
 
     /// A worker that hears of this topic cannot take more letters now. Mutating, or the shard would be copied to call it.
-    mutating func peersAreFull(_ index: UInt32) -> Bool {
+    mutating func peersAreFull(_ index: Index<Destination>) -> Bool {
         let mask = peerMask(index)
         if mask.low | mask.high == 0 { return false }
         for peer in 0..<shardCount {

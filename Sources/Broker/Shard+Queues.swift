@@ -26,7 +26,7 @@ extension Shard {
     // MARK: Queues
 
     /// Gives a destination its queue, with the limits of its policy.
-    mutating func attachQueue(to index: UInt32) -> Bool {
+    mutating func attachQueue(to index: Index<Destination>) -> Bool {
         let created: Index<Queue> = queues.allocate().index
         if created.isNone { return false }
         let policyIndex = UInt32(policies.index(of: nameOf(index)))
@@ -559,15 +559,15 @@ extension Shard {
         _ index: Index<Entry>, origin: UnsafeRawBufferPointer, reason: StaticString
     ) -> Bool {
         guard let (name, kind) = deadLetterName(entries[index].pointee.queue) else { return false }
-        var target = destinationTable.find(name.baseAddress!, name.count)
-        if target == 0 {
+        var target = findDestination(name)
+        if target.isNone {
             guard makeRoom(name, isQueue: kind == .queue, isUnused: true) else { return false }
             switch kind {
             case .queue: target = makeQueue(name, isTemporary: false)
             case .topic: target = makeTopic(name, isPattern: false)
             case .pattern, .queuePattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return false
             }
-            if target == 0 { return false }
+            if target.isNone { return false }
         }
         // The message gains two lines that say where it was and why it left.
         var old = stored(entries[index].pointee.message, identity: entries[index].pointee.identity, expiresAt: 0)
@@ -690,24 +690,24 @@ extension Shard {
     mutating func bindQueue(_ subscriptionIndex: Index<Subscription>) {
         let subscription = subscriptions[subscriptionIndex]
         let topic = subscription.pointee.destination
-        let slot = destinations.allocate()
-        guard !slot.isNone else {
+        let created: Index<Destination> = destinations.allocate().index
+        guard !created.isNone else {
             return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
         }
-        let destination = destinations[slot.index]
+        let destination = destinations[created]
         destination.pointee.kind = .subscriptionQueue
         subscriptionQueueCount += 1
-        guard attachQueue(to: slot.index) else {
+        guard attachQueue(to: created) else {
             subscriptionQueueCount -= 1
-            destinations.free(slot.index)
+            destinations.free(created)
             return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
         }
         let queueIndex = destination.pointee.queue
         queues[queueIndex].pointee.byteCountMax = UInt64(limits.outputByteCountMax + limits.prefetchByteCountMax)
         queues[queueIndex].pointee.overflow = .reject
-        subscription.pointee.queue = slot.index
+        subscription.pointee.ownQueue = created
         subscription.pointee.position = destinations[topic].pointee.bound.append(
-            BoundQueue(destination: slot.index, subscription: subscriptionIndex))
+            BoundQueue(destination: created, subscription: subscriptionIndex))
         addConsumer(queueIndex, subscriptionIndex)
     }
 
@@ -717,8 +717,8 @@ extension Shard {
         if let moved = topic.pointee.bound.swapRemove(at: subscription.pointee.position) {
             subscriptions[moved.subscription].pointee.position = subscription.pointee.position
         }
-        let queueDestination = subscription.pointee.queue
-        subscription.pointee.queue = 0
+        let queueDestination = subscription.pointee.ownQueue
+        subscription.pointee.ownQueue = .none
         let queue = destinations[queueDestination].pointee.queue
         queues[queue].pointee.isClosed = true
         while !queues[queue].pointee.consumers.isEmpty {
@@ -732,7 +732,7 @@ extension Shard {
     }
 
     /// A topic's message for each queue bound to it. A subscriber whose queue is full has fallen too far behind.
-    mutating func enqueueToBound(_ index: UInt32, _ message: Message, name: UnsafeRawBufferPointer) {
+    mutating func enqueueToBound(_ index: Index<Destination>, _ message: Message, name: UnsafeRawBufferPointer) {
         var message = message
         var line = UnsafeRawBufferPointer(start: nil, count: 0)
         if !message.carriesDestination {

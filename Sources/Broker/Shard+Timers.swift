@@ -200,12 +200,12 @@ extension Shard {
 
     /// Memory is full, and a message to this topic may not make use of what is above 100 %. Mutating, or the shard would be
     /// copied to call it.
-    mutating func topicHasToWait(_ index: UInt32) -> Bool {
+    mutating func topicHasToWait(_ index: Index<Destination>) -> Bool {
         topicsFillMemory || !hasBulkMemory(0) || keepsMessages(index)
     }
 
     /// Has subscriptions that acknowledge: the topic's messages stay in their queues.
-    mutating func keepsMessages(_ index: UInt32) -> Bool {
+    mutating func keepsMessages(_ index: Index<Destination>) -> Bool {
         let destination = destinations[index]
         if destination.pointee.bound.count > 0 { return true }
         for i in 0..<destination.pointee.matches.count
@@ -394,8 +394,8 @@ extension Shard {
     /// holds any, and nothing is reserved.
     private mutating func reportUndelivered() {
         for position in 0..<destinationTable.capacity {
-            let candidate = destinationTable.entry(position)
-            guard candidate != 0, !destinations[candidate].pointee.queue.isNone else { continue }
+            let candidate = Index<Destination>(destinationTable.entry(position))
+            guard !candidate.isNone, !destinations[candidate].pointee.queue.isNone else { continue }
             let queue = queues[destinations[candidate].pointee.queue]
             guard queue.pointee.messageCount > 0 else { continue }
             counters.messagesDropped &+= UInt64(queue.pointee.messageCount)

@@ -20,10 +20,11 @@ extension Shard {
     ///   - isNamed: SUBSCRIBE gave the id, so that MESSAGE repeats it.
     ///   - consumes: the group encodes a queue's deliveries; topic and queue groups do not mix.
     mutating func findOrMakeGroup(
-        _ destinationIndex: UInt32, id: UnsafeRawBufferPointer, isNamed: Bool, version: Version, consumes: Bool
+        _ destinationIndex: Index<Destination>, id: UnsafeRawBufferPointer, isNamed: Bool, version: Version,
+        consumes: Bool
     ) -> Index<Group> {
         let key = scratch.name
-        key.storeBytes(of: destinationIndex, as: UInt32.self)
+        key.storeBytes(of: destinationIndex.rawValue, as: UInt32.self)
         let kind: UInt32 = (consumes ? 0x100 : 0) | (isNamed ? 0x200 : 0)
         key.storeBytes(of: UInt32(version.rawValue) | kind, toByteOffset: 4, as: UInt32.self)
         memcpy(key + 8, id.baseAddress!, id.count)
@@ -84,7 +85,8 @@ extension Shard {
 
     /// SUBSCRIBE, all of it checked. Suspends the session where other workers have to agree.
     mutating func subscribe(
-        _ session: UnsafeMutablePointer<Session>, to index: UInt32, id: UnsafeRawBufferPointer, ackMode: AckMode,
+        _ session: UnsafeMutablePointer<Session>, to index: Index<Destination>, id: UnsafeRawBufferPointer,
+        ackMode: AckMode,
         window: Window
     ) -> FrameOutcome {
         // Its RECEIPT precedes its first MESSAGE, and receipts leave in order.
@@ -121,7 +123,8 @@ extension Shard {
     }
 
     private mutating func makeSubscription(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, id: UnsafeRawBufferPointer, isNamed: Bool,
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, id: UnsafeRawBufferPointer,
+        isNamed: Bool,
         ackMode: AckMode, consumes: Bool, window: Window
     ) -> Index<Subscription> {
         let group = findOrMakeGroup(
@@ -188,7 +191,7 @@ extension Shard {
 
     /// The `reply-to` of a SEND: a subscription whose id is the temporary name itself. False: ERROR was sent.
     mutating func subscribeToTemporary(
-        _ session: UnsafeMutablePointer<Session>, _ index: UInt32, id: UnsafeRawBufferPointer
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, id: UnsafeRawBufferPointer
     ) -> Bool {
         let subscription = makeSubscription(
             session, index, id: id, isNamed: true, ackMode: .auto, consumes: true, window: Window(limits))
@@ -214,7 +217,7 @@ extension Shard {
         if subscription.pointee.flags.contains(.isConsumer) {
             let held = forgetDeliveries(session, index, end)
             group.pointee.nonMemberCount -= 1
-            if subscription.pointee.queue != 0 {
+            if !subscription.pointee.ownQueue.isNone {
                 unbindQueue(index)
             } else if !subscription.pointee.flags.contains(.pending) || !subscription.pointee.consumer.isNone {
                 removeConsumer(of: index, session, held)
@@ -244,7 +247,7 @@ extension Shard {
     // MARK: Publishing
 
     /// Gives a message to every subscriber of a topic, here and with other workers.
-    mutating func publish(_ index: UInt32, _ message: Message) {
+    mutating func publish(_ index: Index<Destination>, _ message: Message) {
         if message.expiresAt != 0, message.expiresAt <= wallMilliseconds {
             counters.messagesExpired &+= 1
             return
@@ -255,7 +258,7 @@ extension Shard {
     }
 
     /// Gives a message to this worker's subscribers.
-    mutating func publishHere(_ index: UInt32, _ message: Message) -> Bool {
+    mutating func publishHere(_ index: Index<Destination>, _ message: Message) -> Bool {
         let destination = destinations[index]
         var wasRouted = false
         var group = destination.pointee.groups.first

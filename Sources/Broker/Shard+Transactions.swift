@@ -177,7 +177,7 @@ extension Shard {
         }
         if frame.command == .send {
             // Whatever can be wrong with it ends the session now rather than half-way through the COMMIT.
-            guard destinationForSend(session, frame.rawValue(.destination)!) != 0, expiryOfFrame(session) != nil,
+            guard !destinationForSend(session, frame.rawValue(.destination)!).isNone, expiryOfFrame(session) != nil,
                 !frame.has(.replyTo) || replyDestination(session) != nil
             else { return .done }
         } else {
@@ -268,7 +268,7 @@ extension Shard {
                 // First, for it may forget a destination that nobody needs yet to make room.
                 if frame.has(.replyTo), replyDestination(session) == nil { return false }
                 let target = destinationForSend(session, frame.rawValue(.destination)!)
-                if target == 0 { return false }
+                if target.isNone { return false }
                 if destinations[target].pointee.kind == .queue {
                     let queue = queues[destinations[target].pointee.queue]
                     if destinations[target].pointee.isIdle,
@@ -319,14 +319,14 @@ extension Shard {
     /// Gives back what the SEND under the parser reserved at a local queue, which is returned.
     private mutating func releaseReservation(_ session: UnsafeMutablePointer<Session>) -> Handle<Queue> {
         let target = quietDestination(session)
-        guard target != 0, destinations[target].pointee.kind == .queue else { return .none }
+        guard !target.isNone, destinations[target].pointee.kind == .queue else { return .none }
         let queue = queues.handle(destinations[target].pointee.queue)
         returnRoom(queue, byteCount: UInt64(frame.reservedByteCount))
         return queue
     }
 
     /// The destination of the SEND under the parser, which was found before and is held by a reservation.
-    private mutating func quietDestination(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
+    private mutating func quietDestination(_ session: UnsafeMutablePointer<Session>) -> Index<Destination> {
         let name = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
         return destinationWithoutError(session, name)
     }

@@ -78,7 +78,7 @@ public struct Shard: ~Copyable {
     /// Steps of searches that are not charged as a record yet.
     private var stepCount = 0
 
-    var patternHead: UInt32 = 0
+    var patterns = PatternChain()
     var patternCount = 0
     /// Pairs of a topic and a pattern that matches it.
     var matchCount = 0
@@ -95,8 +95,8 @@ public struct Shard: ~Copyable {
     var frame: Frame
     var frameError = FrameError()
     let scratch: Scratch
-    /// The temporary destination that the SEND under the parser names in `reply-to`. 0: none.
-    var replyTo: UInt32 = 0
+    /// The temporary destination that the SEND under the parser names in `reply-to`. None: none.
+    var replyTo = Index<Destination>.none
     /// Its destination is written otherwise than in its canonical form; MESSAGE repeats it as it was written.
     var isAlias = false
 

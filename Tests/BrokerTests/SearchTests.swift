@@ -204,9 +204,7 @@ struct SearchTests {
     private static func orders(_ broker: TestBroker, _ name: String) -> [UInt64] {
         let shard = broker.shard(0)
         var name = name
-        let destination = name.withUTF8 {
-            shard.pointee.destinationTable.find(UnsafeRawPointer($0.baseAddress!), $0.count)
-        }
+        let destination = name.withUTF8 { shard.pointee.findDestination(UnsafeRawBufferPointer($0)) }
         var orders: [UInt64] = []
         var entry = shard.pointee.queues[shard.pointee.destinations[destination].pointee.queue].pointee.ready.first
         while !entry.isNone {

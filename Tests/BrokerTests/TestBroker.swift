@@ -246,15 +246,15 @@ final class TestBroker {
         none(shard.pointee.subscriptionQueueCount, "subscription queues")
         none(shard.pointee.patternCount, "patterns")
         none(shard.pointee.inputMemoryByteCount, "bytes of input")
-        none(Int(shard.pointee.patternHead), "patterns in the list")
+        #expect(shard.pointee.patterns.isEmpty, "patterns are left in the list", sourceLocation: location)
         none(shard.pointee.waitingForRoom.count, "sessions that wait for room")
         none(shard.pointee.resumableSessions.count, "sessions to resume")
         none(shard.pointee.doomedSessions.count, "doomed sessions")
         var byteCount = 0
         var idleCount = 0
         var timerCount = 0
-        var destination = shard.pointee.destinations.nextLive(after: 0)
-        while destination != 0 {
+        var destination = shard.pointee.destinations.nextLive(after: .none)
+        while !destination.isNone {
             let record = shard.pointee.destinations[destination].pointee
             if record.name != 0 { byteCount += shard.pointee.blocks.capacity(record.name) }
             if record.isIdle { idleCount += 1 }
@@ -282,11 +282,11 @@ final class TestBroker {
             destination = shard.pointee.destinations.nextLive(after: destination)
         }
         var listed = 0
-        for first in [shard.pointee.idleQueues.head, shard.pointee.idleOthers.head] {
-            var next = first
-            while next != 0, listed <= idleCount {
+        for list in [shard.pointee.idleQueues, shard.pointee.idleOthers] {
+            var next = list.first
+            while !next.isNone, listed <= idleCount {
                 listed += 1
-                next = shard.pointee.destinations[next].pointee.idleNext
+                next = IdleList.next(after: next, in: shard.pointee.destinations)
             }
         }
         #expect(listed == idleCount, "the idle list holds the idle", sourceLocation: location)
