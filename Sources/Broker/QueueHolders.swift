@@ -3,7 +3,7 @@ import Slabs
 /// Who made a queue hold messages: a connection of any worker.
 struct QueueHolder: BitwiseCopyable, Equatable {
     /// With `shard`. None: nobody.
-    var session: Slot
+    var session: Handle<Session>
     /// In 32 bits. 0: not known, because no limit counts by address.
     var address: UInt32
     var shard: UInt16
@@ -20,7 +20,7 @@ struct QueueHolder: BitwiseCopyable, Equatable {
 /// dictionaries do.
 struct QueueHolders {
     private struct Connection: Hashable {
-        var session: Slot
+        var session: Handle<Session>
         var shard: UInt16
     }
 

@@ -59,7 +59,7 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are in flight.
 struct Session: SlabRecord {
     var generation: UInt32
-    var index: UInt32
+    var index: Index<Session>
     var state: SessionState
     var version: Version
     var flags: SessionFlags
@@ -80,6 +80,8 @@ struct Session: SlabRecord {
     var flights: Fifo<FlightLink>
     /// The login that CONNECT named, cut to `loginByteCountMax`, for the log alone. 0: none.
     var login: BlockIndex
+    /// Line ends before CONNECT, which count against the limit of what comes before it.
+    var lineEndByteCount: UInt32
     /// Bytes ever appended to the output: the position that flights wait for.
     var outputPosition: UInt64
     /// What the log calls this connection: a number that no other connection of the process gets.
@@ -108,6 +110,10 @@ struct Session: SlabRecord {
     /// The session's one timer: due when the earliest of its deadlines may be.
     var timer: UInt32
     var timerAt: UInt32
+
+    var handle: Handle<Session> { Handle(index: index, generation: generation) }
+    /// What the driver calls this connection.
+    var slot: Slot { handle.slot }
 }
 
 /// Heads the block of a frame cut short.
@@ -119,8 +125,8 @@ struct PartialInput: BitwiseCopyable {
     var isListed = false
     /// It may grow though such blocks have taken their share of the memory: it has waited for its turn.
     var isAdmitted = false
-    var next: UInt32 = 0
-    var previous: UInt32 = 0
+    var next = Index<Session>.none
+    var previous = Index<Session>.none
 
     /// The bytes begin here, on a 16-byte boundary.
     static var byteCount: Int { (MemoryLayout<PartialInput>.size + 15) & ~15 }
@@ -159,7 +165,7 @@ struct SubscriptionFlags: OptionSet, BitwiseCopyable {
 /// One SUBSCRIBE.
 struct Subscription: SlabRecord {
     var generation: UInt32
-    var session: UInt32
+    var session: Index<Session>
     /// Among the session's.
     var link: DoubleLink<Subscription>
     /// Topic or pattern, queue, or the local stand-in of another worker's queue.
@@ -221,7 +227,7 @@ struct Group: SlabRecord {
 
 /// A subscription of a group, and its session, which a message goes to without a look at the subscription.
 struct Member: BitwiseCopyable {
-    var session: UInt32
+    var session: Index<Session>
     var subscription: Index<Subscription>
 }
 
@@ -502,7 +508,7 @@ typealias GroupChain = Chain<GroupLink>
 /// An open transaction: the frames received in it, in order.
 struct Transaction: SlabRecord {
     var generation: UInt32
-    var session: UInt32
+    var session: Index<Session>
     /// Among the session's.
     var link: SingleLink<Transaction>
     var name: BlockIndex
@@ -541,8 +547,8 @@ enum PendingKind: UInt8, BitwiseCopyable {
 /// Something of a session that waits for other workers. Receipts leave in the order of their frames.
 struct PendingOperation: SlabRecord {
     var generation: UInt32
-    /// 0: none, of a `remoteReservation`.
-    var session: UInt32
+    /// None, of a `remoteReservation`.
+    var session: Index<Session>
     /// In the order of the session's operations.
     var link: SingleLink<PendingOperation>
     /// Among those who wait for a destination's registration or for room in a queue.

@@ -474,7 +474,7 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer
     ) -> Index<Subscription> {
         var probe = subscriptionIndex.probe(
-            subscriptionIndex.hash(session.pointee.index, id.baseAddress!, id.count))
+            subscriptionIndex.hash(session.pointee.index.rawValue, id.baseAddress!, id.count))
         while case let index = Index<Subscription>(subscriptionIndex.next(&probe)), !index.isNone {
             let subscription = subscriptions[index]
             let key = idOf(subscription.pointee.group)

@@ -18,7 +18,7 @@ extension Shard {
         case .acceptFailed: acceptFailed(completion)
         case .woken, .sendIncomplete: break
         case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed:
-            guard let session = sessions.find(completion.connection) else {
+            guard let session = sessions.find(Handle(completion.connection)) else {
                 counters.staleCompletions &+= 1
                 return
             }
@@ -48,7 +48,9 @@ extension Shard {
             counters.limits.count(.connectionsPerAddress)
             return refuse(completion, "too many connections from this address (limits.connections-per-address-max)")
         }
-        guard sessions.liveCount < limits.connectionCountMax, case let slot = sessions.allocate(), !slot.isNone else {
+        guard sessions.liveCount < limits.connectionCountMax,
+            case let handle:Handle<Session> = sessions.allocate(), !handle.isNone
+        else {
             if let peer = fabric.shardWithRoom(besides: index) {
                 counters.connectionsHandedOn &+= 1
                 submissions.append(
@@ -63,18 +65,18 @@ extension Shard {
                 ? "limits.connections-max" : "RLIMIT_NOFILE, or io.uring.connections-per-ring"
             return refuse(completion, "all workers are full (\(most) connections each: \(reason))")
         }
-        let session = sessions[slot.index]
-        session.pointee.index = slot.index
+        let session = sessions[handle.index]
+        session.pointee.index = handle.index
         session.pointee.state = .fresh
         session.pointee.version = .v1_2
         session.pointee.lastReceived = clock
         session.pointee.lastSent = clock
         session.pointee.since = clock
         session.pointee.number = takeConnectionNumber()
-        if limits.needsAddresses { addresses.enter(slot.index, completion.address) }
+        if limits.needsAddresses { addresses.enter(handle.index, completion.address) }
         counters.connectionsAccepted &+= 1
         reportLoad()
-        submissions.append(Submission(.adopt, connection: slot, value: completion.value))
+        submissions.append(Submission(.adopt, connection: handle.slot, value: completion.value))
         arm(session, after: UInt32(limits.connectMillisecondsMax))
     }
 
@@ -210,9 +212,9 @@ extension Shard {
             case .idle:
                 state = ParserState()
                 if isFresh {
-                    // Line ends before CONNECT count too; the heart-beat interval is not in use yet and counts them.
-                    session.pointee.sendInterval &+= UInt32(count - offset)
-                    if Int(session.pointee.sendInterval) > limits.preConnectByteCountMax {
+                    // Line ends before CONNECT count too.
+                    session.pointee.lineEndByteCount &+= UInt32(count - offset)
+                    if Int(session.pointee.lineEndByteCount) > limits.preConnectByteCountMax {
                         failBeforeConnected(session)
                     }
                 }
@@ -311,7 +313,7 @@ extension Shard {
     mutating func connectionFailed(_ session: UnsafeMutablePointer<Session>) {
         guard session.pointee.state != .closing else { return }
         if recordAllowance <= 0, Int(session.pointee.subscriptionCount) > Self.recordsPerSessionMax {
-            return failedSessions.append(sessions.slot(session.pointee.index))
+            return failedSessions.append(session.pointee.handle)
         }
         session.pointee.flags.insert(.isBroken)
         detach(session)
@@ -336,13 +338,13 @@ extension Shard {
         session.pointee.flags.insert(.suspended)
         if !session.pointee.flags.contains(.receivePaused) {
             session.pointee.flags.insert(.receivePaused)
-            submissions.append(Submission(.pauseReceive, connection: sessions.slot(session.pointee.index)))
+            submissions.append(Submission(.pauseReceive, connection: session.pointee.slot))
         }
     }
 
     /// Parsing goes on at the end of this turn: never inside the call that made it possible.
     mutating func resumeSoon(_ session: UnsafeMutablePointer<Session>) {
-        resumableSessions.append(sessions.slot(session.pointee.index))
+        resumableSessions.append(session.pointee.handle)
     }
 
     mutating func resumeSessions() {
@@ -371,7 +373,7 @@ extension Shard {
         if session.pointee.flags.contains(.receivePaused) {
             session.pointee.flags.remove(.receivePaused)
             session.pointee.lastReceived = clock
-            submissions.append(Submission(.resumeReceive, connection: sessions.slot(session.pointee.index)))
+            submissions.append(Submission(.resumeReceive, connection: session.pointee.slot))
             // The pause suspended the check too.
             if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
         }
@@ -403,7 +405,7 @@ extension Shard {
         if session.pointee.flags.contains(.receivePaused) {
             // Reads on, so that a full receive buffer does not turn the close into a reset.
             session.pointee.flags.remove(.receivePaused)
-            submissions.append(Submission(.resumeReceive, connection: sessions.slot(session.pointee.index)))
+            submissions.append(Submission(.resumeReceive, connection: session.pointee.slot))
         }
         arm(session, after: UInt32(limits.lingerMillisecondsMax))
         markDirty(session)
@@ -420,7 +422,7 @@ extension Shard {
         let patience = UInt32(limits.lingerMillisecondsMax)
         guard elapsed < patience else { return close(session) }
         arm(session, after: patience - elapsed)
-        submissions.append(Submission(.shutdownWrite, connection: sessions.slot(session.pointee.index)))
+        submissions.append(Submission(.shutdownWrite, connection: session.pointee.slot))
     }
 
     mutating func close(_ session: UnsafeMutablePointer<Session>, reset: Bool = false) {
@@ -435,7 +437,7 @@ extension Shard {
         session.pointee.timer = 0
         if session.pointee.flags.contains(.awaitsWritable) { recordAllowance -= Self.recordsPerFullSocket }
         submissions.append(
-            Submission(.close, connection: sessions.slot(session.pointee.index), value: reset ? 1 : 0))
+            Submission(.close, connection: session.pointee.slot, value: reset ? 1 : 0))
     }
 
     /// What the kernel has not sent by then it frees buffer by buffer: a megabyte takes a quarter of a millisecond.
@@ -450,8 +452,7 @@ extension Shard {
         session.pointee.flags.insert(.doomed)
         doomedSessions.append(
             DoomedSession(
-                session: sessions.slot(session.pointee.index), limit: limit, group: group.isNone ? flushedGroup : group)
-        )
+                session: session.pointee.handle, limit: limit, group: group.isNone ? flushedGroup : group))
     }
 
     /// Cuts those who read too slowly: there is no room to tell them why, but the log does. Who is left when the turn's

@@ -22,10 +22,10 @@ extension Shard {
 
     /// `SHARD-SLOT-GENERATION-KEYED`, the last part 16 hexadecimal digits that differ from one `purpose` to another.
     func identity(_ session: UnsafeMutablePointer<Session>, of purpose: UInt64) -> String {
-        let slot = UInt64(session.pointee.generation) << 32 | UInt64(session.pointee.index)
+        let slot = UInt64(session.pointee.generation) << 32 | UInt64(session.pointee.index.rawValue)
         let digits = String(options.identityKey(slot, purpose << 32 | UInt64(index)), radix: 16)
         let zeros = String(repeating: "0", count: 16 - digits.utf8.count)
-        return "\(index)-\(session.pointee.index)-\(session.pointee.generation)-\(zeros)\(digits)"
+        return "\(index)-\(session.pointee.index.rawValue)-\(session.pointee.generation)-\(zeros)\(digits)"
     }
 
     /// The destination of that canonical name; none where there is none.

@@ -8,7 +8,7 @@ extension Shard {
     @inline(__always)
     func holder(_ session: UnsafeMutablePointer<Session>) -> QueueHolder {
         QueueHolder(
-            session: sessions.slot(session.pointee.index), address: addressOfHolder(session), shard: UInt16(index))
+            session: session.pointee.handle, address: addressOfHolder(session), shard: UInt16(index))
     }
 
     /// The session's address in 32 bits: all of IPv4, and of IPv6 a hash. 0 where no limit asks for it.

@@ -57,9 +57,9 @@ extension Shard {
         guard blocks.capacity(session.pointee.input) > Self.consumerFrameByteCountMax else { return }
         let input = partialInput(session)
         input.pointee.isListed = true
-        input.pointee.next = 0
+        input.pointee.next = .none
         input.pointee.previous = inputTail
-        if inputTail != 0 {
+        if !inputTail.isNone {
             partialInput(sessions[inputTail]).pointee.next = session.pointee.index
         } else {
             inputHead = session.pointee.index
@@ -73,8 +73,8 @@ extension Shard {
         guard input.pointee.isListed else { return }
         input.pointee.isListed = false
         let (next, previous) = (input.pointee.next, input.pointee.previous)
-        if next != 0 { partialInput(sessions[next]).pointee.previous = previous } else { inputTail = previous }
-        if previous != 0 { partialInput(sessions[previous]).pointee.next = next } else { inputHead = next }
+        if !next.isNone { partialInput(sessions[next]).pointee.previous = previous } else { inputTail = previous }
+        if !previous.isNone { partialInput(sessions[previous]).pointee.next = next } else { inputHead = next }
     }
 
     // MARK: While it is tight
@@ -87,7 +87,7 @@ extension Shard {
 
     /// Ends those whose frames are slow, beginning with the most silent one.
     mutating func endSlowFrames() {
-        for _ in 0..<Self.slowFramesPerLookMax where inputHead != 0 && inputIsTight {
+        for _ in 0..<Self.slowFramesPerLookMax where !inputHead.isNone && inputIsTight {
             let session = sessions[inputHead]
             let patience = UInt32(
                 clamping: min(limits.frameMillisecondsMax, Self.tightFrameMillisecondsMax)

@@ -186,7 +186,7 @@ extension Shard {
         }
         write(
             Letter(
-                .send, flag: isReserved, a: sessions.slot(session.pointee.index), value: UInt64(byteCount),
+                .send, flag: isReserved, a: session.pointee.slot, value: UInt64(byteCount),
                 extra: UInt64(addressOfHolder(session))),
             to: owner, name: nameOf(index), message, receipt: receiptOfFrame(session))
         markRemote(session, owner)
@@ -275,7 +275,7 @@ extension Shard {
     ) {
         write(
             Letter(
-                .reserve, a: sessions.slot(session.pointee.index), b: pendings.handle(pending).slot,
+                .reserve, a: session.pointee.slot, b: pendings.handle(pending).slot,
                 value: reservedRoom(session), extra: place),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
@@ -289,7 +289,7 @@ extension Shard {
         suspend(session)
         write(
             Letter(
-                .reserve, flag: true, a: sessions.slot(session.pointee.index), b: pendings.handle(pending).slot,
+                .reserve, flag: true, a: session.pointee.slot, b: pendings.handle(pending).slot,
                 value: reservedRoom(session)),
             to: Int(destinations[index].pointee.owner), name: nameOf(index))
         return .retry
@@ -470,7 +470,7 @@ extension Shard {
         if letter.flag { returnRoom(handle, byteCount: letter.value) }
         // A dead letter drives no other out: two queues could send each other theirs for ever.
         let isDeadLetter = letter.a.isNone
-        let holder = QueueHolder(session: letter.a, address: UInt32(letter.extra), shard: UInt16(peer))
+        let holder = QueueHolder(session: Handle(letter.a), address: UInt32(letter.extra), shard: UInt16(peer))
         if !isDeadLetter, destinations[index].pointee.isIdle, let refusal = holders.refusal(of: holder, limits) {
             return refuseSend(letter, receipt, refusal, to: peer)
         }
@@ -514,7 +514,7 @@ extension Shard {
     }
 
     private mutating func sendRefused(_ letter: Letter, _ receipt: UnsafeRawBufferPointer) {
-        guard let session = sessions.find(letter.a) else { return }
+        guard let session = sessions.find(Handle(letter.a)) else { return }
         failRefused(session, Refusal(letter.code), receipt: receipt.count > 0 ? receipt : nil)
     }
 
@@ -563,7 +563,7 @@ extension Shard {
         var answer = Letter(
             .reserveAnswer, flag: true, code: Refusal.queue.rawValue, a: .none, b: letter.b, value: byteCount,
             extra: letter.extra)
-        let holder = QueueHolder(session: letter.a, address: UInt32(letter.value >> 32), shard: UInt16(peer))
+        let holder = QueueHolder(session: Handle(letter.a), address: UInt32(letter.value >> 32), shard: UInt16(peer))
         if !queueIndex.isNone, destinations[index].pointee.isIdle,
             let refusal = holders.refusal(of: holder, limits)
         {

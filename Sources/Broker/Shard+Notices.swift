@@ -20,11 +20,11 @@ extension Shard {
 
     /// Tells the log, unless it was told too much of the kind within this second.
     ///
-    /// - Parameter session: the client that it is about. 0: none.
-    mutating func notice(_ kind: Notice.Kind, session: UInt32 = 0, _ text: String) {
+    /// - Parameter session: the client that it is about. None: none.
+    mutating func notice(_ kind: Notice.Kind, session: Index<Session> = .none, _ text: String) {
         guard admitNotice(kind) else { return }
         var notice = Notice(kind: kind, text: text)
-        if session != 0 { notice.client = client(sessions[session]) }
+        if !session.isNone { notice.client = client(sessions[session]) }
         notices.append(notice)
     }
 
@@ -76,7 +76,7 @@ extension Shard {
     private mutating func client(_ session: UnsafeMutablePointer<Session>) -> Notice.Client {
         var client = Notice.Client()
         client.number = session.pointee.number
-        client.connection = sessions.slot(session.pointee.index)
+        client.connection = session.pointee.slot
         if session.pointee.state != .fresh { client.session = sessionText(session) }
         let login = session.pointee.login
         if login != 0 {

@@ -65,7 +65,7 @@ extension Shard {
     mutating func markDirty(_ session: UnsafeMutablePointer<Session>) {
         if session.pointee.flags.contains(.dirty) { return }
         session.pointee.flags.insert(.dirty)
-        dirtySessions.append(sessions.slot(session.pointee.index))
+        dirtySessions.append(session.pointee.handle)
     }
 
     /// Room for at most `byteCountMax` bytes of the session's own at the end of its output; nil when memory is out (the
@@ -196,7 +196,7 @@ extension Shard {
             if session.pointee.state == .ending { outputEnded(session) }
             return true
         }
-        let connection = sessions.slot(session.pointee.index)
+        let connection = session.pointee.slot
         let first = segments[head]
         if head == session.pointee.output.last {
             let byteCount = Int(first.pointee.byteCount)
@@ -244,7 +244,7 @@ extension Shard {
     mutating func settleSends(_ completions: borrowing Batch<Completion>) {
         if sentSessions.isEmpty { return }
         for i in 0..<completions.count where completions[i].kind == .sendIncomplete {
-            guard let session = sessions.find(completions[i].connection) else { continue }
+            guard let session = sessions.find(Handle(completions[i].connection)) else { continue }
             session.pointee.flags.insert(.sendIncomplete)
             session.pointee.sendResult = completions[i].value
         }
@@ -269,7 +269,7 @@ extension Shard {
 
     private mutating func awaitWritable(_ session: UnsafeMutablePointer<Session>) {
         session.pointee.flags.insert(.awaitsWritable)
-        submissions.append(Submission(.awaitWritable, connection: sessions.slot(session.pointee.index)))
+        submissions.append(Submission(.awaitWritable, connection: session.pointee.slot))
         arm(session, after: UInt32(limits.outputStallMillisecondsMax))
     }
 

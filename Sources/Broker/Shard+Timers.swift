@@ -21,7 +21,7 @@ extension Shard {
         session.pointee.timerAt = at
         session.pointee.timer = timers.schedule(
             at: now &+ UInt64(milliseconds) &* 1_000_000, kind: TimerKind.session.rawValue,
-            owner: sessions.slot(session.pointee.index))
+            owner: session.pointee.slot)
     }
 
     func receiveDeadline(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
@@ -40,7 +40,7 @@ extension Shard {
     mutating func timerFired(_ expired: TimerWheel.Expired) {
         switch TimerKind(rawValue: expired.kind) {
         case .session:
-            guard let session = sessions.find(expired.owner) else { return }
+            guard let session = sessions.find(Handle(expired.owner)) else { return }
             session.pointee.timer = 0
             sessionTimerFired(session)
         case .entry: entryTimerFired(Handle(expired.owner))
@@ -247,7 +247,7 @@ extension Shard {
         suspend(session)
         waitingForRoom.append(
             RoomWaiter(
-                session: sessions.slot(session.pointee.index), owner: owner ?? RoomWaiter.noOwner, isTopic: isTopic))
+                session: session.pointee.handle, owner: owner ?? RoomWaiter.noOwner, isTopic: isTopic))
         armRoom()
         return .retry
     }
@@ -320,8 +320,8 @@ extension Shard {
         fabric.reportQuiet(shard: index, quietChecks >= 2)
         if fabric.isQuiet || passed(drainSince, UInt32(limits.drainMillisecondsMax)) {
             drainIsOver = true
-            var place = sessions.nextLive(after: 0)
-            while place != 0 {
+            var place = sessions.nextLive(after: .none)
+            while !place.isNone {
                 let session = sessions[place]
                 switch session.pointee.state {
                 case .fresh, .connected: end(session, .left)
@@ -364,8 +364,8 @@ extension Shard {
             if let session = sessions.find(waitingForRoom[i].session) { resumeSoon(session) }
         }
         waitingForRoom.removeAll()
-        var place = sessions.nextLive(after: 0)
-        while place != 0 {
+        var place = sessions.nextLive(after: .none)
+        while !place.isNone {
             let last = sessions[place].pointee.pendings.last
             if !last.isNone, pendings[last].pointee.kind == .send { resumeSoon(sessions[place]) }
             place = sessions.nextLive(after: place)
@@ -375,10 +375,10 @@ extension Shard {
     /// Nothing waits for a socket or for another worker, and no consumer holds a message it may still acknowledge.
     /// A frame cut short promises nothing.
     private func outputIsQuiet() -> Bool {
-        var place: UInt32 = 0
+        var place = Index<Session>.none
         while true {
             place = sessions.nextLive(after: place)
-            if place == 0 { return true }
+            if place.isNone { return true }
             let session = sessions[place]
             guard session.pointee.state == .connected else { continue }
             if !session.pointee.output.isEmpty || !session.pointee.pendings.isEmpty { return false }

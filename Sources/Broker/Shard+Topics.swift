@@ -170,7 +170,7 @@ extension Shard {
     private mutating func hashOf(_ index: Index<Subscription>) -> UInt32 {
         let subscription = subscriptions[index]
         let id = idOf(subscription.pointee.group)
-        return subscriptionIndex.hash(subscription.pointee.session, id.baseAddress!, id.count)
+        return subscriptionIndex.hash(subscription.pointee.session.rawValue, id.baseAddress!, id.count)
     }
 
     /// The subscription counts from now on.

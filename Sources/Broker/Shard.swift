@@ -38,8 +38,8 @@ public struct Shard: ~Copyable {
     /// Bytes of the blocks that hold sessions' input.
     var inputMemoryByteCount = 0
     /// Sessions with a large block of input, linked by `PartialInput`, from the one that has been silent longest.
-    var inputHead: UInt32 = 0
-    var inputTail: UInt32 = 0
+    var inputHead = Index<Session>.none
+    var inputTail = Index<Session>.none
     /// Those of them that may grow.
     var admittedInputCount = 0
     /// The frame under the parser comes from such a block, which is given back when it is done with.
@@ -60,15 +60,15 @@ public struct Shard: ~Copyable {
     let deliveryTable: DeliveryTable
 
     // Work of this turn
-    var dirtySessions: Batch<Slot>
+    var dirtySessions: Batch<Handle<Session>>
     var dirtyGroups: Batch<Handle<Group>>
     var doomedSessions: Batch<DoomedSession>
     /// Sessions whose connection has failed, and whose end takes longer than this turn has left.
-    var failedSessions: Batch<Slot>
+    var failedSessions: Batch<Handle<Session>>
     /// Sessions with a send in the exchange under way.
-    var sentSessions: Batch<UInt32>
+    var sentSessions: Batch<Index<Session>>
     /// Sessions whose suspended frame may be tried again now.
-    var resumableSessions: Batch<Slot>
+    var resumableSessions: Batch<Handle<Session>>
     /// Sessions that wait for memory or for a peer's mailbox.
     var waitingForRoom: Batch<RoomWaiter>
     var vectors: VectorArena

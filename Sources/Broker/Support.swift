@@ -58,17 +58,17 @@ struct DeliveryTable: ~Copyable {
 
     /// Where the chain is kept. In 1.0 and 1.2 an ACK may leave out the subscription, so the
     /// chain is that of the session; in 1.1 it is that of the subscription, of which many may have the same message.
-    func chain(_ identity: UInt64, session: UInt32, subscription: Index<Subscription>, _ version: Version)
+    func chain(_ identity: UInt64, session: Index<Session>, subscription: Index<Subscription>, _ version: Version)
         -> UnsafeMutablePointer<DeliveryChain>
     {
-        let owner = version == .v1_1 ? subscription.rawValue : session
+        let owner = version == .v1_1 ? subscription.rawValue : session.rawValue
         return chains + Int(truncatingIfNeeded: hash(identity, UInt64(owner))) & (Self.chainCount - 1)
     }
 }
 
 /// A session whose frame waits for memory.
 struct RoomWaiter: BitwiseCopyable {
-    var session: Slot
+    var session: Handle<Session>
     /// The worker that has to have room.
     var owner: UInt16
     /// Its message passes through.
@@ -79,7 +79,7 @@ struct RoomWaiter: BitwiseCopyable {
 
 /// A session that is cut at the end of the turn, and what for.
 struct DoomedSession: BitwiseCopyable {
-    var session: Slot
+    var session: Handle<Session>
     var limit: LimitKind
     /// The group of the subscription whose message was too much. None: no single one.
     var group: Index<Group>
@@ -140,20 +140,20 @@ struct VectorArena: ~Copyable {
 /// address is not known, 0, are no one's, and not counted.
 struct AddressTable {
     private var counts: [UInt64: Int] = [:]
-    private var addresses: [UInt32: UInt64] = [:]
+    private var addresses: [Index<Session>: UInt64] = [:]
 
     func admits(_ address: UInt64, max: Int) -> Bool { counts[address, default: 0] < max }
 
-    mutating func enter(_ session: UInt32, _ address: UInt64) {
+    mutating func enter(_ session: Index<Session>, _ address: UInt64) {
         guard address != 0 else { return }
         counts[address, default: 0] += 1
         addresses[session] = address
     }
 
     /// 0: not known.
-    func address(_ session: UInt32) -> UInt64 { addresses[session] ?? 0 }
+    func address(_ session: Index<Session>) -> UInt64 { addresses[session] ?? 0 }
 
-    mutating func leave(_ session: UInt32) {
+    mutating func leave(_ session: Index<Session>) {
         guard let address = addresses.removeValue(forKey: session), let count = counts[address] else { return }
         counts[address] = count > 1 ? count - 1 : nil
     }

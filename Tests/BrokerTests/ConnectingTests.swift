@@ -1,4 +1,5 @@
 import STOMP
+import Slabs
 import Testing
 
 @testable import Broker
@@ -29,7 +30,7 @@ struct ConnectingTests {
                 client.send(.connect, [("accept-version", "1.2"), ("host", "x"), ("login", login)])
                 broker.run()
                 #expect(client.frame()?.command == .connected)
-                return (client, shard.pointee.sessions[client.socket.connection.index].pointee.login)
+                return (client, shard.pointee.sessions[Index(client.socket.connection.index)].pointee.login)
             }
             let guests = (0..<50).map { _ in connect("guest") }
             let alice = connect("alice")

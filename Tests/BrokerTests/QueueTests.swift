@@ -1,4 +1,5 @@
 import STOMP
+import Slabs
 import Testing
 
 @testable import Broker
@@ -670,8 +671,8 @@ struct QueueTests {
             client.subscribe(name, id: "last")
             broker.run()
             var sum = 0
-            var place = broker.shard(0).pointee.sessions.nextLive(after: 0)
-            while place != 0 {
+            var place = broker.shard(0).pointee.sessions.nextLive(after: .none)
+            while !place.isNone {
                 sum += Int(broker.shard(0).pointee.sessions[place].pointee.outputByteCount)
                 place = broker.shard(0).pointee.sessions.nextLive(after: place)
             }
@@ -734,7 +735,8 @@ struct QueueTests {
             #expect(broker.shard(0).pointee.blockByteCount < 4_000_000)
             if let last = messages.last { quick.ack(last) }
             broker.run()
-            #expect(broker.shard(0).pointee.sessions[slow.socket.connection.index].pointee.outputByteCount < 130_000)
+            #expect(
+                broker.shard(0).pointee.sessions[Index(slow.socket.connection.index)].pointee.outputByteCount < 130_000)
             slow.socket.room = .max
             broker.run()
             let late = slow.messages()
@@ -768,7 +770,8 @@ struct QueueTests {
                 slow.socket.room = 60_000
                 broker.run()
                 #expect(
-                    broker.shard(0).pointee.sessions[slow.socket.connection.index].pointee.outputByteCount < 110_000)
+                    broker.shard(0).pointee.sessions[Index(slow.socket.connection.index)].pointee.outputByteCount
+                        < 110_000)
             }
         }
     }

@@ -1,4 +1,5 @@
 import STOMP
+import Slabs
 import Testing
 
 @testable import Broker
@@ -51,7 +52,7 @@ struct TemporaryTests {
             let guesser = broker.connect()
             let client = broker.connect()
             let shard = broker.shard(0)
-            let owner = shard.pointee.ownerText(shard.pointee.sessions[client.socket.connection.index])
+            let owner = shard.pointee.ownerText(shard.pointee.sessions[Index(client.socket.connection.index)])
             let name = "/reply-\(kind)/\(owner)-x"
             guesser.confirmed(.send, [("destination", name)], "too early")
             if byReplyTo {
@@ -72,7 +73,7 @@ struct TemporaryTests {
             let guesser = broker.connect()
             let client = broker.connect()
             let shard = broker.shard(0)
-            let owner = shard.pointee.ownerText(shard.pointee.sessions[client.socket.connection.index])
+            let owner = shard.pointee.ownerText(shard.pointee.sessions[Index(client.socket.connection.index)])
             guesser.confirmed(.send, [("destination", "/reply-topic/\(owner)-x")], "early")
             client.confirmed(.subscribe, [("destination", "/temp-topic/x"), ("id", "0")])
             guesser.publish("/reply-topic/\(owner)-x", "in time")

@@ -76,8 +76,8 @@ struct TurnTests {
                 publisher.publish("/topic/a", body)
                 broker.turn(0)
                 counts.append(closedCount())
-                var index = broker.shard(0).pointee.sessions.nextLive(after: 0)
-                while index != 0 {
+                var index = broker.shard(0).pointee.sessions.nextLive(after: .none)
+                while !index.isNone {
                     #expect(broker.shard(0).pointee.sessions[index].pointee.outputByteCount < 200_000)
                     index = broker.shard(0).pointee.sessions.nextLive(after: index)
                 }
