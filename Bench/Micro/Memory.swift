@@ -28,7 +28,7 @@ private struct Record: SlabRecord {
 
 private final class SlabChurn: Workload {
     private var slab: Slab<Record>
-    private var live: [UInt32]
+    private var live: [Index<Record>]
 
     init(liveCount: Int) {
         slab = Self.makeSlab()
@@ -41,13 +41,13 @@ private final class SlabChurn: Workload {
 
     func run(_ count: Int) { Self.run(count, &slab, &live) }
 
-    private static func run(_ count: Int, _ slab: inout Slab<Record>, _ live: inout [UInt32]) {
+    private static func run(_ count: Int, _ slab: inout Slab<Record>, _ live: inout [Index<Record>]) {
         var sum = 0
         if live.isEmpty {
             for _ in 0..<count {
-                let slot = slab.allocate()
-                sum &+= Int(slot.generation)
-                slab.free(slot.index)
+                let handle = slab.allocate()
+                sum &+= Int(handle.generation)
+                slab.free(handle.index)
             }
         } else {
             let liveCount = live.count
@@ -58,7 +58,7 @@ private final class SlabChurn: Workload {
                     live[oldest] = slab.allocate().index
                     oldest = oldest + 1 == liveCount ? 0 : oldest + 1
                 }
-                sum = Int(live[0])
+                sum = Int(live[0].rawValue)
             }
         }
         keep(sum)

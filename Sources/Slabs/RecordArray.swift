@@ -1,18 +1,5 @@
 import Glibc
 
-/// A subscription of a destination and the session it belongs to, by their indices.
-@frozen
-public struct Member: BitwiseCopyable, Hashable, Sendable {
-    public var session: UInt32
-    public var subscription: UInt32
-
-    @inlinable
-    public init(session: UInt32, subscription: UInt32) {
-        self.session = session
-        self.subscription = subscription
-    }
-}
-
 /// A growable array that fits into a slab record: 16 bytes, and zeros are an empty one.
 ///
 /// Bits can be copied, ownership cannot: the record that holds the array owns the memory, and calls `deallocate` before
@@ -123,5 +110,3 @@ enum ArrayMemory {
     @usableFromInline
     static func free(_ base: UnsafeMutableRawPointer?) { Glibc.free(base) }
 }
-
-public typealias MemberList = RecordArray<Member>

@@ -1,4 +1,4 @@
-// The slab by typed indices and handles.
+// The slab by typed indices and handles: all that other modules see of it.
 extension Slab {
     /// Takes a place for a record, filled with zeros except for its generation; `.none` when the slab is full.
     @_disfavoredOverload

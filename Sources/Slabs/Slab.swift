@@ -48,7 +48,7 @@ struct SlabChunk: BitwiseCopyable {
     @usableFromInline var spentGenerations: UInt32
 }
 
-/// Records of one type at stable addresses, named by 32-bit indices from 1 and told apart over time by generations.
+/// Records of one type at stable addresses, named by `Index` and told apart over time by generations (`Handle`).
 ///
 /// The address space for `recordCountMax` records is reserved at the start; memory is touched record by record as they
 /// are used. Places are grouped in chunks of about 64 KiB. The lowest chunk with room serves the next allocation, so
@@ -57,7 +57,7 @@ struct SlabChunk: BitwiseCopyable {
 ///     | place 0, never used | 1 | 2 | ... | chunk 1 ... | chunk n | SlabChunk x n | a bit per chunk: has room |
 ///
 /// Generations outlive the memory: a chunk that is given back restarts beyond every generation it has handed out, so a
-/// stale `Slot` is recognised (until a place has been reused 16,777,215 times).
+/// stale `Handle` is recognised (until a place has been reused 16,777,215 times).
 ///
 /// `allocate`, `free` and `find` take constant time. Not thread-safe; a slab may be moved to another thread.
 @frozen
@@ -156,7 +156,7 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
 
     /// Takes a place for a record, filled with zeros except for its generation; `.none` when the slab is full.
     @inlinable
-    public mutating func allocate() -> Slot {
+    mutating func allocate() -> Slot {
         if _slowPath(roomiest == chunkCount) { return .none }
         let chunk = chunks + roomiest
         let index = chunk.pointee.firstFree
@@ -210,7 +210,7 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
 
     /// Ends the life of a record. Every slot that names it is stale from now on.
     @inlinable
-    public mutating func free(_ index: UInt32) {
+    mutating func free(_ index: UInt32) {
         invariant(Int(index) < placeCount, "the record that is freed is in the slab")
         let place = place(index)
         let generation = place.load(as: UInt32.self)
@@ -235,7 +235,7 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
 
     /// Where a live record is. Valid until the record is freed. Checked in debug builds only.
     @inlinable @inline(__always)
-    public func pointer(_ index: UInt32) -> UnsafeMutablePointer<Record> {
+    func pointer(_ index: UInt32) -> UnsafeMutablePointer<Record> {
         assert(Int(index) < placeCount, "the index is in the slab")
         assert(Generation.isLive(place(index).load(as: UInt32.self)), "the record is live")
         return place(index).assumingMemoryBound(to: Record.self)
@@ -243,33 +243,34 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
 
     /// The same as `pointer(_:)`.
     @inlinable
-    public subscript(_ index: UInt32) -> UnsafeMutablePointer<Record> {
+    subscript(_ index: UInt32) -> UnsafeMutablePointer<Record> {
         @inline(__always) get { pointer(index) }
     }
 
     /// Where the record of `slot` is; nil when the slot is none, stale, or never was handed out.
     @inlinable @inline(__always)
-    public func find(_ slot: Slot) -> UnsafeMutablePointer<Record>? {
+    func find(_ slot: Slot) -> UnsafeMutablePointer<Record>? {
         isLive(slot) ? place(slot.index).assumingMemoryBound(to: Record.self) : nil
     }
 
     /// Whether the record of `slot` is in the life that `slot` was handed out for.
     @inlinable @inline(__always)
-    public func isLive(_ slot: Slot) -> Bool {
+    func isLive(_ slot: Slot) -> Bool {
         Int(slot.index) < placeCount && Generation.isLive(slot.generation)
             && place(slot.index).load(as: UInt32.self) == slot.generation
     }
 
     /// The handle of a live record.
     @inlinable @inline(__always)
-    public func slot(_ index: UInt32) -> Slot {
+    func slot(_ index: UInt32) -> Slot {
         Slot(index: index, generation: pointer(index).pointee.generation)
     }
 
     /// The first live record after `index` (0: the first of all); 0 when there is none. Linear in the places between.
     ///
     /// Records may be allocated and freed during a walk; one allocated behind the walk is not visited.
-    public func nextLive(after index: UInt32) -> UInt32 {
+    @usableFromInline
+    func nextLive(after index: UInt32) -> UInt32 {
         var chunk = (Int(index) + 1) >> Self.placesPerChunkShift
         var place = (Int(index) + 1) & (Self.placesPerChunk - 1)
         while chunk < touchedChunkCount {
