@@ -104,7 +104,7 @@ extension Shard {
                     return "\(name): a consumer's bytes are miscounted"
                 }
                 bytes += bytesOfConsumer
-                consumer = Chain<ConsumerLink>.next(after: consumer, in: consumers)
+                consumer = ConsumerChain.next(after: consumer, in: consumers)
             }
             if ready != Int(queue.readyCount) {
                 return "\(name): \(queue.readyCount) ready messages, \(ready) on the list"

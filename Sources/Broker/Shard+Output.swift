@@ -224,7 +224,7 @@ extension Shard {
                     iov_len: Int(segment.pointee.byteCount))
                 total += Int(segment.pointee.byteCount)
                 count += 1
-                index = Fifo<SegmentLink>.next(after: index, in: segments)
+                index = SegmentFifo.next(after: index, in: segments)
             }
             vectors.commit(count)
             submissions.append(

@@ -134,7 +134,7 @@ extension Shard {
             {
                 return index
             }
-            index = Stack<TransactionLink>.next(after: index, in: transactions)
+            index = TransactionStack.next(after: index, in: transactions)
         }
         return .none
     }

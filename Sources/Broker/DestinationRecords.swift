@@ -1,0 +1,72 @@
+import Slabs
+
+enum DestinationKind: UInt8, BitwiseCopyable {
+    /// A topic's exact name.
+    case topic
+    /// Topic names with wildcards.
+    case pattern
+    /// A queue, its messages with this worker.
+    case queue
+    /// A queue of another worker.
+    case remoteQueue
+    /// The queue of one acknowledging topic subscription; it has no name of its own.
+    case subscriptionQueue
+}
+
+enum Interest: UInt8, BitwiseCopyable {
+    case none, registering, registered
+}
+
+/// A destination as this worker sees it.
+struct Destination: SlabRecord {
+    var generation: UInt32
+    var name: BlockIndex
+    var nameByteCount: UInt16
+    var kind: DestinationKind
+    var interest: Interest
+    /// The worker that holds the queue.
+    var owner: UInt16
+    /// Made by a `/temp-…` name: goes with its connection.
+    var isTemporary: Bool
+    /// Remote queue: its policy makes publishers wait for room.
+    var blocks: Bool
+    var groups: GroupChain
+    /// Local subscriptions, members and consumers.
+    var subscriptionCount: UInt32
+    var queue: Index<Queue>
+    /// Counts registrations with other workers, so that a late answer to an earlier one is recognised.
+    var interestEpoch: UInt32
+    var answersDue: UInt32
+    /// SUBSCRIBEs that wait for the registration.
+    var waiting: Chain<WaitLink>
+    /// Among those that nobody needs and that may be forgotten, while it `isIdle`.
+    var idleLink: DoubleLink<Destination>
+    var isIdle: Bool
+    /// Pattern: among all patterns.
+    var patternLink: DoubleLink<Destination>
+    /// Temporary destination: among those of its connection.
+    var temporaryLink: SingleLink<Destination>
+    /// Other workers with subscribers, one bit each.
+    var remoteLow: UInt64
+    var remoteHigh: UInt64
+    /// Topic: the patterns that match it. Pattern: the topics.
+    var matches: RecordArray<Match>
+    /// Queues of acknowledging subscriptions that are bound to this topic or pattern.
+    var bound: RecordArray<BoundQueue>
+
+    var hasRemote: Bool { remoteLow | remoteHigh != 0 }
+}
+
+/// A topic that a pattern matches, or the other way round.
+struct Match: BitwiseCopyable {
+    var destination: Index<Destination>
+    /// Where that one has this one among its matches.
+    var position: UInt32
+}
+
+/// The queue of an acknowledging topic subscription.
+struct BoundQueue: BitwiseCopyable {
+    /// Of kind `subscriptionQueue`.
+    var destination: Index<Destination>
+    var subscription: Index<Subscription>
+}

@@ -1,0 +1,128 @@
+import Slabs
+
+/// An open transaction: the frames received in it, in order.
+struct Transaction: SlabRecord {
+    var generation: UInt32
+    var session: Index<Session>
+    /// Among the session's.
+    var link: SingleLink<Transaction>
+    var name: BlockIndex
+    var nameByteCount: UInt32
+    /// Blocks of kept frames, first and last: the next block's index, then `KeptFrame` and the frame's bytes, of each frame.
+    var frames: BlockIndex
+    var lastFrames: BlockIndex
+    var framesByteCount: UInt32
+    var frameCount: UInt32
+    /// ACK and NACK among the frames.
+    var settlementCount: UInt32
+    var timer: UInt32
+}
+
+enum PendingKind: UInt8, BitwiseCopyable {
+    /// A RECEIPT that waits for barriers.
+    case receipt
+    /// A SUBSCRIBE that waits for other workers; its RECEIPT follows.
+    case subscribe
+    /// A COMMIT that waits for room at other workers' queues.
+    case commit
+    /// A SEND that waits for room in a queue; its session parses it again when it is granted. It holds what it was granted
+    /// until then, and gives it back if the session ends before.
+    case send
+    /// With a queue's owner: another worker's request for room, which waits. It is of no session of this worker.
+    case remoteReservation
+}
+
+/// Something of a session that waits for other workers. Receipts leave in the order of their frames.
+struct PendingOperation: SlabRecord {
+    var generation: UInt32
+    /// None, of a `remoteReservation`.
+    var session: Index<Session>
+    /// In the order of the session's operations.
+    var link: SingleLink<PendingOperation>
+    /// Among those who wait for a destination's registration or for room in a queue.
+    var waitLink: DoubleLink<PendingOperation>
+    var answersDue: UInt32
+    /// The receipt's id, encoded. 0: no receipt was asked for.
+    var receipt: BlockIndex
+    var receiptByteCount: UInt32
+    /// What it is about, as `kind` says: see the accessors below.
+    private var subject: UInt32
+    private var subjectDetail: UInt32
+    var kind: PendingKind
+    /// `commit`: why another worker has no room for one of its messages (`Refusal`). 0: none has refused.
+    var refusal: UInt16
+    /// Nothing but its place in the order holds it back.
+    var isReady: Bool
+    /// `send`: there is room, and it is kept for this one.
+    var isGranted: Bool
+    /// `send`, `remoteReservation`: the worker at the other end, which holds the queue or has the publisher; this one where
+    /// it has both.
+    var peer: UInt16
+    /// The queue, with its owner; none while it is another worker's that has not answered.
+    var queue: Handle<Queue>
+    /// The room that is asked for.
+    var byteCount: UInt32
+
+    /// `subscribe`: what will count when the others have agreed.
+    var subscription: Index<Subscription> {
+        get {
+            assert(kind == .subscribe, "only a SUBSCRIBE that waits is about a subscription")
+            return Index(subject)
+        }
+        set {
+            assert(kind == .subscribe, "only a SUBSCRIBE that waits is about a subscription")
+            subject = newValue.rawValue
+        }
+    }
+
+    /// `commit`: what is to be applied.
+    var transaction: Index<Transaction> {
+        get {
+            assert(kind == .commit, "only a COMMIT that waits is about a transaction")
+            return Index(subject)
+        }
+        set {
+            assert(kind == .commit, "only a COMMIT that waits is about a transaction")
+            subject = newValue.rawValue
+        }
+    }
+
+    /// `commit`: how many of the transaction's frames have been gone through to reserve what they need.
+    var reservedFrameCount: UInt32 {
+        get {
+            assert(kind == .commit, "only a COMMIT reserves for frames")
+            return subjectDetail
+        }
+        set {
+            assert(kind == .commit, "only a COMMIT reserves for frames")
+            subjectDetail = newValue
+        }
+    }
+
+    /// The same wait, with the worker at the other end: of a `send` the `remoteReservation`, once it was told of it (none
+    /// before), and the other way round.
+    var counterpart: Handle<PendingOperation> {
+        get {
+            assert(kind == .send || kind == .remoteReservation, "only who waits for room has a counterpart")
+            return Handle(index: Index(subject), generation: subjectDetail)
+        }
+        set {
+            assert(kind == .send || kind == .remoteReservation, "only who waits for room has a counterpart")
+            subject = newValue.index.rawValue
+            subjectDetail = newValue.generation
+        }
+    }
+}
+
+/// Other workers, one bit each.
+struct RemoteSet: SlabRecord {
+    var generation: UInt32
+    var unused: UInt32
+    var low: UInt64
+    var high: UInt64
+}
+
+/// What a timer belongs to (`TimerWheel.Expired.kind`).
+enum TimerKind: UInt8 {
+    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue
+}

@@ -1,0 +1,102 @@
+import Slabs
+
+/// A queue, with its owner.
+struct Queue: SlabRecord {
+    var generation: UInt32
+    var destination: Index<Destination>
+    /// Messages that no consumer has, in order.
+    var ready: EntryList
+    var readyCount: UInt32
+    /// Ready and unacknowledged messages, and room promised to transactions.
+    var messageCount: UInt32
+    var byteCount: UInt64
+    /// All consumers, and those with free prefetch in the order of their turns.
+    var consumers: ConsumerChain
+    var turns: TurnList
+    var consumerCount: UInt32
+    /// Publishers that wait for room (policy `block`).
+    var blocked: List<WaitLink>
+    /// Index into the shard's table of policies.
+    var policy: UInt32
+    var messageCountMax: UInt32
+    var deliveryCountMax: UInt32
+    /// A ready message beside which the next one that returns belongs, if these return in order. None: none is known.
+    var returnHint: Index<Entry>
+    var byteCountMax: UInt64
+    var messageMillisecondsMax: UInt64
+    /// The dead-letter destination that its first user asked for, rather than the policy's. 0: none.
+    var deadLetter: BlockIndex
+    var deadLetterByteCount: UInt32
+    var overflow: OverflowPolicy
+    var isClosed: Bool
+    /// It counts against its holder's limit: it has messages and no consumer.
+    var isHeld: Bool
+    /// Who sent the first of the messages that it holds. None: it is empty, or a dead letter was the first.
+    var holder: QueueHolder
+    /// Fires when the queue may have been idle for as long as its policy allows. 0: none.
+    var idleTimer: UInt32
+    /// When a message came in, the last consumer left, or the last message (milliseconds of the shard's clock).
+    var lastUsed: UInt32
+}
+
+enum EntryState: UInt8, BitwiseCopyable {
+    case ready, delivered
+}
+
+/// A message in a queue.
+struct Entry: SlabRecord {
+    var generation: UInt32
+    /// In the queue's list of ready messages or in its consumer's of unacknowledged ones, as `state` says.
+    var link: DoubleLink<Entry>
+    var queue: Index<Queue>
+    /// `StoredMessage`, then header lines, LF, body, NUL, LF.
+    var message: BlockIndex
+    /// Who has it, while it is delivered.
+    var consumer: Index<Consumer>
+    var identity: UInt64
+    /// Wall-clock milliseconds. 0: never.
+    var expiresAt: UInt64
+    var timer: UInt32
+    /// What the message counts against limits.
+    var byteCount: UInt32
+    /// How often it was delivered, as far as clients may have seen it: MESSAGE's `delivery-count`.
+    var deliveryCount: UInt16
+    /// How often a consumer refused it or failed with it: what the delivery limit counts.
+    var failureCount: UInt16
+    var state: EntryState
+    var isRedelivered: Bool
+    /// Order within the queue.
+    var order: UInt64
+}
+
+/// Heads a stored message's block.
+struct StoredMessage: BitwiseCopyable {
+    var headersByteCount: UInt32
+    var bodyByteCount: UInt32
+    var isPlain: Bool
+    var carriesDestination: Bool
+
+    static var byteCount: Int { 16 }
+    /// Header lines, LF, body, NUL, LF.
+    var contentByteCount: Int { Int(headersByteCount) + 1 + Int(bodyByteCount) + 2 }
+}
+
+/// A queue's consumer, with the queue's owner; its session may live with another worker.
+struct Consumer: SlabRecord {
+    var generation: UInt32
+    var queue: Index<Queue>
+    /// With the worker `shard`.
+    var subscription: Handle<Subscription>
+    /// Among the queue's consumers.
+    var link: DoubleLink<Consumer>
+    /// In the order of turns, while it `hasTurn`.
+    var turnLink: DoubleLink<Consumer>
+    /// Messages that it has and has not acknowledged, in the order of delivery.
+    var unacked: EntryList
+    var credit: UInt32
+    var unackedByteCount: UInt32
+    var byteCountMax: UInt32
+    var shard: UInt16
+    var hasTurn: Bool
+    var isPaused: Bool
+}
