@@ -2,8 +2,9 @@
 /// one.
 ///
 /// Records join at the end and leave at the front in constant time; to take one out of the middle takes time linear in
-/// those before it. The queue owns nothing: records are put into it and taken out of it by those who allocate and free
-/// them. See `SinglyLinked` for what says where a record keeps its link.
+/// those before it. A record joins once in its life: its link is zero, as it came from the slab, and joining need not say so
+/// again. The queue owns nothing: records are put into it and taken out of it by those who allocate and free them. See
+/// `SinglyLinked` for what says where a record keeps its link.
 @frozen
 public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
     public typealias Record = Link.Record
@@ -30,12 +31,13 @@ public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
         Link[slab[index]].next.target
     }
 
-    /// Puts a record that is in no queue behind the last.
+    /// Puts a record that was in no queue yet behind the last.
     @inlinable @inline(__always)
     public mutating func append(_ index: Index<Record>, in slab: borrowing Slab<Record>) {
-        let record = slab[index]
-        Link.auditInsertion(record)
-        Link[record] = SingleLink(next: .end)
+        #if DEBUG
+            Link.auditInsertion(slab[index])
+            Link[slab[index]] = SingleLink(next: .end)
+        #endif
         if tail.isNone { head = index } else { Link[slab[tail]].next = index }
         tail = index
     }
@@ -55,7 +57,7 @@ public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
         Link.auditRemoval(record)
         head = Link[record].next.target
         if head.isNone { tail = .none }
-        Link.clear(record)
+        Link.retire(record)
     }
 
     /// Takes a record out wherever it is. False: it is not in this queue.
@@ -75,7 +77,7 @@ public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
         let record = slab[index]
         Link[slab[previous]].next = Link[record].next
         if tail == index { tail = previous }
-        Link.clear(record)
+        Link.retire(record)
         return true
     }
 }

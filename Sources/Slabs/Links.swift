@@ -9,13 +9,15 @@
 //     }
 //     typealias ReadyList = List<ReadyLink>
 //
-// All of it is specialised where it is used, and costs what links written by hand cost. In release builds the ends of a list
-// link to none, and a record that leaves keeps its stale links, which nobody reads. In debug builds the ends link to
+// All of it is specialised where it is used, and costs what links written by hand cost. In release builds the ends of a
+// list link to none, and a record that leaves keeps its stale links, which nobody reads. In debug builds the ends link to
 // `Index.end` and records that leave get zeros, so that one that is in a list is told from one that is in none:
 //
 //                                release           debug
 //     in no list                 anything          0, 0
 //     the only one of a list     0, 0              end, end
+//
+// A `Fifo` does with less: a record joins one once in its life, and its link is zero until then.
 
 /// A record's neighbours in a list that is linked in both directions: 8 bytes. Zeros: it is in none.
 @frozen
@@ -139,6 +141,14 @@ extension SinglyLinked {
     static func clear(_ record: UnsafeMutablePointer<Record>) {
         #if DEBUG
             self[record] = SingleLink()
+        #endif
+    }
+
+    /// A record that left a `Fifo` may not join one again: in debug builds its link is not zero.
+    @inlinable @inline(__always)
+    static func retire(_ record: UnsafeMutablePointer<Record>) {
+        #if DEBUG
+            self[record] = SingleLink(next: .end)
         #endif
     }
 }

@@ -16,6 +16,13 @@ private typealias TurnStack = Stack<LinkedRecord.TurnLink>
         return indices
     }
 
+    /// Ends a record's life, and begins another at its place.
+    private static func renew(_ record: LinkedIndex, in slab: inout Slab<LinkedRecord>) -> LinkedIndex {
+        slab.free(record)
+        let handle: Handle<LinkedRecord> = slab.allocate()
+        return handle.index
+    }
+
     @Test func `records leave in the order in which they came`() throws {
         let slab = try makeSlab(3)
         let records = makeIndices(3)
@@ -31,7 +38,7 @@ private typealias TurnStack = Stack<LinkedRecord.TurnLink>
     @Test(arguments: 1...3 as ClosedRange<UInt64>)
     func `random operations agree with an array`(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
-        let slab = try makeSlab(20)
+        var slab = try makeSlab(20)
         let records = makeIndices(20)
         var fifo = TurnFifo()
         var model: [LinkedIndex] = []
@@ -45,14 +52,14 @@ private typealias TurnStack = Stack<LinkedRecord.TurnLink>
             case 2:
                 let popped = fifo.popFirst(in: slab)
                 try #require(popped == model.first ?? LinkedIndex.none)
-                if !model.isEmpty { outside.append(model.removeFirst()) }
+                if !model.isEmpty { outside.append(Self.renew(model.removeFirst(), in: &slab)) }
             default:
                 let record = records[generator.below(records.count)]
                 let wasIn = fifo.remove(record, in: slab)
                 try #require(wasIn == model.contains(record))
                 if wasIn {
                     model.removeAll { $0 == record }
-                    outside.append(record)
+                    outside.append(Self.renew(record, in: &slab))
                 }
             }
             let contents = Self.contents(fifo, slab)
@@ -112,6 +119,17 @@ private typealias TurnStack = Stack<LinkedRecord.TurnLink>
 
     #if DEBUG
         // MARK: Audits
+
+        @Test func `a record that joins a queue twice in its life stops a debug build`() async {
+            await #expect(processExitsWith: .failure) {
+                let slab = try makeSlab(1)
+                let records = makeIndices(1)
+                var fifo = Fifo<LinkedRecord.TurnLink>()
+                fifo.append(records[0], in: slab)
+                _ = fifo.popFirst(in: slab)
+                fifo.append(records[0], in: slab)
+            }
+        }
 
         @Test func `a record put into two queues stops a debug build`() async {
             await #expect(processExitsWith: .failure) {
