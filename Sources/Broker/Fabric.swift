@@ -15,8 +15,8 @@ public final class Fabric: Sendable {
         let connectionCountMax = Atomic<Int>(0)
         let isQuiet = Atomic<Bool>(false)
         let isIdle = Atomic<Bool>(false)
-        let lettersSent = Atomic<UInt64>(0)
-        let lettersReceived = Atomic<UInt64>(0)
+        let peerMessagesSent = Atomic<UInt64>(0)
+        let peerMessagesReceived = Atomic<UInt64>(0)
         /// A `LimitKind`, or `nothing`.
         let fullLimit = Atomic<UInt8>(Load.nothing)
         let topicsFillMemory = Atomic<Bool>(false)
@@ -69,28 +69,30 @@ public final class Fabric: Sendable {
 
     // MARK: The end of a drain
 
-    /// A shard that drains has written so many letters. Told before they can be read.
-    func report(shard: Int, lettersSent: UInt64) { loads[shard].lettersSent.store(lettersSent, ordering: .releasing) }
+    /// A shard that drains has written so many messages to others. Told before they can be read.
+    func report(shard: Int, peerMessagesSent: UInt64) {
+        loads[shard].peerMessagesSent.store(peerMessagesSent, ordering: .releasing)
+    }
 
-    /// A shard has no connections and will have none: it only answers letters now. Of those that it was sent it has
-    /// applied so many, and has told of the letters that came of them.
-    func reportIdle(shard: Int, lettersReceived: UInt64) {
-        loads[shard].lettersReceived.store(lettersReceived, ordering: .releasing)
+    /// A shard has no connections and will have none: it only answers others now. Of the messages that it was sent it has
+    /// applied so many, and has told of those that came of them.
+    func reportIdle(shard: Int, peerMessagesReceived: UInt64) {
+        loads[shard].peerMessagesReceived.store(peerMessagesReceived, ordering: .releasing)
         loads[shard].isIdle.store(true, ordering: .releasing)
     }
 
-    /// Every shard is idle and has applied every letter: nothing will come to anybody's queues any more.
+    /// Every shard is idle and has applied every message of another: nothing will come to anybody's queues any more.
     ///
-    /// All counts of letters received are read before any of letters sent. A letter that is among the former was told
+    /// All counts of messages received are read before any of messages sent. A message that is among the former was told
     /// of before it was read, so it is among the latter, and so are those that came of it. When both counts are the same,
-    /// then so are the letters, and none is left that could bring forth another.
+    /// then so are the messages, and none is left that could bring forth another.
     var isAtRest: Bool {
         var received: UInt64 = 0
         for load in loads {
             guard load.isIdle.load(ordering: .acquiring) else { return false }
-            received &+= load.lettersReceived.load(ordering: .acquiring)
+            received &+= load.peerMessagesReceived.load(ordering: .acquiring)
         }
-        return received == loads.reduce(0) { $0 &+ $1.lettersSent.load(ordering: .relaxed) }
+        return received == loads.reduce(0) { $0 &+ $1.peerMessagesSent.load(ordering: .relaxed) }
     }
 
     /// The shard with the most room for connections, other than `shard`. nil when none has any.

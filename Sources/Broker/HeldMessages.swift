@@ -14,20 +14,11 @@ enum ConsumerEnd {
 /// A window is as large as 1,000 messages, and a consumer that fails was working on one of them, or on a few. To count all
 /// as failed would dead-letter a backlog that nobody refused. So at most the oldest counts, which every consumer that
 /// acknowledges in order was working on, and which stays the oldest until it is acknowledged where that is not so.
-struct HeldMessages {
+struct HeldMessages: BitwiseCopyable {
     /// The entry that the consumer may have failed with: the oldest that it can have seen. None: it did not fail.
     var failed: Handle<Entry>
     /// The newest entry that the session was given. None: it was given none, or has settled all of them.
     var newest: Handle<Entry>
 
     static let nothing = HeldMessages(failed: .none, newest: .none)
-}
-
-extension Slot {
-    /// As one number of a letter.
-    var packed: UInt64 { UInt64(index) << 32 | UInt64(generation) }
-
-    init(packed: UInt64) {
-        self.init(index: UInt32(packed >> 32), generation: UInt32(truncatingIfNeeded: packed))
-    }
 }

@@ -33,7 +33,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     case queue
     /// A publisher that was not read for a while, or who found no memory at all.
     case messageMemory
-    /// A sender that was not read because another worker has enough letters to read.
+    /// A sender that was not read because another worker has enough to read.
     case mailbox
     case subscriptions
     /// A publisher that was not read for a while.

@@ -2,7 +2,7 @@ import Glibc
 import STOMP
 import Slabs
 
-/// A message on its way: points into the receive buffer, a letter or a stored block; valid while these are.
+/// A message on its way: points into the receive buffer, a message of another worker, or a stored block; valid while these are.
 struct Message {
     /// Header lines that pass through to MESSAGE, each ended by LF; escaped as STOMP 1.2 has it unless `isPlain`.
     var headers: UnsafeRawPointer

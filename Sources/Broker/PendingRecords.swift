@@ -50,7 +50,7 @@ struct PendingOperation: SlabRecord {
     private var subjectDetail: UInt32
     var kind: PendingKind
     /// `commit`: why another worker has no room for one of its messages (`Refusal`). 0: none has refused.
-    var refusal: UInt16
+    var refusal: UInt8
     /// Nothing but its place in the order holds it back.
     var isReady: Bool
     /// `send`: there is room, and it is kept for this one.

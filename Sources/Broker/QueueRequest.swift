@@ -13,7 +13,7 @@ struct QueueRequest: BitwiseCopyable {
     var messageMillisecondsMax = UInt64.max
     var hasOverflow = false
     var overflow = OverflowPolicy.reject
-    /// The canonical name of a queue or topic, in `Scratch.key` or in a letter. 0: none.
+    /// The canonical name of a queue or topic, in `Scratch.key`, or in a message of another worker. 0: none.
     var deadLetterByteCount: UInt32 = 0
 
     static var byteCount: Int { MemoryLayout<QueueRequest>.size }

@@ -33,7 +33,7 @@ extension Shard {
         guard let subscription = subscriptions.find(handle),
             case let session = sessions[subscription.pointee.session], session.pointee.state == .connected
         else {
-            counters.staleLetters &+= 1  // its consumer's removal is on the way and returns the message
+            counters.stalePeerMessages &+= 1  // its consumer's removal is on the way and returns the message
             return true
         }
         let isSparing = deliversSparingly

@@ -6,7 +6,7 @@ import Slabs
 // Operations that wait for other workers, and the order of receipts.
 //
 // A session's frames are applied in order here, but what they send to other workers' queues takes effect there later. So
-// a RECEIPT that follows such frames first sends a barrier to each of these workers: letters between two workers stay in
+// a RECEIPT that follows such frames first sends a barrier to each of these workers: messages between two workers stay in
 // order, so its answer says that everything before it was applied. Receipts leave in the order of their frames.
 extension Shard {
     /// A pending operation at the end of the session's list. nil: no memory, and ERROR was sent.
@@ -114,7 +114,7 @@ extension Shard {
 
     mutating func barrierAnswered(_ handle: Handle<PendingOperation>) {
         guard let pending = pendings.find(handle) else {
-            counters.staleLetters &+= 1
+            counters.stalePeerMessages &+= 1
             return
         }
         pending.pointee.answersDue -= 1
@@ -180,14 +180,15 @@ extension Shard {
         announceWithdrawal(index)
     }
 
-    mutating func interestAnswered(_ handle: Handle<Destination>, epoch: UInt32, isRefused: Bool) {
+    mutating func interestAnswered(_ answer: InterestAnswer) {
+        let handle = answer.destination
         guard let destination = destinations.find(handle), destination.pointee.interest == .registering,
-            destination.pointee.interestEpoch == epoch
+            destination.pointee.interestEpoch == answer.epoch
         else {
-            counters.staleLetters &+= 1
+            counters.stalePeerMessages &+= 1
             return
         }
-        if isRefused {
+        if answer.isRefused {
             // Else a RECEIPT would promise what cannot be kept. The last of them takes the interest back.
             notice(
                 .memoryLimit,
@@ -266,7 +267,7 @@ extension Shard {
         }
     }
 
-    /// A worker that hears of this topic cannot take more letters now. Mutating, or the shard would be copied to call it.
+    /// A worker that hears of this topic cannot take more now. Mutating, or the shard would be copied to call it.
     mutating func peersAreFull(_ index: Index<Destination>) -> Bool {
         let mask = peerMask(index)
         if mask.low | mask.high == 0 { return false }

@@ -429,25 +429,12 @@ extension Shard {
         takeTurn(consumerIndex)
     }
 
-    /// What a consumer decided about a message it was given.
-    enum Settlement: UInt8 {
-        case acknowledged
-        /// Refused: again, to whoever's turn it is, up to the delivery limit.
-        case returned
-        /// Again, however often: the consumer may have seen it, and did not fail with it.
-        case released
-        /// As `released`, but the consumer has not seen it.
-        case unseen
-        /// Never again: to the dead-letter destination.
-        case rejected
-    }
-
     /// Carries out a settlement. Stale ones (the consumer has left since) are counted and ignored.
     mutating func settle(_ handle: Handle<Entry>, consumer: Handle<Consumer>, _ settlement: Settlement) {
         guard let entry = entries.find(handle), entry.pointee.state == .delivered, consumers.isLive(consumer),
             entry.pointee.consumer == consumer.index
         else {
-            counters.staleLetters &+= 1
+            counters.stalePeerMessages &+= 1
             return
         }
         let queue = entry.pointee.queue

@@ -310,7 +310,7 @@ extension Shard {
         if !isDraining {
             isDraining = true
             drainSince = clock
-            fabric.report(shard: index, lettersSent: counters.lettersSent)
+            peers.beginDrain()
             submissions.append(Submission(.stopAccepting))
             refuseThoseWhoWait()
         }
@@ -342,10 +342,10 @@ extension Shard {
     /// The connections of this shard are closed when those of another may still hold messages of its queues: these
     /// return, or come here as dead letters. So the shards end together, and what is reported as lost is what is lost.
     ///
-    /// At the end of a turn, when its letters are posted.
+    /// At the end of a turn, when its messages to others are posted.
     mutating func awaitOthers() {
         guard !isDrained, sessions.liveCount == 0 else { return }
-        fabric.reportIdle(shard: index, lettersReceived: counters.lettersReceived)
+        fabric.reportIdle(shard: index, peerMessagesReceived: peers.receivedCount)
         // Counted in checks, not in time: when all were stopped for a while, the others have had no time either.
         let patience = limits.drainMillisecondsMax + limits.lingerMillisecondsMax + Self.stragglerMillisecondsMax
         if fabric.isAtRest || restChecks > patience / Int(Self.drainCheckMilliseconds) {

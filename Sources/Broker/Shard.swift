@@ -11,7 +11,7 @@ public import Slabs
 ///
 /// The files, in the order in which a byte meets them: `Shard+Connections` (accept, receive, close), `Shard+Commands` (one
 /// method per command), `Shard+Topics`, `Shard+Queues`, `Shard+Acknowledgement`, `Shard+Transactions`, `Shard+Output`
-/// (segments, coalescing, sends), `Shard+Letters` (other workers), `Shard+Timers`.
+/// (segments, coalescing, sends), `Shard+Peers` (other workers), `Shard+Timers`.
 public struct Shard: ~Copyable {
     public let index: Int
     public let shardCount: Int
@@ -72,7 +72,7 @@ public struct Shard: ~Copyable {
     /// Sessions that wait for memory or for a peer's mailbox.
     var waitingForRoom: Batch<RoomWaiter>
     var vectors: VectorArena
-    var outbox: Outbox
+    var peers: PeerLink
     /// Records that may still be made or removed in this turn; what is under way is finished, so it may fall below 0.
     var recordAllowance = 0
     /// Steps of searches that are not charged as a record yet.
@@ -177,7 +177,7 @@ public struct Shard: ~Copyable {
         // Beyond the limit: for those on their way from other workers, for dead letters, and for topics with many
         // subscriptions that acknowledge.
         let entryCount =
-            messageCount + messageCount / 8 + max(65_536, limits.mailboxByteCountMax / Self.sendLetterByteCountMin)
+            messageCount + messageCount / 8 + max(65_536, limits.mailboxByteCountMax / Self.publicationByteCountMin)
         let entries = try Slab<Entry>(recordCountMax: entryCount)
         let consumers = try Slab<Consumer>(recordCountMax: subscriptionCount * min(shardCount, 8))
         // Of messages that other workers hold, too.
@@ -228,7 +228,7 @@ public struct Shard: ~Copyable {
         sentSessions = Batch(capacity: 1024)
         resumableSessions = Batch(capacity: 64)
         waitingForRoom = Batch(capacity: 64)
-        outbox = Outbox(peerCount: shardCount)
+        peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
         scratch = Scratch(limits)
         submissions = Batch(capacity: 4096)
@@ -256,7 +256,7 @@ public struct Shard: ~Copyable {
 
         endFailedSessions()
         settleSends(completions)
-        readLetters()
+        readPeers()
         for i in 0..<completions.count { apply(completions[i]) }
         timers.advance(to: now)
         while let expired = timers.popExpired() { timerFired(expired) }
@@ -264,7 +264,7 @@ public struct Shard: ~Copyable {
         if drainIsRequested { advanceDrain() }
         finishOutput()
         tellWhetherFull()
-        postParcels()
+        postBatches()
         if drainIsOver { awaitOthers() }
         trimAfterBurst()
     }
@@ -344,8 +344,8 @@ public struct Shard: ~Copyable {
         stepCount %= Self.stepsPerRecord
     }
 
-    /// A letter with a message and the head of its entry, an empty one: so many fit into a mailbox.
-    private static var sendLetterByteCountMin: Int { 88 }
+    /// The smallest message to another worker that brings one for a queue: so many fit into a mailbox.
+    private static var publicationByteCountMin: Int { 88 }
 
     /// Memory that nobody used for 5 s is not worth keeping: to have it again costs a page fault for every 4 KiB.
     private static var restNanoseconds: UInt64 { 5_000_000_000 }

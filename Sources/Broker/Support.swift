@@ -85,30 +85,6 @@ struct DoomedSession: BitwiseCopyable {
     var group: Index<Group>
 }
 
-/// What this turn's letters are written to: at most one open parcel for each other worker.
-struct Outbox: ~Copyable {
-    let parcels: UnsafeMutablePointer<Parcel?>
-    /// Workers that asked to be woken.
-    let wakesDue: UnsafeMutablePointer<Bool>
-    private let peerCount: Int
-
-    init(peerCount: Int) {
-        self.peerCount = peerCount
-        parcels = .allocate(capacity: peerCount)
-        parcels.initialize(repeating: nil, count: peerCount)
-        wakesDue = .allocate(capacity: peerCount)
-        wakesDue.initialize(repeating: false, count: peerCount)
-    }
-
-    deinit {
-        for peer in 0..<peerCount {
-            if let parcel = parcels[peer] { Parcels.free(parcel) }
-        }
-        parcels.deallocate()
-        wakesDue.deallocate()
-    }
-}
-
 /// The `iovec`s of one exchange. Address space is reserved once, so that a pointer into it stays valid.
 struct VectorArena: ~Copyable {
     static let perSendMax = 64
@@ -185,10 +161,10 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var slowConsumers: UInt64 = 0
     public var sends: UInt64 = 0
     public var sendsIncomplete: UInt64 = 0
-    public var lettersSent: UInt64 = 0
-    public var lettersReceived: UInt64 = 0
+    public var peerMessagesSent: UInt64 = 0
+    public var peerMessagesReceived: UInt64 = 0
     public var staleCompletions: UInt64 = 0
-    public var staleLetters: UInt64 = 0
+    public var stalePeerMessages: UInt64 = 0
     public var notices: UInt64 = 0
     public var noticesSuppressed: UInt64 = 0
     /// How often each limit has acted.
@@ -221,10 +197,10 @@ public struct Counters: Sendable, BitwiseCopyable {
         slowConsumers &+= other.slowConsumers
         sends &+= other.sends
         sendsIncomplete &+= other.sendsIncomplete
-        lettersSent &+= other.lettersSent
-        lettersReceived &+= other.lettersReceived
+        peerMessagesSent &+= other.peerMessagesSent
+        peerMessagesReceived &+= other.peerMessagesReceived
         staleCompletions &+= other.staleCompletions
-        staleLetters &+= other.staleLetters
+        stalePeerMessages &+= other.stalePeerMessages
         notices &+= other.notices
         noticesSuppressed &+= other.noticesSuppressed
         limits.add(other.limits)
@@ -249,10 +225,8 @@ func printable(_ bytes: UnsafeRawBufferPointer) -> String {
 }
 
 /// Why a worker did not take what a client of another worker, or its own, asked of it: the words of the ERROR.
-enum Refusal: UInt16 {
+enum Refusal: UInt8, BitwiseCopyable {
     case destinations = 1, queue, memory, destinationsOfConnection, destinationsOfAddress
-
-    init(_ code: UInt16) { self = Refusal(rawValue: code) ?? .memory }
 
     /// Which the log is told as a warning.
     var isOfDestinations: Bool {

@@ -25,7 +25,6 @@ struct LifeTests {
         #expect(MemoryLayout<RemoteSet>.stride == 24)
         #expect(MemoryLayout<StoredMessage>.size <= StoredMessage.byteCount)
         #expect(MemoryLayout<Shard.KeptFrame>.size <= Shard.KeptFrame.headByteCount)
-        #expect(MemoryLayout<Letter>.stride == Letter.byteCount)
     }
 
     @Test(

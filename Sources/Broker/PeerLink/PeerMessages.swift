@@ -1,0 +1,193 @@
+import Slabs
+
+// One type for each kind of message between workers. Handles belong to the worker that is named beside them: the asker (who
+// subscribes, sends or waits) or the owner (who holds the queue).
+
+// MARK: Topics
+
+/// The asker wants to hear what is published to a topic or pattern. Payload: its name. Answered by `InterestAnswer`.
+struct InterestRequest: PeerMessage {
+    static var kind: PeerMessageKind { .interestRequest }
+    /// The asker's.
+    var destination: Handle<Destination>
+    /// Counts the asker's requests for this destination.
+    var epoch: UInt32
+    var isPattern: Bool
+}
+
+struct InterestAnswer: PeerMessage {
+    static var kind: PeerMessageKind { .interestAnswer }
+    /// As in the request.
+    var destination: Handle<Destination>
+    var epoch: UInt32
+    /// There is no memory for it, or patterns and topics match too often.
+    var isRefused: Bool
+}
+
+/// The asker needs to hear of it no more. Payload: the name.
+struct InterestWithdrawal: PeerMessage {
+    static var kind: PeerMessageKind { .interestWithdrawal }
+}
+
+/// A message for the subscribers of a worker that has asked for it. Payload: `MessagePayload`, without receipt.
+struct TopicPublication: PeerMessage {
+    static var kind: PeerMessageKind { .topicPublication }
+}
+
+// MARK: Messages to queues
+
+/// A message for a queue of the owner. Payload: `MessagePayload`. Answered by `PublicationRefusal`, or not at all.
+struct QueuePublication: PeerMessage {
+    static var kind: PeerMessageKind { .queuePublication }
+    /// The sender's. None: a dead letter, which nobody hears of.
+    var session: Handle<Session>
+    /// What was reserved for it at the owner, if `isReserved`.
+    var byteCount: UInt32
+    /// As in `QueueHolder`.
+    var address: UInt32
+    var isReserved: Bool
+}
+
+/// The owner has not taken a message. Payload: the receipt that its SEND asked for; empty: none.
+struct PublicationRefusal: PeerMessage {
+    static var kind: PeerMessageKind { .publicationRefusal }
+    /// As in `QueuePublication`.
+    var session: Handle<Session>
+    var refusal: Refusal
+}
+
+/// What a client asks of a queue if its use of it is the first; that use follows. Payload: `QueueRequest`, the name of the
+/// dead-letter destination, the queue's name.
+struct QueueProperties: PeerMessage {
+    static var kind: PeerMessageKind { .queueProperties }
+}
+
+// MARK: Consumers
+
+/// A subscription of the asker's to a queue of the owner. Payload: the queue's name. Answered by `ConsumerAnswer`.
+struct ConsumerRequest: PeerMessage {
+    static var kind: PeerMessageKind { .consumerRequest }
+    /// Both the asker's.
+    var subscription: Handle<Subscription>
+    var pending: Handle<PendingOperation>
+    var window: Window
+    /// Its session has not read what it has already.
+    var isPaused: Bool
+}
+
+struct ConsumerAnswer: PeerMessage {
+    static var kind: PeerMessageKind { .consumerAnswer }
+    /// As in the request.
+    var pending: Handle<PendingOperation>
+    /// The owner's. None: refused.
+    var consumer: Handle<Consumer>
+    var refusal: Refusal
+    /// As in the request.
+    var isPaused: Bool
+}
+
+/// A consumer leaves. What it held returns to the queue.
+struct ConsumerRemoval: PeerMessage {
+    static var kind: PeerMessageKind { .consumerRemoval }
+    /// The owner's.
+    var consumer: Handle<Consumer>
+    var held: HeldMessages
+}
+
+/// A consumer gets no more, or some again.
+struct ConsumerPause: PeerMessage {
+    static var kind: PeerMessageKind { .consumerPause }
+    /// The owner's.
+    var consumer: Handle<Consumer>
+    var isPaused: Bool
+}
+
+/// A message of a queue for a consumer. Payload: `MessagePayload`, without name and receipt.
+struct QueueDelivery: PeerMessage {
+    static var kind: PeerMessageKind { .queueDelivery }
+    /// The asker's.
+    var subscription: Handle<Subscription>
+    /// The owner's.
+    var entry: Handle<Entry>
+    /// How often it was delivered, this time included. 0: for the first time, as far as clients may know.
+    var deliveryCount: UInt16
+}
+
+/// ACK or NACK of a delivery.
+struct EntrySettlement: PeerMessage {
+    static var kind: PeerMessageKind { .entrySettlement }
+    /// Both the owner's.
+    var entry: Handle<Entry>
+    var consumer: Handle<Consumer>
+    var settlement: Settlement
+}
+
+// MARK: Receipts
+
+/// Answered by `BarrierAnswer` when everything that the asker has written before is applied.
+struct Barrier: PeerMessage {
+    static var kind: PeerMessageKind { .barrier }
+    /// The asker's.
+    var pending: Handle<PendingOperation>
+}
+
+struct BarrierAnswer: PeerMessage {
+    static var kind: PeerMessageKind { .barrierAnswer }
+    /// As in the question.
+    var pending: Handle<PendingOperation>
+}
+
+// MARK: Room in queues
+
+/// Room for one message: of a COMMIT, which is refused where there is none, or of a SEND, which waits. Payload: the queue's
+/// name. Answered by `RoomAnswer`, before which may come `RoomWait`.
+struct RoomRequest: PeerMessage {
+    static var kind: PeerMessageKind { .roomRequest }
+    /// The asker's.
+    var session: Handle<Session>
+    var pending: Handle<PendingOperation>
+    var byteCount: UInt32
+    /// As in `QueueHolder`.
+    var address: UInt32
+    /// Where the asker keeps the frame of the transaction (`KeptCursor.frame`). 0: a SEND of its own.
+    var keptFrame: UInt64
+
+    /// There is no hurry: a publisher waits, as its queue's policy wants it.
+    var mayWait: Bool { keptFrame == 0 }
+}
+
+/// The request waits with the owner until the queue has room.
+struct RoomWait: PeerMessage {
+    static var kind: PeerMessageKind { .roomWait }
+    /// The owner's: what cancels it.
+    var reservation: Handle<PendingOperation>
+    /// As in the request.
+    var pending: Handle<PendingOperation>
+}
+
+struct RoomAnswer: PeerMessage {
+    static var kind: PeerMessageKind { .roomAnswer }
+    /// The owner's. None: refused, or the queue is gone and what is sent to it will be dropped.
+    var queue: Handle<Queue>
+    /// These three as in the request.
+    var pending: Handle<PendingOperation>
+    var keptFrame: UInt64
+    var byteCount: UInt32
+    /// nil: granted.
+    var refusal: Refusal?
+}
+
+/// A request that waits is withdrawn.
+struct RoomCancellation: PeerMessage {
+    static var kind: PeerMessageKind { .roomCancellation }
+    /// The owner's.
+    var reservation: Handle<PendingOperation>
+}
+
+/// Room that was granted is not needed.
+struct RoomReturn: PeerMessage {
+    static var kind: PeerMessageKind { .roomReturn }
+    /// The owner's.
+    var queue: Handle<Queue>
+    var byteCount: UInt32
+}

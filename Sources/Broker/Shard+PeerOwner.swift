@@ -1,0 +1,136 @@
+import STOMP
+import Slabs
+
+// Queues of this worker that clients of others use; and what other workers say of theirs to this one's clients.
+extension Shard {
+    mutating func sendFromElsewhere(
+        _ publication: QueuePublication, _ payload: MessagePayload, from peer: Int
+    ) {
+        let message = payload.message
+        let index = queueForElsewhere(payload.name)
+        guard !index.isNone else {
+            if begins(payload.name, with: "/reply-queue/") {
+                // Its connection is gone.
+                counters.messagesDropped &+= 1
+                return
+            }
+            return refuseSend(publication, payload.receipt, refusalOfDestination(), to: peer)
+        }
+        if destinations[index].pointee.kind == .topic {
+            counters.messagesUnrouted &+= 1
+            return
+        }
+        let queueIndex = destinations[index].pointee.queue
+        let queue = queues[queueIndex]
+        let handle = queues.handle(queueIndex)
+        if publication.isReserved { returnRoom(handle, byteCount: UInt64(publication.byteCount)) }
+        // A dead letter drives no other out: two queues could send each other theirs for ever.
+        let isDeadLetter = publication.session.isNone
+        let holder = QueueHolder(
+            session: publication.session, address: publication.address, shard: UInt16(peer))
+        if !isDeadLetter, destinations[index].pointee.isIdle, let refusal = holders.refusal(of: holder, limits) {
+            return refuseSend(publication, payload.receipt, refusal, to: peer)
+        }
+        if !isDeadLetter, queue.pointee.overflow == .dropOldest,
+            !hasRoom(queueIndex, byteCount: message.contentByteCount)
+        {
+            dropOldest(queueIndex, byteCount: message.contentByteCount)
+        }
+        let wasEmpty = queue.pointee.messageCount == 0
+        if enqueue(queueIndex, message) {
+            if wasEmpty, !isDeadLetter { hold(handle, holder) }
+        } else {
+            let isFull = !hasRoom(queueIndex, byteCount: message.contentByteCount)
+            refuseSend(publication, payload.receipt, isFull ? .queue : .memory, to: peer)
+        }
+        // It may have taken less room than it was granted, or none where it had expired.
+        if publication.isReserved { roomIsFree(handle) }
+    }
+
+    /// A queue of this worker by its canonical name, made on first use. None: no room.
+    mutating func queueForElsewhere(_ name: UnsafeRawBufferPointer) -> Index<Destination> {
+        let found = findDestination(name)
+        if !found.isNone { return found }
+        if begins(name, with: "/reply-queue/") { return .none }
+        guard makeRoomForQueue() else { return .none }
+        return makeQueue(name, isTemporary: false)
+    }
+
+    /// Why `queueForElsewhere` found no room.
+    mutating func refusalOfDestination() -> Refusal { makeRoomForQueue() ? .memory : .destinations }
+
+    private mutating func refuseSend(
+        _ publication: QueuePublication, _ receipt: UnsafeRawBufferPointer, _ refusal: Refusal, to peer: Int
+    ) {
+        guard !publication.session.isNone else {
+            counters.messagesDropped &+= 1
+            return notice(.messagesDropped, "1 dead letter: its destination has no room")
+        }
+        counters.messagesRefused &+= 1
+        peers.write(PublicationRefusal(session: publication.session, refusal: refusal), to: peer, name: receipt)
+    }
+
+    mutating func sendRefused(_ refused: PublicationRefusal, _ receipt: UnsafeRawBufferPointer) {
+        guard let session = sessions.find(refused.session) else { return }
+        failRefused(session, refused.refusal, receipt: receipt.count > 0 ? receipt : nil)
+    }
+
+    mutating func addRemoteConsumer(
+        _ request: ConsumerRequest, _ name: UnsafeRawBufferPointer, from peer: Int
+    ) {
+        let index = queueForElsewhere(name)
+        let refusal = index.isNone ? refusalOfDestination() : .memory
+        var consumer = Handle<Consumer>.none
+        if !index.isNone, !destinations[index].pointee.queue.isNone {
+            consumer = addConsumer(
+                destinations[index].pointee.queue, shard: peer, subscription: request.subscription, request.window)
+        }
+        peers.write(
+            ConsumerAnswer(
+                pending: request.pending, consumer: consumer, refusal: refusal, isPaused: request.isPaused),
+            to: peer)
+        guard !consumer.isNone else { return }
+        // A client that does not read what it has already gets no more by subscribing again.
+        if request.isPaused { pause(consumer.index) }
+        dispatch(destinations[index].pointee.queue)
+    }
+
+    mutating func consumerAnswered(_ answer: ConsumerAnswer, from peer: Int) {
+        guard let pending = pendings.find(answer.pending) else {
+            // The session has ended meanwhile.
+            if !answer.consumer.isNone { removeConsumerAtOwner(peer, answer.consumer, .nothing, for: nil) }
+            return
+        }
+        if answer.consumer.isNone {
+            return failRefused(
+                sessions[pending.pointee.session], answer.refusal, receipt: receiptOfPending(answer.pending.index))
+        }
+        finishSubscribe(answer.pending.index, consumer: answer.consumer, isPaused: answer.isPaused)
+    }
+
+    mutating func queueRequested(_ payload: UnsafeRawBufferPointer) {
+        let request = payload.load(as: QueueRequest.self)
+        let deadLetter = payload.baseAddress! + QueueRequest.byteCount
+        let name = UnsafeRawBufferPointer(
+            rebasing: payload[(QueueRequest.byteCount + Int(request.deadLetterByteCount))...])
+        // Where there is no room for another, what follows is told so.
+        guard findDestination(name).isNone, makeRoomForQueue() else { return }
+        let index = makeQueue(name, isTemporary: false)
+        if !index.isNone { tighten(destinations[index].pointee.queue, request, deadLetter: deadLetter) }
+    }
+
+    mutating func removeConsumer(_ removal: ConsumerRemoval) {
+        guard consumers.isLive(removal.consumer) else { return }
+        removeConsumer(removal.consumer.index, removal.held)
+    }
+
+    mutating func pauseConsumer(_ change: ConsumerPause) {
+        guard consumers.isLive(change.consumer) else { return }
+        if change.isPaused { pause(change.consumer.index) } else { unpause(change.consumer.index) }
+    }
+
+    mutating func deliverFromElsewhere(_ delivery: QueueDelivery, _ message: Message) {
+        deliver(
+            message, to: delivery.subscription, entry: delivery.entry, deliveryCount: delivery.deliveryCount, block: 0)
+    }
+}

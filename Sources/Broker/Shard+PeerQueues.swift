@@ -1,0 +1,92 @@
+import Glibc
+import STOMP
+import Slabs
+
+// Queues of other workers that clients of this one use: what is written to the owner.
+extension Shard {
+    mutating func sendToOwner(
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ message: Message
+    ) {
+        let owner = Int(destinations[index].pointee.owner)
+        var isReserved = isApplyingCommit
+        var byteCount = UInt32(frame.reservedByteCount)
+        if !isApplyingCommit, session.pointee.flags.contains(.hasReservation) {
+            let pending = reservation(session)
+            isReserved = !pendings[pending].pointee.queue.isNone
+            byteCount = pendings[pending].pointee.byteCount
+            session.pointee.flags.remove(.hasReservation)
+            unlinkPending(session, pending)
+        }
+        let publication = QueuePublication(
+            session: session.pointee.handle, byteCount: byteCount, address: addressOfHolder(session),
+            isReserved: isReserved)
+        peers.write(
+            publication, to: owner,
+            MessagePayload(name: nameOf(index), receipt: receiptOfFrame(session), message))
+        markRemote(session, owner)
+    }
+
+    mutating func forwardDeadLetter(_ index: Index<Destination>, _ message: Message) {
+        peers.write(
+            QueuePublication(session: .none, byteCount: 0, address: 0, isReserved: false),
+            to: Int(destinations[index].pointee.owner), MessagePayload(name: nameOf(index), receipt: nil, message))
+    }
+
+    mutating func subscribeAtOwner(
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ subscription: Index<Subscription>
+    ) {
+        guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return }
+        pendings[pending].pointee.subscription = subscription
+        suspend(session)
+        let request = ConsumerRequest(
+            subscription: subscriptions.handle(subscription), pending: pendings.handle(pending),
+            window: subscriptions[subscription].pointee.window,
+            isPaused: session.pointee.flags.contains(.consumersPaused))
+        peers.write(request, to: Int(destinations[index].pointee.owner), name: nameOf(index))
+    }
+
+    /// The RECEIPT of an UNSUBSCRIBE says that what the consumer held has returned.
+    mutating func removeConsumerAtOwner(
+        _ owner: Int, _ consumer: Handle<Consumer>, _ held: HeldMessages, for session: UnsafeMutablePointer<Session>?
+    ) {
+        peers.write(ConsumerRemoval(consumer: consumer, held: held), to: owner)
+        if let session { markRemote(session, owner) }
+    }
+
+    mutating func pauseAtOwner(_ owner: Int, _ consumer: Handle<Consumer>, _ isPaused: Bool) {
+        peers.write(ConsumerPause(consumer: consumer, isPaused: isPaused), to: owner)
+    }
+
+    mutating func settleAtOwner(
+        _ owner: Int, _ entry: Handle<Entry>, consumer: Handle<Consumer>, _ settlement: Settlement,
+        for session: UnsafeMutablePointer<Session>?
+    ) {
+        peers.write(EntrySettlement(entry: entry, consumer: consumer, settlement: settlement), to: owner)
+        if let session { markRemote(session, owner) }
+    }
+
+    mutating func deliverElsewhere(_ entryIndex: Index<Entry>, _ consumerIndex: Index<Consumer>) {
+        let entry = entries[entryIndex]
+        let consumer = consumers[consumerIndex]
+        let delivery = QueueDelivery(
+            subscription: consumer.pointee.subscription, entry: entries.handle(entryIndex),
+            deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0)
+        let message = stored(
+            entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt)
+        peers.write(
+            delivery, to: Int(consumer.pointee.shard),
+            MessagePayload(name: UnsafeRawBufferPointer(start: nil, count: 0), receipt: nil, message))
+    }
+
+    /// What a client asks of a queue, should its use of it be the first. The use itself follows.
+    mutating func requestAtOwner(_ index: Index<Destination>, _ request: QueueRequest) {
+        let name = nameOf(index)
+        let deadLetterByteCount = Int(request.deadLetterByteCount)
+        let place = peers.write(
+            QueueProperties(), to: Int(destinations[index].pointee.owner),
+            payloadByteCount: QueueRequest.byteCount + name.count + deadLetterByteCount)
+        place.storeBytes(of: request, as: QueueRequest.self)
+        memcpy(place + QueueRequest.byteCount, scratch.key, deadLetterByteCount)
+        memcpy(place + QueueRequest.byteCount + deadLetterByteCount, name.baseAddress!, name.count)
+    }
+}

@@ -1,0 +1,170 @@
+import STOMP
+import Slabs
+
+// Room in queues of other workers: asked for before a COMMIT is applied, and before a SEND that waits is sent.
+extension Shard {
+    /// Room for one message of a COMMIT. `place` is where the frame is kept (`KeptCursor.frame`).
+    mutating func reserveAtOwner(
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ pending: Index<PendingOperation>,
+        frame place: UInt64
+    ) {
+        requestRoom(session, index, pending, frame: place)
+    }
+
+    /// A SEND to a queue whose policy is to make publishers wait: it is parsed again when it has room.
+    mutating func reserveForSend(
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>
+    ) -> FrameOutcome {
+        guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
+        pendings[pending].pointee.peer = destinations[index].pointee.owner
+        pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
+        suspend(session)
+        requestRoom(session, index, pending, frame: 0)
+        return .retry
+    }
+
+    private mutating func requestRoom(
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ pending: Index<PendingOperation>,
+        frame place: UInt64
+    ) {
+        let request = RoomRequest(
+            session: session.pointee.handle, pending: pendings.handle(pending),
+            byteCount: UInt32(frame.reservedByteCount), address: addressOfHolder(session), keptFrame: place)
+        peers.write(request, to: Int(destinations[index].pointee.owner), name: nameOf(index))
+    }
+
+    /// The publisher has gone. Its request waits with the owner, or the answer is on its way and will find nobody.
+    mutating func cancelReservation(_ index: Index<PendingOperation>) {
+        let pending = pendings[index].pointee
+        guard !pending.counterpart.isNone else { return }
+        peers.write(RoomCancellation(reservation: pending.counterpart), to: Int(pending.peer))
+    }
+
+    mutating func unreserveAtOwner(_ owner: Int, _ queue: Handle<Queue>, byteCount: UInt32) {
+        peers.write(RoomReturn(queue: queue, byteCount: byteCount), to: owner)
+    }
+
+    /// Answers another worker's request for room: granted where the queue is there, and else to be sent and dropped.
+    mutating func answerReservation(_ index: Index<PendingOperation>) {
+        let pending = pendings[index].pointee
+        peers.write(
+            RoomAnswer(
+                queue: pending.queue, pending: pending.counterpart, keptFrame: 0, byteCount: pending.byteCount,
+                refusal: nil),
+            to: Int(pending.peer))
+    }
+
+    /// Gives back what was granted to the frames of a transaction.
+    mutating func releaseElsewhere(_ index: Index<Transaction>) {
+        var cursor = KeptCursor()
+        while advance(&cursor, in: index) {
+            let kept = keptFrame(cursor.frame).pointee
+            if kept.reservedByteCount != 0 {
+                unreserveAtOwner(Int(kept.owner), kept.queue, byteCount: kept.reservedByteCount)
+            }
+        }
+    }
+
+    // MARK: At the owner
+
+    mutating func reserveForElsewhere(
+        _ request: RoomRequest, _ name: UnsafeRawBufferPointer, from peer: Int
+    ) {
+        let index = queueForElsewhere(name)
+        let queueIndex = index.isNone ? Index<Queue>.none : destinations[index].pointee.queue
+        let byteCount = UInt64(request.byteCount)
+        var answer = RoomAnswer(
+            queue: .none, pending: request.pending, keptFrame: request.keptFrame, byteCount: request.byteCount,
+            refusal: .queue)
+        let holder = QueueHolder(session: request.session, address: request.address, shard: UInt16(peer))
+        if !queueIndex.isNone, destinations[index].pointee.isIdle,
+            let refusal = holders.refusal(of: holder, limits)
+        {
+            answer.refusal = refusal
+        } else if !queueIndex.isNone {
+            let queue = queues[queueIndex]
+            if canReserve(queueIndex, byteCount: Int(byteCount)) {
+                queue.pointee.messageCount += 1
+                queue.pointee.byteCount += byteCount
+                updateIdle(index)
+                if queue.pointee.messageCount == 1 { hold(queues.handle(queueIndex), holder) }
+                answer.queue = queues.handle(queueIndex)
+                answer.refusal = nil
+            } else if request.mayWait, queue.pointee.overflow == .block, byteCount <= queue.pointee.byteCountMax {
+                let handle: Handle<PendingOperation> = pendings.allocate()
+                if !handle.isNone {
+                    let pending = pendings[handle.index]
+                    pending.pointee.kind = .remoteReservation
+                    pending.pointee.peer = UInt16(peer)
+                    pending.pointee.counterpart = request.pending
+                    pending.pointee.queue = queues.handle(queueIndex)
+                    pending.pointee.byteCount = request.byteCount
+                    queue.pointee.blocked.append(handle.index, in: pendings)
+                    peers.write(RoomWait(reservation: handle, pending: request.pending), to: peer)
+                    return
+                }
+            }
+        } else if !index.isNone || begins(name, with: "/reply-queue/") {
+            // The temporary queue is gone; what is sent to it is dropped when it comes.
+            answer.refusal = nil
+        } else {
+            answer.refusal = refusalOfDestination()
+        }
+        peers.write(answer, to: peer)
+    }
+
+    /// The publisher's worker hears that it has to wait, and where.
+    mutating func reservationWaits(_ wait: RoomWait, from peer: Int) {
+        guard let pending = pendings.find(wait.pending) else {
+            // It has left meanwhile.
+            peers.write(RoomCancellation(reservation: wait.reservation), to: peer)
+            return
+        }
+        pending.pointee.counterpart = wait.reservation
+    }
+
+    /// The publisher left before it was granted room. If it was, the answer finds nobody and the room comes back.
+    mutating func cancelRemoteReservation(_ handle: Handle<PendingOperation>) {
+        guard let pending = pendings.find(handle) else { return }
+        let queue = pending.pointee.queue
+        if let record = queues.find(queue) { record.pointee.blocked.remove(handle.index, in: pendings) }
+        pendings.free(handle.index)
+        // Who waited behind it may need less.
+        roomIsFree(queue)
+    }
+
+    mutating func reserveAnswered(_ answer: RoomAnswer, from peer: Int) {
+        guard let pending = pendings.find(answer.pending) else {
+            if answer.refusal == nil, !answer.queue.isNone {
+                unreserveAtOwner(peer, answer.queue, byteCount: answer.byteCount)
+            }
+            return
+        }
+        let session = sessions[pending.pointee.session]
+        if pending.pointee.kind == .send {
+            if let refusal = answer.refusal {
+                return failRefused(session, refusal, receipt: receiptOfPending(answer.pending.index))
+            }
+            pending.pointee.queue = answer.queue
+            return granted(answer.pending.index)
+        }
+        if let refusal = answer.refusal {
+            pending.pointee.refusal = refusal.rawValue
+        } else if !answer.queue.isNone {
+            // Remembered with the frame, should another be refused.
+            let kept = keptFrame(answer.keptFrame)
+            kept.pointee.reservedByteCount = answer.byteCount
+            kept.pointee.queue = answer.queue
+            kept.pointee.owner = UInt16(peer)
+        }
+        pending.pointee.answersDue -= 1
+        guard pending.pointee.answersDue == 0 else { return }
+        if let refusal = Refusal(rawValue: pending.pointee.refusal) {
+            return failRefused(
+                session, refusal, "; none of the transaction was applied",
+                receipt: receiptOfPending(answer.pending.index))
+        }
+        applyCommit(session, answer.pending.index)
+        if session.pointee.state == .connected { resumeSoon(session) }
+    }
+}

@@ -1,0 +1,76 @@
+import STOMP
+import Slabs
+
+// Topics that other workers hear of, and those that this one hears of from them.
+extension Shard {
+    mutating func announceInterest(_ index: Index<Destination>) {
+        let destination = destinations[index]
+        let request = InterestRequest(
+            destination: destinations.handle(index), epoch: destination.pointee.interestEpoch,
+            isPattern: destination.pointee.kind == .pattern)
+        for peer in 0..<shardCount where peer != self.index { peers.write(request, to: peer, name: nameOf(index)) }
+    }
+
+    mutating func announceWithdrawal(_ index: Index<Destination>) {
+        for peer in 0..<shardCount where peer != self.index {
+            peers.write(InterestWithdrawal(), to: peer, name: nameOf(index))
+        }
+    }
+
+    mutating func publishElsewhere(_ index: Index<Destination>, _ message: Message) -> Bool {
+        let mask = peerMask(index)
+        if mask.low | mask.high == 0 { return false }
+        forEachPeer(low: mask.low, high: mask.high) { shard, peer in
+            shard.peers.write(
+                TopicPublication(), to: peer, MessagePayload(name: shard.nameOf(index), receipt: nil, message))
+        }
+        return true
+    }
+
+    // MARK: Of other workers
+
+    mutating func addRemoteInterest(_ request: InterestRequest, _ name: UnsafeRawBufferPointer, from peer: Int) {
+        var index = findDestination(name)
+        if index.isNone, makeRoomForMatches() { index = makeTopic(name, isPattern: request.isPattern) }
+        if !index.isNone {
+            let destination = destinations[index]
+            if peer < 64 {
+                destination.pointee.remoteLow |= 1 << UInt64(peer)
+            } else {
+                destination.pointee.remoteHigh |= 1 << UInt64(peer - 64)
+            }
+            updateIdle(index)
+        }
+        peers.write(
+            InterestAnswer(destination: request.destination, epoch: request.epoch, isRefused: index.isNone), to: peer)
+    }
+
+    mutating func removeRemoteInterest(_ name: UnsafeRawBufferPointer, from peer: Int) {
+        let index = findDestination(name)
+        if index.isNone { return }
+        let destination = destinations[index]
+        if peer < 64 {
+            destination.pointee.remoteLow &= ~(1 << UInt64(peer))
+        } else {
+            destination.pointee.remoteHigh &= ~(1 << UInt64(peer - 64))
+        }
+        updateIdle(index)
+    }
+
+    mutating func publishFromElsewhere(_ payload: MessagePayload) {
+        let name = payload.name
+        var index = findDestination(name)
+        if index.isNone {
+            // Known here by a pattern only: the topic's record remembers which patterns match.
+            if patterns.isEmpty { return }
+            _ = makeRoomForOther(isUnused: true)
+            _ = makeRoomForMatches()
+            index = makeTopic(name, isPattern: false)
+            guard !index.isNone else {
+                counters.messagesDropped &+= 1
+                return notice(.memoryLimit, "no memory for a message to \(printable(name)): it is dropped")
+            }
+        }
+        _ = publishHere(index, payload.message)
+    }
+}

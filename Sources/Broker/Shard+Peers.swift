@@ -1,0 +1,78 @@
+import IO
+import STOMP
+import Slabs
+
+// Messages of other workers: what each kind does here. What this worker writes to others is beside it, by subject:
+// `Shard+PeerTopics`, `Shard+PeerQueues`, `Shard+PeerRoom`.
+extension Shard {
+    /// End of turn: posts what was written, one wake-up for each worker that may sleep.
+    mutating func postBatches() {
+        if shardCount == 1 { return }
+        peers.post { submissions.append(Submission(.wake, peer: UInt16($0))) }
+        counters.peerMessagesSent = peers.sentCount
+        counters.peerMessagesReceived = peers.receivedCount
+    }
+
+    /// What was sent to the peer on behalf of the session is not known to be applied.
+    mutating func markRemote(_ session: UnsafeMutablePointer<Session>, _ peer: Int) {
+        if session.pointee.remoteSet.isNone {
+            let index: Index<RemoteSet> = remoteSets.allocate().index
+            invariant(!index.isNone, "there are as many remote sets as sessions")
+            session.pointee.remoteSet = index
+        }
+        let set = remoteSets[session.pointee.remoteSet]
+        if peer < 64 { set.pointee.low |= 1 << UInt64(peer) } else { set.pointee.high |= 1 << UInt64(peer - 64) }
+    }
+
+    mutating func sendBarrier(to peer: Int, _ pending: Index<PendingOperation>) {
+        peers.write(Barrier(pending: pendings.handle(pending)), to: peer)
+    }
+
+    mutating func readPeers() {
+        if shardCount == 1 { return }
+        var next = peers.takeAll()
+        while let batch = next {
+            next = batch.pointee.next
+            let sender = Int(batch.pointee.sender)
+            let start = UnsafeRawPointer(Parcels.bytes(of: batch))
+            var offset = 0
+            while offset < Int(batch.pointee.byteCount) {
+                let message = ReceivedPeerMessage(start + offset)
+                peers.countReceived()
+                apply(message, from: sender)
+                offset += message.byteCount
+            }
+            Parcels.free(batch)
+        }
+    }
+
+    private mutating func apply(_ message: ReceivedPeerMessage, from peer: Int) {
+        switch message.head.kind {
+        case .interestRequest: addRemoteInterest(message.fields(), message.payload, from: peer)
+        case .interestAnswer: interestAnswered(message.fields())
+        case .interestWithdrawal: removeRemoteInterest(message.payload, from: peer)
+        case .topicPublication: publishFromElsewhere(MessagePayload(message.payload))
+        case .queuePublication: sendFromElsewhere(message.fields(), MessagePayload(message.payload), from: peer)
+        case .publicationRefusal: sendRefused(message.fields(), message.payload)
+        case .queueProperties: queueRequested(message.payload)
+        case .consumerRequest: addRemoteConsumer(message.fields(), message.payload, from: peer)
+        case .consumerAnswer: consumerAnswered(message.fields(), from: peer)
+        case .consumerRemoval: removeConsumer(message.fields())
+        case .consumerPause: pauseConsumer(message.fields())
+        case .queueDelivery: deliverFromElsewhere(message.fields(), MessagePayload(message.payload).message)
+        case .entrySettlement:
+            let settlement = message.fields(EntrySettlement.self)
+            settle(settlement.entry, consumer: settlement.consumer, settlement.settlement)
+        case .barrier: peers.write(BarrierAnswer(pending: message.fields(Barrier.self).pending), to: peer)
+        case .barrierAnswer: barrierAnswered(message.fields(BarrierAnswer.self).pending)
+        case .roomRequest: reserveForElsewhere(message.fields(), message.payload, from: peer)
+        case .roomWait: reservationWaits(message.fields(), from: peer)
+        case .roomAnswer: reserveAnswered(message.fields(), from: peer)
+        case .roomCancellation: cancelRemoteReservation(message.fields(RoomCancellation.self).reservation)
+        case .roomReturn:
+            let room = message.fields(RoomReturn.self)
+            returnRoom(room.queue, byteCount: UInt64(room.byteCount))
+            roomIsFree(room.queue)
+        }
+    }
+}
