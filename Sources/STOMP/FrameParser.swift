@@ -79,31 +79,21 @@ extension Frame {
         knownNames = 0
         hasContentLength = false
 
-        var start = Int(state.frameOffset)
-        while start < byteCount {
-            let byte = bytes.byte(start)
-            if byte > Byte.carriageReturn { break }
-            if byte == Byte.lineFeed || byte == Byte.nul {
-                start &+= 1
-            } else if byte == Byte.carriageReturn {
-                if start &+ 1 == byteCount { return suspend(&state, at: start) }
-                guard bytes.byte(start &+ 1) == Byte.lineFeed else { break }
-                start &+= 2
-            } else {
-                break
-            }
-        }
+        let start = offsetBehindLineEnds(bytes, byteCount, from: Int(state.frameOffset))
         if start == byteCount { return .idle }
 
-        let lineByteCount: Int
+        let headersStart: Int
         switch Command.line(
             bytes + start, byteCount &- start, version: version, acceptsServerFrames: acceptsServerFrames)
         {
-        case .complete(let command, let count):
+        case .complete(let command, let lineByteCount):
             self.command = command
-            lineByteCount = count
+            headersStart = start &+ lineByteCount
         case .partial: return suspend(&state, at: start)
-        case .unknown: return fail(&error, .unknownCommand, start)
+        case .unknown:
+            // A carriage return that is the last octet may begin a line end before the frame.
+            let mayBeLineEnd = bytes.byte(start) == Byte.carriageReturn && start &+ 1 == byteCount
+            return mayBeLineEnd ? suspend(&state, at: start) : fail(&error, .unknownCommand, start)
         case .carriageReturn: return fail(&error, .lineEndNotInVersion, start)
         }
         if expectsConnect && command != .connect && command != .stomp {
@@ -117,20 +107,13 @@ extension Frame {
 
         let rules = HeaderRules(command, version)
         if !rules.contains(.trims) {
-            let bodyOffset = scanPlainHeaders(bytes, byteCount, from: start &+ lineByteCount, limits: limits)
+            bodyOffset = scanPlainHeaders(bytes, byteCount, from: headersStart, limits: limits)
             if _fastPath(bodyOffset != 0) {
-                self.bodyOffset = bodyOffset
                 return parseBody(
                     byteCount, version: version, limits: limits, state: &state, start: start, error: &error)
             }
         }
-        let headersStart = UInt32(truncatingIfNeeded: start &+ lineByteCount)
-        var progress = ParserState(frameOffset: start)
-        progress.phase = .headers
-        progress.rules = rules
-        progress.headersOffset = headersStart
-        progress.lineOffset = headersStart
-        progress.scanOffset = headersStart
+        var progress = ParserState(frameOffset: start, headersOffset: headersStart, rules: rules)
         switch scanHeaders(bytes, byteCount, limits: limits, state: &progress) {
         case .incomplete:
             state = progress
@@ -139,8 +122,8 @@ extension Frame {
             return fail(&error, code, offset)
         case .end(let bodyOffset):
             self.bodyOffset = bodyOffset
+            return parseBody(byteCount, version: version, limits: limits, state: &state, start: start, error: &error)
         }
-        return parseBody(byteCount, version: version, limits: limits, state: &state, start: start, error: &error)
     }
 
     @inline(__always)
@@ -148,25 +131,11 @@ extension Frame {
         _ byteCount: Int, version: Version, limits: FrameLimits, state: inout ParserState, start: Int,
         error: inout FrameError
     ) -> ParseResult {
-        let bytes = base
-        let bodyOffset = self.bodyOffset
-        if command.carriesBody && has(.contentLength) {
-            let digits = rawValue(.contentLength).unsafelyUnwrapped
-            let digitsOffset = digits.baseAddress.unsafelyUnwrapped - bytes
-            guard let length = decimal(bytes + digitsOffset, digits.count) else {
-                return fail(&error, .contentLengthMalformed, digitsOffset)
+        if command.carriesBody {
+            if has(.contentLength) {
+                return parseCountedBody(byteCount, limits: limits, state: &state, start: start, error: &error)
             }
-            if length > UInt64(limits.bodyByteCountMax) { return fail(&error, .bodyTooLong, digitsOffset) }
-            let end = bodyOffset &+ Int(length)
-            if end >= byteCount { return awaitBytes(end &+ 1, &state, start: start) }
-            if bytes.byte(end) != Byte.nul { return fail(&error, .bodyNotTerminated, end) }
-            hasContentLength = true
-            bodyByteCount = Int(length)
-            self.byteCount = end &+ 1
-            return .frame
-        }
-
-        if !command.carriesBody {
+        } else {
             var toleratesBody = version == .v1_0
             if _slowPath(command.precedesVersion) {
                 toleratesBody = speaksOldestVersion
@@ -174,12 +143,41 @@ extension Frame {
             }
             if !toleratesBody {
                 if bodyOffset == byteCount { return awaitBytes(bodyOffset &+ 1, &state, start: start) }
-                if bytes.byte(bodyOffset) != Byte.nul { return fail(&error, .bodyNotAllowed, bodyOffset) }
+                if base.byte(bodyOffset) != Byte.nul { return fail(&error, .bodyNotAllowed, bodyOffset) }
             }
         }
+        return parseSearchedBody(byteCount, limits: limits, state: &state, start: start, error: &error)
+    }
 
+    /// The body of a frame with a content-length: so many octets, and then a NUL.
+    @inline(__always)
+    private mutating func parseCountedBody(
+        _ byteCount: Int, limits: FrameLimits, state: inout ParserState, start: Int, error: inout FrameError
+    ) -> ParseResult {
+        let bytes = base
+        let digits = rawValue(.contentLength).unsafelyUnwrapped
+        let digitsOffset = digits.baseAddress.unsafelyUnwrapped - bytes
+        guard let length = decimal(bytes + digitsOffset, digits.count) else {
+            return fail(&error, .contentLengthMalformed, digitsOffset)
+        }
+        if length > UInt64(limits.bodyByteCountMax) { return fail(&error, .bodyTooLong, digitsOffset) }
+        let end = bodyOffset &+ Int(length)
+        if end >= byteCount { return awaitBytes(end &+ 1, &state, start: start) }
+        if bytes.byte(end) != Byte.nul { return fail(&error, .bodyNotTerminated, end) }
+        hasContentLength = true
+        bodyByteCount = Int(length)
+        self.byteCount = end &+ 1
+        return .frame
+    }
+
+    /// A body that ends at the first NUL. Of a command that carries none it is dropped.
+    @inline(__always)
+    private mutating func parseSearchedBody(
+        _ byteCount: Int, limits: FrameLimits, state: inout ParserState, start: Int, error: inout FrameError
+    ) -> ParseResult {
+        let bodyOffset = self.bodyOffset
         let scanned = state.phase == .searchedBody ? Int(state.scanOffset) : bodyOffset
-        guard let end = offsetOfNul(bytes, from: scanned, to: byteCount) else {
+        guard let end = offsetOfNul(base, from: scanned, to: byteCount) else {
             if byteCount &- bodyOffset > limits.bodyByteCountMax { return fail(&error, .bodyTooLong, bodyOffset) }
             state = ParserState(frameOffset: start)
             state.phase = .searchedBody
@@ -218,6 +216,24 @@ extension Frame {
         error = FrameError(code: code, offset: offset)
         return .failed
     }
+}
+
+/// Where a frame begins: behind line ends (LF, and CR LF in every version) and stray NULs.
+@inline(__always)
+private func offsetBehindLineEnds(_ bytes: UnsafeRawPointer, _ byteCount: Int, from start: Int) -> Int {
+    var offset = start
+    while offset < byteCount {
+        let byte = bytes.byte(offset)
+        if byte > Byte.carriageReturn { break }
+        if byte == Byte.lineFeed || byte == Byte.nul {
+            offset &+= 1
+        } else if byte == Byte.carriageReturn && offset &+ 1 < byteCount && bytes.byte(offset &+ 1) == Byte.lineFeed {
+            offset &+= 2
+        } else {
+            break
+        }
+    }
+    return offset
 }
 
 @inline(__always)

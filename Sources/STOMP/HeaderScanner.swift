@@ -1,47 +1,5 @@
 internal import COctets
 
-/// How a version writes header lines.
-@usableFromInline
-struct HeaderRules: OptionSet, BitwiseCopyable, Sendable {
-    @usableFromInline var rawValue: UInt8
-
-    @usableFromInline @inline(__always)
-    init(rawValue: UInt8) { self.rawValue = rawValue }
-
-    /// Backslash begins an escape sequence.
-    static var escapes: HeaderRules { HeaderRules(rawValue: 1) }
-    /// `\r` is among them.
-    static var escapesCarriageReturn: HeaderRules { HeaderRules(rawValue: 2) }
-    /// Lines may end with CR LF.
-    static var acceptsCarriageReturnLineFeed: HeaderRules { HeaderRules(rawValue: 4) }
-    /// A carriage return elsewhere is an error; without this rule it is an octet like any other.
-    static var refusesCarriageReturn: HeaderRules { HeaderRules(rawValue: 8) }
-    /// Blanks around names and values are none of theirs.
-    static var trims: HeaderRules { HeaderRules(rawValue: 16) }
-
-    /// The rules of a frame. 1.0 has LF only, but trims, which makes CR LF harmless at the end of a header; so it is
-    /// accepted at the end of the other lines too, where telnet sends it.
-    @inline(__always)
-    init(_ command: Command, _ version: Version) {
-        if command.precedesVersion {
-            self = .acceptsCarriageReturnLineFeed
-            return
-        }
-        switch version {
-        case .v1_0: self = .trims | .acceptsCarriageReturnLineFeed
-        case .v1_1: self = .escapes
-        case .v1_2: self = .escapes | .escapesCarriageReturn | .acceptsCarriageReturnLineFeed | .refusesCarriageReturn
-        }
-    }
-
-    /// Both. An array literal would be a constant to the optimiser only: a debug build would allocate it for each frame,
-    /// and allocations are counted there too.
-    @inline(__always)
-    static func | (first: HeaderRules, second: HeaderRules) -> HeaderRules {
-        HeaderRules(rawValue: first.rawValue | second.rawValue)
-    }
-}
-
 enum HeaderScan {
     /// The empty line is found; the body begins at the offset.
     case end(bodyOffset: Int)
@@ -50,65 +8,6 @@ enum HeaderScan {
 }
 
 extension Frame {
-    /// Scans all header lines if they are complete and plain: LF ends each, and there is no escape, no second colon and no
-    /// control character. Where the body begins; 0 where the headers are not like that, incomplete or at fault, which
-    /// `scanHeaders` finds out.
-    ///
-    /// Nearly all frames are plain, and what this needs for them nearly fits the registers: parsing a SEND with two headers
-    /// and an ACK takes 740 instructions, and 1,400 with `scanHeaders`.
-    @inline(__always)
-    mutating func scanPlainHeaders(
-        _ bytes: UnsafeRawPointer, _ byteCount: Int, from headersOffset: Int, limits: FrameLimits
-    ) -> Int {
-        let fields = self.fields
-        let fieldCountMax = limits.headerCountMax
-        var knownNames: UInt64 = 0
-        var fieldCount = 0
-        var lineOffset = headersOffset
-        var colonOffset = 0
-        var blockOffset = headersOffset
-        while blockOffset &+ 16 <= byteCount {
-            var octets = octets_significant(bytes + blockOffset)
-            while octets != 0 {
-                let offset = blockOffset &+ octets.trailingZeroBitCount
-                octets &= octets &- 1
-                let byte = bytes.byte(offset)
-                if byte == Byte.colon && colonOffset == 0 {
-                    colonOffset = offset
-                    continue
-                }
-                guard byte == Byte.lineFeed else { return 0 }
-                if offset == lineOffset {
-                    guard lineOffset &- headersOffset <= limits.headersByteCountMax else { return 0 }
-                    self.knownNames = knownNames & ~HeaderName.other.bit
-                    self.fieldCount = fieldCount
-                    isPlain = true
-                    self.headersOffset = headersOffset
-                    headersByteCount = lineOffset &- headersOffset
-                    return offset &+ 1
-                }
-                guard colonOffset > lineOffset, offset &- lineOffset <= limits.headerByteCountMax,
-                    fieldCount < fieldCountMax
-                else { return 0 }
-                let name = names.name(bytes + lineOffset, colonOffset &- lineOffset, readable: byteCount &- lineOffset)
-                if knownNames & name.bit == 0 {
-                    knownNames |= name.bit
-                    knownFields[Int(name.rawValue)] = UInt16(truncatingIfNeeded: fieldCount)
-                }
-                fields[fieldCount] = HeaderField(
-                    nameOffset: UInt32(truncatingIfNeeded: lineOffset),
-                    valueOffset: UInt32(truncatingIfNeeded: colonOffset &+ 1),
-                    nameCount: UInt16(truncatingIfNeeded: colonOffset &- lineOffset),
-                    valueCount: UInt16(truncatingIfNeeded: offset &- colonOffset &- 1), known: name, flags: [])
-                fieldCount &+= 1
-                lineOffset = offset &+ 1
-                colonOffset = 0
-            }
-            blockOffset &+= 16
-        }
-        return 0
-    }
-
     /// Scans header lines from where `state` stands, sixteen octets at a time, and fills the table of fields.
     ///
     /// All octets that can end or alter anything are found in one pass (see `significantOctets`), and each is dealt
@@ -117,197 +16,254 @@ extension Frame {
     mutating func scanHeaders(
         _ bytes: UnsafeRawPointer, _ byteCount: Int, limits: FrameLimits, state: inout ParserState
     ) -> HeaderScan {
-        let rules = state.rules
-        let headersOffset = Int(state.headersOffset)
-        var lineOffset = Int(state.lineOffset)
-        var colonOffset = Int(state.colonOffset)
-        var flags = state.flags
-        var fieldCount = Int(state.fieldCount)
-        var knownNames: UInt64 = 0
-        var isPlain = true
-        /// The second octet of an escape sequence is no beginning of another.
-        var escapeEnd = 0
-        let fields = self.fields
-        let knownFields = self.knownFields
-        var result = HeaderScan.incomplete
-        var scanEnd = byteCount
-
-        var blockOffset = Int(state.scanOffset)
-        var octets = significantOctets(bytes, blockOffset, byteCount)
-        scan: while true {
-            while octets == 0 {
-                blockOffset &+= 16
-                if blockOffset >= byteCount { break scan }
-                octets = significantOctets(bytes, blockOffset, byteCount)
-            }
-            let offset = blockOffset &+ octets.trailingZeroBitCount
-            octets &= octets &- 1
-            let byte = bytes.byte(offset)
-
-            if byte == Byte.colon {
-                if colonOffset != 0 {
-                    flags.insert(.valueHasColon)
-                } else if offset == lineOffset {
-                    result = .failed(.headerWithoutName, offset: offset)
-                    break scan
-                } else {
-                    colonOffset = offset
-                }
-                continue
-            }
-
-            if byte == Byte.lineFeed {
-                var lineEnd = offset
-                if rules.contains(.acceptsCarriageReturnLineFeed) && lineEnd > lineOffset
-                    && bytes.byte(lineEnd &- 1) == Byte.carriageReturn
-                {
-                    lineEnd &-= 1
-                }
-                if lineEnd == lineOffset {
-                    result = .end(bodyOffset: offset &+ 1)
-                    break scan
-                }
-                if let exceeded = limits.exceeded(
-                    lineOffset: lineOffset, lineEnd: lineEnd, headersOffset: headersOffset, headersEnd: offset &+ 1)
-                {
-                    result = .failed(exceeded, offset: lineOffset)
-                    break scan
-                }
-                if colonOffset == 0 {
-                    let isEmptyInOtherVersions =
-                        rules == [.escapes] && lineEnd == lineOffset &+ 1
-                        && bytes.byte(lineOffset) == Byte.carriageReturn
-                    result = .failed(
-                        isEmptyInOtherVersions ? .lineEndNotInVersion : .headerWithoutColon, offset: lineOffset)
-                    break scan
-                }
-                if fieldCount == limits.headerCountMax {
-                    result = .failed(.tooManyHeaders, offset: lineOffset)
-                    break scan
-                }
-                var field = HeaderField(
-                    nameOffset: UInt32(truncatingIfNeeded: lineOffset),
-                    valueOffset: UInt32(truncatingIfNeeded: colonOffset &+ 1),
-                    nameCount: UInt16(truncatingIfNeeded: colonOffset &- lineOffset),
-                    valueCount: UInt16(truncatingIfNeeded: lineEnd &- colonOffset &- 1),
-                    known: .other, flags: flags)
-                if rules.contains(.trims) && field.hasBlanksAround(bytes) && field.trim(bytes) {
-                    isPlain = false
-                    if field.nameCount == 0 {
-                        result = .failed(.headerWithoutName, offset: lineOffset)
-                        break scan
-                    }
-                }
-                if !flags.isEmpty || lineEnd != offset { isPlain = false }
-                let nameOffset = Int(field.nameOffset)
-                field.known = names.name(
-                    bytes + nameOffset, Int(field.nameCount), readable: byteCount &- nameOffset)
-                let bit = field.known.bit
-                if knownNames & bit == 0 {
-                    knownNames |= bit
-                    knownFields[Int(field.known.rawValue)] = UInt16(truncatingIfNeeded: fieldCount)
-                }
-                fields[fieldCount] = field
-                fieldCount &+= 1
-                lineOffset = offset &+ 1
-                colonOffset = 0
-                flags = []
-                continue
-            }
-
-            switch byte {
-            case Byte.backslash:
-                guard rules.contains(.escapes) else {
-                    flags.insert(.hasBackslash)
-                    continue
-                }
-                if offset < escapeEnd { continue }
-                if offset &+ 1 == byteCount {
-                    scanEnd = offset
-                    break scan
-                }
-                guard isEscape(bytes.byte(offset &+ 1), rules) else {
-                    result = .failed(.undefinedEscape, offset: offset)
-                    break scan
-                }
-                escapeEnd = offset &+ 2
-                flags.insert(colonOffset == 0 ? .nameIsEscaped : .valueIsEscaped)
-            case Byte.carriageReturn:
-                if rules.contains(.acceptsCarriageReturnLineFeed) {
-                    if offset &+ 1 == byteCount {
-                        scanEnd = offset
-                        break scan
-                    }
-                    if bytes.byte(offset &+ 1) == Byte.lineFeed { continue }
-                }
-                if rules.contains(.refusesCarriageReturn) {
-                    result = .failed(.carriageReturnInHeader, offset: offset)
-                    break scan
-                }
-                flags.insert(.hasCarriageReturn)
-            case Byte.nul:
-                result = .failed(.nulInHeaders, offset: offset)
-                break scan
-            default:
-                // Another control character, which the search for the significant ones cannot tell apart.
-                continue
-            }
-        }
-
-        self.knownNames = knownNames & ~HeaderName.other.bit
-        self.fieldCount = fieldCount
-        self.isPlain = isPlain
-        self.headersOffset = headersOffset
-        self.headersByteCount = lineOffset &- headersOffset
-
+        var lines = HeaderLines(bytes, byteCount, limits, from: state)
+        let result = scan(&lines, from: Int(state.scanOffset))
+        knownNames = lines.knownNames & ~HeaderName.other.bit
+        fieldCount = lines.fieldCount
+        isPlain = lines.isPlain
+        headersOffset = lines.headersOffset
+        headersByteCount = lines.lineOffset &- lines.headersOffset
         switch result {
-        case .end: return result
-        case .failed(_, let offset):
-            // An octet at fault beyond a limit is one the limit has refused before.
-            if let exceeded = limits.exceeded(
-                lineOffset: lineOffset, lineEnd: offset &+ 1, headersOffset: headersOffset, headersEnd: offset &+ 1)
-            {
-                return .failed(exceeded, offset: lineOffset)
-            }
+        case .end:
             return result
+        case .failed(_, let offset):
+            guard let exceeded = lines.limitExceeded(before: offset) else { return result }
+            return .failed(exceeded, offset: lines.lineOffset)
         case .incomplete:
-            // A carriage return at the end may belong to a line end, and with nothing before it to the empty line.
-            let mayEnd =
-                rules.contains(.acceptsCarriageReturnLineFeed) && byteCount > lineOffset
-                && bytes.byte(byteCount &- 1) == Byte.carriageReturn
-            let lineEnd = mayEnd ? byteCount &- 1 : byteCount
-            let headersEnd = lineEnd == lineOffset ? lineOffset : byteCount
-            if let exceeded = limits.exceeded(
-                lineOffset: lineOffset, lineEnd: lineEnd, headersOffset: headersOffset, headersEnd: headersEnd)
-            {
-                return .failed(exceeded, offset: lineOffset)
-            }
-            state.lineOffset = UInt32(truncatingIfNeeded: lineOffset)
-            state.colonOffset = UInt32(truncatingIfNeeded: colonOffset)
-            state.scanOffset = UInt32(truncatingIfNeeded: scanEnd)
-            state.fieldCount = UInt16(truncatingIfNeeded: fieldCount)
-            state.flags = flags
+            if let exceeded = lines.limitExceededSoFar { return .failed(exceeded, offset: lines.lineOffset) }
+            lines.save(to: &state)
             return .incomplete
         }
     }
 
-    /// Trims every field and looks its name up again: for a CONNECT that turns out to be one of STOMP 1.0. Returns where
-    /// a header stands of whose name nothing is left.
-    mutating func trimFields() -> Int? {
-        knownNames = 0
-        for index in 0..<fieldCount {
-            if fields[index].trim(base) { isPlain = false }
-            let field = fields[index]
-            if field.nameCount == 0 { return Int(field.nameOffset) }
-            let name = names.name(
-                base + Int(field.nameOffset), Int(field.nameCount), readable: bodyOffset - Int(field.nameOffset))
-            fields[index].known = name
-            if name != .other && !has(name) {
-                knownNames |= name.bit
-                knownFields[Int(name.rawValue)] = UInt16(index)
+    /// Deals with one significant octet after the other, until one ends the scan or none is left.
+    @inline(__always)
+    private mutating func scan(_ lines: inout HeaderLines, from start: Int) -> HeaderScan {
+        let bytes = lines.bytes
+        let byteCount = lines.byteCount
+        var blockOffset = start
+        var octets = significantOctets(bytes, blockOffset, byteCount)
+        while true {
+            while octets == 0 {
+                blockOffset &+= 16
+                if blockOffset >= byteCount { return .incomplete }
+                octets = significantOctets(bytes, blockOffset, byteCount)
             }
+            let offset = blockOffset &+ octets.trailingZeroBitCount
+            octets &= octets &- 1
+            let end: HeaderScan?
+            switch bytes.byte(offset) {
+            case Byte.colon: end = lines.passColon(at: offset)
+            case Byte.lineFeed: end = endLine(&lines, at: offset)
+            case Byte.backslash: end = lines.passBackslash(at: offset)
+            case Byte.carriageReturn: end = lines.passCarriageReturn(at: offset)
+            case Byte.nul: end = .failed(.nulInHeaders, offset: offset)
+            // Another control character, which the search for the significant ones cannot tell apart.
+            default: end = nil
+            }
+            if let end { return end }
+        }
+    }
+
+    /// A line feed ends a header line, which becomes a field, or with nothing before it the headers.
+    @inline(__always)
+    private mutating func endLine(_ lines: inout HeaderLines, at offset: Int) -> HeaderScan? {
+        let lineEnd = lines.contentEnd(ofLineEndingAt: offset)
+        if lineEnd == lines.lineOffset { return .end(bodyOffset: offset &+ 1) }
+        if let fault = lines.fault(lineEnd: lineEnd, nextLineOffset: offset &+ 1) {
+            return .failed(fault, offset: lines.lineOffset)
+        }
+        var field = lines.field(lineEnd: lineEnd)
+        if lines.rules.contains(.trims) && field.hasBlanksAround(lines.bytes) && field.trim(lines.bytes) {
+            lines.isPlain = false
+            if field.nameCount == 0 { return .failed(.headerWithoutName, offset: lines.lineOffset) }
+        }
+        if !lines.flags.isEmpty || lineEnd != offset { lines.isPlain = false }
+        append(&field, to: &lines)
+        lines.beginLine(at: offset &+ 1)
+        return nil
+    }
+
+    /// Finds out whether the field's name is a known one, and puts the field into the table.
+    @inline(__always)
+    private mutating func append(_ field: inout HeaderField, to lines: inout HeaderLines) {
+        let nameOffset = Int(field.nameOffset)
+        field.known = names.name(
+            lines.bytes + nameOffset, Int(field.nameCount), readable: lines.byteCount &- nameOffset)
+        let bit = field.known.bit
+        if lines.knownNames & bit == 0 {
+            lines.knownNames |= bit
+            knownFields[Int(field.known.rawValue)] = UInt16(truncatingIfNeeded: lines.fieldCount)
+        }
+        fields[lines.fieldCount] = field
+        lines.fieldCount &+= 1
+    }
+}
+
+/// Header lines, and how far they are scanned.
+///
+/// Its functions are there for the reader: all are inlined into one loop, which holds these values in registers.
+private struct HeaderLines {
+    let bytes: UnsafeRawPointer
+    let byteCount: Int
+    let limits: FrameLimits
+    let rules: HeaderRules
+    let headersOffset: Int
+    /// Where the line begins that has not ended yet.
+    var lineOffset: Int
+    /// The colon behind that line's name; 0 before it is found.
+    var colonOffset: Int
+    /// What that line holds.
+    var flags: HeaderFlags
+    /// The second octet of an escape sequence is no beginning of another.
+    var escapeEnd = 0
+    /// Everything before this is scanned, once the octets have run out.
+    var scanEnd: Int
+    var fieldCount: Int
+    var knownNames: UInt64 = 0
+    var isPlain = true
+
+    @inline(__always)
+    init(_ bytes: UnsafeRawPointer, _ byteCount: Int, _ limits: FrameLimits, from state: ParserState) {
+        self.bytes = bytes
+        self.byteCount = byteCount
+        self.limits = limits
+        rules = state.rules
+        headersOffset = Int(state.headersOffset)
+        lineOffset = Int(state.lineOffset)
+        colonOffset = Int(state.colonOffset)
+        flags = state.flags
+        scanEnd = byteCount
+        fieldCount = Int(state.fieldCount)
+    }
+
+    @inline(__always)
+    func save(to state: inout ParserState) {
+        state.lineOffset = UInt32(truncatingIfNeeded: lineOffset)
+        state.colonOffset = UInt32(truncatingIfNeeded: colonOffset)
+        state.scanOffset = UInt32(truncatingIfNeeded: scanEnd)
+        state.fieldCount = UInt16(truncatingIfNeeded: fieldCount)
+        state.flags = flags
+    }
+
+    @inline(__always)
+    mutating func beginLine(at offset: Int) {
+        lineOffset = offset
+        colonOffset = 0
+        flags = []
+    }
+
+    // MARK: Within a line
+
+    /// The first colon ends the name. Those that follow belong to the value.
+    @inline(__always)
+    mutating func passColon(at offset: Int) -> HeaderScan? {
+        if colonOffset != 0 {
+            flags.insert(.valueHasColon)
+        } else if offset == lineOffset {
+            return .failed(.headerWithoutName, offset: offset)
+        } else {
+            colonOffset = offset
         }
         return nil
+    }
+
+    @inline(__always)
+    mutating func passBackslash(at offset: Int) -> HeaderScan? {
+        guard rules.contains(.escapes) else {
+            flags.insert(.hasBackslash)
+            return nil
+        }
+        if offset < escapeEnd { return nil }
+        if offset &+ 1 == byteCount { return stop(before: offset) }
+        guard isEscape(bytes.byte(offset &+ 1)) else { return .failed(.undefinedEscape, offset: offset) }
+        escapeEnd = offset &+ 2
+        flags.insert(colonOffset == 0 ? .nameIsEscaped : .valueIsEscaped)
+        return nil
+    }
+
+    @inline(__always)
+    private func isEscape(_ byte: UInt8) -> Bool {
+        byte == Byte.n || byte == Byte.c || byte == Byte.backslash
+            || (byte == Byte.r && rules.contains(.escapesCarriageReturn))
+    }
+
+    @inline(__always)
+    mutating func passCarriageReturn(at offset: Int) -> HeaderScan? {
+        if rules.contains(.acceptsCarriageReturnLineFeed) {
+            if offset &+ 1 == byteCount { return stop(before: offset) }
+            if bytes.byte(offset &+ 1) == Byte.lineFeed { return nil }
+        }
+        if rules.contains(.refusesCarriageReturn) { return .failed(.carriageReturnInHeader, offset: offset) }
+        flags.insert(.hasCarriageReturn)
+        return nil
+    }
+
+    /// What the last octet means depends on the one that has not arrived.
+    @inline(__always)
+    private mutating func stop(before offset: Int) -> HeaderScan {
+        scanEnd = offset
+        return .incomplete
+    }
+
+    // MARK: At a line's end
+
+    /// Where the content of the line ends whose line feed is at `offset`.
+    @inline(__always)
+    func contentEnd(ofLineEndingAt offset: Int) -> Int {
+        let hasCarriageReturn =
+            rules.contains(.acceptsCarriageReturnLineFeed) && offset > lineOffset
+            && bytes.byte(offset &- 1) == Byte.carriageReturn
+        return hasCarriageReturn ? offset &- 1 : offset
+    }
+
+    /// Why the line cannot be a header.
+    @inline(__always)
+    func fault(lineEnd: Int, nextLineOffset: Int) -> FrameError.Code? {
+        if let exceeded = limits.exceeded(
+            lineOffset: lineOffset, lineEnd: lineEnd, headersOffset: headersOffset, headersEnd: nextLineOffset)
+        {
+            return exceeded
+        }
+        if colonOffset == 0 {
+            let isEmptyInOtherVersions =
+                rules == [.escapes] && lineEnd == lineOffset &+ 1 && bytes.byte(lineOffset) == Byte.carriageReturn
+            return isEmptyInOtherVersions ? .lineEndNotInVersion : .headerWithoutColon
+        }
+        return fieldCount == limits.headerCountMax ? .tooManyHeaders : nil
+    }
+
+    /// The line as a field whose name is not looked up yet.
+    @inline(__always)
+    func field(lineEnd: Int) -> HeaderField {
+        HeaderField(
+            nameOffset: UInt32(truncatingIfNeeded: lineOffset),
+            valueOffset: UInt32(truncatingIfNeeded: colonOffset &+ 1),
+            nameCount: UInt16(truncatingIfNeeded: colonOffset &- lineOffset),
+            valueCount: UInt16(truncatingIfNeeded: lineEnd &- colonOffset &- 1),
+            known: .other, flags: flags)
+    }
+
+    // MARK: At the end of the scan
+
+    /// The limit that was exceeded before the octet at `offset` was found to be at fault: it has refused that octet.
+    @inline(__always)
+    func limitExceeded(before offset: Int) -> FrameError.Code? {
+        limits.exceeded(
+            lineOffset: lineOffset, lineEnd: offset &+ 1, headersOffset: headersOffset, headersEnd: offset &+ 1)
+    }
+
+    /// The limit that what has arrived exceeds already, whatever follows.
+    @inline(__always)
+    var limitExceededSoFar: FrameError.Code? {
+        // A carriage return at the end may belong to a line end, and with nothing before it to the empty line.
+        let mayEnd =
+            rules.contains(.acceptsCarriageReturnLineFeed) && byteCount > lineOffset
+            && bytes.byte(byteCount &- 1) == Byte.carriageReturn
+        let lineEnd = mayEnd ? byteCount &- 1 : byteCount
+        let headersEnd = lineEnd == lineOffset ? lineOffset : byteCount
+        return limits.exceeded(
+            lineOffset: lineOffset, lineEnd: lineEnd, headersOffset: headersOffset, headersEnd: headersEnd)
     }
 }
 
@@ -327,41 +283,6 @@ extension FrameLimits {
         }
         return .headerTooLong
     }
-}
-
-extension HeaderField {
-    /// Whether name or value may need trimming, found out without a call.
-    @inline(__always)
-    func hasBlanksAround(_ bytes: UnsafeRawPointer) -> Bool {
-        let name = Int(nameOffset)
-        let value = Int(valueOffset)
-        // Around an empty value stand the colon and the line's end; if that is CR LF, the alarm is false and harmless.
-        return isBlank(bytes.byte(name)) || isBlank(bytes.byte(name &+ Int(nameCount) &- 1))
-            || isBlank(bytes.byte(value)) || isBlank(bytes.byte(value &+ Int(valueCount) &- 1))
-    }
-
-    /// Takes blanks from both ends of name and value. Returns whether there were any.
-    @inline(never)
-    mutating func trim(_ bytes: UnsafeRawPointer) -> Bool {
-        let before = nameCount &+ valueCount
-        Self.trim(bytes, &nameOffset, &nameCount)
-        Self.trim(bytes, &valueOffset, &valueCount)
-        return nameCount &+ valueCount != before
-    }
-
-    private static func trim(_ bytes: UnsafeRawPointer, _ offset: inout UInt32, _ count: inout UInt16) {
-        while count > 0 && isBlank(bytes.byte(Int(offset))) {
-            offset &+= 1
-            count &-= 1
-        }
-        while count > 0 && isBlank(bytes.byte(Int(offset) &+ Int(count) &- 1)) { count &-= 1 }
-    }
-}
-
-@inline(__always)
-private func isEscape(_ byte: UInt8, _ rules: HeaderRules) -> Bool {
-    byte == Byte.n || byte == Byte.c || byte == Byte.backslash
-        || (byte == Byte.r && rules.contains(.escapesCarriageReturn))
 }
 
 /// Marks, in bit i, the i-th of the sixteen octets at `offset` if it is a colon, a backslash or below 0x0E. Octets at and

@@ -47,6 +47,17 @@ public struct ParserState: BitwiseCopyable, Sendable {
     @inlinable @inline(__always)
     public init() { self.init(frameOffset: 0) }
 
+    /// At the first header line of a frame.
+    @inline(__always)
+    init(frameOffset: Int, headersOffset: Int, rules: HeaderRules) {
+        self.init(frameOffset: frameOffset)
+        phase = .headers
+        self.rules = rules
+        self.headersOffset = UInt32(truncatingIfNeeded: headersOffset)
+        lineOffset = self.headersOffset
+        scanOffset = self.headersOffset
+    }
+
     /// How many bytes the frame needs in all, from the first that was given to the parser, where its content-length
     /// says so; 0 where that is not known (yet). A hint: a peer may claim any length within the limits, so memory must
     /// grow with the bytes that arrive.
