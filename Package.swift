@@ -79,8 +79,8 @@ let package = Package(
             name: "Attacks", dependencies: ["CProcess", "Slabs"], path: "Bench/Attacks", swiftSettings: swiftSettings),
         // The broker's inner parts, one operation at a time.
         .target(
-            name: "Micro", dependencies: ["Broker", "CProcess", "IO", "STOMP", "Slabs"], path: "Bench/Micro",
-            swiftSettings: swiftSettings),
+            name: "Micro", dependencies: ["Broker", "CProcess", "FakeKernel", "IO", "STOMP", "Slabs"],
+            path: "Bench/Micro", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-bench",
             dependencies: [
@@ -88,6 +88,10 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Bench/stampede-bench",
+            swiftSettings: swiftSettings),
+        // What stands below shards where there is no driver: in unit tests, in benchmarks, under the fuzzer.
+        .target(
+            name: "FakeKernel", dependencies: ["Broker", "IO", "Slabs"], path: "Tests/FakeKernel",
             swiftSettings: swiftSettings),
         // The broker on a simulated kernel, with simulated clients and an oracle that judges what they see.
         .target(
@@ -113,13 +117,14 @@ let package = Package(
             name: "FuzzFrames", dependencies: ["STOMP"], path: "Tests/Fuzz/Frames", swiftSettings: swiftSettings),
         .target(
             name: "FuzzBroker",
-            dependencies: ["Broker", "Configuration", "FuzzFrames", "IO", "STOMP", "Simulator", "Slabs"],
+            dependencies: ["Broker", "Configuration", "FakeKernel", "FuzzFrames", "IO", "STOMP", "Simulator"],
             path: "Tests/Fuzz/Broker", swiftSettings: swiftSettings),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "STOMP", "Slabs"],
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         .testTarget(name: "CapacityTests", dependencies: ["Capacity"], swiftSettings: swiftSettings),

@@ -1,4 +1,5 @@
 import Broker
+import FakeKernel
 import IO
 import Slabs
 
@@ -34,12 +35,12 @@ private final class ShardTurns: Workload {
     }
 
     private let kind: Kind
-    private let shard: UnsafeMutablePointer<Shard>
-    private var completions = Batch<Completion>(capacity: 64)
+    private let worker: FakeWorker
     private var publisher = Slot.none
     private var others: [Slot] = []
     private var now: UInt64 = 5_000_000_000
     private var nextDescriptor: Int32 = 10
+    private static let wallMilliseconds: UInt64 = 1_700_000_000_000
 
     /// Bytes that are received again and again.
     private let burst: UnsafeMutableRawBufferPointer
@@ -52,12 +53,10 @@ private final class ShardTurns: Workload {
         self.kind = kind
         var options = BrokerOptions()
         options.seed = 42
-        let fabric = Fabric(shardCount: 1, mailboxByteCountMax: options.limits.mailboxByteCountMax)
-        shard = .allocate(capacity: 1)
-        shard.initialize(
-            to: try! Shard(
-                index: 0, options: options, fabric: fabric, connectionCountMax: 20_000, now: now,
-                wallMilliseconds: 1_700_000_000_000))
+        worker = FakeWorker(
+            index: 0, options: options,
+            fabric: Fabric(shardCount: 1, mailboxByteCountMax: options.limits.mailboxByteCountMax),
+            connectionCountMax: 20_000, now: now, wallMilliseconds: Self.wallMilliseconds)
         let send = "SEND\ndestination:/topic/a\ncontent-length:64\n\n\(String(repeating: "x", count: 64))\0\n"
         switch kind {
         case .publish(let subscribers, let burst):
@@ -72,63 +71,46 @@ private final class ShardTurns: Workload {
         }
     }
 
-    deinit {
-        shard.deinitialize(count: 1)
-        shard.deallocate()
-    }
-
     func run(_ count: Int) {
         switch kind {
         case .idle: for _ in 0..<count { turn() }
         case .publish(let subscribers, let burst):
             // An operation is a delivery, or a message where nobody gets it.
             for _ in 0..<max(count / (burst * max(subscribers, 1)), 1) {
-                receive(self.burst, publisher)
+                worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
                 turn()
             }
         case .heartBeats(let clients):
             for _ in 0..<max(count / clients, 1) {
-                for client in others { receive(burst, client) }
+                for client in others { worker.receive(UnsafeRawBufferPointer(burst), on: client) }
                 turn()
             }
         case .connect:
             for _ in 0..<count {
                 let client = connect(Self.helloAndSubscribe)
-                completions.append(Completion(.receiveFailed, connection: client, value: -104))
+                worker.completions.pointee.append(Completion(.receiveFailed, connection: client, value: -104))
                 turn()
-                completions.append(Completion(.closed, connection: client))
+                worker.completions.pointee.append(Completion(.closed, connection: client))
                 turn()
             }
         }
-        keep(shard.pointee.submissions.count)
-    }
-
-    private func receive(_ bytes: UnsafeMutableRawBufferPointer, _ connection: Slot) {
-        completions.append(
-            Completion(
-                .received, connection: connection, value: Int32(bytes.count),
-                pointer: UnsafeRawPointer(bytes.baseAddress)))
+        keep(worker.shard.pointee.submissions.count)
     }
 
     private func turn() {
         let step: UInt64 = 1000
         now += step
-        shard.pointee.turn(completions, now: now, wallMilliseconds: 1_700_000_000_000)
-        completions.removeAll()
-        if shard.pointee.hasNotices { _ = shard.pointee.takeNotices() }
+        worker.turn(now: now, wallMilliseconds: Self.wallMilliseconds)
+        if worker.shard.pointee.hasNotices { _ = worker.shard.pointee.takeNotices() }
     }
 
     /// A connection that has sent `bytes`.
     private func connect(_ bytes: UnsafeMutableRawBufferPointer) -> Slot {
         nextDescriptor = nextDescriptor == .max ? 10 : nextDescriptor + 1
-        completions.append(Completion(.accepted, value: nextDescriptor))
+        worker.completions.pointee.append(Completion(.accepted, value: nextDescriptor))
         turn()
-        var connection = Slot.none
-        for place in 0..<shard.pointee.submissions.count where shard.pointee.submissions[place].kind == .adopt {
-            connection = shard.pointee.submissions[place].connection
-        }
-        precondition(!connection.isNone, "a newcomer is adopted")
-        receive(bytes, connection)
+        guard let connection = worker.adoptedConnection else { fatalError("a newcomer is adopted") }
+        worker.receive(UnsafeRawBufferPointer(bytes), on: connection)
         turn()
         return connection
     }

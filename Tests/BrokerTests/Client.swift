@@ -1,3 +1,4 @@
+import FakeKernel
 import Glibc
 import STOMP
 import Testing

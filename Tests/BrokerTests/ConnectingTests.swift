@@ -1,3 +1,4 @@
+import Glibc
 import STOMP
 import Slabs
 import Testing
@@ -240,8 +241,8 @@ struct ConnectingTests {
         withBroker(shards: 2, connectionCountMax: 2) { broker in
             let clients = (0..<5).map { _ in broker.accept(on: 0) }
             broker.run()
-            #expect(broker.handedOff.allSatisfy { $0.peer == 1 } && broker.handedOff.count >= 2)
-            #expect(broker.refused.count == 1)
+            #expect(broker.kernel.handOffs.allSatisfy { $0.peer == 1 } && broker.kernel.handOffs.count >= 2)
+            #expect(broker.kernel.refused.count == 1)
             for client in clients.prefix(4) { client.connect() }
         }
     }
@@ -255,19 +256,19 @@ struct ConnectingTests {
         withBroker(options) { broker in
             let first = (0..<3).map { _ in broker.accept(address: 7) }
             broker.run()
-            #expect(broker.refused.count == 1)
+            #expect(broker.kernel.refused.count == 1)
             first[0].reset()
             broker.run()
             _ = broker.accept(address: 7)
             broker.run()
-            #expect(broker.refused.count == 1)
+            #expect(broker.kernel.refused.count == 1)
             for address in 10..<14 { _ = broker.accept(address: UInt64(address)) }
             broker.run()
-            #expect(broker.refused.count == 4)
+            #expect(broker.kernel.refused.count == 4)
             broker.advance(milliseconds: 1_100)
             _ = broker.accept(address: 99)
             broker.run()
-            #expect(broker.refused.count == 4)
+            #expect(broker.kernel.refused.count == 4)
         }
     }
 
@@ -278,10 +279,10 @@ struct ConnectingTests {
             for _ in 0..<5 { _ = broker.accept(address: 0) }
             _ = broker.accept(address: 7)
             broker.run()
-            #expect(broker.refused.isEmpty)
+            #expect(broker.kernel.refused.isEmpty)
             _ = broker.accept(address: 7)
             broker.run()
-            #expect(broker.refused.count == 1)
+            #expect(broker.kernel.refused.count == 1)
         }
     }
 
@@ -292,10 +293,10 @@ struct ConnectingTests {
             _ = broker.accept(on: 0, address: 8)
             _ = broker.accept(on: 0, address: 9)
             broker.run()
-            #expect(broker.handedOff.count == 1 && broker.refused.isEmpty)
+            #expect(broker.kernel.handOffs.count == 1 && broker.kernel.refused.isEmpty)
             _ = broker.accept(on: 1, address: 9)
             broker.run()
-            #expect(broker.refused.count == 1)
+            #expect(broker.kernel.refused.count == 1)
             #expect(broker.shard(1).pointee.counters.limits[.connectionsPerAddress] == 1)
         }
     }
@@ -303,13 +304,13 @@ struct ConnectingTests {
     @Test("When accepting fails, it is tried again")
     func acceptFailed() {
         withBroker { broker in
-            broker.post(.init(.acceptFailed, value: -24), to: 0)
+            broker.kernel.failAccepting(on: 0, errno: EMFILE)
             broker.run()
-            #expect(broker.acceptResumptionCount == 0)
+            #expect(broker.kernel.acceptResumptionCount == 0)
             let notice = broker.notices.first { $0.kind == .acceptFailed }
             #expect(notice?.text.contains("Too many open files") == true)
             broker.advance(milliseconds: 150)
-            #expect(broker.acceptResumptionCount == 1)
+            #expect(broker.kernel.acceptResumptionCount == 1)
         }
     }
 }

@@ -38,13 +38,13 @@ struct LifeTests {
         publisher.confirmed(.send, [("destination", "/queue/busy")], "x")
         publisher.confirmed(.send, [("destination", "/queue/left")], "y")
         let message = consumer.messages()
-        broker.beginDrain()
+        broker.kernel.beginDrain()
         for shard in 0..<shards { broker.turn(shard) }
         broker.advance(milliseconds: 1_000)
         #expect(!(0..<shards).contains { broker.shard($0).pointee.isDrained })
         _ = broker.accept(on: 0)
         broker.run()
-        #expect(broker.refused.count == 1)
+        #expect(broker.kernel.refused.count == 1)
         publisher.send(.send, [("destination", "/queue/left"), ("receipt", "r")])
         publisher.expectError("Shutting down", receipt: "r")
         consumer.ack(message[0])
@@ -75,7 +75,7 @@ struct LifeTests {
         half.write("SEND\ndestination:/queue/small\n\nnot the end")
         broker.advance(milliseconds: options.limits.lingerMillisecondsMax + 500)
         for client in blocked { #expect(client.socket.isReceivePaused) }
-        broker.beginDrain()
+        broker.kernel.beginDrain()
         for shard in 0..<shards { broker.turn(shard) }
         broker.advance(milliseconds: 200)
         for client in [idle, publisher, half] { #expect(client.socket.isClosed && client.frame() == nil) }
@@ -103,7 +103,7 @@ struct LifeTests {
         publisher.send(.send, [("destination", name), ("receipt", "r")], "refused")
         // The request for room is on its way when the drain ends the publisher, and granted when it ends the queue.
         broker.turn(1)
-        broker.beginDrain()
+        broker.kernel.beginDrain()
         broker.turn(1)
         broker.turn(0)
         broker.advance(milliseconds: 50)
@@ -131,7 +131,7 @@ struct LifeTests {
         #expect(consumer.bodies() == ["held"])
         // It expires when it returns.
         broker.advance(milliseconds: 30)
-        broker.beginDrain()
+        broker.kernel.beginDrain()
         broker.turn(undertaker)
         broker.advance(milliseconds: 50)
         consumer.hangUp()
@@ -162,7 +162,7 @@ struct LifeTests {
         broker.advance(milliseconds: 10_000)
         consumer.confirmed(.send, [("destination", "/queue/q")], "late")
         broker.advance(milliseconds: 1_000)
-        broker.beginDrain()
+        broker.kernel.beginDrain()
         broker.turn(0)
         broker.advance(milliseconds: 500)
         #expect(consumer.socket.isWriteShutDown && !consumer.socket.isClosed)
@@ -183,7 +183,7 @@ struct LifeTests {
         stubborn.socket.room = 0
         broker.connect(on: shards - 1).publish("/topic/t", "y")
         broker.run()
-        broker.beginDrain()
+        broker.kernel.beginDrain()
         for shard in 0..<shards { broker.turn(shard) }
         broker.advance(milliseconds: 8_500)
         #expect((0..<shards).allSatisfy { broker.shard($0).pointee.isDrained })

@@ -338,7 +338,7 @@ struct QueueTests {
         withBroker(shards: shards, options) { broker in
             let publisher = broker.connect(on: 0)
             publisher.publish("/queue/q", "ttl", [("ttl", "1000")])
-            publisher.publish("/queue/q", "expires", [("expires", "\(broker.wallMilliseconds + 2000)")])
+            publisher.publish("/queue/q", "expires", [("expires", "\(broker.kernel.wallMilliseconds + 2000)")])
             publisher.publish("/queue/q", "kept", [("expires", "999999999999999999")])
             publisher.publish("/queue/q", "kept too", [("ttl", "999999999999999999")])
             publisher.publish("/queue/short", "short")
@@ -833,7 +833,7 @@ struct QueueTests {
                 broker.turn(0)
             }
             #expect(publisher.socket.isReceivePaused)
-            #expect(broker.fabric.mailbox(1).pendingByteCount < 40_000)
+            #expect(broker.kernel.fabric.mailbox(1).pendingByteCount < 40_000)
             broker.advance(milliseconds: 200)
             #expect(subscriber.messages().count == 20)
         }

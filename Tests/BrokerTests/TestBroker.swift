@@ -1,67 +1,32 @@
-import Glibc
-import IO
+import FakeKernel
 import STOMP
 import Slabs
 import Testing
 
 @testable import Broker
 
-/// One or several shards in one thread, on a virtual clock, with a scripted driver and fake clients.
+/// One or several shards above a `FakeKernel`, with clients that speak STOMP.
 ///
 /// Nothing happens between calls of `run`: a test writes to its clients, runs, and reads what they got.
 final class TestBroker {
-    let shardCount: Int
-    let fabric: Fabric
+    let kernel: FakeKernel
     let options: BrokerOptions
-    private let shards: UnsafeMutablePointer<Shard>
-    private(set) var now: UInt64
-    private(set) var wallMilliseconds: UInt64 = 1_700_000_000_000
-    private var nextDescriptor: Int32 = 10
-    private(set) var sockets: [Int32: FakeSocket] = [:]
-    /// Completions that are due in each shard's next turn, behind those of its submissions.
-    private var events: [[Completion]]
-    private(set) var refused: [Int32] = []
-    private(set) var handedOff: [(descriptor: Int32, peer: Int)] = []
-    private(set) var hasStoppedAccepting = false
-    private(set) var acceptResumptionCount = 0
     private(set) var notices: [Notice] = []
-    private var turnCount = 0
     private(set) var clients: [Client] = []
 
     /// - Parameter connectionCountMax: what the driver's table holds, of each shard.
-    init(
-        shards shardCount: Int = 1, connectionCountMax: Int = 256, now: UInt64 = 5_000_000_000, _ options: BrokerOptions
-    ) {
-        self.shardCount = shardCount
+    init(shards shardCount: Int = 1, connectionCountMax: Int = 256, _ options: BrokerOptions) {
         self.options = options
-        self.now = now
-        fabric = Fabric(shardCount: shardCount, mailboxByteCountMax: options.limits.mailboxByteCountMax)
-        shards = .allocate(capacity: shardCount)
-        events = Array(repeating: [], count: shardCount)
-        for index in 0..<shardCount {
-            do throws(SlabError) {
-                (shards + index).initialize(
-                    to: try Shard(
-                        index: index, options: options, fabric: fabric, connectionCountMax: connectionCountMax,
-                        now: now,
-                        wallMilliseconds: wallMilliseconds))
-            } catch {
-                fatalError("no address space for a shard: \(error)")
-            }
-        }
+        kernel = FakeKernel(shardCount: shardCount, options: options, connectionCountMax: connectionCountMax)
+        kernel.didTurn = { [unowned self] index in notices += shard(index).pointee.takeNotices() }
     }
 
-    deinit {
-        shards.deinitialize(count: shardCount)
-        shards.deallocate()
-    }
-
-    func shard(_ index: Int) -> UnsafeMutablePointer<Shard> { shards + index }
+    func shard(_ index: Int) -> UnsafeMutablePointer<Shard> { kernel.shard(index) }
 
     /// The worker that holds a queue.
     func owner(ofQueue name: String) -> Int {
         var name = name
-        return name.withUTF8 { shards[0].ownerOfQueue(UnsafeRawBufferPointer($0)) }
+        return name.withUTF8 { shard(0).pointee.ownerOfQueue(UnsafeRawBufferPointer($0)) }
     }
 
     /// Some names of queues that this worker would hold.
@@ -71,7 +36,7 @@ final class TestBroker {
 
     var counters: Counters {
         var sum = Counters()
-        for index in 0..<shardCount { sum.add(shards[index].counters) }
+        for index in 0..<kernel.shardCount { sum.add(shard(index).pointee.counters) }
         return sum
     }
 
@@ -89,12 +54,7 @@ final class TestBroker {
 
     /// A client's new connection, accepted by `shard`.
     func accept(on shard: Int = 0, address: UInt64 = 0, name: String = "client") -> Client {
-        let descriptor = nextDescriptor
-        nextDescriptor += 1
-        let socket = FakeSocket(descriptor: descriptor, shard: shard)
-        sockets[descriptor] = socket
-        events[shard].append(Completion(.accepted, value: descriptor, address: address))
-        let client = Client(self, socket, name)
+        let client = Client(self, kernel.accept(on: shard, address: address), name)
         clients.append(client)
         return client
     }
@@ -108,106 +68,34 @@ final class TestBroker {
         return client
     }
 
-    func post(_ completion: Completion, to shard: Int) { events[shard].append(completion) }
-
-    // MARK: Turns
+    // MARK: Turns and time
 
     /// Runs turns until no shard has anything to do at this time.
     func run(sourceLocation: SourceLocation = #_sourceLocation) {
-        for _ in 0..<200_000 {
-            var wasBusy = false
-            for index in 0..<shardCount where isBusy(index) {
-                wasBusy = true
-                turn(index)
-            }
-            if !wasBusy { return }
-        }
-        Issue.record("the broker never comes to rest", sourceLocation: sourceLocation)
-    }
-
-    private func isBusy(_ index: Int) -> Bool {
-        if shards[index].deadline <= now || !events[index].isEmpty || fabric.mailbox(index).pendingByteCount > 0 {
-            return true
-        }
-        return sockets.values.contains { $0.shard == index && $0.hasEvents }
+        kernel.run()
+        recordFault(sourceLocation)
     }
 
     /// One exchange and one turn of a shard.
-    func turn(_ index: Int) {
-        turnCount += 1
-        var completions = Batch<Completion>(capacity: 64)
-        let submissions = (0..<shards[index].submissions.count).map { shards[index].submissions[$0] }
-        for submission in submissions { carryOut(submission, shard: index, &completions) }
-        for event in events[index] { completions.append(event) }
-        events[index].removeAll()
-        var lent: [UnsafeMutableRawBufferPointer] = []
-        for socket in sockets.values.sorted(by: { $0.descriptor < $1.descriptor }) where socket.shard == index {
-            socket.takeEvents(&completions, &lent)
-        }
-        shards[index].turn(completions, now: now, wallMilliseconds: wallMilliseconds)
-        for buffer in lent {
-            // Whoever still reads it finds nonsense.
-            memset(buffer.baseAddress!, 0xDD, buffer.count)
-            buffer.deallocate()
-        }
-        notices += shards[index].takeNotices()
+    func turn(_ index: Int, sourceLocation: SourceLocation = #_sourceLocation) {
+        kernel.turn(index)
+        recordFault(sourceLocation)
     }
-
-    private func socket(_ connection: Slot, _ shard: Int) -> FakeSocket? {
-        sockets.values.first { $0.shard == shard && $0.connection == connection }
-    }
-
-    private func carryOut(_ submission: Submission, shard: Int, _ completions: inout Batch<Completion>) {
-        switch submission.kind {
-        case .adopt: sockets[submission.value]!.connection = submission.connection
-        case .refuse:
-            refused.append(submission.value)
-            sockets[submission.value]!.isClosed = true
-            sockets[submission.value] = nil
-        case .handOff:
-            handedOff.append((submission.value, Int(submission.peer)))
-            sockets[submission.value]!.shard = Int(submission.peer)
-            events[Int(submission.peer)].append(
-                Completion(.accepted, value: submission.value, address: UInt64(submission.byteCount)))
-        case .wake: break
-        case .stopAccepting: hasStoppedAccepting = true
-        case .resumeAccepting: acceptResumptionCount += 1
-        case .connect: Issue.record("the broker opens no connections")
-        case .send, .sendVector, .sendZeroCopy, .awaitWritable, .pauseReceive, .resumeReceive, .shutdownWrite, .close:
-            guard let socket = socket(submission.connection, shard) else {
-                Issue.record("\(submission.kind) for a connection that does not exist")
-                return
-            }
-            socket.carryOut(submission, &completions)
-            if socket.isClosed { sockets[socket.descriptor] = nil }
-        }
-    }
-
-    // MARK: Time
 
     /// Lets time pass, with a turn for each deadline on the way.
-    func advance(milliseconds: Int) {
-        run()
-        let end = now + UInt64(milliseconds) * 1_000_000
-        for _ in 0..<200_000 {
-            var next = end
-            for index in 0..<shardCount { next = min(next, max(shards[index].deadline, now)) }
-            wallMilliseconds += (next - epoch) / 1_000_000 - (now - epoch) / 1_000_000
-            now = next
-            run()
-            if now == end { return }
-        }
-        Issue.record("time does not pass")
+    func advance(milliseconds: Int, sourceLocation: SourceLocation = #_sourceLocation) {
+        kernel.advance(milliseconds: milliseconds)
+        recordFault(sourceLocation)
     }
 
-    private var epoch: UInt64 { 0 }
+    private func recordFault(_ sourceLocation: SourceLocation) {
+        if let fault = kernel.takeFault() { Issue.record("\(fault)", sourceLocation: sourceLocation) }
+    }
 
     /// Moves the wall clock alone, as an operator or NTP does.
     func stepWallClock(milliseconds: Int) {
-        wallMilliseconds = UInt64(Int(wallMilliseconds) + milliseconds)
+        kernel.wallMilliseconds = UInt64(Int(kernel.wallMilliseconds) + milliseconds)
     }
-
-    func beginDrain() { for index in 0..<shardCount { shards[index].beginDrain() } }
 
     // MARK: What is left
 
@@ -218,20 +106,20 @@ final class TestBroker {
             client.socket.room = .max
             client.hangUp()
         }
-        advance(milliseconds: 100)
+        advance(milliseconds: 100, sourceLocation: sourceLocation)
         for client in clients where !client.socket.isClosed { client.reset() }
         // Longer than any timer that a session, a transaction or a wait for memory leaves.
-        advance(milliseconds: 70_000)
+        advance(milliseconds: 70_000, sourceLocation: sourceLocation)
         var entryCount = 0
-        for index in 0..<shardCount {
+        for index in 0..<kernel.shardCount {
             checkNothingIsLeft(index, sourceLocation)
-            entryCount += shards[index].entries.liveCount
+            entryCount += shard(index).pointee.entries.liveCount
         }
         #expect(entryCount == queued, "queued messages", sourceLocation: sourceLocation)
     }
 
     private func checkNothingIsLeft(_ index: Int, _ location: SourceLocation) {
-        let shard = shards + index
+        let shard = shard(index)
         func none(_ count: Int, _ what: String) { #expect(count == 0, "\(what) are left", sourceLocation: location) }
         none(shard.pointee.sessions.liveCount, "sessions")
         none(shard.pointee.segments.liveCount, "segments")

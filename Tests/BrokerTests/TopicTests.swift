@@ -276,7 +276,7 @@ struct TopicTests {
         withBroker { broker in
             let client = broker.connect()
             client.subscribe("/topic/a")
-            let past = "\(broker.wallMilliseconds - 1)"
+            let past = "\(broker.kernel.wallMilliseconds - 1)"
             client.publish("/topic/a", "late", [("expires", past)])
             client.publish("/topic/a", "never", [("expires", "0")])
             client.publish("/topic/a", "later", [("ttl", "1000")])

@@ -4,6 +4,10 @@ import IO
 import Slabs
 
 // The kernel carries submissions out, strictly.
+//
+// It is not `FakeKernel`, though it does the same: here everything that may differ between two runs of a kernel is drawn
+// from the seed, in an order that the trace's hash depends on; a connection is also the oracle's record of its client; and
+// bytes lie in one arena, for a campaign plays 10^5 seeds. A new kind of submission has to be added here as well.
 extension Simulation {
     func carryOut(_ index: Int) {
         workers[index].exchangeCount += 1

@@ -1,4 +1,5 @@
 import Broker
+import FakeKernel
 import Glibc
 import IO
 import STOMP
@@ -10,18 +11,19 @@ import STOMP
 ///
 /// A deed is an octet (bits 0 to 3: which; 4 and 5: whose; 6 and 7: how) and what it takes. Clients write whole frames
 /// with what the script puts into them, and octets as they stand in the script.
-struct SessionFuzzer {
+final class SessionFuzzer {
     private static let deedCountMax = 256
     private static let messageLifeMilliseconds = 5_000
 
     private var script: SessionScript
-    private let kernel: SessionKernel
-    private var clients = [SessionWire?](repeating: nil, count: 4)
+    private let kernel: FakeKernel
+    /// Those whose turn it may be, by number.
+    private var clients = [SessionClient?](repeating: nil, count: 4)
+    /// All whose connections are not closed.
+    private var connected: [SessionClient] = []
+    private var isDraining = false
 
-    static func check(_ octets: UnsafeRawBufferPointer) -> String? {
-        var fuzzer = SessionFuzzer(octets)
-        return fuzzer.play()
-    }
+    static func check(_ octets: UnsafeRawBufferPointer) -> String? { SessionFuzzer(octets).play() }
 
     private init(_ octets: UnsafeRawBufferPointer) {
         script = SessionScript(octets)
@@ -40,7 +42,16 @@ struct SessionFuzzer {
             policy.queueByteCountMax = 1000
         }
         options.destinationPolicies = [policy]
-        kernel = SessionKernel(shardCount: Int(first & 3) % 3 + 1, options: options, connectionCountMax: 8)
+        kernel = FakeKernel(shardCount: Int(first & 3) % 3 + 1, options: options, connectionCountMax: 8)
+        kernel.didTurn = { [unowned self] shard in check(shard) }
+    }
+
+    /// After a turn: clients read, and the shard has to be in order.
+    private func check(_ shard: Int) {
+        for client in connected { if let text = client.read() { kernel.fail(text) } }
+        connected.removeAll(where: \.socket.isClosed)
+        _ = kernel.shard(shard).pointee.takeNotices()
+        if let text = kernel.shard(shard).pointee.auditQueues() { kernel.fail(text) }
     }
 
     /// Tables so small that they are quick to make, and limits that a short script can reach.
@@ -73,7 +84,7 @@ struct SessionFuzzer {
         limits.heartBeatReceiveMilliseconds = 100
     }
 
-    private mutating func play() -> String? {
+    private func play() -> String? {
         for _ in 0..<Self.deedCountMax {
             if script.isOver || kernel.fault != nil { break }
             perform(script.next())
@@ -84,60 +95,84 @@ struct SessionFuzzer {
 
     // MARK: Deeds
 
-    private mutating func perform(_ octet: UInt8) {
+    private func perform(_ octet: UInt8) {
         let who = Int(octet >> 4 & 3)
         let how = Int(octet >> 6)
         switch octet & 15 {
         case 0: kernel.run(turnCountMax: 8)
         case 1: kernel.turn(who % kernel.shardCount)
-        case 2: client(who).write(script.take(Int(script.next())))
-        case 3: client(who).write(frame(client(who)))
-        case 4: leave(client(who), how)
-        case 5: client(who).room = how == 3 ? .max : Int(script.next()) << (how * 3)
-        case 6: client(who).sendFailure = [EPIPE, ECONNRESET, ETIMEDOUT, EHOSTUNREACH][how]
-        case 7: client(who).receiveByteCountMax = Int(script.next())
-        case 8: kernel.advance(milliseconds: Int(script.next()) * [1, 10, 100, 1000][how], deadlineCountMax: 64)
-        case 9: client(who).holdsZeroCopy = how & 1 != 0
+        case 2: client(who).socket.writeOn(script.take(Int(script.next())))
+        case 3:
+            let client = client(who)
+            client.socket.writeOn(frame(client))
+        case 4: leave(client(who).socket, how)
+        case 5: client(who).socket.room = how == 3 ? .max : Int(script.next()) << (how * 3)
+        case 6: client(who).socket.sendFailure = [EPIPE, ECONNRESET, ETIMEDOUT, EHOSTUNREACH][how]
+        case 7: client(who).socket.receiveByteCountMax = Int(script.next())
+        case 8:
+            kernel.advance(
+                milliseconds: Int(script.next()) * [1, 10, 100, 1000][how], deadlineCountMax: 64, turnCountMax: 64)
+        case 9: client(who).socket.holdsZeroCopy = how & 1 != 0
         case 10:
-            client(who).closesLate = how & 1 != 0
-            client(who).pausesLate = how & 2 != 0
+            client(who).socket.closesLate = how & 1 != 0
+            client(who).socket.pausesLate = how & 2 != 0
         case 11:
-            if let kind = Completion.Kind(rawValue: script.next() % 10) {
-                kernel.repeatOld(kind, on: who % kernel.shardCount)
-            }
-        case 12: if how == 3 { kernel.beginDrain() }
-        case 13: kernel.failAccepting(on: who % kernel.shardCount, errorNumber: [EMFILE, ENFILE, ENOBUFS, ENOMEM][how])
+            if let kind = Completion.Kind(rawValue: script.next() % 10) { repeatOld(kind, on: who % kernel.shardCount) }
+        case 12: if how == 3 { drain() }
+        case 13: failAccepting(on: who % kernel.shardCount, errorNumber: [EMFILE, ENFILE, ENOBUFS, ENOMEM][how])
         case 14: kernel.wallMilliseconds &+= UInt64(script.next()) << (how * 8)
         default: settle(client(who), how)
         }
     }
 
     /// The client of that number; a new one where there is none, or none any more.
-    private mutating func client(_ number: Int) -> SessionWire {
-        if let wire = clients[number], wire.stage != .closed { return wire }
-        let wire = kernel.accept(on: number % kernel.shardCount) ?? SessionWire(descriptor: -1, shard: 0)
-        clients[number] = wire
-        return wire
+    private func client(_ number: Int) -> SessionClient {
+        if let client = clients[number], !client.socket.isClosed { return client }
+        let shard = number % kernel.shardCount
+        // Where nobody listens, it writes to nobody.
+        let client = SessionClient(
+            kernel.isListening[shard] ? kernel.accept(on: shard) : FakeSocket(descriptor: -1, shard: shard))
+        clients[number] = client
+        connected.append(client)
+        return client
     }
 
-    private func leave(_ wire: SessionWire, _ how: Int) {
-        if how < 2 { wire.hasEnded = true } else { wire.failure = how == 2 ? ECONNRESET : ETIMEDOUT }
+    private func leave(_ socket: FakeSocket, _ how: Int) {
+        if how < 2 { socket.endSending() } else { socket.fail(errno: how == 2 ? ECONNRESET : ETIMEDOUT) }
+    }
+
+    /// A completion of a connection that is closed already.
+    private func repeatOld(_ kind: Completion.Kind, on shard: Int) {
+        guard let slot = kernel.lastClosed[shard], ![.accepted, .acceptFailed, .woken, .received].contains(kind) else {
+            return
+        }
+        let value: Int32 = kind == .receiveFailed || kind == .sendIncomplete ? -ECONNRESET : 1
+        kernel.post(Completion(kind, connection: slot, value: value), to: shard)
+    }
+
+    private func failAccepting(on shard: Int, errorNumber: Int32) {
+        if kernel.isAccepting[shard], kernel.isListening[shard] { kernel.failAccepting(on: shard, errno: errorNumber) }
+    }
+
+    private func drain() {
+        isDraining = true
+        kernel.beginDrain()
     }
 
     /// ACK or NACK of something that was delivered, or of something that was not.
-    private mutating func settle(_ wire: SessionWire, _ how: Int) {
+    private func settle(_ client: SessionClient, _ how: Int) {
         let which = Int(script.next())
         var delivery = (id: "none", subscription: "0")
-        if !wire.deliveries.isEmpty { delivery = wire.deliveries[which % wire.deliveries.count] }
+        if !client.deliveries.isEmpty { delivery = client.deliveries[which % client.deliveries.count] }
         var text = how < 2 ? "ACK\n" : "NACK\n"
-        switch wire.version {
+        switch client.version {
         case .v1_2: text += "id:\(delivery.id)\n"
         case .v1_1: text += "message-id:\(delivery.id)\nsubscription:\(delivery.subscription)\n"
         case .v1_0: text += "message-id:\(delivery.id)\n"
         }
         if how == 1 { text += "transaction:t\(which >> 6)\n" }
         if how == 3 { text += "requeue:false\n" }
-        wire.write((text + "\n\0").utf8)
+        client.socket.writeOn(Array((text + "\n\0").utf8))
     }
 
     // MARK: Frames
@@ -148,12 +183,12 @@ struct SessionFuzzer {
     ]
 
     /// Octets: which frame, the destination and the id, and what else it takes.
-    private mutating func frame(_ wire: SessionWire) -> [UInt8] {
+    private func frame(_ client: SessionClient) -> [UInt8] {
         let which = script.next()
         let choice = Int(script.next())
         let id = choice >> 4 & 3
         let destination =
-            choice & 15 == 15 ? wire.replyDestination : Self.destinations[choice & 15]
+            choice & 15 == 15 ? client.replyDestination : Self.destinations[choice & 15]
         var text: String
         var body: [UInt8] = []
         switch which & 15 {
@@ -193,36 +228,43 @@ struct SessionFuzzer {
 
     /// Faults stop, everyone reads and leaves; what is left then is a leak.
     private func depart() {
-        for wire in kernel.wires {
-            wire.hasEnded = true
-            wire.room = .max
-            wire.sendFailure = 0
-            wire.receiveByteCountMax = 0
-            wire.holdsZeroCopy = false
-            wire.closesLate = false
+        for socket in kernel.sockets {
+            socket.endSending()
+            socket.room = .max
+            socket.sendFailure = 0
+            socket.receiveByteCountMax = 0
+            socket.holdsZeroCopy = false
+            socket.closesLate = false
         }
-        // Longer than any limit of time, and than any message lives: twice, since a dead letter lives anew.
-        let patience = 4 * Self.messageLifeMilliseconds + 20_000
-        if !kernel.advance(milliseconds: patience, deadlineCountMax: 4_000) { kernel.fail("a shard comes to no rest") }
+        rest()
         // Who is not read is not known to have gone, until its machine answers a probe with a reset.
-        let unread = kernel.wires.filter { $0.stage == .adopted && !$0.isReceiving }
-        for wire in unread { wire.failure = ECONNRESET }
-        if !unread.isEmpty, !kernel.advance(milliseconds: patience, deadlineCountMax: 4_000) {
+        let unread = kernel.sockets.filter { $0.stage == .adopted && $0.isReceivePaused }
+        for socket in unread { socket.fail(errno: ECONNRESET) }
+        if !unread.isEmpty { rest() }
+        guard kernel.fault == nil else { return }
+        if let socket = kernel.sockets.first, !isDraining {
+            return kernel.fail("connection \(socket.descriptor) is \(socket.stage) long after its client has gone")
+        }
+        for index in 0..<kernel.shardCount { checkNothingIsLeft(of: index) }
+    }
+
+    /// Longer than any limit of time, and than any message lives: twice, since a dead letter lives anew.
+    private func rest() {
+        let patience = 4 * Self.messageLifeMilliseconds + 20_000
+        if !kernel.advance(milliseconds: patience, deadlineCountMax: 4_000, turnCountMax: 64) {
             kernel.fail("a shard comes to no rest")
         }
-        guard kernel.fault == nil else { return }
-        for wire in kernel.wires where wire.stage != .closed && !kernel.isDraining {
-            return kernel.fail("connection \(wire.descriptor) is \(wire.stage) long after its client has gone")
+    }
+
+    private func checkNothingIsLeft(of index: Int) {
+        let shard = kernel.shard(index)
+        if isDraining {
+            if !shard.pointee.isDrained { kernel.fail("shard \(index) drains for ever") }
+            return
         }
-        for index in 0..<kernel.shardCount {
-            if kernel.isDraining {
-                if !kernel.shards[index].isDrained { kernel.fail("shard \(index) drains for ever") }
-                continue
-            }
-            let audit = kernel.shards[index].audit()
-            if !audit.isEmpty { kernel.fail("shard \(index) leaks: \(audit)") }
-            if kernel.fabric.mailbox(index).pendingByteCount > 0 { kernel.fail("letters are left for shard \(index)") }
-        }
+        let audit = shard.pointee.audit()
+        if !audit.isEmpty { kernel.fail("shard \(index) leaks: \(audit)") }
+        if kernel.fabric.mailbox(index).pendingByteCount > 0 { kernel.fail("letters are left for shard \(index)") }
     }
 }
 

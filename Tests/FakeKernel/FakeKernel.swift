@@ -1,0 +1,231 @@
+public import Broker
+internal import Glibc
+public import IO
+public import Slabs
+
+/// The kernel and the drivers below one or several shards, which run in one thread and on a virtual clock.
+///
+/// It carries out what the shards submit, holds it against the rules of `Submission.Kind`, and reports what its sockets
+/// have to tell. Nothing happens but in `turn`, `run` and `advance`; between them a test writes to sockets and reads them.
+///
+/// `FakeKernel+Submissions` is the place where a new kind of submission has to be added, for all who use this type. The
+/// simulator has a kernel of its own, whose order and whose faults follow from a seed.
+public final class FakeKernel {
+    public let shardCount: Int
+    public let fabric: Fabric
+    let workers: UnsafeMutablePointer<FakeWorker>
+
+    /// Monotonic nanoseconds.
+    public private(set) var now: UInt64
+    public var wallMilliseconds: UInt64 = 1_700_000_000_000
+
+    /// Connections that are not closed, in the order in which they were accepted.
+    public private(set) var sockets: [FakeSocket] = []
+    /// Connections that no shard has adopted yet, by descriptor.
+    var newcomers: [Int32: FakeSocket] = [:]
+    /// Of each shard: connections by the index of their slot.
+    var adopted: [[UInt32: FakeSocket]]
+    /// Of each shard: what its next turn is told behind the answers to its submissions.
+    private var events: [[Completion]]
+    private var nextDescriptor: Int32 = 10
+    /// Exchanges so far, of all shards.
+    private(set) var turnCount = 0
+
+    // What the shards asked for
+    /// Descriptors of refused connections.
+    public internal(set) var refused: [Int32] = []
+    public internal(set) var handOffs: [(descriptor: Int32, peer: Int)] = []
+    public internal(set) var acceptResumptionCount = 0
+    /// Of each shard: its listeners are open.
+    public internal(set) var isListening: [Bool]
+    /// Of each shard: accepting has not failed since the shard asked for it.
+    public internal(set) var isAccepting: [Bool]
+    /// Of each shard: the slot of the connection that was closed last. A completion that comes too late may bear it.
+    public private(set) var lastClosed: [Slot?]
+
+    /// The first rule that was broken and not taken since. While there is one, nothing goes on.
+    public private(set) var fault: String?
+    /// Called behind each turn, with the shard's index.
+    public var didTurn: ((Int) -> Void)?
+
+    /// - Parameter connectionCountMax: what the driver's table holds, of each shard.
+    public init(shardCount: Int, options: BrokerOptions, connectionCountMax: Int, now: UInt64 = 5_000_000_000) {
+        self.shardCount = shardCount
+        self.now = now
+        fabric = Fabric(shardCount: shardCount, mailboxByteCountMax: options.limits.mailboxByteCountMax)
+        adopted = Array(repeating: [:], count: shardCount)
+        events = Array(repeating: [], count: shardCount)
+        isListening = Array(repeating: true, count: shardCount)
+        isAccepting = Array(repeating: true, count: shardCount)
+        lastClosed = Array(repeating: nil, count: shardCount)
+        workers = .allocate(capacity: shardCount)
+        for index in 0..<shardCount {
+            (workers + index).initialize(
+                to: FakeWorker(
+                    index: index, options: options, fabric: fabric, connectionCountMax: connectionCountMax, now: now,
+                    wallMilliseconds: wallMilliseconds))
+        }
+    }
+
+    deinit {
+        workers.deinitialize(count: shardCount)
+        workers.deallocate()
+    }
+
+    public func shard(_ index: Int) -> UnsafeMutablePointer<Shard> { workers[index].shard }
+
+    /// Notes a broken rule, unless one is noted already.
+    public func fail(_ text: @autoclosure () -> String) { if fault == nil { fault = text() } }
+
+    /// Takes the broken rule away, so that turns can go on.
+    public func takeFault() -> String? {
+        defer { fault = nil }
+        return fault
+    }
+
+    // MARK: From outside
+
+    /// A client connects, and `shard` will be told of it.
+    public func accept(on shard: Int, address: UInt64 = 0) -> FakeSocket {
+        let socket = FakeSocket(descriptor: nextDescriptor, shard: shard, address: address)
+        nextDescriptor += 1
+        sockets.append(socket)
+        offer(socket, isHandedOn: false)
+        return socket
+    }
+
+    func offer(_ socket: FakeSocket, isHandedOn: Bool) {
+        socket.stage = .waiting
+        newcomers[socket.descriptor] = socket
+        // A connection that another worker hands on belongs to no listener of this one.
+        post(
+            Completion(
+                .accepted, value: socket.descriptor, peer: isHandedOn ? .max : 0, address: socket.address),
+            to: socket.shard)
+    }
+
+    /// There is no room for connections that wait to be accepted.
+    public func failAccepting(on shard: Int, errno: Int32) {
+        isAccepting[shard] = false
+        post(Completion(.acceptFailed, value: -errno), to: shard)
+    }
+
+    /// Tells a shard something in its next turn.
+    public func post(_ completion: Completion, to shard: Int) { events[shard].append(completion) }
+
+    public func beginDrain() {
+        for index in 0..<shardCount {
+            shard(index).pointee.beginDrain()
+            post(Completion(.woken), to: index)
+        }
+    }
+
+    // MARK: Turns
+
+    /// One exchange and one turn of a shard, unless its drain is over.
+    public func turn(_ index: Int) {
+        let shard = shard(index)
+        if shard.pointee.isDrained { return }
+        turnCount += 1
+        for position in 0..<shard.pointee.submissions.count where fault == nil {
+            do throws(Violation) {
+                try carryOut(shard.pointee.submissions[position], of: index)
+            } catch {
+                fail("shard \(index): \(error)")
+            }
+        }
+        if newcomers.values.contains(where: { $0.shard == index && $0.stage == .offered }) {
+            fail("shard \(index): no answer for an accepted connection")
+        }
+        let lent = collect(index)
+        fabric.mailbox(index).didWake()
+        workers[index].turn(now: now, wallMilliseconds: wallMilliseconds)
+        for buffer in lent {
+            // Whoever still reads it finds nonsense.
+            memset(buffer.baseAddress!, 0xDD, buffer.count)
+            buffer.deallocate()
+        }
+        didTurn?(index)
+    }
+
+    /// Appends what has happened to the completions of a shard. Returns the memory in which received bytes lie.
+    private func collect(_ index: Int) -> [UnsafeMutableRawBufferPointer] {
+        for event in events[index] {
+            if event.kind == .accepted { newcomers[event.value]?.stage = .offered }
+            workers[index].completions.pointee.append(event)
+        }
+        events[index].removeAll(keepingCapacity: true)
+        var lent: [UnsafeMutableRawBufferPointer] = []
+        for socket in sockets where socket.shard == index && socket.hasEvents {
+            socket.report(&workers[index].completions.pointee, lent: &lent)
+            if socket.isClosed {
+                adopted[index][socket.connection.index] = nil
+                lastClosed[index] = socket.connection
+            }
+        }
+        forgetClosed()
+        return lent
+    }
+
+    private func forgetClosed() {
+        if sockets.contains(where: \.isClosed) { sockets.removeAll(where: \.isClosed) }
+    }
+
+    /// Runs turns until no shard has anything to do at this time.
+    ///
+    /// - Parameter turnCountMax: the most turns of each shard; nil: it is a fault if they never come to rest.
+    public func run(turnCountMax: Int? = nil) {
+        for _ in 0..<(turnCountMax ?? Self.turnCountMax) {
+            var wasBusy = false
+            for index in 0..<shardCount where fault == nil && isBusy(index) {
+                wasBusy = true
+                turn(index)
+            }
+            if !wasBusy || fault != nil { return }
+        }
+        if turnCountMax == nil { fail("the shards never come to rest") }
+    }
+
+    /// Many more than any script takes.
+    private static var turnCountMax: Int { 200_000 }
+
+    private func isBusy(_ index: Int) -> Bool {
+        let shard = shard(index)
+        if shard.pointee.isDrained { return false }
+        if shard.pointee.deadline <= now || !events[index].isEmpty || fabric.mailbox(index).pendingByteCount > 0 {
+            return true
+        }
+        return sockets.contains { $0.shard == index && $0.hasEvents }
+    }
+
+    // MARK: Time
+
+    /// Lets time pass, with turns for each deadline on the way.
+    ///
+    /// - Parameters:
+    ///   - deadlineCountMax: the most deadlines to stop at; the rest of the time passes at once. nil: to need that is a
+    ///     fault.
+    ///   - turnCountMax: as that of `run`, at each deadline.
+    /// - Returns: whether there were turns for all deadlines.
+    @discardableResult
+    public func advance(milliseconds: Int, deadlineCountMax: Int? = nil, turnCountMax: Int? = nil) -> Bool {
+        let end = now + UInt64(milliseconds) * 1_000_000
+        for _ in 0..<(deadlineCountMax ?? Self.turnCountMax) where fault == nil {
+            run(turnCountMax: turnCountMax)
+            if now == end { return true }
+            var next = end
+            for index in 0..<shardCount where !shard(index).pointee.isDrained {
+                next = min(next, max(shard(index).pointee.deadline, now))
+            }
+            passTime(to: next)
+        }
+        passTime(to: end)
+        if deadlineCountMax == nil { fail("time does not pass") }
+        return false
+    }
+
+    private func passTime(to time: UInt64) {
+        wallMilliseconds += time / 1_000_000 - now / 1_000_000
+        now = time
+    }
+}

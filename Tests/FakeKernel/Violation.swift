@@ -1,0 +1,6 @@
+/// A submission that is against the rules of `Submission.Kind`.
+public struct Violation: Error, CustomStringConvertible {
+    public let description: String
+
+    init(_ description: String) { self.description = description }
+}
