@@ -14,7 +14,16 @@ public struct ShardAudit: Sendable, Equatable {
     public var transactions = 0
     public var pendings = 0
     public var remoteSets = 0
+    /// Groups that can be found by their key.
+    public var groupKeys = 0
     public var timers = 0
+    /// Sessions that wait for their turn to go on, for memory, or for their end.
+    public var waitingSessions = 0
+    /// Patterns, and pairs of one and a topic that it matches.
+    public var patterns = 0
+    public var matches = 0
+    /// Pairs of a topic or pattern and a queue of an acknowledging subscription to it.
+    public var bindings = 0
     /// Destinations that somebody needs. Those that nobody needs are kept by intent, until there are too many.
     public var neededDestinations = 0
     /// Destinations without a name: the queues of acknowledging topic subscriptions.
@@ -24,6 +33,8 @@ public struct ShardAudit: Sendable, Equatable {
     public var queuedBytes = 0
     /// Bytes of blocks in use, without the names of destinations that nobody needs.
     public var blockBytes = 0
+    /// Those of them that hold frames cut short.
+    public var inputBytes = 0
 
     public init() {}
 
@@ -45,11 +56,18 @@ extension Shard {
         audit.transactions = transactions.liveCount
         audit.pendings = pendings.liveCount
         audit.remoteSets = remoteSets.liveCount
+        audit.groupKeys = groupTable.count
+        audit.waitingSessions =
+            resumableSessions.count + waitingForRoom.count + doomedSessions.count + failedSessions.count
+        audit.patterns = patternCount
+        audit.matches = matchCount
+        audit.inputBytes = inputMemoryByteCount
         audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0) - idleTimerCount
         audit.blockBytes = blocks.byteCountInUse
         var place = destinations.nextLive(after: .none)
         while !place.isNone {
             let destination = destinations[place]
+            audit.bindings += Int(destination.pointee.bound.count)
             if destination.pointee.name == 0 {
                 audit.namelessDestinations += 1
             } else if isNeeded(place) {
@@ -67,6 +85,59 @@ extension Shard {
             place = destinations.nextLive(after: place)
         }
         return audit
+    }
+
+    /// What `audit` finds where nothing is left but messages in queues, all of them ready.
+    public func auditOfReadyMessages() -> ShardAudit {
+        var audit = ShardAudit()
+        var place = queues.nextLive(after: .none)
+        while !place.isNone {
+            let queue = queues[place].pointee
+            if !queue.ready.isEmpty {
+                audit.neededDestinations += 1
+                audit.blockBytes += blocks.capacity(destinations[queue.destination].pointee.name)
+                if queue.deadLetter != 0 { audit.blockBytes += blocks.capacity(queue.deadLetter) }
+            }
+            var entry = queue.ready.first
+            while !entry.isNone {
+                let record = entries[entry].pointee
+                audit.entries += 1
+                audit.queuedMessages += 1
+                audit.queuedBytes += Int(record.byteCount)
+                audit.blockBytes += blocks.capacity(record.message)
+                if record.timer != 0 { audit.timers += 1 }
+                entry = EntryList.next(after: entry, in: entries)
+            }
+            place = queues.nextLive(after: place)
+        }
+        return audit
+    }
+
+    /// The first broken rule among those that hold between turns, or nil: the destinations that nobody needs are those on
+    /// the list of the idle ones. Time is linear in the number of destinations.
+    public func auditDestinations() -> String? {
+        var idleCount = 0
+        var place = destinations.nextLive(after: .none)
+        while !place.isNone {
+            let destination = destinations[place].pointee
+            let mayBeForgotten = destination.kind != .pattern && destination.kind != .subscriptionQueue
+            if destination.isIdle != (mayBeForgotten && !isNeeded(place)) {
+                let fault = destination.isIdle ? "idle, but needed" : "not needed, but not idle"
+                return "\(destinationText(place)): \(fault)"
+            }
+            if destination.isIdle { idleCount += 1 }
+            place = destinations.nextLive(after: place)
+        }
+        var listedCount = 0
+        for first in [idleQueues.first, idleOthers.first] {
+            var listed = first
+            while !listed.isNone, listedCount <= idleCount {
+                if !destinations[listed].pointee.isIdle { return "\(destinationText(listed)): listed as idle" }
+                listedCount += 1
+                listed = IdleList.next(after: listed, in: destinations)
+            }
+        }
+        return listedCount == idleCount ? nil : "\(idleCount) idle destinations, \(listedCount) on their list"
     }
 
     /// The first broken rule among those that hold between turns, or nil: a queue's counts are those of its lists, no

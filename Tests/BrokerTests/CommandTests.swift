@@ -109,7 +109,7 @@ struct CommandTests {
                     isConfirmed = sender.frame() != nil
                 }
                 #expect(isConfirmed)
-                let owner = (0..<shards).reduce(0) { $0 + broker.shard($1).pointee.entries.liveCount }
+                let owner = (0..<shards).reduce(0) { $0 + broker.audit($1).entries }
                 #expect(owner == queue + 1)
             }
             let reader = broker.connect(on: shards - 1)

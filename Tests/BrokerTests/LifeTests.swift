@@ -257,11 +257,9 @@ struct LifeTests {
         broker.run()
         for client in broker.clients where !client.socket.isClosed { client.reset() }
         broker.run()
-        var queued = 0
-        for shard in 0..<shards { queued += broker.shard(shard).pointee.entries.liveCount }
         // Those with a time to live end while the broker is watched.
         broker.advance(milliseconds: 1_000)
-        queued = (0..<shards).reduce(0) { $0 + broker.shard($1).pointee.entries.liveCount }
+        let queued = (0..<shards).reduce(0) { $0 + broker.audit($1).entries }
         broker.finish(queued: queued)
         let counters = broker.counters
         #expect(counters.messagesDelivered > 0 && counters.messagesReceived > 0)

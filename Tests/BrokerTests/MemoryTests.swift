@@ -65,7 +65,7 @@ struct MemoryTests {
             broker.advance(milliseconds: 100)
             #expect(publishers.contains { $0.socket.isReceivePaused }, "publishers wait")
             for index in 0..<shards {
-                #expect(broker.shard(index).pointee.blocks.byteCountInUse < limit / 2 * 3)
+                #expect(broker.shard(index).pointee.blockByteCount < limit / 2 * 3)
             }
             let consumers = (0..<12).map { place in
                 let consumer = broker.connect(on: place % shards, name: "consumer \(place)")
@@ -147,7 +147,7 @@ struct MemoryTests {
             for index in 0..<100 { publisher.publish("/topic/t", "\(index) " + String(repeating: "x", count: 8000)) }
             broker.advance(milliseconds: 100)
             #expect(publisher.socket.isReceivePaused)
-            let inUse = broker.shard(0).pointee.blocks.byteCountInUse
+            let inUse = broker.shard(0).pointee.blockByteCount
             #expect(inUse > limit / 100 * 112 && inUse < limit / 100 * 125)
             slow.socket.room = .max
             broker.advance(milliseconds: 1000)
@@ -177,7 +177,7 @@ struct MemoryTests {
             }
             broker.advance(milliseconds: 60_000)
             for publisher in publishers { #expect(publisher.socket.isReceivePaused) }
-            #expect(broker.shard(0).pointee.blocks.byteCountInUse < limit / 4 * 5)
+            #expect(broker.shard(0).pointee.blockByteCount < limit / 4 * 5)
             let consumer = broker.connect(name: "consumer")
             consumer.subscribe("/queue/full", ack: "client-individual")
             drain(broker, [consumer], publishers: 11, count: 610, pace: 0, acknowledges: [0])
@@ -238,7 +238,7 @@ struct MemoryTests {
                 publisher.write(String(repeating: "z", count: 15_000))
                 broker.run()
             }
-            #expect(broker.shard(0).pointee.blocks.byteCountInUse <= Self.limitOfLargeBodies / 2)
+            #expect(broker.shard(0).pointee.blockByteCount <= Self.limitOfLargeBodies / 2)
             #expect(publishers.contains { $0.socket.isReceivePaused }, "some wait")
             let honest = broker.connect(name: "honest")
             honest.confirmed(.send, [("destination", "/topic/a")], "small, and not their business")

@@ -670,12 +670,7 @@ struct QueueTests {
             }
             client.subscribe(name, id: "last")
             broker.run()
-            var sum = 0
-            var place = broker.shard(0).pointee.sessions.nextLive(after: .none)
-            while !place.isNone {
-                sum += Int(broker.shard(0).pointee.sessions[place].pointee.outputByteCount)
-                place = broker.shard(0).pointee.sessions.nextLive(after: place)
-            }
+            let sum = broker.shard(0).pointee.outputByteCounts.reduce(0, +)
             #expect(sum < 9 << 20, "one window at most")
             client.socket.room = .max
             #expect(client.messages().count == 200)
@@ -701,7 +696,7 @@ struct QueueTests {
             #expect(broker.counters.limits[.mailbox] == 0)
             #expect(broker.notices.count { $0.text.contains("limits.queued-messages-max") } == 1)
             // With two workers the rest of a turn's is on its way.
-            #expect((160...(shards == 1 ? 160 : 180)).contains(broker.shard(shards - 1).pointee.entries.liveCount))
+            #expect((160...(shards == 1 ? 160 : 180)).contains(broker.audit(shards - 1).entries))
             let consumer = broker.connect(on: 0)
             consumer.subscribe(name)
             var bodies: [String] = []
@@ -735,8 +730,7 @@ struct QueueTests {
             #expect(broker.shard(0).pointee.blockByteCount < 4_000_000)
             if let last = messages.last { quick.ack(last) }
             broker.run()
-            #expect(
-                broker.shard(0).pointee.sessions[Index(slow.socket.connection.index)].pointee.outputByteCount < 130_000)
+            #expect(broker.shard(0).pointee.outputByteCount(of: slow.socket.connection)! < 130_000)
             slow.socket.room = .max
             broker.run()
             let late = slow.messages()
@@ -770,8 +764,7 @@ struct QueueTests {
                 slow.socket.room = 60_000
                 broker.run()
                 #expect(
-                    broker.shard(0).pointee.sessions[Index(slow.socket.connection.index)].pointee.outputByteCount
-                        < 110_000)
+                    broker.shard(0).pointee.outputByteCount(of: slow.socket.connection)! < 110_000)
             }
         }
     }

@@ -23,12 +23,10 @@ struct SearchTests {
         }
     }
 
-    private static func deliveryCount(_ broker: TestBroker) -> Int { broker.shard(0).pointee.deliveries.liveCount }
+    private static func deliveryCount(_ broker: TestBroker) -> Int { broker.audit().deliveries }
 
     /// What the last turn took of its allowance.
-    private static func recordCount(_ broker: TestBroker) -> Int {
-        Shard.recordsPerTurnMax - broker.shard(0).pointee.recordAllowance
-    }
+    private static func recordCount(_ broker: TestBroker) -> Int { broker.shard(0).pointee.chargedRecordCount }
 
     @Test("An ACK of 1.0 or 1.1 costs as much whatever else waits", arguments: [Version.v1_0, .v1_1])
     func acknowledging(version: Version) {
@@ -93,7 +91,7 @@ struct SearchTests {
             }
             broker.turn(0)
             #expect(Self.recordCount(broker) < 16)
-            #expect(broker.shard(0).pointee.transactions.liveCount == 0)
+            #expect(broker.audit().transactions == 0)
             hoarder.client.ack(hoarder.messages[1800])
             broker.run()
             #expect(Self.deliveryCount(broker) == 3599)
@@ -162,15 +160,7 @@ struct SearchTests {
     }
 
     /// Deliveries that are acknowledged in an open transaction.
-    private static func marks(_ broker: TestBroker) -> Int {
-        var count = 0
-        var index = broker.shard(0).pointee.deliveries.nextLive(after: .none)
-        while !index.isNone {
-            if !broker.shard(0).pointee.deliveries[index].pointee.transaction.isNone { count += 1 }
-            index = broker.shard(0).pointee.deliveries.nextLive(after: index)
-        }
-        return count
-    }
+    private static func marks(_ broker: TestBroker) -> Int { broker.shard(0).pointee.markedDeliveryCount }
 
     // MARK: Returning to a queue
 
@@ -202,16 +192,7 @@ struct SearchTests {
 
     /// The orders of a queue's ready messages, as they are in the list.
     private static func orders(_ broker: TestBroker, _ name: String) -> [UInt64] {
-        let shard = broker.shard(0)
-        var name = name
-        let destination = name.withUTF8 { shard.pointee.findDestination(UnsafeRawBufferPointer($0)) }
-        var orders: [UInt64] = []
-        var entry = shard.pointee.queues[shard.pointee.destinations[destination].pointee.queue].pointee.ready.first
-        while !entry.isNone {
-            orders.append(shard.pointee.entries[entry].pointee.order)
-            entry = EntryList.next(after: entry, in: shard.pointee.entries)
-        }
-        return orders
+        broker.shard(0).pointee.readyOrders(ofQueue: name)
     }
 
     @Test("Messages that return one by one in order take no search", arguments: [false, true])

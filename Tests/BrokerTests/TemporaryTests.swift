@@ -51,8 +51,7 @@ struct TemporaryTests {
         withBroker { broker in
             let guesser = broker.connect()
             let client = broker.connect()
-            let shard = broker.shard(0)
-            let owner = shard.pointee.ownerText(shard.pointee.sessions[Index(client.socket.connection.index)])
+            let owner = broker.shard(0).pointee.temporaryNamePart(of: client.socket.connection)!
             let name = "/reply-\(kind)/\(owner)-x"
             guesser.confirmed(.send, [("destination", name)], "too early")
             if byReplyTo {
@@ -72,8 +71,7 @@ struct TemporaryTests {
         withBroker(options) { broker in
             let guesser = broker.connect()
             let client = broker.connect()
-            let shard = broker.shard(0)
-            let owner = shard.pointee.ownerText(shard.pointee.sessions[Index(client.socket.connection.index)])
+            let owner = broker.shard(0).pointee.temporaryNamePart(of: client.socket.connection)!
             guesser.confirmed(.send, [("destination", "/reply-topic/\(owner)-x")], "early")
             client.confirmed(.subscribe, [("destination", "/temp-topic/x"), ("id", "0")])
             guesser.publish("/reply-topic/\(owner)-x", "in time")

@@ -23,6 +23,8 @@ final class TestBroker {
 
     func shard(_ index: Int) -> UnsafeMutablePointer<Shard> { kernel.shard(index) }
 
+    func audit(_ index: Int = 0) -> ShardAudit { shard(index).pointee.audit() }
+
     /// The worker that holds a queue.
     func owner(ofQueue name: String) -> Int {
         var name = name
@@ -110,77 +112,16 @@ final class TestBroker {
         for client in clients where !client.socket.isClosed { client.reset() }
         // Longer than any timer that a session, a transaction or a wait for memory leaves.
         advance(milliseconds: 70_000, sourceLocation: sourceLocation)
-        var entryCount = 0
-        for index in 0..<kernel.shardCount {
-            checkNothingIsLeft(index, sourceLocation)
-            entryCount += shard(index).pointee.entries.liveCount
-        }
+        for index in 0..<kernel.shardCount { checkNothingIsLeft(index, sourceLocation) }
+        let entryCount = (0..<kernel.shardCount).reduce(0) { $0 + audit($1).entries }
         #expect(entryCount == queued, "queued messages", sourceLocation: sourceLocation)
     }
 
     private func checkNothingIsLeft(_ index: Int, _ location: SourceLocation) {
         let shard = shard(index)
-        func none(_ count: Int, _ what: String) { #expect(count == 0, "\(what) are left", sourceLocation: location) }
-        none(shard.pointee.sessions.liveCount, "sessions")
-        none(shard.pointee.segments.liveCount, "segments")
-        none(shard.pointee.subscriptions.liveCount, "subscriptions")
-        none(shard.pointee.groups.liveCount, "groups")
-        none(shard.pointee.consumers.liveCount, "consumers")
-        none(shard.pointee.deliveries.liveCount, "deliveries")
-        none(shard.pointee.transactions.liveCount, "transactions")
-        none(shard.pointee.pendings.liveCount, "pending operations")
-        none(shard.pointee.remoteSets.liveCount, "remote sets")
-        none(shard.pointee.groupTable.count, "keys of groups")
-        none(shard.pointee.subscriptionQueueCount, "subscription queues")
-        none(shard.pointee.patternCount, "patterns")
-        none(shard.pointee.inputMemoryByteCount, "bytes of input")
-        #expect(shard.pointee.patterns.isEmpty, "patterns are left in the list", sourceLocation: location)
-        none(shard.pointee.waitingForRoom.count, "sessions that wait for room")
-        none(shard.pointee.resumableSessions.count, "sessions to resume")
-        none(shard.pointee.doomedSessions.count, "doomed sessions")
-        var byteCount = 0
-        var idleCount = 0
-        var timerCount = 0
-        var destination = shard.pointee.destinations.nextLive(after: .none)
-        while !destination.isNone {
-            let record = shard.pointee.destinations[destination].pointee
-            if record.name != 0 { byteCount += shard.pointee.blocks.capacity(record.name) }
-            if record.isIdle { idleCount += 1 }
-            #expect(
-                record.isIdle == !shard.pointee.isNeeded(destination), "idle means not needed", sourceLocation: location
-            )
-            #expect(record.matches.isEmpty && record.bound.isEmpty && !record.hasRemote, sourceLocation: location)
-            if !record.queue.isNone {
-                let queue = shard.pointee.queues[record.queue].pointee
-                if queue.deadLetter != 0 { byteCount += shard.pointee.blocks.capacity(queue.deadLetter) }
-                #expect(queue.messageCount == queue.readyCount, "all messages are ready", sourceLocation: location)
-                var entry = queue.ready.first
-                var sum: UInt64 = 0
-                var count: UInt32 = 0
-                while !entry.isNone {
-                    let record = shard.pointee.entries[entry].pointee
-                    sum += UInt64(record.byteCount)
-                    count += 1
-                    byteCount += shard.pointee.blocks.capacity(record.message)
-                    if record.timer != 0 { timerCount += 1 }
-                    entry = EntryList.next(after: entry, in: shard.pointee.entries)
-                }
-                #expect(sum == queue.byteCount && count == queue.readyCount, "counted right", sourceLocation: location)
-            }
-            destination = shard.pointee.destinations.nextLive(after: destination)
-        }
-        var listed = 0
-        for list in [shard.pointee.idleQueues, shard.pointee.idleOthers] {
-            var next = list.first
-            while !next.isNone, listed <= idleCount {
-                listed += 1
-                next = IdleList.next(after: next, in: shard.pointee.destinations)
-            }
-        }
-        #expect(listed == idleCount, "the idle list holds the idle", sourceLocation: location)
-        timerCount += shard.pointee.idleTimerCount
-        #expect(shard.pointee.timers.count == timerCount, "timers are left", sourceLocation: location)
-        #expect(shard.pointee.blocks.byteCountInUse == byteCount, "bytes are left", sourceLocation: location)
+        #expect(shard.pointee.audit() == shard.pointee.auditOfReadyMessages(), "leaks", sourceLocation: location)
+        #expect(shard.pointee.auditQueues() == nil, sourceLocation: location)
+        #expect(shard.pointee.auditDestinations() == nil, sourceLocation: location)
     }
 }
 

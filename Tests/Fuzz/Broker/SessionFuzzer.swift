@@ -52,6 +52,7 @@ final class SessionFuzzer {
         connected.removeAll(where: \.socket.isClosed)
         _ = kernel.shard(shard).pointee.takeNotices()
         if let text = kernel.shard(shard).pointee.auditQueues() { kernel.fail(text) }
+        if let text = kernel.shard(shard).pointee.auditDestinations() { kernel.fail(text) }
     }
 
     /// Tables so small that they are quick to make, and limits that a short script can reach.

@@ -1,0 +1,69 @@
+package import Slabs
+
+/// What tests ask of a shard beside its audit. Never on a hot path.
+extension Shard {
+    // MARK: Connections
+
+    /// Bytes that wait to be sent on a connection. Nil: there is none of that name.
+    package func outputByteCount(of connection: Slot) -> Int? {
+        sessions.find(Handle(connection)).map { Int($0.pointee.outputByteCount) }
+    }
+
+    /// Bytes that wait to be sent, of each connection.
+    package var outputByteCounts: [Int] {
+        var counts: [Int] = []
+        var place = sessions.nextLive(after: .none)
+        while !place.isNone {
+            counts.append(Int(sessions[place].pointee.outputByteCount))
+            place = sessions.nextLive(after: place)
+        }
+        return counts
+    }
+
+    /// The part of a temporary destination's name that tells whose it is. Nil: there is no connection of that name.
+    package func temporaryNamePart(of connection: Slot) -> String? { sessions.find(Handle(connection)).map { ownerText($0) } }
+
+    /// Connections that share what is kept of this one's login, with this one. 0: it named no login.
+    package func loginShareCount(of connection: Slot) -> Int {
+        guard let session = sessions.find(Handle(connection)), session.pointee.login != 0 else { return 0 }
+        return blocks.referenceCount(session.pointee.login)
+    }
+
+    /// Subscriptions that are found by the hash of their id.
+    package var indexedSubscriptionCount: Int { subscriptionIndex.count }
+
+    /// Deliveries that are acknowledged in open transactions.
+    package var markedDeliveryCount: Int {
+        var count = 0
+        var place = deliveries.nextLive(after: .none)
+        while !place.isNone {
+            if !deliveries[place].pointee.transaction.isNone { count += 1 }
+            place = deliveries.nextLive(after: place)
+        }
+        return count
+    }
+
+    // MARK: Destinations
+
+    /// Destinations, also those that nobody needs.
+    package var destinationCount: Int { destinations.liveCount }
+
+    /// The places of a queue's ready messages in the order of arrival, from the one that is delivered next.
+    package func readyOrders(ofQueue name: String) -> [UInt64] {
+        var name = name
+        let place = name.withUTF8 { findDestination(UnsafeRawBufferPointer($0)) }
+        guard !place.isNone, !destinations[place].pointee.queue.isNone else { return [] }
+        var orders: [UInt64] = []
+        var entry = queues[destinations[place].pointee.queue].pointee.ready.first
+        while !entry.isNone {
+            orders.append(entries[entry].pointee.order)
+            entry = EntryList.next(after: entry, in: entries)
+        }
+        return orders
+    }
+
+    // MARK: Turns
+
+    /// What the last turn was charged: records that it made or removed, and searches.
+    package var chargedRecordCount: Int { Self.recordsPerTurnMax - recordAllowance }
+}
