@@ -45,6 +45,12 @@ extension Shard {
 
     // MARK: Destinations
 
+    /// The worker that holds a queue.
+    package func owner(ofQueue name: String) -> Int {
+        var name = name
+        return name.withUTF8 { ownerOfQueue(UnsafeRawBufferPointer($0)) }
+    }
+
     /// Destinations, also those that nobody needs.
     package var destinationCount: Int { destinations.liveCount }
 
@@ -62,8 +68,11 @@ extension Shard {
         return orders
     }
 
-    // MARK: Turns
+    // MARK: Turns and memory
 
     /// What the last turn was charged: records that it made or removed, and searches.
     package var chargedRecordCount: Int { Self.recordsPerTurnMax - recordAllowance }
+
+    /// Bytes of large blocks and arenas that were freed and are kept for the next burst.
+    package var keptByteCount: Int { blocks.keptByteCount }
 }

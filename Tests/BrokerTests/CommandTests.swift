@@ -1,7 +1,6 @@
+import Broker
 import STOMP
 import Testing
-
-@testable import Broker
 
 struct FaultyFrame: CustomTestStringConvertible, Sendable {
     var command: Command

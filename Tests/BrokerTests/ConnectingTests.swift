@@ -1,9 +1,8 @@
+import Broker
 import Glibc
 import STOMP
 import Slabs
 import Testing
-
-@testable import Broker
 
 @Suite("Connecting")
 struct ConnectingTests {

@@ -1,32 +1,13 @@
+import Broker
 import Foundation
 import STOMP
 import Testing
 
-@testable import Broker
-
 /// Each is a run of its own of "A connection may end in any way at any moment".
 private let seeds = 0..<(ProcessInfo.processInfo.environment["STAMPEDE_TEST_SEEDS"].flatMap { Int($0) } ?? 12)
 
-@Suite("Records, drain, ends")
+@Suite("Drain, ends")
 struct LifeTests {
-    @Test("Records have the size that memory is planned with")
-    func recordSizes() {
-        #expect(MemoryLayout<Session>.stride == 144)
-        #expect(MemoryLayout<Segment>.stride == 24)
-        #expect(MemoryLayout<Subscription>.stride == 60)
-        #expect(MemoryLayout<Group>.stride == 64)
-        #expect(MemoryLayout<Destination>.stride == 112)
-        #expect(MemoryLayout<Queue>.stride == 128)
-        #expect(MemoryLayout<Entry>.stride == 64)
-        #expect(MemoryLayout<Consumer>.stride == 56)
-        #expect(MemoryLayout<Delivery>.stride == 56)
-        #expect(MemoryLayout<Transaction>.stride == 44)
-        #expect(MemoryLayout<PendingOperation>.stride == 60)
-        #expect(MemoryLayout<RemoteSet>.stride == 24)
-        #expect(MemoryLayout<StoredMessage>.size <= StoredMessage.byteCount)
-        #expect(MemoryLayout<Shard.KeptFrame>.size <= Shard.KeptFrame.headByteCount)
-    }
-
     @Test(
         "Draining refuses newcomers and messages, lets consumers finish, and reports what is left",
         arguments: [1, 2, 8])

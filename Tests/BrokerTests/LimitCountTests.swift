@@ -1,7 +1,6 @@
+import Broker
 import STOMP
 import Testing
-
-@testable import Broker
 
 /// For each limit that acts, a client that runs into it.
 @Suite("Limits are counted")

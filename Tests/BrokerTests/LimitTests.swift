@@ -1,6 +1,5 @@
+import Broker
 import Testing
-
-@testable import Broker
 
 @Suite("Limits of what a client may name")
 struct LimitTests {

@@ -1,7 +1,5 @@
+import Broker
 import Testing
-
-@testable import Broker
-@testable import Slabs
 
 @Suite("Memory")
 struct MemoryTests {
@@ -204,7 +202,7 @@ struct MemoryTests {
                 broker.run()
                 #expect(subscriber.messages().count == 3)
             }
-            var kept: Int { broker.shard(0).pointee.blocks.keptByteCount }
+            var kept: Int { broker.shard(0).pointee.keptByteCount }
             for _ in 0..<3 {
                 burst()
                 #expect(kept > 0)
@@ -270,9 +268,4 @@ struct MemoryTests {
             #expect(slow.contains { $0.frame()?["message"] == "Frame too slow" })
         }
     }
-}
-
-extension BlockPool {
-    /// Of large blocks and arenas that were freed.
-    fileprivate var keptByteCount: Int { largeCache.byteCount + spareArenaCount * Self.arenaByteCount }
 }

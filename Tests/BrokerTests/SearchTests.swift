@@ -1,7 +1,6 @@
+import Broker
 import STOMP
 import Testing
-
-@testable import Broker
 
 /// Deliveries and places in queues are found without a walk over all there are.
 @Suite("Searches")

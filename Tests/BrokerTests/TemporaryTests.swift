@@ -1,8 +1,7 @@
+import Broker
 import STOMP
 import Slabs
 import Testing
-
-@testable import Broker
 
 @Suite("Temporary destinations and names")
 struct TemporaryTests {

@@ -1,9 +1,8 @@
+import Broker
 import FakeKernel
 import STOMP
 import Slabs
 import Testing
-
-@testable import Broker
 
 /// One or several shards above a `FakeKernel`, with clients that speak STOMP.
 ///
@@ -26,10 +25,7 @@ final class TestBroker {
     func audit(_ index: Int = 0) -> ShardAudit { shard(index).pointee.audit() }
 
     /// The worker that holds a queue.
-    func owner(ofQueue name: String) -> Int {
-        var name = name
-        return name.withUTF8 { shard(0).pointee.ownerOfQueue(UnsafeRawBufferPointer($0)) }
-    }
+    func owner(ofQueue name: String) -> Int { shard(0).pointee.owner(ofQueue: name) }
 
     /// Some names of queues that this worker would hold.
     func queueNames(ownedBy shard: Int) -> [String] {

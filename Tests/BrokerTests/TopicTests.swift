@@ -1,7 +1,6 @@
+import Broker
 import STOMP
 import Testing
-
-@testable import Broker
 
 @Suite("Topics")
 struct TopicTests {

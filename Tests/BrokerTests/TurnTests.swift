@@ -1,7 +1,6 @@
+import Broker
 import STOMP
 import Testing
-
-@testable import Broker
 
 /// What one client may take of a turn.
 @Suite("Turns")
