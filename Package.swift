@@ -164,3 +164,8 @@ if Context.environment["STAMPEDE_FUZZING"] == "1" {
             swiftSettings: swiftSettings),
     ]
 }
+
+// Only `.ci/documentation` needs the plugin: nobody else has to fetch it.
+if Context.environment["STAMPEDE_DOCUMENTATION"] == "1" {
+    package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.4.0"))
+}

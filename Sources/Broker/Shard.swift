@@ -145,6 +145,9 @@ public struct Shard: ~Copyable {
     var flushedGroup = Index<Group>.none
 
     /// - Parameters:
+    ///   - index: which shard of the fabric this is.
+    ///   - options: what the operator has set; the same for all shards.
+    ///   - fabric: what the shards of the broker share.
     ///   - now: monotonic nanoseconds.
     ///   - wallMilliseconds: milliseconds since the epoch; message identities begin there, so that they do not repeat
     ///     after a restart.
