@@ -99,7 +99,8 @@ struct DocumentationTests {
 
     @Test("The page about sessions names every flag and every state")
     func sessionsAreDescribed() throws {
-        let records = try Self.text(of: "Sources/Broker/Records.swift")
+        let sources = Self.paths.filter { $0.hasPrefix("Sources/Broker/") && $0.hasSuffix(".swift") }.sorted()
+        let records = try sources.map { try Self.text(of: $0) }.joined(separator: "\n")
         let codes = Set(Self.codes(in: try Self.text(of: "\(Self.catalogue)/Session-states.md")))
         let flags = records.matches(of: /static let (\w+) = SessionFlags\(/).map { String($0.1) }
         let states = try #require(records.firstMatch(of: /enum SessionState[^{]*\{([^}]*)\}/)).1
