@@ -21,7 +21,9 @@ extension Shard {
     }
 
     /// The part of a temporary destination's name that tells whose it is. Nil: there is no connection of that name.
-    package func temporaryNamePart(of connection: Slot) -> String? { sessions.find(Handle(connection)).map { ownerText($0) } }
+    package func temporaryNamePart(of connection: Slot) -> String? {
+        sessions.find(Handle(connection)).map { ownerText($0) }
+    }
 
     /// Connections that share what is kept of this one's login, with this one. 0: it named no login.
     package func loginShareCount(of connection: Slot) -> Int {
