@@ -17,6 +17,8 @@ extension Shard {
         case .accepted: accepted(completion)
         case .acceptFailed: acceptFailed(completion)
         case .woken, .sendIncomplete: break
+        case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
+            invariant(false, "a file's completion for a core that uses no files")
         case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed:
             guard let session = sessions.find(Handle(completion.connection)) else {
                 counters.staleCompletions &+= 1
@@ -29,7 +31,9 @@ extension Shard {
             case .sendReleased: sendReleased(session, completion.value)
             case .writable: writable(session)
             case .closed: closed(session)
-            case .accepted, .acceptFailed, .woken, .sendIncomplete: break
+            case .accepted, .acceptFailed, .woken, .sendIncomplete, .fileOpened, .fileAppended, .fileRead,
+                .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
+                break
             }
         }
     }

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "curing.h"
+#include <fcntl.h>
 
 int socket_accept(int listener, struct sockaddr_storage *address) {
     socklen_t byte_count = sizeof *address;
@@ -25,6 +26,31 @@ int epoll_wait_nanoseconds(int epoll, struct epoll_event *events, int event_coun
     int count = epoll_wait(epoll, events, event_count, milliseconds);
     return count < 0 ? -errno : count;
 }
+
+int file_open(int directory, const void *name, int flags) {
+    int fd = openat(directory, name, flags, file_mode);
+    return fd < 0 ? -errno : fd;
+}
+
+long file_write_vector(int fd, const void *vectors, int vector_count, int64_t offset, int flags) {
+    ssize_t count = pwritev2(fd, vectors, vector_count, offset, flags);
+    return count < 0 ? -errno : count;
+}
+
+long file_read(int fd, void *bytes, size_t byte_count, int64_t offset) {
+    ssize_t count = pread(fd, bytes, byte_count, offset);
+    return count < 0 ? -errno : count;
+}
+
+int file_allocate(int fd, int64_t offset, int64_t byte_count) {
+    return fallocate(fd, 0, offset, byte_count) < 0 ? -errno : 0;
+}
+
+int file_sync_data(int fd) { return fdatasync(fd) < 0 ? -errno : 0; }
+
+int file_sync(int fd) { return fsync(fd) < 0 ? -errno : 0; }
+
+int file_delete(int directory, const void *name) { return unlinkat(directory, name, 0) < 0 ? -errno : 0; }
 
 #ifdef STAMPEDE_URING
 #if !__has_include(<liburing.h>)

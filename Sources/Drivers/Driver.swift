@@ -23,9 +23,10 @@ public protocol Driver: ~Copyable {
     mutating func exchange(
         _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>)
 
-    /// Cancels everything, closes every descriptor, and returns when the kernel holds nothing of it any more (or after
-    /// a second, should it not let go). A driver has to end this way: to drop one would free memory that an io_uring
-    /// may still write to.
+    /// Cancels everything, closes every descriptor, and returns when the kernel holds nothing of it any more (or
+    /// after a second, should it not let go). File operations are not cancelled: it waits for them as long as the
+    /// disk takes, those in line included, and closes the files; nobody hears of the results. A driver has to end
+    /// this way: to drop one would free memory that an io_uring may still write to.
     consuming func shutDown()
 
     /// The address of a connection's peer, "192.0.2.1:50000" or "[2001:db8::1]:50000", for a line of the log. nil: it is not

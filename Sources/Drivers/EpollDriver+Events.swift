@@ -77,6 +77,7 @@ extension EpollDriver {
     private mutating func woken(_ completions: inout Batch<Completion>) {
         eventfd_clear(wake.eventfd)
         completions.append(Completion(.woken))
+        fileThread?.takeCompletions(&completions)
         for fd in peers.takeHandedOn(to: Int(wake.worker)) {
             counters.accepts += 1
             completions.append(

@@ -72,6 +72,9 @@ public struct EpollDriver: ~Copyable, Driver {
     let wake: WakeHandle
     let peers: WakeDirectory
     let findsPeerAddress: Bool
+    let usesFiles: Bool
+    /// nil until the core asks for a file.
+    var fileThread: FileThread?
     var listeners: [Int32]
     /// Listeners that wait for `.resumeAccepting`.
     var restingListeners: [Int] = []
@@ -113,6 +116,7 @@ public struct EpollDriver: ~Copyable, Driver {
         self.peers = peers
         self.listeners = listeners
         findsPeerAddress = options.findsPeerAddress
+        usesFiles = options.usesFiles
         // All listeners and eventfds are open by now.
         connectionCountMax = Self.connectionCountMax(
             wanted: options.connectionCountMax, freeDescriptorCount: descriptorLimit() - openDescriptorCount(),
@@ -129,6 +133,7 @@ public struct EpollDriver: ~Copyable, Driver {
     }
 
     deinit {
+        fileThread?.end()
         for fd in peers.takeHandedOn(to: Int(wake.worker), closing: true) { close(fd) }
         for fd in listeners where fd >= 0 { close(fd) }
         for index in 0...highestIndex where table.base[index].generation != 0 { close(table.base[index].fd) }
@@ -195,6 +200,21 @@ extension EpollDriver {
             restingListeners.removeAll()
             for index in resting where listeners[index] >= 0 { resume(index, &completions) }
         case .connect: connect(submission, &completions)
+        case .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
+            .syncFile, .deleteFile, .closeFile:
+            carryOutFile(submission, &completions)
+        }
+    }
+
+    /// Files have a thread of their own: epoll knows no readiness of a disk. It starts with the first of them.
+    private mutating func carryOutFile(_ submission: Submission, _ completions: inout Batch<Completion>) {
+        invariant(usesFiles, "the driver was made for a core that uses no files")
+        do throws(DriverError) {
+            if fileThread == nil { fileThread = try FileThread(wake: wake) }
+            fileThread?.submit(submission)
+        } catch {
+            // Without a thread no file is open, so this is the attempt to open one.
+            completions.append(submission.answered(-error.errorNumber))
         }
     }
 

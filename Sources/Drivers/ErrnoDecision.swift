@@ -8,11 +8,12 @@ enum ErrnoDecision: Equatable {
     case wait
     /// This attempt is lost, the next one may succeed: try again at once.
     case retry
-    /// No memory, descriptor or buffer at the moment: try again after something was given back.
+    /// No memory, descriptor, buffer or disk space at the moment: try again after something was given back. (Of a
+    /// file the core is told, and it is the core that tries again.)
     case exhausted
     /// We cancelled it ourselves.
     case cancelled
-    /// The connection is gone; report it.
+    /// The connection is gone, or the file operation has failed; report it.
     case failed
     /// It makes no difference: the thing is closed, or as good as.
     case harmless
@@ -32,6 +33,7 @@ func expectNoMisuse(_ operation: KernelOperation, _ result: Int32) {
 /// What was attempted when the kernel answered with an errno.
 enum KernelOperation: CaseIterable {
     case accept, receive, send, poll, shutdown, close, cancel, setOption, handOff, wake, wait
+    case openFile, writeFile, readFile, allocateFile, syncFile, deleteFile
 }
 
 /// - Parameter errorNumber: positive, as in `errno`.
@@ -46,6 +48,9 @@ func decision(for operation: KernelOperation, errorNumber: Int32) -> ErrnoDecisi
     case .handOff: handOffDecision(errorNumber)
     case .wake: wakeDecision(errorNumber)
     case .wait: waitDecision(errorNumber)
+    case .openFile, .deleteFile: nameDecision(errorNumber)
+    case .writeFile, .readFile, .allocateFile: transferDecision(errorNumber)
+    case .syncFile: syncDecision(errorNumber)
     }
 }
 
@@ -132,5 +137,38 @@ private func waitDecision(_ errorNumber: Int32) -> ErrnoDecision {
     case ETIME: .wait
     case EAGAIN, EBUSY, ENOMEM: .exhausted
     default: .misuse
+    }
+}
+
+/// openat(2) and unlinkat(2). ENOENT, EEXIST, EACCES, EROFS and the like are answers for the core. So is EINVAL,
+/// which some file systems give for a name.
+private func nameDecision(_ errorNumber: Int32) -> ErrnoDecision {
+    switch errorNumber {
+    case EINTR, EAGAIN: .retry
+    case EMFILE, ENFILE, ENOMEM, ENOSPC, EDQUOT: .exhausted
+    case EBADF, EFAULT: .misuse
+    default: .failed
+    }
+}
+
+/// pwritev2(2), pread(2), fallocate(2). A full disk, a quota or a limit (EFBIG) takes the same bytes when there is room
+/// again. EOPNOTSUPP: the file system knows no fallocate(2). EBADF is also what a file that was opened for reading says
+/// to a write.
+private func transferDecision(_ errorNumber: Int32) -> ErrnoDecision {
+    switch errorNumber {
+    case EINTR, EAGAIN: .retry
+    case ENOSPC, EDQUOT, EFBIG, ENOMEM, ENOBUFS: .exhausted
+    case EBADF, EFAULT: .misuse
+    default: .failed
+    }
+}
+
+/// fsync(2), fdatasync(2). ENOSPC and EDQUOT too mean that bytes which the kernel had taken are lost, so nothing but
+/// a call that was not carried out is tried again. EINVAL: the file system cannot sync such a file.
+private func syncDecision(_ errorNumber: Int32) -> ErrnoDecision {
+    switch errorNumber {
+    case EINTR, EAGAIN: .retry
+    case EBADF, EFAULT: .misuse
+    default: .failed
     }
 }

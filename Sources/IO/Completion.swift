@@ -28,8 +28,28 @@ public struct Completion: BitwiseCopyable {
         case writable
         /// The connection is closed and no completion of it is outstanding: its slot may be reused.
         case closed
-        /// The mailbox was filled, or somebody called the driver's wake handle.
+        /// The mailbox was filled, or somebody called the driver's wake handle. May come without either.
         case woken
+
+        // Files. Each file submission is answered once, by the completion that its case names, with its `connection`
+        // and `pointer`, and in `address` its `byteCount`. `value` is -errno if it failed; see
+        // `Submission+Files.swift`.
+
+        /// `value` is 0: the file or directory is open. -errno: it is not, and its slot may be reused.
+        case fileOpened
+        /// `value` is the count of bytes that were asked for: all were written.
+        case fileAppended
+        /// `value` bytes were read. They are fewer than asked for where the file ends there.
+        case fileRead
+        /// `value` is 0.
+        case fileAllocated
+        /// `value` is 0: everything that was answered with success before, and submitted before the sync, is on stable
+        /// storage.
+        case fileSynced
+        /// `value` is 0.
+        case fileDeleted
+        /// `value` is 0. The slot may be reused.
+        case fileClosed
     }
 
     public var kind: Kind

@@ -75,6 +75,9 @@ public struct DriverOptions: Sendable, Equatable {
     public var findsPeerAddress = false
     /// The core submits `.connect` (a load generator; the broker never does): a restricted ring allows what that takes.
     public var opensConnections = false
+    /// The core submits file operations (`.openDirectory` and what follows it): a restricted ring allows what they
+    /// take.
+    public var usesFiles = false
 
     public init() {}
 }

@@ -2,8 +2,9 @@ public import Slabs
 
 /// One request of the core to its driver: a plain value, 32 bytes, carried in batches.
 ///
-/// A connection is named by `connection`, the core's session slot: the driver keeps a table indexed by `connection.index`
-/// and checks the generation.
+/// A connection is named by `connection`, the core's session slot: the driver keeps a table indexed by
+/// `connection.index` and checks the generation. A file or directory is named by `connection` too, in a table of its
+/// own: the same slot may stand for a connection and a file at the same time.
 @frozen
 public struct Submission: BitwiseCopyable {
     public enum Kind: UInt8, BitwiseCopyable, Sendable {
@@ -50,6 +51,37 @@ public struct Submission: BitwiseCopyable {
         /// before the answer: `.writable` when it is there, from when on the driver receives as after `.adopt`, or
         /// `.receiveFailed` with -errno. A failure that is found late may follow a `.writable`.
         case connect
+
+        // Files. `Submission+Files.swift` makes these submissions and says what holds for all of them: who owns the
+        // memory, in which order they are carried out, what an error means.
+
+        /// Open the directory at the path at `pointer`. It is `connection` from `.fileOpened` on.
+        case openDirectory
+        /// Make a file with the name at `pointer`, which has to be new, in the directory that `byteCount` names, and
+        /// open it for reading and writing. It is `connection` from `.fileOpened` on. Nobody else may read it (mode
+        /// 0600).
+        case createFile
+        /// Open the file with the name at `pointer` in the directory that `byteCount` names, for reading and writing,
+        /// or with `value` = 1 for reading alone. It is `connection` from `.fileOpened` on.
+        case openFile
+        /// Write the bytes of `peer` `iovec`s at `pointer` (1 ... 1024), `value` in all, at offset `byteCount`.
+        /// Answered by `.fileAppended`.
+        case appendFile
+        /// As `appendFile`, answered when the bytes are on stable storage (pwritev2(2), RWF_DSYNC).
+        case appendFileDurably
+        /// Read `value` bytes at offset `byteCount` into the buffer at `pointer`. Answered by `.fileRead`.
+        case readFile
+        /// Reserve disk space for `value` bytes at offset `byteCount`; the file is at least as long then
+        /// (fallocate(2)). Answered by `.fileAllocated`.
+        case allocateFile
+        /// Bring what was written before to stable storage: the bytes of a file, and what it takes to read them
+        /// (fdatasync(2)), or the names in a directory (fsync(2)). Answered by `.fileSynced`.
+        case syncFile
+        /// Remove the name at `pointer` from the directory `connection`. A file that is open stays usable. Answered by
+        /// `.fileDeleted`.
+        case deleteFile
+        /// Close the file or directory. Answered by `.fileClosed`: its slot may be reused.
+        case closeFile
     }
 
     public var kind: Kind

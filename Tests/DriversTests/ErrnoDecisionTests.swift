@@ -46,6 +46,32 @@ struct ErrnoDecisionTests {
         (.wait, .wait, [ETIME]),
         (.wait, .exhausted, [EAGAIN, EBUSY, ENOMEM]),
         (.wait, .misuse, [EBADF, EFAULT, EINVAL, EEXIST, EBADFD]),
+        (.openFile, .retry, [EINTR, EAGAIN]),
+        (.openFile, .exhausted, [EMFILE, ENFILE, ENOMEM, ENOSPC, EDQUOT]),
+        (
+            .openFile, .failed,
+            [ENOENT, EEXIST, EACCES, EPERM, EROFS, ENOTDIR, EISDIR, ELOOP, ENAMETOOLONG, ETXTBSY, EINVAL, EIO]
+        ),
+        (.openFile, .misuse, [EBADF, EFAULT]),
+        (.deleteFile, .retry, [EINTR, EAGAIN]),
+        (.deleteFile, .exhausted, [ENOMEM, ENOSPC, EDQUOT]),
+        (.deleteFile, .failed, [ENOENT, EACCES, EPERM, EBUSY, EROFS, EISDIR, EIO]),
+        (.deleteFile, .misuse, [EBADF, EFAULT]),
+        (.writeFile, .retry, [EINTR, EAGAIN]),
+        (.writeFile, .exhausted, [ENOSPC, EDQUOT, EFBIG, ENOMEM, ENOBUFS]),
+        (.writeFile, .failed, [EIO, EROFS, EPERM, EINVAL, EOPNOTSUPP, ECANCELED]),
+        (.writeFile, .misuse, [EBADF, EFAULT]),
+        (.readFile, .retry, [EINTR, EAGAIN]),
+        (.readFile, .exhausted, [ENOMEM]),
+        (.readFile, .failed, [EIO, EINVAL, ESTALE, ECANCELED]),
+        (.readFile, .misuse, [EBADF, EFAULT]),
+        (.allocateFile, .retry, [EINTR]),
+        (.allocateFile, .exhausted, [ENOSPC, EDQUOT, EFBIG]),
+        (.allocateFile, .failed, [EOPNOTSUPP, ENODEV, EIO, EPERM]),
+        (.allocateFile, .misuse, [EBADF]),
+        (.syncFile, .retry, [EINTR, EAGAIN]),
+        (.syncFile, .failed, [EIO, ENOSPC, EDQUOT, EROFS, EINVAL, ENOMEM]),
+        (.syncFile, .misuse, [EBADF, EFAULT]),
     ]
 
     @Test(arguments: decided.indices)

@@ -295,7 +295,7 @@
             }
             #expect(huge?.reason == .noMemory)
             let restricted = #expect(throws: DriverError.self) {
-                try URingDriver.restrict(ring, fileFlags: curing_file_direct, opensConnections: true)
+                try URingDriver.restrict(ring, fileFlags: curing_file_direct, DriverOptions())
             }
             #expect(restricted?.errorNumber == EBADFD)
             _ = buffers.count

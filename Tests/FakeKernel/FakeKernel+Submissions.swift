@@ -25,6 +25,9 @@ extension FakeKernel {
             isAccepting[index] = true
             acceptResumptionCount += 1
         case .connect: throw Violation("the broker opens no connections")
+        case .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
+            .syncFile, .deleteFile, .closeFile:
+            throw Violation("the broker uses no files")
         }
     }
 

@@ -69,6 +69,9 @@ extension Simulation {
             workers[index].backlog.removeAll()
         case .resumeAccepting: workers[index].isAccepting = true
         case .connect: oracle.violate("the broker opens no connections")
+        case .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
+            .syncFile, .deleteFile, .closeFile:
+            oracle.violate("the broker uses no files")
         case .send, .sendVector, .sendZeroCopy, .awaitWritable, .pauseReceive, .resumeReceive, .shutdownWrite, .close:
             guard let peer = find(submission.connection, index) else {
                 return oracle.violate("\(submission.kind) for a connection that does not exist")
@@ -95,7 +98,8 @@ extension Simulation {
             endedByBroker(peer, wasFlushed: peer.isShutDown)
             peer.stage = .closing
             peer.wasReset = submission.value == 1
-        case .adopt, .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting, .connect:
+        case .adopt, .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting, .connect, .openDirectory, .createFile,
+            .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile, .syncFile, .deleteFile, .closeFile:
             break  // carried out above
         }
     }

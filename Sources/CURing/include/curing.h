@@ -79,6 +79,24 @@ static inline uint64_t socket_address_key(const struct sockaddr_storage *address
     return ((hash ^ hash >> 55) & ((1ull << 55) - 1)) | 1ull << 55;
 }
 
+// Files: on the epoll driver's helper thread. `file_write_durable` is a flag of pwritev2(2).
+
+static const int file_write_durable = 0x2;  // RWF_DSYNC, which <sys/uio.h> names only with _GNU_SOURCE
+
+/// A new file is for its owner alone.
+static const unsigned file_mode = 0600;
+
+/// openat(2); AT_FDCWD as the directory: a path.
+int file_open(int directory, const void *name, int flags);
+long file_write_vector(int fd, const void *vectors, int vector_count, int64_t offset, int flags);
+long file_read(int fd, void *bytes, size_t byte_count, int64_t offset);
+/// fallocate(2), which makes the file longer. EOPNOTSUPP where the file system cannot.
+int file_allocate(int fd, int64_t offset, int64_t byte_count);
+int file_sync_data(int fd);
+int file_sync(int fd);
+int file_delete(int directory, const void *name);
+static inline int file_close(int fd) { return close(fd) < 0 ? -errno : 0; }
+
 static inline uint64_t clock_monotonic_nanoseconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -455,6 +473,66 @@ static inline void curing_prepare_connect(
     curing_prepare(sqe, IORING_OP_CONNECT, file, file_flags, user_data);
     sqe->addr = (uint64_t)(uintptr_t)address;
     sqe->off = byte_count;
+}
+
+// Files are plain descriptors on every kernel: a full table of sockets is no reason to refuse a log its next segment,
+// and the look-up that a slot would spare is nothing beside a write. What may wait for a disk the kernel gives to its
+// worker threads by itself.
+
+/// openat(2) in the directory `directory`; AT_FDCWD: a path. The name is read while the entry is taken.
+static inline void curing_prepare_file_open(
+    struct io_uring_sqe *sqe, int directory, const void *name, int flags, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_OPENAT, directory, 0, user_data);
+    sqe->addr = (uint64_t)(uintptr_t)name;
+    sqe->len = file_mode;
+    sqe->open_flags = (uint32_t)flags;
+}
+
+/// pwritev2(2) with `write_flags`. The vectors and their bytes stay until the completion.
+static inline void curing_prepare_file_write_vector(
+    struct io_uring_sqe *sqe, int fd, const void *vectors, uint32_t vector_count, uint64_t offset, int write_flags,
+    uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_WRITEV, fd, 0, user_data);
+    sqe->addr = (uint64_t)(uintptr_t)vectors;
+    sqe->len = vector_count;
+    sqe->off = offset;
+    sqe->rw_flags = write_flags;
+}
+
+static inline void curing_prepare_file_write(
+    struct io_uring_sqe *sqe, int fd, const void *bytes, uint32_t byte_count, uint64_t offset, int write_flags,
+    uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_WRITE, fd, 0, user_data);
+    sqe->addr = (uint64_t)(uintptr_t)bytes;
+    sqe->len = byte_count;
+    sqe->off = offset;
+    sqe->rw_flags = write_flags;
+}
+
+static inline void curing_prepare_file_read(
+    struct io_uring_sqe *sqe, int fd, const void *bytes, uint32_t byte_count, uint64_t offset, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_READ, fd, 0, user_data);
+    sqe->addr = (uint64_t)(uintptr_t)bytes;
+    sqe->len = byte_count;
+    sqe->off = offset;
+}
+
+static inline void curing_prepare_file_allocate(
+    struct io_uring_sqe *sqe, int fd, uint64_t offset, uint64_t byte_count, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_FALLOCATE, fd, 0, user_data);
+    sqe->off = offset;
+    sqe->addr = byte_count;
+}
+
+static inline void curing_prepare_file_sync(struct io_uring_sqe *sqe, int fd, bool is_data_only, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_FSYNC, fd, 0, user_data);
+    sqe->fsync_flags = is_data_only ? IORING_FSYNC_DATASYNC : 0;
+}
+
+static inline void curing_prepare_file_delete(
+    struct io_uring_sqe *sqe, int directory, const void *name, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_UNLINKAT, directory, 0, user_data);
+    sqe->addr = (uint64_t)(uintptr_t)name;
 }
 
 /// Posts (`remote_user_data`, 0) in another ring. Silent when that worked.

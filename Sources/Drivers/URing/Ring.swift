@@ -203,6 +203,8 @@
         /// Answered within the submit, and taken out there.
         case peerName
         case cancelConnect
+        /// Slot: a place in the list of file operations.
+        case file
         case selfTest
     }
 

@@ -46,6 +46,7 @@
             case .socket: socketMade(completion, &completions)
             case .connect: connected(completion, &completions)
             case .cancelConnect: cancelConnectFoundNothing(completion)
+            case .file: fileFinished(completion, &completions)
             case .handedOn:
                 guard completion.result >= 0 else { return }
                 counters.accepts += 1

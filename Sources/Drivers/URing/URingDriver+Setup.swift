@@ -44,7 +44,7 @@
             ring.register()
             let fileFlags = features.isPlain ? curing_file_plain : curing_file_direct
             if isRestricted {
-                try Self.restrict(ring, fileFlags: fileFlags, opensConnections: options.opensConnections)
+                try Self.restrict(ring, fileFlags: fileFlags, options)
             }
             let table = try ConnectionTable<URingConnection>(countMax: connectionIndexMax)
             self.ring = ring
@@ -79,9 +79,10 @@
             }
         }
 
-        /// From now on the ring does what this driver does and nothing else: whoever gets hold of it cannot open files.
+        /// From now on the ring does what this driver does for its core and nothing else: whoever gets hold of it
+        /// cannot open files where the core has none.
         static func restrict(
-            _ ring: borrowing Ring, fileFlags: UInt8, opensConnections: Bool
+            _ ring: borrowing Ring, fileFlags: UInt8, _ options: DriverOptions
         ) throws(DriverError) {
             var operations = [
                 IORING_OP_ACCEPT, IORING_OP_POLL_ADD, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_SENDMSG,
@@ -89,7 +90,13 @@
             ]
             let isPlain = fileFlags == curing_file_plain
             operations += isPlain ? [IORING_OP_NOP] : [IORING_OP_SHUTDOWN, IORING_OP_URING_CMD]
-            if opensConnections { operations += [IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_NOP] }
+            if options.opensConnections { operations += [IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_NOP] }
+            if options.usesFiles {
+                operations += [
+                    IORING_OP_OPENAT, IORING_OP_WRITEV, IORING_OP_WRITE, IORING_OP_READ, IORING_OP_FALLOCATE,
+                    IORING_OP_FSYNC, IORING_OP_UNLINKAT,
+                ]
+            }
             var opcodes = operations.map { UInt8($0.rawValue) }
             if !isPlain { opcodes.append(UInt8(CURING_OP_FIXED_FD_INSTALL)) }
             let supported = opcodes.filter { curing_supports(ring.raw, Int32($0)) }
@@ -112,6 +119,7 @@
             peers.setRing(-1, of: Int(wake.worker))
             for listener in listeners where listener.fd >= 0 { Glibc.close(listener.fd) }
             for index in listeners.indices { listeners[index].fd = -1 }
+            endFiles()
             for position in stashHead..<stash.count { noteAtEnd(stash[position]) }
             // Some may be between two attempts, where a cancel does not find them.
             let attempts = 20
@@ -125,12 +133,13 @@
             _ = io_uring_unregister_files(ring.raw)
         }
 
-        private mutating func drain() {
+        mutating func drain() {
             let waitNanoseconds: UInt64 = 50_000_000
             _ = ring.enter(completionCount: 1, timeout: waitNanoseconds)
             while let completion = ring.takeCompletion() {
                 if !completion.hasMore, completion.userData.operation.isArmed { armedCount -= 1 }
                 noteAtEnd(completion)
+                endFile(completion)
                 if completion.userData.operation == .install, completion.result >= 0 { Glibc.close(completion.result) }
             }
         }
@@ -144,7 +153,7 @@
                 .sendZeroCopy, .shutdown, .install, .shutdownPlain, .close, .handOff, .socket, .connect:
                 true
             case .ignored, .wakeMessage, .wakePeer, .send, .sendCounted, .cancelReceive, .cancelWritable,
-                .cancelEverything, .cancelConnect, .handedOn, .selfTest, .peerName:
+                .cancelEverything, .cancelConnect, .handedOn, .selfTest, .peerName, .file:
                 false
             }
         }

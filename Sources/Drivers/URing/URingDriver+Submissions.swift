@@ -45,6 +45,9 @@
                     armAccept(index)
                 }
             case .connect: connect(submission)
+            case .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
+                .syncFile, .deleteFile, .closeFile:
+                carryOutFile(submission)
             }
         }
 

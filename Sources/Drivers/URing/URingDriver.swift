@@ -15,7 +15,7 @@
     ///
     /// The files of this folder: this one holds what the driver owns, and the exchange; `+Submissions` what the core
     /// asks for; `+Completions` what the kernel answers; `+Receiving` how a connection waits for its next bytes;
-    /// `+Setup` creation and end; `+PlainDescriptors` what is different without a table.
+    /// `+Setup` creation and end; `+Files` files; `+PlainDescriptors` what is different without a table.
     public struct URingDriver: ~Copyable, Driver {
         /// Completions taken off the queue in one exchange, those of sends excepted.
         static let completionsPerExchangeMax = 4096
@@ -105,6 +105,9 @@
         // Connecting.
         var openings = Batch<Opening>(capacity: 16)
         var freeOpening: UInt32 = 0
+
+        /// nil until the core asks for a file.
+        var files: OpenFiles?
 
         // Accepting.
         var listeners: [Listener]
