@@ -75,6 +75,8 @@ public struct EpollDriver: ~Copyable, Driver {
     let usesFiles: Bool
     /// nil until the core asks for a file.
     var fileThread: FileThread?
+    /// What its stack takes. Tests ask for more than there is.
+    var fileStackByteCount = FileThread.stackByteCount
     var listeners: [Int32]
     /// Listeners that wait for `.resumeAccepting`.
     var restingListeners: [Int] = []
@@ -210,7 +212,7 @@ extension EpollDriver {
     private mutating func carryOutFile(_ submission: Submission, _ completions: inout Batch<Completion>) {
         invariant(usesFiles, "the driver was made for a core that uses no files")
         do throws(DriverError) {
-            if fileThread == nil { fileThread = try FileThread(wake: wake) }
+            if fileThread == nil { fileThread = try FileThread(wake: wake, stackByteCount: fileStackByteCount) }
             fileThread?.submit(submission)
         } catch {
             // Without a thread no file is open, so this is the attempt to open one.

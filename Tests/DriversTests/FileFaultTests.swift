@@ -93,12 +93,40 @@ struct FileFaultTests {
         }
     }
 
-    @Test func `without a thread no file is opened, and later it is tried again`() throws {
+    @Test func `without a helper thread an open is answered with the reason, and the next one is tried again`() throws {
+        let peers = try WakeDirectory(workerCount: 1)
+        var options = DriverOptions()
+        options.usesFiles = true
+        var driver = try EpollDriver(options: options, listeners: [], wake: peers[0], peers: peers)
+        var submissions = Batch<Submission>(capacity: 16)
+        var completions = Batch<Completion>(capacity: 16)
+        let path = strdup("/")!
+        defer { free(path) }
+        submissions.append(.openDirectory(path, as: Slot(index: 1, generation: 1)))
+        driver.fileStackByteCount = 1 << 56
+        driver.exchange(submissions, deadline: 0, completions: &completions)
+        try #require(completions.count == 1)
+        #expect(completions[0].kind == .fileOpened && completions[0].value < 0)
+        #expect(completions[0].pointer == UnsafeRawPointer(path))
+        completions.removeAll()
+        driver.fileStackByteCount = FileThread.stackByteCount
+        let deadline = DriverBench.now + DriverBench.patienceNanoseconds
+        var isOpen = false
+        while !isOpen, DriverBench.now < deadline {
+            driver.exchange(submissions, deadline: deadline, completions: &completions)
+            submissions.removeAll()
+            for place in 0..<completions.count where completions[place].kind == .fileOpened {
+                isOpen = completions[place].value == 0
+            }
+        }
+        #expect(isOpen)
+        driver.shutDown()
+    }
+
+    @Test func `a helper thread that cannot be started is explained`() throws {
         let peers = try WakeDirectory(workerCount: 1)
         let error = #expect(throws: DriverError.self) { _ = try FileThread(wake: peers[0], stackByteCount: 1 << 56) }
         #expect(error?.reason == .noMemory && (error?.errorNumber ?? 0) > 0)
-        let thread = try FileThread(wake: peers[0])
-        thread.end()
     }
 
     #if URing

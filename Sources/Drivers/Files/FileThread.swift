@@ -27,7 +27,7 @@ final class FileThread: @unchecked Sendable {
 
     /// - Parameter wake: of the worker that the completions belong to.
     /// - Throws: where the system has no room for a thread.
-    init(wake: WakeHandle, stackByteCount: Int = FileThread.stackByteCount) throws(DriverError) {
+    init(wake: WakeHandle, stackByteCount: Int) throws(DriverError) {
         self.wake = wake
         mutex = .allocate(capacity: 1)
         condition = .allocate(capacity: 1)

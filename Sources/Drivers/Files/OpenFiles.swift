@@ -159,6 +159,7 @@ struct OpenFiles: ~Copyable {
         let index = Int(slot.index)
         invariant(index > 0 && index < Submission.fileIndexMax, "a file's slot index exceeds the driver's table")
         while files.count <= index { files.append(File()) }
+        invariant(slot.generation != 0, "a file's slot has no generation")
         invariant(files[index].generation == 0, "a file's slot was used again before its close")
         files[index].generation = slot.generation
         files[index].isDirectory = isDirectory
