@@ -138,6 +138,7 @@ public struct DestinationPolicy: Sendable, Equatable {
 /// What the core needs to know besides its limits.
 public struct BrokerOptions: Sendable {
     public var limits = Limits()
+    public var authentication = Authentication.none
     /// In order of precedence: the first whose pattern matches applies. None: the defaults of `DestinationPolicy`.
     public var destinationPolicies: [DestinationPolicy] = []
     /// Clients may use destinations that no policy names. false: such a frame is answered with ERROR.

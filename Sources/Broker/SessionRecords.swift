@@ -6,6 +6,8 @@ import STOMP
 enum SessionState: UInt8, BitwiseCopyable {
     /// Accepted; only CONNECT or STOMP is welcome.
     case fresh
+    /// CONNECT was sent; somebody is asked whether the client may.
+    case authenticating
     /// CONNECTED was sent.
     case connected
     /// Nothing more is processed (DISCONNECT, ERROR, end of file); the output is flushed.
@@ -14,6 +16,14 @@ enum SessionState: UInt8, BitwiseCopyable {
     case lingering
     /// `.close` was submitted; the slot is freed by `.closed`.
     case closing
+
+    /// Frames are read, now or when what they wait for is there.
+    var isOpen: Bool {
+        switch self {
+        case .fresh, .authenticating, .connected: true
+        case .ending, .lingering, .closing: false
+        }
+    }
 }
 
 struct SessionFlags: OptionSet, BitwiseCopyable {

@@ -34,6 +34,9 @@ extension Shard {
             case .connected, .message, .receipt, .error: failServerCommand(session)
             }
             return .done
+        case .authenticating:
+            invariant(false, "frames behind CONNECT wait for its answer")
+            return .done
         case .ending, .lingering, .closing:
             return .done  // frames behind DISCONNECT or a faulty frame are not processed
         }
@@ -46,7 +49,7 @@ extension Shard {
     /// The frame's `receipt` as the client wrote it. Mutating, or the shard would be copied to call it.
     mutating func receiptOfFrame(_ session: UnsafeMutablePointer<Session>) -> UnsafeRawBufferPointer? {
         if !commitReceipt.isNone { return receiptOfPending(commitReceipt) }
-        return session.pointee.state == .fresh ? nil : frame.rawValue(.receipt)
+        return session.pointee.state == .connected ? frame.rawValue(.receipt) : nil
     }
 
     mutating func failFrame(_ session: UnsafeMutablePointer<Session>, _ message: StaticString, _ explanation: String) {
@@ -92,17 +95,11 @@ extension Shard {
         session.pointee.sendInterval = offer == 0 || wish.1 == 0 ? 0 : max(offer, wish.1)
         session.pointee.receiveInterval = want == 0 || wish.0 == 0 ? 0 : max(want, wish.0)
         session.pointee.version = version
-        session.pointee.state = .connected
         keepLogin(session)
-        session.pointee.since = clock
-        writeConnected(session)
-        timers.cancel(session.pointee.timer)
-        session.pointee.timer = 0
-        if session.pointee.sendInterval != 0 { arm(session, after: sendDeadline(session)) }
-        if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
+        authenticate(session)
     }
 
-    private mutating func writeConnected(_ session: UnsafeMutablePointer<Session>) {
+    mutating func writeConnected(_ session: UnsafeMutablePointer<Session>) {
         var server = options.serverName
         guard let room = reserveOutput(session, 256 + server.utf8.count) else { return }
         var writer = FrameWriter(at: room)

@@ -19,7 +19,7 @@ extension Shard {
         case .woken, .sendIncomplete: break
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
             invariant(false, "a file's completion for a core that uses no files")
-        case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed:
+        case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed, .authenticated:
             guard let session = sessions.find(Handle(completion.connection)) else {
                 counters.staleCompletions &+= 1
                 return
@@ -31,6 +31,7 @@ extension Shard {
             case .sendReleased: sendReleased(session, completion.value)
             case .writable: writable(session)
             case .closed: closed(session)
+            case .authenticated: authenticated(session, isAllowed: completion.value == 0)
             case .accepted, .acceptFailed, .woken, .sendIncomplete, .fileOpened, .fileAppended, .fileRead,
                 .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
                 break
@@ -120,10 +121,7 @@ extension Shard {
     private mutating func received(_ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int) {
         counters.bytesReceived &+= UInt64(count)
         session.pointee.lastReceived = clock
-        switch session.pointee.state {
-        case .ending, .lingering, .closing: return  // thrown away
-        case .fresh, .connected: break
-        }
+        guard session.pointee.state.isOpen else { return }  // thrown away
         if session.pointee.input == 0 && !session.pointee.flags.contains(.suspended) {
             var state = ParserState()
             let consumed = process(session, bytes, count, &state)
@@ -161,8 +159,7 @@ extension Shard {
         isProcessingInput = true
         let consumed = process(session, bytes, count, &state)
         isProcessingInput = false
-        let keeps = session.pointee.state == .fresh || session.pointee.state == .connected
-        guard consumed < count, keeps else { return releaseInput(block) }
+        guard consumed < count, session.pointee.state.isOpen else { return releaseInput(block) }
         if consumed > 0 {
             partial.pointee.since = clock
             dismiss(partial)
@@ -201,10 +198,7 @@ extension Shard {
                 }
                 state = ParserState()
                 offset += byteCount
-                switch session.pointee.state {
-                case .fresh, .connected: break
-                case .ending, .lingering, .closing: return count
-                }
+                guard session.pointee.state.isOpen else { return count }
                 if session.pointee.flags.contains(.suspended) { return offset }
                 if recordAllowance != allowanceBefore, offset < count,
                     recordAllowance <= 0 || allowance - recordAllowance >= Self.recordsPerSessionMax
@@ -246,10 +240,7 @@ extension Shard {
     private mutating func keepInput(
         _ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int, _ state: ParserState
     ) {
-        switch session.pointee.state {
-        case .fresh, .connected: break
-        case .ending, .lingering, .closing: return
-        }
+        guard session.pointee.state.isOpen else { return }
         let block = allocateInput(byteCount: PartialInput.byteCount + count + 64)
         guard block != 0 else { return outOfMemory(session) }
         let base = blocks.base(block)
@@ -298,6 +289,8 @@ extension Shard {
         session.pointee.flags.insert(.peerEnded)
         switch session.pointee.state {
         case .fresh: end(session)
+        // Its frames are still to come.
+        case .authenticating: break
         case .connected: endIfPeerHasEnded(session)
         case .ending: break
         case .lingering: close(session)
@@ -391,7 +384,7 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ message: StaticString, _ explanation: String,
         receipt: UnsafeRawBufferPointer? = nil
     ) {
-        guard session.pointee.state == .fresh || session.pointee.state == .connected else { return }
+        guard session.pointee.state.isOpen else { return }
         notice(.protocolError, session: session.pointee.index, "\(message): \(explanation)")
         // What was routed to this session before the fault leaves before the ERROR.
         flushGroups(of: session)
@@ -401,7 +394,7 @@ extension Shard {
 
     /// Processes nothing more; flushes; then shuts down.
     mutating func end(_ session: UnsafeMutablePointer<Session>, _ end: ConsumerEnd = .failed) {
-        guard session.pointee.state == .fresh || session.pointee.state == .connected else { return }
+        guard session.pointee.state.isOpen else { return }
         if end == .left { session.pointee.flags.insert(.hasLeft) }
         detach(session, keepsFlights: true)
         session.pointee.state = .ending

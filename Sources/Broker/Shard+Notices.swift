@@ -77,7 +77,9 @@ extension Shard {
         var client = Notice.Client()
         client.number = session.pointee.number
         client.connection = session.pointee.slot
-        if session.pointee.state != .fresh { client.session = sessionText(session) }
+        if session.pointee.state != .fresh, session.pointee.state != .authenticating {
+            client.session = sessionText(session)
+        }
         let login = session.pointee.login
         if login != 0 {
             client.login = printable(

@@ -82,6 +82,15 @@ extension Shard {
                 return close(session)
             }
             rearm(session, session.pointee.since, UInt32(limits.connectMillisecondsMax))
+        case .authenticating:
+            guard passed(session.pointee.since, UInt32(limits.connectMillisecondsMax)) else {
+                return rearm(session, session.pointee.since, UInt32(limits.connectMillisecondsMax))
+            }
+            counters.limits.count(.connectTimeout)
+            fail(
+                session, "Not connected in time",
+                "within \(limits.connectMillisecondsMax) ms nobody decided whether this client may connect "
+                    + "(limits.connect-timeout-ms)")
         case .connected:
             checkConnected(session)
         case .ending, .lingering:
@@ -323,10 +332,7 @@ extension Shard {
             var place = sessions.nextLive(after: .none)
             while !place.isNone {
                 let session = sessions[place]
-                switch session.pointee.state {
-                case .fresh, .connected: end(session, .left)
-                case .ending, .lingering, .closing: break
-                }
+                end(session, .left)
                 place = sessions.nextLive(after: place)
             }
             return

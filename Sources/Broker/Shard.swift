@@ -138,6 +138,7 @@ public struct Shard: ~Copyable {
     public var submissions: Batch<Submission>
     public internal(set) var counters = Counters()
     var notices: [Notice] = []
+    var questions: [AuthenticationQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
     var connectionsNumbered: UInt64 = 0

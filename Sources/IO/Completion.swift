@@ -50,6 +50,10 @@ public struct Completion: BitwiseCopyable {
         case fileDeleted
         /// `value` is 0. The slot may be reused.
         case fileClosed
+
+        /// Whether a client may connect is decided: it may (`value` 0), or not. No driver reports it, but whoever the core
+        /// has asked.
+        case authenticated
     }
 
     public var kind: Kind

@@ -63,6 +63,8 @@ public enum Canary: String, CaseIterable, Sendable {
     case admitAll = "admit-all"
     /// The broker does not know the limit of patterns.
     case admitPatterns = "admit-patterns"
+    /// The broker lets clients in before they are allowed to.
+    case askNobody = "ask-nobody"
     /// The broker does not know how many queues a client may fill.
     case fillAll = "fill-all"
     /// The broker drops the messages of queues that were used a moment ago.
@@ -90,6 +92,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .hideUndelivered: "undelivered"
         case .admitAll: "of address"
         case .admitPatterns: "different patterns"
+        case .askNobody: "before it was allowed"
         case .fillAll: "that nobody subscribes to"
         case .hastyIdleness: "lost by queues"
         case .refuseSome: "refused for no reason"

@@ -250,6 +250,9 @@ final class Peer {
     /// The client has gone; what is sent to it is lost.
     var clientIsGone = false
 
+    /// Whether it may connect, once that is decided.
+    var isAllowed: Bool?
+
     // The client
     var phase = Phase.fresh
     var version = 12

@@ -200,6 +200,8 @@ extension Oracle {
             if frame.value("dead-letter-reason") == "delivery-limit" { worn.append((step, message)) }
             return
         }
+        // It may have waited in the output since before it was refused.
+        if subscription.state == .unsubscribed { return }
         // While its refuser is there, the message can have returned by the NACK alone.
         if let refuser = message.refuser, refuser === subscription || !refuser.hasLetGo { message.failuresCertain += 1 }
         message.refuser = nil

@@ -107,6 +107,9 @@ final class Oracle {
 
     private func connected(_ frame: ServerFrame, _ peer: Peer) {
         guard peer.phase == .connecting else { return violate("client \(peer.id): CONNECTED out of turn") }
+        if scenario.authenticates, peer.isAllowed != true {
+            return violate("client \(peer.id): CONNECTED before it was allowed")
+        }
         peer.phase = .connected
         peer.connectedEnd = peer.decoder.decodedByteCount
         let version = "\(peer.version / 10).\(peer.version % 10)"
@@ -166,8 +169,8 @@ final class Oracle {
         checkFilledQueues(of: message)
     }
 
-    /// The message's publisher fills no more queues than it may that nobody else sends to, and that nobody has ever
-    /// subscribed to. Each worker counts its own.
+    /// The message's publisher fills no more queues than it may: those that it was the first to send to, and that nobody has
+    /// ever subscribed to. Each worker counts its own.
     private func checkFilledQueues(of message: Message) {
         guard message.isQueue, scenario.holdersAreTight, scenario.shardCount == 1, !scenario.queuesAreTight else {
             return
@@ -175,8 +178,12 @@ final class Oracle {
         let filled = scenario.queues.filter { queue in
             guard !subscriptions.contains(where: { $0.destination == queue }) else { return false }
             let sent = messages.filter { $0.destination == queue && $0.state != .kept && $0.state != .refused }
-            return sent.allSatisfy { $0.publisher == message.publisher && !mayBeLost($0) }
-                && sent.contains { $0.state == .confirmed }
+            guard
+                let first = sent.first(where: {
+                    $0.publisher == message.publisher && $0.state == .confirmed && !mayBeLost($0)
+                })
+            else { return false }
+            return sent.allSatisfy { $0.publisher == message.publisher || $0.issuedStep > first.confirmedStep }
         }
         let most = scenario.options.limits.destinationsPerConnectionMax
         if filled.count > most {
@@ -209,7 +216,10 @@ final class Oracle {
         peer.error = text
         peer.phase = .failed
         if text.isEmpty { violate("ERROR without message") }
-        if !peer.misbehaved, !scenario.permits(error: text, hasJumped: hasJumped) {
+        let isRefusal =
+            text == "Access refused" && peer.isAllowed == false
+            || text == "Not connected in time" && scenario.authenticates && peer.connectedEnd == .max
+        if !peer.misbehaved, !isRefusal, !scenario.permits(error: text, hasJumped: hasJumped) {
             violate("honest client \(peer.id): ERROR \(text): \(String(decoding: frame.body, as: UTF8.self))")
         }
         guard let receipt = frame.value("receipt-id") else { return }

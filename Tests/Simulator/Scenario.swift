@@ -45,6 +45,8 @@ struct Scenario {
     let patternsAreTight: Bool
     /// A client may fill few queues that nobody subscribes to.
     let holdersAreTight: Bool
+    /// Somebody is asked whether a client may connect.
+    let authenticates: Bool
     /// A queue that nobody uses for so long loses its messages, in milliseconds. 0: never.
     let idleWithMessagesMilliseconds: UInt64
 
@@ -129,10 +131,12 @@ struct Scenario {
 
         // Drawn apart, so that seeds of scenarios without these stay what they are.
         var apart = Random(seed: ~options.seed)
-        holdersAreTight = apart.chance(100)
+        holdersAreTight = apart.chance(200)
         if holdersAreTight { options.limits.destinationsPerConnectionMax = apart.range(1...2) }
         idleWithMessagesMilliseconds = apart.chance(60) ? apart.pick([100, 1000]) : 0
         let idleMilliseconds = apart.pick([20, 300_000])
+        authenticates = apart.chance(150)
+        if authenticates { options.authentication = .external }
 
         topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
         patterns = ["/topic/a.*", "/topic/#", "/topic/a.>", "/topic/*.b.**", "/topic/x/*"]
@@ -213,6 +217,7 @@ struct Scenario {
             where options.destinationPolicies[place].deliveryCountMax > 1 {
                 options.destinationPolicies[place].deliveryCountMax = 1
             }
+        case .askNobody: options.authentication = .none
         case .fillAll: options.limits.destinationsPerConnectionMax = 0
         case .hastyIdleness:
             for place in options.destinationPolicies.indices {

@@ -15,6 +15,7 @@ extension Simulation {
             workers[index].handedOn.removeAll()
         }
         accept(index)
+        giveAnswers(index)
         for answer in workers[index].answers {
             completions.append(answer)
             if find(answer.connection, index)?.stage == .closing { count(.completionAfterClose) }

@@ -73,6 +73,7 @@ public final class Simulation {
     /// The shard whose turn it is, for the log.
     private var activeShard = 0
     var canaryCount = 0
+    var answers: [Answer] = []
     /// Empties the queues in the end.
     var drainer: Peer?
     var drainerCount = 0
@@ -213,7 +214,7 @@ public final class Simulation {
         case .received: completion.value == 1 && completion.pointer!.load(as: UInt8.self) == 10
         case .sendReleased: completion.value <= 1
         case .woken, .writable: true
-        case .accepted, .acceptFailed, .receiveEnded, .receiveFailed, .sendIncomplete, .closed: false
+        case .accepted, .acceptFailed, .receiveEnded, .receiveFailed, .sendIncomplete, .closed, .authenticated: false
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed: false
         }
     }
@@ -245,6 +246,7 @@ public final class Simulation {
             if notice.kind == .connectionRefused { count(.connectionRefused) }
             if let log { log("\(moment) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
         }
+        keepQuestions(index)
         let limits = scenario.options.limits
         if shards[index].blockByteCount > limits.messageMemoryByteCountMax {
             count(.memoryLimitReached)

@@ -1,0 +1,53 @@
+import Glibc
+import STOMP
+import Slabs
+
+// From CONNECT to CONNECTED. Where somebody has to be asked, the frames behind CONNECT wait, unread, and the time that a
+// client has to become CONNECTED goes on.
+extension Shard {
+    public var hasQuestions: Bool { !questions.isEmpty }
+
+    /// What is asked since the last call.
+    public mutating func takeQuestions() -> [AuthenticationQuestion] {
+        if questions.isEmpty { return [] }
+        let taken = questions
+        questions.removeAll(keepingCapacity: true)
+        return taken
+    }
+
+    /// The CONNECT under the parser is in order.
+    mutating func authenticate(_ session: UnsafeMutablePointer<Session>) {
+        switch options.authentication {
+        case .none: welcome(session)
+        case .external:
+            session.pointee.state = .authenticating
+            suspend(session)
+            questions.append(
+                AuthenticationQuestion(
+                    connection: session.pointee.slot, login: frame.rawValue(.login).map(Array.init),
+                    passcode: frame.rawValue(.passcode).map(Array.init)))
+        }
+    }
+
+    mutating func authenticated(_ session: UnsafeMutablePointer<Session>, isAllowed: Bool) {
+        guard session.pointee.state == .authenticating else {
+            counters.staleCompletions &+= 1
+            return
+        }
+        guard isAllowed else {
+            return fail(session, "Access refused", "the login is not known here, or the passcode is not its own")
+        }
+        welcome(session)
+        resumeSoon(session)
+    }
+
+    private mutating func welcome(_ session: UnsafeMutablePointer<Session>) {
+        session.pointee.state = .connected
+        session.pointee.since = clock
+        writeConnected(session)
+        timers.cancel(session.pointee.timer)
+        session.pointee.timer = 0
+        if session.pointee.sendInterval != 0 { arm(session, after: sendDeadline(session)) }
+        if session.pointee.receiveInterval != 0 { arm(session, after: receiveDeadline(session)) }
+    }
+}
