@@ -135,10 +135,27 @@ public struct DestinationPolicy: Sendable, Equatable {
     public init(pattern: String) { self.pattern = pattern }
 }
 
+/// What the core knows of a listener.
+public struct ListenerOptions: Sendable, Equatable {
+    /// As it is bound, for the log: "127.0.0.1:61613".
+    public var address: String
+    /// How the frames travel.
+    public var transport = Transport.plain
+
+    public enum Transport: Sendable {
+        /// STOMP over TCP, as it is.
+        case plain
+    }
+
+    public init(address: String) { self.address = address }
+}
+
 /// What the core needs to know besides its limits.
 public struct BrokerOptions: Sendable {
     public var limits = Limits()
     public var authentication = Authentication.none
+    /// By `ListenerID`.
+    public var listeners: [ListenerOptions] = []
     /// In order of precedence: the first whose pattern matches applies. None: the defaults of `DestinationPolicy`.
     public var destinationPolicies: [DestinationPolicy] = []
     /// Clients may use destinations that no policy names. false: such a frame is answered with ERROR.

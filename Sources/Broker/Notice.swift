@@ -1,3 +1,4 @@
+public import IO
 public import Slabs
 
 /// Something an operator should know. Client-supplied text in it is escaped and cut.
@@ -23,6 +24,8 @@ public struct Notice: Sendable {
         public var connection = Slot.none
         /// The descriptor of a connection that was not accepted. -1: it was.
         public var descriptor: Int32 = -1
+        /// Where it came in.
+        public var listener = ListenerID(rawValue: 0)
         /// As in the CONNECTED frame. Empty: there was none yet.
         public var session = ""
         /// As in the CONNECT frame. Empty: it named none.

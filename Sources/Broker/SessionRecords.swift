@@ -1,5 +1,6 @@
-import Slabs
+import IO
 import STOMP
+import Slabs
 
 /// Where a connection stands. Each event in each state is decided in `Shard+Connections.swift` and
 /// `Shard+Commands.swift`.
@@ -72,6 +73,8 @@ struct Session: SlabRecord {
     var index: Index<Session>
     var state: SessionState
     var version: Version
+    /// That accepted the connection, with whichever worker.
+    var listener: ListenerID
     var flags: SessionFlags
     var subscriptionCount: UInt16
     var transactionCount: UInt16

@@ -48,7 +48,7 @@ extension Shard {
             return refuse(completion, "too many new connections in a second (limits.connections-per-second-max)")
         }
         if limits.connectionsPerAddressMax > 0,
-            !addresses.admits(completion.address, max: limits.connectionsPerAddressMax)
+            !addresses.admits(completion.origin.address, max: limits.connectionsPerAddressMax)
         {
             counters.limits.count(.connectionsPerAddress)
             return refuse(completion, "too many connections from this address (limits.connections-per-address-max)")
@@ -58,9 +58,7 @@ extension Shard {
         else {
             if let peer = fabric.shardWithRoom(besides: index) {
                 counters.connectionsHandedOn &+= 1
-                submissions.append(
-                    Submission(
-                        .handOff, value: completion.value, peer: UInt16(peer), byteCount: Int(completion.address)))
+                submissions.append(Submission(handOff: completion.value, to: UInt16(peer), from: completion.origin))
                 return
             }
             counters.limits.count(.connections)
@@ -74,11 +72,12 @@ extension Shard {
         session.pointee.index = handle.index
         session.pointee.state = .fresh
         session.pointee.version = .v1_2
+        session.pointee.listener = completion.origin.listener
         session.pointee.lastReceived = clock
         session.pointee.lastSent = clock
         session.pointee.since = clock
         session.pointee.number = takeConnectionNumber()
-        if limits.needsAddresses { addresses.enter(handle.index, completion.address) }
+        if limits.needsAddresses { addresses.enter(handle.index, completion.origin.address) }
         counters.connectionsAccepted &+= 1
         reportLoad()
         submissions.append(Submission(.adopt, connection: handle.slot, value: completion.value))
@@ -88,7 +87,7 @@ extension Shard {
     private mutating func refuse(_ completion: Completion, _ reason: String) {
         counters.connectionsRefused &+= 1
         submissions.append(Submission(.refuse, value: completion.value))
-        notice(.connectionRefused, descriptor: completion.value, reason)
+        notice(.connectionRefused, descriptor: completion.value, at: completion.origin.listener, reason)
     }
 
     func reportLoad() {

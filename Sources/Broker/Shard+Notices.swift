@@ -1,4 +1,5 @@
 import Glibc
+import IO
 import STOMP
 import Slabs
 
@@ -29,10 +30,10 @@ extension Shard {
     }
 
     /// Tells the log of a connection that was not accepted.
-    mutating func notice(_ kind: Notice.Kind, descriptor: Int32, _ text: String) {
+    mutating func notice(_ kind: Notice.Kind, descriptor: Int32, at listener: ListenerID, _ text: String) {
         guard admitNotice(kind) else { return }
         var notice = Notice(kind: kind, text: text)
-        notice.client = Notice.Client(descriptor: descriptor)
+        notice.client = Notice.Client(descriptor: descriptor, listener: listener)
         notices.append(notice)
     }
 
@@ -76,6 +77,7 @@ extension Shard {
     private mutating func client(_ session: UnsafeMutablePointer<Session>) -> Notice.Client {
         var client = Notice.Client()
         client.number = session.pointee.number
+        client.listener = session.pointee.listener
         client.connection = session.pointee.slot
         if session.pointee.state != .fresh, session.pointee.state != .authenticating {
             client.session = sessionText(session)

@@ -26,6 +26,11 @@ extension EffectiveSettings {
     }
 
     private mutating func checkListeners() {
+        if settings.listeners.count > ListenerID.countMax {
+            report(
+                origin(of: "listeners"), "listeners",
+                "found \(settings.listeners.count) addresses; allowed: at most \(ListenerID.countMax)")
+        }
         var seen: Set<ListenAddress> = []
         for listener in settings.listeners where listener.port != 0 && !seen.insert(listener).inserted {
             report(origin(of: "listeners"), "listeners", "found \(listener) twice; allowed: each address once")

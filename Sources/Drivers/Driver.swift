@@ -5,7 +5,7 @@ public import Slabs
 ///
 /// A driver belongs to one thread: it is created, used and shut down there (an io_uring with deferred task work accepts
 /// no other). What each submission asks for and each completion says is written in `Submission.Kind` and
-/// `Completion.Kind`. A connection handed on by another worker appears as `.accepted` with `peer` = `handedOnPeer`.
+/// `Completion.Kind`. A connection handed on by another worker appears as `.accepted`, with its origin.
 public protocol Driver: ~Copyable {
     /// - Parameters:
     ///   - listeners: listening sockets, one per configured address, made with SO_REUSEPORT for this worker alone. The
@@ -46,9 +46,6 @@ public protocol Driver: ~Copyable {
 
     var counters: DriverCounters { get }
 }
-
-/// `Completion.peer` of a connection that another worker handed on: it belongs to no listener of this worker.
-public let handedOnPeer = UInt16.max
 
 /// What a driver has counted since it was created. Plain sums, read by the worker's thread.
 public struct DriverCounters: Equatable, Sendable {

@@ -78,11 +78,9 @@ extension EpollDriver {
         eventfd_clear(wake.eventfd)
         completions.append(Completion(.woken))
         fileThread?.takeCompletions(&completions)
-        for fd in peers.takeHandedOn(to: Int(wake.worker)) {
+        for newcomer in peers.takeHandedOn(to: Int(wake.worker)) {
             counters.accepts += 1
-            completions.append(
-                Completion(
-                    .accepted, value: fd, peer: handedOnPeer, address: findsPeerAddress ? addressKey(ofPeer: fd) : 0))
+            completions.append(Completion(accepted: newcomer.fd, from: newcomer.origin))
         }
     }
 
@@ -93,10 +91,10 @@ extension EpollDriver {
             let fd = findsPeerAddress ? socket_accept(listeners[index], &address) : socket_accept(listeners[index], nil)
             if fd >= 0 {
                 counters.accepts += 1
-                completions.append(
-                    Completion(
-                        .accepted, value: fd, peer: UInt16(index),
-                        address: findsPeerAddress ? socket_address_key(&address) : 0))
+                let origin = ConnectionOrigin(
+                    listener: ListenerID(rawValue: UInt8(index)),
+                    address: findsPeerAddress ? socket_address_key(&address) : 0)
+                completions.append(Completion(accepted: fd, from: origin))
                 continue
             }
             if !mayAcceptAfter(fd, index, &completions) { return }

@@ -136,7 +136,7 @@ public struct EpollDriver: ~Copyable, Driver {
 
     deinit {
         fileThread?.end()
-        for fd in peers.takeHandedOn(to: Int(wake.worker), closing: true) { close(fd) }
+        for newcomer in peers.takeHandedOn(to: Int(wake.worker), closing: true) { close(newcomer.fd) }
         for fd in listeners where fd >= 0 { close(fd) }
         for index in 0...highestIndex where table.base[index].generation != 0 { close(table.base[index].fd) }
         close(epoll)
@@ -179,7 +179,7 @@ extension EpollDriver {
         switch submission.kind {
         case .adopt: adopt(submission, &completions)
         case .refuse: close(submission.value)
-        case .handOff: handOff(submission.value, to: Int(submission.peer))
+        case .handOff: handOff(submission.value, to: Int(submission.peer), submission.origin)
         case .send, .sendVector, .sendZeroCopy: send(submission, &completions)
         case .awaitWritable: awaitWritable(submission.connection, &completions)
         case .pauseReceive:
@@ -282,8 +282,8 @@ extension EpollDriver {
         }
     }
 
-    private mutating func handOff(_ fd: Int32, to peer: Int) {
-        if peer < peers.count, peers.handOn(fd, to: peer) {
+    private mutating func handOff(_ fd: Int32, to peer: Int, _ origin: ConnectionOrigin) {
+        if peer < peers.count, peers.handOn(HandedOn(fd: fd, origin: origin), to: peer) {
             counters.handedOff += 1
         } else {
             counters.handOffErrors += 1

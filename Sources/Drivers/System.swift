@@ -23,13 +23,3 @@ func openDescriptorCount() -> Int {
     // Without ".", ".." and the one that this takes.
     return max(count - 3, 0)
 }
-
-/// As in `Completion.address`; 0 where the peer has gone.
-func addressKey(ofPeer fd: Int32) -> UInt64 {
-    var address = sockaddr_storage()
-    var byteCount = socklen_t(MemoryLayout<sockaddr_storage>.size)
-    let result = withUnsafeMutablePointer(to: &address) { address in
-        address.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(fd, $0, &byteCount) }
-    }
-    return result == 0 ? socket_address_key(&address) : 0
-}

@@ -1,5 +1,6 @@
 internal import CURing
 import Glibc
+import IO
 import Slabs
 import Synchronization
 
@@ -54,50 +55,56 @@ public final class WakeDirectory: Sendable {
     /// Opens a worker's inbox: from now on others may hand sockets on to it.
     func openInbox(of worker: Int) { inboxes[worker].isOpen.withLock { $0 = true } }
 
-    /// Gives `fd` to a worker. False when it does not take any: `fd` still belongs to the caller.
-    func handOn(_ fd: Int32, to worker: Int) -> Bool {
-        let isTaken = inboxes[worker].post(fd)
+    /// Gives a socket to a worker. False when it does not take any: it still belongs to the caller.
+    func handOn(_ newcomer: HandedOn, to worker: Int) -> Bool {
+        let isTaken = inboxes[worker].post(newcomer)
         if isTaken { eventfd_wake(eventfds[worker]) }
         return isTaken
     }
 
     /// Takes what was handed on to a worker. With `closing`, nothing more is taken in.
-    func takeHandedOn(to worker: Int, closing: Bool = false) -> [Int32] { inboxes[worker].take(closing: closing) }
+    func takeHandedOn(to worker: Int, closing: Bool = false) -> [HandedOn] { inboxes[worker].take(closing: closing) }
 }
 
 private final class RingPlace: Sendable {
     let fd = Atomic<Int32>(-1)
 }
 
+/// A socket on its way from one worker to another.
+struct HandedOn: Sendable {
+    var fd: Int32
+    var origin: ConnectionOrigin
+}
+
 /// Sockets on their way from one worker to another: rare, so a lock and an array do.
 private final class Inbox: Sendable {
     /// Bounds what can pile up at a worker that does not look.
-    static let fdsMax = 1024
+    static let newcomerCountMax = 1024
 
     let isOpen = Guarded(false)
-    private let fds = Guarded<[Int32]>([])
+    private let newcomers = Guarded<[HandedOn]>([])
     /// Lets the owner look without taking the lock.
     private let count = Atomic<Int>(0)
 
-    func post(_ fd: Int32) -> Bool {
+    func post(_ newcomer: HandedOn) -> Bool {
         isOpen.withLock { isOpen in
             guard isOpen else { return false }
-            return fds.withLock { fds in
-                guard fds.count < Self.fdsMax else { return false }
-                fds.append(fd)
-                count.store(fds.count, ordering: .releasing)
+            return newcomers.withLock { newcomers in
+                guard newcomers.count < Self.newcomerCountMax else { return false }
+                newcomers.append(newcomer)
+                count.store(newcomers.count, ordering: .releasing)
                 return true
             }
         }
     }
 
-    func take(closing: Bool) -> [Int32] {
+    func take(closing: Bool) -> [HandedOn] {
         if closing { isOpen.withLock { $0 = false } }
         guard count.load(ordering: .acquiring) > 0 else { return [] }
-        return fds.withLock { fds in
-            defer { fds.removeAll() }
+        return newcomers.withLock { newcomers in
+            defer { newcomers.removeAll() }
             count.store(0, ordering: .releasing)
-            return fds
+            return newcomers
         }
     }
 }

@@ -4,10 +4,10 @@ public import Slabs
 @frozen
 public struct Completion: BitwiseCopyable {
     public enum Kind: UInt8, BitwiseCopyable, Sendable {
-        /// A connection was accepted. `value` is its descriptor (an fd, or an index of the ring's file table), `peer`
-        /// the listener's index. `address` is the peer's IPv4 address or a hash of its IPv6 address, of 56 bits at
-        /// most, where the driver was asked to find it and could, else 0. The core answers with `.adopt`, `.refuse` or
-        /// `.handOff` in the same turn.
+        /// A connection was accepted, here or by a worker that handed it on. `value` is its descriptor (an fd, or an
+        /// index of the ring's file table), `origin` the listener that accepted it, and the peer's address where the
+        /// driver was asked to find it and could. The core answers with `.adopt`, `.refuse` or `.handOff` in the same
+        /// turn.
         case accepted
         /// Accepting failed with errno `-value` (EMFILE, ENFILE, ENOBUFS, ENOMEM: no room). The driver has stopped
         /// accepting until `.resumeAccepting`.
@@ -61,7 +61,16 @@ public struct Completion: BitwiseCopyable {
     public var value: Int32
     public var connection: Slot
     public var pointer: UnsafeRawPointer?
+    /// Of `accepted`: `ConnectionOrigin.packed`.
     public var address: UInt64
+
+    /// Of `accepted`.
+    @inlinable public var origin: ConnectionOrigin { ConnectionOrigin(packed: address) }
+
+    @inlinable
+    public init(accepted descriptor: Int32, from origin: ConnectionOrigin) {
+        self.init(.accepted, value: descriptor, address: origin.packed)
+    }
 
     @inlinable
     public init(

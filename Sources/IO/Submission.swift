@@ -14,7 +14,7 @@ public struct Submission: BitwiseCopyable {
         /// `value` is an accepted descriptor that the core will not take (a limit): close it. No answer.
         case refuse
         /// `value` is an accepted descriptor for which this shard has no room: give it to the worker `peer`, where it
-        /// appears as `.accepted`, with the `address` that `byteCount` is here. If that fails it is closed. No answer.
+        /// appears as `.accepted`, with the `origin` that is stated here. If that fails it is closed. No answer.
         case handOff
         /// Send `byteCount` bytes at `pointer`, now and without waiting. The bytes need to stay valid only until
         /// `exchange` has returned. When the socket took them all there is no answer. Otherwise `.sendIncomplete`
@@ -89,7 +89,16 @@ public struct Submission: BitwiseCopyable {
     public var value: Int32
     public var connection: Slot
     public var pointer: UnsafeRawPointer?
+    /// Of `handOff`: `ConnectionOrigin.packed`.
     public var byteCount: Int
+
+    /// Of `handOff`.
+    @inlinable public var origin: ConnectionOrigin { ConnectionOrigin(packed: UInt64(byteCount)) }
+
+    @inlinable
+    public init(handOff descriptor: Int32, to peer: UInt16, from origin: ConnectionOrigin) {
+        self.init(.handOff, value: descriptor, peer: peer, byteCount: Int(origin.packed))
+    }
 
     @inlinable
     public init(

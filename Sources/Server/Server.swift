@@ -67,6 +67,7 @@ public enum StampedeServer {
         var driverOptions = settings.driverOptions
         driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
         var broker = settings.broker
+        broker.listeners = boundAddresses.map { ListenerOptions(address: $0) }
         broker.zeroCopyByteCountMin = driverOptions.zeroCopyByteCountMin
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
         broker.identityKey = KeyedHash(low: .random(in: 0...UInt64.max), high: .random(in: 0...UInt64.max))

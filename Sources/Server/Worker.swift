@@ -174,6 +174,10 @@ final class Worker: @unchecked Sendable {
             client.connection.isNone
             ? driver.peerAddress(ofAccepted: client.descriptor) : driver.peerAddress(of: client.connection)
         if let address { metadata["address"] = "\(address)" }
+        let listener = Int(client.listener.rawValue)
+        if broker.listeners.count > 1, listener < broker.listeners.count {
+            metadata["listener"] = "\(broker.listeners[listener].address)"
+        }
         if !client.session.isEmpty { metadata["session"] = "\(client.session)" }
         if !client.login.isEmpty { metadata["login"] = "\(client.login)" }
         return metadata

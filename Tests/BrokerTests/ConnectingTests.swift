@@ -1,4 +1,5 @@
 import Broker
+import IO
 import Glibc
 import STOMP
 import Slabs
@@ -309,6 +310,47 @@ struct ConnectingTests {
             #expect(notice?.text.contains("Too many open files") == true)
             broker.advance(milliseconds: 150)
             #expect(broker.kernel.acceptResumptionCount == 1)
+        }
+    }
+}
+
+/// Where a connection came in.
+@Suite("Listeners")
+struct ListenerTests {
+    @Test("A connection keeps its listener, also with the worker that takes it over")
+    func handOff() {
+        withBroker(shards: 2, TestBroker.options { $0.limits.connectionCountMax = 2 }) { broker in
+            var clients: [Client] = []
+            for listener in 0..<4 as Range<UInt8> {
+                let origin = ConnectionOrigin(listener: ListenerID(rawValue: listener), address: 7)
+                let client = broker.accept(on: 0, address: origin.packed)
+                client.connect()
+                clients.append(client)
+            }
+            #expect(broker.kernel.handOffs.count == 2)
+            for client in clients { client.write("nonsense\n\n\0") }
+            broker.run()
+            let errors = broker.notices.filter { $0.kind == .protocolError }
+            #expect(Set(errors.compactMap { $0.client?.listener.rawValue }) == [0, 1, 2, 3])
+        }
+    }
+
+    @Test("Who is refused is told of with the listener")
+    func refused() {
+        withBroker(TestBroker.options { $0.limits.connectionsPerAddressMax = 1 }) { broker in
+            let origin = ConnectionOrigin(listener: ListenerID(rawValue: 5), address: 7)
+            for _ in 0..<2 { _ = broker.accept(address: origin.packed) }
+            broker.run()
+            #expect(broker.notices.compactMap { $0.client?.listener.rawValue } == [5])
+        }
+    }
+
+    @Test("Listener and address travel together in 56 bits", arguments: [0, 1, 0x7F00_0001, 1 << 48 - 1])
+    func packing(address: UInt64) {
+        for listener in [0, 1, 255] as [UInt8] {
+            let origin = ConnectionOrigin(listener: ListenerID(rawValue: listener), address: address)
+            #expect(origin.listener.rawValue == listener && origin.address == address)
+            #expect(origin.packed >> 56 == 0 && ConnectionOrigin(packed: origin.packed) == origin)
         }
     }
 }

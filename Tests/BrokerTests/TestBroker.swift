@@ -1,5 +1,6 @@
 import Broker
 import FakeKernel
+import IO
 import STOMP
 import Slabs
 import Testing
@@ -52,7 +53,7 @@ final class TestBroker {
 
     /// A client's new connection, accepted by `shard`.
     func accept(on shard: Int = 0, address: UInt64 = 0, name: String = "client") -> Client {
-        let client = Client(self, kernel.accept(on: shard, address: address), name)
+        let client = Client(self, kernel.accept(on: shard, from: ConnectionOrigin(packed: address)), name)
         clients.append(client)
         return client
     }

@@ -166,8 +166,9 @@ struct Event: CustomStringConvertible {
     var kind: Completion.Kind
     var connection: Slot
     var value: Int32
-    var peer: UInt16
+    /// As in the completion.
     var address: UInt64
+    var origin: ConnectionOrigin { ConnectionOrigin(packed: address) }
     var bytes: [UInt8] = []
 
     var description: String { "\(kind)(\(connection.index).\(connection.generation), \(value))" }
@@ -221,7 +222,7 @@ final class DriverBench {
             let completion = completions[position]
             var event = Event(
                 kind: completion.kind, connection: completion.connection, value: completion.value,
-                peer: completion.peer, address: completion.address)
+                address: completion.address)
             if completion.kind == .received {
                 event.bytes = Array(UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
             }

@@ -204,20 +204,16 @@ struct EpollFaultTests {
         #expect(countMax(1 << 30, 1_073_741_816) == 1 << 20)
     }
 
-    @Test func `a connection that is handed on has its peer's address, but for one that is gone`() throws {
-        var options = DriverOptions()
-        options.findsPeerAddress = true
+    @Test func `a connection that is handed on keeps its origin`() throws {
+        let options = DriverOptions()
         var driver = try EpollDriver(options: options, listeners: [], wake: peers[0], peers: peers)
         let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        #expect(peers.handOn(fd, to: 0))
-        let group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
-        let client = try Client(port: group.port)
-        let connected = dup(client.fd)
-        #expect(peers.handOn(connected, to: 0))
+        let origin = ConnectionOrigin(listener: ListenerID(rawValue: 200), address: 0x7F00_0001)
+        #expect(peers.handOn(HandedOn(fd: fd, origin: origin), to: 0))
         let events = turn(&driver)
-        #expect(events.map(\.kind) == [.woken, .accepted, .accepted])
-        #expect(events.map(\.address) == [0, 0, 0x7F00_0001])
-        _ = turn(&driver, [Submission(.refuse, value: fd), Submission(.refuse, value: connected)])
+        #expect(events.map(\.kind) == [.woken, .accepted])
+        #expect(events.last?.origin == origin)
+        _ = turn(&driver, [Submission(.refuse, value: fd)])
     }
 
     @Test(arguments: DriverVariant.allCases)

@@ -158,11 +158,12 @@
                 for place in 8..<24 { bytes[place] = UInt8(place * 37 & 0xFF) }
             }
             let key = socket_address_key(&address)
-            #expect(key >> 55 == 1)
+            #expect(key >> 47 == 1)
             for key in [key, 0x7F00_0001, 0] {
-                let userData = UserData(.handedOn, address: key)
+                let origin = ConnectionOrigin(listener: ListenerID(rawValue: 255), address: key)
+                let userData = UserData(.handedOn, origin)
                 #expect(userData.operation == .handedOn)
-                #expect(userData.address == key)
+                #expect(userData.origin == origin && userData.origin.address == key)
             }
         }
 

@@ -39,8 +39,8 @@ extension DriverTests {
                 let event = events.removeFirst()
                 switch event.kind {
                 case .accepted:
-                    #expect(event.peer == handedOnPeer)
-                    #expect(event.address == 0x7F00_0001)
+                    #expect(event.origin.listener == ListenerID(rawValue: 0))
+                    #expect(event.origin.address == 0x7F00_0001)
                     handedOn.wrappingAdd(1, ordering: .relaxed)
                     let adopt = Submission(.adopt, connection: other.newSlot(), value: event.value)
                     events += other.turn([adopt], deadline: 0)
@@ -62,9 +62,7 @@ extension DriverTests {
                     let client = try Client(port: bench.port)
                     let events = try #require(bench.turns { $0.contains { $0.kind == .accepted } })
                     let accepted = try #require(events.first { $0.kind == .accepted })
-                    let address = Int(accepted.address)
-                    bench.turn(
-                        [Submission(.handOff, value: accepted.value, peer: 1, byteCount: address)], deadline: 0)
+                    bench.turn([Submission(handOff: accepted.value, to: 1, from: accepted.origin)], deadline: 0)
                     clients.append(client)
                 } else {
                     _ = try bench.connect()

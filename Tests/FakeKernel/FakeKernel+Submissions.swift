@@ -50,15 +50,15 @@ extension FakeKernel {
     private func handOff(_ submission: Submission, _ index: Int) throws(Violation) {
         let socket = try newcomer(of: submission, index)
         let peer = try peer(of: submission, index)
-        guard UInt64(submission.byteCount) == socket.address else {
-            throw Violation("a connection is handed off as one of address \(submission.byteCount)")
+        guard submission.origin == socket.origin else {
+            throw Violation("a connection is handed off as one of origin \(submission.origin)")
         }
         handOffs.append((submission.value, peer))
         if shard(peer).pointee.isDrained {
             socket.stage = .closed
         } else {
             socket.shard = peer
-            offer(socket, isHandedOn: true)
+            offer(socket)
         }
     }
 

@@ -86,22 +86,18 @@ public final class FakeKernel {
     // MARK: From outside
 
     /// A client connects, and `shard` will be told of it.
-    public func accept(on shard: Int, address: UInt64 = 0) -> FakeSocket {
-        let socket = FakeSocket(descriptor: nextDescriptor, shard: shard, address: address)
+    public func accept(on shard: Int, from origin: ConnectionOrigin = ConnectionOrigin(packed: 0)) -> FakeSocket {
+        let socket = FakeSocket(descriptor: nextDescriptor, shard: shard, origin: origin)
         nextDescriptor += 1
         sockets.append(socket)
-        offer(socket, isHandedOn: false)
+        offer(socket)
         return socket
     }
 
-    func offer(_ socket: FakeSocket, isHandedOn: Bool) {
+    func offer(_ socket: FakeSocket) {
         socket.stage = .waiting
         newcomers[socket.descriptor] = socket
-        // A connection that another worker hands on belongs to no listener of this one.
-        post(
-            Completion(
-                .accepted, value: socket.descriptor, peer: isHandedOn ? .max : 0, address: socket.address),
-            to: socket.shard)
+        post(Completion(accepted: socket.descriptor, from: socket.origin), to: socket.shard)
     }
 
     /// There is no room for connections that wait to be accepted.

@@ -1,5 +1,5 @@
 internal import Glibc
-internal import IO
+public import IO
 public import Slabs
 
 /// A connection: what the broker's driver makes of it on one side, and the client's end of it on the other.
@@ -20,8 +20,8 @@ public final class FakeSocket {
     }
 
     public let descriptor: Int32
-    /// The peer's address, as `Completion.Kind.accepted` has it.
-    public let address: UInt64
+    /// Where it came from, as `Completion.Kind.accepted` has it.
+    public let origin: ConnectionOrigin
     public internal(set) var stage = Stage.waiting
     /// The shard that holds the connection or will be offered it.
     public internal(set) var shard: Int
@@ -62,10 +62,10 @@ public final class FakeSocket {
     public private(set) var wasReset = false
 
     /// One that no `FakeKernel` knows; `FakeKernel.accept` makes those that it knows.
-    public init(descriptor: Int32, shard: Int, address: UInt64 = 0) {
+    public init(descriptor: Int32, shard: Int, origin: ConnectionOrigin = ConnectionOrigin(packed: 0)) {
         self.descriptor = descriptor
         self.shard = shard
-        self.address = address
+        self.origin = origin
     }
 
     /// The bytes of receives of one turn, as a driver's buffers bound them.

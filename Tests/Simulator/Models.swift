@@ -1,3 +1,4 @@
+import IO
 import Slabs
 
 /// A message that a client composed, and what became of it as far as clients can see.
@@ -235,6 +236,10 @@ final class Peer {
     var wasCut = false
     var lastExchange = 0
     let address: UInt64
+    /// The address, and one of three listeners.
+    var origin: ConnectionOrigin {
+        ConnectionOrigin(listener: ListenerID(rawValue: UInt8(id % 3)), address: address)
+    }
     // Bytes under way
     var incoming: [UInt8] = []
     var incomingRead = 0

@@ -11,7 +11,7 @@ extension Simulation {
         if workers[index].isWoken {
             workers[index].isWoken = false
             completions.append(Completion(.woken))
-            for peer in workers[index].handedOn { offer(peer, index, handedOn: true) }
+            for peer in workers[index].handedOn { offer(peer, index) }
             workers[index].handedOn.removeAll()
         }
         accept(index)
@@ -50,15 +50,14 @@ extension Simulation {
             return
         }
         let count = 1 + random.below(workers[index].backlog.count)
-        for _ in 0..<count { offer(workers[index].backlog.removeFirst(), index, handedOn: false) }
+        for _ in 0..<count { offer(workers[index].backlog.removeFirst(), index) }
     }
 
-    private func offer(_ peer: Peer, _ index: Int, handedOn: Bool) {
+    private func offer(_ peer: Peer, _ index: Int) {
         peer.stage = .offered
         peer.shard = index
         workers[index].offered.append(peer)
-        completions.append(
-            Completion(.accepted, value: Int32(peer.id), peer: handedOn ? .max : 0, address: peer.address))
+        completions.append(Completion(accepted: Int32(peer.id), from: peer.origin))
     }
 
     private func complete(_ peer: Peer, _ index: Int) {

@@ -51,8 +51,8 @@ extension Simulation {
             guard target != index, target < scenario.shardCount else {
                 return oracle.violate("handed off to worker \(target)")
             }
-            if UInt64(submission.byteCount) != peer.address {
-                oracle.violate("client \(peer.id) was handed off as one of address \(submission.byteCount)")
+            if submission.origin != peer.origin {
+                oracle.violate("client \(peer.id) was handed off as one of origin \(submission.origin)")
             }
             if workers[target].isDrained || strikes(.handOffFailed) { return drop(peer) }
             peer.stage = .waiting

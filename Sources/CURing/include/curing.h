@@ -65,8 +65,8 @@ static inline int socket_set_int(int fd, int level, int option, int value) {
     return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
 }
 
-/// The IPv4 address in host order, or a hash of the IPv6 address (FNV-1a, folded to 55 bits; bit 55 is set); a mapped
-/// IPv4 address counts as IPv4. 0 for other families. 56 bits are what a completion has room for.
+/// The IPv4 address in host order, or a hash of the IPv6 address (FNV-1a, folded to 47 bits; bit 47 is set); a mapped
+/// IPv4 address counts as IPv4. 0 for other families. 48 bits are what `ConnectionOrigin` has room for.
 static inline uint64_t socket_address_key(const struct sockaddr_storage *address) {
     if (address->ss_family == AF_INET)
         return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr);
@@ -76,7 +76,7 @@ static inline uint64_t socket_address_key(const struct sockaddr_storage *address
         return (uint64_t)byte[12] << 24 | (uint64_t)byte[13] << 16 | (uint64_t)byte[14] << 8 | byte[15];
     uint64_t hash = 0xcbf29ce484222325u;
     for (int i = 0; i < 16; i++) hash = (hash ^ byte[i]) * 0x100000001b3u;
-    return ((hash ^ hash >> 55) & ((1ull << 55) - 1)) | 1ull << 55;
+    return ((hash ^ hash >> 47) & ((1ull << 47) - 1)) | 1ull << 47;
 }
 
 // Files: on the epoll driver's helper thread. `file_write_durable` is a flag of pwritev2(2).

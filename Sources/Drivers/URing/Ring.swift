@@ -1,6 +1,7 @@
 #if URing
     internal import CURing
     import Glibc
+    import IO
 
     /// How much of what makes io_uring fast this kernel has: the rungs of the set-up ladder, worst first.
     enum RingLevel: Int, CaseIterable, Comparable, Sendable {
@@ -147,16 +148,14 @@
             rawValue = UInt64(operation.rawValue) << 56 | UInt64(index)
         }
 
-        /// - Parameter address: as in `Completion.address`, in the place of generation and slot.
-        init(_ operation: RingOperation, address: UInt64) {
-            rawValue = UInt64(operation.rawValue) << 56 | address & Self.addressMask
+        /// The origin takes the place of generation and slot.
+        init(_ operation: RingOperation, _ origin: ConnectionOrigin) {
+            rawValue = UInt64(operation.rawValue) << 56 | origin.packed
         }
-
-        private static let addressMask: UInt64 = 1 << 56 - 1
 
         var operation: RingOperation { RingOperation(rawValue: UInt8(rawValue >> 56)) ?? .ignored }
         var index: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
-        var address: UInt64 { rawValue & Self.addressMask }
+        var origin: ConnectionOrigin { ConnectionOrigin(packed: rawValue) }
         var connection: Slot { Slot(index: index, generation: UInt32(truncatingIfNeeded: rawValue >> 32) & 0xFF_FFFF) }
     }
 
@@ -195,7 +194,7 @@
         case cancelEverything
         /// Slot: our file index.
         case handOff
-        /// Posted by another worker's ring, with a file of our table. Generation and slot: the peer's address.
+        /// Posted by another worker's ring, with a file of our table. Generation and slot: its origin.
         case handedOn
         /// Slot: a place in the list of connections being opened.
         case socket

@@ -50,9 +50,7 @@
             case .handedOn:
                 guard completion.result >= 0 else { return }
                 counters.accepts += 1
-                completions.append(
-                    Completion(
-                        .accepted, value: completion.result, peer: handedOnPeer, address: completion.userData.address))
+                completions.append(Completion(accepted: completion.result, from: completion.userData.origin))
             }
         }
 
@@ -74,9 +72,8 @@
                 counters.accepts += 1
                 var address: UInt64 = 0
                 if let found = listeners[index].address { address = socket_address_key(&found.pointee.storage) }
-                report(
-                    Completion(.accepted, value: completion.result, peer: UInt16(index), address: address), &completions
-                )
+                let origin = ConnectionOrigin(listener: ListenerID(rawValue: UInt8(index)), address: address)
+                report(Completion(accepted: completion.result, from: origin), &completions)
             } else {
                 switch decision(for: .accept, errorNumber: -completion.result) {
                 case .cancelled: return

@@ -27,8 +27,10 @@
         // MARK: - Hand-off
 
         /// A descriptor belongs to the whole process, so its number in the other worker's inbox is all it takes.
-        mutating func handOffPlain(_ fd: Int32, to worker: Int) {
-            if worker != Int(wake.worker), worker < peers.count, peers.handOn(fd, to: worker) {
+        mutating func handOffPlain(_ fd: Int32, to worker: Int, _ origin: ConnectionOrigin) {
+            if worker != Int(wake.worker), worker < peers.count,
+                peers.handOn(HandedOn(fd: fd, origin: origin), to: worker)
+            {
                 counters.handedOff += 1
             } else {
                 counters.handOffErrors += 1
@@ -38,12 +40,9 @@
 
         /// Whoever put something into the inbox has written our eventfd.
         mutating func takeHandedOn(_ completions: inout Batch<Completion>) {
-            for fd in peers.takeHandedOn(to: Int(wake.worker)) {
+            for newcomer in peers.takeHandedOn(to: Int(wake.worker)) {
                 counters.accepts += 1
-                completions.append(
-                    Completion(
-                        .accepted, value: fd, peer: handedOnPeer,
-                        address: options.findsPeerAddress ? addressKey(ofPeer: fd) : 0))
+                completions.append(Completion(accepted: newcomer.fd, from: newcomer.origin))
             }
         }
 
@@ -75,7 +74,7 @@
 
         /// Closes what a ring with a table would close together with that.
         mutating func closePlainDescriptors() {
-            for fd in peers.takeHandedOn(to: Int(wake.worker), closing: true) { Glibc.close(fd) }
+            for newcomer in peers.takeHandedOn(to: Int(wake.worker), closing: true) { Glibc.close(newcomer.fd) }
             for position in laterAcceptHead..<laterAccepts.count { Glibc.close(laterAccepts[position].value) }
             for index in 0...highestIndex {
                 let record = table.base[index]

@@ -12,8 +12,7 @@
             case .refuse:
                 curing_prepare_close(nextEntry(), submission.value, fileFlags, true, UserData(.ignored).rawValue)
             case .handOff:
-                handOff(
-                    file: submission.value, to: Int(submission.peer), address: UInt64(submission.byteCount))
+                handOff(file: submission.value, to: Int(submission.peer), submission.origin)
             case .send: send(submission)
             case .sendVector: sendVector(submission)
             case .sendZeroCopy: sendZeroCopy(submission)
@@ -212,8 +211,8 @@
         }
 
         /// The file is installed in the other ring's table; ours is closed when that is done, or has failed.
-        private mutating func handOff(file: Int32, to worker: Int, address: UInt64) {
-            if isPlain { return handOffPlain(file, to: worker) }
+        private mutating func handOff(file: Int32, to worker: Int, _ origin: ConnectionOrigin) {
+            if isPlain { return handOffPlain(file, to: worker, origin) }
             let fd = worker < peers.count ? peers.ring(of: worker) : -1
             guard fd >= 0, fd != ring.fd else {
                 counters.handOffErrors += 1
@@ -222,7 +221,7 @@
             }
             armedCount += 1
             curing_prepare_send_file(
-                nextEntry(), fd, file, UserData(.handedOn, address: address).rawValue,
+                nextEntry(), fd, file, UserData(.handedOn, origin).rawValue,
                 UserData(.handOff, index: UInt32(file)).rawValue)
         }
 
