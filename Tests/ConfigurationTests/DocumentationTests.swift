@@ -68,13 +68,11 @@ struct DocumentationTests {
 
     @Test("Every file that a page names is there", arguments: pages)
     func filesExist(page: String) throws {
-        for code in Self.codes(in: try Self.text(of: page)) {
-            if Self.isPath(code) {
-                #expect(Self.paths.contains(code), "\(code)")
-            } else if Self.isFileName(code) {
-                #expect(Self.fileNames.contains(code), "\(code)")
-            }
+        let missing = Self.codes(in: try Self.text(of: page)).filter { code in
+            Self.isPath(code) && !Self.paths.contains(code)
+                || Self.isFileName(code) && !Self.fileNames.contains(code)
         }
+        #expect(missing == [])
     }
 
     @Test("Every constant in the tables of memory is in one of the files of its row")
@@ -85,7 +83,8 @@ struct DocumentationTests {
             let texts = try Self.sources(namedIn: row).map { try Self.text(of: $0) }
             for code in Self.codes(in: row) where Self.isName(code) {
                 let name = code.prefix { $0 != "(" }
-                #expect(texts.contains { $0.contains(name) }, "\(name)")
+                let isThere = texts.contains { $0.contains(name) }
+                #expect(isThere, "\(name)")
             }
         }
     }
@@ -93,19 +92,38 @@ struct DocumentationTests {
     @Test("The page about limits names every limit and its key", arguments: LimitKind.allCases)
     func limitsAreListed(_ limit: LimitKind) throws {
         let codes = Set(Self.codes(in: try Self.text(of: "\(Self.catalogue)/How-limits-are-built.md")))
-        #expect(codes.contains("\(limit)"))
-        #expect(limit == .queue || codes.contains(limit.key), "\(limit.key)")
+        let names = limit == .queue ? ["\(limit)"] : ["\(limit)", limit.key]
+        #expect(Set(names).subtracting(codes) == [])
     }
 
     @Test("The page about sessions names every flag and every state")
     func sessionsAreDescribed() throws {
-        let sources = Self.paths.filter { $0.hasPrefix("Sources/Broker/") && $0.hasSuffix(".swift") }.sorted()
-        let records = try sources.map { try Self.text(of: $0) }.joined(separator: "\n")
         let codes = Set(Self.codes(in: try Self.text(of: "\(Self.catalogue)/Session-states.md")))
-        let flags = records.matches(of: /static let (\w+) = SessionFlags\(/).map { String($0.1) }
-        let states = try #require(records.firstMatch(of: /enum SessionState[^{]*\{([^}]*)\}/)).1
-            .matches(of: /case (\w+)/).map { String($0.1) }
+        let sources = try Self.sourcesOfTheCore()
+        let flags = sources.matches(of: /static let (\w+) = SessionFlags\(/).map { String($0.1) }
+        let states = try Self.cases(of: "SessionState", in: sources)
         #expect(flags.count > 10 && states.count > 3)
-        for name in flags + states { #expect(codes.contains(name), "\(name)") }
+        #expect(Set(flags + states).subtracting(codes) == [])
+    }
+
+    @Test("The page about peer messages has a row for every kind, and no other")
+    func peerMessagesAreDescribed() throws {
+        let rows = Self.rows(of: try Self.text(of: "\(Self.catalogue)/Peer-messages.md"))
+        let listed = rows.compactMap { Self.codes(in: $0.split(separator: "|")[0]).first }
+        let kinds = try Self.cases(of: "PeerMessageKind", in: try Self.sourcesOfTheCore())
+        #expect(listed.sorted() == kinds.map { $0.prefix(1).uppercased() + $0.dropFirst() }.sorted())
+    }
+
+    private static func sourcesOfTheCore() throws -> String {
+        let sources = paths.filter { $0.hasPrefix("Sources/Broker/") && $0.hasSuffix(".swift") }.sorted()
+        return try sources.map { try text(of: $0) }.joined(separator: "\n")
+    }
+
+    /// The cases of an enum without methods, by its text.
+    private static func cases(of name: String, in sources: String) throws -> [String] {
+        let start = try #require(sources.firstRange(of: "enum \(name):"))
+        let body = sources[start.upperBound...].prefix { $0 != "}" }.drop { $0 != "{" }
+        return body.matches(of: /case ([\w, ]+)/).flatMap { $0.1.split(separator: ",") }
+            .map { $0.trimmingCharacters(in: .whitespaces) }
     }
 }
