@@ -97,7 +97,7 @@ struct BrokerConnection: ~Copyable {
             let reason = parts.filter { !$0.isEmpty }.joined(separator: ": ")
             throw Failure.operation("the broker refused: \(reason.isEmpty ? "it gave no reason" : reason)")
         } catch let error as FrameError {
-            throw Failure.operation("the broker sent what is no frame: \(error.message)")
+            throw Failure.operation("the broker sent something that is not a STOMP frame: \(error.message)")
         }
     }
 

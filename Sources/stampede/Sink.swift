@@ -68,7 +68,7 @@ struct Sink: ParsableCommand {
             let rest = sentCount - confirmedCount
             let accepted = "the broker has accepted the first \(confirmedCount) of \(sentCount) lines that were sent"
             return rest == 0
-                ? "\(accepted), so go on behind them"
+                ? "\(accepted): continue with the line after them"
                 : "\(accepted); it has not confirmed the other \(rest), and may have accepted some of them"
         }
     }
