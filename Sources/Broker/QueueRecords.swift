@@ -31,7 +31,8 @@ struct Queue: SlabRecord {
     var isClosed: Bool
     /// It counts against its holder's limit: it has messages and no consumer.
     var isHeld: Bool
-    /// Who sent the first of the messages that it holds. None: it is empty, or a dead letter was the first.
+    /// Who sent the first of the messages that it holds; of a dead letter, who sent the first of the queue that it was in.
+    /// Nobody: it is empty.
     var holder: QueueHolder
     /// Fires when the queue may have been idle for as long as its policy allows. 0: none.
     var idleTimer: UInt32

@@ -25,20 +25,19 @@ extension Shard {
         let handle = queues.handle(queueIndex)
         if publication.isReserved { returnRoom(handle, byteCount: UInt64(publication.byteCount)) }
         // A dead letter drives no other out: two queues could send each other theirs for ever.
-        let isDeadLetter = publication.session.isNone
-        let holder = QueueHolder(
-            session: publication.session, address: publication.address, shard: UInt16(peer))
-        if !isDeadLetter, destinations[index].pointee.isIdle, let refusal = holders.refusal(of: holder, limits) {
+        if !publication.isDeadLetter, destinations[index].pointee.isIdle,
+            let refusal = holders.refusal(of: publication.sender, limits)
+        {
             return refuseSend(publication, payload.receipt, refusal, to: peer)
         }
-        if !isDeadLetter, queue.pointee.overflow == .dropOldest,
+        if !publication.isDeadLetter, queue.pointee.overflow == .dropOldest,
             !hasRoom(queueIndex, byteCount: message.contentByteCount)
         {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
         let wasEmpty = queue.pointee.messageCount == 0
         if enqueue(queueIndex, message) {
-            if wasEmpty, !isDeadLetter { hold(handle, holder) }
+            if wasEmpty { hold(handle, publication.sender) }
         } else {
             let isFull = !hasRoom(queueIndex, byteCount: message.contentByteCount)
             refuseSend(publication, payload.receipt, isFull ? .queue : .memory, to: peer)
@@ -62,12 +61,12 @@ extension Shard {
     private mutating func refuseSend(
         _ publication: QueuePublication, _ receipt: UnsafeRawBufferPointer, _ refusal: Refusal, to peer: Int
     ) {
-        guard !publication.session.isNone else {
+        guard !publication.isDeadLetter else {
             counters.messagesDropped &+= 1
             return notice(.messagesDropped, "1 dead letter: its destination has no room")
         }
         counters.messagesRefused &+= 1
-        peers.write(PublicationRefusal(session: publication.session, refusal: refusal), to: peer, name: receipt)
+        peers.write(PublicationRefusal(session: publication.sender.session, refusal: refusal), to: peer, name: receipt)
     }
 
     mutating func sendRefused(_ refused: PublicationRefusal, _ receipt: UnsafeRawBufferPointer) {

@@ -18,17 +18,17 @@ extension Shard {
             unlinkPending(session, pending)
         }
         let publication = QueuePublication(
-            session: session.pointee.handle, byteCount: byteCount, address: addressOfHolder(session),
-            isReserved: isReserved)
+            sender: holder(session), byteCount: byteCount, isReserved: isReserved, isDeadLetter: false)
         peers.write(
             publication, to: owner,
             MessagePayload(name: nameOf(index), receipt: receiptOfFrame(session), message))
         markRemote(session, owner)
     }
 
-    mutating func forwardDeadLetter(_ index: Index<Destination>, _ message: Message) {
+    /// - Parameter holder: of the queue that it comes from.
+    mutating func forwardDeadLetter(_ index: Index<Destination>, _ message: Message, of holder: QueueHolder) {
         peers.write(
-            QueuePublication(session: .none, byteCount: 0, address: 0, isReserved: false),
+            QueuePublication(sender: holder, byteCount: 0, isReserved: false, isDeadLetter: true),
             to: Int(destinations[index].pointee.owner), MessagePayload(name: nameOf(index), receipt: nil, message))
     }
 

@@ -576,10 +576,17 @@ extension Shard {
         if block == 0 { return false }
         defer { blocks.release(block) }
         let message = stored(block, identity: old.identity, expiresAt: 0)
+        // Else a client could fill any number of queues by way of dead letters.
+        let holder = queues[entries[index].pointee.queue].pointee.holder
         switch destinations[target].pointee.kind {
-        case .queue: return enqueue(destinations[target].pointee.queue, message)
+        case .queue:
+            let queue = queues.handle(destinations[target].pointee.queue)
+            let wasEmpty = queues[queue.index].pointee.messageCount == 0
+            guard enqueue(queue.index, message) else { return false }
+            if wasEmpty { hold(queue, holder) }
+            return true
         case .remoteQueue:
-            forwardDeadLetter(target, message)
+            forwardDeadLetter(target, message, of: holder)
             return true
         case .topic:
             publish(target, message)

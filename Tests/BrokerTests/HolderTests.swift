@@ -116,33 +116,41 @@ struct HolderTests {
         }
     }
 
-    @Test("Temporary queues have a limit of their own, and dead letters none")
-    func others() {
-        let options = TestBroker.options {
-            $0.limits.destinationsPerConnectionMax = 1
-            $0.destinationPolicies = (0..<3).map {
-                var policy = DestinationPolicy(pattern: "/queue/\($0)")
-                policy.deadLetterDestination = "/queue/dead-\($0)"
-                return policy
-            }
-        }
-        withBroker(queued: 3, options) { broker in
+    @Test("Temporary queues have a limit of their own")
+    func temporary() {
+        withBroker(queued: 1, Self.options(1)) { broker in
             let client = broker.connect()
             for index in 0..<3 { client.confirmed(.send, [("destination", "/temp-queue/\(index)")], "x") }
-            let consumer = broker.connect()
+            client.confirmed(.send, [("destination", "/queue/0")], "x")
+            client.send(.send, [("destination", "/queue/1"), ("receipt", "r")], "x")
+            client.expectError("Too many destinations", receipt: "r")
+        }
+    }
+
+    @Test("A queue of dead letters counts for who sent what is dead", arguments: [1, 2])
+    func deadLetters(shards: Int) {
+        withBroker(shards: shards, queued: 3, Self.options(1) { $0.deadLetterDestination = "" }) { broker in
+            let client = broker.connect(on: 0)
+            let consumer = broker.connect(on: 0)
+            // Both with the last worker: each worker counts its own.
+            let names = Self.names(broker, shards)
             for index in 0..<3 {
-                consumer.subscribe("/queue/\(index)", id: "\(index)", ack: "client-individual")
-                broker.run()
-                client.confirmed(.send, [("destination", "/queue/\(index)")], "x")
+                consumer.confirmed(
+                    .subscribe,
+                    [
+                        ("destination", names[index]), ("id", "\(index)"), ("ack", "client-individual"),
+                        ("x-dead-letter-routing-key", names[index + 4]),
+                    ])
+                // It has a consumer, so it may be sent to whatever the client has filled.
+                client.confirmed(.send, [("destination", names[index])], "x")
                 let message = consumer.messages()[0]
                 consumer.confirmed(.nack, [("id", message["ack"]!), ("requeue", "false")])
             }
-            client.confirmed(.send, [("destination", "/queue/4")], "x")
-            client.send(.send, [("destination", "/queue/5"), ("receipt", "r")], "x")
+            client.send(.send, [("destination", names[3]), ("receipt", "r")], "x")
             client.expectError("Too many destinations", receipt: "r")
-            let reader = broker.connect()
-            reader.subscribe("/queue/4")
-            #expect(reader.bodies() == ["x"])
+            let other = broker.connect(on: 0)
+            other.confirmed(.subscribe, [("destination", names[4]), ("id", "0"), ("ack", "client-individual")])
+            #expect(other.bodies() == ["x"])
         }
     }
 

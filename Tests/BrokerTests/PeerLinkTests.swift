@@ -82,8 +82,9 @@ struct PeerLinkTests {
                                     body: bytes.baseAddress ?? headers.baseAddress!, bodyByteCount: bytes.count,
                                     isPlain: true, carriesDestination: true, identity: 5, expiresAt: 6)
                                 let fields = QueuePublication(
-                                    session: Handle(Slot(index: 9, generation: 8)), byteCount: 7, address: 6,
-                                    isReserved: true)
+                                    sender: QueueHolder(
+                                        session: Handle(Slot(index: 9, generation: 8)), address: 6, shard: 5),
+                                    byteCount: 7, isReserved: true, isDeadLetter: false)
                                 one.write(fields, to: 1, MessagePayload(name: name, receipt: receipt, message))
                             }
                         }
@@ -94,8 +95,8 @@ struct PeerLinkTests {
             var receipts: [String] = []
             other.readAll { message, _ in
                 let fields = message.fields(QueuePublication.self)
-                #expect(fields.session.slot == Slot(index: 9, generation: 8) && fields.isReserved)
-                #expect(fields.byteCount == 7 && fields.address == 6)
+                #expect(fields.sender.session.slot == Slot(index: 9, generation: 8) && fields.isReserved)
+                #expect(fields.byteCount == 7 && fields.sender.address == 6 && fields.sender.shard == 5)
                 let payload = MessagePayload(message.payload)
                 #expect(text(payload.name) == "/queue/a")
                 receipts.append(text(payload.receipt))

@@ -39,13 +39,13 @@ struct TopicPublication: PeerMessage {
 /// A message for a queue of the owner. Payload: `MessagePayload`. Answered by `PublicationRefusal`, or not at all.
 struct QueuePublication: PeerMessage {
     static var kind: PeerMessageKind { .queuePublication }
-    /// The sender's. None: a dead letter, which nobody hears of.
-    var session: Handle<Session>
+    /// Who sent it, of the asker's; of a dead letter, who is held to account for the queue that it was in.
+    var sender: QueueHolder
     /// What was reserved for it at the owner, if `isReserved`.
     var byteCount: UInt32
-    /// As in `QueueHolder`.
-    var address: UInt32
     var isReserved: Bool
+    /// Nobody hears what becomes of it.
+    var isDeadLetter: Bool
 }
 
 /// The owner has not taken a message. Payload: the receipt that its SEND asked for; empty: none.
