@@ -35,7 +35,7 @@ extension Shard {
             return
         }
         guard isAllowed else {
-            return fail(session, "Access refused", "the login is not known here, or the passcode is not its own")
+            return fail(session, "Access refused", "the login is unknown, or the passcode is wrong")
         }
         welcome(session)
         resumeSoon(session)
