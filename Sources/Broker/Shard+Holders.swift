@@ -53,6 +53,8 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ refusal: Refusal, _ more: String = "",
         receipt: UnsafeRawBufferPointer?
     ) {
+        // Other workers may refuse several of a client's frames. It hears of the first.
+        guard session.pointee.state.isOpen else { return }
         counters.limits.count(refusal.limit)
         let explanation = refusal.explanation(limits)
         if refusal.isOfDestinations { notice(.tooManyDestinations, session: session.pointee.index, explanation) }

@@ -49,6 +49,19 @@ struct HolderTests {
         }
     }
 
+    @Test("Several refusals of another worker are one ERROR, and one line in the log")
+    func refusedTogether() {
+        withBroker(shards: 2, queued: 1, Self.options(1)) { broker in
+            let names = Self.names(broker, 2)
+            let client = broker.connect(on: 0)
+            client.confirmed(.send, [("destination", names[0])], "x")
+            for name in names[1..<5] { client.publish(name, "x") }
+            client.expectError("Too many destinations")
+            #expect(broker.counters.limits[.destinationsPerConnection] == 1)
+            #expect(broker.notices.count { $0.kind == .tooManyDestinations } == 1)
+        }
+    }
+
     @Test("Under the policy block a client at its limit is refused, and does not wait", arguments: [1, 2])
     func block(shards: Int) {
         withBroker(shards: shards, queued: 2, Self.options { $0.overflow = .block }) { broker in
