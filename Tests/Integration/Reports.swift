@@ -82,6 +82,30 @@ extension Integration {
         }
 
         @Test(arguments: drivers)
+        func `Where there are several listeners, a line names the one where the client came in, with either worker`(
+            on driver: DriverUnderTest
+        ) throws {
+            // The second client is handed on: each worker has room for one.
+            let broker = try BrokerProcess(
+                BrokerProcess.Settings(
+                    driver, workers: 2, ["limits.connections-max": "1"], address: "127.0.0.1:0,127.0.0.2:0"))
+            let clients = try (0..<2).map { _ in try RawClient(broker, .v1_2) }
+            for client in clients { try client.send("SEND", [:]) }
+            var workers: Set<Substring> = []
+            for _ in clients {
+                let line = try #require(
+                    try broker.process.errorLine { line in
+                        guard line.contains("protocol error"), let match = line.firstMatch(of: /worker=([0-9])/) else {
+                            return false
+                        }
+                        return !workers.contains(match.1)
+                    })
+                workers.insert(try #require(line.firstMatch(of: /worker=([0-9])/)).1)
+                #expect(line.contains("listener=127.0.0.1:\(broker.port) "), "\(line)")
+            }
+        }
+
+        @Test(arguments: drivers)
         func `A line about a client has a number that no other has, and its login but not its passcode`(
             on driver: DriverUnderTest
         ) throws {

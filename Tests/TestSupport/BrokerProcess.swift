@@ -11,7 +11,7 @@ public final class BrokerProcess: Sendable {
         /// The text of a configuration file, for what `--set` cannot say. Empty: none.
         public var file: String
         public var logFormat: String
-        /// The argument of `--listen`.
+        /// The arguments of `--listen`, separated by commas.
         public var address: String
         /// The errno with which io_uring's system calls fail. 0: they work.
         public var ioUringErrno: Int32
@@ -38,7 +38,8 @@ public final class BrokerProcess: Sendable {
         }
 
         var arguments: [String] {
-            var arguments = ["serve", "--listen", address, "--driver", driverArgument ?? driver.rawValue]
+            var arguments = ["serve"] + address.split(separator: ",").flatMap { ["--listen", String($0)] }
+            arguments += ["--driver", driverArgument ?? driver.rawValue]
             arguments += ["--workers", "\(workers)", "--log-format", logFormat]
             for (key, value) in values.sorted(by: { $0.key < $1.key }) { arguments += ["--set", "\(key)=\(value)"] }
             return arguments
