@@ -4,134 +4,150 @@ import Slabs
 
 /// A session's output.
 enum SegmentLink: SinglyLinked {
-    static subscript(segment: UnsafeMutablePointer<Segment>) -> SingleLink<Segment> {
-        get { segment.pointee.link }
-        set { segment.pointee.link = newValue }
+    static func link(of segment: UnsafeMutablePointer<Segment>) -> SingleLink<Segment> { segment.pointee.link }
+    static func setLink(_ link: SingleLink<Segment>, of segment: UnsafeMutablePointer<Segment>) {
+        segment.pointee.link = link
     }
 }
 typealias SegmentFifo = Fifo<SegmentLink>
 
 /// A session's subscriptions.
 enum SubscriptionLink: DoublyLinked {
-    static subscript(subscription: UnsafeMutablePointer<Subscription>) -> DoubleLink<Subscription> {
-        get { subscription.pointee.link }
-        set { subscription.pointee.link = newValue }
+    static func link(of subscription: UnsafeMutablePointer<Subscription>) -> DoubleLink<Subscription> {
+        subscription.pointee.link
+    }
+    static func setLink(_ link: DoubleLink<Subscription>, of subscription: UnsafeMutablePointer<Subscription>) {
+        subscription.pointee.link = link
     }
 }
 typealias SubscriptionChain = Chain<SubscriptionLink>
 
 /// A session's open transactions.
 enum TransactionLink: SinglyLinked {
-    static subscript(transaction: UnsafeMutablePointer<Transaction>) -> SingleLink<Transaction> {
-        get { transaction.pointee.link }
-        set { transaction.pointee.link = newValue }
+    static func link(of transaction: UnsafeMutablePointer<Transaction>) -> SingleLink<Transaction> {
+        transaction.pointee.link
+    }
+    static func setLink(_ link: SingleLink<Transaction>, of transaction: UnsafeMutablePointer<Transaction>) {
+        transaction.pointee.link = link
     }
 }
 typealias TransactionStack = Stack<TransactionLink>
 
 /// A connection's temporary destinations.
 enum TemporaryLink: SinglyLinked {
-    static subscript(destination: UnsafeMutablePointer<Destination>) -> SingleLink<Destination> {
-        get { destination.pointee.temporaryLink }
-        set { destination.pointee.temporaryLink = newValue }
+    static func link(of destination: UnsafeMutablePointer<Destination>) -> SingleLink<Destination> {
+        destination.pointee.temporaryLink
+    }
+    static func setLink(_ link: SingleLink<Destination>, of destination: UnsafeMutablePointer<Destination>) {
+        destination.pointee.temporaryLink = link
     }
 }
 typealias TemporaryStack = Stack<TemporaryLink>
 
 /// A session's operations that wait, in the order of their frames.
 enum PendingLink: SinglyLinked {
-    static subscript(pending: UnsafeMutablePointer<PendingOperation>) -> SingleLink<PendingOperation> {
-        get { pending.pointee.link }
-        set { pending.pointee.link = newValue }
+    static func link(of pending: UnsafeMutablePointer<PendingOperation>) -> SingleLink<PendingOperation> {
+        pending.pointee.link
+    }
+    static func setLink(_ link: SingleLink<PendingOperation>, of pending: UnsafeMutablePointer<PendingOperation>) {
+        pending.pointee.link = link
     }
 }
 typealias PendingFifo = Fifo<PendingLink>
 
 /// Those who wait for the registration of a topic, or for room in a queue.
 enum WaitLink: DoublyLinked {
-    static subscript(pending: UnsafeMutablePointer<PendingOperation>) -> DoubleLink<PendingOperation> {
-        get { pending.pointee.waitLink }
-        set { pending.pointee.waitLink = newValue }
+    static func link(of pending: UnsafeMutablePointer<PendingOperation>) -> DoubleLink<PendingOperation> {
+        pending.pointee.waitLink
+    }
+    static func setLink(_ link: DoubleLink<PendingOperation>, of pending: UnsafeMutablePointer<PendingOperation>) {
+        pending.pointee.waitLink = link
     }
 }
 
 /// Destinations that nobody needs, least recently used first.
 enum IdleLink: DoublyLinked {
-    static subscript(destination: UnsafeMutablePointer<Destination>) -> DoubleLink<Destination> {
-        get { destination.pointee.idleLink }
-        set { destination.pointee.idleLink = newValue }
+    static func link(of destination: UnsafeMutablePointer<Destination>) -> DoubleLink<Destination> {
+        destination.pointee.idleLink
+    }
+    static func setLink(_ link: DoubleLink<Destination>, of destination: UnsafeMutablePointer<Destination>) {
+        destination.pointee.idleLink = link
     }
 }
 typealias IdleList = List<IdleLink>
 
 /// All patterns.
 enum PatternLink: DoublyLinked {
-    static subscript(destination: UnsafeMutablePointer<Destination>) -> DoubleLink<Destination> {
-        get { destination.pointee.patternLink }
-        set { destination.pointee.patternLink = newValue }
+    static func link(of destination: UnsafeMutablePointer<Destination>) -> DoubleLink<Destination> {
+        destination.pointee.patternLink
+    }
+    static func setLink(_ link: DoubleLink<Destination>, of destination: UnsafeMutablePointer<Destination>) {
+        destination.pointee.patternLink = link
     }
 }
 typealias PatternChain = Chain<PatternLink>
 
 /// A destination's groups.
 enum GroupLink: DoublyLinked {
-    static subscript(group: UnsafeMutablePointer<Group>) -> DoubleLink<Group> {
-        get { group.pointee.link }
-        set { group.pointee.link = newValue }
+    static func link(of group: UnsafeMutablePointer<Group>) -> DoubleLink<Group> { group.pointee.link }
+    static func setLink(_ link: DoubleLink<Group>, of group: UnsafeMutablePointer<Group>) {
+        group.pointee.link = link
     }
 }
 typealias GroupChain = Chain<GroupLink>
 
 /// A queue's ready messages, or a consumer's unacknowledged ones.
 enum EntryLink: DoublyLinked {
-    static subscript(entry: UnsafeMutablePointer<Entry>) -> DoubleLink<Entry> {
-        get { entry.pointee.link }
-        set { entry.pointee.link = newValue }
+    static func link(of entry: UnsafeMutablePointer<Entry>) -> DoubleLink<Entry> { entry.pointee.link }
+    static func setLink(_ link: DoubleLink<Entry>, of entry: UnsafeMutablePointer<Entry>) {
+        entry.pointee.link = link
     }
 }
 typealias EntryList = List<EntryLink>
 
 /// A queue's consumers.
 enum ConsumerLink: DoublyLinked {
-    static subscript(consumer: UnsafeMutablePointer<Consumer>) -> DoubleLink<Consumer> {
-        get { consumer.pointee.link }
-        set { consumer.pointee.link = newValue }
+    static func link(of consumer: UnsafeMutablePointer<Consumer>) -> DoubleLink<Consumer> { consumer.pointee.link }
+    static func setLink(_ link: DoubleLink<Consumer>, of consumer: UnsafeMutablePointer<Consumer>) {
+        consumer.pointee.link = link
     }
 }
 typealias ConsumerChain = Chain<ConsumerLink>
 
 /// A queue's consumers with free prefetch, in the order of their turns.
 enum TurnLink: DoublyLinked {
-    static subscript(consumer: UnsafeMutablePointer<Consumer>) -> DoubleLink<Consumer> {
-        get { consumer.pointee.turnLink }
-        set { consumer.pointee.turnLink = newValue }
+    static func link(of consumer: UnsafeMutablePointer<Consumer>) -> DoubleLink<Consumer> { consumer.pointee.turnLink }
+    static func setLink(_ link: DoubleLink<Consumer>, of consumer: UnsafeMutablePointer<Consumer>) {
+        consumer.pointee.turnLink = link
     }
 }
 typealias TurnList = List<TurnLink>
 
 /// A subscription's deliveries that are not acknowledged, in the order of delivery.
 enum DeliveryLink: DoublyLinked {
-    static subscript(delivery: UnsafeMutablePointer<Delivery>) -> DoubleLink<Delivery> {
-        get { delivery.pointee.link }
-        set { delivery.pointee.link = newValue }
+    static func link(of delivery: UnsafeMutablePointer<Delivery>) -> DoubleLink<Delivery> { delivery.pointee.link }
+    static func setLink(_ link: DoubleLink<Delivery>, of delivery: UnsafeMutablePointer<Delivery>) {
+        delivery.pointee.link = link
     }
 }
 typealias DeliveryList = List<DeliveryLink>
 
 /// A session's deliveries of `auto` subscriptions that are not with the kernel.
 enum FlightLink: SinglyLinked {
-    static subscript(delivery: UnsafeMutablePointer<Delivery>) -> SingleLink<Delivery> {
-        get { delivery.pointee.flightLink }
-        set { delivery.pointee.flightLink = newValue }
+    static func link(of delivery: UnsafeMutablePointer<Delivery>) -> SingleLink<Delivery> {
+        delivery.pointee.flightLink
+    }
+    static func setLink(_ link: SingleLink<Delivery>, of delivery: UnsafeMutablePointer<Delivery>) {
+        delivery.pointee.flightLink = link
     }
 }
 typealias FlightFifo = Fifo<FlightLink>
 
 /// Deliveries with the same hash in `DeliveryTable`.
 enum DeliveryChainLink: DoublyLinked {
-    static subscript(delivery: UnsafeMutablePointer<Delivery>) -> DoubleLink<Delivery> {
-        get { delivery.pointee.chainLink }
-        set { delivery.pointee.chainLink = newValue }
+    static func link(of delivery: UnsafeMutablePointer<Delivery>) -> DoubleLink<Delivery> { delivery.pointee.chainLink }
+    static func setLink(_ link: DoubleLink<Delivery>, of delivery: UnsafeMutablePointer<Delivery>) {
+        delivery.pointee.chainLink = link
     }
 }
 typealias DeliveryChain = Chain<DeliveryChainLink>

@@ -2,10 +2,8 @@
 // that conforms to `DoublyLinked` or `SinglyLinked`:
 //
 //     enum ReadyLink: DoublyLinked {
-//         static subscript(entry: UnsafeMutablePointer<Entry>) -> DoubleLink<Entry> {
-//             get { entry.pointee.link }
-//             set { entry.pointee.link = newValue }
-//         }
+//         static func link(of entry: UnsafeMutablePointer<Entry>) -> DoubleLink<Entry> { entry.pointee.link }
+//         static func setLink(_ link: DoubleLink<Entry>, of entry: UnsafeMutablePointer<Entry>) { entry.pointee.link = link }
 //     }
 //     typealias ReadyList = List<ReadyLink>
 //
@@ -52,13 +50,15 @@ public struct SingleLink<Record>: BitwiseCopyable, Sendable {
 /// Where records of a type keep their links of one kind of `List` or `Chain`.
 public protocol DoublyLinked {
     associatedtype Record: SlabRecord
-    static subscript(_ record: UnsafeMutablePointer<Record>) -> DoubleLink<Record> { get set }
+    static func link(of record: UnsafeMutablePointer<Record>) -> DoubleLink<Record>
+    static func setLink(_ link: DoubleLink<Record>, of record: UnsafeMutablePointer<Record>)
 }
 
 /// Where records of a type keep their links of one kind of `Fifo` or `Stack`.
 public protocol SinglyLinked {
     associatedtype Record: SlabRecord
-    static subscript(_ record: UnsafeMutablePointer<Record>) -> SingleLink<Record> { get set }
+    static func link(of record: UnsafeMutablePointer<Record>) -> SingleLink<Record>
+    static func setLink(_ link: SingleLink<Record>, of record: UnsafeMutablePointer<Record>)
 }
 
 extension Index {
@@ -82,6 +82,14 @@ extension Index {
 }
 
 extension DoublyLinked {
+    // Functions are what the protocol wants: unoptimised code would allocate for each use of a subscript of a protocol.
+
+    @inlinable @inline(__always)
+    static subscript(_ record: UnsafeMutablePointer<Record>) -> DoubleLink<Record> {
+        get { link(of: record) }
+        set { setLink(newValue, of: record) }
+    }
+
     /// Debug builds stop when a record is put into a list while it is in one with these links.
     @inlinable @inline(__always)
     static func auditInsertion(_ record: UnsafeMutablePointer<Record>) {
@@ -119,6 +127,14 @@ extension DoublyLinked {
 }
 
 extension SinglyLinked {
+    // Functions are what the protocol wants: unoptimised code would allocate for each use of a subscript of a protocol.
+
+    @inlinable @inline(__always)
+    static subscript(_ record: UnsafeMutablePointer<Record>) -> SingleLink<Record> {
+        get { link(of: record) }
+        set { setLink(newValue, of: record) }
+    }
+
     /// Debug builds stop when a record is put into a list while it is in one with this link.
     @inlinable @inline(__always)
     static func auditInsertion(_ record: UnsafeMutablePointer<Record>) {

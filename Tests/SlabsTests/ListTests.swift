@@ -10,16 +10,20 @@ struct LinkedRecord: SlabRecord {
     var turn: SingleLink<LinkedRecord>
 
     enum OrderLink: DoublyLinked {
-        static subscript(record: UnsafeMutablePointer<LinkedRecord>) -> DoubleLink<LinkedRecord> {
-            get { record.pointee.order }
-            set { record.pointee.order = newValue }
+        static func link(of record: UnsafeMutablePointer<LinkedRecord>) -> DoubleLink<LinkedRecord> {
+            record.pointee.order
+        }
+        static func setLink(_ link: DoubleLink<LinkedRecord>, of record: UnsafeMutablePointer<LinkedRecord>) {
+            record.pointee.order = link
         }
     }
 
     enum TurnLink: SinglyLinked {
-        static subscript(record: UnsafeMutablePointer<LinkedRecord>) -> SingleLink<LinkedRecord> {
-            get { record.pointee.turn }
-            set { record.pointee.turn = newValue }
+        static func link(of record: UnsafeMutablePointer<LinkedRecord>) -> SingleLink<LinkedRecord> {
+            record.pointee.turn
+        }
+        static func setLink(_ link: SingleLink<LinkedRecord>, of record: UnsafeMutablePointer<LinkedRecord>) {
+            record.pointee.turn = link
         }
     }
 }
