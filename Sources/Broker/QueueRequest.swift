@@ -97,9 +97,9 @@ extension Shard {
         }
         if request.hasOverflow { queue.pointee.overflow = request.overflow }
         if request.deadLetterByteCount > 0 {
-            let block = blocks.allocate(byteCount: Int(request.deadLetterByteCount))
+            let block = memory.blocks.allocate(byteCount: Int(request.deadLetterByteCount))
             guard block != 0 else { return }
-            memcpy(blocks.base(block), deadLetter, Int(request.deadLetterByteCount))
+            memcpy(memory.blocks.base(block), deadLetter, Int(request.deadLetterByteCount))
             queue.pointee.deadLetter = block
             queue.pointee.deadLetterByteCount = request.deadLetterByteCount
         }

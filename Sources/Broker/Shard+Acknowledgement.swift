@@ -36,7 +36,7 @@ extension Shard {
             counters.stalePeerMessages &+= 1  // its consumer's removal is on the way and returns the message
             return true
         }
-        let isSparing = deliversSparingly
+        let isSparing = memory.deliversSparingly
         let group = groups[subscription.pointee.group]
         let prefixByteCount = Int(group.pointee.prefixByteCount)
         let isReferenced =
@@ -59,7 +59,7 @@ extension Shard {
         }
         let acknowledges = subscription.pointee.ackMode != .auto
         var writer = FrameWriter(at: room)
-        let prefix = UnsafeRawPointer(blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount)
+        let prefix = UnsafeRawPointer(memory.blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount)
         writer.write(prefix, prefixByteCount)
         writer.writeHex(message.identity)
         if !message.carriesDestination { writer.write(prefix + prefixByteCount, Int(group.pointee.nameByteCount)) }
@@ -486,7 +486,9 @@ extension Shard {
 
     mutating func resumeConsumersIfDrained(_ session: UnsafeMutablePointer<Session>) {
         guard session.pointee.state == .connected else { return }
-        guard Int(session.pointee.outputByteCount) <= outputByteCountToPauseAt(deliversSparingly) / 2 else { return }
+        guard Int(session.pointee.outputByteCount) <= outputByteCountToPauseAt(memory.deliversSparingly) / 2 else {
+            return
+        }
         session.pointee.flags.remove(.consumersPaused)
         setConsumersPaused(session, false)
     }

@@ -1,6 +1,6 @@
 import Slabs
 
-/// What a shard holds: live records of each table, and bytes of blocks. For tests and reports; never on a hot path.
+/// What a shard holds: live records of each table, and bytes of memory.blocks. For tests and reports; never on a hot path.
 ///
 /// When all clients have left and all queues are empty, everything here is 0: what else remains is a leak.
 public struct ShardAudit: Sendable, Equatable {
@@ -61,9 +61,9 @@ extension Shard {
             resumableSessions.count + waitingForRoom.count + doomedSessions.count + failedSessions.count
         audit.patterns = patternCount
         audit.matches = matchCount
-        audit.inputBytes = inputMemoryByteCount
+        audit.inputBytes = memory.inputByteCount
         audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0) - idleTimerCount
-        audit.blockBytes = blocks.byteCountInUse
+        audit.blockBytes = memory.blocks.byteCountInUse
         var place = destinations.nextLive(after: .none)
         while !place.isNone {
             let destination = destinations[place]
@@ -73,9 +73,9 @@ extension Shard {
             } else if isNeeded(place) {
                 audit.neededDestinations += 1
             } else {
-                audit.blockBytes -= blocks.capacity(destination.pointee.name)
+                audit.blockBytes -= memory.blocks.capacity(destination.pointee.name)
                 if !destination.pointee.queue.isNone, queues[destination.pointee.queue].pointee.deadLetter != 0 {
-                    audit.blockBytes -= blocks.capacity(queues[destination.pointee.queue].pointee.deadLetter)
+                    audit.blockBytes -= memory.blocks.capacity(queues[destination.pointee.queue].pointee.deadLetter)
                 }
             }
             if !destination.pointee.queue.isNone {
@@ -95,8 +95,8 @@ extension Shard {
             let queue = queues[place].pointee
             if !queue.ready.isEmpty {
                 audit.neededDestinations += 1
-                audit.blockBytes += blocks.capacity(destinations[queue.destination].pointee.name)
-                if queue.deadLetter != 0 { audit.blockBytes += blocks.capacity(queue.deadLetter) }
+                audit.blockBytes += memory.blocks.capacity(destinations[queue.destination].pointee.name)
+                if queue.deadLetter != 0 { audit.blockBytes += memory.blocks.capacity(queue.deadLetter) }
             }
             var entry = queue.ready.first
             while !entry.isNone {
@@ -104,7 +104,7 @@ extension Shard {
                 audit.entries += 1
                 audit.queuedMessages += 1
                 audit.queuedBytes += Int(record.byteCount)
-                audit.blockBytes += blocks.capacity(record.message)
+                audit.blockBytes += memory.blocks.capacity(record.message)
                 if record.timer != 0 { audit.timers += 1 }
                 entry = EntryList.next(after: entry, in: entries)
             }

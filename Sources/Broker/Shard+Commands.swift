@@ -239,7 +239,7 @@ extension Shard {
         guard let destination = destinations.find(handle), Int(destination.pointee.nameByteCount) == raw.count else {
             return false
         }
-        return memcmp(blocks.base(destination.pointee.name), raw.baseAddress!, raw.count) == 0
+        return memcmp(memory.blocks.base(destination.pointee.name), raw.baseAddress!, raw.count) == 0
     }
 
     /// Headers of SEND that most frames do not have, and that take a closer look.

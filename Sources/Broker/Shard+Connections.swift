@@ -146,7 +146,7 @@ extension Shard {
     mutating func processInput(_ session: UnsafeMutablePointer<Session>) {
         let block = session.pointee.input
         if block == 0 { return }
-        let base = blocks.base(block)
+        let base = memory.blocks.base(block)
         let partial = base.assumingMemoryBound(to: PartialInput.self)
         let bytes = base + PartialInput.byteCount
         let count = Int(session.pointee.inputByteCount)
@@ -240,9 +240,9 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int, _ state: ParserState
     ) {
         guard session.pointee.state.isOpen else { return }
-        let block = allocateInput(byteCount: PartialInput.byteCount + count + 64)
+        let block = memory.allocateInput(byteCount: PartialInput.byteCount + count + 64)
         guard block != 0 else { return outOfMemory(session) }
-        let base = blocks.base(block)
+        let base = memory.blocks.base(block)
         base.assumingMemoryBound(to: PartialInput.self).initialize(to: PartialInput(parser: state, since: clock))
         memcpy(base + PartialInput.byteCount, bytes, count)
         session.pointee.input = block
@@ -261,19 +261,19 @@ extension Shard {
         }
         let held = Int(session.pointee.inputByteCount)
         let needed = PartialInput.byteCount + held + count
-        if needed > blocks.capacity(session.pointee.input), !extendInput(session, byteCount: needed) {
-            let larger = allocateInput(byteCount: max(needed, (PartialInput.byteCount + held) * 2))
+        if needed > memory.blocks.capacity(session.pointee.input), !extendInput(session, byteCount: needed) {
+            let larger = memory.allocateInput(byteCount: max(needed, (PartialInput.byteCount + held) * 2))
             guard larger != 0 else {
                 outOfMemory(session)
                 return false
             }
-            memcpy(blocks.base(larger), blocks.base(session.pointee.input), PartialInput.byteCount + held)
+            memcpy(memory.blocks.base(larger), memory.blocks.base(session.pointee.input), PartialInput.byteCount + held)
             partialInput(session).pointee.isAdmitted = false  // the copy is
             releaseInput(session.pointee.input)
             session.pointee.input = larger
             if !partialInput(session).pointee.isListed { listInput(session) }
         }
-        memcpy(blocks.base(session.pointee.input) + PartialInput.byteCount + held, bytes, count)
+        memcpy(memory.blocks.base(session.pointee.input) + PartialInput.byteCount + held, bytes, count)
         session.pointee.inputByteCount = UInt32(held + count)
         return true
     }
@@ -362,7 +362,7 @@ extension Shard {
         session.pointee.flags.remove(.suspended)
         guard session.pointee.state == .connected else { return }
         if session.pointee.input != 0 {
-            blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self).pointee.since = clock
+            memory.blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self).pointee.since = clock
         }
         processInput(session)
         guard session.pointee.state == .connected, !session.pointee.flags.contains(.suspended) else { return }
@@ -482,7 +482,7 @@ extension Shard {
         // When the broker drains, it is not the consumers that fail.
         let end: ConsumerEnd = isDraining || session.pointee.flags.contains(.hasLeft) ? .left : .failed
         recordAllowance -= Int(session.pointee.subscriptionCount)
-        let byteCountBefore = blocks.byteCountInUse
+        let byteCountBefore = memory.blocks.byteCountInUse
         while !session.pointee.pendings.isEmpty { dropPending(session) }
         while !session.pointee.transactions.isEmpty { abort(session, session.pointee.transactions.first) }
         // Else what one subscription lets go would be given to the next, or to itself, before that ends too.
@@ -511,7 +511,7 @@ extension Shard {
 
     /// What others hold too costs nothing to let go: the memory that is free now is what has taken time.
     mutating func chargeForFreed(since byteCountBefore: Int) {
-        recordAllowance -= max(byteCountBefore - blocks.byteCountInUse, 0) / Self.bytesPerRecord
+        recordAllowance -= max(byteCountBefore - memory.blocks.byteCountInUse, 0) / Self.bytesPerRecord
     }
 
     private mutating func closed(_ session: UnsafeMutablePointer<Session>) {

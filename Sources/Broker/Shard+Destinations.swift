@@ -11,7 +11,7 @@ extension Shard {
             return UnsafeRawBufferPointer(start: UnsafeRawPointer(scratch.name), count: 0)
         }
         return UnsafeRawBufferPointer(
-            start: UnsafeRawPointer(blocks.base(destination.pointee.name)),
+            start: UnsafeRawPointer(memory.blocks.base(destination.pointee.name)),
             count: Int(destination.pointee.nameByteCount))
     }
 
@@ -199,14 +199,14 @@ extension Shard {
         destination.pointee.owner = UInt16(index)
         destination.pointee.nameByteCount = UInt16(name.count)
         if name.count > 0 {
-            let block = blocks.allocate(byteCount: name.count)
+            let block = memory.blocks.allocate(byteCount: name.count)
             guard block != 0 else {
                 destinations.free(created)
                 return .none
             }
-            memcpy(blocks.base(block), name.baseAddress!, name.count)
+            memcpy(memory.blocks.base(block), name.baseAddress!, name.count)
             destination.pointee.name = block
-            destinationTable.insert(blocks.base(block), name.count, value: created.rawValue)
+            destinationTable.insert(memory.blocks.base(block), name.count, value: created.rawValue)
         }
         return created
     }
@@ -321,8 +321,8 @@ extension Shard {
         if !destination.pointee.queue.isNone { removeQueue(destination.pointee.queue) }
         if destination.pointee.name != 0 {
             _ = destinationTable.remove(
-                blocks.base(destination.pointee.name), Int(destination.pointee.nameByteCount))
-            blocks.release(destination.pointee.name)
+                memory.blocks.base(destination.pointee.name), Int(destination.pointee.nameByteCount))
+            memory.blocks.release(destination.pointee.name)
         }
         if destination.pointee.kind == .subscriptionQueue { subscriptionQueueCount -= 1 }
         destinations.free(index)

@@ -5,56 +5,31 @@ import Slabs
 // clients that each hold most of a large frame take no memory from messages, nor the chance to send a large frame from
 // others.
 extension Shard {
-    /// Acknowledgements and other frames of consumers are smaller: whatever else waits, these are taken.
-    static var consumerFrameByteCountMax: Int { 4096 }
+    static var consumerFrameByteCountMax: Int { MemoryBudget.consumerFrameByteCountMax }
 
-    private var inputByteCountMax: Int { limits.messageMemoryByteCountMax / 2 }
-
-    /// Frames cut short have taken so much that they wait for each other.
-    var inputIsTight: Bool { inputMemoryByteCount > inputByteCountMax / 4 }
+    var inputIsTight: Bool { memory.inputIsTight }
 
     func partialInput(_ session: UnsafeMutablePointer<Session>) -> UnsafeMutablePointer<PartialInput> {
-        blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self)
+        memory.blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self)
     }
 
     // MARK: Blocks
 
-    /// A block for a frame cut short. The first bytes of one may take of what is kept for output: consumers have to
-    /// acknowledge. 0: no memory.
-    mutating func allocateInput(byteCount: Int) -> BlockIndex {
-        guard
-            byteCount <= Self.consumerFrameByteCountMax
-                || inputMemoryByteCount + byteCount <= inputByteCountMax && hasBulkMemory(byteCount)
-        else { return 0 }
-        let block = blocks.allocate(byteCount: byteCount)
-        if block != 0 { inputMemoryByteCount += blocks.capacity(block) }
-        return block
-    }
-
-    /// Doubles a large block where it is, or moves its pages: to copy them would take a millisecond for each megabyte.
-    /// False: it has to be copied to another.
+    /// Makes the session's block larger where it is. False: it has to be copied to another.
     mutating func extendInput(_ session: UnsafeMutablePointer<Session>, byteCount: Int) -> Bool {
-        let block = session.pointee.input
-        let before = blocks.capacity(block)
-        let wanted = max(byteCount, before * 2)
-        guard inputMemoryByteCount + wanted - before <= inputByteCountMax, hasBulkMemory(wanted - before),
-            blocks.extend(block, byteCount: wanted)
-        else { return false }
-        inputMemoryByteCount += blocks.capacity(block) - before
-        return true
+        memory.extendInput(session.pointee.input, byteCount: byteCount)
     }
 
     mutating func releaseInput(_ block: BlockIndex) {
-        dismiss(blocks.base(block).assumingMemoryBound(to: PartialInput.self))
-        inputMemoryByteCount -= blocks.capacity(block)
-        blocks.release(block)
+        dismiss(memory.blocks.base(block).assumingMemoryBound(to: PartialInput.self))
+        memory.releaseInput(block)
     }
 
     // MARK: The list of large blocks
 
     /// Puts a session whose input has grown large at the end of the list.
     mutating func listInput(_ session: UnsafeMutablePointer<Session>) {
-        guard blocks.capacity(session.pointee.input) > Self.consumerFrameByteCountMax else { return }
+        guard memory.blocks.capacity(session.pointee.input) > Self.consumerFrameByteCountMax else { return }
         let input = partialInput(session)
         input.pointee.isListed = true
         input.pointee.next = .none
@@ -116,10 +91,7 @@ extension Shard {
         else { return true }
         // A block that doubles lies beside the one that it replaces.
         let byteCount = (limits.bodyByteCountMax + limits.headersByteCountMax) * 2
-        guard admittedInputCount == 0 || inputMemoryByteCount + promisedByteCount + byteCount <= inputByteCountMax / 2
-        else {
-            return false
-        }
+        guard admittedInputCount == 0 || memory.admitsInput(promisedByteCount + byteCount) else { return false }
         promisedByteCount += byteCount
         if !partialInput(session).pointee.isAdmitted {
             partialInput(session).pointee.isAdmitted = true

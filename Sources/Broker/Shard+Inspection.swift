@@ -28,7 +28,7 @@ extension Shard {
     /// Connections that share what is kept of this one's login, with this one. 0: it named no login.
     package func loginShareCount(of connection: Slot) -> Int {
         guard let session = sessions.find(Handle(connection)), session.pointee.login != 0 else { return 0 }
-        return blocks.referenceCount(session.pointee.login)
+        return memory.blocks.referenceCount(session.pointee.login)
     }
 
     /// Subscriptions that are found by the hash of their id.
@@ -76,5 +76,5 @@ extension Shard {
     package var chargedRecordCount: Int { Self.recordsPerTurnMax - recordAllowance }
 
     /// Bytes of large blocks and arenas that were freed and are kept for the next burst.
-    package var keptByteCount: Int { blocks.keptByteCount }
+    package var keptByteCount: Int { memory.blocks.keptByteCount }
 }

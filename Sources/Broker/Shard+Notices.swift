@@ -85,7 +85,8 @@ extension Shard {
         let login = session.pointee.login
         if login != 0 {
             client.login = printable(
-                UnsafeRawBufferPointer(start: UnsafeRawPointer(blocks.base(login)), count: blocks.used(login)))
+                UnsafeRawBufferPointer(
+                    start: UnsafeRawPointer(memory.blocks.base(login)), count: memory.blocks.used(login)))
         }
         return client
     }
@@ -99,17 +100,17 @@ extension Shard {
         let login = UnsafeRawBufferPointer(rebasing: text.prefix(Self.loginByteCountMax))
         let hash = hashOf(login)
         let known = logins[hash]
-        if known != 0, blocks.used(known) == login.count,
-            memcmp(blocks.base(known), login.baseAddress!, login.count) == 0
+        if known != 0, memory.blocks.used(known) == login.count,
+            memcmp(memory.blocks.base(known), login.baseAddress!, login.count) == 0
         {
-            blocks.retain(known)
+            memory.blocks.retain(known)
             session.pointee.login = known
             return
         }
-        let block = allocateBulk(byteCount: login.count)
+        let block = memory.allocateBulk(byteCount: login.count)
         guard block != 0 else { return }
-        blocks.base(block).copyMemory(from: login.baseAddress!, byteCount: login.count)
-        blocks.setUsed(block, login.count)
+        memory.blocks.base(block).copyMemory(from: login.baseAddress!, byteCount: login.count)
+        memory.blocks.setUsed(block, login.count)
         logins[hash] = block
         session.pointee.login = block
     }
@@ -118,11 +119,12 @@ extension Shard {
         let login = session.pointee.login
         guard login != 0 else { return }
         session.pointee.login = 0
-        if blocks.referenceCount(login) == 1 {
-            let hash = hashOf(UnsafeRawBufferPointer(start: blocks.base(login), count: blocks.used(login)))
+        if memory.blocks.referenceCount(login) == 1 {
+            let hash = hashOf(
+                UnsafeRawBufferPointer(start: memory.blocks.base(login), count: memory.blocks.used(login)))
             if logins[hash] == login { logins[hash] = 0 }
         }
-        blocks.release(login)
+        memory.blocks.release(login)
     }
 
     private func hashOf(_ login: UnsafeRawBufferPointer) -> UInt32 {

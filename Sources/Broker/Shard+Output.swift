@@ -25,10 +25,10 @@ extension Shard {
     ) {
         if session.pointee.flags.contains(.awaitsWritable), byteCount <= Self.copiedByteCountMax {
             guard let room = reserveOutput(session, byteCount) else { return }
-            memcpy(room, blocks.base(block) + offset, byteCount)
+            memcpy(room, memory.blocks.base(block) + offset, byteCount)
             commitOutput(session, byteCount)
         } else {
-            blocks.retain(block)
+            memory.blocks.retain(block)
             guard appendSegment(session, block, offset: offset, byteCount: byteCount) else { return }
             session.pointee.flags.remove(.tailIsOwn)
             didAppend(session, byteCount)
@@ -43,7 +43,7 @@ extension Shard {
     ) -> Bool {
         let index: Index<Segment> = segments.allocate().index
         guard !index.isNone else {
-            blocks.release(block)
+            memory.blocks.release(block)
             doom(session, for: .messageMemory)
             return false
         }
@@ -77,32 +77,32 @@ extension Shard {
         var expected = Self.ownBlockByteCountMin
         if !tail.isNone, session.pointee.flags.contains(.tailIsOwn) {
             let block = segments[tail].pointee.block
-            let used = blocks.used(block)
-            let capacity = blocks.capacity(block)
-            if capacity - used >= byteCountMax { return blocks.base(block) + used }
-            expected = deliversSparingly ? expected : min(capacity * 4, Self.ownBlockByteCountMax)
+            let used = memory.blocks.used(block)
+            let capacity = memory.blocks.capacity(block)
+            if capacity - used >= byteCountMax { return memory.blocks.base(block) + used }
+            expected = memory.deliversSparingly ? expected : min(capacity * 4, Self.ownBlockByteCountMax)
         }
-        let block = blocks.allocate(byteCount: max(byteCountMax, expected))
+        let block = memory.blocks.allocate(byteCount: max(byteCountMax, expected))
         guard block != 0 else {
             doom(session, for: .messageMemory)
             return nil
         }
-        blocks.setUsed(block, 0)
+        memory.blocks.setUsed(block, 0)
         guard appendSegment(session, block, offset: 0, byteCount: 0) else { return nil }
         session.pointee.flags.insert(.tailIsOwn)
-        return blocks.base(block)
+        return memory.blocks.base(block)
     }
 
     /// Whether `reserveOutput` has memory for so many bytes, as far as that can be told beforehand.
     func hasOutputMemory(_ byteCount: Int) -> Bool {
-        blocks.byteCountMax - blocks.byteCountInUse >= max(byteCount, Self.ownBlockByteCountMax) * 2
+        memory.blocks.byteCountMax - memory.blocks.byteCountInUse >= max(byteCount, Self.ownBlockByteCountMax) * 2
     }
 
     /// `byteCount` bytes were written to the room that `reserveOutput` gave.
     mutating func commitOutput(_ session: UnsafeMutablePointer<Session>, _ byteCount: Int) {
         let segment = segments[session.pointee.output.last]
         segment.pointee.byteCount += UInt32(byteCount)
-        blocks.setUsed(segment.pointee.block, blocks.used(segment.pointee.block) + byteCount)
+        memory.blocks.setUsed(segment.pointee.block, memory.blocks.used(segment.pointee.block) + byteCount)
         didAppend(session, byteCount)
     }
 
@@ -204,7 +204,7 @@ extension Shard {
             submissions.append(
                 Submission(
                     isZeroCopy ? .sendZeroCopy : .send, connection: connection,
-                    pointer: blocks.base(first.pointee.block) + Int(first.pointee.offset), byteCount: byteCount))
+                    pointer: memory.blocks.base(first.pointee.block) + Int(first.pointee.offset), byteCount: byteCount))
             session.pointee.sendByteCount = UInt32(byteCount)
             if isZeroCopy {
                 counters.sends &+= 1
@@ -220,7 +220,7 @@ extension Shard {
             while !index.isNone, count < VectorArena.perSendMax, total < Self.sendByteCountMax {
                 let segment = segments[index]
                 vector[count] = iovec(
-                    iov_base: blocks.base(segment.pointee.block) + Int(segment.pointee.offset),
+                    iov_base: memory.blocks.base(segment.pointee.block) + Int(segment.pointee.offset),
                     iov_len: Int(segment.pointee.byteCount))
                 total += Int(segment.pointee.byteCount)
                 count += 1
@@ -309,7 +309,7 @@ extension Shard {
             left -= count
             session.pointee.output.removeFirst(in: segments)
             if session.pointee.output.isEmpty { session.pointee.flags.remove(.tailIsOwn) }
-            blocks.release(segment.pointee.block)
+            memory.blocks.release(segment.pointee.block)
             segments.free(index)
         }
         if !session.pointee.flights.isEmpty { landFlights(session) }
@@ -325,11 +325,11 @@ extension Shard {
     mutating func dropOutput(_ session: UnsafeMutablePointer<Session>) {
         // The kernel still reads; `.closed` comes later.
         if session.pointee.flags.contains(.zeroCopyInFlight) { return }
-        let byteCountBefore = blocks.byteCountInUse
+        let byteCountBefore = memory.blocks.byteCountInUse
         var segmentCount = 0
         while case let index = session.pointee.output.popFirst(in: segments), !index.isNone {
             segmentCount += 1
-            blocks.release(segments[index].pointee.block)
+            memory.blocks.release(segments[index].pointee.block)
             segments.free(index)
         }
         session.pointee.outputByteCount = 0

@@ -16,7 +16,7 @@ extension Shard {
         let index: Index<PendingOperation> = pendings.allocate().index
         var block: BlockIndex = 0
         if !index.isNone, let receipt {
-            block = blocks.allocate(byteCount: receipt.count)
+            block = memory.blocks.allocate(byteCount: receipt.count)
             if block == 0 { pendings.free(index) }
         }
         guard !index.isNone, receipt == nil || block != 0 else {
@@ -27,7 +27,7 @@ extension Shard {
         pending.pointee.session = session.pointee.index
         pending.pointee.kind = kind
         if let receipt {
-            memcpy(blocks.base(block), receipt.baseAddress!, receipt.count)
+            memcpy(memory.blocks.base(block), receipt.baseAddress!, receipt.count)
             pending.pointee.receipt = block
             pending.pointee.receiptByteCount = UInt32(receipt.count)
         }
@@ -39,11 +39,12 @@ extension Shard {
         let pending = pendings[index]
         guard pending.pointee.receipt != 0 else { return nil }
         return UnsafeRawBufferPointer(
-            start: UnsafeRawPointer(blocks.base(pending.pointee.receipt)), count: Int(pending.pointee.receiptByteCount))
+            start: UnsafeRawPointer(memory.blocks.base(pending.pointee.receipt)),
+            count: Int(pending.pointee.receiptByteCount))
     }
 
     private mutating func freePending(_ index: Index<PendingOperation>) {
-        if pendings[index].pointee.receipt != 0 { blocks.release(pendings[index].pointee.receipt) }
+        if pendings[index].pointee.receipt != 0 { memory.blocks.release(pendings[index].pointee.receipt) }
         pendings.free(index)
     }
 

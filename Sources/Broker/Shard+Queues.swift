@@ -65,7 +65,7 @@ extension Shard {
                 "\(dropped) of \(destinationText(queue.pointee.destination)): the connection that owned it has ended")
         }
         unblock(queue)
-        if queue.pointee.deadLetter != 0 { blocks.release(queue.pointee.deadLetter) }
+        if queue.pointee.deadLetter != 0 { memory.blocks.release(queue.pointee.deadLetter) }
         destinations[queue.pointee.destination].pointee.queue = .none
         queues.free(index)
     }
@@ -168,7 +168,7 @@ extension Shard {
         queue.pointee.messageCount -= 1
         queue.pointee.byteCount -= UInt64(entry.pointee.byteCount)
         timers.cancel(entry.pointee.timer)
-        blocks.release(entry.pointee.message)
+        memory.blocks.release(entry.pointee.message)
         entries.free(index)
         if !queue.pointee.blocked.isEmpty { unblock(queue) }
         if queue.pointee.messageCount == 0, !queue.pointee.isClosed { becomeEmpty(queue) }
@@ -524,7 +524,7 @@ extension Shard {
         if queue.pointee.deadLetter != 0 {
             parsed = parseDeadLetterName(
                 UnsafeRawBufferPointer(
-                    start: blocks.base(queue.pointee.deadLetter), count: Int(queue.pointee.deadLetterByteCount)))
+                    start: memory.blocks.base(queue.pointee.deadLetter), count: Int(queue.pointee.deadLetterByteCount)))
         } else {
             var target = policies[queue.pointee.policy].deadLetterDestination
             if target.isEmpty { return nil }
@@ -574,7 +574,7 @@ extension Shard {
                 bodyByteCount: old.bodyByteCount, isPlain: isPlain, identity: old.identity, expiresAt: 0),
             extra: lines)
         if block == 0 { return false }
-        defer { blocks.release(block) }
+        defer { memory.blocks.release(block) }
         let message = stored(block, identity: old.identity, expiresAt: 0)
         // Else a client could fill any number of queues by way of dead letters.
         let holder = queues[entries[index].pointee.queue].pointee.holder

@@ -125,7 +125,8 @@ extension Shard {
             rearm(session, session.pointee.lastReceived, interval)
         }
         if session.pointee.input != 0, !session.pointee.flags.contains(.suspended) {
-            let since = blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self).pointee.since
+            let since = memory.blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self).pointee
+                .since
             let patience = UInt32(
                 clamping: limits.frameMillisecondsMax
                     + Int(session.pointee.inputByteCount) * 1000 / max(limits.frameBytesPerSecondMin, 1))
@@ -171,46 +172,34 @@ extension Shard {
 
     // MARK: Waiting for memory or for a peer
 
-    // How `limits.message-memory` (100 %) is shared out:
-    //
-    //     100 %     messages alone, or their number: publishers wait whose messages would stay. Deliveries are made small, and few at a time to
-    //               each consumer.
-    //     112 %     publishers wait whose messages pass through, to topics: what nobody takes out of queues must not stop them.
-    //      12.5 %   frames cut short, beside the messages: they wait for each other, and slow ones end. 50 %: ERROR.
-    //     125 %     both together: topics' messages are dropped.
-    //     137.5 %   a message on its way from input to queue, which frees its input, is refused.
-    //     150 %     the end of the pool. What is left above is for output, and for the records of new consumers.
-
     // Inlined by order: the optimiser copies the whole shard, 3.4 KB, to the stack before it calls a method of it that does
     // not mutate, and these are asked for each message.
 
-    /// Messages fill the memory. When none is queued and none waits to be sent, nobody else can make room.
+    /// See `MemoryBudget.messagesFill`.
     @inline(__always)
     func messagesFill(percent: Int) -> Bool {
-        blocks.byteCountInUse - inputMemoryByteCount > limits.messageMemoryByteCountMax / 100 * percent
-            && (entries.liveCount > 0 || segments.liveCount > 0) || percent <= 100 && queuesFill(percent: percent)
+        memory.messagesFill(percent: percent, queuedCount: entries.liveCount, segmentCount: segments.liveCount)
     }
 
-    /// So many messages are in queues that publishers wait.
     @inline(__always)
-    func queuesFill(percent: Int) -> Bool { entries.liveCount * 100 >= limits.queuedMessageCountMax * percent }
+    func queuesFill(percent: Int) -> Bool { memory.queuesFill(percent: percent, queuedCount: entries.liveCount) }
 
     /// The frame under the parser has to wait for memory. One that is kept as input already takes little more as a
     /// message: else those who wait would wait for each other.
     @inline(__always)
     var memoryIsFull: Bool {
         messagesFill(percent: 100)
-            || !isProcessingInput && !hasBulkMemory(0) && segments.liveCount + entries.liveCount > 0
+            || !isProcessingInput && !memory.hasBulk(0) && segments.liveCount + entries.liveCount > 0
     }
 
     /// Messages fill the memory so far that those wait too which do not stay.
     @inline(__always)
-    var topicsFillMemory: Bool { messagesFill(percent: Self.topicPercentMax) }
+    var topicsFillMemory: Bool { messagesFill(percent: MemoryBudget.topicPercentMax) }
 
     /// Memory is full, and a message to this topic may not make use of what is above 100 %. Mutating, or the shard would be
     /// copied to call it.
     mutating func topicHasToWait(_ index: Index<Destination>) -> Bool {
-        topicsFillMemory || !hasBulkMemory(0) || keepsMessages(index)
+        topicsFillMemory || !memory.hasBulk(0) || keepsMessages(index)
     }
 
     /// Has subscriptions that acknowledge: the topic's messages stay in their queues.
@@ -221,23 +210,6 @@ extension Shard {
         where destinations[destination.pointee.matches[i].destination].pointee.bound.count > 0 { return true }
         return false
     }
-
-    static var topicPercentMax: Int { 112 }
-
-    /// So many bytes may be taken for what is not on its way out.
-    @inline(__always)
-    func hasBulkMemory(_ byteCount: Int) -> Bool {
-        blocks.byteCountInUse + byteCount <= limits.messageMemoryByteCountMax / 4 * 5
-    }
-
-    /// A block for what is not on its way out. 0: no memory.
-    mutating func allocateBulk(byteCount: Int) -> BlockIndex {
-        hasBulkMemory(byteCount) ? blocks.allocate(byteCount: byteCount) : 0
-    }
-
-    /// Memory is short: the way out is to deliver, and deliveries must not take the rest.
-    @inline(__always)
-    var deliversSparingly: Bool { blocks.byteCountInUse > limits.messageMemoryByteCountMax }
 
     /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
     ///
@@ -264,7 +236,7 @@ extension Shard {
     mutating func noticeFull(_ limit: LimitKind) {
         notice(
             .memoryLimit,
-            "messages and buffers take \(blocks.byteCountInUse) bytes, and \(entries.liveCount) messages are in queues "
+            "messages and buffers take \(memory.blocks.byteCountInUse) bytes, and \(entries.liveCount) messages are in queues "
                 + "(limits.\(limit.key)); publishers are not read until there is room")
     }
 
@@ -281,8 +253,8 @@ extension Shard {
         }
         if waitingForRoom.isEmpty { return }
         let isTight = messagesFill(percent: 95)
-        let topicsAreTight = messagesFill(percent: Self.topicPercentMax - 5)
-        if isTight { _ = blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax) }
+        let topicsAreTight = messagesFill(percent: MemoryBudget.topicPercentMax - 5)
+        if isTight { _ = memory.blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax) }
         var othersAreTight = false
         for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { othersAreTight = true }
         var kept = 0

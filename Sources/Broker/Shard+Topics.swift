@@ -11,7 +11,7 @@ extension Shard {
     func idOf(_ index: Index<Group>) -> UnsafeRawBufferPointer {
         let group = groups[index]
         return UnsafeRawBufferPointer(
-            start: blocks.base(group.pointee.prefix) + 8, count: Int(group.pointee.keyByteCount) - 8)
+            start: memory.blocks.base(group.pointee.prefix) + 8, count: Int(group.pointee.keyByteCount) - 8)
     }
 
     /// The group for `id` in a destination, made if there is none. None: no memory.
@@ -35,14 +35,14 @@ extension Shard {
         if index.isNone { return .none }
         let destination = destinations[destinationIndex]
         let name = nameOf(destinationIndex)
-        let block = blocks.allocate(
+        let block = memory.blocks.allocate(
             byteCount: 8 + id.count + 64 + FrameWriter.escapedByteCountMax(id.count)
                 + FrameWriter.escapedByteCountMax(name.count))
         guard block != 0 else {
             groups.free(index)
             return .none
         }
-        let base = blocks.base(block)
+        let base = memory.blocks.base(block)
         memcpy(base, key, 8 + id.count)
         var writer = FrameWriter(at: base + 8 + id.count)
         writer.write("MESSAGE\n")
@@ -75,8 +75,8 @@ extension Shard {
         guard group.pointee.members.count == 0, group.pointee.nonMemberCount == 0 else { return }
         flush(index)
         destinations[group.pointee.destination].pointee.groups.remove(index, in: groups)
-        _ = groupTable.remove(blocks.base(group.pointee.prefix), Int(group.pointee.keyByteCount))
-        blocks.release(group.pointee.prefix)
+        _ = groupTable.remove(memory.blocks.base(group.pointee.prefix), Int(group.pointee.keyByteCount))
+        memory.blocks.release(group.pointee.prefix)
         group.pointee.members.deallocate()
         groups.free(index)
     }
@@ -301,13 +301,13 @@ extension Shard {
             prefixByteCount + Int(group.pointee.nameByteCount) + 64 + message.contentByteCountMax
             + (name.map { FrameWriter.escapedByteCountMax($0.count) + 16 } ?? 0)
         var run = group.pointee.run
-        if run != 0, blocks.capacity(run) - blocks.used(run) < needed {
-            group.pointee.runByteCountExpected = UInt32(min(blocks.capacity(run) * 4, 256 * 1024))
+        if run != 0, memory.blocks.capacity(run) - memory.blocks.used(run) < needed {
+            group.pointee.runByteCountExpected = UInt32(min(memory.blocks.capacity(run) * 4, 256 * 1024))
             flush(index)
             run = 0
         }
         if run == 0 {
-            run = allocateBulk(byteCount: max(needed, Int(group.pointee.runByteCountExpected)))
+            run = memory.allocateBulk(byteCount: max(needed, Int(group.pointee.runByteCountExpected)))
             guard run != 0 else {
                 counters.messagesDropped &+= UInt64(group.pointee.members.count)
                 notice(
@@ -315,14 +315,14 @@ extension Shard {
                     "no memory to send a message to \(group.pointee.members.count) subscribers: it is dropped")
                 return
             }
-            blocks.setUsed(run, 0)
+            memory.blocks.setUsed(run, 0)
             group.pointee.run = run
             group.pointee.flags.insert(.dirty)
             dirtyGroups.append(groups.handle(index))
         }
-        let start = blocks.base(run) + blocks.used(run)
+        let start = memory.blocks.base(run) + memory.blocks.used(run)
         var writer = FrameWriter(at: start)
-        let prefix = UnsafeRawPointer(blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount)
+        let prefix = UnsafeRawPointer(memory.blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount)
         writer.write(prefix, prefixByteCount)
         writer.writeHex(message.identity)
         if !message.carriesDestination {
@@ -337,7 +337,7 @@ extension Shard {
         writer.writeDecimal(UInt64(message.bodyByteCount))
         writer.write(UInt8(ascii: "\n"))
         message.writeContent(&writer, version: group.pointee.version)
-        blocks.setUsed(run, blocks.used(run) + (writer.cursor - start))
+        memory.blocks.setUsed(run, memory.blocks.used(run) + (writer.cursor - start))
         counters.messagesDelivered &+= UInt64(group.pointee.members.count)
     }
 
@@ -347,7 +347,7 @@ extension Shard {
         guard group.pointee.flags.contains(.dirty) else { return }
         group.pointee.flags.remove(.dirty)
         let run = group.pointee.run
-        let byteCount = blocks.used(run)
+        let byteCount = memory.blocks.used(run)
         group.pointee.run = 0
         let expected = Int(group.pointee.runByteCountExpected)
         group.pointee.runByteCountExpected = UInt32(min(max(byteCount, expected / 2), 256 * 1024))
@@ -360,7 +360,7 @@ extension Shard {
             appendRun(session, run, offset: 0, byteCount: byteCount)
         }
         flushedGroup = .none
-        blocks.release(run)
+        memory.blocks.release(run)
     }
 
     /// Flushes all groups that gained messages in this turn.

@@ -26,13 +26,13 @@ extension Shard {
             return .done
         }
         let handle: Handle<Transaction> = transactions.allocate()
-        let block = handle.isNone ? 0 : blocks.allocate(byteCount: name.count)
+        let block = handle.isNone ? 0 : memory.blocks.allocate(byteCount: name.count)
         guard block != 0 else {
             if !handle.isNone { transactions.free(handle.index) }
             failFrame(session, "Out of memory", "no room for another transaction")
             return .done
         }
-        memcpy(blocks.base(block), name.baseAddress!, name.count)
+        memcpy(memory.blocks.base(block), name.baseAddress!, name.count)
         let transaction = transactions[handle.index]
         transaction.pointee.session = session.pointee.index
         transaction.pointee.name = block
@@ -92,11 +92,11 @@ extension Shard {
     }
 
     private mutating func freeTransaction(_ index: Index<Transaction>) {
-        blocks.release(transactions[index].pointee.name)
+        memory.blocks.release(transactions[index].pointee.name)
         var block = transactions[index].pointee.frames
         while block != 0 {
             let next = nextKeptBlock(block).pointee
-            blocks.release(block)
+            memory.blocks.release(block)
             block = next
         }
         transactions.free(index)
@@ -130,7 +130,7 @@ extension Shard {
         while !index.isNone {
             let transaction = transactions[index]
             if Int(transaction.pointee.nameByteCount) == name.count,
-                memcmp(blocks.base(transaction.pointee.name), name.baseAddress!, name.count) == 0
+                memcmp(memory.blocks.base(transaction.pointee.name), name.baseAddress!, name.count) == 0
             {
                 return index
             }
@@ -204,23 +204,23 @@ extension Shard {
     private mutating func roomForKept(_ index: Index<Transaction>, byteCount: Int) -> UnsafeMutableRawPointer? {
         let transaction = transactions[index]
         let last = transaction.pointee.lastFrames
-        if last != 0, blocks.used(last) + byteCount <= blocks.capacity(last) {
-            defer { blocks.setUsed(last, blocks.used(last) + byteCount) }
-            return blocks.base(last) + blocks.used(last)
+        if last != 0, memory.blocks.used(last) + byteCount <= memory.blocks.capacity(last) {
+            defer { memory.blocks.setUsed(last, memory.blocks.used(last) + byteCount) }
+            return memory.blocks.base(last) + memory.blocks.used(last)
         }
         let wanted = min(
             max(Int(transaction.pointee.framesByteCount), Self.keptBlockByteCountMin), Self.keptBlockByteCountMax)
-        let block = allocateBulk(byteCount: max(KeptCursor.start + byteCount, wanted))
+        let block = memory.allocateBulk(byteCount: max(KeptCursor.start + byteCount, wanted))
         guard block != 0 else { return nil }
         nextKeptBlock(block).initialize(to: 0)
-        blocks.setUsed(block, KeptCursor.start + byteCount)
+        memory.blocks.setUsed(block, KeptCursor.start + byteCount)
         if last != 0 { nextKeptBlock(last).pointee = block } else { transaction.pointee.frames = block }
         transaction.pointee.lastFrames = block
-        return blocks.base(block) + KeptCursor.start
+        return memory.blocks.base(block) + KeptCursor.start
     }
 
     private func nextKeptBlock(_ block: BlockIndex) -> UnsafeMutablePointer<BlockIndex> {
-        blocks.base(block).assumingMemoryBound(to: BlockIndex.self)
+        memory.blocks.base(block).assumingMemoryBound(to: BlockIndex.self)
     }
 
     // MARK: COMMIT
@@ -392,7 +392,7 @@ extension Shard {
         if cursor.block == 0 {
             cursor.block = transactions[index].pointee.frames
             cursor.next = KeptCursor.start
-        } else if cursor.next == blocks.used(cursor.block) {
+        } else if cursor.next == memory.blocks.used(cursor.block) {
             cursor.block = nextKeptBlock(cursor.block).pointee
             cursor.next = KeptCursor.start
         }
@@ -404,7 +404,7 @@ extension Shard {
 
     /// The frame that a cursor's `frame` tells.
     func keptFrame(_ frame: UInt64) -> UnsafeMutablePointer<KeptFrame> {
-        (blocks.base(BlockIndex(frame >> 32)) + Int(frame & 0xFFFF_FFFF)).assumingMemoryBound(to: KeptFrame.self)
+        (memory.blocks.base(BlockIndex(frame >> 32)) + Int(frame & 0xFFFF_FFFF)).assumingMemoryBound(to: KeptFrame.self)
     }
 }
 

@@ -34,9 +34,7 @@ public struct Shard: ~Copyable {
     var transactions: Slab<Transaction>
     var pendings: Slab<PendingOperation>
     var remoteSets: Slab<RemoteSet>
-    var blocks: BlockPool
-    /// Bytes of the blocks that hold sessions' input.
-    var inputMemoryByteCount = 0
+    var memory: MemoryBudget
     /// Sessions with a large block of input, linked by `PartialInput`, from the one that has been silent longest.
     var inputHead = Index<Session>.none
     var inputTail = Index<Session>.none
@@ -189,7 +187,7 @@ public struct Shard: ~Copyable {
         let transactions = try Slab<Transaction>(recordCountMax: transactionCount)
         let pendings = try Slab<PendingOperation>(recordCountMax: sessionCount * 2 + 1_000_000)
         let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCount)
-        let blocks = try BlockPool(byteCountMax: limits.messageMemoryByteCountMax / 2 * 3)
+        let memory = try MemoryBudget(limits)
         let timers = try TimerWheel(
             timerCountMax: sessionCount + entryCount + limits.destinationCountMax + 1_000_000, now: now)
         let vectors = try VectorArena()
@@ -216,7 +214,7 @@ public struct Shard: ~Copyable {
         self.transactions = transactions
         self.pendings = pendings
         self.remoteSets = remoteSets
-        self.blocks = blocks
+        self.memory = memory
         self.timers = timers
         self.vectors = vectors
         destinationTable = NameTable(seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
@@ -280,7 +278,7 @@ public struct Shard: ~Copyable {
         let percent = toldFullLimit != nil ? 95 : 100
         let fullLimit: LimitKind? =
             queuesFill(percent: percent) ? .queuedMessages : messagesFill(percent: percent) ? .messageMemory : nil
-        let isFullForTopics = messagesFill(percent: Self.topicPercentMax - (hasToldFullForTopics ? 5 : 0))
+        let isFullForTopics = messagesFill(percent: MemoryBudget.topicPercentMax - (hasToldFullForTopics ? 5 : 0))
         guard fullLimit != toldFullLimit || isFullForTopics != hasToldFullForTopics else { return }
         // Where publishers of its own wait, the log says so already.
         if let fullLimit, toldFullLimit == nil, waitingForRoom.isEmpty { noticeFull(fullLimit) }
@@ -293,19 +291,19 @@ public struct Shard: ~Copyable {
     /// is left, so that a steady state is never trimmed; and what is kept for the next one, once it went unused for a while.
     private mutating func trimAfterBurst() {
         if isTrimming {
-            isTrimming = !blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax)
-            reserveChangesSeen = blocks.reserveChangeCount
+            isTrimming = !memory.blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax)
+            reserveChangesSeen = memory.blocks.reserveChangeCount
         }
-        blocks.unmapSome()
+        memory.blocks.unmapSome()
         if sessions.liveCount > sessionPeak { sessionPeak = sessions.liveCount }
-        if blocks.byteCountInUse > blockPeak { blockPeak = blocks.byteCountInUse }
+        if memory.blocks.byteCountInUse > blockPeak { blockPeak = memory.blocks.byteCountInUse }
         let lostSessions = sessionPeak > Self.trimSessionCountMin && sessions.liveCount < sessionPeak / 2
-        let lostBlocks = blockPeak > Self.trimBlockByteCountMin && blocks.byteCountInUse < blockPeak / 2
-        let rests = now >= restsAt && blocks.reserveChangeCount == reserveChangesSeen
+        let lostBlocks = blockPeak > Self.trimBlockByteCountMin && memory.blocks.byteCountInUse < blockPeak / 2
+        let rests = now >= restsAt && memory.blocks.reserveChangeCount == reserveChangesSeen
         if lostSessions || rests { trimRecordsOfClients() }
         if lostBlocks || rests { trimMessages() }
-        if blocks.reserveChangeCount != reserveChangesSeen {
-            reserveChangesSeen = blocks.reserveChangeCount
+        if memory.blocks.reserveChangeCount != reserveChangesSeen {
+            reserveChangesSeen = memory.blocks.reserveChangeCount
             restsAt = now &+ Self.restNanoseconds
         } else if rests {
             restsAt = .max
@@ -326,7 +324,7 @@ public struct Shard: ~Copyable {
     }
 
     private mutating func trimMessages() {
-        blockPeak = blocks.byteCountInUse
+        blockPeak = memory.blocks.byteCountInUse
         isTrimming = true
         entries.trim()
         deliveries.trim()
@@ -361,7 +359,7 @@ public struct Shard: ~Copyable {
     /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
     public var deadline: UInt64 {
         if resumableSessions.count > 0 || dirtySessions.count > 0 || submissions.count > 0
-            || doomedSessions.count > 0 || failedSessions.count > 0 || isTrimming || blocks.hasToUnmap
+            || doomedSessions.count > 0 || failedSessions.count > 0 || isTrimming || memory.blocks.hasToUnmap
         {
             return 0
         }
@@ -370,7 +368,7 @@ public struct Shard: ~Copyable {
 
     public var connectionCount: Int { sessions.liveCount }
     /// Bytes of messages and buffers in use.
-    public var blockByteCount: Int { blocks.byteCountInUse }
+    public var blockByteCount: Int { memory.blocks.byteCountInUse }
 
     mutating func takeIdentity() -> UInt64 {
         defer { nextIdentity &+= 1 }
