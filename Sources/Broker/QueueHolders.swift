@@ -54,9 +54,6 @@ struct QueueHolders {
         if holder.address != 0 { Self.decrease(&byAddress, holder.address) }
     }
 
-    /// Queues that are counted here.
-    var heldCount: Int { byConnection.values.reduce(0, +) }
-
     private static func decrease<Key: Hashable>(_ counts: inout [Key: Int], _ key: Key) {
         guard let count = counts[key] else { return invariant(false, "what leaves was counted") }
         counts[key] = count > 1 ? count - 1 : nil

@@ -1,6 +1,6 @@
 import Slabs
 
-/// What a shard holds: live records of each table, and bytes of memory.blocks. For tests and reports; never on a hot path.
+/// What a shard holds: live records of each table, and bytes of blocks. For tests and reports; never on a hot path.
 ///
 /// When all clients have left and all queues are empty, everything here is 0: what else remains is a leak.
 public struct ShardAudit: Sendable, Equatable {

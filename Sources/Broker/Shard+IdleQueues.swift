@@ -67,19 +67,14 @@ extension Shard {
     /// Drops the messages of a queue that nobody uses. False: some are left, for a later turn.
     private mutating func dropUnused(_ index: Index<Queue>) -> Bool {
         let queue = queues[index]
-        // Set aside while its last message goes, or it would become idle and have its time anew.
-        let count = min(Int(queue.pointee.readyCount), Self.dropsPerTurnMax)
-        if count == 0 { return true }
-        let isWhole = count == Int(queue.pointee.readyCount)
+        if queue.pointee.ready.isEmpty { return true }
+        let isWhole = Int(queue.pointee.readyCount) <= Self.dropsPerTurnMax
         if isWhole {
+            // Closed before its last message goes, or it would become idle and have its time anew.
             queue.pointee.isClosed = true
             updateHold(queue)
         }
-        for _ in 0..<count {
-            let entry = queue.pointee.ready.first
-            unlinkReady(entry)
-            freeEntry(entry)
-        }
+        let count = dropReady(queue, atMost: Self.dropsPerTurnMax)
         counters.messagesDropped &+= UInt64(count)
         notice(
             .messagesDropped,

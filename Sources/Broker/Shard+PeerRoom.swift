@@ -3,14 +3,6 @@ import Slabs
 
 // Room in queues of other workers: asked for before a COMMIT is applied, and before a SEND that waits is sent.
 extension Shard {
-    /// Room for one message of a COMMIT. `place` is where the frame is kept (`KeptCursor.frame`).
-    mutating func reserveAtOwner(
-        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ pending: Index<PendingOperation>,
-        frame place: UInt64
-    ) {
-        requestRoom(session, index, pending, frame: place)
-    }
-
     /// A SEND to a queue whose policy is to make publishers wait: it is parsed again when it has room.
     mutating func reserveForSend(
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>
@@ -23,7 +15,10 @@ extension Shard {
         return .retry
     }
 
-    private mutating func requestRoom(
+    /// Asks the owner for room for the SEND under the parser.
+    ///
+    /// - Parameter place: where a frame of a COMMIT is kept (`KeptCursor.frame`). 0: a SEND of its own.
+    mutating func requestRoom(
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ pending: Index<PendingOperation>,
         frame place: UInt64
     ) {

@@ -48,16 +48,7 @@ extension Shard {
     /// Ends a queue. Its consumers are gone; its messages go to the dead-letter destination or are dropped, counted.
     mutating func removeQueue(_ index: Index<Queue>) {
         let queue = queues[index]
-        queue.pointee.isClosed = true
-        updateHold(queue)
-        cancelIdle(queue)
-        while !queue.pointee.consumers.isEmpty { removeConsumer(queue.pointee.consumers.first, .nothing) }
-        var dropped = 0
-        while case let entry = queue.pointee.ready.first, !entry.isNone {
-            unlinkReady(entry)
-            freeEntry(entry)
-            dropped += 1
-        }
+        let dropped = closeQueue(queue)
         if dropped > 0 {
             counters.messagesDropped &+= UInt64(dropped)
             notice(
@@ -68,6 +59,26 @@ extension Shard {
         if queue.pointee.deadLetter != 0 { memory.blocks.release(queue.pointee.deadLetter) }
         destinations[queue.pointee.destination].pointee.queue = .none
         queues.free(index)
+    }
+
+    /// Takes a queue's consumers and messages from it, and lets it take no more. Returns how many messages there were.
+    private mutating func closeQueue(_ queue: UnsafeMutablePointer<Queue>) -> Int {
+        queue.pointee.isClosed = true
+        updateHold(queue)
+        cancelIdle(queue)
+        while !queue.pointee.consumers.isEmpty { removeConsumer(queue.pointee.consumers.first, .nothing) }
+        return dropReady(queue)
+    }
+
+    /// Drops ready messages, the oldest first, at most so many. Returns how many there were.
+    mutating func dropReady(_ queue: UnsafeMutablePointer<Queue>, atMost countMax: Int = .max) -> Int {
+        var count = 0
+        while count < countMax, case let entry = queue.pointee.ready.first, !entry.isNone {
+            unlinkReady(entry)
+            freeEntry(entry)
+            count += 1
+        }
+        return count
     }
 
     /// Whether the queue takes another message of so many bytes without its policy having to act.
@@ -713,15 +724,8 @@ extension Shard {
         }
         let queueDestination = subscription.pointee.ownQueue
         subscription.pointee.ownQueue = .none
-        let queue = destinations[queueDestination].pointee.queue
-        queues[queue].pointee.isClosed = true
-        while !queues[queue].pointee.consumers.isEmpty {
-            removeConsumer(queues[queue].pointee.consumers.first, .nothing)
-        }
-        while case let entry = queues[queue].pointee.ready.first, !entry.isNone {
-            unlinkReady(entry)
-            freeEntry(entry)
-        }
+        // What nobody acknowledged goes with its subscription, which is no loss to be told of.
+        _ = closeQueue(queues[destinations[queueDestination].pointee.queue])
         remove(queueDestination)
     }
 

@@ -292,7 +292,7 @@ extension Shard {
                         hold(queues.handle(destinations[target].pointee.queue), holder(session))
                     }
                 } else if destinations[target].pointee.kind == .remoteQueue {
-                    reserveAtOwner(session, target, pending, frame: cursor.frame)
+                    requestRoom(session, target, pending, frame: cursor.frame)
                     pendings[pending].pointee.answersDue += 1
                 }
             case .ack, .nack:

@@ -63,13 +63,7 @@ public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
     /// Takes a record out wherever it is. False: it is not in this queue.
     @inlinable
     public mutating func remove(_ index: Index<Record>, in slab: borrowing Slab<Record>) -> Bool {
-        var previous = Index<Record>.none
-        var candidate = head
-        while !candidate.isNone, candidate != index {
-            previous = candidate
-            candidate = Self.next(after: candidate, in: slab)
-        }
-        guard !candidate.isNone else { return false }
+        guard let previous = Link.previous(of: index, from: head, in: slab) else { return false }
         if previous.isNone {
             removeFirst(in: slab)
             return true
@@ -130,17 +124,11 @@ public struct Stack<Link: SinglyLinked>: BitwiseCopyable {
     /// Takes a record out wherever it is. False: it is not in this stack.
     @inlinable
     public mutating func remove(_ index: Index<Record>, in slab: borrowing Slab<Record>) -> Bool {
-        if head == index, !index.isNone {
+        guard let previous = Link.previous(of: index, from: head, in: slab) else { return false }
+        if previous.isNone {
             _ = pop(in: slab)
             return true
         }
-        var previous = Index<Record>.none
-        var candidate = head
-        while !candidate.isNone, candidate != index {
-            previous = candidate
-            candidate = Self.next(after: candidate, in: slab)
-        }
-        guard !candidate.isNone else { return false }
         let record = slab[index]
         Link[slab[previous]].next = Link[record].next
         Link.clear(record)

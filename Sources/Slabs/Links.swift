@@ -135,6 +135,21 @@ extension SinglyLinked {
         set { setLink(newValue, of: record) }
     }
 
+    /// The record before this one among those that follow from `first` on: none before the first. nil: it is not among
+    /// them.
+    @inlinable
+    static func previous(
+        of index: Index<Record>, from first: Index<Record>, in slab: borrowing Slab<Record>
+    ) -> Index<Record>? {
+        var previous = Index<Record>.none
+        var candidate = first
+        while !candidate.isNone, candidate != index {
+            previous = candidate
+            candidate = self[slab[candidate]].next.target
+        }
+        return candidate.isNone ? nil : previous
+    }
+
     /// Debug builds stop when a record is put into a list while it is in one with this link.
     @inlinable @inline(__always)
     static func auditInsertion(_ record: UnsafeMutablePointer<Record>) {
