@@ -176,7 +176,8 @@ struct Scenario {
                 case .acceptFailed: 300
                 case .handOffFailed: 900
                 case .completionAfterClose: 1000
-                case .sendFailed, .reset, .closeUnread: 16
+                case .sendFailed: 24
+                case .reset, .closeUnread: 16
                 case .halfClose: 20
                 case .clockJump: 8
                 case .neverReads, .unfinishedFrame, .garbage, .wrongFrame: 15
@@ -186,7 +187,7 @@ struct Scenario {
             if most > 0 { faults[fault.rawValue] = random.range(1...most) }
         }
         // Connections are handed on in few scenarios: where they are, it fails now and then.
-        if connectionsAreTight, !calm { faults[Fault.handOffFailed.rawValue] = random.pick([0, 500, 900]) }
+        if connectionsAreTight, !calm { faults[Fault.handOffFailed.rawValue] = random.pick([0, 500, 900, 900]) }
         self.faults = faults
         var deeds = Deed.allCases.map { _ in random.below(10) }
         deeds[Deed.publish.rawValue] += 8
