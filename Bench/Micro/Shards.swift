@@ -18,6 +18,12 @@ extension MicroCase {
         MicroCase(name: "fanout-1000-single", summary: "delivery to one of 1,000 subscribers, one SEND in a turn") {
             ShardTurns(.publish(subscribers: 1000, burst: 1))
         },
+        MicroCase(name: "queue-1", summary: "a message through a queue to one consumer, 16 in a turn") {
+            ShardTurns(.queue(consumers: 1, burst: 16))
+        },
+        MicroCase(name: "queue-4", summary: "the same, to four consumers in turn") {
+            ShardTurns(.queue(consumers: 4, burst: 16))
+        },
         MicroCase(name: "heart-beat", summary: "a line end from a client, 16 clients in a turn") {
             ShardTurns(.heartBeats(16))
         },
@@ -30,6 +36,7 @@ private final class ShardTurns: Workload {
     enum Kind {
         case idle
         case publish(subscribers: Int, burst: Int)
+        case queue(consumers: Int, burst: Int)
         case heartBeats(Int)
         case connect
     }
@@ -47,6 +54,8 @@ private final class ShardTurns: Workload {
     nonisolated(unsafe) private static let hello = bytes("CONNECT\naccept-version:1.2\nhost:localhost\n\n\0")
     nonisolated(unsafe) private static let helloAndSubscribe = bytes(
         "CONNECT\naccept-version:1.2\nhost:localhost\n\n\0SUBSCRIBE\nid:0\ndestination:/topic/a\n\n\0")
+    nonisolated(unsafe) private static let helloAndConsume = bytes(
+        "CONNECT\naccept-version:1.2\nhost:localhost\n\n\0SUBSCRIBE\nid:0\ndestination:/queue/a\n\n\0")
     nonisolated(unsafe) private static let lineEnd = bytes("\n")
 
     init(_ kind: Kind) {
@@ -57,12 +66,17 @@ private final class ShardTurns: Workload {
             index: 0, options: options,
             fabric: Fabric(shardCount: 1, mailboxByteCountMax: options.limits.mailboxByteCountMax),
             connectionCountMax: 20_000, now: now, wallMilliseconds: Self.wallMilliseconds)
-        let send = "SEND\ndestination:/topic/a\ncontent-length:64\n\n\(String(repeating: "x", count: 64))\0\n"
+        let rest = "content-length:64\n\n\(String(repeating: "x", count: 64))\0\n"
+        let send = "SEND\ndestination:/topic/a\n" + rest
         switch kind {
         case .publish(let subscribers, let burst):
             self.burst = Self.bytes(String(repeating: send, count: burst))
             publisher = connect(Self.hello)
             for _ in 0..<subscribers { others.append(connect(Self.helloAndSubscribe)) }
+        case .queue(let consumers, let burst):
+            self.burst = Self.bytes(String(repeating: "SEND\ndestination:/queue/a\n" + rest, count: burst))
+            publisher = connect(Self.hello)
+            for _ in 0..<consumers { others.append(connect(Self.helloAndConsume)) }
         case .heartBeats(let clients):
             burst = Self.lineEnd
             for _ in 0..<clients { others.append(connect(Self.hello)) }
@@ -77,6 +91,11 @@ private final class ShardTurns: Workload {
         case .publish(let subscribers, let burst):
             // An operation is a delivery, or a message where nobody gets it.
             for _ in 0..<max(count / (burst * max(subscribers, 1)), 1) {
+                worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
+                turn()
+            }
+        case .queue(_, let burst):
+            for _ in 0..<max(count / burst, 1) {
                 worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
                 turn()
             }

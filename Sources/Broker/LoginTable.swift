@@ -9,13 +9,17 @@ import Slabs
 struct LoginTable: ~Copyable {
     static var placeCount: Int { 1024 }
     private let places: UnsafeMutablePointer<BlockIndex>
+    private let hasher: HashIndex
 
-    init() {
+    init(seed: UInt64) {
+        hasher = HashIndex(seed: seed)
         places = .allocate(capacity: Self.placeCount)
         places.initialize(repeating: 0, count: Self.placeCount)
     }
 
     deinit { places.deallocate() }
+
+    func hash(of login: UnsafeRawBufferPointer) -> UInt32 { hasher.hash(0, login.baseAddress!, login.count) }
 
     /// The block that was last entered at the place of the hash. 0: none.
     subscript(hash: UInt32) -> BlockIndex {

@@ -80,16 +80,16 @@ struct Message {
     }
 }
 
-extension Shard {
+extension MemoryBudget {
     /// Copies a message to a block of its own: `StoredMessage`, then the content. 0: no memory.
     ///
     /// `extra` are header lines that go in front of the message's own; they must be plain.
     mutating func store(_ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)) -> BlockIndex {
         let byteCount = StoredMessage.byteCount + extra.count + message.contentByteCount
-        guard memory.hasStore(byteCount) else { return 0 }
-        let block = memory.blocks.allocate(byteCount: byteCount)
+        guard hasStore(byteCount) else { return 0 }
+        let block = blocks.allocate(byteCount: byteCount)
         if block == 0 { return 0 }
-        let base = memory.blocks.base(block)
+        let base = blocks.base(block)
         base.assumingMemoryBound(to: StoredMessage.self).initialize(
             to: StoredMessage(
                 headersByteCount: UInt32(extra.count + message.headersByteCount),
@@ -102,7 +102,7 @@ extension Shard {
     }
 
     func stored(_ block: BlockIndex, identity: UInt64, expiresAt: UInt64) -> Message {
-        let base = UnsafeRawPointer(memory.blocks.base(block))
+        let base = UnsafeRawPointer(blocks.base(block))
         let head = base.assumingMemoryBound(to: StoredMessage.self).pointee
         let headers = base + StoredMessage.byteCount
         return Message(

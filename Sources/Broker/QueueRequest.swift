@@ -84,24 +84,4 @@ extension Shard {
         case .pattern, .queuePattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return nil
         }
     }
-
-    /// Makes a queue's limits as tight as was asked for. `deadLetter` are the bytes of the name.
-    mutating func tighten(_ index: Index<Queue>, _ request: QueueRequest, deadLetter: UnsafeRawPointer) {
-        let queue = queues[index]
-        queue.pointee.messageCountMax = min(queue.pointee.messageCountMax, UInt32(clamping: request.messageCountMax))
-        queue.pointee.byteCountMax = min(queue.pointee.byteCountMax, request.byteCountMax)
-        if request.messageMillisecondsMax != .max {
-            let milliseconds = queue.pointee.messageMillisecondsMax
-            queue.pointee.messageMillisecondsMax =
-                milliseconds == 0 ? request.messageMillisecondsMax : min(milliseconds, request.messageMillisecondsMax)
-        }
-        if request.hasOverflow { queue.pointee.overflow = request.overflow }
-        if request.deadLetterByteCount > 0 {
-            let block = memory.blocks.allocate(byteCount: Int(request.deadLetterByteCount))
-            guard block != 0 else { return }
-            memcpy(memory.blocks.base(block), deadLetter, Int(request.deadLetterByteCount))
-            queue.pointee.deadLetter = block
-            queue.pointee.deadLetterByteCount = request.deadLetterByteCount
-        }
-    }
 }

@@ -123,6 +123,15 @@ enum TurnLink: DoublyLinked {
 }
 typealias TurnList = List<TurnLink>
 
+/// The cursors of a queue's consumers.
+enum CursorLink: DoublyLinked {
+    static func link(of cursor: UnsafeMutablePointer<Cursor>) -> DoubleLink<Cursor> { cursor.pointee.link }
+    static func setLink(_ link: DoubleLink<Cursor>, of cursor: UnsafeMutablePointer<Cursor>) {
+        cursor.pointee.link = link
+    }
+}
+typealias CursorChain = Chain<CursorLink>
+
 /// A subscription's deliveries that are not acknowledged, in the order of delivery.
 enum DeliveryLink: DoublyLinked {
     static func link(of delivery: UnsafeMutablePointer<Delivery>) -> DoubleLink<Delivery> { delivery.pointee.link }

@@ -50,9 +50,9 @@ extension Shard {
         audit.segments = segments.liveCount
         audit.subscriptions = subscriptions.liveCount
         audit.groups = groups.liveCount
-        audit.entries = entries.liveCount
-        audit.consumers = consumers.liveCount
-        audit.deliveries = deliveries.liveCount
+        audit.entries = queues.entryCount
+        audit.consumers = queues.consumerCount
+        audit.deliveries = subscriptions.deliveryCount
         audit.transactions = transactions.liveCount
         audit.pendings = pendings.liveCount
         audit.remoteSets = remoteSets.liveCount
@@ -62,7 +62,7 @@ extension Shard {
         audit.patterns = patternCount
         audit.matches = matchCount
         audit.inputBytes = memory.inputByteCount
-        audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0) - idleTimerCount
+        audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0) - queues.idleTimerCount
         audit.blockBytes = memory.blocks.byteCountInUse
         var place = destinations.nextLive(after: .none)
         while !place.isNone {
@@ -100,13 +100,13 @@ extension Shard {
             }
             var entry = queue.ready.first
             while !entry.isNone {
-                let record = entries[entry].pointee
+                let record = queues[entry].pointee
                 audit.entries += 1
                 audit.queuedMessages += 1
                 audit.queuedBytes += Int(record.byteCount)
                 audit.blockBytes += memory.blocks.capacity(record.message)
                 if record.timer != 0 { audit.timers += 1 }
-                entry = EntryList.next(after: entry, in: entries)
+                entry = queues.next(after: entry)
             }
             place = queues.nextLive(after: place)
         }
@@ -140,55 +140,12 @@ extension Shard {
         return listedCount == idleCount ? nil : "\(idleCount) idle destinations, \(listedCount) on their list"
     }
 
-    /// The first broken rule among those that hold between turns, or nil: a queue's counts are those of its lists, no
-    /// queue exceeds its limit, no consumer its prefetch. Time is linear in messages.
+    /// The first broken rule of a queue, or nil: see `QueueEngine.audit`. Time is linear in messages.
     public func auditQueues() -> String? {
         var place = queues.nextLive(after: .none)
         while !place.isNone {
-            let queue = queues[place].pointee
-            let name = destinationText(queue.destination)
-            var ready = 0
-            var unacked = 0
-            var bytes = 0
-            var entry = queue.ready.first
-            while !entry.isNone {
-                if entries[entry].pointee.state != .ready {
-                    return "\(name): an entry among the ready ones is not ready"
-                }
-                ready += 1
-                bytes += Int(entries[entry].pointee.byteCount)
-                entry = EntryList.next(after: entry, in: entries)
-            }
-            var consumer = queue.consumers.first
-            while !consumer.isNone {
-                var bytesOfConsumer = 0
-                entry = consumers[consumer].pointee.unacked.first
-                while !entry.isNone {
-                    if entries[entry].pointee.consumer != consumer {
-                        return "\(name): an entry is with another consumer"
-                    }
-                    unacked += 1
-                    bytesOfConsumer += Int(entries[entry].pointee.byteCount)
-                    entry = EntryList.next(after: entry, in: entries)
-                }
-                if bytesOfConsumer != Int(consumers[consumer].pointee.unackedByteCount) {
-                    return "\(name): a consumer's bytes are miscounted"
-                }
-                bytes += bytesOfConsumer
-                consumer = ConsumerChain.next(after: consumer, in: consumers)
-            }
-            if ready != Int(queue.readyCount) {
-                return "\(name): \(queue.readyCount) ready messages, \(ready) on the list"
-            }
-            if ready + unacked > Int(queue.messageCount) {
-                return "\(name): holds \(ready) + \(unacked) messages and counts \(queue.messageCount)"
-            }
-            if bytes > Int(queue.byteCount) { return "\(name): holds \(bytes) bytes and counts \(queue.byteCount)" }
-            if ready + unacked > Int(queue.messageCountMax) {
-                return "\(name): holds \(ready + unacked) messages, the limit is \(queue.messageCountMax)"
-            }
-            if !queue.ready.isEmpty, !queue.turns.isEmpty {
-                return "\(name): a message and a consumer wait for each other"
+            if let fault = queues.audit(place) {
+                return "\(destinationText(queues[place].pointee.destination)): \(fault)"
             }
             place = queues.nextLive(after: place)
         }

@@ -193,14 +193,14 @@ extension Shard {
             publish(index, message)
         case .queue:
             if memoryIsFull, !isApplyingCommit { return waitForRoom(session) }
-            if destination.pointee.isIdle, let refusal = holders.refusal(of: holder(session), limits) {
+            if destination.pointee.isIdle, let refusal = queues.refusal(of: holder(session), limits) {
                 counters.messagesRefused &+= 1
                 failDestination(session, refusal)
                 return .done
             }
             let queue = queues.handle(destination.pointee.queue)
             let wasEmpty = queues[queue.index].pointee.messageCount == 0
-            guard hasRoom(queue.index, byteCount: frame.reservedByteCount) else {
+            guard queues.hasRoom(queue.index, byteCount: frame.reservedByteCount) else {
                 return queueIsFull(session, queue.index)
             }
             guard let message = messageOfFrame(session) else {
@@ -434,7 +434,7 @@ extension Shard {
         var index = findSubscription(session, id)
         if index.isNone, session.pointee.version == .v1_0, !frame.has(.id) {
             // 1.0 lets a subscription that has an id go by its destination too.
-            index = findSubscription(session, destination: id)
+            index = subscriptions.find(session, to: destinationWithoutError(session, id))
         }
         if index.isNone {
             failFrame(session, "Subscription not found", "this connection has no subscription with that id")
@@ -453,45 +453,9 @@ extension Shard {
     }
 
     /// The session's subscription with this id; none where there is none.
-    mutating func findSubscription(
+    func findSubscription(
         _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer
     ) -> Index<Subscription> {
-        if session.pointee.flags.contains(.isIndexed) { return findIndexed(session, id) }
-        var index = session.pointee.subscriptions.first
-        while !index.isNone {
-            let subscription = subscriptions[index]
-            let key = idOf(subscription.pointee.group)
-            if key.count == id.count, memcmp(key.baseAddress!, id.baseAddress!, id.count) == 0 { return index }
-            index = SubscriptionChain.next(after: index, in: subscriptions)
-        }
-        return .none
-    }
-
-    private mutating func findIndexed(
-        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer
-    ) -> Index<Subscription> {
-        var probe = subscriptionIndex.probe(
-            subscriptionIndex.hash(session.pointee.index.rawValue, id.baseAddress!, id.count))
-        while case let index = Index<Subscription>(subscriptionIndex.next(&probe)), !index.isNone {
-            let subscription = subscriptions[index]
-            let key = idOf(subscription.pointee.group)
-            if subscription.pointee.session == session.pointee.index, key.count == id.count,
-                memcmp(key.baseAddress!, id.baseAddress!, id.count) == 0
-            {
-                return index
-            }
-        }
-        return .none
-    }
-
-    private mutating func findSubscription(
-        _ session: UnsafeMutablePointer<Session>, destination name: UnsafeRawBufferPointer
-    ) -> Index<Subscription> {
-        var index = session.pointee.subscriptions.first
-        let destination = destinationWithoutError(session, name)
-        while !index.isNone, subscriptions[index].pointee.destination != destination {
-            index = SubscriptionChain.next(after: index, in: subscriptions)
-        }
-        return index
+        subscriptions.find(session, id, groups, memory)
     }
 }

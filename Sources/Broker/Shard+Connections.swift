@@ -489,11 +489,11 @@ extension Shard {
         if !session.pointee.subscriptions.isEmpty { pauseConsumers(session) }
         var index = session.pointee.subscriptions.first
         while !index.isNone {
-            let next = SubscriptionChain.next(after: index, in: subscriptions)
+            let next = subscriptions.next(after: index)
             if !keepsFlights || !isInFlight(index) { unsubscribe(session, index, end) }
             index = next
         }
-        if session.pointee.subscriptions.isEmpty { dropFlights(session) }
+        if session.pointee.subscriptions.isEmpty { subscriptions.dropFlights(session) }
         while !session.pointee.temporaries.isEmpty { removeTemporary(session) }
         if !session.pointee.remoteSet.isNone {
             remoteSets.free(session.pointee.remoteSet)

@@ -182,7 +182,7 @@ extension Shard {
         }
         let index = kind == .queue ? makeQueue(name, isTemporary: false) : makeTopic(name, isPattern: kind == .pattern)
         if !index.isNone, !destinations[index].pointee.queue.isNone {
-            tighten(destinations[index].pointee.queue, request, deadLetter: scratch.key)
+            queues.tighten(destinations[index].pointee.queue, request, deadLetter: scratch.key, &memory)
         }
         if index.isNone { failFrame(session, "Out of memory", "the broker has reached its memory limit") }
         return index

@@ -21,25 +21,10 @@ extension Shard {
 
     /// The client has sent the first of the queue's messages, or was promised room for it.
     mutating func hold(_ handle: Handle<Queue>, _ holder: QueueHolder) {
-        guard let queue = queues.find(handle), queue.pointee.messageCount > 0,
-            !destinations[queue.pointee.destination].pointee.isTemporary
-        else { return }
-        if queue.pointee.isHeld { holders.leave(queue.pointee.holder) }
-        queue.pointee.isHeld = false
-        queue.pointee.holder = holder
-        updateHold(queue)
-    }
-
-    /// To be called when a queue got its first message or lost its last, and when consumers came or went.
-    mutating func updateHold(_ queue: UnsafeMutablePointer<Queue>) {
-        let isHeld =
-            queue.pointee.messageCount > 0 && queue.pointee.consumerCount == 0 && !queue.pointee.holder.isNobody
-            && !queue.pointee.isClosed
-        if isHeld != queue.pointee.isHeld {
-            queue.pointee.isHeld = isHeld
-            if isHeld { holders.enter(queue.pointee.holder) } else { holders.leave(queue.pointee.holder) }
+        guard let queue = queues.find(handle), !destinations[queue.pointee.destination].pointee.isTemporary else {
+            return
         }
-        if queue.pointee.messageCount == 0 { queue.pointee.holder = .nobody }
+        queues.hold(handle.index, by: holder)
     }
 
     /// Answers the frame under the parser: there is no room for its destination.

@@ -96,7 +96,7 @@ extension Shard {
             idleOthers.append(index, in: destinations)
         } else {
             idleQueues.append(index, in: destinations)
-            queues[destination.pointee.queue].pointee.lastUsed = clock
+            queues.use(destination.pointee.queue, clock: clock)
             armIdle(destination.pointee.queue)
         }
     }

@@ -4,60 +4,42 @@ import Slabs
 // messages ends only where its policy says so.
 extension Shard {
     /// Makes sure that the queue is looked at when it may have been idle for long enough.
-    ///
-    /// One timer for a queue, which keeps running when the queue is used again: a use costs no timer. When it fires, it is
-    /// set anew for what is left.
     mutating func armIdle(_ index: Index<Queue>) {
-        let queue = queues[index]
-        guard queue.pointee.idleTimer == 0, !queue.pointee.isClosed else { return }
-        let milliseconds = patience(queue)
-        guard milliseconds != 0, destinations[queue.pointee.destination].pointee.kind == .queue else { return }
-        scheduleIdle(index, after: milliseconds)
-    }
-
-    private mutating func scheduleIdle(_ index: Index<Queue>, after milliseconds: UInt32) {
-        let timer = timers.schedule(
-            at: now &+ UInt64(milliseconds) &* 1_000_000, kind: TimerKind.idleQueue.rawValue,
-            owner: queues.handle(index).slot)
-        queues[index].pointee.idleTimer = timer
-        if timer != 0 { idleTimerCount += 1 }
-    }
-
-    mutating func cancelIdle(_ queue: UnsafeMutablePointer<Queue>) {
-        guard queue.pointee.idleTimer != 0 else { return }
-        timers.cancel(queue.pointee.idleTimer)
-        queue.pointee.idleTimer = 0
-        idleTimerCount -= 1
+        let milliseconds = patience(index)
+        guard milliseconds != 0, destinations[queues[index].pointee.destination].pointee.kind == .queue else { return }
+        queues.armIdle(index, after: milliseconds, &timers, now: now)
     }
 
     /// For how long the queue, as it is now, may go unused (milliseconds). 0: for ever.
-    private func patience(_ queue: UnsafeMutablePointer<Queue>) -> UInt32 {
-        let policy = policies[queue.pointee.policy]
+    private func patience(_ index: Index<Queue>) -> UInt32 {
+        let policy = policies[queues[index].pointee.policy]
         return UInt32(
-            clamping: destinations[queue.pointee.destination].pointee.isIdle
+            clamping: destinations[queues[index].pointee.destination].pointee.isIdle
                 ? policy.idleMillisecondsMax : policy.idleWithMessagesMillisecondsMax)
     }
 
     mutating func idleTimerFired(_ handle: Handle<Queue>) {
         guard let queue = queues.find(handle) else { return }
-        queue.pointee.idleTimer = 0
-        idleTimerCount -= 1
-        let milliseconds = patience(queue)
+        let index = handle.index
+        queues.disarmIdle(index, &timers, hasFired: true)
+        let milliseconds = patience(index)
         // One that is in use is looked at when it becomes idle.
         if milliseconds == 0 { return }
         let elapsed = clock &- queue.pointee.lastUsed
-        guard isUnused(queue), elapsed >= milliseconds else {
-            return scheduleIdle(handle.index, after: elapsed < milliseconds ? milliseconds - elapsed : milliseconds)
+        guard isUnused(index), elapsed >= milliseconds else {
+            let rest = elapsed < milliseconds ? milliseconds - elapsed : milliseconds
+            return queues.armIdle(index, after: rest, &timers, now: now)
         }
         let destination = queue.pointee.destination
         recordAllowance -= 1
-        guard dropUnused(handle.index) else { return scheduleIdle(handle.index, after: 1) }
+        guard dropUnused(index) else { return queues.armIdle(index, after: 1, &timers, now: now) }
         remove(destination)
     }
 
     /// Nobody consumes from it, waits for room in it, or was promised room, and no connection owns it.
-    private func isUnused(_ queue: UnsafeMutablePointer<Queue>) -> Bool {
-        queue.pointee.consumerCount == 0 && queue.pointee.readyCount == queue.pointee.messageCount
+    private func isUnused(_ index: Index<Queue>) -> Bool {
+        let queue = queues[index]
+        return queue.pointee.consumerCount == 0 && queue.pointee.ready.count == queue.pointee.messageCount
             && queue.pointee.blocked.isEmpty && !destinations[queue.pointee.destination].pointee.isTemporary
     }
 
@@ -68,13 +50,10 @@ extension Shard {
     private mutating func dropUnused(_ index: Index<Queue>) -> Bool {
         let queue = queues[index]
         if queue.pointee.ready.isEmpty { return true }
-        let isWhole = Int(queue.pointee.readyCount) <= Self.dropsPerTurnMax
-        if isWhole {
-            // Closed before its last message goes, or it would become idle and have its time anew.
-            queue.pointee.isClosed = true
-            updateHold(queue)
-        }
-        let count = dropReady(queue, atMost: Self.dropsPerTurnMax)
+        let isWhole = Int(queue.pointee.ready.count) <= Self.dropsPerTurnMax
+        // Closed before its last message goes, or it would become idle and have its time anew.
+        if isWhole { queues.close(index) }
+        let count = dropReady(index, atMost: Self.dropsPerTurnMax)
         counters.messagesDropped &+= UInt64(count)
         notice(
             .messagesDropped,

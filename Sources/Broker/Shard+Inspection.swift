@@ -32,18 +32,10 @@ extension Shard {
     }
 
     /// Subscriptions that are found by the hash of their id.
-    package var indexedSubscriptionCount: Int { subscriptionIndex.count }
+    package var indexedSubscriptionCount: Int { subscriptions.indexedCount }
 
     /// Deliveries that are acknowledged in open transactions.
-    package var markedDeliveryCount: Int {
-        var count = 0
-        var place = deliveries.nextLive(after: .none)
-        while !place.isNone {
-            if !deliveries[place].pointee.transaction.isNone { count += 1 }
-            place = deliveries.nextLive(after: place)
-        }
-        return count
-    }
+    package var markedDeliveryCount: Int { subscriptions.markedCount }
 
     // MARK: Destinations
 
@@ -64,8 +56,8 @@ extension Shard {
         var orders: [UInt64] = []
         var entry = queues[destinations[place].pointee.queue].pointee.ready.first
         while !entry.isNone {
-            orders.append(entries[entry].pointee.order)
-            entry = EntryList.next(after: entry, in: entries)
+            orders.append(queues[entry].pointee.order)
+            entry = queues.next(after: entry)
         }
         return orders
     }

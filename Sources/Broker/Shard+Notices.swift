@@ -8,14 +8,13 @@ extension Shard {
     /// A login is cut to so many bytes: it is kept while its connection lasts.
     static var loginByteCountMax: Int { 128 }
 
-    public var hasNotices: Bool { !notices.isEmpty }
-
     /// What the operator should know since the last call. To be called before the next exchange, while the driver knows the
     /// connections still.
     public mutating func takeNotices() -> [Notice] {
         if notices.isEmpty { return [] }
         let taken = notices
         notices.removeAll(keepingCapacity: true)
+        hasNotices = false
         return taken
     }
 
@@ -26,7 +25,7 @@ extension Shard {
         guard admitNotice(kind) else { return }
         var notice = Notice(kind: kind, text: text)
         if !session.isNone { notice.client = client(sessions[session]) }
-        notices.append(notice)
+        append(notice)
     }
 
     /// Tells the log of a connection that was not accepted.
@@ -34,7 +33,7 @@ extension Shard {
         guard admitNotice(kind) else { return }
         var notice = Notice(kind: kind, text: text)
         notice.client = Notice.Client(descriptor: descriptor, listener: listener)
-        notices.append(notice)
+        append(notice)
     }
 
     /// - Parameter group: whose message was too much. None: no single one.
@@ -48,7 +47,7 @@ extension Shard {
         notice.client = client(session)
         var subscription = session.pointee.subscriptions.first
         while !subscription.isNone, !group.isNone, subscriptions[subscription].pointee.group != group {
-            subscription = SubscriptionChain.next(after: subscription, in: subscriptions)
+            subscription = subscriptions.next(after: subscription)
         }
         if subscription.isNone || group.isNone && session.pointee.subscriptionCount > 1 {
             notice.text += ", for \(session.pointee.subscriptionCount) subscriptions"
@@ -56,7 +55,7 @@ extension Shard {
             notice.subscription = printable(idOf(subscriptions[subscription].pointee.group))
             notice.destination = destinationText(subscriptions[subscription].pointee.destination)
         }
-        notices.append(notice)
+        append(notice)
     }
 
     private mutating func admitNotice(_ kind: Notice.Kind) -> Bool {
@@ -72,7 +71,14 @@ extension Shard {
     }
 
     /// The second is over: says what was not logged in it.
-    mutating func summariseNotices() { notices += noticeAllowance.summaries() }
+    mutating func summariseNotices() {
+        for summary in noticeAllowance.summaries() { append(summary) }
+    }
+
+    mutating func append(_ notice: Notice) {
+        notices.append(notice)
+        hasNotices = true
+    }
 
     private mutating func client(_ session: UnsafeMutablePointer<Session>) -> Notice.Client {
         var client = Notice.Client()
@@ -128,7 +134,7 @@ extension Shard {
     }
 
     private func hashOf(_ login: UnsafeRawBufferPointer) -> UInt32 {
-        subscriptionIndex.hash(0, login.baseAddress!, login.count)
+        logins.hash(of: login)
     }
 
     /// The numbers of different workers' connections differ, and stay small enough for programs that read numbers of JSON

@@ -26,12 +26,12 @@ extension Shard {
         if publication.isReserved { returnRoom(handle, byteCount: UInt64(publication.byteCount)) }
         // A dead letter drives no other out: two queues could send each other theirs for ever.
         if !publication.isDeadLetter, destinations[index].pointee.isIdle,
-            let refusal = holders.refusal(of: publication.sender, limits)
+            let refusal = queues.refusal(of: publication.sender, limits)
         {
             return refuseSend(publication, payload.receipt, refusal, to: peer)
         }
         if !publication.isDeadLetter, queue.pointee.overflow == .dropOldest,
-            !hasRoom(queueIndex, byteCount: message.contentByteCount)
+            !queues.hasRoom(queueIndex, byteCount: message.contentByteCount)
         {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
@@ -39,7 +39,7 @@ extension Shard {
         if enqueue(queueIndex, message) {
             if wasEmpty { hold(handle, publication.sender) }
         } else {
-            let isFull = !hasRoom(queueIndex, byteCount: message.contentByteCount)
+            let isFull = !queues.hasRoom(queueIndex, byteCount: message.contentByteCount)
             refuseSend(publication, payload.receipt, isFull ? .queue : .memory, to: peer)
         }
         // It may have taken less room than it was granted, or none where it had expired.
@@ -90,7 +90,7 @@ extension Shard {
             to: peer)
         guard !consumer.isNone else { return }
         // A client that does not read what it has already gets no more by subscribing again.
-        if request.isPaused { pause(consumer.index) }
+        if request.isPaused { queues.pause(consumer.index) }
         dispatch(destinations[index].pointee.queue)
     }
 
@@ -115,17 +115,19 @@ extension Shard {
         // Where there is no room for another, what follows is told so.
         guard findDestination(name).isNone, makeRoomForQueue() else { return }
         let index = makeQueue(name, isTemporary: false)
-        if !index.isNone { tighten(destinations[index].pointee.queue, request, deadLetter: deadLetter) }
+        if !index.isNone {
+            queues.tighten(destinations[index].pointee.queue, request, deadLetter: deadLetter, &memory)
+        }
     }
 
     mutating func removeConsumer(_ removal: ConsumerRemoval) {
-        guard consumers.isLive(removal.consumer) else { return }
+        guard queues.isLive(removal.consumer) else { return }
         removeConsumer(removal.consumer.index, removal.held)
     }
 
     mutating func pauseConsumer(_ change: ConsumerPause) {
-        guard consumers.isLive(change.consumer) else { return }
-        if change.isPaused { pause(change.consumer.index) } else { unpause(change.consumer.index) }
+        guard queues.isLive(change.consumer) else { return }
+        if change.isPaused { queues.pause(change.consumer.index) } else { resume(change.consumer.index) }
     }
 
     mutating func deliverFromElsewhere(_ delivery: QueueDelivery, _ message: Message) {

@@ -66,12 +66,12 @@ extension Shard {
     }
 
     mutating func deliverElsewhere(_ entryIndex: Index<Entry>, _ consumerIndex: Index<Consumer>) {
-        let entry = entries[entryIndex]
-        let consumer = consumers[consumerIndex]
+        let entry = queues[entryIndex]
+        let consumer = queues[consumerIndex]
         let delivery = QueueDelivery(
-            subscription: consumer.pointee.subscription, entry: entries.handle(entryIndex),
+            subscription: consumer.pointee.subscription, entry: queues.handle(entryIndex),
             deliveryCount: entry.pointee.isRedelivered ? entry.pointee.deliveryCount : 0)
-        let message = stored(
+        let message = memory.stored(
             entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt)
         peers.write(
             delivery, to: Int(consumer.pointee.shard),

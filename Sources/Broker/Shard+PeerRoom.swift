@@ -73,14 +73,13 @@ extension Shard {
             refusal: .queue)
         let holder = QueueHolder(session: request.session, address: request.address, shard: UInt16(peer))
         if !queueIndex.isNone, destinations[index].pointee.isIdle,
-            let refusal = holders.refusal(of: holder, limits)
+            let refusal = queues.refusal(of: holder, limits)
         {
             answer.refusal = refusal
         } else if !queueIndex.isNone {
             let queue = queues[queueIndex]
             if canReserve(queueIndex, byteCount: Int(byteCount)) {
-                queue.pointee.messageCount += 1
-                queue.pointee.byteCount += byteCount
+                queues.reserve(queueIndex, byteCount: Int(byteCount))
                 updateIdle(index)
                 if queue.pointee.messageCount == 1 { hold(queues.handle(queueIndex), holder) }
                 answer.queue = queues.handle(queueIndex)
@@ -94,7 +93,7 @@ extension Shard {
                     pending.pointee.counterpart = request.pending
                     pending.pointee.queue = queues.handle(queueIndex)
                     pending.pointee.byteCount = request.byteCount
-                    queue.pointee.blocked.append(handle.index, in: pendings)
+                    queues.waiting(for: queueIndex).pointee.append(handle.index, in: pendings)
                     peers.write(RoomWait(reservation: handle, pending: request.pending), to: peer)
                     return
                 }
@@ -122,7 +121,7 @@ extension Shard {
     mutating func cancelRemoteReservation(_ handle: Handle<PendingOperation>) {
         guard let pending = pendings.find(handle) else { return }
         let queue = pending.pointee.queue
-        if let record = queues.find(queue) { record.pointee.blocked.remove(handle.index, in: pendings) }
+        if queues.isLive(queue) { queues.waiting(for: queue.index).pointee.remove(handle.index, in: pendings) }
         pendings.free(handle.index)
         // Who waited behind it may need less.
         roomIsFree(queue)

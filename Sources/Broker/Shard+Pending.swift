@@ -79,8 +79,8 @@ extension Shard {
             if Int(pending.peer) == self.index { roomIsFree(pending.queue) }
         } else if Int(pending.peer) != self.index {
             cancelReservation(index)
-        } else if let queue = queues.find(pending.queue) {
-            queue.pointee.blocked.remove(index, in: pendings)
+        } else if queues.isLive(pending.queue) {
+            queues.waiting(for: pending.queue.index).pointee.remove(index, in: pendings)
             // Who waited behind it may need less.
             roomIsFree(pending.queue)
         }
@@ -227,10 +227,12 @@ extension Shard {
         if consumer.isNone {
             activate(subscription)
         } else {
-            subscriptions[subscription].pointee.flags.remove(.pending)
-            subscriptions[subscription].pointee.consumer = consumer
+            subscriptions.activate(subscription)
+            subscriptions.setConsumer(consumer, of: subscription)
             let shouldPause = session.pointee.flags.contains(.consumersPaused)
-            if shouldPause != isPaused { setConsumerPaused(subscription, shouldPause) }
+            if shouldPause != isPaused {
+                if shouldPause { pauseConsumer(of: subscription) } else { resumeConsumer(of: subscription) }
+            }
         }
         resumeSoon(session)
     }

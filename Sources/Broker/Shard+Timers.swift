@@ -178,18 +178,18 @@ extension Shard {
     /// See `MemoryBudget.messagesFill`.
     @inline(__always)
     func messagesFill(percent: Int) -> Bool {
-        memory.messagesFill(percent: percent, queuedCount: entries.liveCount, segmentCount: segments.liveCount)
+        memory.messagesFill(percent: percent, queuedCount: queues.entryCount, segmentCount: segments.liveCount)
     }
 
     @inline(__always)
-    func queuesFill(percent: Int) -> Bool { memory.queuesFill(percent: percent, queuedCount: entries.liveCount) }
+    func queuesFill(percent: Int) -> Bool { memory.queuesFill(percent: percent, queuedCount: queues.entryCount) }
 
     /// The frame under the parser has to wait for memory. One that is kept as input already takes little more as a
     /// message: else those who wait would wait for each other.
     @inline(__always)
     var memoryIsFull: Bool {
         messagesFill(percent: 100)
-            || !isProcessingInput && !memory.hasBulk(0) && segments.liveCount + entries.liveCount > 0
+            || !isProcessingInput && !memory.hasBulk(0) && segments.liveCount + queues.entryCount > 0
     }
 
     /// Messages fill the memory so far that those wait too which do not stay.
@@ -236,7 +236,7 @@ extension Shard {
     mutating func noticeFull(_ limit: LimitKind) {
         notice(
             .memoryLimit,
-            "messages and buffers take \(memory.blocks.byteCountInUse) bytes, and \(entries.liveCount) messages are in queues "
+            "messages and buffers take \(memory.blocks.byteCountInUse) bytes, and \(queues.entryCount) messages are in queues "
                 + "(limits.\(limit.key)); publishers are not read until there is room")
     }
 
@@ -363,7 +363,7 @@ extension Shard {
             var index = session.pointee.subscriptions.first
             while !index.isNone {
                 if !subscriptions[index].pointee.deliveries.isEmpty { return false }
-                index = SubscriptionChain.next(after: index, in: subscriptions)
+                index = subscriptions.next(after: index)
             }
         }
     }
@@ -379,7 +379,7 @@ extension Shard {
             counters.messagesDropped &+= UInt64(queue.pointee.messageCount)
             var notice = Notice(kind: .undelivered, text: destinationText(candidate))
             notice.messageCount = Int(queue.pointee.messageCount)
-            notices.append(notice)
+            append(notice)
         }
     }
 }

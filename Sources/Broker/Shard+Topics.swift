@@ -9,9 +9,7 @@ extension Shard {
 
     /// The subscription id of a group, unescaped. It follows the key's first eight bytes.
     func idOf(_ index: Index<Group>) -> UnsafeRawBufferPointer {
-        let group = groups[index]
-        return UnsafeRawBufferPointer(
-            start: memory.blocks.base(group.pointee.prefix) + 8, count: Int(group.pointee.keyByteCount) - 8)
+        groups[index].pointee.id(memory)
     }
 
     /// The group for `id` in a destination, made if there is none. None: no memory.
@@ -130,53 +128,22 @@ extension Shard {
         let group = findOrMakeGroup(
             index, id: id, isNamed: isNamed, version: session.pointee.version, consumes: consumes)
         if group.isNone { return .none }
-        let created: Index<Subscription> = subscriptions.allocate().index
+        let created = subscriptions.make(
+            session, to: index, group, ackMode, consumes: consumes, window, groups, memory)
         guard !created.isNone else {
             removeGroupIfEmpty(group)
             return .none
         }
-        let subscription = subscriptions[created]
-        subscription.pointee.session = session.pointee.index
-        subscription.pointee.destination = index
-        subscription.pointee.group = group
-        subscription.pointee.ackMode = ackMode
-        subscription.pointee.window = window
-        subscription.pointee.flags = consumes ? [.pending, .isConsumer] : .pending
         groups[group].pointee.nonMemberCount += 1
-        session.pointee.subscriptions.prepend(created, in: subscriptions)
-        session.pointee.subscriptionCount += 1
-        if session.pointee.flags.contains(.isIndexed) {
-            addToIndex(created)
-        } else if session.pointee.subscriptionCount > Self.unindexedSubscriptionsMax {
-            session.pointee.flags.insert(.isIndexed)
-            var own = session.pointee.subscriptions.first
-            while !own.isNone {
-                addToIndex(own)
-                own = SubscriptionChain.next(after: own, in: subscriptions)
-            }
-        }
         destinations[index].pointee.subscriptionCount += 1
         updateIdle(index)
         return created
     }
 
-    /// Most sessions have few subscriptions, and find one sooner without an index, which takes memory.
-    private static var unindexedSubscriptionsMax: UInt16 { 16 }
-
-    private mutating func addToIndex(_ index: Index<Subscription>) {
-        subscriptionIndex.insert(hashOf(index), index.rawValue)
-    }
-
-    private mutating func hashOf(_ index: Index<Subscription>) -> UInt32 {
-        let subscription = subscriptions[index]
-        let id = idOf(subscription.pointee.group)
-        return subscriptionIndex.hash(subscription.pointee.session.rawValue, id.baseAddress!, id.count)
-    }
-
     /// The subscription counts from now on.
     mutating func activate(_ index: Index<Subscription>) {
         let subscription = subscriptions[index]
-        subscription.pointee.flags.remove(.pending)
+        subscriptions.activate(index)
         if subscription.pointee.flags.contains(.isConsumer) {
             bindQueue(index)
             return
@@ -184,8 +151,9 @@ extension Shard {
         let group = groups[subscription.pointee.group]
         // What was published before goes to those who were there.
         if group.pointee.flags.contains(.dirty) { flush(subscription.pointee.group) }
-        subscription.pointee.position = group.pointee.members.append(
+        let position = group.pointee.members.append(
             Member(session: subscription.pointee.session, subscription: index))
+        subscriptions.setPosition(position, of: index)
         group.pointee.nonMemberCount -= 1
     }
 
@@ -225,16 +193,12 @@ extension Shard {
         } else if !subscription.pointee.flags.contains(.pending) {
             if group.pointee.flags.contains(.dirty) { flush(groupIndex) }
             if let moved = group.pointee.members.swapRemove(at: subscription.pointee.position) {
-                subscriptions[moved.subscription].pointee.position = subscription.pointee.position
+                subscriptions.setPosition(subscription.pointee.position, of: moved.subscription)
             }
         } else {
             group.pointee.nonMemberCount -= 1
         }
-        if session.pointee.flags.contains(.isIndexed) { subscriptionIndex.remove(hashOf(index), index.rawValue) }
-        session.pointee.subscriptions.remove(index, in: subscriptions)
-        if session.pointee.subscriptions.isEmpty { session.pointee.flags.remove(.isIndexed) }
-        session.pointee.subscriptionCount -= 1
-        subscriptions.free(index)
+        subscriptions.remove(index, session, groups, memory)
         removeGroupIfEmpty(groupIndex)
         let destination = destinations[destinationIndex]
         destination.pointee.subscriptionCount -= 1
@@ -378,7 +342,7 @@ extension Shard {
         while !index.isNone {
             let group = subscriptions[index].pointee.group
             if groups[group].pointee.flags.contains(.dirty) { flush(group) }
-            index = SubscriptionChain.next(after: index, in: subscriptions)
+            index = subscriptions.next(after: index)
         }
     }
 }

@@ -66,19 +66,10 @@ extension Shard {
         var stepCount = 0
         var cursor = KeptCursor()
         while advance(&cursor, in: index) {
-            let delivery = keptFrame(cursor.frame).pointee.delivery
-            stepCount += 1
-            if deliveries.isLive(delivery), deliveries[delivery.index].pointee.transaction == index {
-                stepCount += unmark(delivery.index, index)
-            }
+            stepCount += 1 + subscriptions.unmark(keptFrame(cursor.frame).pointee.delivery, index)
         }
         cursor = KeptCursor()
-        while advance(&cursor, in: index) {
-            let delivery = keptFrame(cursor.frame).pointee.delivery
-            if deliveries.isLive(delivery), deliveries[delivery.index].pointee.transaction == Self.unmarked {
-                deliveries[delivery.index].pointee.transaction = .none
-            }
-        }
+        while advance(&cursor, in: index) { subscriptions.finishUnmarking(keptFrame(cursor.frame).pointee.delivery) }
         chargeForSteps(stepCount)
     }
 
@@ -272,7 +263,7 @@ extension Shard {
                 if destinations[target].pointee.kind == .queue {
                     let queue = queues[destinations[target].pointee.queue]
                     if destinations[target].pointee.isIdle,
-                        let refusal = holders.refusal(of: holder(session), limits)
+                        let refusal = queues.refusal(of: holder(session), limits)
                     {
                         failDestination(session, refusal)
                         return false
@@ -285,8 +276,7 @@ extension Shard {
                             receipt: receiptOfPending(pending))
                         return false
                     }
-                    queue.pointee.messageCount += 1
-                    queue.pointee.byteCount += UInt64(frame.reservedByteCount)
+                    queues.reserve(destinations[target].pointee.queue, byteCount: frame.reservedByteCount)
                     updateIdle(target)
                     if queue.pointee.messageCount == 1 {
                         hold(queues.handle(destinations[target].pointee.queue), holder(session))

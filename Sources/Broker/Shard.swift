@@ -24,13 +24,10 @@ public struct Shard: ~Copyable {
     // Records
     var sessions: Slab<Session>
     var segments: Slab<Segment>
-    var subscriptions: Slab<Subscription>
+    var subscriptions: SubscriptionTable
     var groups: Slab<Group>
     var destinations: Slab<Destination>
-    var queues: Slab<Queue>
-    var entries: Slab<Entry>
-    var consumers: Slab<Consumer>
-    var deliveries: Slab<Delivery>
+    var queues: QueueEngine<FirstInFirstOut>
     var transactions: Slab<Transaction>
     var pendings: Slab<PendingOperation>
     var remoteSets: Slab<RemoteSet>
@@ -50,12 +47,8 @@ public struct Shard: ~Copyable {
     var destinationTable: NameTable
     /// Groups by key.
     var groupTable: NameTable
-    /// Subscriptions by session and id, of sessions that have more than a few.
-    var subscriptionIndex: HashIndex
     var addresses: AddressTable
     let logins: LoginTable
-    /// Deliveries by message-id.
-    let deliveryTable: DeliveryTable
 
     // Work of this turn
     var dirtySessions: Batch<Handle<Session>>
@@ -85,9 +78,6 @@ public struct Shard: ~Copyable {
     // Destinations nobody needs: queues of this worker, and all others
     var idleQueues = IdleList()
     var idleOthers = IdleList()
-    var holders = QueueHolders()
-    /// Timers of queues that may be idle too long. They fire when nothing else happens, and are no work of anybody's.
-    var idleTimerCount = 0
 
     // The frame under the parser, and room to unescape
     var frame: Frame
@@ -104,6 +94,11 @@ public struct Shard: ~Copyable {
     var clock: UInt32
     var wallMilliseconds: UInt64
 
+    /// The time as parts are told it.
+    var moment: Moment {
+        @inline(__always) get { Moment(now: now, clock: clock, wallMilliseconds: wallMilliseconds) }
+    }
+
     private var sessionPeak = 0
     private var blockPeak = 0
     private var isTrimming = false
@@ -113,7 +108,6 @@ public struct Shard: ~Copyable {
     private var reserveChangesSeen: UInt32 = 0
 
     var nextIdentity: UInt64
-    var nextOrder: UInt64 = 1
     var acceptTimer: UInt32 = 0
     var roomTimer: UInt32 = 0
     var acceptAllowance: UInt64 = 0
@@ -136,6 +130,8 @@ public struct Shard: ~Copyable {
     public var submissions: Batch<Submission>
     public internal(set) var counters = Counters()
     var notices: [Notice] = []
+    /// `takeNotices` has something to tell. Stored, for a computed property that another module reads costs a copy of the shard.
+    public internal(set) var hasNotices = false
     var questions: [AuthenticationQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
@@ -172,18 +168,20 @@ public struct Shard: ~Copyable {
         // Address space only. A session that has fallen behind has a segment for each `copiedByteCountMax` of its output.
         let segmentCount = sessionCount * (limits.outputByteCountMax / Self.copiedByteCountMax + 4)
         let segments = try Slab<Segment>(recordCountMax: min(segmentCount, 64_000_000))
-        let subscriptions = try Slab<Subscription>(recordCountMax: subscriptionCount)
         let groups = try Slab<Group>(recordCountMax: subscriptionCount + 1)
         let destinations = try Slab<Destination>(recordCountMax: destinationCount)
-        let queues = try Slab<Queue>(recordCountMax: limits.destinationCountMax + subscriptionCount)
         // Beyond the limit: for those on their way from other workers, for dead letters, and for topics with many
         // subscriptions that acknowledge.
         let entryCount =
             messageCount + messageCount / 8 + max(65_536, limits.mailboxByteCountMax / Self.publicationByteCountMin)
-        let entries = try Slab<Entry>(recordCountMax: entryCount)
-        let consumers = try Slab<Consumer>(recordCountMax: subscriptionCount * min(shardCount, 8))
+        let queues = try QueueEngine<FirstInFirstOut>(
+            queueCountMax: limits.destinationCountMax + subscriptionCount, entryCountMax: entryCount,
+            consumerCountMax: subscriptionCount * min(shardCount, 8))
         // Of messages that other workers hold, too.
-        let deliveries = try Slab<Delivery>(recordCountMax: min(entryCount * min(shardCount, 4), Int(UInt32.max) - 1))
+        let subscriptions = try SubscriptionTable(
+            subscriptionCountMax: subscriptionCount,
+            deliveryCountMax: min(entryCount * min(shardCount, 4), Int(UInt32.max) - 1),
+            seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
         let transactions = try Slab<Transaction>(recordCountMax: transactionCount)
         let pendings = try Slab<PendingOperation>(recordCountMax: sessionCount * 2 + 1_000_000)
         let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCount)
@@ -208,9 +206,6 @@ public struct Shard: ~Copyable {
         self.groups = groups
         self.destinations = destinations
         self.queues = queues
-        self.entries = entries
-        self.consumers = consumers
-        self.deliveries = deliveries
         self.transactions = transactions
         self.pendings = pendings
         self.remoteSets = remoteSets
@@ -219,10 +214,8 @@ public struct Shard: ~Copyable {
         self.vectors = vectors
         destinationTable = NameTable(seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
         groupTable = NameTable(seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
-        subscriptionIndex = HashIndex(seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7)
         addresses = AddressTable()
-        logins = LoginTable()
-        deliveryTable = DeliveryTable(options.identityKey)
+        logins = LoginTable(seed: options.seed &+ 0xA24B_AED4_963E_E407)
         dirtySessions = Batch(capacity: 1024)
         dirtyGroups = Batch(capacity: 256)
         doomedSessions = Batch(capacity: 64)
@@ -313,9 +306,9 @@ public struct Shard: ~Copyable {
     private mutating func trimRecordsOfClients() {
         sessionPeak = sessions.liveCount
         sessions.trim()
-        subscriptions.trim()
+        subscriptions.trimSubscriptions()
         groups.trim()
-        consumers.trim()
+        queues.trimConsumers()
         segments.trim()
         timers.trim()
         transactions.trim()
@@ -326,10 +319,10 @@ public struct Shard: ~Copyable {
     private mutating func trimMessages() {
         blockPeak = memory.blocks.byteCountInUse
         isTrimming = true
-        entries.trim()
-        deliveries.trim()
+        queues.trimEntries()
+        subscriptions.trimDeliveries()
         destinations.trim()
-        queues.trim()
+        queues.trimQueues()
     }
 
     /// A frame of a few bytes may make or remove records that take a thousand times as long as to parse it, and a client

@@ -67,6 +67,11 @@ struct Group: SlabRecord {
     /// What the last turn needed: the next run is allocated as large.
     var runByteCountExpected: UInt32
     var members: RecordArray<Member>
+
+    /// The subscription id, unescaped. It follows the key's first eight bytes.
+    func id(_ memory: borrowing MemoryBudget) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: memory.blocks.base(prefix) + 8, count: Int(keyByteCount) - 8)
+    }
 }
 
 /// A subscription of a group, and its session, which a message goes to without a look at the subscription.

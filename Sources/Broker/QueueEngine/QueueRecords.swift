@@ -4,9 +4,8 @@ import Slabs
 struct Queue: SlabRecord {
     var generation: UInt32
     var destination: Index<Destination>
-    /// Messages that no consumer has, in order.
-    var ready: EntryList
-    var readyCount: UInt32
+    /// Messages that no consumer has.
+    var ready: ReadyEntries
     /// Ready and unacknowledged messages, and room promised to transactions.
     var messageCount: UInt32
     var byteCount: UInt64
@@ -20,20 +19,20 @@ struct Queue: SlabRecord {
     var policy: UInt32
     var messageCountMax: UInt32
     var deliveryCountMax: UInt32
-    /// A ready message beside which the next one that returns belongs, if these return in order. None: none is known.
-    var returnHint: Index<Entry>
+    /// Those of consumers that may not take every message.
+    var cursors: CursorChain
     var byteCountMax: UInt64
     var messageMillisecondsMax: UInt64
     /// The dead-letter destination that its first user asked for, rather than the policy's. 0: none.
     var deadLetter: BlockIndex
-    var deadLetterByteCount: UInt32
+    var deadLetterByteCount: UInt16
     var overflow: OverflowPolicy
     var isClosed: Bool
-    /// It counts against its holder's limit: it has messages and no consumer.
-    var isHeld: Bool
     /// Who sent the first of the messages that it holds; of a dead letter, who sent the first of the queue that it was in.
     /// Nobody: it is empty.
     var holder: QueueHolder
+    /// It counts against its holder's limit: it has messages and no consumer.
+    var isHeld: Bool
     /// Fires when the queue may have been idle for as long as its policy allows. 0: none.
     var idleTimer: UInt32
     /// When a message came in, the last consumer left, or the last message (milliseconds of the shard's clock).
@@ -99,5 +98,22 @@ struct Consumer: SlabRecord {
     var byteCountMax: UInt32
     var shard: UInt16
     var hasTurn: Bool
-    var isPaused: Bool
+    var flags: ConsumerFlags
+}
+
+struct ConsumerFlags: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    static let paused = ConsumerFlags(rawValue: 1 << 0)
+    /// It may not take every message: it has a cursor.
+    static let selective = ConsumerFlags(rawValue: 1 << 1)
+}
+
+/// How far a consumer that may not take every message has looked through the ready ones.
+struct Cursor: SlabRecord {
+    var generation: UInt32
+    var consumer: Index<Consumer>
+    /// Among the queue's.
+    var link: DoubleLink<Cursor>
+    /// What it is offered next. None: it was offered all that are ready.
+    var entry: Index<Entry>
 }

@@ -1,0 +1,123 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+// Messages that nobody gets in time, or that nobody wants: they expire, or move to a dead-letter destination.
+extension Shard {
+    mutating func entryTimerFired(_ handle: Handle<Entry>) {
+        // When the drain is over, a dead letter might come too late to be reported there: it is reported here.
+        if queues.expires(handle, &timers, at: moment, isLast: drainIsOver) { expire(handle.index) }
+    }
+
+    /// A ready entry's time is over.
+    mutating func expire(_ index: Index<Entry>) {
+        counters.messagesExpired &+= 1
+        if policies[queues[queues[index].pointee.queue].pointee.policy].deadLettersExpired {
+            deadLetter(index, reason: "expired")
+        } else {
+            queues.takeOut(index)
+            freeEntry(index)
+        }
+    }
+
+    /// Moves a ready entry to the dead-letter destination of its queue. Without one, or where that is full, the message is
+    /// dropped, counted and logged; or stays, if it `isKeptOtherwise`.
+    mutating func deadLetter(_ index: Index<Entry>, reason: StaticString, isKeptOtherwise: Bool = false) {
+        let origin = nameOf(queues[queues[index].pointee.queue].pointee.destination)
+        queues.takeOut(index)
+        let wasKept = moveToDeadLetters(index, origin: origin, reason: reason)
+        if !wasKept, isKeptOtherwise { return chargeForSteps(queues.putBack(index)) }
+        if wasKept {
+            counters.messagesDeadLettered &+= 1
+        } else {
+            counters.messagesDropped &+= 1
+            notice(.messagesDropped, "1 of \(printable(origin)) (\(reason)): no dead-letter destination took it")
+        }
+        freeEntry(index)
+    }
+
+    /// Writes the canonical name of a queue's dead-letter destination to `scratch.name`. Nil where it has none, or is its
+    /// own.
+    private mutating func deadLetterName(_ index: Index<Queue>) -> (
+        name: UnsafeRawBufferPointer, kind: DestinationClass
+    )? {
+        let queue = queues[index]
+        let origin = nameOf(queue.pointee.destination)
+        // The queue of a topic's subscription has no name, and one that is too long cannot be named as the origin.
+        guard origin.count > 0, origin.count <= limits.destinationNameByteCountMax else { return nil }
+        var parsed: DestinationName?
+        if queue.pointee.deadLetter != 0 {
+            parsed = parseDeadLetterName(
+                UnsafeRawBufferPointer(
+                    start: memory.blocks.base(queue.pointee.deadLetter), count: Int(queue.pointee.deadLetterByteCount)))
+        } else {
+            var target = policies[queue.pointee.policy].deadLetterDestination
+            if target.isEmpty { return nil }
+            parsed = target.withUTF8 { parseDeadLetterName(UnsafeRawBufferPointer($0)) }
+        }
+        guard let parsed else { return nil }
+        let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
+        if name.count == origin.count, memcmp(name.baseAddress!, origin.baseAddress!, name.count) == 0 { return nil }
+        return (name, parsed.kind)
+    }
+
+    private mutating func parseDeadLetterName(_ text: UnsafeRawBufferPointer) -> DestinationName? {
+        try? DestinationName.parse(
+            text, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
+            levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
+    }
+
+    private mutating func moveToDeadLetters(
+        _ index: Index<Entry>, origin: UnsafeRawBufferPointer, reason: StaticString
+    ) -> Bool {
+        guard let (name, kind) = deadLetterName(queues[index].pointee.queue) else { return false }
+        var target = findDestination(name)
+        if target.isNone {
+            guard makeRoom(name, isQueue: kind == .queue, isUnused: true) else { return false }
+            switch kind {
+            case .queue: target = makeQueue(name, isTemporary: false)
+            case .topic: target = makeTopic(name, isPattern: false)
+            case .pattern, .queuePattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return false
+            }
+            if target.isNone { return false }
+        }
+        // The message gains two lines that say where it was and why it left.
+        var old = memory.stored(queues[index].pointee.message, identity: queues[index].pointee.identity, expiresAt: 0)
+        old.removeDestination()
+        var extra = FrameWriter(at: scratch.key)
+        extra.write("original-destination:")
+        extra.writeEscaped(origin.baseAddress!, origin.count, version: .v1_2)
+        extra.write("\ndead-letter-reason:")
+        extra.write(reason)
+        extra.write("\n")
+        let lines = UnsafeRawBufferPointer(start: scratch.key, count: extra.cursor - scratch.key)
+        var isPlain = old.isPlain
+        for byte in origin where byte == UInt8(ascii: "\\") || byte == UInt8(ascii: ":") { isPlain = false }
+        let block = memory.store(
+            Message(
+                headers: old.headers, headersByteCount: old.headersByteCount, body: old.body,
+                bodyByteCount: old.bodyByteCount, isPlain: isPlain, identity: old.identity, expiresAt: 0),
+            extra: lines)
+        if block == 0 { return false }
+        defer { memory.blocks.release(block) }
+        let message = memory.stored(block, identity: old.identity, expiresAt: 0)
+        // Else a client could fill any number of queues by way of dead letters.
+        let holder = queues[queues[index].pointee.queue].pointee.holder
+        switch destinations[target].pointee.kind {
+        case .queue:
+            let queue = queues.handle(destinations[target].pointee.queue)
+            let wasEmpty = queues[queue.index].pointee.messageCount == 0
+            guard enqueue(queue.index, message) else { return false }
+            if wasEmpty { hold(queue, holder) }
+            return true
+        case .remoteQueue:
+            forwardDeadLetter(target, message, of: holder)
+            return true
+        case .topic:
+            publish(target, message)
+            return true
+        case .pattern, .subscriptionQueue: return false
+        }
+    }
+}

@@ -1,0 +1,72 @@
+import Glibc
+import IO
+import STOMP
+import Slabs
+
+// The queues of acknowledging topic subscriptions.
+extension Shard {
+    /// An acknowledging topic subscription is a queue of its own, bound to the topic, with this one consumer.
+    mutating func bindQueue(_ subscriptionIndex: Index<Subscription>) {
+        let subscription = subscriptions[subscriptionIndex]
+        let topic = subscription.pointee.destination
+        let created: Index<Destination> = destinations.allocate().index
+        guard !created.isNone else {
+            return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
+        }
+        let destination = destinations[created]
+        destination.pointee.kind = .subscriptionQueue
+        subscriptionQueueCount += 1
+        guard attachQueue(to: created) else {
+            subscriptionQueueCount -= 1
+            destinations.free(created)
+            return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
+        }
+        let queueIndex = destination.pointee.queue
+        queues.bound(queueIndex, byteCountMax: UInt64(limits.outputByteCountMax + limits.prefetchByteCountMax))
+        subscriptions.setOwnQueue(created, of: subscriptionIndex)
+        let position = destinations[topic].pointee.bound.append(
+            BoundQueue(destination: created, subscription: subscriptionIndex))
+        subscriptions.setPosition(position, of: subscriptionIndex)
+        addConsumer(queueIndex, subscriptionIndex)
+    }
+
+    mutating func unbindQueue(_ subscriptionIndex: Index<Subscription>) {
+        let subscription = subscriptions[subscriptionIndex]
+        let topic = destinations[subscription.pointee.destination]
+        if let moved = topic.pointee.bound.swapRemove(at: subscription.pointee.position) {
+            subscriptions.setPosition(subscription.pointee.position, of: moved.subscription)
+        }
+        let queueDestination = subscription.pointee.ownQueue
+        subscriptions.setOwnQueue(.none, of: subscriptionIndex)
+        // What nobody acknowledged goes with its subscription, which is no loss to be told of.
+        _ = closeQueue(destinations[queueDestination].pointee.queue)
+        remove(queueDestination)
+    }
+
+    /// A topic's message for each queue bound to it. A subscriber whose queue is full has fallen too far behind.
+    mutating func enqueueToBound(_ index: Index<Destination>, _ message: Message, name: UnsafeRawBufferPointer) {
+        var message = message
+        var line = UnsafeRawBufferPointer(start: nil, count: 0)
+        if !message.carriesDestination {
+            var extra = FrameWriter(at: scratch.key)
+            extra.write("destination:")
+            extra.writeEscaped(name.baseAddress!, name.count, version: .v1_2)
+            extra.write("\n")
+            line = UnsafeRawBufferPointer(start: scratch.key, count: extra.cursor - scratch.key)
+            // A name with escapes makes the lines differ between versions.
+            if line.count != 13 + name.count { message.isPlain = false }
+            message.carriesDestination = true
+        }
+        let bound = destinations[index].pointee.bound
+        for i in 0..<bound.count {
+            let queue = destinations[bound[i].destination].pointee.queue
+            if !enqueue(queue, message, extra: line) {
+                let isFull = !queues.hasRoom(queue, byteCount: message.contentByteCount)
+                let subscription = subscriptions[bound[i].subscription].pointee
+                doom(
+                    sessions[subscription.session], for: isFull ? .outputBytes : .messageMemory,
+                    group: subscription.group)
+            }
+        }
+    }
+}
