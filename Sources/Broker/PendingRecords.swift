@@ -1,23 +1,5 @@
 import Slabs
 
-/// An open transaction: the frames received in it, in order.
-struct Transaction: SlabRecord {
-    var generation: UInt32
-    var session: Index<Session>
-    /// Among the session's.
-    var link: SingleLink<Transaction>
-    var name: BlockIndex
-    var nameByteCount: UInt32
-    /// Blocks of kept frames, first and last: the next block's index, then `KeptFrame` and the frame's bytes, of each frame.
-    var frames: BlockIndex
-    var lastFrames: BlockIndex
-    var framesByteCount: UInt32
-    var frameCount: UInt32
-    /// ACK and NACK among the frames.
-    var settlementCount: UInt32
-    var timer: UInt32
-}
-
 enum PendingKind: UInt8, BitwiseCopyable {
     /// A RECEIPT that waits for barriers.
     case receipt
@@ -84,18 +66,6 @@ struct PendingOperation: SlabRecord {
         set {
             assert(kind == .commit, "only a COMMIT that waits is about a transaction")
             subject = newValue.rawValue
-        }
-    }
-
-    /// `commit`: how many of the transaction's frames have been gone through to reserve what they need.
-    var reservedFrameCount: UInt32 {
-        get {
-            assert(kind == .commit, "only a COMMIT reserves for frames")
-            return subjectDetail
-        }
-        set {
-            assert(kind == .commit, "only a COMMIT reserves for frames")
-            subjectDetail = newValue
         }
     }
 

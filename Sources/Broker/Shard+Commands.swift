@@ -143,7 +143,7 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down and takes no more messages")
             return .done
         }
-        if frame.has(.transaction) { return memoryIsFull ? waitForRoom(session) : keepInTransaction(session) }
+        if frame.has(.transaction) { return memoryIsFull ? waitForRoom(session) : keepSend(session) }
         counters.messagesReceived &+= 1
         let outcome = sendNow(session)
         if case .retry = outcome { counters.messagesReceived &-= 1 }

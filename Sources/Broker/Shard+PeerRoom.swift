@@ -11,20 +11,20 @@ extension Shard {
         pendings[pending].pointee.peer = destinations[index].pointee.owner
         pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
         suspend(session)
-        requestRoom(session, index, pending, frame: 0)
+        requestRoom(session, index, pending, byteCount: UInt32(frame.reservedByteCount), frame: 0)
         return .retry
     }
 
-    /// Asks the owner for room for the SEND under the parser.
+    /// Asks the owner for room for a SEND.
     ///
     /// - Parameter place: where a frame of a COMMIT is kept (`KeptCursor.frame`). 0: a SEND of its own.
     mutating func requestRoom(
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ pending: Index<PendingOperation>,
-        frame place: UInt64
+        byteCount: UInt32, frame place: UInt64
     ) {
         let request = RoomRequest(
             session: session.pointee.handle, pending: pendings.handle(pending),
-            byteCount: UInt32(frame.reservedByteCount), address: addressOfHolder(session), keptFrame: place)
+            byteCount: byteCount, address: addressOfHolder(session), keptFrame: place)
         peers.write(request, to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
 
@@ -47,17 +47,6 @@ extension Shard {
                 queue: pending.queue, pending: pending.counterpart, keptFrame: 0, byteCount: pending.byteCount,
                 refusal: nil),
             to: Int(pending.peer))
-    }
-
-    /// Gives back what was granted to the frames of a transaction.
-    mutating func releaseElsewhere(_ index: Index<Transaction>) {
-        var cursor = KeptCursor()
-        while advance(&cursor, in: index) {
-            let kept = keptFrame(cursor.frame).pointee
-            if kept.reservedByteCount != 0 {
-                unreserveAtOwner(Int(kept.owner), kept.queue, byteCount: kept.reservedByteCount)
-            }
-        }
     }
 
     // MARK: At the owner
@@ -147,10 +136,8 @@ extension Shard {
             pending.pointee.refusal = refusal.rawValue
         } else if !answer.queue.isNone {
             // Remembered with the frame, should another be refused.
-            let kept = keptFrame(answer.keptFrame)
-            kept.pointee.reservedByteCount = answer.byteCount
-            kept.pointee.queue = answer.queue
-            kept.pointee.owner = UInt16(peer)
+            let room = KeptRoom(queue: answer.queue, owner: UInt16(peer))
+            transactions.keepRoom(room, for: answer.keptFrame, memory)
         }
         pending.pointee.answersDue -= 1
         guard pending.pointee.answersDue == 0 else { return }

@@ -61,10 +61,7 @@ extension Shard {
         switch pending.pointee.kind {
         case .receipt, .remoteReservation: break
         case .subscribe: leaveRegistration(index)
-        case .commit:
-            let transaction = pending.pointee.transaction
-            release(session, transaction, count: pending.pointee.reservedFrameCount)
-            releaseElsewhere(transaction)
+        case .commit: returnRoom(ofTransaction: pending.pointee.transaction)
         case .send: dropReservation(index)
         }
         if index == commitReceipt { commitReceipt = .none }

@@ -10,7 +10,7 @@ public import Slabs
 /// through the fabric's mailboxes.
 ///
 /// The files, in the order in which a byte meets them: `Shard+Connections` (accept, receive, close), `Shard+Commands` (one
-/// method per command), `Shard+Topics`, `Shard+Queues`, `Shard+Acknowledgement`, `Shard+Transactions`, `Shard+Output`
+/// method per command), `Shard+Topics`, `Shard+Queues`, `Shard+Acknowledgement`, `Shard+Transactions`, `Shard+Commit`, `Shard+Output`
 /// (segments, coalescing, sends), `Shard+Peers` (other workers), `Shard+Timers`.
 public struct Shard: ~Copyable {
     public let index: Int
@@ -31,7 +31,7 @@ public struct Shard: ~Copyable {
     var entries: Slab<Entry>
     var consumers: Slab<Consumer>
     var deliveries: Slab<Delivery>
-    var transactions: Slab<Transaction>
+    var transactions: TransactionTable
     var pendings: Slab<PendingOperation>
     var remoteSets: Slab<RemoteSet>
     var memory: MemoryBudget
@@ -184,7 +184,7 @@ public struct Shard: ~Copyable {
         let consumers = try Slab<Consumer>(recordCountMax: subscriptionCount * min(shardCount, 8))
         // Of messages that other workers hold, too.
         let deliveries = try Slab<Delivery>(recordCountMax: min(entryCount * min(shardCount, 4), Int(UInt32.max) - 1))
-        let transactions = try Slab<Transaction>(recordCountMax: transactionCount)
+        let transactions = try TransactionTable(recordCountMax: transactionCount, limits)
         let pendings = try Slab<PendingOperation>(recordCountMax: sessionCount * 2 + 1_000_000)
         let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCount)
         let memory = try MemoryBudget(limits)
