@@ -20,7 +20,7 @@ extension Shard {
         recordAllowance -= 1 + Int(transactions[index].pointee.frameCount) / Self.framesPerRecord
         // The frames of the transaction take the place of COMMIT under the parser.
         guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
-        pendings[pending].pointee.transaction = index
+        pendings.setTransaction(index, of: pending)
         commitReceipt = pending
         defer { commitReceipt = .none }
         // Where it fails, ERROR ends the session, and with it the pending operation gives back what was kept for it.
@@ -56,7 +56,7 @@ extension Shard {
                     transactions.keepRoom(room, for: cursor.frame, memory)
                 case .remoteQueue:
                     requestRoom(session, target, pending, byteCount: send.byteCount, frame: cursor.frame)
-                    pendings[pending].pointee.answersDue += 1
+                    pendings.expectAnswer(pending)
                 case .topic, .pattern, .subscriptionQueue: break
                 }
             case .settlement(let delivery, _):
@@ -136,7 +136,7 @@ extension Shard {
         let index = pendings[pending].pointee.transaction
         // From here on neither time nor the end of the session aborts it, and each frame gives its room back just before
         // it takes it.
-        pendings[pending].pointee.kind = .receipt
+        pendings.beginToApply(pending)
         closeTransaction(session, index)
         commitReceipt = pending
         isApplyingCommit = true

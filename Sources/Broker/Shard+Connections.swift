@@ -495,10 +495,7 @@ extension Shard {
         }
         if session.pointee.subscriptions.isEmpty { dropFlights(session) }
         while !session.pointee.temporaries.isEmpty { removeTemporary(session) }
-        if !session.pointee.remoteSet.isNone {
-            remoteSets.free(session.pointee.remoteSet)
-            session.pointee.remoteSet = .none
-        }
+        pendings.forgetMarked(session)
         if session.pointee.input != 0 {
             unlistInput(session)
             releaseInput(session.pointee.input)

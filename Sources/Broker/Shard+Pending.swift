@@ -13,51 +13,25 @@ extension Shard {
     mutating func makePending(
         _ session: UnsafeMutablePointer<Session>, _ kind: PendingKind, receipt: UnsafeRawBufferPointer?
     ) -> Index<PendingOperation>? {
-        let index: Index<PendingOperation> = pendings.allocate().index
-        var block: BlockIndex = 0
-        if !index.isNone, let receipt {
-            block = memory.blocks.allocate(byteCount: receipt.count)
-            if block == 0 { pendings.free(index) }
-        }
-        guard !index.isNone, receipt == nil || block != 0 else {
-            failFrame(session, "Out of memory", "the broker has reached its memory limit")
-            return nil
-        }
-        let pending = pendings[index]
-        pending.pointee.session = session.pointee.index
-        pending.pointee.kind = kind
-        if let receipt {
-            memcpy(memory.blocks.base(block), receipt.baseAddress!, receipt.count)
-            pending.pointee.receipt = block
-            pending.pointee.receiptByteCount = UInt32(receipt.count)
-        }
-        session.pointee.pendings.append(index, in: pendings)
-        return index
+        let index = pendings.append(kind, of: session, receipt: receipt, &memory)
+        if !index.isNone { return index }
+        failFrame(session, "Out of memory", "the broker has reached its memory limit")
+        return nil
     }
 
     func receiptOfPending(_ index: Index<PendingOperation>) -> UnsafeRawBufferPointer? {
-        let pending = pendings[index]
-        guard pending.pointee.receipt != 0 else { return nil }
-        return UnsafeRawBufferPointer(
-            start: UnsafeRawPointer(memory.blocks.base(pending.pointee.receipt)),
-            count: Int(pending.pointee.receiptByteCount))
-    }
-
-    private mutating func freePending(_ index: Index<PendingOperation>) {
-        if pendings[index].pointee.receipt != 0 { memory.blocks.release(pendings[index].pointee.receipt) }
-        pendings.free(index)
+        pendings.receipt(of: index, memory)
     }
 
     /// Takes an operation that will not be carried out off its session's list, unless the session's end already did.
     mutating func unlinkPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
-        if session.pointee.pendings.remove(index, in: pendings) { freePending(index) }
+        pendings.remove(index, of: session, &memory)
     }
 
     /// The session ends: its first pending operation is forgotten; answers to it will be stale.
     mutating func dropPending(_ session: UnsafeMutablePointer<Session>) {
-        let index = session.pointee.pendings.first
+        let index = pendings.takeFirst(of: session)
         let pending = pendings[index]
-        session.pointee.pendings.removeFirst(in: pendings)
         switch pending.pointee.kind {
         case .receipt, .remoteReservation: break
         case .subscribe: leaveRegistration(index)
@@ -65,7 +39,7 @@ extension Shard {
         case .send: dropReservation(index)
         }
         if index == commitReceipt { commitReceipt = .none }
-        freePending(index)
+        pendings.free(index, &memory)
     }
 
     /// The session of a SEND that waits for room, or was granted it, ends.
@@ -77,7 +51,7 @@ extension Shard {
         } else if Int(pending.peer) != self.index {
             cancelReservation(index)
         } else if let queue = queues.find(pending.queue) {
-            queue.pointee.blocked.remove(index, in: pendings)
+            pendings.remove(index, from: &queue.pointee.blocked)
             // Who waited behind it may need less.
             roomIsFree(pending.queue)
         }
@@ -94,19 +68,8 @@ extension Shard {
     /// The operation is carried out, as far as this worker is concerned: it is answered when its turn comes and the
     /// other workers have confirmed what was sent to them.
     mutating func finishPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
-        let pending = pendings[index]
-        pending.pointee.kind = .receipt
-        pending.pointee.isReady = true
-        pending.pointee.answersDue = 0
-        if !session.pointee.remoteSet.isNone {
-            let set = remoteSets[session.pointee.remoteSet].pointee
-            remoteSets.free(session.pointee.remoteSet)
-            session.pointee.remoteSet = .none
-            forEachPeer(low: set.low, high: set.high) { shard, peer in
-                shard.pendings[index].pointee.answersDue += 1
-                shard.sendBarrier(to: peer, index)
-            }
-        }
+        let workers = pendings.finish(index, of: session)
+        forEachPeer(low: workers.low, high: workers.high) { shard, peer in shard.sendBarrier(to: peer, index) }
         advancePending(session)
     }
 
@@ -115,8 +78,7 @@ extension Shard {
             counters.stalePeerMessages &+= 1
             return
         }
-        pending.pointee.answersDue -= 1
-        guard pending.pointee.answersDue == 0 else { return }
+        guard pendings.countAnswer(handle.index) else { return }
         let session = sessions[pending.pointee.session]
         advancePending(session)
         // Not in `advancePending`: while frames are parsed, those behind this one are still to come.
@@ -125,13 +87,11 @@ extension Shard {
 
     /// Sends the receipts whose turn has come.
     private mutating func advancePending(_ session: UnsafeMutablePointer<Session>) {
-        while case let index = session.pointee.pendings.first, !index.isNone {
-            let pending = pendings[index]
-            guard pending.pointee.isReady, pending.pointee.answersDue == 0 else { return }
+        while case let index = pendings.firstThatMayLeave(session), !index.isNone {
             if let id = receiptOfPending(index) { writeReceipt(session, id) }
-            session.pointee.pendings.removeFirst(in: pendings)
-            freePending(index)
+            pendings.free(pendings.takeFirst(of: session), &memory)
         }
+        guard session.pointee.pendings.isEmpty else { return }
         if session.pointee.flags.contains(.awaitsPending) {
             session.pointee.flags.remove(.awaitsPending)
             resumeSoon(session)
@@ -159,8 +119,8 @@ extension Shard {
         let destination = destinations[index]
         if shardCount == 1 || destination.pointee.interest == .registered { return true }
         guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return false }
-        pendings[pending].pointee.subscription = subscription
-        destination.pointee.waiting.prepend(pending, in: pendings)
+        pendings.setSubscription(subscription, of: pending)
+        pendings.prepend(pending, to: &destination.pointee.waiting)
         suspend(session)
         if destination.pointee.interest == .none {
             destination.pointee.interest = .registering
@@ -206,7 +166,7 @@ extension Shard {
         guard destination.pointee.answersDue == 0 else { return }
         destination.pointee.interest = .registered
         while case let pending = destination.pointee.waiting.first, !pending.isNone {
-            destination.pointee.waiting.remove(pending, in: pendings)
+            pendings.remove(pending, from: &destination.pointee.waiting)
             finishSubscribe(pending, consumer: .none)
         }
         updateIdle(handle.index)
@@ -237,7 +197,7 @@ extension Shard {
         let destination = destinations[subscriptions[subscription].pointee.destination]
         // The owner of a queue is asked without a registration.
         guard destination.pointee.kind != .remoteQueue else { return }
-        destination.pointee.waiting.remove(index, in: pendings)
+        pendings.remove(index, from: &destination.pointee.waiting)
     }
 
     func peerMask(_ index: Index<Destination>) -> (low: UInt64, high: UInt64) {

@@ -611,10 +611,9 @@ extension Shard {
     /// The session's SEND waits until the queue has room; its socket is not read meanwhile.
     private mutating func block(_ session: UnsafeMutablePointer<Session>, on index: Index<Queue>) -> FrameOutcome {
         guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
-        pendings[pending].pointee.peer = UInt16(self.index)
-        pendings[pending].pointee.queue = queues.handle(index)
-        pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
-        queues[index].pointee.blocked.append(pending, in: pendings)
+        pendings.setRoom(
+            UInt32(frame.reservedByteCount), in: queues.handle(index), at: UInt16(self.index), of: pending)
+        pendings.append(pending, to: &queues[index].pointee.blocked)
         suspend(session)
         return .retry
     }
@@ -625,16 +624,16 @@ extension Shard {
         while case let index = queue.pointee.blocked.first, !index.isNone {
             let pending = pendings[index]
             if queue.pointee.isClosed {
-                pending.pointee.queue = .none
+                pendings.setQueue(.none, of: index)
             } else {
                 guard hasRoom(queueIndex, byteCount: Int(pending.pointee.byteCount)) else { return }
                 queue.pointee.messageCount += 1
                 queue.pointee.byteCount += UInt64(pending.pointee.byteCount)
             }
-            queue.pointee.blocked.remove(index, in: pendings)
+            pendings.remove(index, from: &queue.pointee.blocked)
             if pending.pointee.kind == .remoteReservation {
                 answerReservation(index)
-                pendings.free(index)
+                pendings.free(index, &memory)
             } else {
                 granted(index)
             }
@@ -644,7 +643,7 @@ extension Shard {
     /// The session of a SEND that waited goes on.
     mutating func granted(_ index: Index<PendingOperation>) {
         let session = sessions[pendings[index].pointee.session]
-        pendings[index].pointee.isGranted = true
+        pendings.grant(index)
         session.pointee.flags.insert(.hasReservation)
         resumeSoon(session)
     }

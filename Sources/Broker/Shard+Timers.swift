@@ -376,3 +376,8 @@ extension Shard {
         }
     }
 }
+
+/// What a timer belongs to (`TimerWheel.Expired.kind`).
+enum TimerKind: UInt8 {
+    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue
+}

@@ -90,7 +90,7 @@ extension Shard {
         window: Window
     ) -> FrameOutcome {
         // Its RECEIPT precedes its first MESSAGE, and receipts leave in order.
-        if !session.pointee.pendings.isEmpty || !session.pointee.remoteSet.isNone {
+        if !pendings.isClear(session) {
             updateIdle(index)
             return retryAfterPending(session)
         }

@@ -32,8 +32,7 @@ public struct Shard: ~Copyable {
     var consumers: Slab<Consumer>
     var deliveries: Slab<Delivery>
     var transactions: TransactionTable
-    var pendings: Slab<PendingOperation>
-    var remoteSets: Slab<RemoteSet>
+    var pendings: ReceiptOrder
     var memory: MemoryBudget
     /// Sessions with a large block of input, linked by `PartialInput`, from the one that has been silent longest.
     var inputHead = Index<Session>.none
@@ -185,8 +184,7 @@ public struct Shard: ~Copyable {
         // Of messages that other workers hold, too.
         let deliveries = try Slab<Delivery>(recordCountMax: min(entryCount * min(shardCount, 4), Int(UInt32.max) - 1))
         let transactions = try TransactionTable(recordCountMax: transactionCount, limits)
-        let pendings = try Slab<PendingOperation>(recordCountMax: sessionCount * 2 + 1_000_000)
-        let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCount)
+        let pendings = try ReceiptOrder(sessionCountMax: sessionCount)
         let memory = try MemoryBudget(limits)
         let timers = try TimerWheel(
             timerCountMax: sessionCount + entryCount + limits.destinationCountMax + 1_000_000, now: now)
@@ -213,7 +211,6 @@ public struct Shard: ~Copyable {
         self.deliveries = deliveries
         self.transactions = transactions
         self.pendings = pendings
-        self.remoteSets = remoteSets
         self.memory = memory
         self.timers = timers
         self.vectors = vectors
@@ -320,7 +317,6 @@ public struct Shard: ~Copyable {
         timers.trim()
         transactions.trim()
         pendings.trim()
-        remoteSets.trim()
     }
 
     private mutating func trimMessages() {

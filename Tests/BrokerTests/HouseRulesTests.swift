@@ -8,6 +8,7 @@ import Testing
 ///
 ///     Shard
 ///       PeerLink        Fabric
+///       ReceiptOrder      MemoryBudget
 ///       TransactionTable  MemoryBudget
 ///       MemoryBudget
 ///       QueueHolders
@@ -17,6 +18,7 @@ struct HouseRulesTests {
     /// The files of each part, and the parts that it may know.
     private static let parts: [(name: String, files: [String], knows: Set<String>)] = [
         ("PeerLink", ["PeerLink/"], ["Fabric", "QueueHolders"]),
+        ("ReceiptOrder", ["ReceiptOrder/"], ["MemoryBudget"]),
         ("TransactionTable", ["TransactionTable/"], ["MemoryBudget"]),
         ("QueueHolders", ["QueueHolders.swift"], []),
         ("MemoryBudget", ["MemoryBudget.swift"], []),

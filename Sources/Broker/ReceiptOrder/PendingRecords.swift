@@ -84,15 +84,10 @@ struct PendingOperation: SlabRecord {
     }
 }
 
-/// Other workers, one bit each.
+/// Other workers, one bit each: those that a session has sent something to.
 struct RemoteSet: SlabRecord {
     var generation: UInt32
     var unused: UInt32
     var low: UInt64
     var high: UInt64
-}
-
-/// What a timer belongs to (`TimerWheel.Expired.kind`).
-enum TimerKind: UInt8 {
-    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue
 }
