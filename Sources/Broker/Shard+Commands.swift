@@ -59,7 +59,7 @@ extension Shard {
     /// The frame is processed: RECEIPT where it was asked for.
     mutating func confirm(_ session: UnsafeMutablePointer<Session>) {
         guard !isApplyingCommit, let id = frame.rawValue(.receipt) else { return }
-        if pendings.isClear(session) {
+        if pendings.answersAtOnce(session) {
             writeReceipt(session, id)
         } else {
             confirmLater(session, id)
@@ -122,7 +122,7 @@ extension Shard {
 
     private mutating func disconnect(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         // Everything before it is processed, by other workers too, before it is answered.
-        if !pendings.isClear(session) { return retryAfterPending(session) }
+        if pendings.holdsBack(session, asksForReceipt: frame.has(.receipt)) { return retryAfterPending(session) }
         flushGroups(of: session)
         // Unconsumed deliveries go back only after this, so that the RECEIPT is the last frame.
         confirm(session)

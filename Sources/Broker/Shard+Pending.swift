@@ -3,11 +3,7 @@ import IO
 import STOMP
 import Slabs
 
-// Operations that wait for other workers, and the order of receipts.
-//
-// A session's frames are applied in order here, but what they send to other workers' queues takes effect there later. So
-// a RECEIPT that follows such frames first sends a barrier to each of these workers: messages between two workers stay in
-// order, so its answer says that everything before it was applied. Receipts leave in the order of their frames.
+// What sessions wait for, and the receipts that leave in the order of their frames (`ReceiptOrder`).
 extension Shard {
     /// A pending operation at the end of the session's list. nil: no memory, and ERROR was sent.
     mutating func makePending(
@@ -33,7 +29,7 @@ extension Shard {
         let index = pendings.takeFirst(of: session)
         let pending = pendings[index]
         switch pending.pointee.kind {
-        case .receipt, .remoteReservation: break
+        case .receipt, .gate, .remoteReservation: break
         case .subscribe: leaveRegistration(index)
         case .commit: returnRoom(ofTransaction: pending.pointee.transaction)
         case .send: dropReservation(index)
@@ -65,11 +61,12 @@ extension Shard {
         finishPending(session, pending)
     }
 
-    /// The operation is carried out, as far as this worker is concerned: it is answered when its turn comes and the
-    /// other workers have confirmed what was sent to them.
+    /// The operation is carried out, as far as this worker is concerned: it is answered when its turn comes, the other
+    /// workers have confirmed what was sent to them, and its conditions are met.
     mutating func finishPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
         let workers = pendings.finish(index, of: session)
         forEachPeer(low: workers.low, high: workers.high) { shard, peer in shard.sendBarrier(to: peer, index) }
+        if pendings[index].pointee.awaitsPermission { ask(session, index, workers) }
         advancePending(session)
     }
 
@@ -79,7 +76,11 @@ extension Shard {
             return
         }
         guard pendings.countAnswer(handle.index) else { return }
-        let session = sessions[pending.pointee.session]
+        conditionIsMet(sessions[pending.pointee.session])
+    }
+
+    /// One thing less is waited for.
+    mutating func conditionIsMet(_ session: UnsafeMutablePointer<Session>) {
         advancePending(session)
         // Not in `advancePending`: while frames are parsed, those behind this one are still to come.
         endIfPeerHasEnded(session)
@@ -88,8 +89,8 @@ extension Shard {
     /// Sends the receipts whose turn has come.
     private mutating func advancePending(_ session: UnsafeMutablePointer<Session>) {
         while case let index = pendings.firstThatMayLeave(session), !index.isNone {
-            if let id = receiptOfPending(index) { writeReceipt(session, id) }
-            pendings.free(pendings.takeFirst(of: session), &memory)
+            if pendings[index].pointee.kind == .receipt, let id = receiptOfPending(index) { writeReceipt(session, id) }
+            pendings.leave(session, &memory)
         }
         guard session.pointee.pendings.isEmpty else { return }
         if session.pointee.flags.contains(.awaitsPending) {
@@ -98,12 +99,17 @@ extension Shard {
         }
     }
 
-    /// The frame under the parser is applied only after everything before it is confirmed.
+    /// The frame under the parser is applied only after everything before it is confirmed, and then when its own RECEIPT may
+    /// leave.
     mutating func retryAfterPending(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         suspend(session)
         session.pointee.flags.insert(.awaitsPending)
-        if !session.pointee.remoteSet.isNone {
-            guard let pending = makePending(session, .receipt, receipt: nil) else { return .done }
+        let isClear = pendings.isClear(session)
+        if isClear || !session.pointee.remoteSet.isNone {
+            guard
+                let pending = makePending(
+                    session, isClear ? .gate : .receipt, receipt: isClear ? frame.rawValue(.receipt) : nil)
+            else { return .done }
             finishPending(session, pending)
         }
         return .retry

@@ -90,7 +90,7 @@ extension Shard {
         window: Window
     ) -> FrameOutcome {
         // Its RECEIPT precedes its first MESSAGE, and receipts leave in order.
-        if !pendings.isClear(session) {
+        if pendings.holdsBack(session, asksForReceipt: frame.has(.receipt)) {
             updateIdle(index)
             return retryAfterPending(session)
         }

@@ -136,6 +136,7 @@ public struct Shard: ~Copyable {
     public internal(set) var counters = Counters()
     var notices: [Notice] = []
     var questions: [AuthenticationQuestion] = []
+    var receiptQuestions: [ReceiptQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
     var connectionsNumbered: UInt64 = 0
@@ -184,7 +185,7 @@ public struct Shard: ~Copyable {
         // Of messages that other workers hold, too.
         let deliveries = try Slab<Delivery>(recordCountMax: min(entryCount * min(shardCount, 4), Int(UInt32.max) - 1))
         let transactions = try TransactionTable(recordCountMax: transactionCount, limits)
-        let pendings = try ReceiptOrder(sessionCountMax: sessionCount)
+        let pendings = try ReceiptOrder(sessionCountMax: sessionCount, options.receiptConditions)
         let memory = try MemoryBudget(limits)
         let timers = try TimerWheel(
             timerCountMax: sessionCount + entryCount + limits.destinationCountMax + 1_000_000, now: now)

@@ -3,6 +3,8 @@ import Slabs
 enum PendingKind: UInt8, BitwiseCopyable {
     /// A RECEIPT that waits for barriers.
     case receipt
+    /// A SUBSCRIBE or DISCONNECT that is parsed again when its RECEIPT may leave: what it does may not come before.
+    case gate
     /// A SUBSCRIBE that waits for other workers; its RECEIPT follows.
     case subscribe
     /// A COMMIT that waits for room at other workers' queues.
@@ -21,7 +23,7 @@ struct PendingOperation: SlabRecord {
     var session: Index<Session>
     /// In the order of the session's operations.
     var link: SingleLink<PendingOperation>
-    /// Among those who wait for a destination's registration or for room in a queue.
+    /// Among those who wait for a destination's registration, for room in a queue, or for the log.
     var waitLink: DoubleLink<PendingOperation>
     var answersDue: UInt32
     /// The receipt's id, encoded. 0: no receipt was asked for.
@@ -33,10 +35,12 @@ struct PendingOperation: SlabRecord {
     var kind: PendingKind
     /// `commit`: why another worker has no room for one of its messages (`Refusal`). 0: none has refused.
     var refusal: UInt8
-    /// Nothing but its place in the order holds it back.
+    /// It is carried out, as far as this worker is concerned: `ReceiptOrder` alone holds it back.
     var isReady: Bool
     /// `send`: there is room, and it is kept for this one.
     var isGranted: Bool
+    /// Somebody is asked whether the client may.
+    var awaitsPermission: Bool
     /// `send`, `remoteReservation`: the worker at the other end, which holds the queue or has the publisher; this one where
     /// it has both.
     var peer: UInt16
@@ -44,6 +48,19 @@ struct PendingOperation: SlabRecord {
     var queue: Handle<Queue>
     /// The room that is asked for.
     var byteCount: UInt32
+
+    /// `receipt`, `gate`: it leaves when the log is durable up to here. 0: it depends on no record.
+    var position: LogPosition {
+        get {
+            assert(kind == .receipt || kind == .gate, "only a RECEIPT waits for the log")
+            return UInt64(subjectDetail) << 32 | UInt64(subject)
+        }
+        set {
+            assert(kind == .receipt || kind == .gate, "only a RECEIPT waits for the log")
+            subject = UInt32(truncatingIfNeeded: newValue)
+            subjectDetail = UInt32(newValue >> 32)
+        }
+    }
 
     /// `subscribe`: what will count when the others have agreed.
     var subscription: Index<Subscription> {

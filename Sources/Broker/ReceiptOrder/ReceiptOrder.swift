@@ -8,23 +8,39 @@ import Slabs
 /// its answer says that everything before it was applied. Receipts leave in the order of their frames.
 ///
 /// Whatever of a session waits is a `PendingOperation` in the session's list, in the order of the frames. One leaves when it
-/// is the first, is carried out here (`isReady`), and no other worker's answer is due.
+/// is the first, is carried out here (`isReady`), and three conditions are true of it:
 ///
-/// What holds: an operation is in its session's list until it leaves or the session ends; one that waits for a registration
-/// or for room is in that list, too (`waitLink`), whose head the destination or the queue has; another worker's request for
-/// room is in no session's list.
+/// 1. no other worker's answer is due,
+/// 2. the log is durable up to the position that it depends on,
+/// 3. whoever is asked has allowed it.
+///
+/// Without a log and somebody to ask (`ReceiptConditions.none`) the last two are always true: the position is 0, and nobody
+/// is asked.
+///
+/// What holds: an operation is in its session's list until it leaves or the session ends; one that waits for a registration,
+/// for room or for the log is in that list, too (`waitLink`), whose head the destination, the queue or this part has;
+/// another worker's request for room is in no session's list. Positions are given in order, so the list of those that wait
+/// for the log is, too.
 ///
 /// Called by `Shard+Pending`, and by those who wait: `Shard+Commit`, `Shard+Queues`, `Shard+PeerQueues`, `Shard+PeerRoom`.
 /// Of a session it keeps `pendings` and `remoteSet`.
 struct ReceiptOrder: ~Copyable {
     private var pendings: Slab<PendingOperation>
     private var remoteSets: Slab<RemoteSet>
+    private let conditions: ReceiptConditions
+    /// The last position that was given.
+    private var lastPosition: LogPosition = 0
+    /// The log is durable up to here.
+    private(set) var durablePosition: LogPosition = 0
+    /// Those that wait for more of it, in the order of their positions.
+    private var undurable = List<WaitLink>()
 
-    init(sessionCountMax: Int) throws(SlabError) {
+    init(sessionCountMax: Int, _ conditions: ReceiptConditions) throws(SlabError) {
         let pendings = try Slab<PendingOperation>(recordCountMax: sessionCountMax * 2 + 1_000_000)
         let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCountMax)
         self.pendings = pendings
         self.remoteSets = remoteSets
+        self.conditions = conditions
     }
 
     subscript(_ index: Index<PendingOperation>) -> UnsafePointer<PendingOperation> {
@@ -51,6 +67,17 @@ struct ReceiptOrder: ~Copyable {
     @inline(__always)
     func isClear(_ session: UnsafeMutablePointer<Session>) -> Bool {
         session.pointee.remoteSet.isNone && session.pointee.pendings.isEmpty
+    }
+
+    /// The RECEIPT of the frame under the parser may leave at once.
+    @inline(__always)
+    func answersAtOnce(_ session: UnsafeMutablePointer<Session>) -> Bool { isClear(session) && conditions == .none }
+
+    /// The frame under the parser may do nothing yet: its answer comes before what it does, and has to wait.
+    @inline(__always)
+    func holdsBack(_ session: UnsafeMutablePointer<Session>, asksForReceipt: Bool) -> Bool {
+        !isClear(session)
+            || conditions != .none && asksForReceipt && !session.pointee.flags.contains(.receiptIsCleared)
     }
 
     /// Puts an operation at the end of the session's list. None: no memory.
@@ -98,9 +125,13 @@ struct ReceiptOrder: ~Copyable {
         session.pointee.pendings.popFirst(in: pendings)
     }
 
-    /// Forgets an operation that is in no list. Answers to it are stale from now on.
+    /// Forgets an operation that is in no list of a session, a destination or a queue. Answers to it are stale from now on.
     mutating func free(_ index: Index<PendingOperation>, _ memory: inout MemoryBudget) {
-        if pendings[index].pointee.receipt != 0 { memory.blocks.release(pendings[index].pointee.receipt) }
+        let pending = pendings[index]
+        if pending.pointee.isReady, pending.pointee.position > durablePosition {
+            undurable.remove(index, in: pendings)
+        }
+        if pending.pointee.receipt != 0 { memory.blocks.release(pending.pointee.receipt) }
         pendings.free(index)
     }
 
@@ -154,10 +185,27 @@ struct ReceiptOrder: ~Copyable {
     mutating func finish(_ index: Index<PendingOperation>, of session: UnsafeMutablePointer<Session>) -> Workers {
         let workers = takeMarked(session)
         let pending = pendings[index]
-        pending.pointee.kind = .receipt
+        if pending.pointee.kind != .gate { pending.pointee.kind = .receipt }
         pending.pointee.isReady = true
         pending.pointee.answersDue = UInt32(workers.low.nonzeroBitCount + workers.high.nonzeroBitCount)
+        pending.pointee.position = 0
+        if conditions != .none, pending.pointee.receipt != 0 { setConditions(of: index, session) }
         return workers
+    }
+
+    /// Gives a RECEIPT a position in the log, and has somebody asked (`awaitsPermission`), unless that was done before its
+    /// frame was parsed again.
+    private mutating func setConditions(
+        of index: Index<PendingOperation>, _ session: UnsafeMutablePointer<Session>
+    ) {
+        if session.pointee.flags.contains(.receiptIsCleared) {
+            session.pointee.flags.remove(.receiptIsCleared)
+            return
+        }
+        lastPosition += 1
+        pendings[index].pointee.position = lastPosition
+        if lastPosition > durablePosition { undurable.append(index, in: pendings) }
+        pendings[index].pointee.awaitsPermission = true
     }
 
     /// The session's first operation, if it may leave. None: there is none, or it has to wait.
@@ -165,8 +213,36 @@ struct ReceiptOrder: ~Copyable {
         let index = session.pointee.pendings.first
         if index.isNone { return .none }
         let pending = pendings[index]
-        return pending.pointee.isReady && pending.pointee.answersDue == 0 ? index : .none
+        guard pending.pointee.isReady, pending.pointee.answersDue == 0, pending.pointee.position <= durablePosition,
+            !pending.pointee.awaitsPermission
+        else { return .none }
+        return index
     }
+
+    /// The session's first operation leaves: a RECEIPT is written, or the frame is parsed again and does not wait any more.
+    mutating func leave(_ session: UnsafeMutablePointer<Session>, _ memory: inout MemoryBudget) {
+        let index = takeFirst(of: session)
+        if pendings[index].pointee.kind == .gate { session.pointee.flags.insert(.receiptIsCleared) }
+        free(index, &memory)
+    }
+
+    // MARK: The log and permission
+
+    /// The log is durable up to `position`: the first of those that wait for that waits no more. None: none waits any more
+    /// for less.
+    mutating func popDurable(upTo position: LogPosition) -> Index<PendingOperation> {
+        let index = undurable.first
+        guard !index.isNone, pendings[index].pointee.position <= position else {
+            durablePosition = max(durablePosition, position)
+            return .none
+        }
+        durablePosition = pendings[index].pointee.position
+        undurable.remove(index, in: pendings)
+        return index
+    }
+
+    /// The client may do what it did.
+    func permit(_ index: Index<PendingOperation>) { pendings[index].pointee.awaitsPermission = false }
 
     // MARK: What an operation is about
 
