@@ -184,7 +184,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
             clients[place].phase = .idle
             liveCount -= 1
         case .sendIncomplete, .woken: break
-        case .accepted, .acceptFailed, .sendReleased, .authenticated:
+        case .accepted, .acceptFailed, .sendReleased, .authenticated, .durable, .permitted:
             invariant(false, "a client's driver reported a server's event")
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
             invariant(false, "a file's completion for a client that uses no files")

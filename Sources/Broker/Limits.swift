@@ -154,6 +154,7 @@ public struct ListenerOptions: Sendable, Equatable {
 public struct BrokerOptions: Sendable {
     public var limits = Limits()
     public var authentication = Authentication.none
+    public var receiptConditions = ReceiptConditions.none
     /// By `ListenerID`.
     public var listeners: [ListenerOptions] = []
     /// In order of precedence: the first whose pattern matches applies. None: the defaults of `DestinationPolicy`.

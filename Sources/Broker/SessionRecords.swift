@@ -65,6 +65,8 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasAskedForPersistence = SessionFlags(rawValue: 1 << 16)
     /// Ended by DISCONNECT or a drain: its consumers did not fail.
     static let hasLeft = SessionFlags(rawValue: 1 << 17)
+    /// The RECEIPT of the frame that is parsed again has met its conditions.
+    static let receiptIsCleared = SessionFlags(rawValue: 1 << 18)
 }
 
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are in flight.

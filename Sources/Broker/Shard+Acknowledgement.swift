@@ -17,28 +17,33 @@ extension Shard {
             }
             let transaction = transactionOfFrame(session)
             if transaction.isNone { return .done }
-            let outcome = keepInTransaction(session, delivery: subscriptions.handle(index))
-            guard session.pointee.state == .connected else { return outcome }
+            guard keepSettlement(session, of: subscriptions.handle(index), settlementOfFrame(accepts: accepts)) else {
+                return .done
+            }
             chargeForSteps(subscriptions.mark(index, in: transaction))
-            return outcome
+            return .done
         }
         guard subscriptions[index].pointee.transaction.isNone else {
             failFrame(session, "Message not found", "this message has already been acknowledged in a transaction")
             return .done
         }
-        settleFrame(index, accepts: accepts, transaction: .none)
+        settleFrame(index, settlementOfFrame(accepts: accepts), transaction: .none)
         confirm(session)
         return .done
     }
 
+    /// What the ACK or NACK under the parser, which is in order, says of its message.
+    private func settlementOfFrame(accepts: Bool) -> Settlement {
+        if accepts { return .acknowledged }
+        if let text = frame.rawValue(.requeue), boolean(text) == false { return .rejected }
+        return .returned
+    }
+
     /// Applies ACK or NACK: to one message, or in `client` mode to it and all delivered before it. Messages that belong
     /// to another transaction than `transaction` are passed over.
-    mutating func settleFrame(_ index: Index<Delivery>, accepts: Bool, transaction: Index<Transaction>) {
-        var settlement = Settlement.acknowledged
-        if !accepts {
-            settlement = .returned
-            if let text = frame.rawValue(.requeue), boolean(text) == false { settlement = .rejected }
-        }
+    mutating func settleFrame(
+        _ index: Index<Delivery>, _ settlement: Settlement, transaction: Index<Transaction>
+    ) {
         let subscription = subscriptions[subscriptions[index].pointee.subscription]
         let session = sessions[subscription.pointee.session]
         guard subscription.pointee.ackMode == .client else {
@@ -125,19 +130,12 @@ extension Shard {
         return delivery
     }
 
-    /// The delivery that a kept ACK or NACK, which is under the parser, was for. None: its subscription has ended
-    /// since, and it was answered with ERROR.
-    mutating func deliveryOfKept(
-        _ session: UnsafeMutablePointer<Session>, _ handle: Handle<Delivery>
-    ) -> Index<Delivery> {
-        if subscriptions.isLive(handle) { return handle.index }
+    /// A kept ACK or NACK, which is under the parser, was for a subscription that has ended since.
+    mutating func failUnknownMessage(_ session: UnsafeMutablePointer<Session>) {
         failUnknownMessage(session, frame.rawValue(session.pointee.version == .v1_2 ? .id : .messageId)!)
-        return .none
     }
 
     private mutating func failUnknownMessage(_ session: UnsafeMutablePointer<Session>, _ text: UnsafeRawBufferPointer) {
-        // Every message was there when COMMIT was checked: an earlier ACK of the same transaction has settled it, too.
-        guard !isApplyingCommit else { return }
         failFrame(
             session, "Message not found",
             "no message with the id '\(printable(text))' waits for ACK or NACK on this connection")

@@ -55,7 +55,7 @@ extension Shard {
         audit.deliveries = subscriptions.deliveryCount
         audit.transactions = transactions.liveCount
         audit.pendings = pendings.liveCount
-        audit.remoteSets = remoteSets.liveCount
+        audit.remoteSets = pendings.remoteSetCount
         audit.groupKeys = groupTable.count
         audit.waitingSessions =
             resumableSessions.count + waitingForRoom.count + doomedSessions.count + failedSessions.count

@@ -59,7 +59,7 @@ extension Shard {
     /// The frame is processed: RECEIPT where it was asked for.
     mutating func confirm(_ session: UnsafeMutablePointer<Session>) {
         guard !isApplyingCommit, let id = frame.rawValue(.receipt) else { return }
-        if session.pointee.remoteSet.isNone && session.pointee.pendings.isEmpty {
+        if pendings.answersAtOnce(session) {
             writeReceipt(session, id)
         } else {
             confirmLater(session, id)
@@ -122,9 +122,7 @@ extension Shard {
 
     private mutating func disconnect(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         // Everything before it is processed, by other workers too, before it is answered.
-        if !session.pointee.pendings.isEmpty || !session.pointee.remoteSet.isNone {
-            return retryAfterPending(session)
-        }
+        if pendings.holdsBack(session, asksForReceipt: frame.has(.receipt)) { return retryAfterPending(session) }
         flushGroups(of: session)
         // Unconsumed deliveries go back only after this, so that the RECEIPT is the last frame.
         confirm(session)
@@ -143,7 +141,7 @@ extension Shard {
             failFrame(session, "Shutting down", "the broker is shutting down and takes no more messages")
             return .done
         }
-        if frame.has(.transaction) { return memoryIsFull ? waitForRoom(session) : keepInTransaction(session) }
+        if frame.has(.transaction) { return memoryIsFull ? waitForRoom(session) : keepSend(session) }
         counters.messagesReceived &+= 1
         let outcome = sendNow(session)
         if case .retry = outcome { counters.messagesReceived &-= 1 }

@@ -17,6 +17,8 @@ extension Shard {
         case .accepted: accepted(completion)
         case .acceptFailed: acceptFailed(completion)
         case .woken, .sendIncomplete: break
+        case .durable: becameDurable(upTo: completion.address)
+        case .permitted: permitted(Handle(completion.connection), isAllowed: completion.value == 0)
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
             invariant(false, "a file's completion for a core that uses no files")
         case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed, .authenticated:
@@ -33,7 +35,7 @@ extension Shard {
             case .closed: closed(session)
             case .authenticated: authenticated(session, isAllowed: completion.value == 0)
             case .accepted, .acceptFailed, .woken, .sendIncomplete, .fileOpened, .fileAppended, .fileRead,
-                .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
+                .fileAllocated, .fileSynced, .fileDeleted, .fileClosed, .durable, .permitted:
                 break
             }
         }
@@ -495,10 +497,7 @@ extension Shard {
         }
         if session.pointee.subscriptions.isEmpty { subscriptions.dropFlights(session) }
         while !session.pointee.temporaries.isEmpty { removeTemporary(session) }
-        if !session.pointee.remoteSet.isNone {
-            remoteSets.free(session.pointee.remoteSet)
-            session.pointee.remoteSet = .none
-        }
+        pendings.forgetMarked(session)
         if session.pointee.input != 0 {
             unlistInput(session)
             releaseInput(session.pointee.input)

@@ -36,7 +36,7 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ subscription: Index<Subscription>
     ) {
         guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return }
-        pendings[pending].pointee.subscription = subscription
+        pendings.setSubscription(subscription, of: pending)
         suspend(session)
         let request = ConsumerRequest(
             subscription: subscriptions.handle(subscription), pending: pendings.handle(pending),

@@ -8,23 +8,23 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>
     ) -> FrameOutcome {
         guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
-        pendings[pending].pointee.peer = destinations[index].pointee.owner
-        pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
+        pendings.setRoom(
+            UInt32(frame.reservedByteCount), in: .none, at: destinations[index].pointee.owner, of: pending)
         suspend(session)
-        requestRoom(session, index, pending, frame: 0)
+        requestRoom(session, index, pending, byteCount: UInt32(frame.reservedByteCount), frame: 0)
         return .retry
     }
 
-    /// Asks the owner for room for the SEND under the parser.
+    /// Asks the owner for room for a SEND.
     ///
     /// - Parameter place: where a frame of a COMMIT is kept (`KeptCursor.frame`). 0: a SEND of its own.
     mutating func requestRoom(
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ pending: Index<PendingOperation>,
-        frame place: UInt64
+        byteCount: UInt32, frame place: UInt64
     ) {
         let request = RoomRequest(
             session: session.pointee.handle, pending: pendings.handle(pending),
-            byteCount: UInt32(frame.reservedByteCount), address: addressOfHolder(session), keptFrame: place)
+            byteCount: byteCount, address: addressOfHolder(session), keptFrame: place)
         peers.write(request, to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
 
@@ -47,17 +47,6 @@ extension Shard {
                 queue: pending.queue, pending: pending.counterpart, keptFrame: 0, byteCount: pending.byteCount,
                 refusal: nil),
             to: Int(pending.peer))
-    }
-
-    /// Gives back what was granted to the frames of a transaction.
-    mutating func releaseElsewhere(_ index: Index<Transaction>) {
-        var cursor = KeptCursor()
-        while advance(&cursor, in: index) {
-            let kept = keptFrame(cursor.frame).pointee
-            if kept.reservedByteCount != 0 {
-                unreserveAtOwner(Int(kept.owner), kept.queue, byteCount: kept.reservedByteCount)
-            }
-        }
     }
 
     // MARK: At the owner
@@ -85,15 +74,10 @@ extension Shard {
                 answer.queue = queues.handle(queueIndex)
                 answer.refusal = nil
             } else if request.mayWait, queue.pointee.overflow == .block, byteCount <= queue.pointee.byteCountMax {
-                let handle: Handle<PendingOperation> = pendings.allocate()
+                let handle = pendings.makeRemoteReservation(
+                    request.byteCount, in: queues.handle(queueIndex), for: request.pending, from: peer)
                 if !handle.isNone {
-                    let pending = pendings[handle.index]
-                    pending.pointee.kind = .remoteReservation
-                    pending.pointee.peer = UInt16(peer)
-                    pending.pointee.counterpart = request.pending
-                    pending.pointee.queue = queues.handle(queueIndex)
-                    pending.pointee.byteCount = request.byteCount
-                    queues.waiting(for: queueIndex).pointee.append(handle.index, in: pendings)
+                    pendings.append(handle.index, to: &queues.waiting(for: queueIndex).pointee)
                     peers.write(RoomWait(reservation: handle, pending: request.pending), to: peer)
                     return
                 }
@@ -109,20 +93,20 @@ extension Shard {
 
     /// The publisher's worker hears that it has to wait, and where.
     mutating func reservationWaits(_ wait: RoomWait, from peer: Int) {
-        guard let pending = pendings.find(wait.pending) else {
+        guard pendings.find(wait.pending) != nil else {
             // It has left meanwhile.
             peers.write(RoomCancellation(reservation: wait.reservation), to: peer)
             return
         }
-        pending.pointee.counterpart = wait.reservation
+        pendings.setCounterpart(wait.reservation, of: wait.pending.index)
     }
 
     /// The publisher left before it was granted room. If it was, the answer finds nobody and the room comes back.
     mutating func cancelRemoteReservation(_ handle: Handle<PendingOperation>) {
         guard let pending = pendings.find(handle) else { return }
         let queue = pending.pointee.queue
-        if queues.isLive(queue) { queues.waiting(for: queue.index).pointee.remove(handle.index, in: pendings) }
-        pendings.free(handle.index)
+        if queues.isLive(queue) { pendings.remove(handle.index, from: &queues.waiting(for: queue.index).pointee) }
+        pendings.free(handle.index, &memory)
         // Who waited behind it may need less.
         roomIsFree(queue)
     }
@@ -139,20 +123,17 @@ extension Shard {
             if let refusal = answer.refusal {
                 return failRefused(session, refusal, receipt: receiptOfPending(answer.pending.index))
             }
-            pending.pointee.queue = answer.queue
+            pendings.setQueue(answer.queue, of: answer.pending.index)
             return granted(answer.pending.index)
         }
         if let refusal = answer.refusal {
-            pending.pointee.refusal = refusal.rawValue
+            pendings.setRefusal(refusal, of: answer.pending.index)
         } else if !answer.queue.isNone {
             // Remembered with the frame, should another be refused.
-            let kept = keptFrame(answer.keptFrame)
-            kept.pointee.reservedByteCount = answer.byteCount
-            kept.pointee.queue = answer.queue
-            kept.pointee.owner = UInt16(peer)
+            let room = KeptRoom(queue: answer.queue, owner: UInt16(peer))
+            transactions.keepRoom(room, for: answer.keptFrame, memory)
         }
-        pending.pointee.answersDue -= 1
-        guard pending.pointee.answersDue == 0 else { return }
+        guard pendings.countAnswer(answer.pending.index) else { return }
         if let refusal = Refusal(rawValue: pending.pointee.refusal) {
             return failRefused(
                 session, refusal, "; none of the transaction was applied",

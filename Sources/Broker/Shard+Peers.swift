@@ -15,13 +15,7 @@ extension Shard {
 
     /// What was sent to the peer on behalf of the session is not known to be applied.
     mutating func markRemote(_ session: UnsafeMutablePointer<Session>, _ peer: Int) {
-        if session.pointee.remoteSet.isNone {
-            let index: Index<RemoteSet> = remoteSets.allocate().index
-            invariant(!index.isNone, "there are as many remote sets as sessions")
-            session.pointee.remoteSet = index
-        }
-        let set = remoteSets[session.pointee.remoteSet]
-        if peer < 64 { set.pointee.low |= 1 << UInt64(peer) } else { set.pointee.high |= 1 << UInt64(peer - 64) }
+        pendings.mark(peer, of: session)
     }
 
     mutating func sendBarrier(to peer: Int, _ pending: Index<PendingOperation>) {

@@ -3,72 +3,39 @@ import IO
 import STOMP
 import Slabs
 
-// Operations that wait for other workers, and the order of receipts.
-//
-// A session's frames are applied in order here, but what they send to other workers' queues takes effect there later. So
-// a RECEIPT that follows such frames first sends a barrier to each of these workers: messages between two workers stay in
-// order, so its answer says that everything before it was applied. Receipts leave in the order of their frames.
+// What sessions wait for, and the receipts that leave in the order of their frames (`ReceiptOrder`).
 extension Shard {
     /// A pending operation at the end of the session's list. nil: no memory, and ERROR was sent.
     mutating func makePending(
         _ session: UnsafeMutablePointer<Session>, _ kind: PendingKind, receipt: UnsafeRawBufferPointer?
     ) -> Index<PendingOperation>? {
-        let index: Index<PendingOperation> = pendings.allocate().index
-        var block: BlockIndex = 0
-        if !index.isNone, let receipt {
-            block = memory.blocks.allocate(byteCount: receipt.count)
-            if block == 0 { pendings.free(index) }
-        }
-        guard !index.isNone, receipt == nil || block != 0 else {
-            failFrame(session, "Out of memory", "the broker has reached its memory limit")
-            return nil
-        }
-        let pending = pendings[index]
-        pending.pointee.session = session.pointee.index
-        pending.pointee.kind = kind
-        if let receipt {
-            memcpy(memory.blocks.base(block), receipt.baseAddress!, receipt.count)
-            pending.pointee.receipt = block
-            pending.pointee.receiptByteCount = UInt32(receipt.count)
-        }
-        session.pointee.pendings.append(index, in: pendings)
-        return index
+        let index = pendings.append(kind, of: session, receipt: receipt, &memory)
+        if !index.isNone { return index }
+        failFrame(session, "Out of memory", "the broker has reached its memory limit")
+        return nil
     }
 
     func receiptOfPending(_ index: Index<PendingOperation>) -> UnsafeRawBufferPointer? {
-        let pending = pendings[index]
-        guard pending.pointee.receipt != 0 else { return nil }
-        return UnsafeRawBufferPointer(
-            start: UnsafeRawPointer(memory.blocks.base(pending.pointee.receipt)),
-            count: Int(pending.pointee.receiptByteCount))
-    }
-
-    private mutating func freePending(_ index: Index<PendingOperation>) {
-        if pendings[index].pointee.receipt != 0 { memory.blocks.release(pendings[index].pointee.receipt) }
-        pendings.free(index)
+        pendings.receipt(of: index, memory)
     }
 
     /// Takes an operation that will not be carried out off its session's list, unless the session's end already did.
     mutating func unlinkPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
-        if session.pointee.pendings.remove(index, in: pendings) { freePending(index) }
+        pendings.remove(index, of: session, &memory)
     }
 
     /// The session ends: its first pending operation is forgotten; answers to it will be stale.
     mutating func dropPending(_ session: UnsafeMutablePointer<Session>) {
-        let index = session.pointee.pendings.first
+        let index = pendings.takeFirst(of: session)
         let pending = pendings[index]
-        session.pointee.pendings.removeFirst(in: pendings)
         switch pending.pointee.kind {
-        case .receipt, .remoteReservation: break
+        case .receipt, .gate, .remoteReservation: break
         case .subscribe: leaveRegistration(index)
-        case .commit:
-            let transaction = pending.pointee.transaction
-            release(session, transaction, count: pending.pointee.reservedFrameCount)
-            releaseElsewhere(transaction)
+        case .commit: returnRoom(ofTransaction: pending.pointee.transaction)
         case .send: dropReservation(index)
         }
         if index == commitReceipt { commitReceipt = .none }
-        freePending(index)
+        pendings.free(index, &memory)
     }
 
     /// The session of a SEND that waits for room, or was granted it, ends.
@@ -80,7 +47,7 @@ extension Shard {
         } else if Int(pending.peer) != self.index {
             cancelReservation(index)
         } else if queues.isLive(pending.queue) {
-            queues.waiting(for: pending.queue.index).pointee.remove(index, in: pendings)
+            pendings.remove(index, from: &queues.waiting(for: pending.queue.index).pointee)
             // Who waited behind it may need less.
             roomIsFree(pending.queue)
         }
@@ -94,22 +61,12 @@ extension Shard {
         finishPending(session, pending)
     }
 
-    /// The operation is carried out, as far as this worker is concerned: it is answered when its turn comes and the
-    /// other workers have confirmed what was sent to them.
+    /// The operation is carried out, as far as this worker is concerned: it is answered when its turn comes, the other
+    /// workers have confirmed what was sent to them, and its conditions are met.
     mutating func finishPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
-        let pending = pendings[index]
-        pending.pointee.kind = .receipt
-        pending.pointee.isReady = true
-        pending.pointee.answersDue = 0
-        if !session.pointee.remoteSet.isNone {
-            let set = remoteSets[session.pointee.remoteSet].pointee
-            remoteSets.free(session.pointee.remoteSet)
-            session.pointee.remoteSet = .none
-            forEachPeer(low: set.low, high: set.high) { shard, peer in
-                shard.pendings[index].pointee.answersDue += 1
-                shard.sendBarrier(to: peer, index)
-            }
-        }
+        let workers = pendings.finish(index, of: session)
+        forEachPeer(low: workers.low, high: workers.high) { shard, peer in shard.sendBarrier(to: peer, index) }
+        if pendings[index].pointee.awaitsPermission { ask(session, index, workers) }
         advancePending(session)
     }
 
@@ -118,9 +75,12 @@ extension Shard {
             counters.stalePeerMessages &+= 1
             return
         }
-        pending.pointee.answersDue -= 1
-        guard pending.pointee.answersDue == 0 else { return }
-        let session = sessions[pending.pointee.session]
+        guard pendings.countAnswer(handle.index) else { return }
+        conditionIsMet(sessions[pending.pointee.session])
+    }
+
+    /// One thing less is waited for.
+    mutating func conditionIsMet(_ session: UnsafeMutablePointer<Session>) {
         advancePending(session)
         // Not in `advancePending`: while frames are parsed, those behind this one are still to come.
         endIfPeerHasEnded(session)
@@ -128,25 +88,28 @@ extension Shard {
 
     /// Sends the receipts whose turn has come.
     private mutating func advancePending(_ session: UnsafeMutablePointer<Session>) {
-        while case let index = session.pointee.pendings.first, !index.isNone {
-            let pending = pendings[index]
-            guard pending.pointee.isReady, pending.pointee.answersDue == 0 else { return }
-            if let id = receiptOfPending(index) { writeReceipt(session, id) }
-            session.pointee.pendings.removeFirst(in: pendings)
-            freePending(index)
+        while case let index = pendings.firstThatMayLeave(session), !index.isNone {
+            if pendings[index].pointee.kind == .receipt, let id = receiptOfPending(index) { writeReceipt(session, id) }
+            pendings.leave(session, &memory)
         }
+        guard session.pointee.pendings.isEmpty else { return }
         if session.pointee.flags.contains(.awaitsPending) {
             session.pointee.flags.remove(.awaitsPending)
             resumeSoon(session)
         }
     }
 
-    /// The frame under the parser is applied only after everything before it is confirmed.
+    /// The frame under the parser is applied only after everything before it is confirmed, and then when its own RECEIPT may
+    /// leave.
     mutating func retryAfterPending(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
         suspend(session)
         session.pointee.flags.insert(.awaitsPending)
-        if !session.pointee.remoteSet.isNone {
-            guard let pending = makePending(session, .receipt, receipt: nil) else { return .done }
+        let isClear = pendings.isClear(session)
+        if isClear || !session.pointee.remoteSet.isNone {
+            guard
+                let pending = makePending(
+                    session, isClear ? .gate : .receipt, receipt: isClear ? frame.rawValue(.receipt) : nil)
+            else { return .done }
             finishPending(session, pending)
         }
         return .retry
@@ -162,8 +125,8 @@ extension Shard {
         let destination = destinations[index]
         if shardCount == 1 || destination.pointee.interest == .registered { return true }
         guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return false }
-        pendings[pending].pointee.subscription = subscription
-        destination.pointee.waiting.prepend(pending, in: pendings)
+        pendings.setSubscription(subscription, of: pending)
+        pendings.prepend(pending, to: &destination.pointee.waiting)
         suspend(session)
         if destination.pointee.interest == .none {
             destination.pointee.interest = .registering
@@ -209,7 +172,7 @@ extension Shard {
         guard destination.pointee.answersDue == 0 else { return }
         destination.pointee.interest = .registered
         while case let pending = destination.pointee.waiting.first, !pending.isNone {
-            destination.pointee.waiting.remove(pending, in: pendings)
+            pendings.remove(pending, from: &destination.pointee.waiting)
             finishSubscribe(pending, consumer: .none)
         }
         updateIdle(handle.index)
@@ -242,7 +205,7 @@ extension Shard {
         let destination = destinations[subscriptions[subscription].pointee.destination]
         // The owner of a queue is asked without a registration.
         guard destination.pointee.kind != .remoteQueue else { return }
-        destination.pointee.waiting.remove(index, in: pendings)
+        pendings.remove(index, from: &destination.pointee.waiting)
     }
 
     func peerMask(_ index: Index<Destination>) -> (low: UInt64, high: UInt64) {

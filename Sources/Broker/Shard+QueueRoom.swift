@@ -8,10 +8,9 @@ extension Shard {
     /// The session's SEND waits until the queue has room; its socket is not read meanwhile.
     mutating func block(_ session: UnsafeMutablePointer<Session>, on index: Index<Queue>) -> FrameOutcome {
         guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
-        pendings[pending].pointee.peer = UInt16(self.index)
-        pendings[pending].pointee.queue = queues.handle(index)
-        pendings[pending].pointee.byteCount = UInt32(frame.reservedByteCount)
-        queues.waiting(for: index).pointee.append(pending, in: pendings)
+        pendings.setRoom(
+            UInt32(frame.reservedByteCount), in: queues.handle(index), at: UInt16(self.index), of: pending)
+        pendings.append(pending, to: &queues.waiting(for: index).pointee)
         suspend(session)
         return .retry
     }
@@ -22,15 +21,15 @@ extension Shard {
         while case let index = queue.pointee.blocked.first, !index.isNone {
             let pending = pendings[index]
             if queue.pointee.isClosed {
-                pending.pointee.queue = .none
+                pendings.setQueue(.none, of: index)
             } else {
                 guard queues.hasRoom(queueIndex, byteCount: Int(pending.pointee.byteCount)) else { return }
                 queues.reserve(queueIndex, byteCount: Int(pending.pointee.byteCount))
             }
-            queues.waiting(for: queueIndex).pointee.remove(index, in: pendings)
+            pendings.remove(index, from: &queues.waiting(for: queueIndex).pointee)
             if pending.pointee.kind == .remoteReservation {
                 answerReservation(index)
-                pendings.free(index)
+                pendings.free(index, &memory)
             } else {
                 granted(index)
             }
@@ -40,7 +39,7 @@ extension Shard {
     /// The session of a SEND that waited goes on.
     mutating func granted(_ index: Index<PendingOperation>) {
         let session = sessions[pendings[index].pointee.session]
-        pendings[index].pointee.isGranted = true
+        pendings.grant(index)
         session.pointee.flags.insert(.hasReservation)
         resumeSoon(session)
     }

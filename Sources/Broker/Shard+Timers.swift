@@ -44,14 +44,7 @@ extension Shard {
             session.pointee.timer = 0
             sessionTimerFired(session)
         case .entry: entryTimerFired(Handle(expired.owner))
-        case .transaction:
-            guard let transaction = transactions.find(Handle(expired.owner)) else { return }
-            transaction.pointee.timer = 0
-            counters.limits.count(.transactionTimeout)
-            fail(
-                sessions[transaction.pointee.session], "Transaction too old",
-                "a transaction may be open for \(limits.transactionMillisecondsMax) ms "
-                    + "(limits.transaction-timeout-ms); this one is aborted")
+        case .transaction: transactionTimerFired(Handle(expired.owner))
         case .accept:
             acceptTimer = 0
             submissions.append(Submission(.resumeAccepting))
@@ -382,4 +375,9 @@ extension Shard {
             append(notice)
         }
     }
+}
+
+/// What a timer belongs to (`TimerWheel.Expired.kind`).
+enum TimerKind: UInt8 {
+    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue
 }

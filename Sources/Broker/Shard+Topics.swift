@@ -88,7 +88,7 @@ extension Shard {
         window: Window
     ) -> FrameOutcome {
         // Its RECEIPT precedes its first MESSAGE, and receipts leave in order.
-        if !session.pointee.pendings.isEmpty || !session.pointee.remoteSet.isNone {
+        if pendings.holdsBack(session, asksForReceipt: frame.has(.receipt)) {
             updateIdle(index)
             return retryAfterPending(session)
         }

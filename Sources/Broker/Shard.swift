@@ -10,7 +10,7 @@ public import Slabs
 /// through the fabric's mailboxes.
 ///
 /// The files, in the order in which a byte meets them: `Shard+Connections` (accept, receive, close), `Shard+Commands` (one
-/// method per command), `Shard+Topics`, `Shard+Queues`, `Shard+Acknowledgement`, `Shard+Transactions`, `Shard+Output`
+/// method per command), `Shard+Topics`, `Shard+Queues`, `Shard+Acknowledgement`, `Shard+Transactions`, `Shard+Commit`, `Shard+Output`
 /// (segments, coalescing, sends), `Shard+Peers` (other workers), `Shard+Timers`.
 public struct Shard: ~Copyable {
     public let index: Int
@@ -28,9 +28,8 @@ public struct Shard: ~Copyable {
     var groups: Slab<Group>
     var destinations: Slab<Destination>
     var queues: QueueEngine<FirstInFirstOut>
-    var transactions: Slab<Transaction>
-    var pendings: Slab<PendingOperation>
-    var remoteSets: Slab<RemoteSet>
+    var transactions: TransactionTable
+    var pendings: ReceiptOrder
     var memory: MemoryBudget
     /// Sessions with a large block of input, linked by `PartialInput`, from the one that has been silent longest.
     var inputHead = Index<Session>.none
@@ -133,6 +132,7 @@ public struct Shard: ~Copyable {
     /// `takeNotices` has something to tell. Stored, for a computed property that another module reads costs a copy of the shard.
     public internal(set) var hasNotices = false
     var questions: [AuthenticationQuestion] = []
+    var receiptQuestions: [ReceiptQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
     var connectionsNumbered: UInt64 = 0
@@ -182,9 +182,8 @@ public struct Shard: ~Copyable {
             subscriptionCountMax: subscriptionCount,
             deliveryCountMax: min(entryCount * min(shardCount, 4), Int(UInt32.max) - 1),
             seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
-        let transactions = try Slab<Transaction>(recordCountMax: transactionCount)
-        let pendings = try Slab<PendingOperation>(recordCountMax: sessionCount * 2 + 1_000_000)
-        let remoteSets = try Slab<RemoteSet>(recordCountMax: sessionCount)
+        let transactions = try TransactionTable(recordCountMax: transactionCount, limits)
+        let pendings = try ReceiptOrder(sessionCountMax: sessionCount, options.receiptConditions)
         let memory = try MemoryBudget(limits)
         let timers = try TimerWheel(
             timerCountMax: sessionCount + entryCount + limits.destinationCountMax + 1_000_000, now: now)
@@ -208,7 +207,6 @@ public struct Shard: ~Copyable {
         self.queues = queues
         self.transactions = transactions
         self.pendings = pendings
-        self.remoteSets = remoteSets
         self.memory = memory
         self.timers = timers
         self.vectors = vectors
@@ -313,7 +311,6 @@ public struct Shard: ~Copyable {
         timers.trim()
         transactions.trim()
         pendings.trim()
-        remoteSets.trim()
     }
 
     private mutating func trimMessages() {

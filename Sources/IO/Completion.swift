@@ -54,6 +54,11 @@ public struct Completion: BitwiseCopyable {
         /// Whether a client may connect is decided: it may (`value` 0), or not. No driver reports it, but whoever the core
         /// has asked.
         case authenticated
+        /// The log is durable up to the position in `address`. No driver reports it, but whoever keeps the log.
+        case durable
+        /// Whether a client may do what the question in `connection` is about is decided: it may (`value` 0), or not. No
+        /// driver reports it, but whoever the core has asked.
+        case permitted
     }
 
     public var kind: Kind

@@ -19,6 +19,6 @@ struct RecordTests {
         #expect(MemoryLayout<PendingOperation>.stride == 60)
         #expect(MemoryLayout<RemoteSet>.stride == 24)
         #expect(MemoryLayout<StoredMessage>.size <= StoredMessage.byteCount)
-        #expect(MemoryLayout<Shard.KeptFrame>.size <= Shard.KeptFrame.headByteCount)
+        #expect(MemoryLayout<KeptFrame>.size <= KeptFrame.headByteCount)
     }
 }

@@ -65,6 +65,12 @@ public enum Canary: String, CaseIterable, Sendable {
     case admitPatterns = "admit-patterns"
     /// The broker lets clients in before they are allowed to.
     case askNobody = "ask-nobody"
+    /// RECEIPTs wait for nothing.
+    case confirmUnasked = "confirm-unasked"
+    /// The broker takes the log for durable before it is.
+    case confirmUndurable = "confirm-undurable"
+    /// The broker takes a client for permitted before that is decided.
+    case permitEarly = "permit-early"
     /// The broker does not know how many queues a client may fill.
     case fillAll = "fill-all"
     /// The broker drops the messages of queues that were used a moment ago.
@@ -93,6 +99,9 @@ public enum Canary: String, CaseIterable, Sendable {
         case .admitAll: "of address"
         case .admitPatterns: "different patterns"
         case .askNobody: "before it was allowed"
+        case .confirmUnasked: "before anybody was asked"
+        case .confirmUndurable: "before it was durable"
+        case .permitEarly: "before it was permitted"
         case .fillAll: "that nobody subscribes to"
         case .hastyIdleness: "lost by queues"
         case .refuseSome: "refused for no reason"

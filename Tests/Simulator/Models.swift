@@ -257,6 +257,8 @@ final class Peer {
 
     /// Whether it may connect, once that is decided.
     var isAllowed: Bool?
+    /// Frames whose RECEIPT waits, by what they call it.
+    var askedReceipts: [Int: AskedReceipt] = [:]
 
     // The client
     var phase = Phase.fresh

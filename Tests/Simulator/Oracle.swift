@@ -1,3 +1,5 @@
+import Broker
+
 /// The reference: what clients may rely on, checked against what they see, frame by frame and at the end.
 ///
 /// It knows nothing of how the broker works. It hears of frames when clients write them and when their last byte is with
@@ -19,6 +21,9 @@ final class Oracle {
     var hasJumped = false
     /// Wall-clock milliseconds.
     var wall: UInt64 = 0
+    /// Of each worker: how far its log is durable, and the turns that it has had.
+    var durablePositions: [LogPosition]
+    var turnCounts: [Int]
     var disorders: [(step: Int, text: String, queue: String)] = []
     var suspicions: [(step: Int, text: String, peers: [Peer])] = []
     /// First deliveries that said `redelivered:true`: right if somebody let go of the message before, unseen.
@@ -28,7 +33,11 @@ final class Oracle {
     var framesSeen = 0
     var messagesSeen = 0
 
-    init(_ scenario: Scenario) { self.scenario = scenario }
+    init(_ scenario: Scenario) {
+        self.scenario = scenario
+        durablePositions = [LogPosition](repeating: 0, count: scenario.shardCount)
+        turnCounts = [Int](repeating: 0, count: scenario.shardCount)
+    }
 
     func violate(_ text: @autoclosure () -> String) {
         if violation == nil { violation = "step \(step): \(text())" }
@@ -126,6 +135,7 @@ final class Oracle {
         guard let text = frame.value("receipt-id"), let index = Int(text) else {
             return violate("RECEIPT without its id")
         }
+        checkConditions(ofReceipt: index, peer)
         // Frames before this one are processed too; those that asked for a RECEIPT have had it.
         while peer.expectationHead < peer.expectations.count {
             let expectation = peer.expectations[peer.expectationHead]
@@ -216,8 +226,9 @@ final class Oracle {
         peer.error = text
         peer.phase = .failed
         if text.isEmpty { violate("ERROR without message") }
+        let isForbidden = text == "Access refused" && isForbidden(frame.value("receipt-id"), peer)
         let isRefusal =
-            text == "Access refused" && peer.isAllowed == false
+            isForbidden || text == "Access refused" && peer.isAllowed == false
             || text == "Not connected in time" && scenario.authenticates && peer.connectedEnd == .max
         if !peer.misbehaved, !isRefusal, !scenario.permits(error: text, hasJumped: hasJumped) {
             violate("honest client \(peer.id): ERROR \(text): \(String(decoding: frame.body, as: UTF8.self))")
@@ -230,8 +241,8 @@ final class Oracle {
             if !peer.misbehaved { violate("client \(peer.id): ERROR names frame \(index), which asked for no RECEIPT") }
             return
         }
-        // For want of memory a frame may be applied and its RECEIPT impossible.
-        guard !scenario.memoryIsTight else { return }
+        // For want of memory a frame may be applied and its RECEIPT impossible; who is not permitted hears it afterwards.
+        guard !scenario.memoryIsTight, !isForbidden else { return }
         switch peer.expectations[position].kind {
         case .send(let message): refuse(message)
         case .commit(let transaction, let acknowledged):

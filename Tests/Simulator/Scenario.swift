@@ -47,6 +47,8 @@ struct Scenario {
     let holdersAreTight: Bool
     /// Somebody is asked whether a client may connect.
     let authenticates: Bool
+    /// Receipts wait for a log and for permission.
+    let receiptsWait: Bool
     /// A queue that nobody uses for so long loses its messages, in milliseconds. 0: never.
     let idleWithMessagesMilliseconds: UInt64
 
@@ -137,6 +139,8 @@ struct Scenario {
         let idleMilliseconds = apart.pick([20, 300_000])
         authenticates = apart.chance(150)
         if authenticates { options.authentication = .external }
+        receiptsWait = apart.chance(150)
+        if receiptsWait { options.receiptConditions = .external }
 
         topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
         patterns = ["/topic/a.*", "/topic/#", "/topic/a.>", "/topic/*.b.**", "/topic/x/*"]
@@ -219,6 +223,7 @@ struct Scenario {
                 options.destinationPolicies[place].deliveryCountMax = 1
             }
         case .askNobody: options.authentication = .none
+        case .confirmUnasked: options.receiptConditions = .none
         case .fillAll: options.limits.destinationsPerConnectionMax = 0
         case .hastyIdleness:
             for place in options.destinationPolicies.indices {

@@ -16,6 +16,7 @@ extension Simulation {
         }
         accept(index)
         giveAnswers(index)
+        giveReceiptAnswers(index)
         for answer in workers[index].answers {
             completions.append(answer)
             if find(answer.connection, index)?.stage == .closing { count(.completionAfterClose) }

@@ -74,6 +74,8 @@ public final class Simulation {
     private var activeShard = 0
     var canaryCount = 0
     var answers: [Answer] = []
+    var receiptAnswers: [ReceiptAnswer] = []
+    var receiptRandom: Random
     /// Empties the queues in the end.
     var drainer: Peer?
     var drainerCount = 0
@@ -94,6 +96,7 @@ public final class Simulation {
         self.canary = canary
         random = Random(seed: seed, steering: steering)
         scenario = Scenario(&random)
+        receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
         oracle = Oracle(scenario)
         oracle.wall = wallStart + 1000
         fabric = Fabric(
@@ -214,13 +217,15 @@ public final class Simulation {
         case .received: completion.value == 1 && completion.pointer!.load(as: UInt8.self) == 10
         case .sendReleased: completion.value <= 1
         case .woken, .writable: true
-        case .accepted, .acceptFailed, .receiveEnded, .receiveFailed, .sendIncomplete, .closed, .authenticated: false
+        case .accepted, .acceptFailed, .receiveEnded, .receiveFailed, .sendIncomplete, .closed: false
+        case .authenticated, .durable, .permitted: false
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed: false
         }
     }
 
     private func turn(_ index: Int) {
         turnCount += 1
+        oracle.turnCounts[index] += 1
         if fabric.mailbox(index).isOverfull { count(.mailboxOverfull) }
         fabric.mailbox(index).didWake()
         if canary == .loseParcel, strikesCanary(oneIn: 40), let parcel = fabric.mailbox(index).takeAll() {
@@ -247,6 +252,7 @@ public final class Simulation {
             if let log { log("\(moment) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
         }
         keepQuestions(index)
+        keepReceiptQuestions(index)
         let limits = scenario.options.limits
         if shards[index].blockByteCount > limits.messageMemoryByteCountMax {
             count(.memoryLimitReached)

@@ -1,26 +1,10 @@
 import Slabs
 
-/// An open transaction: the frames received in it, in order.
-struct Transaction: SlabRecord {
-    var generation: UInt32
-    var session: Index<Session>
-    /// Among the session's.
-    var link: SingleLink<Transaction>
-    var name: BlockIndex
-    var nameByteCount: UInt32
-    /// Blocks of kept frames, first and last: the next block's index, then `KeptFrame` and the frame's bytes, of each frame.
-    var frames: BlockIndex
-    var lastFrames: BlockIndex
-    var framesByteCount: UInt32
-    var frameCount: UInt32
-    /// ACK and NACK among the frames.
-    var settlementCount: UInt32
-    var timer: UInt32
-}
-
 enum PendingKind: UInt8, BitwiseCopyable {
     /// A RECEIPT that waits for barriers.
     case receipt
+    /// A SUBSCRIBE or DISCONNECT that is parsed again when its RECEIPT may leave: what it does may not come before.
+    case gate
     /// A SUBSCRIBE that waits for other workers; its RECEIPT follows.
     case subscribe
     /// A COMMIT that waits for room at other workers' queues.
@@ -39,7 +23,7 @@ struct PendingOperation: SlabRecord {
     var session: Index<Session>
     /// In the order of the session's operations.
     var link: SingleLink<PendingOperation>
-    /// Among those who wait for a destination's registration or for room in a queue.
+    /// Among those who wait for a destination's registration, for room in a queue, or for the log.
     var waitLink: DoubleLink<PendingOperation>
     var answersDue: UInt32
     /// The receipt's id, encoded. 0: no receipt was asked for.
@@ -51,10 +35,12 @@ struct PendingOperation: SlabRecord {
     var kind: PendingKind
     /// `commit`: why another worker has no room for one of its messages (`Refusal`). 0: none has refused.
     var refusal: UInt8
-    /// Nothing but its place in the order holds it back.
+    /// It is carried out, as far as this worker is concerned: `ReceiptOrder` alone holds it back.
     var isReady: Bool
     /// `send`: there is room, and it is kept for this one.
     var isGranted: Bool
+    /// Somebody is asked whether the client may.
+    var awaitsPermission: Bool
     /// `send`, `remoteReservation`: the worker at the other end, which holds the queue or has the publisher; this one where
     /// it has both.
     var peer: UInt16
@@ -62,6 +48,19 @@ struct PendingOperation: SlabRecord {
     var queue: Handle<Queue>
     /// The room that is asked for.
     var byteCount: UInt32
+
+    /// `receipt`, `gate`: it leaves when the log is durable up to here. 0: it depends on no record.
+    var position: LogPosition {
+        get {
+            assert(kind == .receipt || kind == .gate, "only a RECEIPT waits for the log")
+            return UInt64(subjectDetail) << 32 | UInt64(subject)
+        }
+        set {
+            assert(kind == .receipt || kind == .gate, "only a RECEIPT waits for the log")
+            subject = UInt32(truncatingIfNeeded: newValue)
+            subjectDetail = UInt32(newValue >> 32)
+        }
+    }
 
     /// `subscribe`: what will count when the others have agreed.
     var subscription: Index<Subscription> {
@@ -87,18 +86,6 @@ struct PendingOperation: SlabRecord {
         }
     }
 
-    /// `commit`: how many of the transaction's frames have been gone through to reserve what they need.
-    var reservedFrameCount: UInt32 {
-        get {
-            assert(kind == .commit, "only a COMMIT reserves for frames")
-            return subjectDetail
-        }
-        set {
-            assert(kind == .commit, "only a COMMIT reserves for frames")
-            subjectDetail = newValue
-        }
-    }
-
     /// The same wait, with the worker at the other end: of a `send` the `remoteReservation`, once it was told of it (none
     /// before), and the other way round.
     var counterpart: Handle<PendingOperation> {
@@ -114,15 +101,10 @@ struct PendingOperation: SlabRecord {
     }
 }
 
-/// Other workers, one bit each.
+/// Other workers, one bit each: those that a session has sent something to.
 struct RemoteSet: SlabRecord {
     var generation: UInt32
     var unused: UInt32
     var low: UInt64
     var high: UInt64
-}
-
-/// What a timer belongs to (`TimerWheel.Expired.kind`).
-enum TimerKind: UInt8 {
-    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue
 }

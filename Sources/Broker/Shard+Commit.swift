@@ -1,0 +1,180 @@
+import IO
+import STOMP
+import Slabs
+
+// COMMIT. What it needs at the queues is kept for it first, with other workers too; only when everything has room is
+// anything applied. What a frame's check has found is with the frame (`CheckedCommand`): only SENDs are parsed again, when
+// they are applied.
+extension Shard {
+    mutating func commit(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+        let index = transactionOfFrame(session)
+        if index.isNone { return .done }
+        if isDraining {
+            failFrame(session, "Shutting down", "the broker is shutting down; the transaction is aborted")
+            return .done
+        }
+        // One that only acknowledges makes room.
+        if memoryIsFull, transactions[index].pointee.frameCount > transactions[index].pointee.settlementCount {
+            return waitForRoom(session)
+        }
+        recordAllowance -= 1 + Int(transactions[index].pointee.frameCount) / Self.framesPerRecord
+        // The frames of the transaction take the place of COMMIT under the parser.
+        guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
+        pendings.setTransaction(index, of: pending)
+        commitReceipt = pending
+        defer { commitReceipt = .none }
+        // Where it fails, ERROR ends the session, and with it the pending operation gives back what was kept for it.
+        guard keepRoom(session, index, pending) else { return .done }
+        if pendings[pending].pointee.answersDue > 0 {
+            suspend(session)
+            return .done
+        }
+        applyCommit(session, pending)
+        return .done
+    }
+
+    /// So many frames of a transaction take as long as a record.
+    private static var framesPerRecord: Int { 4 }
+
+    // MARK: Room
+
+    /// Has room kept for each of the frames. False: something cannot be had, and ERROR was sent.
+    private mutating func keepRoom(
+        _ session: UnsafeMutablePointer<Session>, _ index: Index<Transaction>, _ pending: Index<PendingOperation>
+    ) -> Bool {
+        var cursor = KeptCursor()
+        while let kept = transactions.next(&cursor, in: index, memory) {
+            switch kept.pointee.command {
+            case .send(let send):
+                let target = destination(session, of: send, kept)
+                if target.isNone { return false }
+                switch destinations[target].pointee.kind {
+                case .queue:
+                    guard keepRoom(session, at: target, for: send, pending) else { return false }
+                    let room = KeptRoom(
+                        queue: queues.handle(destinations[target].pointee.queue), owner: UInt16(self.index))
+                    transactions.keepRoom(room, for: cursor.frame, memory)
+                case .remoteQueue:
+                    requestRoom(session, target, pending, byteCount: send.byteCount, frame: cursor.frame)
+                    pendings.expectAnswer(pending)
+                case .topic, .pattern, .subscriptionQueue: break
+                }
+            case .settlement(let delivery, _):
+                guard !subscriptions.isLive(delivery) else { continue }
+                parse(session, kept)
+                failUnknownMessage(session)
+                return false
+            }
+        }
+        return true
+    }
+
+    /// Where a kept SEND goes. None: it was answered with ERROR.
+    private mutating func destination(
+        _ session: UnsafeMutablePointer<Session>, of send: CheckedSend, _ kept: UnsafePointer<KeptFrame>
+    ) -> Index<Destination> {
+        if !send.asksForMore, destinations.isLive(send.destination) { return send.destination.index }
+        parse(session, kept)
+        // First, for it may forget a destination that nobody needs yet to make room.
+        if frame.has(.replyTo), replyDestination(session) == nil { return .none }
+        return destinationForSend(session, frame.rawValue(.destination)!)
+    }
+
+    /// Keeps room in a queue of this worker. False: it has none, and ERROR was sent.
+    private mutating func keepRoom(
+        _ session: UnsafeMutablePointer<Session>, at target: Index<Destination>, for send: CheckedSend,
+        _ pending: Index<PendingOperation>
+    ) -> Bool {
+        let queue = queues[destinations[target].pointee.queue]
+        if destinations[target].pointee.isIdle, let refusal = queues.refusal(of: holder(session), limits) {
+            failDestination(session, refusal)
+            return false
+        }
+        guard canReserve(destinations[target].pointee.queue, byteCount: Int(send.byteCount)) else {
+            counters.limits.count(.queue)
+            fail(
+                session, "Queue full",
+                "\(destinationText(target)) has no room for the transaction; none of it was applied",
+                receipt: receiptOfPending(pending))
+            return false
+        }
+        queues.reserve(destinations[target].pointee.queue, byteCount: Int(send.byteCount))
+        updateIdle(target)
+        if queue.pointee.messageCount == 1 { hold(queues.handle(destinations[target].pointee.queue), holder(session)) }
+        return true
+    }
+
+    /// Gives back what is kept for the frames of a transaction: first here, then with other workers.
+    mutating func returnRoom(ofTransaction index: Index<Transaction>) {
+        var cursor = KeptCursor()
+        while let kept = transactions.next(&cursor, in: index, memory) {
+            if case .send(let send) = kept.pointee.command { roomIsFree(returnRoomHere(kept.pointee.room, of: send)) }
+        }
+        cursor = KeptCursor()
+        while let kept = transactions.next(&cursor, in: index, memory) {
+            if case .send(let send) = kept.pointee.command { returnRoomElsewhere(kept.pointee.room, of: send) }
+        }
+    }
+
+    /// Gives room in a queue of this worker back, and returns the queue.
+    private mutating func returnRoomHere(_ room: KeptRoom, of send: CheckedSend) -> Handle<Queue> {
+        guard !room.queue.isNone, Int(room.owner) == index else { return .none }
+        returnRoom(room.queue, byteCount: UInt64(send.byteCount))
+        return room.queue
+    }
+
+    private mutating func returnRoomElsewhere(_ room: KeptRoom, of send: CheckedSend) {
+        guard !room.queue.isNone, Int(room.owner) != index else { return }
+        unreserveAtOwner(Int(room.owner), room.queue, byteCount: send.byteCount)
+    }
+
+    // MARK: Applying
+
+    /// Everything has room: applies the frames in order, then answers COMMIT.
+    mutating func applyCommit(_ session: UnsafeMutablePointer<Session>, _ pending: Index<PendingOperation>) {
+        let index = pendings[pending].pointee.transaction
+        // From here on neither time nor the end of the session aborts it, and each frame gives its room back just before
+        // it takes it.
+        pendings.beginToApply(pending)
+        closeTransaction(session, index)
+        commitReceipt = pending
+        isApplyingCommit = true
+        var cursor = KeptCursor()
+        while let kept = transactions.next(&cursor, in: index, memory) {
+            switch kept.pointee.command {
+            case .send(let send): apply(session, send, kept)
+            case .settlement(let delivery, let settlement):
+                // An earlier one of the same transaction may have settled it, too.
+                guard session.pointee.state == .connected, subscriptions.isLive(delivery) else { continue }
+                settleFrame(delivery.index, settlement, transaction: index)
+            }
+        }
+        isApplyingCommit = false
+        commitReceipt = .none
+        transactions.free(index, &memory)
+        if session.pointee.state == .connected { finishPending(session, pending) }
+    }
+
+    private mutating func apply(
+        _ session: UnsafeMutablePointer<Session>, _ send: CheckedSend, _ kept: UnsafePointer<KeptFrame>
+    ) {
+        let queue = returnRoomHere(kept.pointee.room, of: send)
+        if session.pointee.state == .connected {
+            counters.messagesReceived &+= 1
+            parse(session, kept)
+            _ = sendNow(session)
+        }
+        if !queue.isNone { roomIsFree(queue) }
+        // Out of memory half-way: what was not sent takes no room.
+        if session.pointee.state != .connected { returnRoomElsewhere(kept.pointee.room, of: send) }
+    }
+
+    private mutating func parse(_ session: UnsafeMutablePointer<Session>, _ kept: UnsafePointer<KeptFrame>) {
+        let bytes = TransactionTable.bytes(of: kept)
+        var state = ParserState()
+        let result = parseFrame(
+            bytes.baseAddress!, bytes.count, version: session.pointee.version, expectsConnect: false,
+            limits: frameLimits, state: &state, frame: &frame, error: &frameError)
+        invariant(result == .frame, "a kept frame was parsed before")
+    }
+}

@@ -1,0 +1,71 @@
+import Slabs
+
+/// An open transaction: the frames received in it, in order.
+struct Transaction: SlabRecord {
+    var generation: UInt32
+    var session: Index<Session>
+    /// Among the session's.
+    var link: SingleLink<Transaction>
+    var name: BlockIndex
+    var nameByteCount: UInt32
+    /// Blocks of kept frames, first and last: the next block's index, then `KeptFrame` and the frame's bytes, of each frame.
+    var frames: BlockIndex
+    var lastFrames: BlockIndex
+    var framesByteCount: UInt32
+    var frameCount: UInt32
+    /// ACK and NACK among the frames.
+    var settlementCount: UInt32
+    var timer: UInt32
+}
+
+/// What the check of a frame found when it was kept. COMMIT does not decide it again.
+enum CheckedCommand: BitwiseCopyable {
+    case send(CheckedSend)
+    /// ACK or NACK: the delivery that it names, and what it says of it.
+    case settlement(Handle<Delivery>, Settlement)
+}
+
+struct CheckedSend: BitwiseCopyable {
+    /// Where it goes. May have been forgotten by the time of COMMIT: it is made again then.
+    var destination: Handle<Destination>
+    /// The room that it takes in a queue.
+    var byteCount: UInt32
+    /// It makes or asks for more than its destination: a temporary destination, or the limits of a queue. COMMIT has to read
+    /// the frame to have that in place.
+    var asksForMore: Bool
+}
+
+/// Room in a queue that is kept for a frame of a COMMIT.
+struct KeptRoom: BitwiseCopyable {
+    /// None: no room is kept.
+    var queue: Handle<Queue>
+    /// The worker that holds the queue.
+    var owner: UInt16
+
+    static var none: KeptRoom { KeptRoom(queue: .none, owner: 0) }
+}
+
+/// Heads the bytes of each frame that is kept.
+struct KeptFrame: BitwiseCopyable {
+    var byteCount: UInt32
+    var command: CheckedCommand
+    var room = KeptRoom.none
+
+    static var headByteCount: Int { 32 }
+    /// Frames begin on 16-byte boundaries.
+    static func stride(_ byteCount: Int) -> Int { headByteCount + (byteCount + 15) & ~15 }
+}
+
+/// A place among the frames of a transaction.
+struct KeptCursor {
+    /// 0: before the first frame.
+    var block: BlockIndex = 0
+    /// Of the frame that was reached last, and behind it.
+    var offset = 0
+    var next = 0
+
+    /// Frames begin here, on a 16-byte boundary.
+    static var start: Int { 16 }
+    /// Block and offset: names the frame in messages to other workers.
+    var frame: UInt64 { UInt64(block) << 32 | UInt64(offset) }
+}
