@@ -136,7 +136,7 @@ extension Shard {
         {
             // Where it goes is not known yet: probably where the last one went.
             let last = session.pointee.lastDestination
-            let isTopic = destinations.find(last)?.pointee.kind == .topic && !keepsMessages(last.index)
+            let isTopic = destinations.find(last)?.pointee.kind == .topic && !destinations.keepsMessages(last.index)
             if isTopic, !topicsFillMemory, !inputIsTight { return }
             _ = waitForRoom(session, isTopic: isTopic)
         }

@@ -39,7 +39,7 @@ extension Shard {
         queue.pointee.deliveryCountMax = UInt32(clamping: policy.deliveryCountMax)
         queue.pointee.messageMillisecondsMax = UInt64(policy.messageMillisecondsMax)
         queue.pointee.overflow = policy.overflow
-        destinations[index].pointee.queue = created
+        destinations.attach(created, to: index)
         queue.pointee.lastUsed = clock
         if policy.idleWithMessagesMillisecondsMax != 0 { armIdle(created) }
         return true
@@ -57,7 +57,7 @@ extension Shard {
         }
         unblock(queue)
         if queue.pointee.deadLetter != 0 { memory.blocks.release(queue.pointee.deadLetter) }
-        destinations[queue.pointee.destination].pointee.queue = .none
+        destinations.detachQueue(from: queue.pointee.destination)
         queues.free(index)
     }
 
@@ -695,31 +695,26 @@ extension Shard {
     mutating func bindQueue(_ subscriptionIndex: Index<Subscription>) {
         let subscription = subscriptions[subscriptionIndex]
         let topic = subscription.pointee.destination
-        let created: Index<Destination> = destinations.allocate().index
+        let created = destinations.makeSubscriptionQueue()
         guard !created.isNone else {
             return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
         }
-        let destination = destinations[created]
-        destination.pointee.kind = .subscriptionQueue
-        subscriptionQueueCount += 1
         guard attachQueue(to: created) else {
-            subscriptionQueueCount -= 1
-            destinations.free(created)
+            destinations.remove(created, memory: &memory)
             return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
         }
-        let queueIndex = destination.pointee.queue
+        let queueIndex = destinations[created].pointee.queue
         queues[queueIndex].pointee.byteCountMax = UInt64(limits.outputByteCountMax + limits.prefetchByteCountMax)
         queues[queueIndex].pointee.overflow = .reject
         subscription.pointee.ownQueue = created
-        subscription.pointee.position = destinations[topic].pointee.bound.append(
-            BoundQueue(destination: created, subscription: subscriptionIndex))
+        subscription.pointee.position = destinations.bind(created, of: subscriptionIndex, to: topic)
         addConsumer(queueIndex, subscriptionIndex)
     }
 
     mutating func unbindQueue(_ subscriptionIndex: Index<Subscription>) {
         let subscription = subscriptions[subscriptionIndex]
-        let topic = destinations[subscription.pointee.destination]
-        if let moved = topic.pointee.bound.swapRemove(at: subscription.pointee.position) {
+        let topic = subscription.pointee.destination
+        if let moved = destinations.unbind(at: subscription.pointee.position, from: topic) {
             subscriptions[moved.subscription].pointee.position = subscription.pointee.position
         }
         let queueDestination = subscription.pointee.ownQueue

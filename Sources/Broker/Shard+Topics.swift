@@ -64,7 +64,7 @@ extension Shard {
         group.pointee.prefixByteCount = UInt32(prefixEnd - base - 8 - id.count)
         group.pointee.nameByteCount = UInt16(writer.cursor - prefixEnd)
         group.pointee.version = version
-        destination.pointee.groups.prepend(index, in: groups)
+        destinations[groupsOf: destinationIndex].prepend(index, in: groups)
         groupTable.insert(base, 8 + id.count, value: index.rawValue)
         return index
     }
@@ -74,7 +74,7 @@ extension Shard {
         let group = groups[index]
         guard group.pointee.members.count == 0, group.pointee.nonMemberCount == 0 else { return }
         flush(index)
-        destinations[group.pointee.destination].pointee.groups.remove(index, in: groups)
+        destinations[groupsOf: group.pointee.destination].remove(index, in: groups)
         _ = groupTable.remove(memory.blocks.base(group.pointee.prefix), Int(group.pointee.keyByteCount))
         memory.blocks.release(group.pointee.prefix)
         group.pointee.members.deallocate()
@@ -155,7 +155,7 @@ extension Shard {
                 own = SubscriptionChain.next(after: own, in: subscriptions)
             }
         }
-        destinations[index].pointee.subscriptionCount += 1
+        destinations.addSubscription(to: index)
         updateIdle(index)
         return created
     }
@@ -236,11 +236,7 @@ extension Shard {
         session.pointee.subscriptionCount -= 1
         subscriptions.free(index)
         removeGroupIfEmpty(groupIndex)
-        let destination = destinations[destinationIndex]
-        destination.pointee.subscriptionCount -= 1
-        if destination.pointee.subscriptionCount == 0, destination.pointee.interest != .none {
-            withdrawInterest(destinationIndex)
-        }
+        if destinations.removeSubscription(from: destinationIndex) { announceWithdrawal(destinationIndex) }
         updateIdle(destinationIndex)
     }
 

@@ -26,7 +26,7 @@ public struct Shard: ~Copyable {
     var segments: Slab<Segment>
     var subscriptions: Slab<Subscription>
     var groups: Slab<Group>
-    var destinations: Slab<Destination>
+    var destinations: DestinationDirectory
     var queues: Slab<Queue>
     var entries: Slab<Entry>
     var consumers: Slab<Consumer>
@@ -46,8 +46,6 @@ public struct Shard: ~Copyable {
     private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
     var timers: TimerWheel
-    /// Destinations by name.
-    var destinationTable: NameTable
     /// Groups by key.
     var groupTable: NameTable
     /// Subscriptions by session and id, of sessions that have more than a few.
@@ -76,15 +74,6 @@ public struct Shard: ~Copyable {
     /// Steps of searches that are not charged as a record yet.
     private var stepCount = 0
 
-    var patterns = PatternChain()
-    var patternCount = 0
-    /// Pairs of a topic and a pattern that matches it.
-    var matchCount = 0
-    /// Queues of acknowledging topic subscriptions; they do not count as destinations.
-    var subscriptionQueueCount = 0
-    // Destinations nobody needs: queues of this worker, and all others
-    var idleQueues = IdleList()
-    var idleOthers = IdleList()
     var holders = QueueHolders()
     /// Timers of queues that may be idle too long. They fire when nothing else happens, and are no work of anybody's.
     var idleTimerCount = 0
@@ -166,15 +155,14 @@ public struct Shard: ~Copyable {
         let messageCount = limits.queuedMessageCountMax
         let subscriptionCount = limits.subscriptionCountMax
         let transactionCount = min(sessionCount * limits.transactionsPerConnectionMax, 1_000_000)
-        // Interest of other workers is not refused: each may name as many destinations as this one.
-        let destinationCount = limits.destinationCountMax * (shardCount + 2) + subscriptionCount
         let sessions = try Slab<Session>(recordCountMax: sessionCount)
         // Address space only. A session that has fallen behind has a segment for each `copiedByteCountMax` of its output.
         let segmentCount = sessionCount * (limits.outputByteCountMax / Self.copiedByteCountMax + 4)
         let segments = try Slab<Segment>(recordCountMax: min(segmentCount, 64_000_000))
         let subscriptions = try Slab<Subscription>(recordCountMax: subscriptionCount)
         let groups = try Slab<Group>(recordCountMax: subscriptionCount + 1)
-        let destinations = try Slab<Destination>(recordCountMax: destinationCount)
+        let destinations = try DestinationDirectory(
+            limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
         let queues = try Slab<Queue>(recordCountMax: limits.destinationCountMax + subscriptionCount)
         // Beyond the limit: for those on their way from other workers, for dead letters, and for topics with many
         // subscriptions that acknowledge.
@@ -217,7 +205,6 @@ public struct Shard: ~Copyable {
         self.memory = memory
         self.timers = timers
         self.vectors = vectors
-        destinationTable = NameTable(seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
         groupTable = NameTable(seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         subscriptionIndex = HashIndex(seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7)
         addresses = AddressTable()
