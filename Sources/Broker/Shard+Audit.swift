@@ -56,7 +56,7 @@ extension Shard {
         audit.transactions = transactions.liveCount
         audit.pendings = pendings.liveCount
         audit.remoteSets = remoteSets.liveCount
-        audit.groupKeys = groupTable.count
+        audit.groupKeys = groups.keyCount
         audit.waitingSessions =
             resumableSessions.count + waitingForRoom.count + doomedSessions.count + failedSessions.count
         audit.patterns = destinations.patternCount

@@ -448,7 +448,7 @@ extension Shard {
         session.pointee.flags.insert(.doomed)
         doomedSessions.append(
             DoomedSession(
-                session: session.pointee.handle, limit: limit, group: group.isNone ? flushedGroup : group))
+                session: session.pointee.handle, limit: limit, group: group.isNone ? groups.flushed : group))
     }
 
     /// Cuts those who read too slowly: there is no room to tell them why, but the log does. Who is left when the turn's

@@ -25,7 +25,7 @@ public struct Shard: ~Copyable {
     var sessions: Slab<Session>
     var segments: Slab<Segment>
     var subscriptions: Slab<Subscription>
-    var groups: Slab<Group>
+    var groups: TopicRouter
     var destinations: DestinationDirectory
     var queues: Slab<Queue>
     var entries: Slab<Entry>
@@ -46,8 +46,6 @@ public struct Shard: ~Copyable {
     private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
     var timers: TimerWheel
-    /// Groups by key.
-    var groupTable: NameTable
     /// Subscriptions by session and id, of sessions that have more than a few.
     var subscriptionIndex: HashIndex
     var addresses: AddressTable
@@ -57,7 +55,6 @@ public struct Shard: ~Copyable {
 
     // Work of this turn
     var dirtySessions: Batch<Handle<Session>>
-    var dirtyGroups: Batch<Handle<Group>>
     var doomedSessions: Batch<DoomedSession>
     /// Sessions whose connection has failed, and whose end takes longer than this turn has left.
     var failedSessions: Batch<Handle<Session>>
@@ -129,8 +126,6 @@ public struct Shard: ~Copyable {
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
     var connectionsNumbered: UInt64 = 0
-    /// The group whose messages its members are being given. None: none.
-    var flushedGroup = Index<Group>.none
 
     /// - Parameters:
     ///   - index: which shard of the fabric this is.
@@ -160,7 +155,7 @@ public struct Shard: ~Copyable {
         let segmentCount = sessionCount * (limits.outputByteCountMax / Self.copiedByteCountMax + 4)
         let segments = try Slab<Segment>(recordCountMax: min(segmentCount, 64_000_000))
         let subscriptions = try Slab<Subscription>(recordCountMax: subscriptionCount)
-        let groups = try Slab<Group>(recordCountMax: subscriptionCount + 1)
+        let groups = try TopicRouter(limits, seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         let destinations = try DestinationDirectory(
             limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
         let queues = try Slab<Queue>(recordCountMax: limits.destinationCountMax + subscriptionCount)
@@ -205,13 +200,11 @@ public struct Shard: ~Copyable {
         self.memory = memory
         self.timers = timers
         self.vectors = vectors
-        groupTable = NameTable(seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         subscriptionIndex = HashIndex(seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7)
         addresses = AddressTable()
         logins = LoginTable()
         deliveryTable = DeliveryTable(options.identityKey)
         dirtySessions = Batch(capacity: 1024)
-        dirtyGroups = Batch(capacity: 256)
         doomedSessions = Batch(capacity: 64)
         failedSessions = Batch(capacity: 64)
         sentSessions = Batch(capacity: 1024)

@@ -8,6 +8,7 @@ import Testing
 ///
 ///     Shard
 ///       PeerLink        Fabric
+///       TopicRouter    DestinationDirectory  MemoryBudget
 ///       DestinationDirectory    MemoryBudget
 ///       QueueHolders
 ///       LoginTable  AddressTable  DeliveryTable
@@ -16,6 +17,7 @@ struct HouseRulesTests {
     /// The files of each part, and the parts that it may know.
     private static let parts: [(name: String, files: [String], knows: Set<String>)] = [
         ("PeerLink", ["PeerLink/"], ["Fabric", "QueueHolders"]),
+        ("TopicRouter", ["TopicRouter/"], ["DestinationDirectory", "MemoryBudget"]),
         ("DestinationDirectory", ["DestinationDirectory/"], ["MemoryBudget"]),
         ("QueueHolders", ["QueueHolders.swift"], []),
         ("MemoryBudget", ["MemoryBudget.swift"], []),
