@@ -56,11 +56,11 @@ extension Shard {
         audit.transactions = transactions.liveCount
         audit.pendings = pendings.liveCount
         audit.remoteSets = pendings.remoteSetCount
-        audit.groupKeys = groupTable.count
+        audit.groupKeys = groups.keyCount
         audit.waitingSessions =
             resumableSessions.count + waitingForRoom.count + doomedSessions.count + failedSessions.count
-        audit.patterns = patternCount
-        audit.matches = matchCount
+        audit.patterns = destinations.patternCount
+        audit.matches = destinations.matchCount
         audit.inputBytes = memory.inputByteCount
         audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0) - queues.idleTimerCount
         audit.blockBytes = memory.blocks.byteCountInUse
@@ -128,16 +128,8 @@ extension Shard {
             if destination.isIdle { idleCount += 1 }
             place = destinations.nextLive(after: place)
         }
-        var listedCount = 0
-        for first in [idleQueues.first, idleOthers.first] {
-            var listed = first
-            while !listed.isNone, listedCount <= idleCount {
-                if !destinations[listed].pointee.isIdle { return "\(destinationText(listed)): listed as idle" }
-                listedCount += 1
-                listed = IdleList.next(after: listed, in: destinations)
-            }
-        }
-        return listedCount == idleCount ? nil : "\(idleCount) idle destinations, \(listedCount) on their list"
+        guard let listedCount = destinations.auditIdle() else { return "a destination is listed as idle, and is not" }
+        return listedCount == idleCount ? nil : "\(idleCount) idle destinations, \(listedCount) on their lists"
     }
 
     /// The first broken rule of a queue, or nil: see `QueueEngine.audit`. Time is linear in messages.

@@ -184,7 +184,9 @@ extension Shard {
         switch destination.pointee.kind {
         case .topic:
             if !isApplyingCommit {
-                if memoryIsFull, topicHasToWait(index) { return waitForRoom(session, isTopic: !keepsMessages(index)) }
+                if memoryIsFull, topicHasToWait(index) {
+                    return waitForRoom(session, isTopic: !destinations.keepsMessages(index))
+                }
                 if shardCount > 1, peersAreFull(index) { return waitForRoom(session, isTopic: true) }
             }
             guard let message = messageOfFrame(session) else { return .done }

@@ -138,7 +138,7 @@ extension Shard {
         {
             // Where it goes is not known yet: probably where the last one went.
             let last = session.pointee.lastDestination
-            let isTopic = destinations.find(last)?.pointee.kind == .topic && !keepsMessages(last.index)
+            let isTopic = destinations.find(last)?.pointee.kind == .topic && !destinations.keepsMessages(last.index)
             if isTopic, !topicsFillMemory, !inputIsTight { return }
             _ = waitForRoom(session, isTopic: isTopic)
         }
@@ -450,7 +450,7 @@ extension Shard {
         session.pointee.flags.insert(.doomed)
         doomedSessions.append(
             DoomedSession(
-                session: session.pointee.handle, limit: limit, group: group.isNone ? flushedGroup : group))
+                session: session.pointee.handle, limit: limit, group: group.isNone ? groups.flushed : group))
     }
 
     /// Cuts those who read too slowly: there is no room to tell them why, but the log does. Who is left when the turn's

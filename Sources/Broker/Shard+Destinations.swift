@@ -5,15 +5,8 @@ import Slabs
 
 // Destinations by name: found, created within limits, forgotten when nobody needs them.
 extension Shard {
-    func nameOf(_ index: Index<Destination>) -> UnsafeRawBufferPointer {
-        let destination = destinations[index]
-        if destination.pointee.name == 0 {
-            return UnsafeRawBufferPointer(start: UnsafeRawPointer(scratch.name), count: 0)
-        }
-        return UnsafeRawBufferPointer(
-            start: UnsafeRawPointer(memory.blocks.base(destination.pointee.name)),
-            count: Int(destination.pointee.nameByteCount))
-    }
+    @inline(__always)
+    func nameOf(_ index: Index<Destination>) -> UnsafeRawBufferPointer { destinations.name(of: index, in: memory) }
 
     func destinationText(_ index: Index<Destination>) -> String { printable(nameOf(index)) }
 
@@ -31,7 +24,7 @@ extension Shard {
     /// The destination of that canonical name; none where there is none.
     @inline(__always)
     func findDestination(_ name: UnsafeRawBufferPointer) -> Index<Destination> {
-        Index(destinationTable.find(name.baseAddress!, name.count))
+        destinations.find(name: name)
     }
 
     /// The destination of the SEND under the parser. None: it was answered with ERROR.
@@ -72,13 +65,45 @@ extension Shard {
         return findDestination(UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount))
     }
 
+    /// - Parameters:
+    ///   - subscribes: it is the destination of a SUBSCRIBE.
+    ///   - kept: as for `destinationForSend`.
     private mutating func destination(
         _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, subscribes: Bool,
         keeping kept: Index<Destination>
     ) -> Index<Destination> {
-        let parsed: DestinationName
+        guard let parsed = parseDestination(session, written) else { return .none }
+        let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
+        switch parsed.kind {
+        case .temporaryQueue, .temporaryTopic:
+            return temporary(session, written, parsed.kind, keeping: kept)
+        case .replyQueue, .replyTopic:
+            if subscribes {
+                failFrame(
+                    session, "Access refused",
+                    "only the connection that created a temporary destination may subscribe to it")
+                return .none
+            }
+            return reply(session, name, parsed.kind)
+        case .queuePattern:
+            failFrame(
+                session, "Invalid destination",
+                "'\(printable(written))': wildcards are supported for topics, not for queues")
+            return .none
+        case .pattern where !subscribes:
+            failFrame(session, "Invalid destination", "SEND needs a destination without wildcards")
+            return .none
+        case .topic, .pattern, .queue:
+            return findOrCreate(session, name, parsed.kind, subscribes: subscribes)
+        }
+    }
+
+    /// Brings a name to its canonical form, at `scratch.name`. nil: it was answered with ERROR.
+    private mutating func parseDestination(
+        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer
+    ) -> DestinationName? {
         do throws(DestinationNameError) {
-            parsed = try DestinationName.parse(
+            return try DestinationName.parse(
                 written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
                 levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
         } catch {
@@ -99,49 +124,32 @@ extension Shard {
                     session, "Unknown destination",
                     "'\(printable(written))' must begin with /topic/, /queue/, /temp-topic/ or /temp-queue/")
             }
-            return .none
-        }
-        switch parsed.kind {
-        case .temporaryQueue, .temporaryTopic:
-            return temporary(session, written, parsed.kind, keeping: kept)
-        case .replyQueue, .replyTopic:
-            let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
-            if subscribes {
-                failFrame(
-                    session, "Access refused",
-                    "only the connection that created a temporary destination may subscribe to it")
-                return .none
-            }
-            return reply(session, name, parsed.kind)
-        case .queuePattern:
-            failFrame(
-                session, "Invalid destination",
-                "'\(printable(written))': wildcards are supported for topics, not for queues")
-            return .none
-        case .pattern where !subscribes:
-            failFrame(session, "Invalid destination", "SEND needs a destination without wildcards")
-            return .none
-        case .topic, .pattern, .queue:
-            let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
-            var index = findDestination(name)
-            if subscribes, !index.isNone, isOneTooMany(index) {
-                remove(index)
-                index = .none
-            }
-            if parsed.kind != .queue {
-                return !index.isNone
-                    ? index : create(session, name, parsed.kind, QueueRequest(), subscribes: subscribes)
-            }
-            guard let request = queueRequestOfFrame(session) else { return .none }
-            if index.isNone { index = create(session, name, parsed.kind, request, subscribes: subscribes) }
-            if !index.isNone, destinations[index].pointee.kind == .remoteQueue, frame.hasAny(QueueRequest.bits) {
-                requestAtOwner(index, request)
-            }
-            return index
+            return nil
         }
     }
 
-    private mutating func failManyLevels(_ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer) {
+    /// A topic, a pattern or a queue that is no temporary one. None: ERROR was sent.
+    private mutating func findOrCreate(
+        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass,
+        subscribes: Bool
+    ) -> Index<Destination> {
+        var index = findDestination(name)
+        if subscribes, !index.isNone, destinations.isOneTooMany(index) {
+            remove(index)
+            index = .none
+        }
+        if kind != .queue {
+            return !index.isNone ? index : create(session, name, kind, QueueRequest(), subscribes: subscribes)
+        }
+        guard let request = queueRequestOfFrame(session) else { return .none }
+        if index.isNone { index = create(session, name, kind, request, subscribes: subscribes) }
+        if !index.isNone, destinations[index].pointee.kind == .remoteQueue, frame.hasAny(QueueRequest.bits) {
+            requestAtOwner(index, request)
+        }
+        return index
+    }
+
+    mutating func failManyLevels(_ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer) {
         counters.limits.count(.destinationLevels)
         failFrame(
             session, "Invalid destination",
@@ -165,7 +173,7 @@ extension Shard {
             failDestination(session, .destinations)
             return .none
         }
-        guard kind != .pattern || patternCount < limits.patternCountMax else {
+        guard kind != .pattern || destinations.patternCount < limits.patternCountMax else {
             counters.limits.count(.patterns)
             failFrame(
                 session, "Too many patterns",
@@ -176,7 +184,7 @@ extension Shard {
             counters.limits.count(.patterns)
             failFrame(
                 session, "Too many patterns",
-                "patterns match topics \(matchCount) times, and the limit is \(Limits.matchesPerDestinationMax) for "
+                "patterns match topics \(destinations.matchCount) times, and the limit is \(Limits.matchesPerDestinationMax) for "
                     + "each of limits.destinations-max; use fewer and narrower patterns")
             return .none
         }
@@ -190,304 +198,36 @@ extension Shard {
 
     // MARK: Making and removing
 
-    private mutating func makeDestination(_ name: UnsafeRawBufferPointer, _ kind: DestinationKind) -> Index<Destination>
-    {
-        let created: Index<Destination> = destinations.allocate().index
-        if created.isNone { return .none }
-        let destination = destinations[created]
-        destination.pointee.kind = kind
-        destination.pointee.owner = UInt16(index)
-        destination.pointee.nameByteCount = UInt16(name.count)
-        if name.count > 0 {
-            let block = memory.blocks.allocate(byteCount: name.count)
-            guard block != 0 else {
-                destinations.free(created)
-                return .none
-            }
-            memcpy(memory.blocks.base(block), name.baseAddress!, name.count)
-            destination.pointee.name = block
-            destinationTable.insert(memory.blocks.base(block), name.count, value: created.rawValue)
-        }
-        return created
-    }
-
-    /// A topic or a pattern. It begins idle: the first subscription, here or elsewhere, makes it needed.
+    /// A topic or a pattern. None: no memory.
     mutating func makeTopic(_ name: UnsafeRawBufferPointer, isPattern: Bool) -> Index<Destination> {
-        let index = makeDestination(name, isPattern ? .pattern : .topic)
-        if index.isNone { return .none }
-        let own = nameOf(index)
-        var comparisonCount = 0
-        var levelCount = 0
-        var middle = Wildcard.Middle()
-        if isPattern {
-            patternCount += 1
-            forEachTopic { shard, topic in
-                comparisonCount += 1
-                if Wildcard.matches(own, shard.nameOf(topic), &middle, levelCount: &levelCount) {
-                    shard.match(pattern: index, topic: topic)
-                }
-            }
-            patterns.prepend(index, in: destinations)
-        } else {
-            var pattern = patterns.first
-            while !pattern.isNone {
-                comparisonCount += 1
-                middle.reset()
-                if Wildcard.matches(nameOf(pattern), own, &middle, levelCount: &levelCount) {
-                    match(pattern: pattern, topic: index)
-                }
-                pattern = PatternChain.next(after: pattern, in: destinations)
-            }
-            becomeIdle(index)
-        }
-        chargeForSteps(comparisonCount * Self.stepsPerComparison + levelCount / Self.levelsPerStep)
-        return index
+        let made = destinations.makeTopic(name, isPattern: isPattern, memory: &memory)
+        chargeForSteps(made.stepCount)
+        return made.index
     }
 
-    /// To compare a pattern with a topic means to fetch a record and its name.
-    private static var stepsPerComparison: Int { 2 }
-    /// So many of their levels are compared in the time of a step.
-    private static var levelsPerStep: Int { 8 }
-
-    /// A queue, or the stand-in of one that another worker holds.
+    /// A queue, or the stand-in of one that another worker holds. None: no memory.
     mutating func makeQueue(_ name: UnsafeRawBufferPointer, isTemporary: Bool) -> Index<Destination> {
-        let owner = isTemporary ? index : ownerOfQueue(name)
+        let owner = isTemporary ? index : destinations.owner(ofQueue: name)
         if owner != index {
-            let destination = makeDestination(name, .remoteQueue)
-            if destination.isNone { return .none }
-            destinations[destination].pointee.owner = UInt16(owner)
-            destinations[destination].pointee.blocks =
-                policies[UInt32(policies.index(of: name))].overflow == .block
-            becomeIdle(destination)
-            return destination
+            let blocks = policies[UInt32(policies.index(of: name))].overflow == .block
+            return destinations.makeRemoteQueue(name, owner: owner, blocks: blocks, memory: &memory)
         }
-        let destination = makeDestination(name, .queue)
+        let destination = destinations.makeQueue(name, memory: &memory)
         if destination.isNone { return .none }
         guard attachQueue(to: destination) else {
-            remove(destination)
+            destinations.remove(destination, memory: &memory)
             return .none
         }
-        if !isTemporary { becomeIdle(destination) }
+        if !isTemporary { updateIdle(destination) }
         return destination
     }
 
-    /// Which worker holds a queue: the same for all workers, whatever their seeds.
-    func ownerOfQueue(_ name: UnsafeRawBufferPointer) -> Int {
-        if shardCount == 1 { return 0 }
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for byte in name { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
-        hash ^= hash >> 32
-        return Int(hash % UInt64(shardCount))
-    }
-
-    /// Each of the two remembers the other, and its own place in the other's list, so that they part in constant time.
-    private mutating func match(pattern: Index<Destination>, topic: Index<Destination>) {
-        matchCount += 1
-        let placeInPattern = destinations[pattern].pointee.matches.count
-        let placeInTopic = destinations[topic].pointee.matches.append(
-            Match(destination: pattern, position: placeInPattern))
-        _ = destinations[pattern].pointee.matches.append(Match(destination: topic, position: placeInTopic))
-    }
-
-    private mutating func unmatch(_ match: Match) {
-        matchCount -= 1
-        let other = destinations[match.destination]
-        if let moved = other.pointee.matches.swapRemove(at: match.position) {
-            destinations[moved.destination].pointee.matches[moved.position].position = match.position
-        }
-    }
-
-    private mutating func forEachTopic(_ body: (inout Shard, Index<Destination>) -> Void) {
-        for position in 0..<destinationTable.capacity {
-            let candidate = Index<Destination>(destinationTable.entry(position))
-            if !candidate.isNone, destinations[candidate].pointee.kind == .topic { body(&self, candidate) }
-        }
-    }
-
-    /// Removes a destination that nobody needs.
+    /// Removes a destination that nobody needs, with its queue.
     mutating func remove(_ index: Index<Destination>) {
-        let destination = destinations[index]
-        invariant(destination.pointee.groups.isEmpty, "a removed destination has no subscribers")
-        if destination.pointee.isIdle { leaveIdle(index) }
-        for i in 0..<destination.pointee.matches.count {
-            unmatch(destination.pointee.matches[i])
-        }
-        destination.pointee.matches.deallocate()
-        destination.pointee.bound.deallocate()
-        if destination.pointee.kind == .pattern {
-            patternCount -= 1
-            patterns.remove(index, in: destinations)
-        }
-        if !destination.pointee.queue.isNone { removeQueue(destination.pointee.queue) }
-        if destination.pointee.name != 0 {
-            _ = destinationTable.remove(
-                memory.blocks.base(destination.pointee.name), Int(destination.pointee.nameByteCount))
-            memory.blocks.release(destination.pointee.name)
-        }
-        if destination.pointee.kind == .subscriptionQueue { subscriptionQueueCount -= 1 }
-        destinations.free(index)
-    }
-
-    // MARK: Temporary destinations
-
-    /// `/temp-queue/NAME` or `/temp-topic/NAME` of this connection, made on first use. None: ERROR was sent.
-    ///
-    /// - Parameter kept: Another one, which must not make room for it.
-    mutating func temporary(
-        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, _ kind: DestinationClass,
-        keeping kept: Index<Destination> = .none
-    ) -> Index<Destination> {
-        let parsed = try! DestinationName.parse(
-            written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
-            levelCountMax: limits.destinationLevelCountMax, owner: { ownerText(session) }, into: scratch.name)
-        let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
-        var index = findDestination(name)
-        if !index.isNone {
-            if destinations[index].pointee.isTemporary { return index }
-            // Somebody who guessed the name has sent to it before it was there.
-            if destinations[index].pointee.isIdle {
-                remove(index)
-                index = .none
-            }
-        }
-        guard makeRoomForTemporary(session, keeping: kept) else {
-            counters.limits.count(.subscriptionsPerConnection)
-            failFrame(
-                session, "Too many destinations",
-                "a connection may have \(limits.subscriptionsPerConnectionMax) temporary destinations with subscribers "
-                    + "or messages (limits.subscriptions-per-connection-max)")
-            return .none
-        }
-        guard !index.isNone || (kind == .temporaryQueue ? makeRoomForQueue() : makeRoomForOther(isUnused: false)) else {
-            failDestination(session, .destinations)
-            return .none
-        }
-        if index.isNone {
-            index = kind == .temporaryQueue ? makeQueue(name, isTemporary: true) : makeTopic(name, isPattern: false)
-        }
-        if index.isNone {
-            failFrame(session, "Out of memory", "the broker has reached its memory limit")
-            return .none
-        }
-        if destinations[index].pointee.isIdle { leaveIdle(index) }
-        destinations[index].pointee.isTemporary = true
-        session.pointee.temporaries.push(index, in: destinations)
-        return index
-    }
-
-    /// Whether the session may have another temporary destination. Where it has as many as it may, the oldest that is
-    /// empty and that nobody subscribes to makes way, all but `kept`; its name stays the session's, to be used again.
-    private mutating func makeRoomForTemporary(
-        _ session: UnsafeMutablePointer<Session>, keeping kept: Index<Destination>
-    ) -> Bool {
-        var count = 0
-        var index = session.pointee.temporaries.first
-        while !index.isNone {
-            count += 1
-            index = TemporaryStack.next(after: index, in: destinations)
-        }
-        chargeForSteps(count)
-        if count < limits.subscriptionsPerConnectionMax { return true }
-        var unused = Index<Destination>.none
-        index = session.pointee.temporaries.first
-        while !index.isNone {
-            if index != kept, !isInUse(index) { unused = index }
-            index = TemporaryStack.next(after: index, in: destinations)
-        }
-        chargeForSteps(count)
-        // Where COMMIT was checked with other ones in use than now, it goes beyond the limit: half a transaction would be
-        // worse.
-        if unused.isNone { return isApplyingCommit }
-        _ = session.pointee.temporaries.remove(unused, in: destinations)
-        letGoTemporary(unused)
-        return true
-    }
-
-    /// A temporary destination as others address it. One whose connection is gone takes messages and drops them,
-    /// counted: a service must not fail because its client did not wait for the answer.
-    private mutating func reply(
-        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass
-    ) -> Index<Destination> {
-        let found = findDestination(name)
-        if !found.isNone { return found }
-        guard let shard = DestinationName.replyShard(name), shard < shardCount else {
-            failFrame(session, "Unknown destination", "'\(printable(name))' is not a reply address of this broker")
-            return .none
-        }
-        _ = makeRoomForOther(isUnused: true)
-        let destination: Index<Destination>
-        if kind == .replyTopic || shard == index {
-            // A topic without subscribers is what becomes of what is sent to a queue that is gone.
-            destination = makeTopic(name, isPattern: false)
-        } else {
-            destination = makeDestination(name, .remoteQueue)
-            if !destination.isNone {
-                destinations[destination].pointee.owner = UInt16(shard)
-                becomeIdle(destination)
-            }
-        }
-        if destination.isNone { failFrame(session, Refusal.memory.message, Refusal.memory.explanation(limits)) }
-        return destination
-    }
-
-    /// The connection ends, and with it the first of its temporary destinations.
-    mutating func removeTemporary(_ session: UnsafeMutablePointer<Session>) {
-        letGoTemporary(session.pointee.temporaries.pop(in: destinations))
-    }
-
-    /// One that is off its session's list is temporary no more: a queue ends, a topic is forgotten when nobody needs it.
-    private mutating func letGoTemporary(_ index: Index<Destination>) {
-        let destination = destinations[index]
-        destination.pointee.isTemporary = false
-        if !destination.pointee.queue.isNone {
-            remove(index)
-        } else {
-            updateIdle(index)
-        }
-    }
-
-    /// SEND with `reply-to:/temp-queue/NAME` subscribes its connection by itself. Returns the destination whose name
-    /// receivers see instead, none where `reply-to` needs no rewriting, nil after an ERROR.
-    mutating func replyDestination(_ session: UnsafeMutablePointer<Session>) -> Index<Destination>? {
-        let value = frame.value(.replyTo, into: scratch.value, version: session.pointee.version)!
-        let isQueue = begins(value, with: "/temp-queue/")
-        guard isQueue || begins(value, with: "/temp-topic/") else { return Index.none }
-        guard value.count > 12, value.count <= limits.destinationNameByteCountMax else {
-            failReplyTo(session)
-            return nil
-        }
-        do throws(DestinationNameError) {
-            _ = try DestinationName.parse(
-                value, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
-                levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
-        } catch {
-            if case .tooManyLevels = error {
-                failManyLevels(session, value)
-            } else {
-                failReplyTo(session)
-            }
-            return nil
-        }
-        let index = temporary(session, value, isQueue ? .temporaryQueue : .temporaryTopic)
-        if index.isNone { return nil }
-        if isQueue, findSubscription(session, value).isNone, destinations[index].pointee.subscriptionCount == 0 {
-            guard Int(session.pointee.subscriptionCount) < limits.subscriptionsPerConnectionMax else {
-                counters.limits.count(.subscriptionsPerConnection)
-                failFrame(
-                    session, "Too many subscriptions",
-                    "a connection may have \(limits.subscriptionsPerConnectionMax) subscriptions, reply-to included")
-                return nil
-            }
-            guard !destinations[index].pointee.queue.isNone, subscribeToTemporary(session, index, id: value) else {
-                return nil
-            }
-        }
-        return index
-    }
-
-    private mutating func failReplyTo(_ session: UnsafeMutablePointer<Session>) {
-        failFrame(
-            session, "Invalid destination", "reply-to must name a temporary destination, as in /temp-queue/answers")
+        destinations.leaveIdle(index)
+        let queue = destinations[index].pointee.queue
+        if !queue.isNone { removeQueue(queue) }
+        destinations.remove(index, memory: &memory)
     }
 
     func begins(_ bytes: UnsafeRawBufferPointer, with text: StaticString) -> Bool {

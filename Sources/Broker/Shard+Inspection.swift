@@ -42,7 +42,7 @@ extension Shard {
     /// The worker that holds a queue.
     package func owner(ofQueue name: String) -> Int {
         var name = name
-        return name.withUTF8 { ownerOfQueue(UnsafeRawBufferPointer($0)) }
+        return name.withUTF8 { destinations.owner(ofQueue: UnsafeRawBufferPointer($0)) }
     }
 
     /// Destinations, also those that nobody needs.

@@ -18,9 +18,9 @@ extension Shard {
     }
 
     mutating func publishElsewhere(_ index: Index<Destination>, _ message: Message) -> Bool {
-        let mask = peerMask(index)
-        if mask.low | mask.high == 0 { return false }
-        forEachPeer(low: mask.low, high: mask.high) { shard, peer in
+        let hearers = destinations.peers(of: index)
+        if hearers.isEmpty { return false }
+        forEachPeer(low: hearers.low, high: hearers.high) { shard, peer in
             shard.peers.write(
                 TopicPublication(), to: peer, MessagePayload(name: shard.nameOf(index), receipt: nil, message))
         }
@@ -33,12 +33,7 @@ extension Shard {
         var index = findDestination(name)
         if index.isNone, makeRoomForMatches() { index = makeTopic(name, isPattern: request.isPattern) }
         if !index.isNone {
-            let destination = destinations[index]
-            if peer < 64 {
-                destination.pointee.remoteLow |= 1 << UInt64(peer)
-            } else {
-                destination.pointee.remoteHigh |= 1 << UInt64(peer - 64)
-            }
+            destinations.setRemote(true, of: peer, to: index)
             updateIdle(index)
         }
         peers.write(
@@ -48,12 +43,7 @@ extension Shard {
     mutating func removeRemoteInterest(_ name: UnsafeRawBufferPointer, from peer: Int) {
         let index = findDestination(name)
         if index.isNone { return }
-        let destination = destinations[index]
-        if peer < 64 {
-            destination.pointee.remoteLow &= ~(1 << UInt64(peer))
-        } else {
-            destination.pointee.remoteHigh &= ~(1 << UInt64(peer - 64))
-        }
+        destinations.setRemote(false, of: peer, to: index)
         updateIdle(index)
     }
 
@@ -62,7 +52,7 @@ extension Shard {
         var index = findDestination(name)
         if index.isNone {
             // Known here by a pattern only: the topic's record remembers which patterns match.
-            if patterns.isEmpty { return }
+            if destinations.patternCount == 0 { return }
             _ = makeRoomForOther(isUnused: true)
             _ = makeRoomForMatches()
             index = makeTopic(name, isPattern: false)

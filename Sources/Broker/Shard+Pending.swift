@@ -122,33 +122,21 @@ extension Shard {
     mutating func isInterested(
         _ index: Index<Destination>, _ session: UnsafeMutablePointer<Session>, _ subscription: Index<Subscription>
     ) -> Bool {
-        let destination = destinations[index]
-        if shardCount == 1 || destination.pointee.interest == .registered { return true }
+        if shardCount == 1 || destinations[index].pointee.interest == .registered { return true }
         guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return false }
         pendings.setSubscription(subscription, of: pending)
-        pendings.prepend(pending, to: &destination.pointee.waiting)
+        pendings.prepend(pending, to: &destinations[waitingFor: index])
         suspend(session)
-        if destination.pointee.interest == .none {
-            destination.pointee.interest = .registering
-            destination.pointee.interestEpoch &+= 1
-            destination.pointee.answersDue = UInt32(shardCount - 1)
+        if destinations.register(index) {
             updateIdle(index)
             announceInterest(index)
         }
         return false
     }
 
-    /// Nobody here subscribes any more.
-    mutating func withdrawInterest(_ index: Index<Destination>) {
-        destinations[index].pointee.interest = .none
-        announceWithdrawal(index)
-    }
-
     mutating func interestAnswered(_ answer: InterestAnswer) {
         let handle = answer.destination
-        guard let destination = destinations.find(handle), destination.pointee.interest == .registering,
-            destination.pointee.interestEpoch == answer.epoch
-        else {
+        guard destinations.awaitsAnswer(handle, epoch: answer.epoch) else {
             counters.stalePeerMessages &+= 1
             return
         }
@@ -168,11 +156,9 @@ extension Shard {
             }
             return
         }
-        destination.pointee.answersDue -= 1
-        guard destination.pointee.answersDue == 0 else { return }
-        destination.pointee.interest = .registered
-        while case let pending = destination.pointee.waiting.first, !pending.isNone {
-            pendings.remove(pending, from: &destination.pointee.waiting)
+        guard destinations.agree(to: handle.index) else { return }
+        while case let pending = destinations[handle.index].pointee.waiting.first, !pending.isNone {
+            pendings.remove(pending, from: &destinations[waitingFor: handle.index])
             finishSubscribe(pending, consumer: .none)
         }
         updateIdle(handle.index)
@@ -202,22 +188,10 @@ extension Shard {
 
     private mutating func leaveRegistration(_ index: Index<PendingOperation>) {
         let subscription = pendings[index].pointee.subscription
-        let destination = destinations[subscriptions[subscription].pointee.destination]
+        let destination = subscriptions[subscription].pointee.destination
         // The owner of a queue is asked without a registration.
-        guard destination.pointee.kind != .remoteQueue else { return }
-        pendings.remove(index, from: &destination.pointee.waiting)
-    }
-
-    func peerMask(_ index: Index<Destination>) -> (low: UInt64, high: UInt64) {
-        let destination = destinations[index]
-        var low = destination.pointee.remoteLow
-        var high = destination.pointee.remoteHigh
-        for i in 0..<destination.pointee.matches.count {
-            let pattern = destinations[destination.pointee.matches[i].destination]
-            low |= pattern.pointee.remoteLow
-            high |= pattern.pointee.remoteHigh
-        }
-        return (low, high)
+        guard destinations[destination].pointee.kind != .remoteQueue else { return }
+        pendings.remove(index, from: &destinations[waitingFor: destination])
     }
 
     mutating func forEachPeer(low: UInt64, high: UInt64, _ body: (inout Shard, Int) -> Void) {
@@ -235,12 +209,9 @@ extension Shard {
 
     /// A worker that hears of this topic cannot take more now. Mutating, or the shard would be copied to call it.
     mutating func peersAreFull(_ index: Index<Destination>) -> Bool {
-        let mask = peerMask(index)
-        if mask.low | mask.high == 0 { return false }
-        for peer in 0..<shardCount {
-            let bit = peer < 64 ? mask.low >> UInt64(peer) : mask.high >> UInt64(peer - 64)
-            if bit & 1 == 1, fabric.isFullForTopics(peer) { return true }
-        }
+        let hearers = destinations.peers(of: index)
+        if hearers.isEmpty { return false }
+        for peer in 0..<shardCount where hearers.contains(peer) && fabric.isFullForTopics(peer) { return true }
         return false
     }
 }

@@ -30,7 +30,7 @@ extension Shard {
         let policyIndex = UInt32(policies.index(of: nameOf(index)))
         let queue = queues.make(for: index, policies[policyIndex], at: policyIndex, clock: clock)
         if queue.isNone { return false }
-        destinations[index].pointee.queue = queue
+        destinations.attach(queue, to: index)
         if policies[policyIndex].idleWithMessagesMillisecondsMax != 0 { armIdle(queue) }
         return true
     }
@@ -46,7 +46,7 @@ extension Shard {
                 "\(dropped) of \(destinationText(destination)): the connection that owned it has ended")
         }
         unblock(index)
-        destinations[destination].pointee.queue = .none
+        destinations.detachQueue(from: destination)
         queues.remove(index, &memory)
     }
 

@@ -9,31 +9,26 @@ extension Shard {
     mutating func bindQueue(_ subscriptionIndex: Index<Subscription>) {
         let subscription = subscriptions[subscriptionIndex]
         let topic = subscription.pointee.destination
-        let created: Index<Destination> = destinations.allocate().index
+        let created = destinations.makeSubscriptionQueue()
         guard !created.isNone else {
             return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
         }
-        let destination = destinations[created]
-        destination.pointee.kind = .subscriptionQueue
-        subscriptionQueueCount += 1
         guard attachQueue(to: created) else {
-            subscriptionQueueCount -= 1
-            destinations.free(created)
+            destinations.remove(created, memory: &memory)
             return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
         }
-        let queueIndex = destination.pointee.queue
+        let queueIndex = destinations[created].pointee.queue
         queues.bound(queueIndex, byteCountMax: UInt64(limits.outputByteCountMax + limits.prefetchByteCountMax))
         subscriptions.setOwnQueue(created, of: subscriptionIndex)
-        let position = destinations[topic].pointee.bound.append(
-            BoundQueue(destination: created, subscription: subscriptionIndex))
+        let position = destinations.bind(created, of: subscriptionIndex, to: topic)
         subscriptions.setPosition(position, of: subscriptionIndex)
         addConsumer(queueIndex, subscriptionIndex)
     }
 
     mutating func unbindQueue(_ subscriptionIndex: Index<Subscription>) {
         let subscription = subscriptions[subscriptionIndex]
-        let topic = destinations[subscription.pointee.destination]
-        if let moved = topic.pointee.bound.swapRemove(at: subscription.pointee.position) {
+        let topic = subscription.pointee.destination
+        if let moved = destinations.unbind(at: subscription.pointee.position, from: topic) {
             subscriptions.setPosition(subscription.pointee.position, of: moved.subscription)
         }
         let queueDestination = subscription.pointee.ownQueue

@@ -192,16 +192,7 @@ extension Shard {
     /// Memory is full, and a message to this topic may not make use of what is above 100 %. Mutating, or the shard would be
     /// copied to call it.
     mutating func topicHasToWait(_ index: Index<Destination>) -> Bool {
-        topicsFillMemory || !memory.hasBulk(0) || keepsMessages(index)
-    }
-
-    /// Has subscriptions that acknowledge: the topic's messages stay in their queues.
-    mutating func keepsMessages(_ index: Index<Destination>) -> Bool {
-        let destination = destinations[index]
-        if destination.pointee.bound.count > 0 { return true }
-        for i in 0..<destination.pointee.matches.count
-        where destinations[destination.pointee.matches[i].destination].pointee.bound.count > 0 { return true }
-        return false
+        topicsFillMemory || !memory.hasBulk(0) || destinations.keepsMessages(index)
     }
 
     /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
@@ -364,8 +355,8 @@ extension Shard {
     /// Messages live in memory: those that nobody took are lost now, and the log says how many of which queue. Nobody
     /// holds any, and nothing is reserved.
     private mutating func reportUndelivered() {
-        for position in 0..<destinationTable.capacity {
-            let candidate = Index<Destination>(destinationTable.entry(position))
+        for place in 0..<destinations.placeCount {
+            let candidate = destinations.named(at: place)
             guard !candidate.isNone, !destinations[candidate].pointee.queue.isNone else { continue }
             let queue = queues[destinations[candidate].pointee.queue]
             guard queue.pointee.messageCount > 0 else { continue }

@@ -1,83 +1,10 @@
-import Glibc
-import IO
 import STOMP
 import Slabs
 
-// Topics: groups of subscribers whose MESSAGEs are the same bytes, encoded once, given out by reference.
+// Subscriptions begin and end, and a topic's messages go to their groups (`TopicRouter`).
 extension Shard {
-    // MARK: Groups
-
-    /// The subscription id of a group, unescaped. It follows the key's first eight bytes.
-    func idOf(_ index: Index<Group>) -> UnsafeRawBufferPointer {
-        groups[index].pointee.id(memory)
-    }
-
-    /// The group for `id` in a destination, made if there is none. None: no memory.
-    ///
-    /// - Parameters:
-    ///   - isNamed: SUBSCRIBE gave the id, so that MESSAGE repeats it.
-    ///   - consumes: the group encodes a queue's deliveries; topic and queue groups do not mix.
-    mutating func findOrMakeGroup(
-        _ destinationIndex: Index<Destination>, id: UnsafeRawBufferPointer, isNamed: Bool, version: Version,
-        consumes: Bool
-    ) -> Index<Group> {
-        let key = scratch.name
-        key.storeBytes(of: destinationIndex.rawValue, as: UInt32.self)
-        let kind: UInt32 = (consumes ? 0x100 : 0) | (isNamed ? 0x200 : 0)
-        key.storeBytes(of: UInt32(version.rawValue) | kind, toByteOffset: 4, as: UInt32.self)
-        memcpy(key + 8, id.baseAddress!, id.count)
-        let found = groupTable.find(key, 8 + id.count)
-        if found != 0 { return Index(found) }
-
-        let index: Index<Group> = groups.allocate().index
-        if index.isNone { return .none }
-        let destination = destinations[destinationIndex]
-        let name = nameOf(destinationIndex)
-        let block = memory.blocks.allocate(
-            byteCount: 8 + id.count + 64 + FrameWriter.escapedByteCountMax(id.count)
-                + FrameWriter.escapedByteCountMax(name.count))
-        guard block != 0 else {
-            groups.free(index)
-            return .none
-        }
-        let base = memory.blocks.base(block)
-        memcpy(base, key, 8 + id.count)
-        var writer = FrameWriter(at: base + 8 + id.count)
-        writer.write("MESSAGE\n")
-        if isNamed {
-            writer.write("subscription:")
-            writer.writeEscaped(id.baseAddress!, id.count, version: version)
-            writer.write("\n")
-        }
-        writer.write("message-id:")
-        let prefixEnd = writer.cursor
-        if destination.pointee.kind != .pattern {
-            writer.write("\ndestination:")
-            writer.writeEscaped(name.baseAddress!, name.count, version: version)
-        }
-        let group = groups[index]
-        group.pointee.destination = destinationIndex
-        group.pointee.prefix = block
-        group.pointee.keyByteCount = UInt32(8 + id.count)
-        group.pointee.prefixByteCount = UInt32(prefixEnd - base - 8 - id.count)
-        group.pointee.nameByteCount = UInt16(writer.cursor - prefixEnd)
-        group.pointee.version = version
-        destination.pointee.groups.prepend(index, in: groups)
-        groupTable.insert(base, 8 + id.count, value: index.rawValue)
-        return index
-    }
-
-    /// Gives up a group that has neither members nor consumers.
-    mutating func removeGroupIfEmpty(_ index: Index<Group>) {
-        let group = groups[index]
-        guard group.pointee.members.count == 0, group.pointee.nonMemberCount == 0 else { return }
-        flush(index)
-        destinations[group.pointee.destination].pointee.groups.remove(index, in: groups)
-        _ = groupTable.remove(memory.blocks.base(group.pointee.prefix), Int(group.pointee.keyByteCount))
-        memory.blocks.release(group.pointee.prefix)
-        group.pointee.members.deallocate()
-        groups.free(index)
-    }
+    @inline(__always)
+    func idOf(_ index: Index<Group>) -> UnsafeRawBufferPointer { groups.id(of: index, in: memory) }
 
     // MARK: SUBSCRIBE
 
@@ -125,17 +52,18 @@ extension Shard {
         isNamed: Bool,
         ackMode: AckMode, consumes: Bool, window: Window
     ) -> Index<Subscription> {
-        let group = findOrMakeGroup(
-            index, id: id, isNamed: isNamed, version: session.pointee.version, consumes: consumes)
+        let group = groups.findOrMake(
+            index, id: id, isNamed: isNamed, version: session.pointee.version, consumes: consumes,
+            destinations: &destinations, memory: &memory)
         if group.isNone { return .none }
         let created = subscriptions.make(
             session, to: index, group, ackMode, consumes: consumes, window, groups, memory)
         guard !created.isNone else {
-            removeGroupIfEmpty(group)
+            groups.removeIfEmpty(group, destinations: &destinations, memory: &memory)
             return .none
         }
-        groups[group].pointee.nonMemberCount += 1
-        destinations[index].pointee.subscriptionCount += 1
+        groups.addNonMember(to: group)
+        destinations.addSubscription(to: index)
         updateIdle(index)
         return created
     }
@@ -148,13 +76,11 @@ extension Shard {
             bindQueue(index)
             return
         }
-        let group = groups[subscription.pointee.group]
         // What was published before goes to those who were there.
-        if group.pointee.flags.contains(.dirty) { flush(subscription.pointee.group) }
-        let position = group.pointee.members.append(
-            Member(session: subscription.pointee.session, subscription: index))
+        flush(subscription.pointee.group)
+        let position = groups.join(
+            subscription.pointee.group, Member(session: subscription.pointee.session, subscription: index))
         subscriptions.setPosition(position, of: index)
-        group.pointee.nonMemberCount -= 1
     }
 
     /// The `reply-to` of a SEND: a subscription whose id is the temporary name itself. False: ERROR was sent.
@@ -181,30 +107,25 @@ extension Shard {
         let subscription = subscriptions[index]
         let groupIndex = subscription.pointee.group
         let destinationIndex = subscription.pointee.destination
-        let group = groups[groupIndex]
         if subscription.pointee.flags.contains(.isConsumer) {
             let held = forgetDeliveries(session, index, end)
-            group.pointee.nonMemberCount -= 1
+            groups.removeNonMember(from: groupIndex)
             if !subscription.pointee.ownQueue.isNone {
                 unbindQueue(index)
             } else if !subscription.pointee.flags.contains(.pending) || !subscription.pointee.consumer.isNone {
                 removeConsumer(of: index, session, held)
             }
         } else if !subscription.pointee.flags.contains(.pending) {
-            if group.pointee.flags.contains(.dirty) { flush(groupIndex) }
-            if let moved = group.pointee.members.swapRemove(at: subscription.pointee.position) {
+            flush(groupIndex)
+            if let moved = groups.leave(groupIndex, at: subscription.pointee.position) {
                 subscriptions.setPosition(subscription.pointee.position, of: moved.subscription)
             }
         } else {
-            group.pointee.nonMemberCount -= 1
+            groups.removeNonMember(from: groupIndex)
         }
         subscriptions.remove(index, session, groups, memory)
-        removeGroupIfEmpty(groupIndex)
-        let destination = destinations[destinationIndex]
-        destination.pointee.subscriptionCount -= 1
-        if destination.pointee.subscriptionCount == 0, destination.pointee.interest != .none {
-            withdrawInterest(destinationIndex)
-        }
+        groups.removeIfEmpty(groupIndex, destinations: &destinations, memory: &memory)
+        if destinations.removeSubscription(from: destinationIndex) { announceWithdrawal(destinationIndex) }
         updateIdle(destinationIndex)
     }
 
@@ -223,125 +144,90 @@ extension Shard {
 
     /// Gives a message to this worker's subscribers.
     mutating func publishHere(_ index: Index<Destination>, _ message: Message) -> Bool {
-        let destination = destinations[index]
-        var wasRouted = false
-        var group = destination.pointee.groups.first
-        while !group.isNone {
-            if groups[group].pointee.members.count != 0 {
-                encode(group, message, name: nil)
-                wasRouted = true
-            }
-            group = GroupChain.next(after: group, in: groups)
-        }
-        if destination.pointee.bound.count != 0 {
-            enqueueToBound(index, message, name: nameOf(index))
-            wasRouted = true
-        }
-        for i in 0..<destination.pointee.matches.count {
-            let pattern = destination.pointee.matches[i].destination
-            var group = destinations[pattern].pointee.groups.first
-            while !group.isNone {
-                if groups[group].pointee.members.count != 0 {
-                    encode(group, message, name: nameOf(index))
-                    wasRouted = true
-                }
-                group = GroupChain.next(after: group, in: groups)
-            }
-            if destinations[pattern].pointee.bound.count != 0 {
-                enqueueToBound(pattern, message, name: nameOf(index))
-                wasRouted = true
-            }
+        var wasRouted = route(message, of: index, to: index, name: nil)
+        let topic = destinations[index]
+        for i in 0..<topic.pointee.matches.count {
+            let pattern = topic.pointee.matches[i].destination
+            if route(message, of: index, to: pattern, name: nameOf(index)) { wasRouted = true }
         }
         return wasRouted
     }
 
-    /// Appends a MESSAGE to the group's run.
+    /// Gives a topic's message to the subscribers of the topic, or of a pattern that matches it. False: there is none.
     ///
-    ///     MESSAGE\nsubscription:ID\nmessage-id:HEX\ndestination:NAME\ncontent-length:N\nHEADERS\n\nBODY\0\n
-    private mutating func encode(_ index: Index<Group>, _ message: Message, name: UnsafeRawBufferPointer?) {
-        let group = groups[index]
-        let prefixByteCount = Int(group.pointee.prefixByteCount)
-        let needed =
-            prefixByteCount + Int(group.pointee.nameByteCount) + 64 + message.contentByteCountMax
-            + (name.map { FrameWriter.escapedByteCountMax($0.count) + 16 } ?? 0)
-        var run = group.pointee.run
-        if run != 0, memory.blocks.capacity(run) - memory.blocks.used(run) < needed {
-            group.pointee.runByteCountExpected = UInt32(min(memory.blocks.capacity(run) * 4, 256 * 1024))
-            flush(index)
-            run = 0
-        }
-        if run == 0 {
-            run = memory.allocateBulk(byteCount: max(needed, Int(group.pointee.runByteCountExpected)))
-            guard run != 0 else {
-                counters.messagesDropped &+= UInt64(group.pointee.members.count)
-                notice(
-                    .memoryLimit,
-                    "no memory to send a message to \(group.pointee.members.count) subscribers: it is dropped")
-                return
+    /// - Parameter name: the topic's, where it is a pattern.
+    @inline(__always)
+    private mutating func route(
+        _ message: Message, of topic: Index<Destination>, to index: Index<Destination>, name: UnsafeRawBufferPointer?
+    ) -> Bool {
+        var wasRouted = false
+        var group = destinations[index].pointee.groups.first
+        while !group.isNone {
+            if groups[group].pointee.members.count != 0 {
+                encode(group, message, name: name)
+                wasRouted = true
             }
-            memory.blocks.setUsed(run, 0)
-            group.pointee.run = run
-            group.pointee.flags.insert(.dirty)
-            dirtyGroups.append(groups.handle(index))
+            group = groups.next(after: group)
         }
-        let start = memory.blocks.base(run) + memory.blocks.used(run)
-        var writer = FrameWriter(at: start)
-        let prefix = UnsafeRawPointer(memory.blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount)
-        writer.write(prefix, prefixByteCount)
-        writer.writeHex(message.identity)
-        if !message.carriesDestination {
-            if let name {
-                writer.write("\ndestination:")
-                writer.writeEscaped(name.baseAddress!, name.count, version: group.pointee.version)
-            } else {
-                writer.write(prefix + prefixByteCount, Int(group.pointee.nameByteCount))
-            }
+        if destinations[index].pointee.bound.count != 0 {
+            enqueueToBound(index, message, name: nameOf(topic))
+            wasRouted = true
         }
-        writer.write("\ncontent-length:")
-        writer.writeDecimal(UInt64(message.bodyByteCount))
-        writer.write(UInt8(ascii: "\n"))
-        message.writeContent(&writer, version: group.pointee.version)
-        memory.blocks.setUsed(run, memory.blocks.used(run) + (writer.cursor - start))
-        counters.messagesDelivered &+= UInt64(group.pointee.members.count)
+        return wasRouted
     }
 
-    /// Gives a group's run to its members and lets go of it: an idle group holds no memory.
+    /// Encodes a message for a group, whose run is given out when it is full.
+    @inline(__always)
+    private mutating func encode(_ index: Index<Group>, _ message: Message, name: UnsafeRawBufferPointer?) {
+        switch groups.encode(index, message, name: name, memory: &memory) {
+        case .written: counters.messagesDelivered &+= UInt64(groups[index].pointee.members.count)
+        case .runIsFull: encodeInNewRun(index, message, name: name)
+        case .noMemory: dropUnencoded(index)
+        }
+    }
+
+    private mutating func encodeInNewRun(_ index: Index<Group>, _ message: Message, name: UnsafeRawBufferPointer?) {
+        flush(index)
+        guard case .written = groups.encode(index, message, name: name, memory: &memory) else {
+            return dropUnencoded(index)
+        }
+        counters.messagesDelivered &+= UInt64(groups[index].pointee.members.count)
+    }
+
+    private mutating func dropUnencoded(_ index: Index<Group>) {
+        let count = groups[index].pointee.members.count
+        counters.messagesDropped &+= UInt64(count)
+        notice(.memoryLimit, "no memory to send a message to \(count) subscribers: it is dropped")
+    }
+
+    /// Gives a group's run to its members.
     mutating func flush(_ index: Index<Group>) {
-        let group = groups[index]
-        guard group.pointee.flags.contains(.dirty) else { return }
-        group.pointee.flags.remove(.dirty)
-        let run = group.pointee.run
-        let byteCount = memory.blocks.used(run)
-        group.pointee.run = 0
-        let expected = Int(group.pointee.runByteCountExpected)
-        group.pointee.runByteCountExpected = UInt32(min(max(byteCount, expected / 2), 256 * 1024))
-        let members = group.pointee.members
-        flushedGroup = index
+        guard let run = groups.beginFlush(index, in: memory) else { return }
+        let members = groups[index].pointee.members
         for i in 0..<members.count {
             let session = sessions[members[i].session]
             // It is cut as soon as there is time.
             if session.pointee.flags.contains(.doomed) { continue }
-            appendRun(session, run, offset: 0, byteCount: byteCount)
+            appendRun(session, run.block, offset: 0, byteCount: run.byteCount)
         }
-        flushedGroup = .none
-        memory.blocks.release(run)
+        groups.endFlush(run, memory: &memory)
     }
 
     /// Flushes all groups that gained messages in this turn.
     mutating func flushGroups() {
-        for i in 0..<dirtyGroups.count {
-            if groups.isLive(dirtyGroups[i]) { flush(dirtyGroups[i].index) }
+        for i in 0..<groups.dirtyCount {
+            let group = groups.dirtyGroup(at: i)
+            if !group.isNone { flush(group) }
         }
-        dirtyGroups.removeAll()
+        groups.forgetDirty()
     }
 
     /// Flushes the groups a session is in, so that what was routed to it precedes what is written to it next.
     mutating func flushGroups(of session: UnsafeMutablePointer<Session>) {
-        if Int(session.pointee.subscriptionCount) > dirtyGroups.count { return flushGroups() }
+        if Int(session.pointee.subscriptionCount) > groups.dirtyCount { return flushGroups() }
         var index = session.pointee.subscriptions.first
         while !index.isNone {
-            let group = subscriptions[index].pointee.group
-            if groups[group].pointee.flags.contains(.dirty) { flush(group) }
+            flush(subscriptions[index].pointee.group)
             index = subscriptions.next(after: index)
         }
     }

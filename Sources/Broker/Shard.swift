@@ -25,8 +25,8 @@ public struct Shard: ~Copyable {
     var sessions: Slab<Session>
     var segments: Slab<Segment>
     var subscriptions: SubscriptionTable
-    var groups: Slab<Group>
-    var destinations: Slab<Destination>
+    var groups: TopicRouter
+    var destinations: DestinationDirectory
     var queues: QueueEngine<FirstInFirstOut>
     var transactions: TransactionTable
     var pendings: ReceiptOrder
@@ -42,16 +42,11 @@ public struct Shard: ~Copyable {
     private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
     var timers: TimerWheel
-    /// Destinations by name.
-    var destinationTable: NameTable
-    /// Groups by key.
-    var groupTable: NameTable
     var addresses: AddressTable
     let logins: LoginTable
 
     // Work of this turn
     var dirtySessions: Batch<Handle<Session>>
-    var dirtyGroups: Batch<Handle<Group>>
     var doomedSessions: Batch<DoomedSession>
     /// Sessions whose connection has failed, and whose end takes longer than this turn has left.
     var failedSessions: Batch<Handle<Session>>
@@ -68,15 +63,6 @@ public struct Shard: ~Copyable {
     /// Steps of searches that are not charged as a record yet.
     private var stepCount = 0
 
-    var patterns = PatternChain()
-    var patternCount = 0
-    /// Pairs of a topic and a pattern that matches it.
-    var matchCount = 0
-    /// Queues of acknowledging topic subscriptions; they do not count as destinations.
-    var subscriptionQueueCount = 0
-    // Destinations nobody needs: queues of this worker, and all others
-    var idleQueues = IdleList()
-    var idleOthers = IdleList()
 
     // The frame under the parser, and room to unescape
     var frame: Frame
@@ -136,8 +122,6 @@ public struct Shard: ~Copyable {
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
     var connectionsNumbered: UInt64 = 0
-    /// The group whose messages its members are being given. None: none.
-    var flushedGroup = Index<Group>.none
 
     /// - Parameters:
     ///   - index: which shard of the fabric this is.
@@ -162,14 +146,13 @@ public struct Shard: ~Copyable {
         let messageCount = limits.queuedMessageCountMax
         let subscriptionCount = limits.subscriptionCountMax
         let transactionCount = min(sessionCount * limits.transactionsPerConnectionMax, 1_000_000)
-        // Interest of other workers is not refused: each may name as many destinations as this one.
-        let destinationCount = limits.destinationCountMax * (shardCount + 2) + subscriptionCount
         let sessions = try Slab<Session>(recordCountMax: sessionCount)
         // Address space only. A session that has fallen behind has a segment for each `copiedByteCountMax` of its output.
         let segmentCount = sessionCount * (limits.outputByteCountMax / Self.copiedByteCountMax + 4)
         let segments = try Slab<Segment>(recordCountMax: min(segmentCount, 64_000_000))
-        let groups = try Slab<Group>(recordCountMax: subscriptionCount + 1)
-        let destinations = try Slab<Destination>(recordCountMax: destinationCount)
+        let groups = try TopicRouter(limits, seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
+        let destinations = try DestinationDirectory(
+            limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
         // Beyond the limit: for those on their way from other workers, for dead letters, and for topics with many
         // subscriptions that acknowledge.
         let entryCount =
@@ -210,12 +193,9 @@ public struct Shard: ~Copyable {
         self.memory = memory
         self.timers = timers
         self.vectors = vectors
-        destinationTable = NameTable(seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
-        groupTable = NameTable(seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         addresses = AddressTable()
         logins = LoginTable(seed: options.seed &+ 0xA24B_AED4_963E_E407)
         dirtySessions = Batch(capacity: 1024)
-        dirtyGroups = Batch(capacity: 256)
         doomedSessions = Batch(capacity: 64)
         failedSessions = Batch(capacity: 64)
         sentSessions = Batch(capacity: 1024)

@@ -12,7 +12,7 @@ struct Scratch: ~Copyable {
     /// The header lines of a message, transcoded: at most every byte escaped.
     let headers: UnsafeMutableRawPointer
     let headersCapacity: Int
-    /// A key of `groupTable`.
+    /// The canonical name of a dead-letter destination, header lines that the broker adds, or the value of `ack`.
     let key: UnsafeMutableRawPointer
 
     init(_ limits: Limits) {

@@ -88,7 +88,7 @@ struct SubscriptionTable: ~Copyable {
     @inline(__always)
     mutating func make(
         _ session: UnsafeMutablePointer<Session>, to destination: Index<Destination>, _ group: Index<Group>,
-        _ ackMode: AckMode, consumes: Bool, _ window: Window, _ groups: borrowing Slab<Group>,
+        _ ackMode: AckMode, consumes: Bool, _ window: Window, _ groups: borrowing TopicRouter,
         _ memory: borrowing MemoryBudget
     ) -> Index<Subscription> {
         let created: Index<Subscription> = subscriptionRecords.allocate().index
@@ -118,7 +118,7 @@ struct SubscriptionTable: ~Copyable {
     /// Ends a subscription that has nothing outstanding.
     @inline(__always)
     mutating func remove(
-        _ place: Index<Subscription>, _ session: UnsafeMutablePointer<Session>, _ groups: borrowing Slab<Group>,
+        _ place: Index<Subscription>, _ session: UnsafeMutablePointer<Session>, _ groups: borrowing TopicRouter,
         _ memory: borrowing MemoryBudget
     ) {
         assert(subscriptionRecords[place].pointee.deliveries.isEmpty, "what ends has nothing outstanding")
@@ -133,24 +133,24 @@ struct SubscriptionTable: ~Copyable {
 
     @inline(__always)
     private mutating func addToIndex(
-        _ place: Index<Subscription>, _ groups: borrowing Slab<Group>, _ memory: borrowing MemoryBudget
+        _ place: Index<Subscription>, _ groups: borrowing TopicRouter, _ memory: borrowing MemoryBudget
     ) {
         index.insert(hash(of: place, groups, memory), place.rawValue)
     }
 
     @inline(__always)
     private func hash(
-        of place: Index<Subscription>, _ groups: borrowing Slab<Group>, _ memory: borrowing MemoryBudget
+        of place: Index<Subscription>, _ groups: borrowing TopicRouter, _ memory: borrowing MemoryBudget
     ) -> UInt32 {
         let subscription = subscriptionRecords[place]
-        let id = groups[subscription.pointee.group].pointee.id(memory)
+        let id = groups.id(of: subscription.pointee.group, in: memory)
         return index.hash(subscription.pointee.session.rawValue, id.baseAddress!, id.count)
     }
 
     /// The session's subscription with this id, unescaped; none where there is none.
     @inline(__always)
     func find(
-        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer, _ groups: borrowing Slab<Group>,
+        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer, _ groups: borrowing TopicRouter,
         _ memory: borrowing MemoryBudget
     ) -> Index<Subscription> {
         if session.pointee.flags.contains(.isIndexed) { return findIndexed(session, id, groups, memory) }
@@ -161,7 +161,7 @@ struct SubscriptionTable: ~Copyable {
 
     @inline(__always)
     private func findIndexed(
-        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer, _ groups: borrowing Slab<Group>,
+        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer, _ groups: borrowing TopicRouter,
         _ memory: borrowing MemoryBudget
     ) -> Index<Subscription> {
         var probe = index.probe(index.hash(session.pointee.index.rawValue, id.baseAddress!, id.count))
@@ -175,10 +175,10 @@ struct SubscriptionTable: ~Copyable {
 
     @inline(__always)
     private func has(
-        _ place: Index<Subscription>, _ id: UnsafeRawBufferPointer, _ groups: borrowing Slab<Group>,
+        _ place: Index<Subscription>, _ id: UnsafeRawBufferPointer, _ groups: borrowing TopicRouter,
         _ memory: borrowing MemoryBudget
     ) -> Bool {
-        let own = groups[subscriptionRecords[place].pointee.group].pointee.id(memory)
+        let own = groups.id(of: subscriptionRecords[place].pointee.group, in: memory)
         return own.count == id.count && memcmp(own.baseAddress!, id.baseAddress!, id.count) == 0
     }
 

@@ -46,15 +46,36 @@ struct Destination: SlabRecord {
     var patternLink: DoubleLink<Destination>
     /// Temporary destination: among those of its connection.
     var temporaryLink: SingleLink<Destination>
-    /// Other workers with subscribers, one bit each.
-    var remoteLow: UInt64
-    var remoteHigh: UInt64
+    /// Other workers with subscribers.
+    var remote: PeerSet
     /// Topic: the patterns that match it. Pattern: the topics.
     var matches: RecordArray<Match>
     /// Queues of acknowledging subscriptions that are bound to this topic or pattern.
     var bound: RecordArray<BoundQueue>
+}
 
-    var hasRemote: Bool { remoteLow | remoteHigh != 0 }
+/// Other workers, one bit each.
+struct PeerSet: BitwiseCopyable {
+    private(set) var low: UInt64 = 0
+    private(set) var high: UInt64 = 0
+
+    var isEmpty: Bool { low | high == 0 }
+
+    func contains(_ peer: Int) -> Bool { (peer < 64 ? low >> UInt64(peer) : high >> UInt64(peer - 64)) & 1 == 1 }
+
+    mutating func set(_ peer: Int, _ isMember: Bool) {
+        let bit: UInt64 = 1 << UInt64(peer & 63)
+        if peer < 64 {
+            low = isMember ? low | bit : low & ~bit
+        } else {
+            high = isMember ? high | bit : high & ~bit
+        }
+    }
+
+    mutating func formUnion(_ other: PeerSet) {
+        low |= other.low
+        high |= other.high
+    }
 }
 
 /// A topic that a pattern matches, or the other way round.

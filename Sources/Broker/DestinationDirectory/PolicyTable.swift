@@ -1,0 +1,25 @@
+/// The destination policies of the configuration, looked up once per destination, when it is created.
+struct PolicyTable: Sendable {
+    private let policies: [DestinationPolicy]
+    private let fallback = DestinationPolicy(pattern: "")
+
+    init(_ policies: [DestinationPolicy]) { self.policies = policies }
+
+    /// The first policy whose pattern matches `name`, counted from 1. 0: none does, the defaults apply.
+    func index(of name: UnsafeRawBufferPointer) -> Int {
+        if policies.isEmpty { return 0 }
+        var middle = Wildcard.Middle()
+        var levelCount = 0
+        for (index, policy) in policies.enumerated() {
+            var pattern = policy.pattern
+            middle.reset()
+            let isMatch = pattern.withUTF8 {
+                Wildcard.matches(UnsafeRawBufferPointer($0), name, &middle, levelCount: &levelCount)
+            }
+            if isMatch { return index + 1 }
+        }
+        return 0
+    }
+
+    subscript(index: UInt32) -> DestinationPolicy { index == 0 ? fallback : policies[Int(index) - 1] }
+}
