@@ -63,7 +63,6 @@ public struct Shard: ~Copyable {
     /// Steps of searches that are not charged as a record yet.
     private var stepCount = 0
 
-
     // The frame under the parser, and room to unescape
     var frame: Frame
     var frameError = FrameError()
