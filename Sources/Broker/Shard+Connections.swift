@@ -125,7 +125,7 @@ extension Shard {
         guard session.pointee.state.isOpen else { return }  // thrown away
         if session.pointee.input == 0 && !session.pointee.flags.contains(.suspended) {
             var state = ParserState()
-            let consumed = process(session, bytes, count, &state)
+            let consumed = process(FrameContext(session), bytes, count, &state)
             if consumed < count { keepInput(session, bytes + consumed, count - consumed, state) }
         } else {
             guard appendInput(session, bytes, count) else { return }
@@ -140,7 +140,7 @@ extension Shard {
             let last = session.pointee.lastDestination
             let isTopic = destinations.find(last)?.pointee.kind == .topic && !destinations.keepsMessages(last.index)
             if isTopic, !topicsFillMemory, !inputIsTight { return }
-            _ = waitForRoom(session, isTopic: isTopic)
+            _ = waitForRoom(FrameContext(session), isTopic: isTopic)
         }
     }
 
@@ -157,9 +157,7 @@ extension Shard {
         unlistInput(session)
         session.pointee.input = 0
         session.pointee.inputByteCount = 0
-        isProcessingInput = true
-        let consumed = process(session, bytes, count, &state)
-        isProcessingInput = false
+        let consumed = process(FrameContext(session, .keptInput), bytes, count, &state)
         guard consumed < count, session.pointee.state.isOpen else { return releaseInput(block) }
         if consumed > 0 {
             partial.pointee.since = clock
@@ -175,8 +173,9 @@ extension Shard {
 
     /// Applies the whole frames in `bytes`; returns how many bytes are done with. `state` is left as the parser left it.
     private mutating func process(
-        _ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawPointer, _ count: Int, _ state: inout ParserState
+        _ context: FrameContext, _ bytes: UnsafeRawPointer, _ count: Int, _ state: inout ParserState
     ) -> Int {
+        let session = context.session
         var offset = 0
         let allowance = recordAllowance
         while offset < count {
@@ -193,7 +192,7 @@ extension Shard {
                 }
                 counters.framesReceived &+= 1
                 let allowanceBefore = recordAllowance
-                if case .retry = apply(frameOf: session) {
+                if case .retry = apply(context) {
                     state = ParserState()
                     return offset
                 }
@@ -225,7 +224,7 @@ extension Shard {
                 }
                 return offset
             case .failed:
-                frameFailed(session, UnsafeRawBufferPointer(start: bytes + offset, count: count - offset))
+                frameFailed(context, UnsafeRawBufferPointer(start: bytes + offset, count: count - offset))
                 return count
             }
         }

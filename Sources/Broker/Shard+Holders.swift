@@ -28,8 +28,9 @@ extension Shard {
     }
 
     /// Answers the frame under the parser: there is no room for its destination.
-    mutating func failDestination(_ session: UnsafeMutablePointer<Session>, _ refusal: Refusal) {
-        failRefused(session, refusal, receipt: receiptOfFrame(session))
+    mutating func failDestination(_ context: FrameContext, _ refusal: Refusal) {
+        let session = context.session
+        failRefused(session, refusal, receipt: receiptOfFrame(context))
     }
 
     /// Answers a frame that this worker, or another, has refused. That a limit of destinations acts is told as a warning: it

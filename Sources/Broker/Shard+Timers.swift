@@ -180,9 +180,9 @@ extension Shard {
     /// The frame under the parser has to wait for memory. One that is kept as input already takes little more as a
     /// message: else those who wait would wait for each other.
     @inline(__always)
-    var memoryIsFull: Bool {
+    func memoryIsFull(_ context: FrameContext) -> Bool {
         messagesFill(percent: 100)
-            || !isProcessingInput && !memory.hasBulk(0) && segments.liveCount + queues.entryCount > 0
+            || !context.isKeptInput && !memory.hasBulk(0) && segments.liveCount + queues.entryCount > 0
     }
 
     /// Messages fill the memory so far that those wait too which do not stay.
@@ -201,14 +201,16 @@ extension Shard {
     ///   - isTopic: it may go on while no more than `topicPercentMax` of the memory are taken.
     ///   - owner: it waits for this worker, which is full.
     mutating func waitForRoom(
-        _ session: UnsafeMutablePointer<Session>, isTopic: Bool = false, owner: UInt16? = nil
+        _ context: FrameContext, isTopic: Bool = false, owner: UInt16? = nil
     ) -> FrameOutcome {
-        guard !isApplyingCommit else { return .done }
+        let session = context.session
+        guard !context.isCommitting else { return .done }
         var limit: LimitKind =
-            queuesFill(percent: 100) ? .queuedMessages : memoryIsFull || inputIsTight ? .messageMemory : .mailbox
+            queuesFill(percent: 100)
+            ? .queuedMessages : memoryIsFull(context) || inputIsTight ? .messageMemory : .mailbox
         if let owner { limit = fabric.fullLimit(Int(owner)) }
         counters.limits.count(limit)
-        if waitingForRoom.isEmpty, memoryIsFull { noticeFull(limit) }
+        if waitingForRoom.isEmpty, memoryIsFull(context) { noticeFull(limit) }
         suspend(session)
         waitingForRoom.append(
             RoomWaiter(

@@ -36,8 +36,6 @@ public struct Shard: ~Copyable {
     var inputTail = Index<Session>.none
     /// Those of them that may grow.
     var admittedInputCount = 0
-    /// The frame under the parser comes from such a block, which is given back when it is done with.
-    var isProcessingInput = false
     /// What was last told to the other workers.
     private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
@@ -67,10 +65,6 @@ public struct Shard: ~Copyable {
     var frame: Frame
     var frameError = FrameError()
     let scratch: Scratch
-    /// The temporary destination that the SEND under the parser names in `reply-to`. None: none.
-    var replyTo = Index<Destination>.none
-    /// Its destination is written otherwise than in its canonical form; MESSAGE repeats it as it was written.
-    var isAlias = false
 
     // Time, given by the caller of `turn`
     var now: UInt64
@@ -105,10 +99,6 @@ public struct Shard: ~Copyable {
     public internal(set) var isDrained = false
     var quietChecks = 0
     var restChecks = 0
-    /// The COMMIT that is being applied or reserved for: its receipt, rather than that of the frame under the parser,
-    /// goes into an ERROR. None: there is no such COMMIT.
-    var commitReceipt = Index<PendingOperation>.none
-    var isApplyingCommit = false
 
     /// What the driver has to do next.
     public var submissions: Batch<Submission>

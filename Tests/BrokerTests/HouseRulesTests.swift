@@ -41,10 +41,10 @@ struct HouseRulesTests {
 
     /// Longer than they may be; each is taken apart when its part gets a type of its own.
     private static let longFiles: Set<String> = [
-        "Shard+Commands.swift", "Shard+Connections.swift",
+        "Shard+Connections.swift",
     ]
     private static let longFunctions: Set<String> = [
-        "sendNow", "messageOfFrame", "subscribe", "init",
+        "init",
     ]
     private static let lineCountMax = 400
     private static let functionLineCountMax = 60
