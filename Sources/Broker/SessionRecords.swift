@@ -146,14 +146,3 @@ struct PartialInput: BitwiseCopyable {
     /// The bytes begin here, on a 16-byte boundary.
     static var byteCount: Int { (MemoryLayout<PartialInput>.size + 15) & ~15 }
 }
-
-/// A run of bytes that waits in a session's output. Owns one reference to its block.
-struct Segment: SlabRecord {
-    var generation: UInt32
-    /// In the session's output.
-    var link: SingleLink<Segment>
-    var block: BlockIndex
-    var offset: UInt32
-    var byteCount: UInt32
-    var unused: UInt32
-}

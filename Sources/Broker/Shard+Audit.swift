@@ -47,7 +47,7 @@ extension Shard {
     public func audit() -> ShardAudit {
         var audit = ShardAudit()
         audit.sessions = sessions.liveCount
-        audit.segments = segments.liveCount
+        audit.segments = output.segmentCount
         audit.subscriptions = subscriptions.liveCount
         audit.groups = groups.liveCount
         audit.entries = queues.entryCount

@@ -31,7 +31,7 @@ extension Shard {
             case .receiveEnded: receiveEnded(session)
             case .receiveFailed: connectionFailed(session)
             case .sendReleased: sendReleased(session, completion.value)
-            case .writable: writable(session)
+            case .writable: output.writable(session)
             case .closed: closed(session)
             case .authenticated: authenticated(session, isAllowed: completion.value == 0)
             case .accepted, .acceptFailed, .woken, .sendIncomplete, .fileOpened, .fileAppended, .fileRead,
@@ -405,7 +405,7 @@ extension Shard {
             submissions.append(Submission(.resumeReceive, connection: session.pointee.slot))
         }
         arm(session, after: UInt32(limits.lingerMillisecondsMax))
-        markDirty(session)
+        output.markDirty(session)
     }
 
     /// The output of an ending session is with the kernel.
@@ -514,8 +514,7 @@ extension Shard {
 
     private mutating func closed(_ session: UnsafeMutablePointer<Session>) {
         invariant(session.pointee.state == .closing, "only a connection that was closed reports that it is closed")
-        session.pointee.flags.remove(.zeroCopyInFlight)
-        dropOutput(session)
+        dropOutput(session, isReleased: true)
         if limits.needsAddresses { addresses.leave(session.pointee.index) }
         timers.cancel(session.pointee.timer)
         dropLogin(session)

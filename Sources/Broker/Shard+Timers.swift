@@ -171,7 +171,7 @@ extension Shard {
     /// See `MemoryBudget.messagesFill`.
     @inline(__always)
     func messagesFill(percent: Int) -> Bool {
-        memory.messagesFill(percent: percent, queuedCount: queues.entryCount, segmentCount: segments.liveCount)
+        memory.messagesFill(percent: percent, queuedCount: queues.entryCount, segmentCount: output.segmentCount)
     }
 
     @inline(__always)
@@ -182,7 +182,7 @@ extension Shard {
     @inline(__always)
     func memoryIsFull(_ context: FrameContext) -> Bool {
         messagesFill(percent: 100)
-            || !context.isKeptInput && !memory.hasBulk(0) && segments.liveCount + queues.entryCount > 0
+            || !context.isKeptInput && !memory.hasBulk(0) && output.segmentCount + queues.entryCount > 0
     }
 
     /// Messages fill the memory so far that those wait too which do not stay.

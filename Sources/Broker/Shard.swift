@@ -11,7 +11,7 @@ public import Slabs
 ///
 /// The files, in the order in which a byte meets them: `Shard+Connections` (accept, receive, close), `Shard+Commands` (one
 /// method per command), `Shard+Topics`, `Shard+Queues`, `Shard+Acknowledgement`, `Shard+Transactions`, `Shard+Commit`, `Shard+Output`
-/// (segments, coalescing, sends), `Shard+Peers` (other workers), `Shard+Timers`.
+/// (what is sent), `Shard+Peers` (other workers), `Shard+Timers`.
 public struct Shard: ~Copyable {
     public let index: Int
     public let shardCount: Int
@@ -23,7 +23,6 @@ public struct Shard: ~Copyable {
 
     // Records
     var sessions: Slab<Session>
-    var segments: Slab<Segment>
     var subscriptions: SubscriptionTable
     var groups: TopicRouter
     var destinations: DestinationDirectory
@@ -44,17 +43,14 @@ public struct Shard: ~Copyable {
     let logins: LoginTable
 
     // Work of this turn
-    var dirtySessions: Batch<Handle<Session>>
+    var output: Output
     var doomedSessions: Batch<DoomedSession>
     /// Sessions whose connection has failed, and whose end takes longer than this turn has left.
     var failedSessions: Batch<Handle<Session>>
-    /// Sessions with a send in the exchange under way.
-    var sentSessions: Batch<Index<Session>>
     /// Sessions whose suspended frame may be tried again now.
     var resumableSessions: Batch<Handle<Session>>
     /// Sessions that wait for memory or for a peer's mailbox.
     var waitingForRoom: Batch<RoomWaiter>
-    var vectors: VectorArena
     var peers: PeerLink
     /// Records that may still be made or removed in this turn; what is under way is finished, so it may fall below 0.
     var recordAllowance = 0
@@ -136,9 +132,7 @@ public struct Shard: ~Copyable {
         let subscriptionCount = limits.subscriptionCountMax
         let transactionCount = min(sessionCount * limits.transactionsPerConnectionMax, 1_000_000)
         let sessions = try Slab<Session>(recordCountMax: sessionCount)
-        // Address space only. A session that has fallen behind has a segment for each `copiedByteCountMax` of its output.
-        let segmentCount = sessionCount * (limits.outputByteCountMax / Self.copiedByteCountMax + 4)
-        let segments = try Slab<Segment>(recordCountMax: min(segmentCount, 64_000_000))
+        let output = try Output(limits, zeroCopyByteCountMin: options.zeroCopyByteCountMin)
         let groups = try TopicRouter(limits, seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         let destinations = try DestinationDirectory(
             limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
@@ -159,7 +153,6 @@ public struct Shard: ~Copyable {
         let memory = try MemoryBudget(limits)
         let timers = try TimerWheel(
             timerCountMax: sessionCount + entryCount + limits.destinationCountMax + 1_000_000, now: now)
-        let vectors = try VectorArena()
 
         self.index = index
         self.options = options
@@ -172,7 +165,7 @@ public struct Shard: ~Copyable {
             bodyByteCountMax: limits.bodyByteCountMax)
         policies = PolicyTable(options.destinationPolicies)
         self.sessions = sessions
-        self.segments = segments
+        self.output = output
         self.subscriptions = subscriptions
         self.groups = groups
         self.destinations = destinations
@@ -181,13 +174,10 @@ public struct Shard: ~Copyable {
         self.pendings = pendings
         self.memory = memory
         self.timers = timers
-        self.vectors = vectors
         addresses = AddressTable()
         logins = LoginTable(seed: options.seed &+ 0xA24B_AED4_963E_E407)
-        dirtySessions = Batch(capacity: 1024)
         doomedSessions = Batch(capacity: 64)
         failedSessions = Batch(capacity: 64)
-        sentSessions = Batch(capacity: 1024)
         resumableSessions = Batch(capacity: 64)
         waitingForRoom = Batch(capacity: 64)
         peers = PeerLink(index: index, fabric: fabric)
@@ -213,7 +203,6 @@ public struct Shard: ~Copyable {
         self.wallMilliseconds = wallMilliseconds
         clock = UInt32(truncatingIfNeeded: now / 1_000_000)
         submissions.removeAll()
-        vectors.removeAll()
         recordAllowance = Self.recordsPerTurnMax
 
         endFailedSessions()
@@ -276,7 +265,7 @@ public struct Shard: ~Copyable {
         subscriptions.trimSubscriptions()
         groups.trim()
         queues.trimConsumers()
-        segments.trim()
+        output.trim()
         timers.trim()
         transactions.trim()
         pendings.trim()
@@ -317,7 +306,7 @@ public struct Shard: ~Copyable {
 
     /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
     public var deadline: UInt64 {
-        if resumableSessions.count > 0 || dirtySessions.count > 0 || submissions.count > 0
+        if resumableSessions.count > 0 || output.dirtyCount > 0 || submissions.count > 0
             || doomedSessions.count > 0 || failedSessions.count > 0 || isTrimming || memory.blocks.hasToUnmap
         {
             return 0

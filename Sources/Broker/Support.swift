@@ -54,33 +54,6 @@ struct DoomedSession: BitwiseCopyable {
     var group: Index<Group>
 }
 
-/// The `iovec`s of one exchange. Address space is reserved once, so that a pointer into it stays valid.
-struct VectorArena: ~Copyable {
-    static let perSendMax = 64
-    private let base: UnsafeMutablePointer<iovec>
-    private let capacity = 1 << 18
-    private var count = 0
-
-    init() throws(SlabError) {
-        let byteCount = capacity * MemoryLayout<iovec>.stride
-        let address = mmap(
-            nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-        guard let address, address != MAP_FAILED else { throw .addressSpaceRefused(byteCount: byteCount, errno: errno) }
-        base = address.bindMemory(to: iovec.self, capacity: capacity)
-    }
-
-    deinit { munmap(base, capacity * MemoryLayout<iovec>.stride) }
-
-    mutating func removeAll() { count = 0 }
-
-    /// Room for the vectors of one send, or nil when this exchange has enough. `commit` keeps what was filled.
-    func reserve() -> UnsafeMutablePointer<iovec>? {
-        count + Self.perSendMax <= capacity ? base + count : nil
-    }
-
-    mutating func commit(_ n: Int) { count += n }
-}
-
 /// Connections by address, for the limits per address (off by default; a cold path, so a dictionary does). Those whose
 /// address is not known, 0, are no one's, and not counted.
 struct AddressTable {

@@ -8,6 +8,7 @@ import Testing
 ///
 ///     Shard
 ///       PeerLink        Fabric
+///       Output            MemoryBudget
 ///       TopicRouter       DestinationDirectory  MemoryBudget
 ///       DestinationDirectory  MemoryBudget
 ///       ReceiptOrder      MemoryBudget
@@ -21,6 +22,7 @@ struct HouseRulesTests {
     /// The files of each part, and the parts that it may know.
     private static let parts: [(name: String, files: [String], knows: Set<String>)] = [
         ("PeerLink", ["PeerLink/"], ["Fabric", "QueueHolders"]),
+        ("Output", ["Output/"], ["MemoryBudget"]),
         ("TopicRouter", ["TopicRouter/"], ["DestinationDirectory", "MemoryBudget"]),
         ("DestinationDirectory", ["DestinationDirectory/"], ["MemoryBudget"]),
         ("QueueEngine", ["QueueEngine/"], ["QueueHolders", "MemoryBudget"]),
