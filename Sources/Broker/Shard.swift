@@ -50,6 +50,7 @@ public struct Shard: ~Copyable {
     var subscriptionIndex: HashIndex
     var addresses: AddressTable
     let logins: LoginTable
+    let identity: SessionIdentity
     /// Deliveries by message-id.
     let deliveryTable: DeliveryTable
 
@@ -203,6 +204,7 @@ public struct Shard: ~Copyable {
         subscriptionIndex = HashIndex(seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7)
         addresses = AddressTable()
         logins = LoginTable()
+        identity = SessionIdentity(key: options.identityKey, worker: index)
         deliveryTable = DeliveryTable(options.identityKey)
         dirtySessions = Batch(capacity: 1024)
         doomedSessions = Batch(capacity: 64)
