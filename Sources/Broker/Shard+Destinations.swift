@@ -10,15 +10,10 @@ extension Shard {
 
     func destinationText(_ index: Index<Destination>) -> String { printable(nameOf(index)) }
 
-    /// The text that makes a session's temporary names unique, and unguessable: whoever knows the name may send to it.
-    func ownerText(_ session: UnsafeMutablePointer<Session>) -> String { identity(session, of: 0) }
-
-    /// `SHARD-SLOT-GENERATION-KEYED`, the last part 16 hexadecimal digits that differ from one `purpose` to another.
-    func identity(_ session: UnsafeMutablePointer<Session>, of purpose: UInt64) -> String {
-        let slot = UInt64(session.pointee.generation) << 32 | UInt64(session.pointee.index.rawValue)
-        let digits = String(options.identityKey(slot, purpose << 32 | UInt64(index)), radix: 16)
-        let zeros = String(repeating: "0", count: 16 - digits.utf8.count)
-        return "\(index)-\(session.pointee.index.rawValue)-\(session.pointee.generation)-\(zeros)\(digits)"
+    /// The text that makes a session's temporary names unique, and unguessable.
+    @inline(__always)
+    func ownerText(_ session: UnsafeMutablePointer<Session>) -> String {
+        identity.text(of: session.pointee.handle, for: .temporaryNames)
     }
 
     /// The destination of that canonical name; none where there is none.

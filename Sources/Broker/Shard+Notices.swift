@@ -98,7 +98,10 @@ extension Shard {
     }
 
     /// The `session` header of CONNECTED.
-    func sessionText(_ session: UnsafeMutablePointer<Session>) -> String { "session-\(identity(session, of: 1))" }
+    @inline(__always)
+    func sessionText(_ session: UnsafeMutablePointer<Session>) -> String {
+        "session-\(identity.text(of: session.pointee.handle, for: .sessionHeader))"
+    }
 
     /// Keeps the login of the CONNECT under the parser for the log. Where memory is short it goes without.
     mutating func keepLogin(_ session: UnsafeMutablePointer<Session>) {

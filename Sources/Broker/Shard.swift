@@ -41,6 +41,7 @@ public struct Shard: ~Copyable {
     var timers: TimerWheel
     var addresses: AddressTable
     let logins: LoginTable
+    let identity: SessionIdentity
 
     // Work of this turn
     var output: Output
@@ -176,6 +177,7 @@ public struct Shard: ~Copyable {
         self.timers = timers
         addresses = AddressTable()
         logins = LoginTable(seed: options.seed &+ 0xA24B_AED4_963E_E407)
+        identity = SessionIdentity(key: options.identityKey, worker: index)
         doomedSessions = Batch(capacity: 64)
         failedSessions = Batch(capacity: 64)
         resumableSessions = Batch(capacity: 64)
