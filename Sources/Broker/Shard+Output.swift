@@ -156,7 +156,7 @@ extension Shard {
         repeat {
             cutDoomed()
             flushGroups()
-        } while !doomedSessions.isEmpty && recordAllowance > 0
+        } while sessions.hasDoomed && recordAllowance > 0
         sentSessions.removeAll()
         buildSends(upTo: Self.shortByteCountMax)
         if !dirtySessions.isEmpty { buildSends(upTo: .max) }
