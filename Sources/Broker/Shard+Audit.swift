@@ -57,8 +57,7 @@ extension Shard {
         audit.pendings = pendings.liveCount
         audit.remoteSets = pendings.remoteSetCount
         audit.groupKeys = groups.keyCount
-        audit.waitingSessions =
-            resumableSessions.count + waitingForRoom.count + doomedSessions.count + failedSessions.count
+        audit.waitingSessions = sessions.waitingCount
         audit.patterns = destinations.patternCount
         audit.matches = destinations.matchCount
         audit.inputBytes = memory.inputByteCount

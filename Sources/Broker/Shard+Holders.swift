@@ -15,7 +15,7 @@ extension Shard {
     @inline(__always)
     func addressOfHolder(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
         if limits.destinationsPerAddressMax == 0 { return 0 }
-        let address = addresses.address(session.pointee.index)
+        let address = sessions.address(of: session.pointee.index)
         return UInt32(truncatingIfNeeded: address ^ address >> 32)
     }
 

@@ -89,7 +89,7 @@ extension Shard {
         repeat {
             cutDoomed()
             flushGroups()
-        } while !doomedSessions.isEmpty && recordAllowance > 0
+        } while sessions.hasDoomed && recordAllowance > 0
         output.beginSends()
         buildSends(upTo: Output.shortByteCountMax)
         if output.dirtyCount > 0 { buildSends(upTo: .max) }

@@ -35,48 +35,6 @@ struct Scratch: ~Copyable {
     }
 }
 
-/// A session whose frame waits for memory.
-struct RoomWaiter: BitwiseCopyable {
-    var session: Handle<Session>
-    /// The worker that has to have room.
-    var owner: UInt16
-    /// Its message passes through.
-    var isTopic: Bool
-
-    static var noOwner: UInt16 { .max }
-}
-
-/// A session that is cut at the end of the turn, and what for.
-struct DoomedSession: BitwiseCopyable {
-    var session: Handle<Session>
-    var limit: LimitKind
-    /// The group of the subscription whose message was too much. None: no single one.
-    var group: Index<Group>
-}
-
-/// Connections by address, for the limits per address (off by default; a cold path, so a dictionary does). Those whose
-/// address is not known, 0, are no one's, and not counted.
-struct AddressTable {
-    private var counts: [UInt64: Int] = [:]
-    private var addresses: [Index<Session>: UInt64] = [:]
-
-    func admits(_ address: UInt64, max: Int) -> Bool { counts[address, default: 0] < max }
-
-    mutating func enter(_ session: Index<Session>, _ address: UInt64) {
-        guard address != 0 else { return }
-        counts[address, default: 0] += 1
-        addresses[session] = address
-    }
-
-    /// 0: not known.
-    func address(_ session: Index<Session>) -> UInt64 { addresses[session] ?? 0 }
-
-    mutating func leave(_ session: Index<Session>) {
-        guard let address = addresses.removeValue(forKey: session), let count = counts[address] else { return }
-        counts[address] = count > 1 ? count - 1 : nil
-    }
-}
-
 /// What happened, in numbers that only grow.
 public struct Counters: Sendable, BitwiseCopyable {
     public var connectionsAccepted: UInt64 = 0
