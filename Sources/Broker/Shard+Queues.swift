@@ -215,8 +215,24 @@ extension Shard {
 
     // MARK: Dispatch
 
-    /// Gives ready messages to consumers in turn, as far as prefetch goes.
+    /// Gives ready messages to consumers in turn, as far as prefetch goes: now, or when the dispatch that this came of is
+    /// done, for a dead letter of one queue may be for another.
     mutating func dispatch(_ index: Index<Queue>) {
+        if isDispatching { return queuesToDispatch.append(queues.handle(index)) }
+        isDispatching = true
+        dispatchOne(index)
+        var position = 0
+        while position < queuesToDispatch.count {
+            let next = queuesToDispatch[position]
+            if queues.isLive(next) { dispatchOne(next.index) }
+            position += 1
+        }
+        if position > 0 { queuesToDispatch.removeAll() }
+        isDispatching = false
+    }
+
+    @inline(__always)
+    private mutating func dispatchOne(_ index: Index<Queue>) {
         while true {
             switch queues.next(index, wallMilliseconds: wallMilliseconds) {
             case .nothing: return

@@ -38,6 +38,9 @@ public struct Shard: ~Copyable {
 
     // Work of this turn
     var output: Output
+    /// Queues that gained messages while another was dispatched: their turn is next.
+    var queuesToDispatch: Batch<Handle<Queue>>
+    var isDispatching = false
     var peers: PeerLink
     /// Records that may still be made or removed in this turn; what is under way is finished, so it may fall below 0.
     var recordAllowance = 0
@@ -159,6 +162,7 @@ public struct Shard: ~Copyable {
         self.pendings = pendings
         self.memory = memory
         self.timers = timers
+        queuesToDispatch = Batch(capacity: 16)
         identity = SessionIdentity(key: options.identityKey, worker: index)
         peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
