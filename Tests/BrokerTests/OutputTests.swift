@@ -610,6 +610,20 @@ struct OutputTests {
         #expect(output.blockByteCount == 0 && output.segmentCount == 0)
     }
 
+    @Test("Output dropped during its send is gone, whatever came of the send", arguments: [nil, 2, -EPIPE])
+    func dropsWhileSending(result: Int32?) throws {
+        let output = try Fixture(sessions: 2)
+        for session in 0..<2 { output.write("text", to: session) }
+        _ = output.buildSends()
+        #expect(output.drop(0) == 1)
+        let ends = output.settle(result.map { [0: $0] } ?? [:])
+        #expect(ends.last == .whole(byteCount: 4))
+        #expect(ends[0] == (result == nil ? .whole(byteCount: 0) : result == 2 ? .fellShort(byteCount: 0) : .failed))
+        #expect(output.byteCount(0) == 0 && output.segmentCount == 0 && output.blockByteCount == 0)
+        output.write("new", to: 0)
+        #expect(output.drain() == [0: "new"])
+    }
+
     // MARK: All together
 
     @Test("Whatever is appended and taken, each session gets its bytes in order", arguments: 0..<20)

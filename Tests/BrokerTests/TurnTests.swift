@@ -1,4 +1,6 @@
 import Broker
+import Glibc
+import IO
 import STOMP
 import Testing
 
@@ -53,6 +55,32 @@ struct TurnTests {
             #expect((600..<1200).contains(broker.audit().subscriptions))
             broker.run()
             #expect(broker.audit().subscriptions == 0)
+            #expect(broker.audit().sessions == 0)
+        }
+    }
+
+    @Test("A connection that failed, and is taken apart later, may have a send under way that goes whole")
+    func sendsToTheFailed() {
+        withBroker(shards: 2) { broker in
+            let crowds = (0..<3).map { broker.connect(name: "crowd \($0)") }
+            for crowd in crowds {
+                for id in 0..<300 { crowd.subscribe("/topic/\(crowd.socket.connection.index).\(id)", id: "\(id)") }
+                crowd.subscribe("/topic/all", id: "all")
+                broker.run()
+            }
+            let publisher = broker.connect(on: 1, name: "publisher")
+            publisher.publish("/topic/all", "x")
+            broker.turn(1)
+            // What another worker sent is routed first.
+            for crowd in crowds {
+                broker.kernel.post(
+                    Completion(.receiveFailed, connection: crowd.socket.connection, value: -ENOMEM), to: 0)
+            }
+            broker.turn(0)
+            #expect(crowds.map(\.socket.isClosed) == [false, false, false])
+            broker.run()
+            #expect(crowds.map(\.socket.isClosed) == [true, true, true])
+            #expect(broker.audit().segments == 0)
             #expect(broker.audit().sessions == 0)
         }
     }

@@ -309,7 +309,8 @@ struct Output: ~Copyable {
         }
         session.pointee.flags.remove(.sendIncomplete)
         if session.pointee.sendResult < 0 { return .failed }
-        let byteCount = Int(session.pointee.sendResult)
+        // None of what was dropped meanwhile.
+        let byteCount = Int(min(UInt32(session.pointee.sendResult), session.pointee.sendByteCount))
         consume(session, byteCount, clock: clock, &memory)
         return .fellShort(byteCount: byteCount)
     }
@@ -382,6 +383,8 @@ struct Output: ~Copyable {
             segments.free(index)
         }
         session.pointee.outputByteCount = 0
+        // Of a send under way nothing is left to be taken.
+        session.pointee.sendByteCount = 0
         session.pointee.flags.remove(.tailIsOwn)
         return count
     }
