@@ -107,16 +107,9 @@ public struct Shard: ~Copyable {
         wallMilliseconds: UInt64
     ) throws(SlabError) {
         invariant(index < fabric.shardCount, "a shard belongs to its fabric")
-        var limits = options.limits
-        limits.connectionCountMax =
-            limits.connectionCountMax == 0 ? connectionCountMax : min(limits.connectionCountMax, connectionCountMax)
-        // A session counts its subscriptions in 16 bits.
-        limits.subscriptionsPerConnectionMax = min(limits.subscriptionsPerConnectionMax, Int(UInt16.max))
+        let limits = options.limits.fitting(connectionCountMax: connectionCountMax)
         let shardCount = fabric.shardCount
-        let sessionCount = limits.connectionCountMax
-        let messageCount = limits.queuedMessageCountMax
-        let subscriptionCount = limits.subscriptionCountMax
-        let transactionCount = min(sessionCount * limits.transactionsPerConnectionMax, 1_000_000)
+        let capacity = ShardCapacity(limits, workerCount: shardCount)
         let clock = UInt32(truncatingIfNeeded: now / 1_000_000)
         let sessions = try SessionTable(
             limits, worker: index, of: shardCount, clock: clock, seed: options.seed &+ 0xA24B_AED4_963E_E407)
@@ -124,33 +117,23 @@ public struct Shard: ~Copyable {
         let groups = try TopicRouter(limits, seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         let destinations = try DestinationDirectory(
             limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
-        // Beyond the limit: for those on their way from other workers, for dead letters, and for topics with many
-        // subscriptions that acknowledge.
-        let entryCount =
-            messageCount + messageCount / 8 + max(65_536, limits.mailboxByteCountMax / Self.publicationByteCountMin)
         let queues = try QueueEngine<FirstInFirstOut>(
-            queueCountMax: limits.destinationCountMax + subscriptionCount, entryCountMax: entryCount,
-            consumerCountMax: subscriptionCount * min(shardCount, 8))
-        // Of messages that other workers hold, too.
+            queueCountMax: capacity.queueCount, entryCountMax: capacity.entryCount,
+            consumerCountMax: capacity.consumerCount)
         let subscriptions = try SubscriptionTable(
-            subscriptionCountMax: subscriptionCount,
-            deliveryCountMax: min(entryCount * min(shardCount, 4), Int(UInt32.max) - 1),
+            subscriptionCountMax: capacity.subscriptionCount, deliveryCountMax: capacity.deliveryCount,
             seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
-        let transactions = try TransactionTable(recordCountMax: transactionCount, limits)
-        let pendings = try ReceiptOrder(sessionCountMax: sessionCount, options.receiptConditions)
+        let transactions = try TransactionTable(recordCountMax: capacity.transactionCount, limits)
+        let pendings = try ReceiptOrder(sessionCountMax: capacity.sessionCount, options.receiptConditions)
         let memory = try MemoryBudget(limits)
-        let timers = try TimerWheel(
-            timerCountMax: sessionCount + entryCount + limits.destinationCountMax + 1_000_000, now: now)
+        let timers = try TimerWheel(timerCountMax: capacity.timerCount, now: now)
 
         self.index = index
         self.options = options
         self.limits = limits
         self.fabric = fabric
         self.shardCount = shardCount
-        frameLimits = FrameLimits(
-            commandByteCountMax: limits.commandByteCountMax, headerCountMax: limits.headerCountMax,
-            headerByteCountMax: limits.headerByteCountMax, headersByteCountMax: limits.headersByteCountMax,
-            bodyByteCountMax: limits.bodyByteCountMax)
+        frameLimits = FrameLimits(limits)
         policies = PolicyTable(options.destinationPolicies)
         self.sessions = sessions
         self.output = output
@@ -273,9 +256,6 @@ public struct Shard: ~Copyable {
         recordAllowance -= stepCount / Self.stepsPerRecord
         stepCount %= Self.stepsPerRecord
     }
-
-    /// The smallest message to another worker that brings one for a queue: so many fit into a mailbox.
-    private static var publicationByteCountMin: Int { 88 }
 
     /// Memory that nobody used for 5 s is not worth keeping: to have it again costs a page fault for every 4 KiB.
     private static var restNanoseconds: UInt64 { 5_000_000_000 }
