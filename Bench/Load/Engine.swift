@@ -3,7 +3,7 @@ import Glibc
 import IO
 import Slabs
 
-/// One thread's clients and the loop that plays them: connect, publish, exchange with the kernel, check what came.
+/// One thread's clients and the loop that plays them: connect, publish, poll the driver, check what came.
 ///
 /// A client is named by its place, from 1; it is the index of its driver slot too.
 struct Engine<D: Driver & ~Copyable>: ~Copyable {
@@ -123,7 +123,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
             publish()
             keepAlive()
             submitSends()
-            driver.exchange(submissions, deadline: deadline, completions: &completions)
+            driver.poll(submissions, deadline: deadline, completions: &completions)
             submissions.removeAll()
             now = monotonicNanoseconds()
             settleSends()

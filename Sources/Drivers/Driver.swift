@@ -13,14 +13,14 @@ public protocol Driver: ~Copyable {
     ///   - wake: this worker's place in `peers`.
     init(options: DriverOptions, listeners: [Int32], wake: WakeHandle, peers: WakeDirectory) throws(DriverError)
 
-    /// One turn's exchange with the kernel.
+    /// One round of submissions and completions.
     ///
-    /// Takes back the receive buffers that the previous exchange handed out, carries all of `submissions` out, then
+    /// Takes back the receive buffers that the previous poll handed out, carries all of `submissions` out, then
     /// waits until at least one completion is there or `deadline` has come, and appends what is there: at most some
     /// thousand completions a turn, and never much of one connection, so that a flood delays nobody for long.
     ///
     /// - Parameter deadline: nanoseconds of CLOCK_MONOTONIC; 0 or past: does not wait; `.max`: no deadline.
-    mutating func exchange(
+    mutating func poll(
         _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>)
 
     /// Cancels everything, closes every descriptor, and returns when the kernel holds nothing of it any more (or

@@ -22,7 +22,7 @@ extension EpollDriver {
         completions.append(Completion(.acceptFailed, value: result, peer: UInt16(index)))
     }
 
-    mutating func poll(deadline: UInt64, _ completions: inout Batch<Completion>) {
+    mutating func waitForEvents(deadline: UInt64, _ completions: inout Batch<Completion>) {
         var nanoseconds = deadline
         if deadline != 0, deadline != .max {
             let now = clock_monotonic_nanoseconds()

@@ -153,7 +153,7 @@ public struct EpollDriver: ~Copyable, Driver {
         return wanted > 0 ? min(wanted, limit) : limit
     }
 
-    public mutating func exchange(
+    public mutating func poll(
         _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>
     ) {
         let countBefore = completions.count
@@ -161,11 +161,11 @@ public struct EpollDriver: ~Copyable, Driver {
         for position in 0..<submissions.count { carryOut(submissions[position], &completions) }
         budget.turnEnds()
         let mayWait = completions.count == countBefore && !hasReady
-        poll(deadline: mayWait ? deadline : 0, &completions)
+        waitForEvents(deadline: mayWait ? deadline : 0, &completions)
         readReady(&completions)
         // An edge that says nothing new (bytes for a paused connection, room that nobody asked for) is no completion.
         while completions.count == countBefore, !hasReady, deadline > clock_monotonic_nanoseconds() {
-            poll(deadline: deadline, &completions)
+            waitForEvents(deadline: deadline, &completions)
             readReady(&completions)
         }
         budget.turnBegins(byteCount: arenaUsedByteCount)

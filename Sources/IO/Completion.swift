@@ -20,7 +20,7 @@ public struct Completion: BitwiseCopyable {
         /// paused too, even after `.receiveEnded`: then `value` is -ECONNRESET whatever happened, and what was not
         /// received yet is lost.
         case receiveFailed
-        /// The send of this exchange was not taken whole: `value` bytes were (0 when the socket was full), or -errno.
+        /// The send of this poll was not taken whole: `value` bytes were (0 when the socket was full), or -errno.
         case sendIncomplete
         /// The bytes of a zero-copy send may be reused; `value` bytes were sent, or -errno.
         case sendReleased

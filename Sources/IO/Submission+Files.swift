@@ -7,14 +7,14 @@ public import Slabs
 /// `.closeFile`; to use it before or after is an error of the programmer and stops the process.
 ///
 /// **Memory.** Names and paths (ending in a zero byte), `iovec` arrays, the bytes that they point to and read buffers
-/// belong to the core and stay valid and unchanged until the answer, also beyond the `exchange`. When the driver has
+/// belong to the core and stay valid and unchanged until the answer, also beyond the `poll`. When the driver has
 /// been shut down it uses none of them any more.
 ///
 /// **Order.** Operations of different handles are not ordered. Of one handle:
 ///
 /// 1. A *change* is an append or an allocation of a file, a create or a delete in a directory. Changes are not
 ///    ordered among each other: ranges of appends that are under way together do not overlap.
-/// 2. A sync begins when every change submitted before it, in this exchange or an earlier one, is answered. Its own
+/// 2. A sync begins when every change submitted before it, in this poll or an earlier one, is answered. Its own
 ///    answer comes after theirs. Changes submitted after it begin no earlier than the sync, and it does not speak for
 ///    them.
 /// 3. A read is not ordered with anything. It sees the bytes of appends that were answered before it was submitted.

@@ -17,16 +17,16 @@ public struct Submission: BitwiseCopyable {
         /// appears as `.accepted`, with the `origin` that is stated here. If that fails it is closed. No answer.
         case handOff
         /// Send `byteCount` bytes at `pointer`, now and without waiting. The bytes need to stay valid only until
-        /// `exchange` has returned. When the socket took them all there is no answer. Otherwise `.sendIncomplete`
-        /// arrives among the completions of the same exchange, before any other completion of this connection.
-        /// At most one send per connection and exchange.
+        /// `poll` has returned. When the socket took them all there is no answer. Otherwise `.sendIncomplete`
+        /// arrives among the completions of the same poll, before any other completion of this connection.
+        /// At most one send per connection and poll.
         case send
         /// As `send`, with `byteCount` the number of `iovec`s at `pointer` (1 ... 64) and `value` their bytes in all.
-        /// The `iovec` array too stays valid until `exchange` has returned.
+        /// The `iovec` array too stays valid until `poll` has returned.
         case sendVector
-        /// As `send`, but the kernel may read the bytes after `exchange` has returned: they stay valid until
+        /// As `send`, but the kernel may read the bytes after `poll` has returned: they stay valid until
         /// `.sendReleased` is reported, which always comes, with the count of bytes taken or -errno.
-        /// A driver without zero-copy sends normally and reports `.sendReleased` in the same exchange.
+        /// A driver without zero-copy sends normally and reports `.sendReleased` in the same poll.
         case sendZeroCopy
         /// Report `.writable`, once, when the socket takes bytes again.
         case awaitWritable

@@ -92,7 +92,7 @@ final class Worker: @unchecked Sendable {
             var deadline = shard.deadline
             // A letter that came since the turn is seen here, or its sender sees that this worker sleeps and wakes it.
             if deadline != 0, !mailbox.prepareToSleep() { deadline = 0 }
-            driver.exchange(shard.submissions, deadline: deadline, completions: &completions)
+            driver.poll(shard.submissions, deadline: deadline, completions: &completions)
             mailbox.didWake()
             if control.isDraining { shard.beginDrain() }
             shard.turn(

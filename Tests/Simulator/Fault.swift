@@ -33,7 +33,7 @@ public enum Canary: String, CaseIterable, Sendable {
     case loseWake = "lose-wake"
     /// The parcels of a turn vanish from a mailbox.
     case loseParcel = "lose-parcel"
-    /// Two sends of one connection in one exchange.
+    /// Two sends of one connection in one poll.
     case doubleSend = "double-send"
     /// Messages get in without being published: a message is taken twice from the publisher's socket.
     case repeatReceived = "repeat-received"

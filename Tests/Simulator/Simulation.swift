@@ -26,7 +26,7 @@ public final class Simulation {
         var peers: [Peer] = []
         var backlog: [Peer] = []
         var handedOn: [Peer] = []
-        /// Answers to sends of the exchange under way.
+        /// Answers to sends of the poll under way.
         var answers: [Completion] = []
         /// What `.accepted` was reported of and the core has to answer.
         var offered: [Peer] = []
@@ -181,7 +181,7 @@ public final class Simulation {
 
     // MARK: A worker's loop
 
-    /// One exchange, or a part of it, and the turn that follows when there is a reason for one.
+    /// One poll, or a part of it, and the turn that follows when there is a reason for one.
     func step(_ index: Int) {
         if workers[index].isDrained { return }
         activeShard = index

@@ -178,7 +178,7 @@
         case writablePoll
         /// Silent on success.
         case send
-        /// Where silence does not work. Slot: a place in this exchange's list of sends.
+        /// Where silence does not work. Slot: a place in this round's list of sends.
         case sendCounted
         /// Slot: a place in the list of zero-copy sends.
         case sendZeroCopy

@@ -48,7 +48,7 @@
             static let isLarge = State(rawValue: 1 << 14)
             /// The armed multishot RECV takes large buffers.
             static let isArmedLarge = State(rawValue: 1 << 15)
-            /// Has a place in the list of those to look at in the next exchange.
+            /// Has a place in the list of those to look at in the next round.
             static let isQueued = State(rawValue: 1 << 16)
             /// The RECV under way takes a large buffer.
             static let isReceivingLarge = State(rawValue: 1 << 17)

@@ -55,8 +55,8 @@
         }
 
         private mutating func woken(_ completions: inout Batch<Completion>) {
-            guard !wokenInExchange else { return }
-            wokenInExchange = true
+            guard !wokenInRound else { return }
+            wokenInRound = true
             completions.append(Completion(.woken))
         }
 
@@ -92,18 +92,18 @@
 
         /// Hands a newcomer to the core, now or in its turn.
         private mutating func report(_ newcomer: Completion, _ completions: inout Batch<Completion>) {
-            guard acceptsInExchange < Self.acceptsPerExchangeMax else { return laterAccepts.append(newcomer) }
-            acceptsInExchange += 1
+            guard acceptsInRound < Self.acceptsPerRoundMax else { return laterAccepts.append(newcomer) }
+            acceptsInRound += 1
             completions.append(newcomer)
         }
 
-        /// Begin of an exchange: hands over those for whom the last ones had no time.
+        /// Begin of a round: hands over those for whom the last ones had no time.
         mutating func reportLaterAccepts(_ completions: inout Batch<Completion>) {
-            acceptsInExchange = 0
-            while laterAcceptHead < laterAccepts.count, acceptsInExchange < Self.acceptsPerExchangeMax {
+            acceptsInRound = 0
+            while laterAcceptHead < laterAccepts.count, acceptsInRound < Self.acceptsPerRoundMax {
                 completions.append(laterAccepts[laterAcceptHead])
                 laterAcceptHead += 1
-                acceptsInExchange += 1
+                acceptsInRound += 1
             }
             guard laterAcceptHead == laterAccepts.count else { return }
             laterAccepts.removeAll()
@@ -201,7 +201,7 @@
                 if completion.isSocketNonempty || record.pointee.state.contains(.hasHangup) {
                     enqueue(record, connection)
                 }
-                // A flood goes on in large buffers, one of them in each exchange.
+                // A flood goes on in large buffers, one of them in each round.
                 if completion.isSocketNonempty, Int(completion.result) == small.byteCount {
                     record.pointee.state.insert(.isLarge)
                 } else if isLarge, Int(completion.result) < small.byteCount {
@@ -233,7 +233,7 @@
             }
             if completion.result == -ENOBUFS, !hasLargeToSpare { record.pointee.state.remove(.isLarge) }
             let isResized = completion.result > 0 && noteReceive(record, byteCount: Int(completion.result))
-            // Out of buffers: armed again by the next exchange, which gives them back first.
+            // Out of buffers: armed again by the next round, which gives them back first.
             if record.pointee.state.contains(.isQueued), !record.pointee.state.contains(.isClosing) { return }
             if !completion.hasMore || isResized { reconcile(record, connection) }
         }
@@ -275,7 +275,7 @@
             }
         }
 
-        /// The buffer is the core's until the next exchange.
+        /// The buffer is the core's until the next round.
         private mutating func giveBack(_ buffer: UInt16, isLarge: Bool) {
             handedOut.append(UInt32(buffer) | (isLarge ? 1 << 16 : 0))
         }

@@ -104,7 +104,7 @@
                 nextEntry(), UserData(.connect, connection).rawValue, UserData(.cancelConnect, connection).rawValue)
         }
 
-        /// The CONNECT was not there yet, or between two attempts: tried again in the next exchange.
+        /// The CONNECT was not there yet, or between two attempts: tried again in the next round.
         mutating func cancelConnectFoundNothing(_ completion: RingCompletion) {
             let connection = completion.userData.connection
             guard completion.result < 0, let record = anyRecord(of: connection),

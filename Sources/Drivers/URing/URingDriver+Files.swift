@@ -7,13 +7,13 @@
     /// Files: each system call that `OpenFiles` wants is one request.
     ///
     /// Not with linked requests: a short write breaks a chain, a chain has to be submitted at once, and a sync has to
-    /// cover what came before in other exchanges too. To wait for the appends costs a sync one enter more, beside a
+    /// cover what came before in other rounds too. To wait for the appends costs a sync one enter more, beside a
     /// disk.
     extension URingDriver {
         mutating func carryOutFile(_ submission: Submission) {
             invariant(options.usesFiles, "the driver was made for a core that uses no files")
             if files == nil { files = OpenFiles() }
-            // What is answered at once was refused because of what earlier exchanges reported. It may come first.
+            // What is answered at once was refused because of what earlier rounds reported. It may come first.
             files?.submit(submission, &failedSends)
             _ = prepareFileCalls()
         }
@@ -66,7 +66,7 @@
             files = nil
         }
 
-        /// A completion after the last exchange: whatever waited for it is still done.
+        /// A completion after the last round: whatever waited for it is still done.
         mutating func endFile(_ completion: RingCompletion) {
             guard completion.userData.operation == .file else { return }
             var unheard = Batch<Completion>(capacity: 16)

@@ -59,7 +59,7 @@
 
         // MARK: - End
 
-        /// Takes note of a completion after the last exchange: a socket that nobody has heard of is closed, one that the
+        /// Takes note of a completion after the last round: a socket that nobody has heard of is closed, one that the
         /// ring has closed is not closed again.
         func noteAtEnd(_ completion: RingCompletion) {
             guard isPlain else { return }

@@ -97,7 +97,7 @@
             _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, isAgain: Bool = false
         ) {
             let state = record.pointee.state
-            // Who is queued has its turn in the next exchange.
+            // Who is queued has its turn in the next round.
             guard state.contains(.receives),
                 state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot, .isQueued])
             else { return }
@@ -108,11 +108,11 @@
             // More receives than buffers would only be turned away.
             guard isLarge || preparedReceiveCount + handedOut.count < small.count,
                 isAgain
-                    ? preparedAgainByteCount < budget.byteCount && preparedAgainCount < Self.receivesPerExchangeMax
+                    ? preparedAgainByteCount < budget.byteCount && preparedAgainCount < Self.receivesPerRoundMax
                     : preparedReceiveCount - preparedAgainCount < receivesOfOthersMax
             else { return enqueue(record, connection) }
             if state.contains(.isNew) {
-                guard preparedNewcomerCount < Self.acceptsPerExchangeMax else {
+                guard preparedNewcomerCount < Self.acceptsPerRoundMax else {
                     record.pointee.state.insert(.isQueued)
                     return newcomers.append(connection)
                 }
@@ -133,12 +133,12 @@
                 UInt32(byteCount), UserData(.receive, connection).rawValue)
         }
 
-        /// RECVs of this exchange for those that do not take turns. While a flood takes all there is, so many as would spend
+        /// RECVs of this round for those that do not take turns. While a flood takes all there is, so many as would spend
         /// the budget if each of them brought what the last ones did.
         private var receivesOfOthersMax: Int {
-            guard budget.isTight else { return Self.receivesPerExchangeMax }
+            guard budget.isTight else { return Self.receivesPerRoundMax }
             let count = budget.byteCount / lastReceiveByteCount
-            return max(min(count, Self.receivesPerExchangeMax), Self.receivesOfOthersMin)
+            return max(min(count, Self.receivesPerRoundMax), Self.receivesOfOthersMin)
         }
 
         mutating func resumeReceive(_ connection: Slot) {
@@ -150,7 +150,7 @@
             reconcile(record, connection)
         }
 
-        // MARK: - Another look in the next exchange
+        // MARK: - Another look in the next round
 
         mutating func enqueue(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
             guard !record.pointee.state.contains(.isQueued) else { return }
@@ -164,7 +164,7 @@
         /// at those newcomers whose turn it is.
         mutating func lookAgain() {
             if !newcomers.isEmpty {
-                let count = min(newcomers.count, Self.acceptsPerExchangeMax)
+                let count = min(newcomers.count, Self.acceptsPerRoundMax)
                 for position in 0..<count { lookAgain(at: newcomers[position], isAgain: false) }
                 newcomers.removeFirst(count)
             }
@@ -206,7 +206,7 @@
             reconcile(record, connection)
         }
 
-        /// While the budget is tight a connection that fills its buffers gets one in each exchange, in its turn: a multishot
+        /// While the budget is tight a connection that fills its buffers gets one in each round, in its turn: a multishot
         /// RECV fills 32 before it lets another have one.
         mutating func demoteFlood(
             _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, byteCount: Int32

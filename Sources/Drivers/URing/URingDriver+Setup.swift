@@ -51,7 +51,7 @@
             self.table = table
             largeInUseCount = large.count
             budget = ReceiveBudget(
-                byteCountMax: max(large.count * large.byteCount, Self.receivesPerExchangeMax * small.byteCount))
+                byteCountMax: max(large.count * large.byteCount, Self.receivesPerRoundMax * small.byteCount))
             self.small = small
             self.large = large
             self.options = options

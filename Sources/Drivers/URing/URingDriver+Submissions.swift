@@ -103,7 +103,7 @@
 
         private mutating func endSend() {
             counters.sends += 1
-            exchangeSendCount += 1
+            sendCountInRound += 1
             chunkSendCount += 1
             if chunkSendCount >= sendBatchCount { submitAll() }
         }
@@ -250,7 +250,7 @@
                     let target = UserData(.accept, index: UInt32(index)).rawValue
                     curing_prepare_cancel(nextEntry(), target, UserData(.ignored).rawValue)
                 }
-                // The request keeps the socket listening until it has ended, which it does in this exchange;
+                // The request keeps the socket listening until it has ended, which it does in this round;
                 // shutdown(2) stops it at once.
                 shutdown(listeners[index].fd, Int32(SHUT_RDWR))
                 Glibc.close(listeners[index].fd)

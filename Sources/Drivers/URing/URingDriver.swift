@@ -10,29 +10,29 @@
     /// them in time they are plain ones: see `+PlainDescriptors`.) A turn is one io_uring_enter(2):
     /// it carries all sends out, which answer within the submit and only if they did not succeed whole, runs the
     /// deferred work, and waits. Idle connections are parked on a multishot POLL; when it fires, a RECV into a provided
-    /// buffer follows in a second enter of the same exchange (one for all of them). Busy connections keep a multishot
+    /// buffer follows in a second enter of the same round (one for all of them). Busy connections keep a multishot
     /// RECV and need no second enter. 16 B of user memory for an idle connection.
     ///
-    /// The files of this folder: this one holds what the driver owns, and the exchange; `+Submissions` what the core
+    /// The files of this folder: this one holds what the driver owns, and the round; `+Submissions` what the core
     /// asks for; `+Completions` what the kernel answers; `+Receiving` how a connection waits for its next bytes;
     /// `+Setup` creation and end; `+Files` files; `+PlainDescriptors` what is different without a table.
     public struct URingDriver: ~Copyable, Driver {
-        /// Completions taken off the queue in one exchange, those of sends excepted.
-        static let completionsPerExchangeMax = 4096
+        /// Completions taken off the queue in one round, those of sends excepted.
+        static let completionsPerRoundMax = 4096
         /// Slots of the file table that are kept for connections that will be handed on.
         static let handOffReserve = 64
-        /// Enters that one exchange may spend to get the kernel to take what was prepared.
+        /// Enters that one round may spend to get the kernel to take what was prepared.
         static let submitAttemptsMax = 1000
 
         /// Enters that one wait may spend to run what was ready when it ended.
         static let extraEntersMax = 8
-        /// Bytes received in one exchange from which on the next one is not extended: a flood delays everybody else.
+        /// Bytes received in one round from which on the next one is not extended: a flood delays everybody else.
         static let floodByteCountMin = 128 << 10
-        /// RECVs prepared for parked connections in one exchange, if the budget allows, and newcomers handed to the core or
+        /// RECVs prepared for parked connections in one round, if the budget allows, and newcomers handed to the core or
         /// read for the first time: so many that an enter costs little beside them, and so few that who is in does not wait
         /// for a storm.
-        static let receivesPerExchangeMax = 64
-        static let acceptsPerExchangeMax = 16
+        static let receivesPerRoundMax = 64
+        static let acceptsPerRoundMax = 16
         /// RECVs that connections which take no turns have though the budget is tight, and large buffers that the kernel has.
         static let receivesOfOthersMin = 8
         static let largeCountMin = 4
@@ -64,9 +64,9 @@
         // Receiving.
         var small: ReceiveBuffers
         var large: ReceiveBuffers
-        /// Buffers that this exchange handed to the core: identifier, and bit 16 for the large ones.
+        /// Buffers that this round handed to the core: identifier, and bit 16 for the large ones.
         var handedOut = Batch<UInt32>(capacity: 256)
-        /// Connections to look at in the next exchange: more to read, no buffer was free, a cancel that found nothing.
+        /// Connections to look at in the next round: more to read, no buffer was free, a cancel that found nothing.
         var again = Batch<Slot>(capacity: 64)
         var nowAgain = Batch<Slot>(capacity: 64)
         /// Newcomers that wait to be read for the first time.
@@ -80,7 +80,7 @@
         var preparedLargeCount = 0
         /// Multishot RECVs that take large buffers.
         var largeArmedCount = 0
-        /// What an exchange may bring. By its measure large buffers are withheld from the kernel.
+        /// What a round may bring. By its measure large buffers are withheld from the kernel.
         var budget: ReceiveBudget
         var withheld = Batch<UInt16>(capacity: 16)
         /// Large buffers that the kernel has, or has given to the core.
@@ -90,14 +90,14 @@
         let demotionMilliseconds: UInt64
         var nowMilliseconds: UInt64
 
-        // Sending. A message header of this exchange's scatter sends lives until its chunk is submitted.
+        // Sending. A message header of this round's scatter sends lives until its chunk is submitted.
         let messages: UnsafeMutablePointer<msghdr>
         var messageCount = 0
         let sendBatchCount: Int
         var chunkSendCount = 0
-        var exchangeSendCount = 0
+        var sendCountInRound = 0
         var failedSends = Batch<Completion>(capacity: 64)
-        /// Without silent sends: connection and byte count of each send of this exchange.
+        /// Without silent sends: connection and byte count of each send of this round.
         var countedSends = Batch<CountedSend>(capacity: 16)
         var zeroCopySends = Batch<ZeroCopySend>(capacity: 16)
         var freeZeroCopySend: UInt32 = 0
@@ -114,24 +114,24 @@
         /// Newcomers that the core has not heard of yet, from `laterAcceptHead` on.
         var laterAccepts = Batch<Completion>(capacity: 64)
         var laterAcceptHead = 0
-        var acceptsInExchange = 0
+        var acceptsInRound = 0
         var wakeArmed = false
-        var wokenInExchange = false
+        var wokenInRound = false
 
         /// Requests that stay in the kernel beyond a submit.
         var armedCount = 0
         /// Completions taken off a full queue before their turn.
         var stash = Batch<RingCompletion>(capacity: 16)
         var stashHead = 0
-        /// The last exchange left completions behind in the kernel.
+        /// The last round left completions behind in the kernel.
         var isBusy = false
-        /// Bytes that the last exchange received, and the sum when this one began.
+        /// Bytes that the last round received, and the sum when this one began.
         var receivedBefore: UInt64 = 0
         var receivedAtStart: UInt64 = 0
-        /// What a receive brought on average in the last exchange that had any, and receives when this one began.
+        /// What a receive brought on average in the last round that had any, and receives when this one began.
         var lastReceiveByteCount = 1
         var receivesAtStart: UInt64 = 0
-        /// The same of RECVs into large buffers, and what those of this exchange have brought.
+        /// The same of RECVs into large buffers, and what those of this round have brought.
         var lastLargeByteCount = 1
         var largeReceivedByteCount = 0
         var largeReceivedCount = 0
@@ -174,14 +174,14 @@
             }
         }
 
-        public mutating func exchange(
+        public mutating func poll(
             _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>
         ) {
             let countBefore = completions.count
             giveBuffersBack()
-            exchangeSendCount = 0
+            sendCountInRound = 0
             countedSends.removeAll()
-            wokenInExchange = false
+            wokenInRound = false
             receivedBefore = counters.receivedBytes - receivedAtStart
             receivedAtStart = counters.receivedBytes
             let receives = counters.receives - receivesAtStart
@@ -208,7 +208,7 @@
                     submitAll()
                     reap(&completions)
                 }
-                if exchangeSendCount > 0 { reapSends() }
+                if sendCountInRound > 0 { reapSends() }
                 if hasNews(completions, countBefore) { break }
                 // Nothing was reported, so the core holds no buffer.
                 giveBuffersBack()
@@ -223,7 +223,7 @@
             completions.count > countBefore || !failedSends.isEmpty
         }
 
-        /// What a send did not take goes before everything else that this exchange reports, since the core has to hear
+        /// What a send did not take goes before everything else that this round reports, since the core has to hear
         /// of it before it hears that the same connection is writable, or closed.
         private mutating func placeFailedSends(at start: Int, _ completions: inout Batch<Completion>) {
             let count = failedSends.count
@@ -254,7 +254,7 @@
 
     extension URingDriver {
         /// Submits what is prepared, runs deferred work, and waits for the deadline or for completions: for one; for
-        /// several, but then at most `minWaitMicroseconds`, when the last exchange left some behind, so that they are
+        /// several, but then at most `minWaitMicroseconds`, when the last round left some behind, so that they are
         /// there already. To sleep until several have come whenever several came the last time costs more than the
         /// enters that it saves: 6.5 against 5.0 us of CPU for an echo, 100 connections in a closed loop.
         private mutating func enter(deadline: UInt64) {
@@ -305,7 +305,7 @@
             }
             submitAll()
             // One enter runs 20 deferred completions, or as many as it was asked to wait for. With fewer, what is
-            // waiting has only just come, and the next exchange takes it along.
+            // waiting has only just come, and the next round takes it along.
             var extraEnters = 0
             let extraEntersMax = receivedBefore < Self.floodByteCountMin ? Self.extraEntersMax : 0
             while extraEnters < extraEntersMax, curing_has_task_work(ring.raw),
@@ -363,10 +363,10 @@
 
         // MARK: - Reaping
 
-        /// Handles what is in the completion queue, up to the bound of one exchange.
+        /// Handles what is in the completion queue, up to the bound of one round.
         private mutating func reap(_ completions: inout Batch<Completion>) {
             var count = 0
-            while count < Self.completionsPerExchangeMax {
+            while count < Self.completionsPerRoundMax {
                 if stashHead < stash.count {
                     stashHead += 1
                     handle(stash[stashHead - 1], &completions)
@@ -383,8 +383,8 @@
             }
         }
 
-        /// Finds results of this exchange's sends behind the bound, and in the kernel's overflow list, and leaves
-        /// everything else for the next exchange.
+        /// Finds results of this round's sends behind the bound, and in the kernel's overflow list, and leaves
+        /// everything else for the next round.
         private mutating func reapSends() {
             var attempts = 0
             while curing_has_overflow(ring.raw), attempts < Self.submitAttemptsMax {
