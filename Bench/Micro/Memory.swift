@@ -17,7 +17,7 @@ extension MicroCase {
         MicroCase(name: "timer-fire", summary: "schedule a timer, advance, and take it out, among 10,000") {
             Timers(.fire)
         },
-        MicroCase(name: "mailbox", summary: "allocate a parcel, post it, take it, free it") { Letters() },
+        MicroCase(name: "mailbox", summary: "allocate a batch, post it, take it, free it") { MailboxRoundTrips() },
     ]
 }
 
@@ -196,18 +196,18 @@ private final class Timers: Workload {
     }
 }
 
-private final class Letters: Workload {
+private final class MailboxRoundTrips: Workload {
     private let mailbox = Mailbox(byteCountMax: 1 << 20)
 
     func run(_ count: Int) {
         var sum = 0
         for _ in 0..<count {
-            let parcel = Parcels.allocate(capacity: 4096)
-            parcel.pointee.byteCount = 256
-            _ = mailbox.post(parcel)
+            let batch = PeerBatches.allocate(capacity: 4096)
+            batch.pointee.byteCount = 256
+            _ = mailbox.post(batch)
             guard let taken = mailbox.takeAll() else { continue }
             sum &+= Int(taken.pointee.byteCount)
-            Parcels.free(taken)
+            PeerBatches.free(taken)
         }
         keep(sum)
     }

@@ -40,7 +40,7 @@ public struct Submission: BitwiseCopyable {
         /// Cancel what is outstanding, close the descriptor, and report `.closed` after the last completion of this
         /// connection. With `value` = 1 the connection is reset (SO_LINGER 0 where possible) instead of ended.
         case close
-        /// Wake the worker `peer`: its mailbox has letters.
+        /// Wake the worker `peer`: there are peer messages in its mailbox.
         case wake
         /// Stop accepting on all listeners (drain); listeners are closed. No answer.
         case stopAccepting

@@ -90,7 +90,7 @@ final class Worker: @unchecked Sendable {
         var reportCount = 0
         while true {
             var deadline = shard.deadline
-            // A letter that came since the turn is seen here, or its sender sees that this worker sleeps and wakes it.
+            // A batch posted since the turn is seen here, or its sender sees that this worker sleeps and wakes it.
             if deadline != 0, !mailbox.prepareToSleep() { deadline = 0 }
             driver.poll(shard.submissions, deadline: deadline, completions: &completions)
             mailbox.didWake()

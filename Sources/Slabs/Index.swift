@@ -25,7 +25,7 @@ public struct Index<Record>: Hashable, BitwiseCopyable, Sendable {
 
 /// A record of a `Slab<Record>` in one life of its place: 8 bytes, for references that may outlive the record.
 ///
-/// `Slot` is the same without the type: what travels through letters, timers and drivers, which know nothing of records.
+/// `Slot` is the same without the type: it travels through peer messages, timers and drivers, which do not know the record types.
 @frozen
 public struct Handle<Record>: Hashable, BitwiseCopyable, Sendable {
     public var index: Index<Record>

@@ -228,8 +228,8 @@ public final class Simulation {
         oracle.turnCounts[index] += 1
         if fabric.mailbox(index).isOverfull { count(.mailboxOverfull) }
         fabric.mailbox(index).didWake()
-        if canary == .loseParcel, strikesCanary(oneIn: 40), let parcel = fabric.mailbox(index).takeAll() {
-            Parcels.free(parcel)  // those it links to are lost too
+        if canary == .loseBatch, strikesCanary(oneIn: 40), let batch = fabric.mailbox(index).takeAll() {
+            PeerBatches.free(batch)  // those it links to are lost too
         }
         if isDraining { shards[index].beginDrain() }
         for position in 0..<completions.count { trace(completions[position]) }
