@@ -1,17 +1,16 @@
 extension CapacityCheck {
-    /// What the broker asks of listen(2).
+    /// The backlog that the broker passes to listen(2).
     static var acceptBacklog: Int { 4096 }
-    /// Clients that the load generator sends to one address. connect(2) tries every second port first; beyond some
-    /// 14,000 to one address and port it scans them all, and takes milliseconds.
+    /// The most clients that the load generator connects to one address. connect(2) tries every second port first. With
+    /// more than about 14,000 connections to one address and port it scans all ports, which takes milliseconds.
     static var clientsPerAddressMax: Int { 12_000 }
-    /// Connections that fall silent within one tick of the kernel's timers: those of two seconds, at 60 s of silence and
-    /// 250 Hz, while a message goes out to 130,000 a second.
+    /// The most connections whose keepalive timers expire in the same tick of the kernel's timers. At 60 s of silence
+    /// and 250 Hz a tick covers two seconds, in which a message reaches 260,000 connections.
     static var silentTogetherMax: Int { 262_144 }
-    /// Pages that TCP charges each of two sockets on one machine with while a small message is under way: as many as
-    /// one that waits to be read takes.
+    /// Pages that TCP counts for each socket while a small message is under way or waits to be read.
     static var pagesPerMessage: Int { 1 }
 
-    /// Connections that are made, but not accepted yet.
+    /// The queue of connections that are established and not accepted yet.
     var acceptBacklog: Finding? {
         guard broker != nil else { return nil }
         return .atLeast(
@@ -20,8 +19,9 @@ extension CapacityCheck {
             remedies: remedies.networkSysctl("net.core.somaxconn", "\(Self.acceptBacklog)"))
     }
 
-    /// Handshakes under way. With SYN cookies (the default) a full backlog costs options, not connections, and it is
-    /// the listener's own that counts; without them this one has to hold a storm.
+    /// The queue of handshakes under way. With SYN cookies (the default), a full queue loses TCP options but no
+    /// connections, and only the backlog of the listener counts. Without SYN cookies the queue must have room for all
+    /// clients that connect at once.
     var handshakeBacklog: Finding? {
         guard broker != nil else { return nil }
         let name = "net.ipv4.tcp_max_syn_backlog"
@@ -37,10 +37,10 @@ extension CapacityCheck {
                 + remedies.networkSysctl(name, "\(Self.acceptBacklog)"))
     }
 
-    /// Connections that fell silent within the same two seconds are asked for a sign of life in the same tick of the
-    /// kernel's timers, all of those of a CPU before any question is carried. On the loopback device they wait in that
-    /// CPU's queue, and what it does not hold is dropped without a word, again and again, until the broker's user
-    /// time-out cuts healthy clients. (A network card's queue pushes back instead.)
+    /// The queue of packets of a CPU. Connections that fell silent within the same two seconds get their keepalive
+    /// probes in the same tick of the kernel's timers. A CPU creates all of its probes before any is delivered. On the
+    /// loopback device they wait in the queue of the CPU, and the kernel drops those that do not fit. This repeats
+    /// until the broker's user time-out disconnects healthy clients. (The queue of a network card pushes back instead.)
     var packetBacklog: Finding? {
         guard clients != nil, broker != nil else { return nil }
         let name = "net.core.netdev_max_backlog"
@@ -54,8 +54,8 @@ extension CapacityCheck {
             remedies: found >= needed ? [] : remedies.hostSysctl(name, "\(needed)"))
     }
 
-    /// Idle sockets hold no buffers. One message to all of them takes a page for each that has not read it yet: memory
-    /// that TCP counts against tcp_mem, the sockets of all namespaces together.
+    /// The memory of socket buffers. Idle sockets have none. A message to all connections takes a page for each socket
+    /// that has not read it yet. TCP counts it against tcp_mem, for the sockets of all namespaces together.
     var tcpMemory: Finding? {
         let name = "net.ipv4.tcp_mem"
         let needed = connectionCount * Self.pagesPerMessage
@@ -72,8 +72,8 @@ extension CapacityCheck {
             remedies: isMet ? [] : remedies.hostSysctl(name, values))
     }
 
-    /// What a socket's buffer may grow to at once. An idle one takes nothing, so that larger values than the kernel's
-    /// are a danger only: peers that do not read hold so much each.
+    /// The initial size of socket buffers. Idle sockets have none, so larger values than the kernel's defaults have no
+    /// use. They only let each peer that does not read take more memory.
     func buffers(_ name: String, _ sizes: [Int]?, _ initialMax: Int) -> Finding? {
         guard let sizes else { return Finding(name, .unknown, found: "not readable", needed: "") }
         let found = sizes.map(\.grouped).joined(separator: " ")
@@ -86,7 +86,7 @@ extension CapacityCheck {
 
     private var portCount: Int? { machine.portRange.map { $0.count - machine.reservedPortCount } }
 
-    /// Ports of clients on this machine: each address they connect to has as many as the range holds.
+    /// The local ports of clients on this machine. For each address that they connect to, they can use the whole range.
     var ports: Finding? {
         let name = "net.ipv4.ip_local_port_range"
         guard clients != nil else { return nil }
@@ -106,7 +106,7 @@ extension CapacityCheck {
             remedies: isMet ? [] : remedies.networkSysctl(name, "16384 60999"))
     }
 
-    /// Whether the broker listens on the addresses that so many clients of one machine need.
+    /// Whether the broker listens on all addresses that the clients of this machine need.
     var addresses: Finding? {
         guard let broker, clients != nil, connectionCount > Self.clientsPerAddressMax else { return nil }
         return Finding(
@@ -116,7 +116,7 @@ extension CapacityCheck {
             remedies: broker.listensOnEveryAddress ? [] : ["--listen 0.0.0.0:61613"])
     }
 
-    /// A firewall that looks at connections keeps a record of each.
+    /// The records of a firewall that tracks connections: one for each.
     var tracking: Finding? {
         guard let trackedMax = machine.trackedMax else { return nil }
         let name = "net.netfilter.nf_conntrack_max"

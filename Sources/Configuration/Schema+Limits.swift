@@ -13,7 +13,7 @@ extension Schema {
             "From accept to CONNECTED. At the limit: close."),
     ]
 
-    /// The parser counts the bytes of a header line in 16 bits.
+    /// `limits.header-bytes` is at most 65,535, because the parser counts the bytes of a header line in 16 bits.
     private static let frames: [Setting<Settings>] = [
         .bytes(
             "limits.command-bytes", \.broker.limits.commandByteCountMax, 16...1024,
