@@ -32,7 +32,7 @@ extension CapacityCheck {
         }
         return .atLeast(
             name, machine.handshakeBacklogMax, min(connectionCount, Self.acceptBacklog),
-            note: "applies here, since net.ipv4.tcp_syncookies is off",
+            note: "applies here, because net.ipv4.tcp_syncookies is off",
             remedies: remedies.networkSysctl("net.ipv4.tcp_syncookies", "1")
                 + remedies.networkSysctl(name, "\(Self.acceptBacklog)"))
     }
@@ -45,7 +45,7 @@ extension CapacityCheck {
         guard clients != nil, broker != nil else { return nil }
         let name = "net.core.netdev_max_backlog"
         let needed = min(connectionCount, Self.silentTogetherMax)
-        let note = "of each CPU; keepalive probes of silent local clients leave together, and the rest is dropped"
+        let note = "for each CPU; keepalive probes of local clients are sent together, the rest is dropped"
         guard let found = machine.packetBacklogMax else {
             return Finding(name, .unknown, found: "not readable", needed: needed.grouped, note: note)
         }
@@ -68,7 +68,7 @@ extension CapacityCheck {
         let isMet = pages[2] >= needed
         return Finding(
             name, isMet ? .met : .advice, found: "\(pages[2].grouped) pages", needed: "\(needed.grouped) pages",
-            note: "idle sockets take none; a message to all takes a page for each that has yet to read it",
+            note: "idle sockets take none; a message to all connections takes a page for each that has not read it yet",
             remedies: isMet ? [] : remedies.hostSysctl(name, values))
     }
 
@@ -80,7 +80,7 @@ extension CapacityCheck {
         let isMet = sizes[1] <= initialMax
         return Finding(
             name, isMet ? .met : .advice, found: found, needed: "at first at most \(initialMax.grouped)",
-            note: "idle sockets take none; peers that do not read make the kernel keep so much for each",
+            note: "idle sockets take none; for each peer that does not read, the kernel keeps this much",
             remedies: isMet ? [] : remedies.networkSysctl(name, "\(sizes[0]) \(initialMax) \(sizes[2])"))
     }
 
@@ -112,7 +112,7 @@ extension CapacityCheck {
         return Finding(
             "listeners", broker.listensOnEveryAddress ? .met : .missing,
             found: broker.listensOnEveryAddress ? "every address" : "single addresses", needed: "every address",
-            note: "an address and port take \(Self.clientsPerAddressMax.grouped) clients of one machine in good time",
+            note: "connect(2) is slow for more than \(Self.clientsPerAddressMax.grouped) clients to one address",
             remedies: broker.listensOnEveryAddress ? [] : ["--listen 0.0.0.0:61613"])
     }
 
@@ -128,9 +128,9 @@ extension CapacityCheck {
         return Finding(
             name, isIdle ? .advice : .missing, found: trackedMax.grouped, needed: needed.grouped,
             note: isIdle
-                ? "nothing is tracked now; it matters once a firewall rule looks at connections"
+                ? "nothing is tracked now; it matters if a firewall rule tracks connections"
                 : "\((machine.trackedCount ?? 0).grouped) connections are tracked now; beyond the limit new ones are dropped",
             remedies: remedies.hostSysctl(name, "\(needed)")
-                + ["take the port out of it: iptables -t raw -A PREROUTING -p tcp --dport 61613 -j NOTRACK"])
+                + ["exclude the port: iptables -t raw -A PREROUTING -p tcp --dport 61613 -j NOTRACK"])
     }
 }

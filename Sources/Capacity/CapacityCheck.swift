@@ -58,7 +58,7 @@ public struct CapacityCheck {
         }
         return Finding(
             named("io_uring", party), wouldDo ? .advice : .missing, found: refusal,
-            needed: wouldDo ? "nothing: epoll will do" : "available",
+            needed: wouldDo ? "nothing: epoll is enough" : "available",
             note: wouldDo
                 ? "each connection takes a descriptor with epoll"
                 : "with epoll each connection takes a descriptor, and RLIMIT_NOFILE is too low for that",
@@ -100,7 +100,7 @@ public struct CapacityCheck {
         let needed = party.connectionCount.grouped
         let enough = workersNeeded(party, slots: slots)
         if fullest <= slots {
-            return Finding(name, .met, found: found, needed: needed, note: "direct descriptors are no descriptors")
+            return Finding(name, .met, found: found, needed: needed, note: "these take no descriptors of the process")
         }
         var mends: [String] = []
         if let enough {
@@ -117,8 +117,8 @@ public struct CapacityCheck {
         return Finding(
             name, fits ? .advice : .missing, found: found, needed: needed,
             note: fits
-                ? "the fullest worker will have to hand connections on to others"
-                : "a ring's table holds as many connections as RLIMIT_NOFILE says, 1,048,576 at most",
+                ? "the fullest worker will hand connections off to others"
+                : "a ring's file table has as many slots as RLIMIT_NOFILE, 1,048,576 at most",
             remedies: mends)
     }
 
@@ -136,9 +136,9 @@ public struct CapacityCheck {
         return .atLeast(
             named("RLIMIT_NOFILE", party), machine.descriptors.hard, needed,
             note: party.hasDirectDescriptors
-                ? "rings, listeners and wake-ups; connections are no descriptors here"
-                : "each connection is a descriptor "
-                    + (party.driver == .epoll ? "with epoll" : "where the ring has no direct ones (Linux 6.13)"),
+                ? "rings, listeners and wake-ups; connections take no descriptors here"
+                : "each connection takes a descriptor "
+                    + (party.driver == .epoll ? "with epoll" : "if the ring has no direct ones (Linux 6.13)"),
             remedies: remedies.descriptors(needed, mayRaise: mayRaiseLimits))
     }
 

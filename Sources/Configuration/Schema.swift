@@ -25,7 +25,7 @@ enum Schema {
     private static let log: [Setting<Settings>] = [
         .choice(
             "log.level", \.logLevel,
-            "The least severe level that is logged. info: clients' errors too. debug: why the driver was chosen."),
+            "The least severe level that is logged. info: also errors of clients. debug: also the choice of driver."),
         .choice("log.format", \.logFormat, "text for people, json (one object a line) for log collectors."),
     ]
 
@@ -61,18 +61,18 @@ enum Schema {
             "Failed deliveries of a message (NACK, lost connection) before it goes to `dead-letter`."),
         .text(
             "dead-letter", \.deadLetterDestination, allowed: "\"\" (drop them), or a \(DestinationPattern.allowedName)",
-            "Where messages go that failed too often or were rejected. \"\", or the queue itself: no limit of failures, "
-                + "and rejected ones are dropped and counted.",
+            "For messages that failed too often or were rejected. \"\", or the queue itself: no limit of failures, and "
+                + "rejected messages are dropped and counted.",
             accepts: { $0.isEmpty || DestinationPattern.acceptsName($0) }),
         .flag(
             "dead-letter-expired", \.deadLettersExpired,
             "Expired messages go to `dead-letter` too, instead of being dropped."),
         .milliseconds(
             "idle-expires-ms", \.idleMillisecondsMax, 10...604_800_000, zero: "never",
-            "A queue without messages and consumers is forgotten, with its x- arguments, after this time."),
+            "A queue without messages and consumers is removed, with its x- arguments, after this time."),
         .milliseconds(
             "idle-expires-with-messages-ms", \.idleWithMessagesMillisecondsMax, 10...604_800_000, zero: "never",
-            "A queue with messages that nobody uses for so long is removed; its messages are dropped."),
+            "A queue with messages that nobody uses for this long is removed; its messages are dropped."),
     ]
 
     static func setting(at path: String) -> Setting<Settings>? { byPath[path] }

@@ -13,7 +13,7 @@ struct ClientOptions: ParsableArguments {
         help: "The passcode to present. Other users can see a command's arguments: prefer the variable STOMP_PASSCODE.")
     var passcode: String?
 
-    @Flag(name: .shortAndLong, help: "Say on standard error when the broker has confirmed something.")
+    @Flag(name: .shortAndLong, help: "Report on standard error what the broker has confirmed.")
     var verbose = false
 
     func validate() throws {

@@ -7,9 +7,9 @@ struct Sink: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Send each line of standard input as a message.",
         discussion: """
-            Ends with exit code 0 when the broker has confirmed all of them. Ends with exit code 1 when the broker \
-            refused one, or the connection failed: then it says why, and how many lines the broker has accepted, so that \
-            they need not be sent twice.
+            Exit code 0: the broker has confirmed all messages. Exit code 1: the broker refused a message, or the \
+            connection failed. The error says why, and how many lines the broker has accepted, so that you need not send \
+            them twice.
             """)
 
     @Argument(help: "The destination, as in /topic/news or /queue/orders.")
@@ -24,7 +24,7 @@ struct Sink: ParsableCommand {
 
     @Option(
         name: .customLong("receipt"), parsing: .unconditional,
-        help: "Ask for a receipt every N messages, and read no further while four are missing.")
+        help: "Ask for a receipt every N messages, and stop reading while four receipts are missing.")
     var receiptInterval: Int?
 
     /// The most unconfirmed messages. When it is reached, no more lines are read.

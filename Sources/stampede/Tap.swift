@@ -10,10 +10,10 @@ struct Tap: ParsableCommand {
     }
 
     static let configuration = CommandConfiguration(
-        abstract: "Print the messages of a destination, one a line.",
+        abstract: "Print the messages of a destination, one per line.",
         discussion: """
-            A message is acknowledged when it has been printed: what was not printed stays in its queue. Ends with exit \
-            code 0 on SIGINT, or when --count messages have been printed.
+            A message is acknowledged after it was printed, so messages that were not printed stay in their queue. Exit \
+            code 0 on SIGINT, or when --count messages were printed.
             """)
 
     @Argument(help: "The destination, as in /topic/news or /queue/orders.")
@@ -29,7 +29,7 @@ struct Tap: ParsableCommand {
         help: "End after N messages, and ask the broker for no more than N at a time (prefetch-count).")
     var count: Int?
 
-    @Option(help: "How to acknowledge: client, client-individual, or auto (before printing: may lose some).")
+    @Option(help: "How to acknowledge: client, client-individual, or auto (before printing, so messages may be lost).")
     var ack = AckMode.client
 
     @Option(
