@@ -32,13 +32,14 @@ struct QueueRequest: BitwiseCopyable {
 
 extension Shard {
     /// What the frame under the parser asks of a queue that it may create. nil: it was answered with ERROR.
-    mutating func queueRequestOfFrame(_ session: UnsafeMutablePointer<Session>) -> QueueRequest? {
+    mutating func queueRequestOfFrame(_ context: FrameContext) -> QueueRequest? {
+        let session = context.session
         var request = QueueRequest()
-        guard asksForSupportedQueue(session) else { return nil }
+        guard asksForSupportedQueue(context) else { return nil }
         guard frame.hasAny(QueueRequest.bits) else { return request }
-        guard let messageCountMax = requestedNumber(session, .xMaxLength),
-            let byteCountMax = requestedNumber(session, .xMaxLengthBytes),
-            let messageMillisecondsMax = requestedNumber(session, .xMessageTTL)
+        guard let messageCountMax = requestedNumber(context, .xMaxLength),
+            let byteCountMax = requestedNumber(context, .xMaxLengthBytes),
+            let messageMillisecondsMax = requestedNumber(context, .xMessageTTL)
         else { return nil }
         request.messageCountMax = messageCountMax
         request.byteCountMax = byteCountMax
@@ -49,7 +50,7 @@ extension Shard {
                 request.overflow = .dropOldest
             } else if !equals(text, "reject-publish"), !equals(text, "reject") {
                 failFrame(
-                    session, "Invalid x-overflow",
+                    context, "Invalid x-overflow",
                     "x-overflow must be reject-publish, reject, drop-head or drop-oldest, not '\(printable(text))'")
                 return nil
             }
@@ -58,7 +59,7 @@ extension Shard {
         if let key = frame.value(.xDeadLetterRoutingKey, into: scratch.headers, version: session.pointee.version) {
             guard let name = deadLetterName(key) else {
                 failFrame(
-                    session, "Invalid x-dead-letter-routing-key",
+                    context, "Invalid x-dead-letter-routing-key",
                     "x-dead-letter-routing-key must be a queue's name, or begin with /queue/ or /topic/; no wildcards")
                 return nil
             }
@@ -68,8 +69,8 @@ extension Shard {
     }
 
     /// A number of 1 or more; the greatest where it is not asked for.
-    private mutating func requestedNumber(_ session: UnsafeMutablePointer<Session>, _ name: HeaderName) -> UInt64? {
-        number(session, name, default: .max, atLeast: 1, "Invalid queue argument")
+    private mutating func requestedNumber(_ context: FrameContext, _ name: HeaderName) -> UInt64? {
+        number(context, name, default: .max, atLeast: 1, "Invalid queue argument")
     }
 
     /// Writes the canonical form of a dead-letter destination to `scratch.key`; returns its length.

@@ -11,6 +11,15 @@ enum SegmentLink: SinglyLinked {
 }
 typealias SegmentFifo = Fifo<SegmentLink>
 
+/// Large blocks of frames cut short, the one that has been silent longest first.
+enum LargeInputLink: DoublyLinked {
+    static func link(of input: UnsafeMutablePointer<LargeInput>) -> DoubleLink<LargeInput> { input.pointee.link }
+    static func setLink(_ link: DoubleLink<LargeInput>, of input: UnsafeMutablePointer<LargeInput>) {
+        input.pointee.link = link
+    }
+}
+typealias LargeInputList = List<LargeInputLink>
+
 /// A session's subscriptions.
 enum SubscriptionLink: DoublyLinked {
     static func link(of subscription: UnsafeMutablePointer<Subscription>) -> DoubleLink<Subscription> {

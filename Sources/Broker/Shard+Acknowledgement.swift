@@ -5,30 +5,30 @@ import Slabs
 
 // ACK and NACK.
 extension Shard {
-    mutating func acknowledge(_ session: UnsafeMutablePointer<Session>, accepts: Bool) -> FrameOutcome {
+    mutating func acknowledge(_ context: FrameContext, accepts: Bool) -> FrameOutcome {
         // Now, and not at COMMIT, which is applied as a whole.
-        if !accepts, boolean(session, .requeue) == nil { return .done }
-        let index = deliveryOfFrame(session)
+        if !accepts, boolean(context, .requeue) == nil { return .done }
+        let index = deliveryOfFrame(context)
         if index.isNone { return .done }
         if frame.has(.transaction) {
             guard subscriptions[index].pointee.transaction.isNone else {
-                failFrame(session, "Message not found", "this message has already been acknowledged in a transaction")
+                failFrame(context, "Message not found", "this message has already been acknowledged in a transaction")
                 return .done
             }
-            let transaction = transactionOfFrame(session)
+            let transaction = transactionOfFrame(context)
             if transaction.isNone { return .done }
-            guard keepSettlement(session, of: subscriptions.handle(index), settlementOfFrame(accepts: accepts)) else {
+            guard keepSettlement(context, of: subscriptions.handle(index), settlementOfFrame(accepts: accepts)) else {
                 return .done
             }
             chargeForSteps(subscriptions.mark(index, in: transaction))
             return .done
         }
         guard subscriptions[index].pointee.transaction.isNone else {
-            failFrame(session, "Message not found", "this message has already been acknowledged in a transaction")
+            failFrame(context, "Message not found", "this message has already been acknowledged in a transaction")
             return .done
         }
         settleFrame(index, settlementOfFrame(accepts: accepts), transaction: .none)
-        confirm(session)
+        confirm(context)
         return .done
     }
 
@@ -66,43 +66,44 @@ extension Shard {
 
     /// The delivery that ACK or NACK names: 1.2 by `id`, the MESSAGE's `ack` or `message-id`; 1.1 by `subscription` and
     /// `message-id`; 1.0 by `message-id`. None: it was answered with ERROR.
-    mutating func deliveryOfFrame(_ session: UnsafeMutablePointer<Session>) -> Index<Delivery> {
+    mutating func deliveryOfFrame(_ context: FrameContext) -> Index<Delivery> {
+        let session = context.session
         let version = session.pointee.version
         if version == .v1_2 {
             guard let text = frame.rawValue(.id) else {
-                failFrame(session, "Missing header", "ACK and NACK need an id header: the ack header of the MESSAGE")
+                failFrame(context, "Missing header", "ACK and NACK need an id header: the ack header of the MESSAGE")
                 return .none
             }
             if let value = hexadecimal(text) {
-                if value >> 56 != 0 { return deliveryOfMessage(session, value, text) }
+                if value >> 56 != 0 { return deliveryOfMessage(context, value, text) }
                 let handle = Handle<Delivery>(
                     index: Index(UInt32(truncatingIfNeeded: value >> 24)), generation: UInt32(value & 0xFF_FFFF))
                 let delivery = subscriptions.findDelivery(session, handle)
                 if !delivery.isNone { return delivery }
             }
-            failUnknownMessage(session, text)
+            failUnknownMessage(context, text)
             return .none
         }
         guard let text = frame.rawValue(.messageId) else {
-            failFrame(session, "Missing header", "ACK and NACK need the message-id header of the MESSAGE")
+            failFrame(context, "Missing header", "ACK and NACK need the message-id header of the MESSAGE")
             return .none
         }
         var wanted = Index<Subscription>.none
         if let id = frame.value(.subscription, into: scratch.value, version: version) {
             wanted = findSubscription(session, id)
             if wanted.isNone {
-                failFrame(session, "Subscription not found", "this connection has no subscription with that id")
+                failFrame(context, "Subscription not found", "this connection has no subscription with that id")
                 return .none
             }
         } else if version == .v1_1 {
-            failFrame(session, "Missing header", "ACK and NACK need the subscription header in STOMP 1.1")
+            failFrame(context, "Missing header", "ACK and NACK need the subscription header in STOMP 1.1")
             return .none
         }
         if let identity = hexadecimal(text) {
             let delivery = findDelivery(session, identity, of: wanted)
             if !delivery.isNone { return delivery }
         }
-        failUnknownMessage(session, text)
+        failUnknownMessage(context, text)
         return .none
     }
 
@@ -118,26 +119,28 @@ extension Shard {
     /// brokers take it. A `message-id` never looks like an `ack` header's value. The first such frame enters all
     /// deliveries of its session in `deliveryTable`, so that clients that send what the specification asks for do not pay.
     private mutating func deliveryOfMessage(
-        _ session: UnsafeMutablePointer<Session>, _ identity: UInt64, _ text: UnsafeRawBufferPointer
+        _ context: FrameContext, _ identity: UInt64, _ text: UnsafeRawBufferPointer
     ) -> Index<Delivery> {
+        let session = context.session
         chargeForSteps(subscriptions.nameDeliveries(of: session))
         var wanted = Index<Subscription>.none
         if let id = frame.value(.subscription, into: scratch.value, version: .v1_2) {
             wanted = findSubscription(session, id)
         }
         let delivery = findDelivery(session, identity, of: wanted)
-        if delivery.isNone { failUnknownMessage(session, text) }
+        if delivery.isNone { failUnknownMessage(context, text) }
         return delivery
     }
 
     /// A kept ACK or NACK, which is under the parser, was for a subscription that has ended since.
-    mutating func failUnknownMessage(_ session: UnsafeMutablePointer<Session>) {
-        failUnknownMessage(session, frame.rawValue(session.pointee.version == .v1_2 ? .id : .messageId)!)
+    mutating func failUnknownMessage(_ context: FrameContext) {
+        let session = context.session
+        failUnknownMessage(context, frame.rawValue(session.pointee.version == .v1_2 ? .id : .messageId)!)
     }
 
-    private mutating func failUnknownMessage(_ session: UnsafeMutablePointer<Session>, _ text: UnsafeRawBufferPointer) {
+    private mutating func failUnknownMessage(_ context: FrameContext, _ text: UnsafeRawBufferPointer) {
         failFrame(
-            session, "Message not found",
+            context, "Message not found",
             "no message with the id '\(printable(text))' waits for ACK or NACK on this connection")
     }
 }

@@ -47,7 +47,7 @@ extension Shard {
     public func audit() -> ShardAudit {
         var audit = ShardAudit()
         audit.sessions = sessions.liveCount
-        audit.segments = segments.liveCount
+        audit.segments = output.segmentCount
         audit.subscriptions = subscriptions.liveCount
         audit.groups = groups.liveCount
         audit.entries = queues.entryCount
@@ -57,8 +57,7 @@ extension Shard {
         audit.pendings = pendings.liveCount
         audit.remoteSets = pendings.remoteSetCount
         audit.groupKeys = groups.keyCount
-        audit.waitingSessions =
-            resumableSessions.count + waitingForRoom.count + doomedSessions.count + failedSessions.count
+        audit.waitingSessions = sessions.waitingCount
         audit.patterns = destinations.patternCount
         audit.matches = destinations.matchCount
         audit.inputBytes = memory.inputByteCount

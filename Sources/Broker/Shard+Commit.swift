@@ -6,25 +6,25 @@ import Slabs
 // anything applied. What a frame's check has found is with the frame (`CheckedCommand`): only SENDs are parsed again, when
 // they are applied.
 extension Shard {
-    mutating func commit(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
-        let index = transactionOfFrame(session)
+    mutating func commit(_ context: FrameContext) -> FrameOutcome {
+        let session = context.session
+        let index = transactionOfFrame(context)
         if index.isNone { return .done }
         if isDraining {
-            failFrame(session, "Shutting down", "the broker is shutting down; the transaction is aborted")
+            failFrame(context, "Shutting down", "the broker is shutting down; the transaction is aborted")
             return .done
         }
         // One that only acknowledges makes room.
-        if memoryIsFull, transactions[index].pointee.frameCount > transactions[index].pointee.settlementCount {
-            return waitForRoom(session)
+        if memoryIsFull(context), transactions[index].pointee.frameCount > transactions[index].pointee.settlementCount {
+            return waitForRoom(context)
         }
         recordAllowance -= 1 + Int(transactions[index].pointee.frameCount) / Self.framesPerRecord
         // The frames of the transaction take the place of COMMIT under the parser.
-        guard let pending = makePending(session, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
+        guard let pending = makePending(context, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings.setTransaction(index, of: pending)
-        commitReceipt = pending
-        defer { commitReceipt = .none }
+        let kept = FrameContext(session, commit: pending)
         // Where it fails, ERROR ends the session, and with it the pending operation gives back what was kept for it.
-        guard keepRoom(session, index, pending) else { return .done }
+        guard keepRoom(kept, index, pending) else { return .done }
         if pendings[pending].pointee.answersDue > 0 {
             suspend(session)
             return .done
@@ -40,17 +40,18 @@ extension Shard {
 
     /// Has room kept for each of the frames. False: something cannot be had, and ERROR was sent.
     private mutating func keepRoom(
-        _ session: UnsafeMutablePointer<Session>, _ index: Index<Transaction>, _ pending: Index<PendingOperation>
+        _ context: FrameContext, _ index: Index<Transaction>, _ pending: Index<PendingOperation>
     ) -> Bool {
+        let session = context.session
         var cursor = KeptCursor()
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
             case .send(let send):
-                let target = destination(session, of: send, kept)
+                let target = destination(context, of: send, kept)
                 if target.isNone { return false }
                 switch destinations[target].pointee.kind {
                 case .queue:
-                    guard keepRoom(session, at: target, for: send, pending) else { return false }
+                    guard keepRoom(context, at: target, for: send, pending) else { return false }
                     let room = KeptRoom(
                         queue: queues.handle(destinations[target].pointee.queue), owner: UInt16(self.index))
                     transactions.keepRoom(room, for: cursor.frame, memory)
@@ -62,7 +63,7 @@ extension Shard {
             case .settlement(let delivery, _):
                 guard !subscriptions.isLive(delivery) else { continue }
                 parse(session, kept)
-                failUnknownMessage(session)
+                failUnknownMessage(context)
                 return false
             }
         }
@@ -71,23 +72,25 @@ extension Shard {
 
     /// Where a kept SEND goes. None: it was answered with ERROR.
     private mutating func destination(
-        _ session: UnsafeMutablePointer<Session>, of send: CheckedSend, _ kept: UnsafePointer<KeptFrame>
+        _ context: FrameContext, of send: CheckedSend, _ kept: UnsafePointer<KeptFrame>
     ) -> Index<Destination> {
+        let session = context.session
         if !send.asksForMore, destinations.isLive(send.destination) { return send.destination.index }
         parse(session, kept)
         // First, for it may forget a destination that nobody needs yet to make room.
-        if frame.has(.replyTo), replyDestination(session) == nil { return .none }
-        return destinationForSend(session, frame.rawValue(.destination)!)
+        if frame.has(.replyTo), replyDestination(context) == nil { return .none }
+        return destinationForSend(context, frame.rawValue(.destination)!)
     }
 
     /// Keeps room in a queue of this worker. False: it has none, and ERROR was sent.
     private mutating func keepRoom(
-        _ session: UnsafeMutablePointer<Session>, at target: Index<Destination>, for send: CheckedSend,
+        _ context: FrameContext, at target: Index<Destination>, for send: CheckedSend,
         _ pending: Index<PendingOperation>
     ) -> Bool {
+        let session = context.session
         let queue = queues[destinations[target].pointee.queue]
         if destinations[target].pointee.isIdle, let refusal = queues.refusal(of: holder(session), limits) {
-            failDestination(session, refusal)
+            failDestination(context, refusal)
             return false
         }
         guard canReserve(destinations[target].pointee.queue, byteCount: Int(send.byteCount)) else {
@@ -137,32 +140,30 @@ extension Shard {
         // it takes it.
         pendings.beginToApply(pending)
         closeTransaction(session, index)
-        commitReceipt = pending
-        isApplyingCommit = true
+        let context = FrameContext(session, commit: pending, .committing)
         var cursor = KeptCursor()
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
-            case .send(let send): apply(session, send, kept)
+            case .send(let send): apply(context, send, kept)
             case .settlement(let delivery, let settlement):
                 // An earlier one of the same transaction may have settled it, too.
                 guard session.pointee.state == .connected, subscriptions.isLive(delivery) else { continue }
                 settleFrame(delivery.index, settlement, transaction: index)
             }
         }
-        isApplyingCommit = false
-        commitReceipt = .none
         transactions.free(index, &memory)
         if session.pointee.state == .connected { finishPending(session, pending) }
     }
 
     private mutating func apply(
-        _ session: UnsafeMutablePointer<Session>, _ send: CheckedSend, _ kept: UnsafePointer<KeptFrame>
+        _ context: FrameContext, _ send: CheckedSend, _ kept: UnsafePointer<KeptFrame>
     ) {
+        let session = context.session
         let queue = returnRoomHere(kept.pointee.room, of: send)
         if session.pointee.state == .connected {
             counters.messagesReceived &+= 1
             parse(session, kept)
-            _ = sendNow(session)
+            _ = sendNow(context)
         }
         if !queue.isNone { roomIsFree(queue) }
         // Out of memory half-way: what was not sent takes no room.

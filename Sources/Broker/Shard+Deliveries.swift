@@ -43,7 +43,7 @@ extension Shard {
         let needed =
             Int(group.pointee.prefixByteCount) + Int(group.pointee.nameByteCount) + 160
             + (isReferenced ? 0 : message.contentByteCountMax)
-        if isSparing, block != 0, !session.pointee.output.isEmpty, !hasOutputMemory(needed) {
+        if isSparing, block != 0, !session.pointee.output.isEmpty, !Output.hasMemory(needed, memory) {
             pauseConsumers(session)
             return false
         }

@@ -10,15 +10,10 @@ extension Shard {
 
     func destinationText(_ index: Index<Destination>) -> String { printable(nameOf(index)) }
 
-    /// The text that makes a session's temporary names unique, and unguessable: whoever knows the name may send to it.
-    func ownerText(_ session: UnsafeMutablePointer<Session>) -> String { identity(session, of: 0) }
-
-    /// `SHARD-SLOT-GENERATION-KEYED`, the last part 16 hexadecimal digits that differ from one `purpose` to another.
-    func identity(_ session: UnsafeMutablePointer<Session>, of purpose: UInt64) -> String {
-        let slot = UInt64(session.pointee.generation) << 32 | UInt64(session.pointee.index.rawValue)
-        let digits = String(options.identityKey(slot, purpose << 32 | UInt64(index)), radix: 16)
-        let zeros = String(repeating: "0", count: 16 - digits.utf8.count)
-        return "\(index)-\(session.pointee.index.rawValue)-\(session.pointee.generation)-\(zeros)\(digits)"
+    /// The text that makes a session's temporary names unique, and unguessable.
+    @inline(__always)
+    func ownerText(_ session: UnsafeMutablePointer<Session>) -> String {
+        identity.text(of: session.pointee.handle, for: .temporaryNames)
     }
 
     /// The destination of that canonical name; none where there is none.
@@ -31,26 +26,27 @@ extension Shard {
     ///
     /// - Parameter kept: A temporary destination of this connection that must not make room for another.
     mutating func destinationForSend(
-        _ session: UnsafeMutablePointer<Session>, _ raw: UnsafeRawBufferPointer,
+        _ context: FrameContext, _ raw: UnsafeRawBufferPointer,
         keeping kept: Index<Destination> = .none
     ) -> Index<Destination> {
+        let session = context.session
         let name = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
-        let index = destination(session, name, subscribes: false, keeping: kept)
+        let index = destination(context, name, subscribes: false, keeping: kept)
         if index.isNone { return .none }
         switch destinations[index].pointee.kind {
         case .pattern:
-            failFrame(session, "Invalid destination", "SEND needs a destination without wildcards")
+            failFrame(context, "Invalid destination", "SEND needs a destination without wildcards")
             return .none
-        case .queue, .remoteQueue: return asksForSupportedQueue(session) ? index : .none
+        case .queue, .remoteQueue: return asksForSupportedQueue(context) ? index : .none
         case .topic, .subscriptionQueue: return index
         }
     }
 
     /// The destination of the SUBSCRIBE under the parser. None: it was answered with ERROR.
     mutating func destinationForSubscribe(
-        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer
+        _ context: FrameContext, _ name: UnsafeRawBufferPointer
     ) -> Index<Destination> {
-        destination(session, name, subscribes: true, keeping: .none)
+        destination(context, name, subscribes: true, keeping: .none)
     }
 
     /// The destination of that name where there is one; none otherwise.
@@ -69,38 +65,38 @@ extension Shard {
     ///   - subscribes: it is the destination of a SUBSCRIBE.
     ///   - kept: as for `destinationForSend`.
     private mutating func destination(
-        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, subscribes: Bool,
+        _ context: FrameContext, _ written: UnsafeRawBufferPointer, subscribes: Bool,
         keeping kept: Index<Destination>
     ) -> Index<Destination> {
-        guard let parsed = parseDestination(session, written) else { return .none }
+        guard let parsed = parseDestination(context, written) else { return .none }
         let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
         switch parsed.kind {
         case .temporaryQueue, .temporaryTopic:
-            return temporary(session, written, parsed.kind, keeping: kept)
+            return temporary(context, written, parsed.kind, keeping: kept)
         case .replyQueue, .replyTopic:
             if subscribes {
                 failFrame(
-                    session, "Access refused",
+                    context, "Access refused",
                     "only the connection that created a temporary destination may subscribe to it")
                 return .none
             }
-            return reply(session, name, parsed.kind)
+            return reply(context, name, parsed.kind)
         case .queuePattern:
             failFrame(
-                session, "Invalid destination",
+                context, "Invalid destination",
                 "'\(printable(written))': wildcards are supported for topics, not for queues")
             return .none
         case .pattern where !subscribes:
-            failFrame(session, "Invalid destination", "SEND needs a destination without wildcards")
+            failFrame(context, "Invalid destination", "SEND needs a destination without wildcards")
             return .none
         case .topic, .pattern, .queue:
-            return findOrCreate(session, name, parsed.kind, subscribes: subscribes)
+            return findOrCreate(context, name, parsed.kind, subscribes: subscribes)
         }
     }
 
     /// Brings a name to its canonical form, at `scratch.name`. nil: it was answered with ERROR.
     private mutating func parseDestination(
-        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer
+        _ context: FrameContext, _ written: UnsafeRawBufferPointer
     ) -> DestinationName? {
         do throws(DestinationNameError) {
             return try DestinationName.parse(
@@ -111,17 +107,17 @@ extension Shard {
             case .invalid:
                 if written.count > limits.destinationNameByteCountMax { counters.limits.count(.destinationName) }
                 failFrame(
-                    session, "Invalid destination",
+                    context, "Invalid destination",
                     "'\(printable(written))' must be a prefix such as /queue/ and a name: together at most "
                         + "\(limits.destinationNameByteCountMax) bytes of UTF-8, without control characters")
-            case .tooManyLevels: failManyLevels(session, written)
+            case .tooManyLevels: failManyLevels(context, written)
             case .durableSubscription:
                 failFrame(
-                    session, "Durable subscriptions are not supported",
+                    context, "Durable subscriptions are not supported",
                     "'\(printable(written))' names a durable subscription; use a queue")
             case .unknown:
                 failFrame(
-                    session, "Unknown destination",
+                    context, "Unknown destination",
                     "'\(printable(written))' must begin with /topic/, /queue/, /temp-topic/ or /temp-queue/")
             }
             return nil
@@ -130,7 +126,7 @@ extension Shard {
 
     /// A topic, a pattern or a queue that is no temporary one. None: ERROR was sent.
     private mutating func findOrCreate(
-        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass,
+        _ context: FrameContext, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass,
         subscribes: Bool
     ) -> Index<Destination> {
         var index = findDestination(name)
@@ -139,51 +135,51 @@ extension Shard {
             index = .none
         }
         if kind != .queue {
-            return !index.isNone ? index : create(session, name, kind, QueueRequest(), subscribes: subscribes)
+            return !index.isNone ? index : create(context, name, kind, QueueRequest(), subscribes: subscribes)
         }
-        guard let request = queueRequestOfFrame(session) else { return .none }
-        if index.isNone { index = create(session, name, kind, request, subscribes: subscribes) }
+        guard let request = queueRequestOfFrame(context) else { return .none }
+        if index.isNone { index = create(context, name, kind, request, subscribes: subscribes) }
         if !index.isNone, destinations[index].pointee.kind == .remoteQueue, frame.hasAny(QueueRequest.bits) {
             requestAtOwner(index, request)
         }
         return index
     }
 
-    mutating func failManyLevels(_ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer) {
+    mutating func failManyLevels(_ context: FrameContext, _ written: UnsafeRawBufferPointer) {
         counters.limits.count(.destinationLevels)
         failFrame(
-            session, "Invalid destination",
+            context, "Invalid destination",
             "'\(printable(written))' has more than \(limits.destinationLevelCountMax) levels, separated by '.' or '/', "
                 + "after its prefix (limits.destination-levels-max)")
     }
 
     /// A destination that is used for the first time, on behalf of a client.
     private mutating func create(
-        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass,
+        _ context: FrameContext, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass,
         _ request: QueueRequest, subscribes: Bool
     ) -> Index<Destination> {
         if !options.clientsCreateDestinations, policies.index(of: name) == 0 {
             failFrame(
-                session, "Unknown destination",
+                context, "Unknown destination",
                 "'\(printable(name))' is not configured, and clients may not create destinations")
             return .none
         }
         recordAllowance -= 1
-        guard makeRoom(name, isQueue: kind == .queue, isUnused: !subscribes) else {
-            failDestination(session, .destinations)
+        guard makeRoom(name, isQueue: kind == .queue, isUnused: !subscribes, mayExceed: context.isCommitting) else {
+            failDestination(context, .destinations)
             return .none
         }
         guard kind != .pattern || destinations.patternCount < limits.patternCountMax else {
             counters.limits.count(.patterns)
             failFrame(
-                session, "Too many patterns",
+                context, "Too many patterns",
                 "a worker may know \(limits.patternCountMax) patterns (limits.patterns-max); use fewer and wider ones")
             return .none
         }
         guard kind == .queue || makeRoomForMatches() else {
             counters.limits.count(.patterns)
             failFrame(
-                session, "Too many patterns",
+                context, "Too many patterns",
                 "patterns match topics \(destinations.matchCount) times, and the limit is \(Limits.matchesPerDestinationMax) for "
                     + "each of limits.destinations-max; use fewer and narrower patterns")
             return .none
@@ -192,7 +188,7 @@ extension Shard {
         if !index.isNone, !destinations[index].pointee.queue.isNone {
             queues.tighten(destinations[index].pointee.queue, request, deadLetter: scratch.key, &memory)
         }
-        if index.isNone { failFrame(session, "Out of memory", "the broker has reached its memory limit") }
+        if index.isNone { failFrame(context, "Out of memory", "the broker has reached its memory limit") }
         return index
     }
 

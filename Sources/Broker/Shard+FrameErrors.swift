@@ -10,7 +10,8 @@ extension Shard {
     }
 
     /// The parser refused `bytes`. Where the frame's `receipt` header is known, ERROR names it.
-    mutating func frameFailed(_ session: UnsafeMutablePointer<Session>, _ bytes: UnsafeRawBufferPointer) {
+    mutating func frameFailed(_ context: FrameContext, _ bytes: UnsafeRawBufferPointer) {
+        let session = context.session
         var explanation = "\(frameError.explanation)"
         if let limit = LimitKind(frameError.code) {
             counters.limits.count(limit)
@@ -20,7 +21,7 @@ extension Shard {
         {
             explanation = "\(other.explanation)"
         }
-        fail(session, frameError.message, explanation, receipt: receiptOfFrame(session))
+        fail(session, frameError.message, explanation, receipt: receiptOfFrame(context))
     }
 }
 

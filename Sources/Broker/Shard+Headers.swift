@@ -16,24 +16,24 @@ extension Shard {
     /// The header of that name as a boolean; `absent` where there is none. nil: it is no boolean, and was answered with
     /// ERROR.
     mutating func boolean(
-        _ session: UnsafeMutablePointer<Session>, _ name: HeaderName, default absent: Bool = false
+        _ context: FrameContext, _ name: HeaderName, default absent: Bool = false
     ) -> Bool? {
         guard let text = frame.rawValue(name) else { return absent }
         if let value = boolean(text) { return value }
-        failFrame(session, "Invalid header", "\(name.text) must be true or false, not '\(printable(text))'")
+        failFrame(context, "Invalid header", "\(name.text) must be true or false, not '\(printable(text))'")
         return nil
     }
 
     /// The header of that name as a number; `absent` where there is none. nil: it is no such number, and was answered
     /// with ERROR.
     mutating func number(
-        _ session: UnsafeMutablePointer<Session>, _ name: HeaderName, default absent: UInt64, atLeast least: UInt64 = 0,
+        _ context: FrameContext, _ name: HeaderName, default absent: UInt64, atLeast least: UInt64 = 0,
         _ message: StaticString = "Invalid header"
     ) -> UInt64? {
         guard let text = frame.rawValue(name) else { return absent }
         if let value = decimal(text), value >= least { return value }
         failFrame(
-            session, message,
+            context, message,
             "\(name.text) must be a whole number from \(least) up, of at most 18 digits, not '\(printable(text))'")
         return nil
     }
@@ -60,11 +60,11 @@ extension Shard {
 
     /// Whether the SUBSCRIBE under the parser wants to be remembered while its client is away. nil: it was answered with
     /// ERROR.
-    mutating func asksForDurability(_ session: UnsafeMutablePointer<Session>) -> Bool? {
+    mutating func asksForDurability(_ context: FrameContext) -> Bool? {
         guard frame.hasAny(Self.subscriptionNames | HeaderName.durable.bit | HeaderName.persistent.bit) else {
             return false
         }
-        guard let isDurable = boolean(session, .durable), let isPersistent = boolean(session, .persistent) else {
+        guard let isDurable = boolean(context, .durable), let isPersistent = boolean(context, .persistent) else {
             return nil
         }
         return isDurable || isPersistent || frame.hasAny(Self.subscriptionNames)
@@ -72,26 +72,25 @@ extension Shard {
 
     /// Whether a SUBSCRIBE, or a SEND to a queue, asks of the queue only what it can be. False: it was answered with
     /// ERROR.
-    mutating func asksForSupportedQueue(_ session: UnsafeMutablePointer<Session>) -> Bool {
+    mutating func asksForSupportedQueue(_ context: FrameContext) -> Bool {
         guard frame.hasAny(QueueRequest.unsupportedBits) else { return true }
         if frame.has(.xQueueName) {
-            return refuse(session, .xQueueName, "a queue has its destination's name; a topic has no named queues")
+            return refuse(context, .xQueueName, "a queue has its destination's name; a topic has no named queues")
         }
         if let type = frame.rawValue(.xQueueType), !equals(type, "classic") {
-            return refuse(session, .xQueueType, "the only type of queue is classic")
+            return refuse(context, .xQueueType, "the only type of queue is classic")
         }
         if frame.has(.xExpires) {
-            return refuse(session, .xExpires, "idle-expires-ms in the configuration decides when an unused queue ends")
+            return refuse(context, .xExpires, "idle-expires-ms in the configuration decides when an unused queue ends")
         }
-        if frame.has(.xMaxPriority) { return refuse(session, .xMaxPriority, "messages have no priorities") }
-        guard let isSingle = boolean(session, .xSingleActiveConsumer) else { return false }
-        return !isSingle || refuse(session, .xSingleActiveConsumer, "a queue serves all of its consumers in turn")
+        if frame.has(.xMaxPriority) { return refuse(context, .xMaxPriority, "messages have no priorities") }
+        guard let isSingle = boolean(context, .xSingleActiveConsumer) else { return false }
+        return !isSingle || refuse(context, .xSingleActiveConsumer, "a queue serves all of its consumers in turn")
     }
 
     /// Whether a SUBSCRIBE asks for limits only of what has limits of its own: a queue whose name clients choose. False: it
     /// was answered with ERROR. A SEND to a topic passes these headers on, as it does all that the broker does not know.
-    mutating func asksForSupportedLimits(_ session: UnsafeMutablePointer<Session>, of index: Index<Destination>) -> Bool
-    {
+    mutating func asksForSupportedLimits(_ context: FrameContext, of index: Index<Destination>) -> Bool {
         guard frame.hasAny(QueueRequest.bits) else { return true }
         let destination = destinations[index]
         let reason: String
@@ -104,14 +103,14 @@ extension Shard {
         }
         let names: [HeaderName] = [.xMaxLength, .xMaxLengthBytes, .xMessageTTL, .xOverflow, .xDeadLetterRoutingKey]
         updateIdle(index)
-        return refuse(session, names.first { frame.has($0) }!, reason)
+        return refuse(context, names.first { frame.has($0) }!, reason)
     }
 
     private mutating func refuse(
-        _ session: UnsafeMutablePointer<Session>, _ name: HeaderName, _ reason: String
+        _ context: FrameContext, _ name: HeaderName, _ reason: String
     ) -> Bool {
         let value = printable(frame.rawValue(name)!)
-        failFrame(session, "Unsupported header", "\(name.text):\(value) is not supported: \(reason)")
+        failFrame(context, "Unsupported header", "\(name.text):\(value) is not supported: \(reason)")
         return false
     }
 

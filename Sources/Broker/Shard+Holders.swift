@@ -15,7 +15,7 @@ extension Shard {
     @inline(__always)
     func addressOfHolder(_ session: UnsafeMutablePointer<Session>) -> UInt32 {
         if limits.destinationsPerAddressMax == 0 { return 0 }
-        let address = addresses.address(session.pointee.index)
+        let address = sessions.address(of: session.pointee.index)
         return UInt32(truncatingIfNeeded: address ^ address >> 32)
     }
 
@@ -28,8 +28,9 @@ extension Shard {
     }
 
     /// Answers the frame under the parser: there is no room for its destination.
-    mutating func failDestination(_ session: UnsafeMutablePointer<Session>, _ refusal: Refusal) {
-        failRefused(session, refusal, receipt: receiptOfFrame(session))
+    mutating func failDestination(_ context: FrameContext, _ refusal: Refusal) {
+        let session = context.session
+        failRefused(session, refusal, receipt: receiptOfFrame(context))
     }
 
     /// Answers a frame that this worker, or another, has refused. That a limit of destinations acts is told as a warning: it

@@ -3,12 +3,13 @@ import Slabs
 // Destinations that nobody needs are kept while there is room, for they may be used again.
 extension Shard {
     /// Forgets queues nobody needs until there is room for one more.
-    mutating func makeRoomForQueue() -> Bool {
+    ///
+    /// - Parameter mayExceed: A destination that COMMIT has checked may have made way since for another of the same
+    ///   transaction. It is made again, if need be beyond the limit: half a transaction would be worse.
+    mutating func makeRoomForQueue(mayExceed: Bool = false) -> Bool {
         while !destinations.hasRoomForQueue {
-            // A destination that COMMIT has checked may have made way since for another of the same transaction. It is
-            // made again, if need be beyond the limit: half a transaction would be worse.
             let oldest = destinations.oldestIdleQueue
-            if oldest.isNone { return isApplyingCommit }
+            if oldest.isNone { return mayExceed }
             remove(oldest)
         }
         return true
@@ -18,16 +19,16 @@ extension Shard {
     ///
     /// - Parameter isUnused: nobody subscribes to it, and it makes way for the next. Such a one does not count: it may be
     ///   one too many.
-    mutating func makeRoomForOther(isUnused: Bool) -> Bool {
-        destinations.makeRoomForOther(memory: &memory) || isUnused || isApplyingCommit
+    mutating func makeRoomForOther(isUnused: Bool, mayExceed: Bool = false) -> Bool {
+        destinations.makeRoomForOther(memory: &memory) || isUnused || mayExceed
     }
 
-    /// Room for a destination of that name, which this worker does not know yet. `isUnused` as above.
+    /// Room for a destination of that name, which this worker does not know yet. `isUnused` and `mayExceed` as above.
     mutating func makeRoom(
-        _ name: UnsafeRawBufferPointer, isQueue: Bool, isUnused: Bool
+        _ name: UnsafeRawBufferPointer, isQueue: Bool, isUnused: Bool, mayExceed: Bool = false
     ) -> Bool {
         isQueue && destinations.owner(ofQueue: name) == index
-            ? makeRoomForQueue() : makeRoomForOther(isUnused: isUnused)
+            ? makeRoomForQueue(mayExceed: mayExceed) : makeRoomForOther(isUnused: isUnused, mayExceed: mayExceed)
     }
 
     /// Forgets topics nobody needs until patterns and topics match so few times that there may be another.

@@ -5,9 +5,6 @@ import Slabs
 
 // What the log is told, and of whom.
 extension Shard {
-    /// A login is cut to so many bytes: it is kept while its connection lasts.
-    static var loginByteCountMax: Int { 128 }
-
     /// What the operator should know since the last call. To be called before the next exchange, while the driver knows the
     /// connections still.
     public mutating func takeNotices() -> [Notice] {
@@ -89,58 +86,19 @@ extension Shard {
             client.session = sessionText(session)
         }
         let login = session.pointee.login
-        if login != 0 {
-            client.login = printable(
-                UnsafeRawBufferPointer(
-                    start: UnsafeRawPointer(memory.blocks.base(login)), count: memory.blocks.used(login)))
-        }
+        if login != 0 { client.login = printable(LoginTable.text(login, in: memory)) }
         return client
     }
 
     /// The `session` header of CONNECTED.
-    func sessionText(_ session: UnsafeMutablePointer<Session>) -> String { "session-\(identity(session, of: 1))" }
+    @inline(__always)
+    func sessionText(_ session: UnsafeMutablePointer<Session>) -> String {
+        "session-\(identity.text(of: session.pointee.handle, for: .sessionHeader))"
+    }
 
-    /// Keeps the login of the CONNECT under the parser for the log. Where memory is short it goes without.
+    /// Keeps the login of the CONNECT under the parser for the log.
     mutating func keepLogin(_ session: UnsafeMutablePointer<Session>) {
-        guard let text = frame.rawValue(.login), text.count > 0 else { return }
-        let login = UnsafeRawBufferPointer(rebasing: text.prefix(Self.loginByteCountMax))
-        let hash = hashOf(login)
-        let known = logins[hash]
-        if known != 0, memory.blocks.used(known) == login.count,
-            memcmp(memory.blocks.base(known), login.baseAddress!, login.count) == 0
-        {
-            memory.blocks.retain(known)
-            session.pointee.login = known
-            return
-        }
-        let block = memory.allocateBulk(byteCount: login.count)
-        guard block != 0 else { return }
-        memory.blocks.base(block).copyMemory(from: login.baseAddress!, byteCount: login.count)
-        memory.blocks.setUsed(block, login.count)
-        logins[hash] = block
-        session.pointee.login = block
-    }
-
-    mutating func dropLogin(_ session: UnsafeMutablePointer<Session>) {
-        let login = session.pointee.login
-        guard login != 0 else { return }
-        session.pointee.login = 0
-        if memory.blocks.referenceCount(login) == 1 {
-            let hash = hashOf(
-                UnsafeRawBufferPointer(start: memory.blocks.base(login), count: memory.blocks.used(login)))
-            if logins[hash] == login { logins[hash] = 0 }
-        }
-        memory.blocks.release(login)
-    }
-
-    private func hashOf(_ login: UnsafeRawBufferPointer) -> UInt32 {
-        logins.hash(of: login)
-    }
-
-    /// The numbers of different workers' connections differ, and stay small enough for programs that read numbers of JSON
-    /// as floating-point ones.
-    mutating func takeConnectionNumber() -> UInt64 {
-        connectionsNumbered &+= 1
-        return (connectionsNumbered &- 1) &* UInt64(shardCount) &+ UInt64(index) &+ 1
+        guard let text = frame.rawValue(.login) else { return }
+        sessions.keepLogin(session, text, memory: &memory)
     }
 }

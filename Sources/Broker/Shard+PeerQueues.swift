@@ -5,12 +5,13 @@ import Slabs
 // Queues of other workers that clients of this one use: what is written to the owner.
 extension Shard {
     mutating func sendToOwner(
-        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ message: Message
+        _ context: FrameContext, _ index: Index<Destination>, _ message: Message
     ) {
+        let session = context.session
         let owner = Int(destinations[index].pointee.owner)
-        var isReserved = isApplyingCommit
+        var isReserved = context.isCommitting
         var byteCount = UInt32(frame.reservedByteCount)
-        if !isApplyingCommit, session.pointee.flags.contains(.hasReservation) {
+        if !context.isCommitting, session.pointee.flags.contains(.hasReservation) {
             let pending = reservation(session)
             isReserved = !pendings[pending].pointee.queue.isNone
             byteCount = pendings[pending].pointee.byteCount
@@ -21,7 +22,7 @@ extension Shard {
             sender: holder(session), byteCount: byteCount, isReserved: isReserved, isDeadLetter: false)
         peers.write(
             publication, to: owner,
-            MessagePayload(name: nameOf(index), receipt: receiptOfFrame(session), message))
+            MessagePayload(name: nameOf(index), receipt: receiptOfFrame(context), message))
         markRemote(session, owner)
     }
 
@@ -33,9 +34,10 @@ extension Shard {
     }
 
     mutating func subscribeAtOwner(
-        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ subscription: Index<Subscription>
+        _ context: FrameContext, _ index: Index<Destination>, _ subscription: Index<Subscription>
     ) {
-        guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return }
+        let session = context.session
+        guard let pending = makePending(context, .subscribe, receipt: frame.rawValue(.receipt)) else { return }
         pendings.setSubscription(subscription, of: pending)
         suspend(session)
         let request = ConsumerRequest(

@@ -5,9 +5,10 @@ import Slabs
 extension Shard {
     /// A SEND to a queue whose policy is to make publishers wait: it is parsed again when it has room.
     mutating func reserveForSend(
-        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>
+        _ context: FrameContext, _ index: Index<Destination>
     ) -> FrameOutcome {
-        guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
+        let session = context.session
+        guard let pending = makePending(context, .send, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings.setRoom(
             UInt32(frame.reservedByteCount), in: .none, at: destinations[index].pointee.owner, of: pending)
         suspend(session)

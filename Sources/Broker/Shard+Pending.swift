@@ -7,11 +7,12 @@ import Slabs
 extension Shard {
     /// A pending operation at the end of the session's list. nil: no memory, and ERROR was sent.
     mutating func makePending(
-        _ session: UnsafeMutablePointer<Session>, _ kind: PendingKind, receipt: UnsafeRawBufferPointer?
+        _ context: FrameContext, _ kind: PendingKind, receipt: UnsafeRawBufferPointer?
     ) -> Index<PendingOperation>? {
+        let session = context.session
         let index = pendings.append(kind, of: session, receipt: receipt, &memory)
         if !index.isNone { return index }
-        failFrame(session, "Out of memory", "the broker has reached its memory limit")
+        failFrame(context, "Out of memory", "the broker has reached its memory limit")
         return nil
     }
 
@@ -34,7 +35,6 @@ extension Shard {
         case .commit: returnRoom(ofTransaction: pending.pointee.transaction)
         case .send: dropReservation(index)
         }
-        if index == commitReceipt { commitReceipt = .none }
         pendings.free(index, &memory)
     }
 
@@ -56,8 +56,9 @@ extension Shard {
     // MARK: Receipts
 
     /// RECEIPT for a frame that follows others which are not confirmed yet.
-    mutating func confirmLater(_ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer) {
-        guard let pending = makePending(session, .receipt, receipt: id) else { return }
+    mutating func confirmLater(_ context: FrameContext, _ id: UnsafeRawBufferPointer) {
+        let session = context.session
+        guard let pending = makePending(context, .receipt, receipt: id) else { return }
         finishPending(session, pending)
     }
 
@@ -101,14 +102,15 @@ extension Shard {
 
     /// The frame under the parser is applied only after everything before it is confirmed, and then when its own RECEIPT may
     /// leave.
-    mutating func retryAfterPending(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+    mutating func retryAfterPending(_ context: FrameContext) -> FrameOutcome {
+        let session = context.session
         suspend(session)
         session.pointee.flags.insert(.awaitsPending)
         let isClear = pendings.isClear(session)
         if isClear || !session.pointee.remoteSet.isNone {
             guard
                 let pending = makePending(
-                    session, isClear ? .gate : .receipt, receipt: isClear ? frame.rawValue(.receipt) : nil)
+                    context, isClear ? .gate : .receipt, receipt: isClear ? frame.rawValue(.receipt) : nil)
             else { return .done }
             finishPending(session, pending)
         }
@@ -120,10 +122,11 @@ extension Shard {
     /// Whether this worker hears of what others publish to the topic or pattern. If not yet, the session waits, and its
     /// subscription counts when all have agreed.
     mutating func isInterested(
-        _ index: Index<Destination>, _ session: UnsafeMutablePointer<Session>, _ subscription: Index<Subscription>
+        _ index: Index<Destination>, _ context: FrameContext, _ subscription: Index<Subscription>
     ) -> Bool {
+        let session = context.session
         if shardCount == 1 || destinations[index].pointee.interest == .registered { return true }
-        guard let pending = makePending(session, .subscribe, receipt: frame.rawValue(.receipt)) else { return false }
+        guard let pending = makePending(context, .subscribe, receipt: frame.rawValue(.receipt)) else { return false }
         pendings.setSubscription(subscription, of: pending)
         pendings.prepend(pending, to: &destinations[waitingFor: index])
         suspend(session)

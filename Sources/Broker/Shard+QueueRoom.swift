@@ -6,8 +6,9 @@ import Slabs
 // Publishers that wait for room in a queue (policy `block`).
 extension Shard {
     /// The session's SEND waits until the queue has room; its socket is not read meanwhile.
-    mutating func block(_ session: UnsafeMutablePointer<Session>, on index: Index<Queue>) -> FrameOutcome {
-        guard let pending = makePending(session, .send, receipt: frame.rawValue(.receipt)) else { return .done }
+    mutating func block(_ context: FrameContext, on index: Index<Queue>) -> FrameOutcome {
+        let session = context.session
+        guard let pending = makePending(context, .send, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings.setRoom(
             UInt32(frame.reservedByteCount), in: queues.handle(index), at: UInt16(self.index), of: pending)
         pendings.append(pending, to: &queues.waiting(for: index).pointee)

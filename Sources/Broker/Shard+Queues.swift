@@ -79,17 +79,19 @@ extension Shard {
     }
 
     /// A local SEND found the queue full.
-    mutating func queueIsFull(_ session: UnsafeMutablePointer<Session>, _ index: Index<Queue>) -> FrameOutcome {
+    mutating func queueIsFull(
+        _ context: FrameContext, _ target: SendTarget, _ index: Index<Queue>
+    ) -> FrameOutcome {
         let queue = queues[index]
         counters.limits.count(.queue)
         switch queue.pointee.overflow {
-        case .block where !isApplyingCommit && UInt64(frame.reservedByteCount) <= queue.pointee.byteCountMax:
-            return block(session, on: index)
+        case .block where !context.isCommitting && UInt64(frame.reservedByteCount) <= queue.pointee.byteCountMax:
+            return block(context, on: index)
         case .dropOldest:
-            guard let message = messageOfFrame(session) else { return .done }
+            guard let message = messageOfFrame(context, for: target) else { return .done }
             dropOldest(index, byteCount: message.contentByteCount)
             if enqueue(index, message) {
-                confirm(session)
+                confirm(context)
                 return .done
             }
             // Too large for the queue, or what is in it is all with consumers.
@@ -97,7 +99,7 @@ extension Shard {
         case .reject, .block:
             counters.messagesRefused &+= 1
             failFrame(
-                session, "Queue full",
+                context, "Queue full",
                 "\(destinationText(queue.pointee.destination)) is full: \(queue.pointee.messageCount) messages, "
                     + "\(queue.pointee.byteCount) bytes")
             return .done
@@ -147,15 +149,15 @@ extension Shard {
 
     /// The window of the SUBSCRIBE under the parser: `prefetch-count` or `activemq.prefetchSize` messages (0 or absent:
     /// the limit), `consumer-window-size` bytes. nil: it was answered with ERROR.
-    mutating func windowOfFrame(_ session: UnsafeMutablePointer<Session>) -> Window? {
+    mutating func windowOfFrame(_ context: FrameContext) -> Window? {
         var window = Window(limits)
         for name: HeaderName in [.prefetchCount, .activemqPrefetchSize] {
-            guard let value = number(session, name, default: 0) else { return nil }
+            guard let value = number(context, name, default: 0) else { return nil }
             if value > 0 { window.messageCount = min(window.messageCount, UInt32(clamping: value)) }
         }
         // Clients of Artemis say -1 for no limit of their own.
         if let text = frame.rawValue(.consumerWindowSize), equals(text, "-1") { return window }
-        guard let value = number(session, .consumerWindowSize, default: 0) else { return nil }
+        guard let value = number(context, .consumerWindowSize, default: 0) else { return nil }
         if value > 0 { window.byteCount = min(window.byteCount, UInt32(clamping: value)) }
         return window
     }
@@ -213,8 +215,24 @@ extension Shard {
 
     // MARK: Dispatch
 
-    /// Gives ready messages to consumers in turn, as far as prefetch goes.
+    /// Gives ready messages to consumers in turn, as far as prefetch goes: now, or when the dispatch that this came of is
+    /// done, for a dead letter of one queue may be for another.
     mutating func dispatch(_ index: Index<Queue>) {
+        if isDispatching { return queuesToDispatch.append(queues.handle(index)) }
+        isDispatching = true
+        dispatchOne(index)
+        var position = 0
+        while position < queuesToDispatch.count {
+            let next = queuesToDispatch[position]
+            if queues.isLive(next) { dispatchOne(next.index) }
+            position += 1
+        }
+        if position > 0 { queuesToDispatch.removeAll() }
+        isDispatching = false
+    }
+
+    @inline(__always)
+    private mutating func dispatchOne(_ index: Index<Queue>) {
         while true {
             switch queues.next(index, wallMilliseconds: wallMilliseconds) {
             case .nothing: return

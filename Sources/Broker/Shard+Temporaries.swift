@@ -7,9 +7,10 @@ extension Shard {
     ///
     /// - Parameter kept: Another one, which must not make room for it.
     mutating func temporary(
-        _ session: UnsafeMutablePointer<Session>, _ written: UnsafeRawBufferPointer, _ kind: DestinationClass,
+        _ context: FrameContext, _ written: UnsafeRawBufferPointer, _ kind: DestinationClass,
         keeping kept: Index<Destination> = .none
     ) -> Index<Destination> {
+        let session = context.session
         let parsed = try! DestinationName.parse(
             written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
             levelCountMax: limits.destinationLevelCountMax, owner: { ownerText(session) }, into: scratch.name)
@@ -23,23 +24,23 @@ extension Shard {
                 index = .none
             }
         }
-        guard makeRoomForTemporary(session, keeping: kept) else {
+        guard makeRoomForTemporary(context, keeping: kept) else {
             counters.limits.count(.subscriptionsPerConnection)
             failFrame(
-                session, "Too many destinations",
+                context, "Too many destinations",
                 "a connection may have \(limits.subscriptionsPerConnectionMax) temporary destinations with subscribers "
                     + "or messages (limits.subscriptions-per-connection-max)")
             return .none
         }
         guard !index.isNone || (kind == .temporaryQueue ? makeRoomForQueue() : makeRoomForOther(isUnused: false)) else {
-            failDestination(session, .destinations)
+            failDestination(context, .destinations)
             return .none
         }
         if index.isNone {
             index = kind == .temporaryQueue ? makeQueue(name, isTemporary: true) : makeTopic(name, isPattern: false)
         }
         if index.isNone {
-            failFrame(session, "Out of memory", "the broker has reached its memory limit")
+            failFrame(context, "Out of memory", "the broker has reached its memory limit")
             return .none
         }
         destinations.makeTemporary(index, of: session)
@@ -49,8 +50,9 @@ extension Shard {
     /// Whether the session may have another temporary destination. Where it has as many as it may, the oldest that is
     /// empty and that nobody subscribes to makes way, all but `kept`; its name stays the session's, to be used again.
     private mutating func makeRoomForTemporary(
-        _ session: UnsafeMutablePointer<Session>, keeping kept: Index<Destination>
+        _ context: FrameContext, keeping kept: Index<Destination>
     ) -> Bool {
+        let session = context.session
         var count = 0
         var index = session.pointee.temporaries.first
         while !index.isNone {
@@ -68,7 +70,7 @@ extension Shard {
         chargeForSteps(count)
         // Where COMMIT was checked with other ones in use than now, it goes beyond the limit: half a transaction would be
         // worse.
-        if unused.isNone { return isApplyingCommit }
+        if unused.isNone { return context.isCommitting }
         letGoTemporary(session, unused)
         return true
     }
@@ -76,12 +78,12 @@ extension Shard {
     /// A temporary destination as others address it. One whose connection is gone takes messages and drops them,
     /// counted: a service must not fail because its client did not wait for the answer.
     mutating func reply(
-        _ session: UnsafeMutablePointer<Session>, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass
+        _ context: FrameContext, _ name: UnsafeRawBufferPointer, _ kind: DestinationClass
     ) -> Index<Destination> {
         let found = findDestination(name)
         if !found.isNone { return found }
         guard let shard = DestinationName.replyShard(name), shard < shardCount else {
-            failFrame(session, "Unknown destination", "'\(printable(name))' is not a reply address of this broker")
+            failFrame(context, "Unknown destination", "'\(printable(name))' is not a reply address of this broker")
             return .none
         }
         _ = makeRoomForOther(isUnused: true)
@@ -92,7 +94,7 @@ extension Shard {
         } else {
             destination = destinations.makeRemoteQueue(name, owner: shard, blocks: false, memory: &memory)
         }
-        if destination.isNone { failFrame(session, Refusal.memory.message, Refusal.memory.explanation(limits)) }
+        if destination.isNone { failFrame(context, Refusal.memory.message, Refusal.memory.explanation(limits)) }
         return destination
     }
 
@@ -109,12 +111,13 @@ extension Shard {
 
     /// SEND with `reply-to:/temp-queue/NAME` subscribes its connection by itself. Returns the destination whose name
     /// receivers see instead, none where `reply-to` needs no rewriting, nil after an ERROR.
-    mutating func replyDestination(_ session: UnsafeMutablePointer<Session>) -> Index<Destination>? {
+    mutating func replyDestination(_ context: FrameContext) -> Index<Destination>? {
+        let session = context.session
         let value = frame.value(.replyTo, into: scratch.value, version: session.pointee.version)!
         let isQueue = begins(value, with: "/temp-queue/")
         guard isQueue || begins(value, with: "/temp-topic/") else { return Index.none }
         guard value.count > 12, value.count <= limits.destinationNameByteCountMax else {
-            failReplyTo(session)
+            failReplyTo(context)
             return nil
         }
         do throws(DestinationNameError) {
@@ -123,31 +126,31 @@ extension Shard {
                 levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
         } catch {
             if case .tooManyLevels = error {
-                failManyLevels(session, value)
+                failManyLevels(context, value)
             } else {
-                failReplyTo(session)
+                failReplyTo(context)
             }
             return nil
         }
-        let index = temporary(session, value, isQueue ? .temporaryQueue : .temporaryTopic)
+        let index = temporary(context, value, isQueue ? .temporaryQueue : .temporaryTopic)
         if index.isNone { return nil }
         if isQueue, findSubscription(session, value).isNone, destinations[index].pointee.subscriptionCount == 0 {
             guard Int(session.pointee.subscriptionCount) < limits.subscriptionsPerConnectionMax else {
                 counters.limits.count(.subscriptionsPerConnection)
                 failFrame(
-                    session, "Too many subscriptions",
+                    context, "Too many subscriptions",
                     "a connection may have \(limits.subscriptionsPerConnectionMax) subscriptions, reply-to included")
                 return nil
             }
-            guard !destinations[index].pointee.queue.isNone, subscribeToTemporary(session, index, id: value) else {
+            guard !destinations[index].pointee.queue.isNone, subscribeToTemporary(context, index, id: value) else {
                 return nil
             }
         }
         return index
     }
 
-    private mutating func failReplyTo(_ session: UnsafeMutablePointer<Session>) {
+    private mutating func failReplyTo(_ context: FrameContext) {
         failFrame(
-            session, "Invalid destination", "reply-to must name a temporary destination, as in /temp-queue/answers")
+            context, "Invalid destination", "reply-to must name a temporary destination, as in /temp-queue/answers")
     }
 }

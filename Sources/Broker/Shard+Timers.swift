@@ -118,8 +118,7 @@ extension Shard {
             rearm(session, session.pointee.lastReceived, interval)
         }
         if session.pointee.input != 0, !session.pointee.flags.contains(.suspended) {
-            let since = memory.blocks.base(session.pointee.input).assumingMemoryBound(to: PartialInput.self).pointee
-                .since
+            let since = sessions.inputs.since(session, in: memory)
             let patience = UInt32(
                 clamping: limits.frameMillisecondsMax
                     + Int(session.pointee.inputByteCount) * 1000 / max(limits.frameBytesPerSecondMin, 1))
@@ -171,7 +170,7 @@ extension Shard {
     /// See `MemoryBudget.messagesFill`.
     @inline(__always)
     func messagesFill(percent: Int) -> Bool {
-        memory.messagesFill(percent: percent, queuedCount: queues.entryCount, segmentCount: segments.liveCount)
+        memory.messagesFill(percent: percent, queuedCount: queues.entryCount, segmentCount: output.segmentCount)
     }
 
     @inline(__always)
@@ -180,9 +179,9 @@ extension Shard {
     /// The frame under the parser has to wait for memory. One that is kept as input already takes little more as a
     /// message: else those who wait would wait for each other.
     @inline(__always)
-    var memoryIsFull: Bool {
+    func memoryIsFull(_ context: FrameContext) -> Bool {
         messagesFill(percent: 100)
-            || !isProcessingInput && !memory.hasBulk(0) && segments.liveCount + queues.entryCount > 0
+            || !context.isKeptInput && !memory.hasBulk(0) && output.segmentCount + queues.entryCount > 0
     }
 
     /// Messages fill the memory so far that those wait too which do not stay.
@@ -201,18 +200,18 @@ extension Shard {
     ///   - isTopic: it may go on while no more than `topicPercentMax` of the memory are taken.
     ///   - owner: it waits for this worker, which is full.
     mutating func waitForRoom(
-        _ session: UnsafeMutablePointer<Session>, isTopic: Bool = false, owner: UInt16? = nil
+        _ context: FrameContext, isTopic: Bool = false, owner: UInt16? = nil
     ) -> FrameOutcome {
-        guard !isApplyingCommit else { return .done }
+        let session = context.session
+        guard !context.isCommitting else { return .done }
         var limit: LimitKind =
-            queuesFill(percent: 100) ? .queuedMessages : memoryIsFull || inputIsTight ? .messageMemory : .mailbox
+            queuesFill(percent: 100)
+            ? .queuedMessages : memoryIsFull(context) || memory.inputIsTight ? .messageMemory : .mailbox
         if let owner { limit = fabric.fullLimit(Int(owner)) }
         counters.limits.count(limit)
-        if waitingForRoom.isEmpty, memoryIsFull { noticeFull(limit) }
+        if sessions.nobodyWaitsForRoom, memoryIsFull(context) { noticeFull(limit) }
         suspend(session)
-        waitingForRoom.append(
-            RoomWaiter(
-                session: session.pointee.handle, owner: owner ?? RoomWaiter.noOwner, isTopic: isTopic))
+        sessions.waitForRoom(session, owner: owner, isTopic: isTopic)
         armRoom()
         return .retry
     }
@@ -230,35 +229,35 @@ extension Shard {
     }
 
     private mutating func resumeWaitingForRoom() {
-        if inputIsTight {
+        if memory.inputIsTight {
             // While messages fill the memory, frames wait for them.
             if !messagesFill(percent: 95) { endSlowFrames() }
             armRoom()
         }
-        if waitingForRoom.isEmpty { return }
-        let isTight = messagesFill(percent: 95)
-        let topicsAreTight = messagesFill(percent: MemoryBudget.topicPercentMax - 5)
-        if isTight { _ = memory.blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax) }
-        var othersAreTight = false
-        for shard in 0..<shardCount where shard != index && fabric.mailbox(shard).isOverfull { othersAreTight = true }
-        var kept = 0
-        var promisedByteCount = 0
-        for i in 0..<waitingForRoom.count {
-            // Those who left must not fill the list while nobody can go on.
-            let waiter = waitingForRoom[i]
-            guard let session = sessions.find(waiter.session) else { continue }
-            let ownerIsFull = waiter.owner != RoomWaiter.noOwner && fabric.isFull(Int(waiter.owner))
-            if !othersAreTight, !ownerIsFull, !(waiter.isTopic ? topicsAreTight : isTight),
-                admitInput(session, &promisedByteCount)
-            {
-                resumeSoon(session)
-            } else {
-                waitingForRoom[kept] = waiter
-                kept += 1
+        if sessions.nobodyWaitsForRoom { return }
+        var room = Room(
+            isForQueues: !messagesFill(percent: 95),
+            isForTopics: !messagesFill(percent: MemoryBudget.topicPercentMax - 5))
+        if !room.isForQueues { _ = memory.blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax) }
+        for shard in 0..<shardCount {
+            room.fullWorkers.set(shard, fabric.isFull(shard))
+            if shard != index, fabric.mailbox(shard).isOverfull {
+                (room.isForQueues, room.isForTopics) = (false, false)
             }
         }
-        waitingForRoom.keepFirst(kept)
-        if kept > 0 { armRoom() }
+        sessions.resumeThoseWithRoom(room, in: memory)
+        if !sessions.nobodyWaitsForRoom { armRoom() }
+    }
+
+    /// Ends those whose frames are slow while memory is short for large ones, beginning with the most silent.
+    private mutating func endSlowFrames() {
+        var lookCount = 0
+        while let slow = sessions.nextSlowFrame(&lookCount, clock: clock, in: memory) {
+            counters.limits.count(.frameTimeout)
+            fail(
+                sessions[slow.session], "Frame too slow",
+                "memory is short, and the frame was not complete after \(slow.milliseconds) ms")
+        }
     }
 
     // MARK: Drain
@@ -322,10 +321,7 @@ extension Shard {
     /// A SEND that waits for room is parsed again, and refused like any other: it would keep its session, which may be
     /// a consumer's too, from being heard.
     private mutating func refuseThoseWhoWait() {
-        for i in 0..<waitingForRoom.count {
-            if let session = sessions.find(waitingForRoom[i].session) { resumeSoon(session) }
-        }
-        waitingForRoom.removeAll()
+        sessions.resumeAllWhoWaitForRoom()
         var place = sessions.nextLive(after: .none)
         while !place.isNone {
             let last = sessions[place].pointee.pendings.last

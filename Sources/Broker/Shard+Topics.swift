@@ -10,14 +10,15 @@ extension Shard {
 
     /// SUBSCRIBE, all of it checked. Suspends the session where other workers have to agree.
     mutating func subscribe(
-        _ session: UnsafeMutablePointer<Session>, to index: Index<Destination>, id: UnsafeRawBufferPointer,
+        _ context: FrameContext, to index: Index<Destination>, id: UnsafeRawBufferPointer,
         ackMode: AckMode,
         window: Window
     ) -> FrameOutcome {
+        let session = context.session
         // Its RECEIPT precedes its first MESSAGE, and receipts leave in order.
         if pendings.holdsBack(session, asksForReceipt: frame.has(.receipt)) {
             updateIdle(index)
-            return retryAfterPending(session)
+            return retryAfterPending(context)
         }
         let consumes =
             ackMode != .auto || destinations[index].pointee.kind == .queue
@@ -27,20 +28,20 @@ extension Shard {
         if subscription.isNone {
             updateIdle(index)
             counters.limits.count(.subscriptions)
-            failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions-max)")
+            failFrame(context, "Out of memory", "no room for another subscription (limits.subscriptions-max)")
             return .done
         }
         switch destinations[index].pointee.kind {
         case .topic, .pattern:
             session.pointee.flags.insert(.hasTopics)
-            guard isInterested(index, session, subscription) else { return .done }
-            confirm(session)
+            guard isInterested(index, context, subscription) else { return .done }
+            confirm(context)
             activate(subscription)
         case .queue:
-            confirm(session)
+            confirm(context)
             addConsumer(destinations[index].pointee.queue, subscription)
         case .remoteQueue:
-            subscribeAtOwner(session, index, subscription)
+            subscribeAtOwner(context, index, subscription)
         case .subscriptionQueue:
             invariant(false, "a subscription's own queue has no name to subscribe to")
         }
@@ -85,13 +86,14 @@ extension Shard {
 
     /// The `reply-to` of a SEND: a subscription whose id is the temporary name itself. False: ERROR was sent.
     mutating func subscribeToTemporary(
-        _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, id: UnsafeRawBufferPointer
+        _ context: FrameContext, _ index: Index<Destination>, id: UnsafeRawBufferPointer
     ) -> Bool {
+        let session = context.session
         let subscription = makeSubscription(
             session, index, id: id, isNamed: true, ackMode: .auto, consumes: true, window: Window(limits))
         guard !subscription.isNone else {
             counters.limits.count(.subscriptions)
-            failFrame(session, "Out of memory", "no room for another subscription (limits.subscriptions-max)")
+            failFrame(context, "Out of memory", "no room for another subscription (limits.subscriptions-max)")
             return false
         }
         addConsumer(destinations[index].pointee.queue, subscription)
@@ -143,6 +145,7 @@ extension Shard {
     }
 
     /// Gives a message to this worker's subscribers.
+    @inline(__always)
     mutating func publishHere(_ index: Index<Destination>, _ message: Message) -> Bool {
         var wasRouted = route(message, of: index, to: index, name: nil)
         let topic = destinations[index]

@@ -6,37 +6,39 @@ import Slabs
 extension Shard {
     // MARK: BEGIN and ABORT
 
-    mutating func begin(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+    mutating func begin(_ context: FrameContext) -> FrameOutcome {
+        let session = context.session
         recordAllowance -= 1
-        guard let name = nameOfTransaction(session) else { return .done }
+        guard let name = nameOfTransaction(context) else { return .done }
         switch transactions.begin(session, named: name, &memory) {
         case .begun(let transaction):
             let timer = timers.schedule(
                 at: now &+ UInt64(limits.transactionMillisecondsMax) &* 1_000_000,
                 kind: TimerKind.transaction.rawValue, owner: transaction.slot)
             transactions.setTimer(timer, of: transaction.index)
-            confirm(session)
+            confirm(context)
         case .exists:
             failFrame(
-                session, "Transaction already started",
+                context, "Transaction already started",
                 "transaction '\(printable(name))' is already open on this connection")
         case .tooMany:
             counters.limits.count(.transactionsPerConnection)
             failFrame(
-                session, "Too many transactions",
+                context, "Too many transactions",
                 "a connection may have \(limits.transactionsPerConnectionMax) open transactions "
                     + "(limits.transactions-per-connection-max)")
-        case .noMemory: failFrame(session, "Out of memory", "no room for another transaction")
+        case .noMemory: failFrame(context, "Out of memory", "no room for another transaction")
         }
         return .done
     }
 
-    mutating func abort(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
+    mutating func abort(_ context: FrameContext) -> FrameOutcome {
+        let session = context.session
         recordAllowance -= 1
-        let index = transactionOfFrame(session)
+        let index = transactionOfFrame(context)
         if index.isNone { return .done }
         abort(session, index)
-        confirm(session)
+        confirm(context)
         return .done
     }
 
@@ -67,23 +69,25 @@ extension Shard {
         chargeForSteps(stepCount)
     }
 
-    private mutating func nameOfTransaction(_ session: UnsafeMutablePointer<Session>) -> UnsafeRawBufferPointer? {
+    private mutating func nameOfTransaction(_ context: FrameContext) -> UnsafeRawBufferPointer? {
+        let session = context.session
         guard let name = frame.value(.transaction, into: scratch.value, version: session.pointee.version),
             name.count > 0
         else {
-            failFrame(session, "Missing header", "the frame needs a transaction header that is not empty")
+            failFrame(context, "Missing header", "the frame needs a transaction header that is not empty")
             return nil
         }
         return name
     }
 
     /// The open transaction that the frame names. None: it was answered with ERROR.
-    mutating func transactionOfFrame(_ session: UnsafeMutablePointer<Session>) -> Index<Transaction> {
-        guard let name = nameOfTransaction(session) else { return .none }
+    mutating func transactionOfFrame(_ context: FrameContext) -> Index<Transaction> {
+        let session = context.session
+        guard let name = nameOfTransaction(context) else { return .none }
         let index = transactions.find(name, of: session, memory)
         if index.isNone {
             failFrame(
-                session, "Unknown transaction", "transaction '\(printable(name))' is not open on this connection")
+                context, "Unknown transaction", "transaction '\(printable(name))' is not open on this connection")
         }
         return index
     }
@@ -100,40 +104,41 @@ extension Shard {
     // MARK: Frames in a transaction
 
     /// SEND with a `transaction` header: checked now, applied at COMMIT.
-    mutating func keepSend(_ session: UnsafeMutablePointer<Session>) -> FrameOutcome {
-        let index = transactionWithRoom(session)
+    mutating func keepSend(_ context: FrameContext) -> FrameOutcome {
+        let index = transactionWithRoom(context)
         if index.isNone { return .done }
         // Whatever can be wrong with it ends the session now rather than half-way through the COMMIT.
-        let target = destinationForSend(session, frame.rawValue(.destination)!)
+        let target = destinationForSend(context, frame.rawValue(.destination)!)
         if target.isNone { return .done }
         let send = CheckedSend(
             destination: destinations.handle(target), byteCount: UInt32(frame.reservedByteCount),
             asksForMore: destinations[target].pointee.isTemporary || frame.has(.replyTo)
                 || frame.hasAny(QueueRequest.bits))
-        guard expiryOfFrame(session) != nil, !frame.has(.replyTo) || replyDestination(session) != nil else {
+        guard expiryOfFrame(context) != nil, !frame.has(.replyTo) || replyDestination(context) != nil else {
             return .done
         }
-        keep(session, .send(send), in: index)
+        keep(context, .send(send), in: index)
         return .done
     }
 
     /// ACK or NACK with a `transaction` header, which names `delivery`. False: it was answered with ERROR.
     mutating func keepSettlement(
-        _ session: UnsafeMutablePointer<Session>, of delivery: Handle<Delivery>, _ settlement: Settlement
+        _ context: FrameContext, of delivery: Handle<Delivery>, _ settlement: Settlement
     ) -> Bool {
-        let index = transactionWithRoom(session)
+        let session = context.session
+        let index = transactionWithRoom(context)
         if index.isNone { return false }
-        keep(session, .settlement(delivery, settlement), in: index)
+        keep(context, .settlement(delivery, settlement), in: index)
         return session.pointee.state == .connected
     }
 
     /// The transaction that the frame names, if it may hold the frame, too. None: it was answered with ERROR.
-    private mutating func transactionWithRoom(_ session: UnsafeMutablePointer<Session>) -> Index<Transaction> {
-        let index = transactionOfFrame(session)
+    private mutating func transactionWithRoom(_ context: FrameContext) -> Index<Transaction> {
+        let index = transactionOfFrame(context)
         if index.isNone || transactions.hasRoom(index, byteCount: frame.byteCount) { return index }
         counters.limits.count(.transactionSize)
         failFrame(
-            session, "Transaction too large",
+            context, "Transaction too large",
             "a transaction may hold \(limits.framesPerTransactionMax) frames and "
                 + "\(limits.transactionByteCountMax) bytes (limits.frames-per-transaction-max, "
                 + "limits.transaction-bytes); this one is aborted")
@@ -141,12 +146,12 @@ extension Shard {
     }
 
     private mutating func keep(
-        _ session: UnsafeMutablePointer<Session>, _ command: CheckedCommand, in index: Index<Transaction>
+        _ context: FrameContext, _ command: CheckedCommand, in index: Index<Transaction>
     ) {
         let bytes = UnsafeRawBufferPointer(start: frame.base, count: frame.byteCount)
         guard transactions.keep(bytes, command, in: index, &memory) else {
-            return failFrame(session, "Out of memory", "the broker has reached its memory limit")
+            return failFrame(context, "Out of memory", "the broker has reached its memory limit")
         }
-        confirm(session)
+        confirm(context)
     }
 }

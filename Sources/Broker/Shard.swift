@@ -9,9 +9,9 @@ public import Slabs
 /// exchange's submissions in `submissions`. The shard is driven by exactly one thread; it talks to other shards only
 /// through the fabric's mailboxes.
 ///
-/// The files, in the order in which a byte meets them: `Shard+Connections` (accept, receive, close), `Shard+Commands` (one
+/// The files, in the order in which a byte meets them: `Shard+Connections` (accept, receive), `Shard+Endings`, `Shard+Commands` (one
 /// method per command), `Shard+Topics`, `Shard+Queues`, `Shard+Acknowledgement`, `Shard+Transactions`, `Shard+Commit`, `Shard+Output`
-/// (segments, coalescing, sends), `Shard+Peers` (other workers), `Shard+Timers`.
+/// (what is sent), `Shard+Peers` (other workers), `Shard+Timers`.
 public struct Shard: ~Copyable {
     public let index: Int
     public let shardCount: Int
@@ -22,8 +22,7 @@ public struct Shard: ~Copyable {
     let policies: PolicyTable
 
     // Records
-    var sessions: Slab<Session>
-    var segments: Slab<Segment>
+    var sessions: SessionTable
     var subscriptions: SubscriptionTable
     var groups: TopicRouter
     var destinations: DestinationDirectory
@@ -31,32 +30,17 @@ public struct Shard: ~Copyable {
     var transactions: TransactionTable
     var pendings: ReceiptOrder
     var memory: MemoryBudget
-    /// Sessions with a large block of input, linked by `PartialInput`, from the one that has been silent longest.
-    var inputHead = Index<Session>.none
-    var inputTail = Index<Session>.none
-    /// Those of them that may grow.
-    var admittedInputCount = 0
-    /// The frame under the parser comes from such a block, which is given back when it is done with.
-    var isProcessingInput = false
     /// What was last told to the other workers.
     private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
     var timers: TimerWheel
-    var addresses: AddressTable
-    let logins: LoginTable
+    let identity: SessionIdentity
 
     // Work of this turn
-    var dirtySessions: Batch<Handle<Session>>
-    var doomedSessions: Batch<DoomedSession>
-    /// Sessions whose connection has failed, and whose end takes longer than this turn has left.
-    var failedSessions: Batch<Handle<Session>>
-    /// Sessions with a send in the exchange under way.
-    var sentSessions: Batch<Index<Session>>
-    /// Sessions whose suspended frame may be tried again now.
-    var resumableSessions: Batch<Handle<Session>>
-    /// Sessions that wait for memory or for a peer's mailbox.
-    var waitingForRoom: Batch<RoomWaiter>
-    var vectors: VectorArena
+    var output: Output
+    /// Queues that gained messages while another was dispatched: their turn is next.
+    var queuesToDispatch: Batch<Handle<Queue>>
+    var isDispatching = false
     var peers: PeerLink
     /// Records that may still be made or removed in this turn; what is under way is finished, so it may fall below 0.
     var recordAllowance = 0
@@ -67,10 +51,6 @@ public struct Shard: ~Copyable {
     var frame: Frame
     var frameError = FrameError()
     let scratch: Scratch
-    /// The temporary destination that the SEND under the parser names in `reply-to`. None: none.
-    var replyTo = Index<Destination>.none
-    /// Its destination is written otherwise than in its canonical form; MESSAGE repeats it as it was written.
-    var isAlias = false
 
     // Time, given by the caller of `turn`
     var now: UInt64
@@ -83,7 +63,6 @@ public struct Shard: ~Copyable {
         @inline(__always) get { Moment(now: now, clock: clock, wallMilliseconds: wallMilliseconds) }
     }
 
-    private var sessionPeak = 0
     private var blockPeak = 0
     private var isTrimming = false
     /// When the memory that is kept for the next burst goes back to the kernel, unless it is used before (monotonic
@@ -94,8 +73,6 @@ public struct Shard: ~Copyable {
     var nextIdentity: UInt64
     var acceptTimer: UInt32 = 0
     var roomTimer: UInt32 = 0
-    var acceptAllowance: UInt64 = 0
-    var acceptAllowanceSince: UInt32 = 0
     var drainIsRequested = false
     var isDraining = false
     var drainTimer: UInt32 = 0
@@ -105,10 +82,6 @@ public struct Shard: ~Copyable {
     public internal(set) var isDrained = false
     var quietChecks = 0
     var restChecks = 0
-    /// The COMMIT that is being applied or reserved for: its receipt, rather than that of the frame under the parser,
-    /// goes into an ERROR. None: there is no such COMMIT.
-    var commitReceipt = Index<PendingOperation>.none
-    var isApplyingCommit = false
 
     /// What the driver has to do next.
     public var submissions: Batch<Submission>
@@ -120,7 +93,6 @@ public struct Shard: ~Copyable {
     var receiptQuestions: [ReceiptQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
-    var connectionsNumbered: UInt64 = 0
 
     /// - Parameters:
     ///   - index: which shard of the fabric this is.
@@ -145,10 +117,10 @@ public struct Shard: ~Copyable {
         let messageCount = limits.queuedMessageCountMax
         let subscriptionCount = limits.subscriptionCountMax
         let transactionCount = min(sessionCount * limits.transactionsPerConnectionMax, 1_000_000)
-        let sessions = try Slab<Session>(recordCountMax: sessionCount)
-        // Address space only. A session that has fallen behind has a segment for each `copiedByteCountMax` of its output.
-        let segmentCount = sessionCount * (limits.outputByteCountMax / Self.copiedByteCountMax + 4)
-        let segments = try Slab<Segment>(recordCountMax: min(segmentCount, 64_000_000))
+        let clock = UInt32(truncatingIfNeeded: now / 1_000_000)
+        let sessions = try SessionTable(
+            limits, worker: index, of: shardCount, clock: clock, seed: options.seed &+ 0xA24B_AED4_963E_E407)
+        let output = try Output(limits, zeroCopyByteCountMin: options.zeroCopyByteCountMin)
         let groups = try TopicRouter(limits, seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         let destinations = try DestinationDirectory(
             limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
@@ -169,7 +141,6 @@ public struct Shard: ~Copyable {
         let memory = try MemoryBudget(limits)
         let timers = try TimerWheel(
             timerCountMax: sessionCount + entryCount + limits.destinationCountMax + 1_000_000, now: now)
-        let vectors = try VectorArena()
 
         self.index = index
         self.options = options
@@ -182,7 +153,7 @@ public struct Shard: ~Copyable {
             bodyByteCountMax: limits.bodyByteCountMax)
         policies = PolicyTable(options.destinationPolicies)
         self.sessions = sessions
-        self.segments = segments
+        self.output = output
         self.subscriptions = subscriptions
         self.groups = groups
         self.destinations = destinations
@@ -191,26 +162,17 @@ public struct Shard: ~Copyable {
         self.pendings = pendings
         self.memory = memory
         self.timers = timers
-        self.vectors = vectors
-        addresses = AddressTable()
-        logins = LoginTable(seed: options.seed &+ 0xA24B_AED4_963E_E407)
-        dirtySessions = Batch(capacity: 1024)
-        doomedSessions = Batch(capacity: 64)
-        failedSessions = Batch(capacity: 64)
-        sentSessions = Batch(capacity: 1024)
-        resumableSessions = Batch(capacity: 64)
-        waitingForRoom = Batch(capacity: 64)
+        queuesToDispatch = Batch(capacity: 16)
+        identity = SessionIdentity(key: options.identityKey, worker: index)
         peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
         scratch = Scratch(limits)
         submissions = Batch(capacity: 4096)
         self.now = now
-        clock = UInt32(truncatingIfNeeded: now / 1_000_000)
+        self.clock = clock
         self.wallMilliseconds = wallMilliseconds
         // The highest octet is never 0: that is how ACK tells a message-id from an `ack` header's value.
         nextIdentity = UInt64(index + 1) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
-        acceptAllowance = UInt64(limits.connectionsPerSecondMax)
-        acceptAllowanceSince = clock
         // Others may hand connections to this worker before it has accepted one itself.
         reportLoad()
     }
@@ -223,7 +185,6 @@ public struct Shard: ~Copyable {
         self.wallMilliseconds = wallMilliseconds
         clock = UInt32(truncatingIfNeeded: now / 1_000_000)
         submissions.removeAll()
-        vectors.removeAll()
         recordAllowance = Self.recordsPerTurnMax
 
         endFailedSessions()
@@ -251,7 +212,7 @@ public struct Shard: ~Copyable {
         let isFullForTopics = messagesFill(percent: MemoryBudget.topicPercentMax - (hasToldFullForTopics ? 5 : 0))
         guard fullLimit != toldFullLimit || isFullForTopics != hasToldFullForTopics else { return }
         // Where publishers of its own wait, the log says so already.
-        if let fullLimit, toldFullLimit == nil, waitingForRoom.isEmpty { noticeFull(fullLimit) }
+        if let fullLimit, toldFullLimit == nil, sessions.nobodyWaitsForRoom { noticeFull(fullLimit) }
         toldFullLimit = fullLimit
         hasToldFullForTopics = isFullForTopics
         fabric.reportMemory(shard: index, fullLimit: fullLimit, isFullForTopics: isFullForTopics)
@@ -265,9 +226,8 @@ public struct Shard: ~Copyable {
             reserveChangesSeen = memory.blocks.reserveChangeCount
         }
         memory.blocks.unmapSome()
-        if sessions.liveCount > sessionPeak { sessionPeak = sessions.liveCount }
         if memory.blocks.byteCountInUse > blockPeak { blockPeak = memory.blocks.byteCountInUse }
-        let lostSessions = sessionPeak > Self.trimSessionCountMin && sessions.liveCount < sessionPeak / 2
+        let lostSessions = sessions.hasShrunk()
         let lostBlocks = blockPeak > Self.trimBlockByteCountMin && memory.blocks.byteCountInUse < blockPeak / 2
         let rests = now >= restsAt && memory.blocks.reserveChangeCount == reserveChangesSeen
         if lostSessions || rests { trimRecordsOfClients() }
@@ -281,12 +241,11 @@ public struct Shard: ~Copyable {
     }
 
     private mutating func trimRecordsOfClients() {
-        sessionPeak = sessions.liveCount
         sessions.trim()
         subscriptions.trimSubscriptions()
         groups.trim()
         queues.trimConsumers()
-        segments.trim()
+        output.trim()
         timers.trim()
         transactions.trim()
         pendings.trim()
@@ -320,15 +279,14 @@ public struct Shard: ~Copyable {
 
     /// Memory that nobody used for 5 s is not worth keeping: to have it again costs a page fault for every 4 KiB.
     private static var restNanoseconds: UInt64 { 5_000_000_000 }
-    private static var trimSessionCountMin: Int { 1024 }
     /// To unmap a page takes a tenth of a microsecond, or ten times as long in a memory control group.
     static var trimByteCountPerTurnMax: Int { 1 << 20 }
     private static var trimBlockByteCountMin: Int { 16 * 1024 * 1024 }
 
     /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
     public var deadline: UInt64 {
-        if resumableSessions.count > 0 || dirtySessions.count > 0 || submissions.count > 0
-            || doomedSessions.count > 0 || failedSessions.count > 0 || isTrimming || memory.blocks.hasToUnmap
+        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming
+            || memory.blocks.hasToUnmap
         {
             return 0
         }

@@ -8,15 +8,18 @@ import Testing
 private final class Table {
     var subscriptions: SubscriptionTable
     var sessions: Slab<Session>
-    var groups: Slab<Group>
+    var destinations: DestinationDirectory
+    var groups: TopicRouter
     var memory: MemoryBudget
+    private var topics: [Int: Index<Destination>] = [:]
 
     init(subscriptionCountMax: Int = 100) throws {
         var limits = Limits()
         limits.messageMemoryByteCountMax = 8 << 20
         memory = try MemoryBudget(limits)
         sessions = try Slab(recordCountMax: 8)
-        groups = try Slab(recordCountMax: 100)
+        destinations = try DestinationDirectory(limits, worker: 0, of: 1, seed: 2)
+        groups = try TopicRouter(limits, seed: 3)
         subscriptions = try SubscriptionTable(
             subscriptionCountMax: subscriptionCountMax, deliveryCountMax: 100, seed: 1, KeyedHash(low: 1, high: 2))
     }
@@ -29,20 +32,29 @@ private final class Table {
         return session
     }
 
-    /// A group of its own for each, with the id where a key has it.
+    /// The topic of that number, made on first use.
+    func topic(_ number: Int) -> Index<Destination> {
+        if let topic = topics[number] { return topic }
+        var name = "/topic/\(number)"
+        let topic = name.withUTF8 { bytes in
+            destinations.makeTopic(UnsafeRawBufferPointer(bytes), isPattern: false, memory: &memory).index
+        }
+        topics[number] = topic
+        return topic
+    }
+
     func subscribe(
-        _ session: UnsafeMutablePointer<Session>, id: String, _ ackMode: AckMode = .client, to destination: UInt32 = 1
+        _ session: UnsafeMutablePointer<Session>, id: String, _ ackMode: AckMode = .client, to number: Int = 1
     ) -> Index<Subscription> {
-        let group: Handle<Group> = groups.allocate()
+        let topic = topic(number)
         var id = id
-        id.withUTF8 { bytes in
-            let block = memory.blocks.allocate(byteCount: 8 + bytes.count)
-            memory.blocks.base(block).advanced(by: 8).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
-            groups[group.index].pointee.prefix = block
-            groups[group.index].pointee.keyByteCount = UInt32(8 + bytes.count)
+        let group = id.withUTF8 { bytes in
+            groups.findOrMake(
+                topic, id: UnsafeRawBufferPointer(bytes), isNamed: true, version: session.pointee.version,
+                consumes: true, destinations: &destinations, memory: &memory)
         }
         return subscriptions.make(
-            session, to: Index(destination), group.index, ackMode, consumes: true, Window(Limits()), groups, memory)
+            session, to: topic, group, ackMode, consumes: true, Window(Limits()), groups, memory)
     }
 
     func unsubscribe(_ place: Index<Subscription>, _ session: UnsafeMutablePointer<Session>) {
@@ -54,8 +66,8 @@ private final class Table {
         return id.withUTF8 { subscriptions.find(session, UnsafeRawBufferPointer($0), groups, memory) }
     }
 
-    func find(_ session: UnsafeMutablePointer<Session>, to destination: UInt32) -> Index<Subscription> {
-        subscriptions.find(session, to: Index(destination))
+    func find(_ session: UnsafeMutablePointer<Session>, to number: Int) -> Index<Subscription> {
+        subscriptions.find(session, to: topic(number))
     }
 
     /// Gives a subscription the message `identity`, whose entry has the same number.

@@ -59,7 +59,9 @@ struct DocumentationTests {
 
     /// The sources that a row of a table names.
     private static func sources(namedIn row: Substring) -> [String] {
-        codes(in: row).filter { $0.hasSuffix(".swift") }.map { $0.contains("/") ? $0 : "Sources/Broker/\($0)" }
+        codes(in: row).filter { $0.hasSuffix(".swift") }.compactMap { code in
+            paths.first { $0 == code || $0.hasSuffix("/\(code)") }
+        }
     }
 
     private static func rows(of text: String) -> [Substring] {

@@ -2,8 +2,8 @@ import IO
 import STOMP
 import Slabs
 
-/// Where a connection stands. Each event in each state is decided in `Shard+Connections.swift` and
-/// `Shard+Commands.swift`.
+/// Where a connection stands. Each event in each state is decided in `Shard+Connections.swift`,
+/// `Shard+Endings.swift` and `Shard+Commands.swift`.
 enum SessionState: UInt8, BitwiseCopyable {
     /// Accepted; only CONNECT or STOMP is welcome.
     case fresh
@@ -129,31 +129,4 @@ struct Session: SlabRecord {
     var handle: Handle<Session> { Handle(index: index, generation: generation) }
     /// What the driver calls this connection.
     var slot: Slot { handle.slot }
-}
-
-/// Heads the block of a frame cut short.
-struct PartialInput: BitwiseCopyable {
-    var parser: ParserState
-    /// When the frame's first byte arrived, in milliseconds of the shard's clock.
-    var since: UInt32
-    /// The block is on the list of large ones, between those of these sessions.
-    var isListed = false
-    /// It may grow though such blocks have taken their share of the memory: it has waited for its turn.
-    var isAdmitted = false
-    var next = Index<Session>.none
-    var previous = Index<Session>.none
-
-    /// The bytes begin here, on a 16-byte boundary.
-    static var byteCount: Int { (MemoryLayout<PartialInput>.size + 15) & ~15 }
-}
-
-/// A run of bytes that waits in a session's output. Owns one reference to its block.
-struct Segment: SlabRecord {
-    var generation: UInt32
-    /// In the session's output.
-    var link: SingleLink<Segment>
-    var block: BlockIndex
-    var offset: UInt32
-    var byteCount: UInt32
-    var unused: UInt32
 }
