@@ -1,5 +1,6 @@
-// A storm of connections, for `.ci/kernels`: opens IDLE connections that stay, and opens and closes STORM more beside
-// them, some by a reset and some before they have said anything. Then the kernel has as many open files as before.
+// Many short connections, for `.ci/kernels`: opens IDLE connections that stay open, then opens and closes STORM more.
+// Some are reset, and some are closed before they have sent anything. Then it checks that the kernel has as many open
+// files as before.
 //
 //     storm PORT IDLE STORM
 #include <arpa/inet.h>
@@ -48,7 +49,7 @@ static long open_files(void) {
     return count;
 }
 
-// The kernel counts files by processor and in batches, and frees them a little later.
+// The kernel counts files per CPU and in batches, and frees them with a delay.
 static long settled_open_files(long wanted) {
     for (int i = 0; i < 200 && open_files() > wanted; i++) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     return open_files();
@@ -69,7 +70,7 @@ int main(int count, char **arguments) {
         if (i % 500 == 499 && open_files() > most) most = open_files();
     }
     long after = settled_open_files(before + slack);
-    // Who stayed idle is still served.
+    // The idle connections still work.
     for (int i = 0; i < idle_count; i++) {
         char answer[256];
         say(idle[i], "DISCONNECT\nreceipt:bye\n\n");

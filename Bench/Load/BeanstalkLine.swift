@@ -1,15 +1,14 @@
 import Glibc
 
-/// Just enough of beanstalkd's protocol (its doc/protocol.txt, version 1.12) to put jobs into a tube, reserve and delete
-/// them.
+/// The part of beanstalkd's protocol (its doc/protocol.txt, version 1.12) that puts, reserves and deletes jobs.
 ///
-/// Commands may be sent without waiting for the answers. So a consumer asks for several jobs in advance, and each time that
-/// it deletes one it asks for another in the same send.
+/// Commands may be sent without waiting for the answers. So a consumer reserves several jobs in advance. Each time that
+/// it deletes a job, it reserves another one in the same send.
 enum BeanstalkLine {
-    /// Jobs that a consumer has asked for and not got.
+    /// The number of jobs that a consumer reserves in advance.
     static let reservesUnderWay = 16
     private static let reserve = "reserve\r\n"
-    /// Seconds after which a job that was not deleted would come again: longer than any measurement.
+    /// Seconds after which a job that was not deleted is delivered again. Longer than any measurement.
     private static let timeToRun = 3600
 
     // MARK: Writing
@@ -29,7 +28,7 @@ enum BeanstalkLine {
 
     private static let reserved: StaticString = "RESERVED "
 
-    /// The answer that begins at `start`, nil when it is not all there.
+    /// The answer that begins at `start`. nil: it is not complete yet.
     static func scan(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> FrameScanner.Frame? {
         guard let line = FrameScanner.line(start, end) else { return nil }
         var frame = FrameScanner.Frame(
@@ -50,7 +49,7 @@ enum BeanstalkLine {
         return frame
     }
 
-    /// What `delete` names: the number behind RESERVED.
+    /// The job id for `delete`: the number after RESERVED.
     static func identifier(of frame: FrameScanner.Frame) -> UnsafeRawBufferPointer? {
         let start = frame.head + reserved.utf8CodeUnitCount
         let rest = frame.headByteCount - reserved.utf8CodeUnitCount
@@ -58,8 +57,8 @@ enum BeanstalkLine {
         return UnsafeRawBufferPointer(start: start, count: UnsafeRawPointer(space) - start)
     }
 
-    /// USING answers what STOMP answers with CONNECTED, and the answer to `ignore`, which leaves one tube, is the one to a
-    /// subscription.
+    /// USING stands for CONNECTED of STOMP. The answer to `ignore`, after which one tube is left, stands for the answer
+    /// to a subscription.
     private static func kind(_ line: FrameScanner.Line) -> FrameScanner.Kind {
         if begins(line, "INSERTED ") || begins(line, "DELETED") { return .other }
         if begins(line, "USING ") { return .connected }

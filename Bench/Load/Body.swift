@@ -1,13 +1,14 @@
 import Glibc
 
-/// The body of every message: it says who sent it, which one it is and when, and its bytes differ from its neighbours'.
+/// The body of a message. It holds the publisher, the sequence number and the time of sending. Its bytes differ from
+/// those of the messages before and after it.
 ///
 /// ```
 /// | "stampede": 8 | publisher (20 bits), sequence (36 bits): 8 | nanoseconds: 8 | pattern, shifted by the sequence |
 /// ```
 ///
-/// Numbers travel in bytes of seven bits with the top bit set: a body holds neither NUL nor a line feed, so servers that
-/// search for the end of a frame find the right one.
+/// Numbers are encoded in bytes of seven bits with the top bit set. So a body contains no NUL and no line feed, and
+/// servers that search for the end of a frame find the right one.
 struct Body: ~Copyable {
     static let leadByteCount = 24
     static let magic = UInt64(littleEndian: 0x6564_6570_6D61_7473)
@@ -24,7 +25,7 @@ struct Body: ~Copyable {
         patternByteCount = byteCount - Self.leadByteCount
         let count = patternByteCount + Int(Self.shiftMask) + 1
         pattern = .allocate(capacity: count)
-        // Printable, and without a period that a shift by less than 64 could hide in.
+        // Printable bytes without a period, so that every shift by less than 64 changes them.
         for place in 0..<count { pattern[place] = 33 + UInt8((place * 37 + place / 89 * 11) % 89) }
     }
 
@@ -37,7 +38,7 @@ struct Body: ~Copyable {
         memcpy(bytes + Self.leadByteCount, pattern + Int(sequence & Self.shiftMask), patternByteCount)
     }
 
-    /// What a body says; nil when it is not one of ours, or damaged.
+    /// The contents of a body. nil: it is not from this program, or damaged.
     @inline(__always)
     func read(_ bytes: UnsafeRawPointer) -> (publisher: Int, sequence: UInt64, stamp: UInt64)? {
         let identity = Self.gather(bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))

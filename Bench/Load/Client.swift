@@ -1,9 +1,9 @@
-/// One client: 40 bytes, so that a million fit beside the server.
+/// One client: 40 bytes, so that a million clients fit into the memory of the same machine as the server.
 struct Client: BitwiseCopyable {
     enum Phase: UInt8, BitwiseCopyable {
         /// No connection.
         case idle
-        /// The kernel connects.
+        /// The connection is being opened.
         case connecting
         /// CONNECT is sent.
         case greeting
@@ -16,31 +16,31 @@ struct Client: BitwiseCopyable {
     var generation: UInt32 = 0
     var phase = Phase.idle
     var isStalled = false
-    /// The server, or the network, ended it against our will.
+    /// The server or the network ended the connection unexpectedly.
     var hasEnded = false
-    /// Destination it subscribes to, plus 1. 0: none.
+    /// The destination that it subscribes to, plus 1. 0: none.
     var subscription: UInt32 = 0
-    /// Publisher it plays, plus 1. 0: none.
+    /// The index of its publisher, plus 1. 0: it is no publisher.
     var publisher: UInt32 = 0
-    /// First of its expected sequences: one for each publisher of its destination.
+    /// The index of its first expected sequence. There is one for each publisher of its destination.
     var expectations: UInt32 = 0
-    /// Pool places of the bytes that wait to be sent, and of a frame that has come in part. 0: none.
+    /// The pool indices of its outbox, and of the block for an incomplete frame. 0: none.
     var outbox: UInt32 = 0
     var partial: UInt32 = 0
     var partialByteCount: UInt32 = 0
-    /// With heart-beats: when something came last, in milliseconds.
+    /// With heart-beats: the time of the last receive, in milliseconds.
     var heardAt: UInt32 = 0
 }
 
-/// One publisher's window.
+/// The window of a publisher.
 struct Publisher: BitwiseCopyable {
     var client: UInt32 = 0
     var destination: UInt32 = 0
-    /// The sequence of its next message; how many it has sent.
+    /// The sequence of its next message, which is the number of messages sent.
     var next: UInt64 = 0
-    /// So many of its messages have arrived everywhere.
+    /// The number of its messages that have arrived at all subscribers.
     var completed: UInt64 = 0
-    /// How many subscribers have each of the segments under way.
+    /// For each segment under way: the number of subscribers that have received it.
     var segments: (UInt32, UInt32, UInt32, UInt32) = (0, 0, 0, 0)
     var isListed = false
     // Queues: conservation is checked at the end.

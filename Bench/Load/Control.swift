@@ -2,18 +2,18 @@ import Histogram
 import Slabs
 import Synchronization
 
-/// What a load's threads are told, and what they tell while they work.
+/// The commands to the threads of a load, and their reports while they run.
 public final class Control: Sendable {
     public enum Phase: Int, Sendable {
         /// Connect, subscribe, wait.
         case connect
-        /// Send; nothing is recorded yet.
+        /// Send. Nothing is recorded yet.
         case warmUp
         /// Send, and record latencies.
         case measure
         /// The consumers of a backlog subscribe.
         case unload
-        /// Send no more; what is under way arrives.
+        /// Stop sending. Messages under way still arrive.
         case drain
         /// Close all connections and end.
         case close
@@ -33,39 +33,39 @@ public final class Control: Sendable {
         set { phaseValue.store(newValue.rawValue, ordering: .releasing) }
     }
 
-    /// How many messages the first publisher of a `broadcast` plan is to have sent.
+    /// The number of messages that the first publisher of a `broadcast` plan must send in total.
     public var broadcastCount: Int {
         get { broadcastValue.load(ordering: .acquiring) }
         set { broadcastValue.store(newValue, ordering: .releasing) }
     }
 
-    /// The first thing that went wrong, if any.
+    /// The first failure, if any.
     public var failure: String? { failureText.withLock { $0 } }
 
     public func fail(_ text: String) { failureText.withLock { if $0 == nil { $0 = text } } }
 
     func publish(_ counts: Counts, _ phase: Phase, thread: Int) { tallies[thread].store(counts, phase) }
 
-    /// Every thread has seen the phase, and its counts are of that phase.
+    /// Whether every thread has seen the phase, so that its counts belong to that phase.
     func isEntered(_ phase: Phase) -> Bool { tallies.allSatisfy { $0.isEntered(phase) } }
 
-    /// The sum of what the threads said last.
+    /// The sum of the latest reports of the threads.
     public var counts: Counts { tallies.reduce(into: Counts()) { $0.add($1.counts) } }
 }
 
-/// What happened so far.
+/// The counts so far.
 public struct Counts: Sendable, Equatable {
     public var ready = 0
     public var published = 0
     public var delivered = 0
-    /// Messages that the server has taken, as far as receipts tell.
+    /// Messages that the server has confirmed by receipts.
     public var confirmed = 0
-    /// Messages under way that have not reached everybody.
+    /// Messages that have not reached all subscribers yet.
     public var outstanding = 0
     public var ended = 0
-    /// Heart-beats that arrived alone.
+    /// Heart-beats that arrived without a frame.
     public var beats = 0
-    /// Stalled subscribers that the server cut.
+    /// Stalled subscribers that the server disconnected.
     public var cut = 0
 
     mutating func add(_ other: Counts) {
@@ -115,13 +115,13 @@ private final class Tally: Sendable {
     }
 }
 
-/// What was wrong with the deliveries. All zero is the only good outcome.
+/// The errors in the deliveries. Only all zeros is a success.
 public struct Anomalies: Codable, Sendable, Equatable {
     public var lost = 0
     public var duplicated = 0
     public var misordered = 0
     public var corrupt = 0
-    /// Connections that the server, or the network, ended.
+    /// Connections that the server or the network ended.
     public var ended = 0
 
     public init() {}
@@ -137,11 +137,11 @@ public struct Anomalies: Codable, Sendable, Equatable {
     }
 }
 
-/// What a thread hands over at its end.
+/// The results of a thread.
 struct ThreadReport: Sendable {
     var counts = Counts()
     var anomalies = Anomalies()
-    /// Nanoseconds from when a message was made (or was due) to its delivery.
+    /// Nanoseconds from the time at which a message was made (paced: was due) to its delivery.
     var latencies = Histogram<UInt64>(highestTrackableValue: 3_600_000_000_000, numberOfSignificantValueDigits: .two)
     var silences = Silences()
     var driver = ""

@@ -23,7 +23,7 @@ extension Engine where D: ~Copyable {
 
     mutating func connected(_ place: Int) {
         clients[place].phase = .greeting
-        // A NATS server speaks first.
+        // A NATS server sends first.
         guard plan.dialect != .nats else { return }
         say(requests.connect, place)
         if plan.isPipelined, clients[place].subscription != 0, plan.backlog == 0 { subscribe(place) }
@@ -48,7 +48,7 @@ extension Engine where D: ~Copyable {
         if clients[place].isStalled { submissions.append(Submission(.pauseReceive, connection: slot(place))) }
     }
 
-    /// The backlog is there: its consumers subscribe.
+    /// The backlog is complete: its consumers subscribe.
     mutating func startConsuming() {
         for place in 1..<(clientCount + 1) where clients[place].subscription != 0 && clients[place].phase == .ready {
             subscribe(place)
@@ -81,8 +81,8 @@ extension Engine where D: ~Copyable {
         }
     }
 
-    /// A client that still waits for its socket keeps its outbox until the driver no longer looks at it, at the turn's
-    /// end.
+    /// A client that still waits for its socket keeps its outbox until the end of the turn, because the driver uses it
+    /// until then.
     private mutating func close(_ place: Int) {
         clients[place].phase = .closing
         let index = clients[place].outbox
@@ -90,23 +90,24 @@ extension Engine where D: ~Copyable {
             clients[place].outbox = 0
             outboxes.giveBack(index)
         }
-        // A reset leaves no TIME_WAIT behind, which would hold the port against the next run.
+        // A reset leaves no connection in TIME_WAIT, which would keep the port from the next run.
         submissions.append(Submission(.close, connection: slot(place), value: 1))
     }
 }
 
-/// Where the clients connect to: one address after the other, since each has an ephemeral port range of its own.
+/// The addresses that the clients connect to, one after the other. Each address has an ephemeral port range of its own.
 final class Addresses: @unchecked Sendable {
     private let base: UnsafeMutablePointer<sockaddr_in>
     private let count: Int
-    /// connect(2) looks at the even ports of the range first, and at each one of them once they are taken: of the 28,232
-    /// ports that Linux has by default, the first 14,000 cost some microseconds each, and the others a millisecond.
+    /// connect(2) tries the even ports of the range first. When they are taken, it tries all ports one by one. Of the
+    /// 28,232 ports that Linux has by default, the first 14,000 take some microseconds each, and the others a
+    /// millisecond.
     static let clientsPerAddress = 12_000
 
-    /// - Parameter address: the first one, in host order.
+    /// - Parameter address: the first address, in host order.
     init(address: UInt32, port: UInt16, clientCount: Int) {
         let wanted = max(1, (clientCount + Self.clientsPerAddress - 1) / Self.clientsPerAddress)
-        // A server may listen on the first one alone.
+        // The server may listen only on the first address.
         count = wanted > 1 && Self.isListening(address + 1, port) ? wanted : 1
         base = .allocate(capacity: count)
         for place in 0..<count {

@@ -3,7 +3,7 @@ import Glibc
 import IO
 import Slabs
 
-/// An open loop's clock: message `k` of all publishers together is due at `start + k * interval`.
+/// The clock of an open loop. Message `k` of all publishers together is due at `start + k * interval`.
 struct Pace {
     private var start: UInt64 = 0
     private var interval = 0.0
@@ -16,7 +16,7 @@ struct Pace {
 
     mutating func stop() { interval = 0 }
 
-    /// When the next message is due; `.max` when none is.
+    /// The time at which the next message is due. `.max`: none.
     var deadline: UInt64 { interval == 0 ? .max : start + UInt64(Double(sentCount) * interval) }
 
     mutating func advance() { sentCount += 1 }
@@ -62,7 +62,7 @@ extension Engine where D: ~Copyable {
             let index = Int(mayPublish[position])
             let publisher = publishers + index
             publisher.pointee.isListed = false
-            // What the socket did not take yet goes first; then this publisher is listed again.
+            // Bytes that the socket has not taken yet are sent first. Then this publisher is listed again.
             let client = clients[Int(publisher.pointee.client)]
             guard client.outbox == 0, client.phase == .ready else { continue }
             while publisher.pointee.next - publisher.pointee.completed + segment <= UInt64(plan.window),
@@ -83,7 +83,7 @@ extension Engine where D: ~Copyable {
         }
     }
 
-    /// Appends `count` messages to the publisher's outbox. With `isLast`, the last one asks for a receipt.
+    /// Appends `count` messages to the outbox of the publisher. With `isLast`, the last message asks for a receipt.
     private mutating func write(_ index: Int, count: Int, stamp: UInt64, isLast: Bool) {
         let publisher = publishers + index
         let head = requests.sendHead[Int(publisher.pointee.destination)]
@@ -117,7 +117,7 @@ extension Engine where D: ~Copyable {
 
     private static var receiptByteCountMax: Int { 40 }
 
-    /// The receipt's id is the count of messages that it confirms.
+    /// The id of a receipt is the number of messages that it confirms.
     private func writeReceipt(_ bytes: UnsafeMutableRawPointer, sequence: UInt64) -> UnsafeMutableRawPointer {
         let start = Requests.receiptStart
         memcpy(bytes, start.base, start.byteCount)
@@ -153,7 +153,7 @@ struct Beat {
 
     mutating func begin(now: UInt64) { deadline = now + Self.stepNanoseconds }
 
-    /// The places that beat now, of `count` that beat once in `interval`.
+    /// The indices of the clients that send a heart-beat now, of `count` clients that send one in each `interval`.
     mutating func step(count: Int, interval: UInt64) -> Range<Int> {
         deadline += Self.stepNanoseconds
         let stepsPerInterval = max(1, Int(interval / Self.stepNanoseconds))
@@ -165,7 +165,7 @@ struct Beat {
 }
 
 extension Engine where D: ~Copyable {
-    /// Clients beat in nine tenths of the interval that they promised.
+    /// Clients send a heart-beat after nine tenths of the interval that they promised.
     mutating func keepAlive() {
         guard plan.heartBeatMilliseconds > 0, phase != .close else { return }
         if beat.deadline == .max { beat.begin(now: now) }
@@ -179,7 +179,7 @@ extension Engine where D: ~Copyable {
         }
     }
 
-    /// Something came: a heart-beat, or what stands for one.
+    /// Bytes arrived: a heart-beat, or a frame, which counts as one.
     mutating func heard(_ place: Int) {
         if clients[place].phase == .ready { countSilence(place) }
         clients[place].heardAt = nowMilliseconds

@@ -22,12 +22,13 @@ extension Engine where D: ~Copyable {
             guard clients[place].phase != .closing else { return }
             next = frame.next
         }
-        // Before a block is taken for what is left: the identifier may lie in the one that was just given back.
+        // This comes before a block is taken for the rest, because the identifier may be in the block that was just
+        // freed.
         if pendingAcknowledgement.count > 0 { acknowledgeAll(place) }
         if next < end { keepPartial(place, next, end) }
     }
 
-    /// STOMP heart-beats, and line ends behind frames.
+    /// STOMP heart-beats, and line ends after frames.
     private func skipLineEnds(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> UnsafeRawPointer {
         var next = start
         while next < end {
@@ -48,7 +49,8 @@ extension Engine where D: ~Copyable {
         clients[place].partialByteCount = UInt32(end - start)
     }
 
-    /// Joins what was kept with what has come. Where the frame ended among the new bytes, or nil if it did not.
+    /// Appends the new bytes to the kept ones. Returns the position in the new bytes at which the frame ended. nil: it
+    /// is still incomplete.
     private mutating func completePartial(
         _ place: Int, _ start: UnsafeRawPointer, _ end: UnsafeRawPointer
     ) -> UnsafeRawPointer? {
@@ -90,7 +92,7 @@ extension Engine where D: ~Copyable {
     }
 
     private mutating func fail(_ place: Int, _ text: String) {
-        // Who stalls is told off, and cut: that is what is wanted.
+        // An ERROR to a stalled subscriber is expected, and so is the end of its connection.
         if !clients[place].isStalled { control.fail("the server sent \(text)") }
         ended(place, errorNumber: 0)
     }
@@ -106,12 +108,12 @@ extension Engine where D: ~Copyable {
             count = UInt64(number)
         }
         guard count > publishers[publisher].completed, count <= publishers[publisher].next else {
-            // A receipt for what was confirmed before, or was never sent.
+            // A receipt for messages that were already confirmed or never sent.
             report.anomalies.duplicated += 1
             return
         }
         report.counts.confirmed += Int(count - publishers[publisher].completed)
-        // What nobody gets has arrived. A backlog has not.
+        // Without subscribers, a confirmed message counts as arrived. In a backlog it does not.
         if plan.backlog == 0 { report.counts.outstanding -= Int(count - publishers[publisher].completed) }
         publishers[publisher].completed = count
         allowPublishing(publisher)
@@ -125,7 +127,7 @@ extension Engine where D: ~Copyable {
             report.anomalies.corrupt += 1
             return
         }
-        // A stalled subscriber that reads again at the end is nobody's concern.
+        // Messages of a stalled subscriber that reads again at the end are not checked.
         if clients[place].isStalled { return }
         let isExpected: Bool
         switch plan.delivery {
@@ -134,11 +136,11 @@ extension Engine where D: ~Copyable {
             isExpected = deliveredByQueue(message.publisher, message.sequence)
             if plan.acknowledgement != .auto { acknowledge(frame, place) }
         case .reply:
-            // The first client answers; its deliveries are half of the work, and counted.
+            // The first client answers requests. Its deliveries are half of the work, so they are counted.
             if clients[place].publisher == 0 { return answer(frame, requester: message.publisher, place) }
             isExpected = replied(message.publisher, message.sequence, place)
         }
-        // What should not have come at all is an anomaly; it brings nobody nearer to the end.
+        // An unexpected message is an anomaly and does not count as progress.
         guard isExpected else { return }
         report.counts.delivered += 1
         report.counts.outstanding -= 1
@@ -151,7 +153,7 @@ extension Engine where D: ~Copyable {
         }
     }
 
-    /// Records what was counted, if this is what is measured.
+    /// Records the counted deliveries if the load is in the measured phase.
     mutating func recordLatency() {
         if phase == .measure, latencyCount > 0 {
             let latency = now > latencyStamp ? now - latencyStamp : 0
@@ -160,7 +162,7 @@ extension Engine where D: ~Copyable {
         latencyCount = 0
     }
 
-    /// False: it came before, or is not for this subscriber.
+    /// Returns false if it is a duplicate or not for this subscriber.
     @inline(__always)
     private mutating func deliveredByTopic(_ publisher: Int, _ sequence: UInt64, _ place: Int) -> Bool {
         let destination = Int(clients[place].subscription) - 1
@@ -174,8 +176,8 @@ extension Engine where D: ~Copyable {
         return true
     }
 
-    /// Whether the message is the next one, or a later one: those between are lost. False: it came before, or out of turn,
-    /// when it has been counted as lost.
+    /// Returns true if the message is the expected one or a later one. Messages in between are counted as lost. Returns
+    /// false if it is a duplicate, or came too late and was already counted as lost.
     @inline(__always)
     private mutating func expect(_ sequence: UInt64, _ expected: UnsafeMutablePointer<UInt32>) -> Bool {
         let low = UInt32(truncatingIfNeeded: sequence)
@@ -191,7 +193,8 @@ extension Engine where D: ~Copyable {
         return true
     }
 
-    /// A subscriber has the last message of a segment. When all have, the publisher's window moves.
+    /// A subscriber has received the last message of a segment. When all subscribers have, the window of the publisher
+    /// moves.
     private mutating func segmentArrived(_ publisher: Int, _ sequence: UInt64) {
         let segment = Int(sequence) / plan.segment
         let count = publishers[publisher].countSegment(segment)
@@ -201,7 +204,8 @@ extension Engine where D: ~Copyable {
         allowPublishing(publisher)
     }
 
-    /// False: more have come than were sent. Which ones came twice is not known, so `checkConservation` counts them.
+    /// Returns false if more messages have come than were sent. It is not known which ones are duplicates;
+    /// `checkConservation` counts them.
     @inline(__always)
     private mutating func deliveredByQueue(_ publisher: Int, _ sequence: UInt64) -> Bool {
         guard publisher < share.publishers.count else {
@@ -211,7 +215,7 @@ extension Engine where D: ~Copyable {
         let state = publishers + publisher
         state.pointee.receivedCount += 1
         state.pointee.receivedSum &+= sequence
-        // Receipts have counted what is in a backlog.
+        // Messages of a backlog were already counted by receipts.
         guard plan.backlog == 0 else { return state.pointee.receivedCount <= state.pointee.next }
         guard state.pointee.completed < state.pointee.next else { return false }
         state.pointee.completed += 1
@@ -264,7 +268,7 @@ extension Engine where D: ~Copyable {
         pendingAcknowledgement = identifier
     }
 
-    /// Cumulative: the last message of what came together stands for the others.
+    /// With cumulative acknowledgements, the last message of a receive acknowledges the others.
     private mutating func acknowledgeAll(_ place: Int) {
         sayAcknowledgement(pendingAcknowledgement, place)
         pendingAcknowledgement = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -283,8 +287,8 @@ extension Engine where D: ~Copyable {
 
     // MARK: The end
 
-    /// Queues: each message that was sent has arrived once. What is missing is still outstanding, and counted as lost for
-    /// all threads together.
+    /// Queues: checks that each message that was sent has arrived once. Missing messages are still outstanding and are
+    /// counted as lost, for all threads together.
     mutating func checkConservation() {
         guard plan.delivery == .queue else { return }
         for index in share.publishers {

@@ -3,9 +3,9 @@ import Glibc
 import IO
 import Slabs
 
-/// One thread's clients and the loop that plays them: connect, publish, exchange with the kernel, check what came.
+/// The clients of a thread, and their loop: connect, publish, poll the driver, check the messages that arrived.
 ///
-/// A client is named by its place, from 1; it is the index of its driver slot too.
+/// A client is named by its index, from 1, which is also the index of its driver slot.
 struct Engine<D: Driver & ~Copyable>: ~Copyable {
     let plan: Plan
     let share: Share
@@ -22,35 +22,35 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
     var partials: PartialPool
     var scanner: FrameScanner
 
-    /// Places 1 ... clientCount.
+    /// Indices 1 ... clientCount.
     let clients: UnsafeMutablePointer<Client>
     let clientCount: Int
     let publishers: UnsafeMutablePointer<Publisher>
-    /// The next sequence that a topic's subscriber expects of each of its destination's publishers.
+    /// For topics: the next sequence that a subscriber expects from each publisher of its destination.
     let expectations: UnsafeMutablePointer<UInt32>
 
     var phase = Control.Phase.connect
     var now = monotonicNanoseconds()
     var report = ThreadReport()
-    /// Connections that exist or are being made.
+    /// The number of connections that are open or being opened.
     var liveCount = 0
     var nextToConnect = 1
     var connectingCount = 0
-    /// Publishers that may send, and outboxes that have something to send in this turn.
+    /// The publishers that may send, and the clients whose outboxes are sent in this turn.
     var mayPublish = Batch<UInt32>(capacity: 64)
     var toSend = Batch<UInt32>(capacity: 1024)
     var sending = Batch<UInt32>(capacity: 1024)
     var pace = Pace()
     var beat = Beat()
     var broadcastCount = 0
-    /// The last `ack` of what is being received, where it stands for those before it. Points into the received bytes.
+    /// With cumulative acknowledgements: the last `ack` of the bytes being received. It points into these bytes.
     var pendingAcknowledgement = UnsafeRawBufferPointer(start: nil, count: 0)
-    /// Deliveries with the same stamp are recorded together.
+    /// Deliveries with the same time stamp are recorded together.
     var latencyStamp: UInt64 = 0
     var latencyCount: UInt64 = 0
 
     let connectingCountMax: Int
-    /// The longest sleep. A new phase comes with a wake-up.
+    /// The longest wait. A new phase wakes the thread.
     static var napNanoseconds: UInt64 { 1_000_000_000 }
     static var framesHeadByteCountMax: Int { 4096 }
 
@@ -67,7 +67,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         scanner = FrameScanner(dialect: setup.plan.dialect, bodyByteCount: setup.plan.bodyByteCount)
         report.driver = driver.level
         self.driver = driver
-        // A requester both publishes and subscribes; elsewhere everybody has one role.
+        // A requester publishes and subscribes. In other plans each client has one role.
         let separatePublishers = setup.plan.delivery == .reply ? 0 : setup.share.publishers.count
         clientCount = setup.share.subscribers.count + separatePublishers
         clients = .allocate(capacity: clientCount + 1)
@@ -114,7 +114,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         clients[place].publisher = UInt32(publisher) + 1
     }
 
-    /// Plays until the phase is `close` and every connection is closed.
+    /// Runs until the phase is `close` and every connection is closed.
     mutating func run() {
         while true {
             if control.phase != phase { enter(control.phase) }
@@ -123,7 +123,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
             publish()
             keepAlive()
             submitSends()
-            driver.exchange(submissions, deadline: deadline, completions: &completions)
+            driver.poll(submissions, deadline: deadline, completions: &completions)
             submissions.removeAll()
             now = monotonicNanoseconds()
             settleSends()
@@ -134,7 +134,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         }
     }
 
-    /// Call it after `run`.
+    /// Must be called after `run`.
     mutating func finish() -> ThreadReport {
         checkConservation()
         return report
@@ -160,7 +160,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
             countLastSilences()
             closeEverything()
         }
-        // A short measurement may have gone by between two looks.
+        // A short measurement may have started and ended between two checks.
         if previous == .connect, next == .measure { startPublishing() }
     }
 
@@ -199,7 +199,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
 
     // MARK: Sending
 
-    /// The client's outbox with room for `byteCount` more, listed for this turn.
+    /// Returns the outbox of the client with room for `byteCount` more bytes, and lists it for this turn.
     mutating func outbox(of place: Int, _ byteCount: Int) -> UnsafeMutablePointer<Outbox> {
         if clients[place].outbox == 0 { clients[place].outbox = outboxes.take(for: UInt32(place)) }
         let index = clients[place].outbox
@@ -218,7 +218,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         outbox.pointee.end += text.byteCount
     }
 
-    /// One send for each client that has something to say.
+    /// Makes one send for each client with bytes in its outbox.
     private mutating func submitSends() {
         for position in 0..<toSend.count {
             let index = toSend[position]
@@ -240,7 +240,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         toSend.removeAll()
     }
 
-    /// What was sent whole is done; the rest waits for room.
+    /// Frees the outboxes that were sent completely. The others wait for room.
     private mutating func settleSends() {
         guard !sending.isEmpty else { return }
         for position in 0..<completions.count where completions[position].kind == .sendIncomplete {

@@ -1,10 +1,10 @@
 import Glibc
 
-/// Finds the frames in what a server sent: just enough of STOMP, NATS and the other protocols to be sure of each frame's
-/// bounds, as cheaply as can be, since the load generator has to cost less than the server.
+/// Finds the frames in received bytes. It reads only as much of STOMP, NATS and the other protocols as is needed to
+/// find the bounds of each frame reliably, because the load generator must take less CPU than the server.
 ///
-/// The head of a MESSAGE has nearly always the length of the one before. So that length is tried first, and believed only
-/// if the head ends there, our body begins behind it, and the frame ends where this body must.
+/// The head of a MESSAGE nearly always has the same length as the one before. So that length is tried first. It is
+/// accepted only if the head ends there, our body begins after it, and the frame ends with this body.
 struct FrameScanner {
     enum Kind {
         case message, receipt, connected, error, ping, other
@@ -32,7 +32,7 @@ struct FrameScanner {
         self.bodyByteCount = bodyByteCount
     }
 
-    /// The frame that begins at `start`, nil when it is not all there.
+    /// The frame that begins at `start`. nil: it is not complete yet.
     @inline(__always)
     mutating func scan(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> Frame? {
         if _slowPath(dialect != .stomp) { return scanOther(start, end) }
@@ -96,7 +96,7 @@ struct FrameScanner {
 
     struct Line {
         var start: UnsafeRawPointer
-        /// Without its end, which is LF or CR LF.
+        /// The line without its end, which is LF or CR LF.
         var byteCount: Int
         var next: UnsafeRawPointer
     }
@@ -126,7 +126,7 @@ struct FrameScanner {
         return value
     }
 
-    /// The value of a header, if the frame has it.
+    /// The value of a header. nil: the frame does not have it.
     static func value(of name: StaticString, in frame: Frame) -> UnsafeRawBufferPointer? {
         let end = frame.head + frame.headByteCount
         var next = frame.head
@@ -175,7 +175,7 @@ struct FrameScanner {
             next: next)
     }
 
-    /// PONG answers what STOMP answers with CONNECTED and RECEIPT.
+    /// PONG stands for CONNECTED and RECEIPT of STOMP.
     private static func natsKind(_ line: Line) -> Kind {
         func begins(_ name: StaticString) -> Bool {
             line.byteCount >= name.utf8CodeUnitCount && memcmp(line.start, name.utf8Start, name.utf8CodeUnitCount) == 0

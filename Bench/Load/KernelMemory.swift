@@ -1,15 +1,15 @@
-/// Memory that the kernel has taken for itself, in bytes, for all processes together. Differences of two readings tell
-/// what connections cost: of both of their ends, where both are on this machine.
+/// Memory of the kernel in bytes, for all processes together. The difference of two readings is the cost of
+/// connections: of both ends, if both are on this machine.
 public struct KernelMemory: Codable, Sendable, Equatable {
     /// Sockets, their inodes, ports and buffers.
     public var sockets = 0
-    /// Files and directory entries, which sockets have even where a ring holds them.
+    /// Files and directory entries. Sockets have them even with direct descriptors.
     public var files = 0
-    /// Requests of io_uring that wait.
+    /// Waiting requests of io_uring.
     public var requests = 0
-    /// What epoll keeps of the descriptors that it watches.
+    /// The items of epoll for the descriptors that it watches.
     public var watches = 0
-    /// All other slabs, among them kmalloc's.
+    /// All other slabs, including those of kmalloc.
     public var otherSlabs = 0
     /// Stacks, page tables and per-CPU memory.
     public var others = 0
@@ -32,7 +32,7 @@ public struct KernelMemory: Codable, Sendable, Equatable {
             self[keyPath: Self.part(of: fields[0])] += count * byteCount
         }
         let kibibytes = Self.fields(of: meminfo)
-        // What slabinfo leaves over: the rounding to pages.
+        // The rest that slabinfo does not list: the rounding to pages.
         otherSlabs += max(0, (kibibytes["Slab"] ?? 0) * 1024 - (sockets + files + requests + watches + otherSlabs))
         for name in ["KernelStack", "PageTables", "Percpu"] { others += (kibibytes[name] ?? 0) * 1024 }
     }
@@ -73,12 +73,12 @@ public struct KernelMemory: Codable, Sendable, Equatable {
         return difference
     }
 
-    /// What one of two ends has of it, if `self` is the growth for connections whose ends are both on this machine.
+    /// The part of one end, if `self` is the growth for connections with both ends on this machine.
     ///
-    /// Sockets and files are alike at both ends; requests belong to the ends on io_uring, watches to those on epoll.
-    /// Of the rest nobody can tell, so each end gets half.
+    /// Both ends have the same sockets and files. Requests belong to ends on io_uring, watches to ends on epoll. The
+    /// rest cannot be attributed, so each end gets half.
     ///
-    /// - Returns: `waiting` is what it takes to wait for the next byte, and a part of `total`.
+    /// - Returns: `waiting` is the memory for waiting for the next byte. It is a part of `total`.
     public func share(onURing: Bool, otherOnURing: Bool) -> (total: Int, waiting: Int) {
         let waiting =
             onURing ? requests / (otherOnURing ? 2 : 1) : watches / (otherOnURing ? 1 : 2)

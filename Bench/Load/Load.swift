@@ -3,7 +3,7 @@ import Glibc
 import IO
 import Slabs
 
-/// A load that runs: threads that play a plan against a server.
+/// A running load: threads that carry out a plan against a server.
 ///
 ///     let load = try Load(plan, target: target)
 ///     try load.awaitReady { ... }
@@ -16,8 +16,8 @@ public final class Load: Sendable {
         public var address: UInt32
         public var port: UInt16
         public var driver = LoadDriver.uring
-        /// The load's threads go before whatever else wants their CPU (sched(7), SCHED_FIFO), where the process may ask
-        /// for that. What they measure is the server's then, also while others keep the CPU busy.
+        /// The threads of the load have real-time priority (sched(7), SCHED_FIFO) if the process may set it. Then they
+        /// measure the server, even while other processes use the CPU.
         public var isUrgent = false
 
         /// - Parameter host: an IPv4 address, or localhost.
@@ -29,7 +29,7 @@ public final class Load: Sendable {
         }
     }
 
-    /// What all threads report together.
+    /// The sum of the reports of all threads.
     public struct Report: Sendable {
         public var counts: Counts
         public var anomalies: Anomalies
@@ -63,9 +63,9 @@ public final class Load: Sendable {
         for thread in threads { thread.start() }
     }
 
-    /// Connections that are made at a time: enough to keep the server busy, too few to overflow its backlog.
+    /// Connections that are opened at a time: enough to keep the server busy, but too few to overflow its backlog.
     private static let connectingCountMax = 1024
-    /// The most clients of a thread: its ring's table is limited by RLIMIT_NOFILE, as are all descriptors under epoll.
+    /// The most clients of a thread. RLIMIT_NOFILE limits the file table of its ring, or with epoll its descriptors.
     public static var clientsPerThreadMax: Int {
         var limit = rlimit()
         getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
@@ -73,7 +73,7 @@ public final class Load: Sendable {
     }
     private static let descriptorReserve = 500
 
-    /// Descriptors up to the hard limit.
+    /// Raises the limit of descriptors to the hard limit.
     public static func raiseDescriptorLimit() {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
@@ -86,7 +86,7 @@ public final class Load: Sendable {
         options.opensConnections = true
         let count = share.subscribers.count + share.publishers.count
         options.connectionCountMax = count + 16
-        // A crowd waits at little cost; a few clients receive at little cost.
+        // A POLL takes less memory while many clients wait. Multishot receive takes less CPU for a few clients.
         let isCrowd = count > 4096
         options.receiveMode = isCrowd ? .poll : .multishot
         if isCrowd {
@@ -96,7 +96,7 @@ public final class Load: Sendable {
             options.receiveBufferByteCount = 512
             options.largeReceiveBufferCount = 2
         } else {
-            // A quarter of a window in one piece, for every subscriber of a large fan-out.
+            // A quarter of a window may arrive in one piece, for every subscriber of a large fan-out.
             options.receiveBufferCount = 1024
             options.receiveBufferByteCount = 16 << 10
         }
@@ -111,7 +111,7 @@ public final class Load: Sendable {
         }
     }
 
-    /// Has the first publisher of a `broadcast` plan send one message.
+    /// Makes the first publisher of a `broadcast` plan send one message.
     public func broadcast() {
         control.broadcastCount += 1
         wake()
@@ -121,8 +121,8 @@ public final class Load: Sendable {
         for thread in 0..<peers.count { peers[thread].wake() }
     }
 
-    /// Waits until every client is connected and subscribed; false if something fails first, or `seconds` go by without
-    /// one more.
+    /// Waits until every client is connected and subscribed. Returns false after a failure, or if no client is added
+    /// for `seconds`.
     public func awaitReady(seconds: Double = 10, progress: (Counts) -> Void = { _ in }) -> Bool {
         wait(seconds: seconds, progress) {
             $0.ready >= self.clientCount
@@ -131,7 +131,7 @@ public final class Load: Sendable {
         }
     }
 
-    /// Ends the sending and waits until what is under way has arrived; false if it does not.
+    /// Stops sending and waits until all messages under way have arrived. Returns false if they do not.
     public func drain(seconds: Double = 5, progress: (Counts) -> Void = { _ in }) -> Bool {
         phase = .drain
         return wait(seconds: seconds, progress) {
@@ -175,7 +175,7 @@ public final class Load: Sendable {
             sum.silences.add(report.silences)
             sum.driver = report.driver
         }
-        // What never arrived.
+        // Messages that never arrived.
         sum.anomalies.lost += max(sum.counts.outstanding, 0)
         return Report(
             counts: sum.counts, anomalies: sum.anomalies, latency: Latency(sum.latencies), silences: sum.silences,

@@ -4,12 +4,12 @@ import IO
 import Slabs
 import Synchronization
 
-/// Which driver carries the load.
+/// The driver of the load generator.
 public enum LoadDriver: String, Sendable, CaseIterable {
     case uring, epoll
 }
 
-/// What a thread needs to know before it starts.
+/// The parameters of a thread.
 struct ThreadSetup: Sendable {
     var plan: Plan
     var share: Share
@@ -17,7 +17,7 @@ struct ThreadSetup: Sendable {
     var control: Control
     var thread: Int
     var addresses: Addresses
-    /// Connections that the thread makes at a time.
+    /// Connections that the thread opens at a time.
     var connectingCountMax: Int
     var driver: LoadDriver
     var isUrgent = false
@@ -43,7 +43,7 @@ final class LoadThread: @unchecked Sendable {
         invariant(result == 0, "a load thread can be started")
     }
 
-    /// Waits for the thread's end. Nil: it could not start.
+    /// Waits for the end of the thread. nil: it could not start.
     func join() -> ThreadReport? {
         pthread_join(thread, nil)
         return result

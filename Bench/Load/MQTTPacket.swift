@@ -1,4 +1,4 @@
-/// Just enough of MQTT 3.1.1 (OASIS Standard, 29 October 2014) to publish and subscribe with QoS 0.
+/// The part of MQTT 3.1.1 (OASIS Standard, 29 October 2014) that publishes and subscribes with QoS 0.
 ///
 /// ```
 /// | kind (4 bits), flags (4 bits) | byte count of the rest: 1 to 4 bytes of 7 bits, the lowest first | the rest |
@@ -15,20 +15,20 @@ enum MQTTPacket {
 
     // MARK: Writing
 
-    /// A clean session without keep-alive; the server names the client.
+    /// A clean session without keep-alive. The server chooses the client identifier.
     static var connect: [UInt8] {
         let protocolLevel: UInt8 = 4
         let cleanSession: UInt8 = 2
         return packet(connectKind, text("MQTT") + [protocolLevel, cleanSession, 0, 0] + text(""))
     }
 
-    /// QoS 0 is asked for.
+    /// Asks for QoS 0.
     static func subscribe(to topic: String) -> [UInt8] {
         let identifier: [UInt8] = [0, 1]
         return packet(subscribeKind, identifier + text(topic) + [0])
     }
 
-    /// All of a PUBLISH but its body, which ends it.
+    /// A PUBLISH without its body, which comes last.
     static func publishHead(to topic: String, bodyByteCount: Int) -> [UInt8] {
         let topic = text(topic)
         return [publishKind] + length(topic.count + bodyByteCount) + topic
@@ -54,7 +54,7 @@ enum MQTTPacket {
 
     // MARK: Reading
 
-    /// The packet that begins at `start`, nil when it is not all there. Its head is all before the body.
+    /// The packet that begins at `start`. nil: it is not complete yet. Its head is everything before the body.
     static func scan(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> FrameScanner.Frame? {
         var count = 0
         var head = start + 1
@@ -69,7 +69,7 @@ enum MQTTPacket {
         guard next <= end else { return nil }
         let kind = start.load(as: UInt8.self)
         var body = next
-        // QoS 0 carries no packet identifier: the body follows the topic.
+        // With QoS 0 there is no packet identifier: the body follows the topic.
         if kind == publishKind, count >= 2 {
             body = head + 2 + Int(UInt16(bigEndian: head.loadUnaligned(as: UInt16.self)))
         }
@@ -79,7 +79,7 @@ enum MQTTPacket {
     }
 
     private static func frameKind(_ kind: UInt8, _ rest: UnsafeRawPointer, _ count: Int) -> FrameScanner.Kind {
-        /// The last byte is 0 where a CONNECT was accepted, and the granted QoS of a subscription.
+        /// The last byte: 0 if a CONNECT was accepted, or the granted QoS of a subscription.
         func isGranted() -> Bool { count > 0 && rest.load(fromByteOffset: count - 1, as: UInt8.self) == 0 }
         switch kind {
         case publishKind: return .message

@@ -15,7 +15,7 @@ public struct Measurement: Sendable {
         self.schedule = schedule
     }
 
-    /// Runs it on threads of its own; `progress` is called some hundred times a second.
+    /// Runs the measurement on new threads. `progress` is called some hundred times a second.
     public func run(progress: (String) -> Void = { _ in }) throws(DriverError) -> Outcome {
         let kernelBefore = KernelMemory.current.total
         let load = try Load(plan, target: target)
@@ -50,7 +50,7 @@ public struct Measurement: Sendable {
         return outcome
     }
 
-    /// Stalled subscribers read again now: first what the kernel holds for them, then what the server had to say.
+    /// Stalled subscribers now read again: first the bytes in the kernel, then the last frames of the server.
     private func awaitCut(_ load: Load) {
         let wanted = plan.destinationCount * plan.stalledPerDestination
         let patienceSeconds = 2.0
@@ -74,7 +74,7 @@ public struct Measurement: Sendable {
     }
 }
 
-/// Everything that is read at the beginning and at the end of the measured time.
+/// The values that are read at the start and at the end of the measured time.
 private struct Sample {
     var time: UInt64
     var counts: Counts

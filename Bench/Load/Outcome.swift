@@ -1,6 +1,6 @@
 import Histogram
 
-/// Microseconds from when a message was made (paced: was due) to its delivery.
+/// Microseconds from the time at which a message was made (paced: was due) to its delivery.
 public struct Latency: Codable, Sendable {
     public var p50 = 0.0
     public var p90 = 0.0
@@ -23,14 +23,14 @@ public struct Latency: Codable, Sendable {
     }
 }
 
-/// What one measurement of one scenario found.
+/// The result of one measurement of a scenario.
 public struct Outcome: Codable, Sendable {
     public var scenario = ""
     public var server = ""
     public var seconds = 0.0
     public var clients = 0
     public var published = 0
-    /// Deliveries; where nobody subscribes, messages that the server has confirmed.
+    /// Deliveries. Without subscribers: messages that the server has confirmed.
     public var delivered = 0
     public var deliveredPerSecond = 0.0
     /// Microseconds of server CPU, user and system, per delivered message.
@@ -38,30 +38,31 @@ public struct Outcome: Codable, Sendable {
     /// Shares of one core, 1 = all of its time.
     public var serverShare = 0.0
     public var serverSystemShare = 0.0
-    /// The time in which the server was ready to run and others had the core; 0 where several threads share its work.
+    /// The share of time in which the server was ready to run but other processes had the core. 0 if the server has
+    /// several threads.
     public var serverWaitShare = 0.0
     public var loadShare = 0.0
     public var loadWaitShare = 0.0
     public var latency = Latency()
-    /// Bytes: the process at the end, and what kernel memory grew by from before the first connection.
+    /// Bytes: the memory of the process at the end, and the growth of kernel memory since before the first connection.
     public var serverResidentBytes = 0
     public var kernelGrowthBytes = 0
     public var anomalies = Anomalies()
-    /// Stalled subscribers that the server cut.
+    /// Stalled subscribers that the server disconnected.
     public var cut = 0
     public var loadDriver = ""
-    /// Runs it took to get one that counts, or the best of those that do not.
+    /// The number of runs until one counted, or until the limit of runs.
     public var attempts = 1
-    /// The other ones, and those of them beside which something else kept the server's core busy.
+    /// The runs that do not count, and those of them during which other load slowed the server's core down.
     public var thrownAway = 0
     public var thrownAwayBesideBusyCore = 0
-    /// Milliseconds that a fixed loop took on the server's core right before and right after the run. Empty: nobody asked.
+    /// Milliseconds of a fixed loop on the server's core right before and right after the run. Empty: not calibrated.
     public var calibrations: [Double] = []
     public var failure: String?
 
-    /// Nothing lost, nothing damaged, nobody cut off.
+    /// No messages lost or damaged, and no connection ended.
     public var isClean: Bool { failure == nil && anomalies.isClean }
-    /// One side waited so long for a core that the figures say little.
+    /// One side waited so long for a core that the figures are not reliable.
     public var isDisturbed: Bool { serverWaitShare > Self.waitShareMax || loadWaitShare > Self.waitShareMax }
     public static let waitShareMax = 0.05
 
@@ -72,7 +73,8 @@ public struct Outcome: Codable, Sendable {
 public struct Schedule: Sendable {
     public var warmUpSeconds: Double
     public var seconds: Double
-    /// How long to go on where a subscriber stalls, so that limits of time can cut it too. It is not measured.
+    /// How long to continue if a subscriber stalls, so that time limits can disconnect it too. This time is not
+    /// measured.
     public var stallSeconds: Double
 
     public init(warmUpSeconds: Double = 1, seconds: Double = 3, stallSeconds: Double = 0) {

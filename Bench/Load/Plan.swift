@@ -1,16 +1,16 @@
-/// What a load consists of: who sends what to whom, and how fast. Plain values; the scenarios of the command line are
-/// different fillings of it.
+/// The description of a load: publishers, subscribers, destinations and rates. Plain values. Each scenario of the
+/// command line fills in a plan.
 ///
-/// Destination `d` has `publishersPerDestination` publishers and `subscribersPerDestination` subscribers, each on a
-/// connection of its own with a single subscription, `id:1`.
+/// Destination `d` has `publishersPerDestination` publishers and `subscribersPerDestination` subscribers. Each has its
+/// own connection. A subscriber has one subscription, `id:1`.
 public struct Plan: Sendable {
     public enum Flow: Sendable, Equatable {
-        /// As fast as the window allows: a publisher is at most `window` messages ahead of its slowest subscriber.
+        /// As fast as the window allows. A publisher is at most `window` messages ahead of its slowest subscriber.
         case closed
-        /// Open loop: each publisher sends so many messages a second, whatever the server does. Latency counts from the
-        /// time at which a message was due, so that a server that stalls the publisher cannot hide it.
+        /// Open loop: each publisher sends this many messages a second, whatever the server does. Latency counts from
+        /// the time at which a message was due, so that it includes delays of the publisher by the server.
         case paced(messagesPerSecond: Double)
-        /// One message of the first publisher for each `Control.broadcast`.
+        /// The first publisher sends one message for each `Control.broadcast`.
         case broadcast
     }
 
@@ -20,9 +20,9 @@ public struct Plan: Sendable {
     }
 
     public enum Delivery: Sendable, Equatable {
-        /// Every subscriber gets every message, in each publisher's order.
+        /// Every subscriber gets every message, in the order of each publisher.
         case topic
-        /// One of the subscribers gets a message, exactly once.
+        /// Each message goes to one of the subscribers, exactly once.
         case queue
         /// Requests go to the only subscriber of destination 0, which sends each one back to the requester's own
         /// destination.
@@ -36,12 +36,12 @@ public struct Plan: Sendable {
         case nats
         /// MQTT 3.1.1 with QoS 0. A queue is a shared subscription.
         case mqtt
-        /// beanstalkd's protocol: queues only, each message acknowledged (`delete`).
+        /// The protocol of beanstalkd: queues only. Each message is acknowledged (`delete`).
         case beanstalk
-        /// RESP 2 as Redis and Valkey speak it: topics only (PUBLISH, SUBSCRIBE), nothing acknowledged.
+        /// RESP 2, the protocol of Redis and Valkey: topics only (PUBLISH, SUBSCRIBE), no acknowledgements.
         case resp
 
-        /// Whether it has such a thing at all.
+        /// Whether the protocol has this feature.
         public func knows(_ delivery: Delivery) -> Bool {
             switch self {
             case .stomp, .nats, .mqtt: true
@@ -56,22 +56,22 @@ public struct Plan: Sendable {
     public var destinationCount = 1
     public var publishersPerDestination = 1
     public var subscribersPerDestination = 1
-    /// So many of a destination's subscribers stop reading once they have subscribed.
+    /// The number of subscribers of a destination that stop reading after they have subscribed.
     public var stalledPerDestination = 0
     public var acknowledgement = Acknowledgement.auto
     public var bodyByteCount = 64
-    /// Messages of a publisher under way, a power of two.
+    /// The most messages of a publisher under way. A power of two.
     public var window = 256
     public var flow = Flow.closed
     public var dialect = Dialect.stomp
-    /// Queues: so many messages of each publisher are there before the first consumer subscribes. 0: consumers are there
-    /// before the first message. A multiple of `segment`.
+    /// Queues: the number of messages of each publisher that are queued before the first consumer subscribes. A
+    /// multiple of `segment`. 0: the consumers subscribe before the first message.
     public var backlog = 0
     /// Milliseconds between heart-beats in both directions, 0: none.
     public var heartBeatMilliseconds = 0
-    /// STOMP: a client sends SUBSCRIBE right behind CONNECT, in one segment, and does not wait for CONNECTED in between.
+    /// STOMP: a client sends CONNECT and SUBSCRIBE in one segment, without waiting for CONNECTED.
     public var isPipelined = false
-    /// Distinguishes the queues of this run from those of others, which may still hold messages.
+    /// Distinguishes the queues of this run from those of other runs, which may still hold messages.
     public var tag = ""
 
     public init(_ name: String) { self.name = name }
@@ -80,16 +80,17 @@ public struct Plan: Sendable {
         delivery == .reply ? 1 + publisherCount : destinationCount * subscribersPerDestination
     }
     public var publisherCount: Int { destinationCount * publishersPerDestination }
-    /// Requesters send and subscribe on the same connection.
+    /// Whether requesters send and subscribe on the same connection.
     public var clientCount: Int { delivery == .reply ? 1 + publisherCount : subscriberCount + publisherCount }
 
     /// Deliveries that one message causes.
     public var fanOut: Int { delivery == .topic ? subscribersPerDestination - stalledPerDestination : 1 }
 
-    /// Nobody gets the messages, or not yet: RECEIPTs tell the publishers how far the server is.
+    /// Whether there are no consumers, or none yet. Then RECEIPTs tell the publishers the progress of the server.
     var usesReceipts: Bool { fanOut == 0 || backlog > 0 }
 
-    /// Messages that a publisher sends at a time, and the step in which subscribers' progress is counted.
+    /// The number of messages that a publisher sends at a time, and the step in which the progress of subscribers is
+    /// counted.
     public var segment: Int { max(1, window / segmentsPerWindow) }
 
     static let bodyByteCountMin = Body.leadByteCount
@@ -100,7 +101,8 @@ public struct Plan: Sendable {
     }
 }
 
-/// Progress within a window is counted in quarters: a publisher goes on when all its subscribers have the oldest one.
+/// Progress within a window is counted in quarters. A publisher continues when all of its subscribers have the oldest
+/// quarter.
 let segmentsPerWindow = 4
 
 /// The part of a plan that one thread plays: ranges of subscribers and publishers.
@@ -108,7 +110,7 @@ public struct Share: Sendable {
     var subscribers: Range<Int>
     var publishers: Range<Int>
 
-    /// Spreads subscribers evenly over `threadCount`; the publishers are the first thread's.
+    /// Distributes the subscribers evenly over `threadCount` threads. The first thread has all publishers.
     public static func of(_ plan: Plan, threadCount: Int) -> [Share] {
         (0..<threadCount).map { thread in
             let from = plan.subscriberCount * thread / threadCount

@@ -1,17 +1,17 @@
 import Glibc
 import IO
 
-/// Bytes that wait for a socket. A client has an outbox only while it has something to say.
+/// Bytes that wait to be sent. A client has an outbox only while it has bytes to send.
 struct Outbox: BitwiseCopyable {
     var bytes: UnsafeMutableRawPointer
     var capacity: Int
-    /// `bytes[start ..< end]` is still to be sent.
+    /// `bytes[start ..< end]` must still be sent.
     var start = 0
     var end = 0
-    /// How much of it the socket took, when it did not take all.
+    /// The number of bytes that the socket took of an incomplete send.
     var takenByteCount = -1
     var awaitsWritable = false
-    /// In this turn's list of sends.
+    /// Whether it is in the list of sends of this turn.
     var isListed = false
     var client: UInt32
     var nextFree: UInt32 = 0
@@ -23,12 +23,12 @@ struct Outbox: BitwiseCopyable {
     }
 }
 
-/// Outboxes, reused with their memory. Place 0 means none.
+/// Outboxes, which are reused with their memory. Index 0 means "none".
 struct OutboxPool: ~Copyable {
     private var outboxes = Batch<Outbox>(capacity: 64)
     private var firstFree: UInt32 = 0
     private static let capacityMin = 512
-    /// Memory beyond this goes back when an outbox is emptied.
+    /// When an outbox becomes empty, memory beyond this is freed.
     private static let keptByteCountMax = 256 << 10
 
     init() { outboxes.append(Outbox(bytes: malloc(1)!, capacity: 1, client: 0)) }
@@ -63,8 +63,7 @@ struct OutboxPool: ~Copyable {
     }
 }
 
-/// Blocks for frames of which only the first part has come: one size, for the largest frame that is expected. Place 0
-/// means none.
+/// Blocks for incomplete frames. All have the size of the largest expected frame. Index 0 means "none".
 struct PartialPool: ~Copyable {
     let byteCount: Int
     private var blocks = Batch<UnsafeMutableRawPointer>(capacity: 64)

@@ -1,6 +1,6 @@
 import Glibc
 
-/// Just enough of RESP 2, the protocol of Redis and Valkey, to publish and subscribe.
+/// The part of RESP 2, the protocol of Redis and Valkey, that publishes and subscribes.
 ///
 /// ```
 /// +OK CRLF | -ERR why CRLF | :number CRLF | $byteCount CRLF bytes CRLF | *count CRLF and so many values
@@ -8,13 +8,13 @@ import Glibc
 enum RESPValue {
     // MARK: Writing
 
-    /// Not needed, but answered at once: as soon as it is, the server has the connection.
+    /// A PING. Its answer shows that the server has accepted the connection.
     static let connect = array(["CLIENT", "SETNAME", "stampede"])
     static let ping = array(["PING"])
 
     static func subscribe(to channel: String) -> String { array(["SUBSCRIBE", channel]) }
 
-    /// All of a PUBLISH but its body and the line end behind that.
+    /// A PUBLISH without its body and the line end after it.
     static func publishHead(to channel: String, bodyByteCount: Int) -> String {
         "*3\r\n" + bulk("PUBLISH") + bulk(channel) + "$\(bodyByteCount)\r\n"
     }
@@ -25,10 +25,10 @@ enum RESPValue {
 
     // MARK: Reading
 
-    /// Elements of the longest array that is expected.
+    /// The length of the longest expected array.
     private static let elementCountMax = 3
 
-    /// The value that begins at `start`, nil when it is not all there.
+    /// The value that begins at `start`. nil: it is not complete yet.
     static func scan(_ start: UnsafeRawPointer, _ end: UnsafeRawPointer) -> FrameScanner.Frame? {
         guard let line = FrameScanner.line(start, end) else { return nil }
         var frame = FrameScanner.Frame(

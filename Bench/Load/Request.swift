@@ -1,11 +1,11 @@
 import Glibc
 
-/// Bytes that are prepared once and sent often.
+/// Bytes that are prepared once and sent many times.
 struct Text: @unchecked Sendable {
     let base: UnsafeRawPointer
     let byteCount: Int
 
-    /// Lives until the process ends: there are a few for each destination.
+    /// It is never freed. There are only a few for each destination.
     init(_ source: some Collection<UInt8>) {
         let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: max(source.count, 1), alignment: 1)
         bytes.copyBytes(from: source)
@@ -16,23 +16,24 @@ struct Text: @unchecked Sendable {
     init(_ string: String) { self.init(string.utf8) }
 }
 
-/// What the clients of a plan say.
+/// The prepared requests of the clients of a plan.
 struct Requests: Sendable {
     let connect: Text
     let subscribe: [Text]
-    /// What stands before a body, for each destination.
+    /// The bytes before a body, for each destination.
     let sendHead: [Text]
-    /// What stands behind it.
+    /// The bytes after a body.
     let sendTail: Text
     let heartBeat = Text("\n")
     let pong = Text("PONG\r\n")
-    /// Where there are no receipts: asks how far the server is.
+    /// For protocols without receipts: a request whose answer shows the progress of the server.
     let ping: Text
-    /// What stands before and behind the identifier of a message that is acknowledged.
+    /// The bytes before and after the identifier of an acknowledged message.
     let acknowledgementStart: Text
     let acknowledgementEnd: Text
 
-    /// In STOMP, a SEND with a receipt is `receiptStart`, the receipt's id, a line feed, and the head without its command.
+    /// In STOMP, a SEND with a receipt consists of `receiptStart`, the id of the receipt, a line feed, and the head
+    /// without its command.
     static let receiptStart = Text("SEND\nreceipt:")
     static let sendCommandByteCount = 5
 
@@ -80,7 +81,7 @@ struct Requests: Sendable {
         }
     }
 
-    /// With replies: 0 for the requests, then one for each requester.
+    /// With replies: index 0 for the requests, then one for each requester.
     private static func destinationCount(_ plan: Plan) -> Int {
         plan.delivery == .reply ? 1 + plan.publisherCount : plan.destinationCount
     }

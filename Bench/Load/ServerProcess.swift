@@ -1,12 +1,13 @@
 import Glibc
 
-/// A process as /proc shows it: what it costs, and whether it had to wait.
+/// A process and its statistics in /proc: CPU, memory, and time waited for a core.
 public struct ServerProcess: Sendable {
     public let identifier: Int32
 
     public init(identifier: Int32) { self.identifier = identifier }
 
-    /// The process that listens on a TCP port of this machine, if one can be found (others' processes cannot).
+    /// The process that listens on a TCP port of this machine. nil: not found, for example because it belongs to
+    /// another user.
     public init?(listeningOn port: UInt16) {
         let inodes = ["/proc/net/tcp", "/proc/net/tcp6"].flatMap { Self.listenerInodes($0, port: port) }
         for name in Self.entries(of: "/proc") {
@@ -25,16 +26,16 @@ public struct ServerProcess: Sendable {
     /// The current process.
     public static var current: ServerProcess { ServerProcess(identifier: getpid()) }
 
-    /// Times in nanoseconds since the process began.
+    /// Times in nanoseconds since the start of the process.
     public struct Times: Sendable {
-        /// On a core, of all threads that live.
+        /// Time on a core, of all threads that exist now.
         public var running: UInt64 = 0
-        /// Runnable, but without a core.
+        /// Time runnable without a core.
         public var waiting: UInt64 = 0
-        /// The kernel's estimate of how `running` divides.
+        /// The division of `running` into user and system time, as the kernel estimates it.
         public var user: UInt64 = 0
         public var system: UInt64 = 0
-        /// `running` of each thread.
+        /// `running`, for each thread.
         var threads: [Substring: UInt64] = [:]
 
         static func - (later: Times, earlier: Times) -> Times {
@@ -44,7 +45,8 @@ public struct ServerProcess: Sendable {
                 threads: later.threads.reduce(into: [:]) { $0[$1.key] = $1.value &- (earlier.threads[$1.key] ?? 0) })
         }
 
-        /// The time for which others had the core. Of several busy threads nobody can tell: they wait for each other.
+        /// The time in which other processes had the core. It is not known for several busy threads, because they wait
+        /// for each other.
         var waitingForOthers: UInt64 {
             let busiest = threads.values.max() ?? 0
             return busiest >= running / 10 * 9 ? waiting : 0
@@ -61,7 +63,7 @@ public struct ServerProcess: Sendable {
             times.threads[thread[...]] = running
             times.waiting += UInt64(fields[1]) ?? 0
         }
-        // The name, in parentheses, may hold spaces: fields are counted from behind it.
+        // The name, in parentheses, may contain spaces, so fields are counted after it.
         let fields = Self.text("/proc/\(identifier)/stat").split(separator: ")").last?.split(separator: " ") ?? []
         if fields.count > 12 {
             let tick = 1_000_000_000 / UInt64(max(sysconf(Int32(_SC_CLK_TCK)), 1))
@@ -71,10 +73,10 @@ public struct ServerProcess: Sendable {
         return times
     }
 
-    /// Bytes of memory that the process has of its own: VmRSS.
+    /// The resident memory of the process in bytes: VmRSS.
     public var residentByteCount: Int { Self.field("VmRSS", in: "/proc/\(identifier)/status") * 1024 }
 
-    /// The process has a ring.
+    /// Whether the process has an io_uring.
     public var usesURing: Bool {
         Self.entries(of: "/proc/\(identifier)/fd").contains {
             Self.linkTarget("/proc/\(identifier)/fd/\($0)") == "anon_inode:[io_uring]"

@@ -1,11 +1,12 @@
-/// How well a server kept its promise of heart-beats, over all clients.
+/// How well a server kept its heart-beat interval, over all clients.
 public struct Silences: Codable, Sendable, Equatable {
-    /// Heart-beats that clients sent, and the longest time in which one of them heard nothing, in milliseconds.
+    /// The number of heart-beats that clients sent, and the longest time without a byte from the server, in
+    /// milliseconds.
     public var sent = 0
     public var longest = 0
-    /// Silences that were longer than the interval and a quarter.
+    /// Silences longer than 1.25 intervals.
     public var late = 0
-    /// Silences of more than two intervals, after which a client would take the server for dead.
+    /// Silences longer than two intervals, after which a client would close the connection.
     public var missed = 0
 
     public init() {}

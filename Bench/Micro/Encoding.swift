@@ -13,7 +13,7 @@ extension MicroCase {
     ]
 }
 
-/// The writer, into one buffer again and again.
+/// The writer. It always writes into the same buffer.
 private final class Encoding: Workload {
     enum Kind { case message, plainValue, escapedValue, decimal }
 

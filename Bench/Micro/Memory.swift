@@ -17,7 +17,7 @@ extension MicroCase {
         MicroCase(name: "timer-fire", summary: "schedule a timer, advance, and take it out, among 10,000") {
             Timers(.fire)
         },
-        MicroCase(name: "mailbox", summary: "allocate a parcel, post it, take it, free it") { Letters() },
+        MicroCase(name: "mailbox", summary: "allocate a batch, post it, take it, free it") { MailboxRoundTrips() },
     ]
 }
 
@@ -71,7 +71,7 @@ private final class Names: Workload {
     private static let nameCount = 10_000
     private static let nameByteCount = 24
     private let kind: Kind
-    /// Twice as many names as the table holds, one behind the other.
+    /// Twice as many names as the table holds, one after the other.
     private let bytes: UnsafeMutableRawPointer
     private var table: NameTable
 
@@ -97,7 +97,7 @@ private final class Names: Workload {
         _ count: Int, _ kind: Kind, _ bytes: UnsafeMutableRawPointer, _ table: inout NameTable
     ) {
         var sum = 0
-        // A stride that shares no factor with the count visits every name.
+        // A stride without a common factor with the count visits every name.
         var name = 0
         for _ in 0..<count {
             name += 7919
@@ -166,7 +166,7 @@ private final class Timers: Workload {
     init(_ kind: Kind) {
         self.kind = kind
         wheel = Self.makeWheel()
-        // Spread over a minute that begins in 13 days: none of them comes due while this runs.
+        // Distributed over a minute that begins in 13 days, so none of them expires during the run.
         for timer in 0..<Self.standingCount {
             let deadline = Self.start + (1 << 50) + UInt64(timer) * 6 * Self.millisecond
             _ = wheel.schedule(at: deadline, kind: 1, owner: Slot(index: UInt32(timer + 1), generation: 1))
@@ -196,18 +196,18 @@ private final class Timers: Workload {
     }
 }
 
-private final class Letters: Workload {
+private final class MailboxRoundTrips: Workload {
     private let mailbox = Mailbox(byteCountMax: 1 << 20)
 
     func run(_ count: Int) {
         var sum = 0
         for _ in 0..<count {
-            let parcel = Parcels.allocate(capacity: 4096)
-            parcel.pointee.byteCount = 256
-            _ = mailbox.post(parcel)
+            let batch = PeerBatches.allocate(capacity: 4096)
+            batch.pointee.byteCount = 256
+            _ = mailbox.post(batch)
             guard let taken = mailbox.takeAll() else { continue }
             sum &+= Int(taken.pointee.byteCount)
-            Parcels.free(taken)
+            PeerBatches.free(taken)
         }
         keep(sum)
     }

@@ -1,10 +1,10 @@
 internal import CProcess
 import Glibc
 
-/// What one operation costs.
+/// The cost of one operation.
 public struct MicroFigure: Codable, Sendable {
     public var nanoseconds: Double
-    /// Nil: nobody counted them.
+    /// nil: not counted.
     public var instructions: Double?
 
     public init(nanoseconds: Double, instructions: Double? = nil) {
@@ -14,12 +14,12 @@ public struct MicroFigure: Codable, Sendable {
 }
 
 public enum MicroMeasurement {
-    /// Runs an operation until `milliseconds` have gone by, `rounds` times over, and takes the least time of a round.
+    /// Runs an operation for `milliseconds`, in `rounds` rounds, and takes the time of the fastest round.
     public static func measure(_ micro: MicroCase, milliseconds: Int, rounds: Int) -> MicroFigure {
         let workload = micro.make()
         var count = 64
         var elapsed = time(workload, count)
-        // Doubling warms up, too: caches, branch prediction, pages.
+        // Doubling the count also warms up caches, branch prediction and pages.
         while elapsed < Double(milliseconds) * 1e6 / 2, count < 1 << 40 {
             count *= 2
             elapsed = time(workload, count)
@@ -38,7 +38,7 @@ public enum MicroMeasurement {
         return figure
     }
 
-    /// Carries an operation out `count` times between two calls of `instructions_mark`, for a tool that looks on.
+    /// Runs an operation `count` times between two calls of `instructions_mark`, for a tool that counts instructions.
     public static func runBetweenMarks(_ micro: MicroCase, count: Int) {
         let workload = micro.make()
         workload.run(count)
@@ -47,7 +47,7 @@ public enum MicroMeasurement {
         instructions_mark()
     }
 
-    /// Nanoseconds of processor time: others on the machine cost us time, but none of this.
+    /// Nanoseconds of CPU time. Other processes on the machine do not add to it.
     private static func time(_ workload: any Workload, _ count: Int) -> Double {
         let start = processorNanoseconds()
         workload.run(count)

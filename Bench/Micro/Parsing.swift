@@ -38,7 +38,7 @@ extension MicroCase {
     }
 }
 
-/// The parser on one frame that lies whole in its buffer.
+/// The parser on one frame that is complete in its buffer.
 private final class Parsing: Workload {
     private let bytes: [UInt8]
     private let version: Version
@@ -56,7 +56,7 @@ private final class Parsing: Workload {
         Self.run(count, bytes, version, expectsConnect, &frame)
     }
 
-    /// The frame is borrowed once: a check of exclusive access for each operation would be measured with it.
+    /// The frame is borrowed once, so that no check of exclusive access for each operation is measured.
     private static func run(
         _ count: Int, _ bytes: [UInt8], _ version: Version, _ expectsConnect: Bool, _ frame: inout Frame
     ) {

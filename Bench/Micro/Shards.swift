@@ -31,7 +31,7 @@ extension MicroCase {
     ]
 }
 
-/// Turns of a shard whose driver does everything at once and well.
+/// Turns of a shard with a driver that completes everything at once and without errors.
 private final class ShardTurns: Workload {
     enum Kind {
         case idle
@@ -89,7 +89,7 @@ private final class ShardTurns: Workload {
         switch kind {
         case .idle: for _ in 0..<count { turn() }
         case .publish(let subscribers, let burst):
-            // An operation is a delivery, or a message where nobody gets it.
+            // An operation is a delivery, or a message if there are no subscribers.
             for _ in 0..<max(count / (burst * max(subscribers, 1)), 1) {
                 worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
                 turn()

@@ -1,22 +1,22 @@
-/// One operation of the broker's inner parts, to be repeated until it can be measured.
+/// One operation of an internal part of the broker. It is repeated until it can be measured.
 public protocol Workload: AnyObject {
-    /// Carries the operation out `count` times.
+    /// Runs the operation `count` times.
     func run(_ count: Int)
 }
 
-/// A workload by its name. The name is what figures are compared by: it never changes its meaning.
+/// A workload and its name. Figures are compared by name, so the meaning of a name never changes.
 public struct MicroCase: Sendable {
     public let name: String
-    /// What one operation is.
+    /// Describes one operation.
     public let summary: String
     public let make: @Sendable () -> any Workload
 
     public static let all: [MicroCase] = parsing + encoding + memory + shards
 }
 
-/// Keeps a result alive, so that nothing that leads to it can be left out.
+/// Keeps a result alive, so that the compiler cannot remove the code that computes it.
 @inline(never)
 func keep(_ value: Int) { lastResult = value }
 
-/// Public, so that the compiler has to believe in a reader. By one thread only.
+/// Public, so that the compiler must assume that it is read. Only one thread may use it.
 nonisolated(unsafe) public internal(set) var lastResult = 0

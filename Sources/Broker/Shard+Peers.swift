@@ -28,7 +28,7 @@ extension Shard {
         while let batch = next {
             next = batch.pointee.next
             let sender = Int(batch.pointee.sender)
-            let start = UnsafeRawPointer(Parcels.bytes(of: batch))
+            let start = UnsafeRawPointer(PeerBatches.bytes(of: batch))
             var offset = 0
             while offset < Int(batch.pointee.byteCount) {
                 let message = ReceivedPeerMessage(start + offset)
@@ -36,7 +36,7 @@ extension Shard {
                 apply(message, from: sender)
                 offset += message.byteCount
             }
-            Parcels.free(batch)
+            PeerBatches.free(batch)
         }
     }
 

@@ -57,14 +57,15 @@ int file_delete(int directory, const void *name) { return unlinkat(directory, na
 #error "liburing.h is missing: install liburing-dev, or build with --disable-default-traits for epoll alone"
 #endif
 
-// liburing 2.3 declares io_uring_register_restrictions and io_uring_enable_rings, and does not export them.
+// liburing 2.3 declares io_uring_register_restrictions and io_uring_enable_rings but does not export them.
 static int register_ring(struct io_uring *ring, unsigned opcode, const void *argument, unsigned count) {
     long result = syscall(__NR_io_uring_register, ring->ring_fd, opcode, argument, count);
     return result < 0 ? -errno : (int)result;
 }
 
-// liburing makes its system calls itself, so the thread sanitizer does not see that a ring's memory is unmapped before
-// another ring's takes its place. The kernel orders the two; this says so.
+// liburing makes system calls without the C library, so Thread Sanitizer does not see that the memory of a ring is
+// unmapped before another ring is mapped at the same address. The kernel orders the two; these macros tell Thread
+// Sanitizer.
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #include <sanitizer/tsan_interface.h>

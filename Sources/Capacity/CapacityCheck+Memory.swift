@@ -17,7 +17,7 @@ extension CapacityCheck {
                 kernel += count * (Footprint.epollItemBytes + Footprint.fileSlotBytes)
             }
         }
-        // Each connection once, where both its ends are here.
+        // Each connection counts once, also if both ends are on this machine.
         if let tracked = machine.trackedCount, tracked > 0 { kernel += connectionCount * Footprint.trackedBytes }
         return (user, kernel)
     }
@@ -38,8 +38,8 @@ extension CapacityCheck {
             remedies: isMet ? [] : remedies.memory(needed, isGroupLimit: isGroupLimit))
     }
 
-    /// Rings are locked memory before Linux 5.12, and again as of 6.14, unless the process has CAP_IPC_LOCK. What a user
-    /// locks is summed up over all of its processes.
+    /// Rings count as locked memory before Linux 5.12 and from Linux 6.14 on, unless the process has CAP_IPC_LOCK. The
+    /// kernel adds up the locked memory of all processes of a user.
     var lockedMemory: Finding? {
         let name = "RLIMIT_MEMLOCK"
         let found = machine.lockedBytes.hard.mebibytes
@@ -62,7 +62,7 @@ extension CapacityCheck {
                 ? [] : remedies.lockedMemory(needed) + ["smaller rings: io.uring.cq-entries and io.uring.sq-entries"])
     }
 
-    /// Tables, pools, rings and stacks of workers are mappings.
+    /// The memory mappings: each table, pool, ring and stack of a worker is one.
     var mappings: Finding? {
         let needed =
             Footprint.processMappings + (parties.map(\.workerCount).max() ?? 0) * Footprint.mappingsPerWorker
@@ -71,8 +71,8 @@ extension CapacityCheck {
             remedies: remedies.hostSysctl("vm.max_map_count", "65530"))
     }
 
-    /// Tables are reserved for their largest size and filled as needed. Under strict accounting the kernel counts the
-    /// reservation.
+    /// Tables reserve address space for their largest size and use memory on demand. With strict overcommit accounting
+    /// the kernel counts the whole reservation.
     var overcommit: Finding? {
         guard let mode = machine.overcommit, broker != nil else { return nil }
         let isMet = mode != 2

@@ -1,17 +1,16 @@
 extension CapacityCheck {
-    /// What the broker asks of listen(2).
+    /// The backlog that the broker passes to listen(2).
     static var acceptBacklog: Int { 4096 }
-    /// Clients that the load generator sends to one address. connect(2) tries every second port first; beyond some
-    /// 14,000 to one address and port it scans them all, and takes milliseconds.
+    /// The most clients that the load generator connects to one address. connect(2) tries every second port first. With
+    /// more than about 14,000 connections to one address and port it scans all ports, which takes milliseconds.
     static var clientsPerAddressMax: Int { 12_000 }
-    /// Connections that fall silent within one tick of the kernel's timers: those of two seconds, at 60 s of silence and
-    /// 250 Hz, while a message goes out to 130,000 a second.
+    /// The most connections whose keepalive timers expire in the same tick of the kernel's timers. At 60 s of silence
+    /// and 250 Hz a tick covers two seconds, in which a message reaches 260,000 connections.
     static var silentTogetherMax: Int { 262_144 }
-    /// Pages that TCP charges each of two sockets on one machine with while a small message is under way: as many as
-    /// one that waits to be read takes.
+    /// Pages that TCP counts for each socket while a small message is under way or waits to be read.
     static var pagesPerMessage: Int { 1 }
 
-    /// Connections that are made, but not accepted yet.
+    /// The queue of connections that are established and not accepted yet.
     var acceptBacklog: Finding? {
         guard broker != nil else { return nil }
         return .atLeast(
@@ -20,8 +19,9 @@ extension CapacityCheck {
             remedies: remedies.networkSysctl("net.core.somaxconn", "\(Self.acceptBacklog)"))
     }
 
-    /// Handshakes under way. With SYN cookies (the default) a full backlog costs options, not connections, and it is
-    /// the listener's own that counts; without them this one has to hold a storm.
+    /// The queue of handshakes under way. With SYN cookies (the default), a full queue loses TCP options but no
+    /// connections, and only the backlog of the listener counts. Without SYN cookies the queue must have room for all
+    /// clients that connect at once.
     var handshakeBacklog: Finding? {
         guard broker != nil else { return nil }
         let name = "net.ipv4.tcp_max_syn_backlog"
@@ -32,20 +32,20 @@ extension CapacityCheck {
         }
         return .atLeast(
             name, machine.handshakeBacklogMax, min(connectionCount, Self.acceptBacklog),
-            note: "applies here, since net.ipv4.tcp_syncookies is off",
+            note: "applies here, because net.ipv4.tcp_syncookies is off",
             remedies: remedies.networkSysctl("net.ipv4.tcp_syncookies", "1")
                 + remedies.networkSysctl(name, "\(Self.acceptBacklog)"))
     }
 
-    /// Connections that fell silent within the same two seconds are asked for a sign of life in the same tick of the
-    /// kernel's timers, all of those of a CPU before any question is carried. On the loopback device they wait in that
-    /// CPU's queue, and what it does not hold is dropped without a word, again and again, until the broker's user
-    /// time-out cuts healthy clients. (A network card's queue pushes back instead.)
+    /// The queue of packets of a CPU. Connections that fell silent within the same two seconds get their keepalive
+    /// probes in the same tick of the kernel's timers. A CPU creates all of its probes before any is delivered. On the
+    /// loopback device they wait in the queue of the CPU, and the kernel drops those that do not fit. This repeats
+    /// until the broker's user time-out disconnects healthy clients. (The queue of a network card pushes back instead.)
     var packetBacklog: Finding? {
         guard clients != nil, broker != nil else { return nil }
         let name = "net.core.netdev_max_backlog"
         let needed = min(connectionCount, Self.silentTogetherMax)
-        let note = "of each CPU; keepalive probes of silent local clients leave together, and the rest is dropped"
+        let note = "for each CPU; keepalive probes of local clients are sent together, the rest is dropped"
         guard let found = machine.packetBacklogMax else {
             return Finding(name, .unknown, found: "not readable", needed: needed.grouped, note: note)
         }
@@ -54,8 +54,8 @@ extension CapacityCheck {
             remedies: found >= needed ? [] : remedies.hostSysctl(name, "\(needed)"))
     }
 
-    /// Idle sockets hold no buffers. One message to all of them takes a page for each that has not read it yet: memory
-    /// that TCP counts against tcp_mem, the sockets of all namespaces together.
+    /// The memory of socket buffers. Idle sockets have none. A message to all connections takes a page for each socket
+    /// that has not read it yet. TCP counts it against tcp_mem, for the sockets of all namespaces together.
     var tcpMemory: Finding? {
         let name = "net.ipv4.tcp_mem"
         let needed = connectionCount * Self.pagesPerMessage
@@ -68,25 +68,25 @@ extension CapacityCheck {
         let isMet = pages[2] >= needed
         return Finding(
             name, isMet ? .met : .advice, found: "\(pages[2].grouped) pages", needed: "\(needed.grouped) pages",
-            note: "idle sockets take none; a message to all takes a page for each that has yet to read it",
+            note: "idle sockets take none; a message to all connections takes a page for each that has not read it yet",
             remedies: isMet ? [] : remedies.hostSysctl(name, values))
     }
 
-    /// What a socket's buffer may grow to at once. An idle one takes nothing, so that larger values than the kernel's
-    /// are a danger only: peers that do not read hold so much each.
+    /// The initial size of socket buffers. Idle sockets have none, so larger values than the kernel's defaults have no
+    /// use. They only let each peer that does not read take more memory.
     func buffers(_ name: String, _ sizes: [Int]?, _ initialMax: Int) -> Finding? {
         guard let sizes else { return Finding(name, .unknown, found: "not readable", needed: "") }
         let found = sizes.map(\.grouped).joined(separator: " ")
         let isMet = sizes[1] <= initialMax
         return Finding(
             name, isMet ? .met : .advice, found: found, needed: "at first at most \(initialMax.grouped)",
-            note: "idle sockets take none; peers that do not read make the kernel keep so much for each",
+            note: "idle sockets take none; for each peer that does not read, the kernel keeps this much",
             remedies: isMet ? [] : remedies.networkSysctl(name, "\(sizes[0]) \(initialMax) \(sizes[2])"))
     }
 
     private var portCount: Int? { machine.portRange.map { $0.count - machine.reservedPortCount } }
 
-    /// Ports of clients on this machine: each address they connect to has as many as the range holds.
+    /// The local ports of clients on this machine. For each address that they connect to, they can use the whole range.
     var ports: Finding? {
         let name = "net.ipv4.ip_local_port_range"
         guard clients != nil else { return nil }
@@ -106,17 +106,17 @@ extension CapacityCheck {
             remedies: isMet ? [] : remedies.networkSysctl(name, "16384 60999"))
     }
 
-    /// Whether the broker listens on the addresses that so many clients of one machine need.
+    /// Whether the broker listens on all addresses that the clients of this machine need.
     var addresses: Finding? {
         guard let broker, clients != nil, connectionCount > Self.clientsPerAddressMax else { return nil }
         return Finding(
             "listeners", broker.listensOnEveryAddress ? .met : .missing,
             found: broker.listensOnEveryAddress ? "every address" : "single addresses", needed: "every address",
-            note: "an address and port take \(Self.clientsPerAddressMax.grouped) clients of one machine in good time",
+            note: "connect(2) is slow for more than \(Self.clientsPerAddressMax.grouped) clients to one address",
             remedies: broker.listensOnEveryAddress ? [] : ["--listen 0.0.0.0:61613"])
     }
 
-    /// A firewall that looks at connections keeps a record of each.
+    /// The records of a firewall that tracks connections: one for each.
     var tracking: Finding? {
         guard let trackedMax = machine.trackedMax else { return nil }
         let name = "net.netfilter.nf_conntrack_max"
@@ -128,9 +128,9 @@ extension CapacityCheck {
         return Finding(
             name, isIdle ? .advice : .missing, found: trackedMax.grouped, needed: needed.grouped,
             note: isIdle
-                ? "nothing is tracked now; it matters once a firewall rule looks at connections"
+                ? "nothing is tracked now; it matters if a firewall rule tracks connections"
                 : "\((machine.trackedCount ?? 0).grouped) connections are tracked now; beyond the limit new ones are dropped",
             remedies: remedies.hostSysctl(name, "\(needed)")
-                + ["take the port out of it: iptables -t raw -A PREROUTING -p tcp --dport 61613 -j NOTRACK"])
+                + ["exclude the port: iptables -t raw -A PREROUTING -p tcp --dport 61613 -j NOTRACK"])
     }
 }

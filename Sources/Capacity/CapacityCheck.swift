@@ -1,11 +1,11 @@
-/// Compares what N connections take with what a machine allows. Pure: everything it knows is in its two values.
+/// Compares what N connections need with what a machine allows. Pure: it uses only its two values.
 public struct CapacityCheck {
     let parties: [Party]
     let machine: MachineSnapshot
     let remedies: Remedies
 
-    /// - Parameter parties: the processes on this machine that hold ends of the connections: the broker, the clients, or
-    ///   both, which then talk to each other.
+    /// - Parameter parties: the processes on this machine with an end of the connections: the broker, the clients, or
+    ///   both. Both are connected to each other.
     public init(_ parties: [Party], on machine: MachineSnapshot) {
         self.parties = parties
         self.machine = machine
@@ -33,14 +33,14 @@ public struct CapacityCheck {
     var broker: Party? { parties.first { $0.role == .broker } }
     var clients: Party? { parties.first { $0.role == .clients } }
 
-    /// "RLIMIT_NOFILE (clients)" where there are two parties.
+    /// "RLIMIT_NOFILE (clients)" if there are two parties.
     func named(_ name: String, _ party: Party) -> String {
         parties.count > 1 ? "\(name) (\(party.role.rawValue))" : name
     }
 
     // MARK: Rings and descriptors
 
-    /// Whether io_uring is there. Where it is not, epoll serves as many connections as there are descriptors.
+    /// Whether io_uring is available. Without it, epoll can hold as many connections as there are descriptors.
     private func ring(_ party: Party) -> Finding? {
         guard let refusal = machine.ringRefusal else {
             return Finding(named("io_uring", party), .met, found: "available", needed: "available")
@@ -58,14 +58,14 @@ public struct CapacityCheck {
         }
         return Finding(
             named("io_uring", party), wouldDo ? .advice : .missing, found: refusal,
-            needed: wouldDo ? "nothing: epoll will do" : "available",
+            needed: wouldDo ? "nothing: epoll is enough" : "available",
             note: wouldDo
                 ? "each connection takes a descriptor with epoll"
                 : "with epoll each connection takes a descriptor, and RLIMIT_NOFILE is too low for that",
             remedies: remedy)
     }
 
-    /// Connections that a worker's table holds with a limit of `descriptorCount`.
+    /// The connections that the file table of a worker can hold, if RLIMIT_NOFILE is `descriptorCount`.
     private func slotCount(_ party: Party, descriptorCount: Int) -> Int {
         let tableMax = 1 << 20
         let table = min(descriptorCount, tableMax)
@@ -73,22 +73,23 @@ public struct CapacityCheck {
         return party.connectionsPerWorkerMax > 0 ? min(party.connectionsPerWorkerMax, spare) : spare
     }
 
-    /// The most connections that a worker of `workerCount` gets: the kernel spreads them over the listeners by a hash,
-    /// so that four standard deviations above the mean are to be expected somewhere.
+    /// The most connections that one of `workerCount` workers gets. The kernel distributes them over the listeners by a
+    /// hash, so one worker may get four standard deviations more than the mean.
     private func connectionsOfFullestWorker(_ party: Party, _ workerCount: Int) -> Int {
         let mean = (Double(party.connectionCount) / Double(workerCount)).rounded(.up)
         guard party.spreadsByHash, workerCount > 1 else { return Int(mean) }
         return min(party.connectionCount, Int((mean + 4 * mean.squareRoot()).rounded(.up)))
     }
 
-    /// The fewest workers whose tables hold all connections; nil: the most that there may be do not.
+    /// The smallest number of workers whose tables hold all connections. nil: not even the largest number of workers is
+    /// enough.
     private func workersNeeded(_ party: Party, slots: Int) -> Int? {
         (1...max(party.workerCountMax, 1)).first {
             connectionsOfFullestWorker(party, $0) <= slots
         }
     }
 
-    /// Whether the rings' tables of direct descriptors hold N connections between them.
+    /// Whether the file tables of all rings together hold N connections.
     private func tables(_ party: Party) -> Finding? {
         guard party.hasDirectDescriptors else { return nil }
         let slots = slotCount(party, descriptorCount: machine.descriptors.hard)
@@ -99,7 +100,7 @@ public struct CapacityCheck {
         let needed = party.connectionCount.grouped
         let enough = workersNeeded(party, slots: slots)
         if fullest <= slots {
-            return Finding(name, .met, found: found, needed: needed, note: "direct descriptors are no descriptors")
+            return Finding(name, .met, found: found, needed: needed, note: "these take no descriptors of the process")
         }
         var mends: [String] = []
         if let enough {
@@ -110,13 +111,14 @@ public struct CapacityCheck {
         if party.connectionsPerWorkerMax == 0 || party.connectionsPerWorkerMax >= fullest {
             mends += remedies.descriptors(fullest + party.reservedSlotCount, mayRaise: mayRaiseLimits)
         }
-        // A worker whose table is full hands on what it accepts: the sum decides, the margin saves that detour.
+        // A worker with a full table hands new connections off, so the sum of all tables decides. The margin avoids
+        // these hand-offs.
         let fits = total >= party.connectionCount
         return Finding(
             name, fits ? .advice : .missing, found: found, needed: needed,
             note: fits
-                ? "the fullest worker will have to hand connections on to others"
-                : "a ring's table holds as many connections as RLIMIT_NOFILE says, 1,048,576 at most",
+                ? "the fullest worker will hand connections off to others"
+                : "a ring's file table has as many slots as RLIMIT_NOFILE, 1,048,576 at most",
             remedies: mends)
     }
 
@@ -128,15 +130,15 @@ public struct CapacityCheck {
         party.workerCount * (Footprint.descriptorsPerWorker + party.listenerCount) + Footprint.descriptorReserve
     }
 
-    /// Descriptors of the process: with io_uring those of the workers alone.
+    /// The descriptors of the process. With direct descriptors, only those of the workers count.
     private func descriptors(_ party: Party) -> Finding? {
         let needed = party.hasDirectDescriptors ? ownDescriptorCount(party) : plainDescriptorCount(party)
         return .atLeast(
             named("RLIMIT_NOFILE", party), machine.descriptors.hard, needed,
             note: party.hasDirectDescriptors
-                ? "rings, listeners and wake-ups; connections are no descriptors here"
-                : "each connection is a descriptor "
-                    + (party.driver == .epoll ? "with epoll" : "where the ring has no direct ones (Linux 6.13)"),
+                ? "rings, listeners and wake-ups; connections take no descriptors here"
+                : "each connection takes a descriptor "
+                    + (party.driver == .epoll ? "with epoll" : "if the ring has no direct ones (Linux 6.13)"),
             remedies: remedies.descriptors(needed, mayRaise: mayRaiseLimits))
     }
 
@@ -157,7 +159,7 @@ public struct CapacityCheck {
         }
     }
 
-    /// No RLIMIT_NOFILE can be raised beyond fs.nr_open.
+    /// RLIMIT_NOFILE cannot be raised beyond fs.nr_open.
     private var descriptorCeiling: Finding? {
         let needed =
             parties.map { party in
@@ -168,7 +170,7 @@ public struct CapacityCheck {
             remedies: remedies.hostSysctl("fs.nr_open", "\(needed)"))
     }
 
-    /// A socket is an open file of the kernel's, also as a direct descriptor.
+    /// The open files of the kernel. Every socket is one, also with a direct descriptor.
     private var files: Finding? {
         let reserve = 10_000
         let needed = (machine.fileCount ?? 0) + parties.map(\.connectionCount).reduce(0, +) + reserve

@@ -1,12 +1,12 @@
-/// One thing that bounds how many connections a machine holds.
+/// One limit on the number of connections of a machine.
 public struct Finding: Sendable, Equatable, Codable {
     public enum Verdict: String, Sendable, Codable {
         case met
-        /// It will do, but there is something to know or to gain.
+        /// It is enough, but something can be improved or should be known.
         case advice
-        /// N connections will not be held.
+        /// It is not enough for N connections.
         case missing
-        /// It cannot be read here.
+        /// The value cannot be read here.
         case unknown
     }
 
@@ -15,9 +15,9 @@ public struct Finding: Sendable, Equatable, Codable {
     public var verdict: Verdict
     public var found: String
     public var needed: String
-    /// Why it matters, or why not; one line, may be empty.
+    /// Why it matters or does not matter. One line; may be empty.
     public var note: String
-    /// What mends it, a command or a setting each; any one of them does unless it says otherwise.
+    /// What to change: commands or settings. Any one of them is enough unless it says otherwise.
     public var remedies: [String]
 
     public init(
@@ -31,7 +31,7 @@ public struct Finding: Sendable, Equatable, Codable {
         self.remedies = remedies
     }
 
-    /// A number that has to be at least `needed`; nil: not to be read.
+    /// A number that must be at least `needed`. nil: it cannot be read.
     static func atLeast(
         _ name: String, _ found: Int?, _ needed: Int, note: String = "", remedies: [String]
     ) -> Finding {
@@ -45,17 +45,17 @@ public struct Finding: Sendable, Equatable, Codable {
     }
 }
 
-/// What the check of a machine came to.
+/// The result of the check of a machine.
 public struct CapacityReport: Sendable, Equatable, Codable {
     public var connections: Int
     public var surroundings: String
     public var kernel: String
     public var findings: [Finding]
 
-    /// N connections can be held, as far as can be told.
+    /// Whether the machine can hold N connections, as far as the values could be read.
     public var isMet: Bool { !findings.contains { $0.verdict == .missing } }
 
-    /// The report as text. Findings that are met take a line, others say what mends them.
+    /// The report as text. A finding that is met takes one line. The others also list what to change.
     public var lines: [String] {
         let width = (findings.map(\.name.count).max() ?? 0) + 2
         var lines = ["\(connections.grouped) connections on Linux \(kernel), \(surroundings):"]
@@ -73,7 +73,7 @@ public struct CapacityReport: Sendable, Equatable, Codable {
         return lines
     }
 
-    /// Only what is not met.
+    /// Only the findings that are not met.
     public var complaints: [String] {
         CapacityReport(
             connections: connections, surroundings: surroundings, kernel: kernel,
@@ -92,7 +92,7 @@ public struct CapacityReport: Sendable, Equatable, Codable {
 }
 
 extension Int {
-    /// 1234567 -> "1,234,567"; the largest is "unlimited".
+    /// 1234567 -> "1,234,567". The largest integer is "unlimited".
     var grouped: String {
         if self == .max { return "unlimited" }
         let digits = String(magnitude)

@@ -1,12 +1,12 @@
 import Glibc
 
-/// The small files that tell about a machine: text by path, nil where there is none.
+/// Returns the text of a file of /proc or /sys, given its path. nil: there is no such file.
 public typealias SystemFiles = (_ path: String) -> String?
 
 extension MachineSnapshot {
-    /// This machine, as this process sees it.
+    /// The values of this machine, as this process sees them.
     ///
-    /// - Parameter ringRefusal: why io_uring is not to be had, as the drivers' self-test found; nil: it is.
+    /// - Parameter ringRefusal: why io_uring is not available, from the self-test of the drivers. nil: it is available.
     public static func ofThisMachine(ringRefusal: String?) -> MachineSnapshot {
         var snapshot = MachineSnapshot(files: contents)
         snapshot.descriptors = limit(RLIMIT_NOFILE)
@@ -16,7 +16,7 @@ extension MachineSnapshot {
         return snapshot
     }
 
-    /// Everything that `files` tell; getrlimit(2) and the like are left as they are by default.
+    /// Reads all values that are in `files`. Values of system calls such as getrlimit(2) keep their defaults.
     public init(files: SystemFiles) {
         func words(_ path: String) -> [Int]? {
             files(path).map { $0.split(whereSeparator: \.isWhitespace).compactMap(Self.number) }
@@ -57,18 +57,18 @@ extension MachineSnapshot {
         groupMemoryLeft = Self.groupMemoryLeft(files)
     }
 
-    /// Numbers beyond 63 bits are as good as the largest (fs.file-max is 2^63 - 1 by default under systemd).
+    /// Numbers beyond 63 bits become the largest integer (fs.file-max is 2^63 - 1 by default under systemd).
     private static func number(_ text: Substring) -> Int? {
         UInt64(text).map { Int(clamping: $0) } ?? Int(text)
     }
 
-    /// "Name:   value" among lines.
+    /// The value of a line "Name:   value".
     private static func field(_ name: String, in text: String) -> String? {
         text.split(separator: "\n").first { $0.hasPrefix("\(name):") }
             .map { String($0.dropFirst(name.count + 1)).trimmed }
     }
 
-    /// "8080,9148-9150" as a count of the ports that lie in the range.
+    /// The number of ports of a list such as "8080,9148-9150" that are in the range.
     private static func reservedCount(_ list: String, within range: ClosedRange<Int>) -> Int {
         list.trimmed.split(separator: ",").reduce(0) { sum, item in
             let ends = item.split(separator: "-").compactMap { Int($0) }
@@ -77,8 +77,9 @@ extension MachineSnapshot {
         }
     }
 
-    /// Limits of a cgroup count for all that is below it, so every level up to the root is asked. Version 2:
-    /// memory.max and memory.current; version 1: memory.limit_in_bytes, a number near 2^63 where there is none.
+    /// The memory that the cgroup of this process and all cgroups above it leave. A limit of a cgroup also applies to
+    /// all cgroups below it, so all levels up to the root are read. Version 2: memory.max and memory.current. Version
+    /// 1: memory.limit_in_bytes, a number near 2^63 if there is no limit.
     private static func groupMemoryLeft(_ files: SystemFiles) -> Int? {
         let lines = (files("/proc/self/cgroup") ?? "").split(separator: "\n").map {
             $0.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
@@ -116,7 +117,7 @@ extension MachineSnapshot {
         return ResourceLimit(soft: Int(clamping: limits.rlim_cur), hard: Int(clamping: limits.rlim_max))
     }
 
-    /// What a file of /proc or /sys holds, up to 64 KiB.
+    /// The contents of a file of /proc or /sys, up to 64 KiB.
     public static func contents(_ path: String) -> String? {
         let fd = open(path, O_RDONLY | O_CLOEXEC)
         guard fd >= 0 else { return nil }
@@ -137,7 +138,7 @@ extension Surroundings {
     public init(files: SystemFiles) {
         let environment = files("/proc/1/environ") ?? ""
         let groups = (files("/proc/1/cgroup") ?? "") + (files("/proc/self/cgroup") ?? "")
-        // Kubernetes first: its containers carry the marks of what runs them too.
+        // Kubernetes is checked first, because its containers also look like those of the container runtime.
         if files("/var/run/secrets/kubernetes.io/serviceaccount/namespace") != nil
             || environment.contains("KUBERNETES_SERVICE_HOST=") || groups.contains("kubepods")
         {
@@ -149,7 +150,7 @@ extension Surroundings {
         } else if let name = ["docker", "libpod", "containerd", "lxc"].first(where: { groups.contains($0) }) {
             self = name == "docker" ? .docker : name == "libpod" ? .podman : .container(name)
         } else if let start = environment.firstRange(of: "container=") {
-            // systemd(1): who starts it as process 1 of a container names itself there.
+            // systemd(1): a container manager names itself in this variable of process 1.
             self = .container(String(environment[start.upperBound...].prefix { $0 != "\0" }))
         } else {
             self = .machine

@@ -1,6 +1,6 @@
-/// What a machine, and the place in it where this process runs, allows: plain values, read once.
+/// The limits of a machine and of the environment of this process: plain values, read once.
 ///
-/// A value that cannot be read (no such file, no permission, an older kernel) is nil. `Int.max` is "unlimited".
+/// nil: the value cannot be read (no such file, no permission, an older kernel). `Int.max`: unlimited.
 public struct MachineSnapshot: Sendable, Equatable {
     /// "6.18.0-generic", and its first two numbers.
     public var kernelRelease = ""
@@ -8,9 +8,9 @@ public struct MachineSnapshot: Sendable, Equatable {
     public var surroundings = Surroundings.machine
     /// seccomp(2) filters the system calls of this process.
     public var isFiltered = false
-    /// CapEff of this process, a bit a capability (capabilities(7)).
+    /// CapEff of this process: one bit per capability (capabilities(7)).
     public var capabilities: UInt64 = 0
-    /// Why io_uring is not to be had, in words; nil: it is.
+    /// Why io_uring is not available, as text. nil: it is available.
     public var ringRefusal: String?
 
     // Limits of this process: soft and hard, getrlimit(2).
@@ -35,9 +35,9 @@ public struct MachineSnapshot: Sendable, Equatable {
     public var handshakeBacklogMax: Int?
     /// net.ipv4.tcp_syncookies
     public var handshakeCookies: Int?
-    /// net.ipv4.tcp_mem: pages; below, at and above which the kernel is content, presses, refuses.
+    /// net.ipv4.tcp_mem, in pages: no pressure below the first, pressure from the second, refusal from the third.
     public var tcpPages: [Int]?
-    /// net.ipv4.tcp_rmem and tcp_wmem: bytes; least, at first, at most.
+    /// net.ipv4.tcp_rmem and tcp_wmem, in bytes: minimum, initial size, maximum.
     public var receiveBuffer: [Int]?
     public var sendBuffer: [Int]?
     /// net.ipv4.ip_local_port_range, and how many of them are reserved (ip_local_reserved_ports).
@@ -53,7 +53,7 @@ public struct MachineSnapshot: Sendable, Equatable {
 
     // Memory, in bytes.
     public var memoryAvailable: Int?
-    /// What the cgroups above this process leave of their limits, the least of them; nil: none limits it.
+    /// The least memory that the limits of the cgroups of this process leave. nil: no limit.
     public var groupMemoryLeft: Int?
     public var pageByteCount = 4096
 
@@ -62,7 +62,7 @@ public struct MachineSnapshot: Sendable, Equatable {
     public func has(_ capability: Capability) -> Bool { capabilities & 1 << UInt64(capability.rawValue) != 0 }
 }
 
-/// Those of capabilities(7) that lift a limit.
+/// The capabilities that lift a limit (capabilities(7)).
 public enum Capability: Int, Sendable {
     case ipcLock = 14
     case sysResource = 24
@@ -87,7 +87,7 @@ public struct KernelVersion: Sendable, Equatable, Comparable, CustomStringConver
         self.minor = minor
     }
 
-    /// - Parameter release: as uname(2) gives it: "6.1.0-18-amd64".
+    /// - Parameter release: as uname(2) returns it: "6.1.0-18-amd64".
     public init(release: String) {
         let numbers = release.split { !$0.isNumber }.prefix(2).map { Int($0) ?? 0 }
         self.init(numbers.first ?? 0, numbers.count > 1 ? numbers[1] : 0)
@@ -100,13 +100,13 @@ public struct KernelVersion: Sendable, Equatable, Comparable, CustomStringConver
     public var description: String { "\(major).\(minor)" }
 }
 
-/// Where a process runs, as far as it decides who may change a limit, and how.
+/// The environment of a process. It decides who can change a limit, and how.
 public enum Surroundings: Sendable, Equatable, CustomStringConvertible {
     case machine
     case docker
     case podman
     case kubernetes
-    /// Another container, by the name of what runs it.
+    /// Another container, with the name of its container manager.
     case container(String)
 
     public var isContainer: Bool { self != .machine }

@@ -1,4 +1,4 @@
-/// A process that will hold one end of many connections, and what of the machine that takes.
+/// A process with one end of many connections, and its needs.
 public struct Party: Sendable, Equatable {
     public enum Role: String, Sendable, Codable {
         case broker
@@ -12,35 +12,35 @@ public struct Party: Sendable, Equatable {
     public var role: Role
     public var connectionCount: Int
     public var driver: Driver
-    /// Connections are slots of the rings' tables; else each is a descriptor of the process, as with epoll.
+    /// Connections are slots of the file tables of rings. Otherwise each is a descriptor of the process, as with epoll.
     public var hasDirectDescriptors: Bool
-    /// io_uring was asked for by name: epoll will not do.
+    /// The operator asked for io_uring, so epoll is no alternative.
     public var insistsOnRing = false
-    /// Threads, each with a ring of its own.
+    /// The number of threads, each with its own ring.
     public var workerCount = 1
     public var workerCountMax = 128
-    /// Where the worker count is set, and to what: "io.workers".
+    /// The name of the setting of the worker count: "io.workers".
     public var workerSetting = "io.workers"
-    /// The most connections of a worker as configured; 0: as many as its ring's table holds.
+    /// The configured limit of connections of a worker. 0: as many as its file table holds.
     public var connectionsPerWorkerMax = 0
-    /// The kernel spreads connections over the workers' listeners, by a hash.
+    /// The kernel distributes connections over the listeners of the workers by a hash.
     public var spreadsByHash = true
-    /// Slots of a ring's table that are kept free.
+    /// Slots of a file table that are kept free.
     public var reservedSlotCount = 64
     public var ring = RingSize()
-    /// Listening sockets of each worker.
+    /// The number of listening sockets of each worker.
     public var listenerCount = 1
-    /// The process can be told to listen on every address.
+    /// The process listens on every address.
     public var listensOnEveryAddress = true
-    /// Limits of its own configuration that N connections with a subscription each have to fit: name, and how many
-    /// there are in all workers together.
+    /// Limits of the configuration that must have room for N connections with one subscription each: the name, and the
+    /// sum over all workers.
     public var ownLimits: [OwnLimit] = []
     public var userBytesPerConnection = Footprint.brokerBytesPerConnection
 
     public struct OwnLimit: Sendable, Equatable {
         public var name: String
         public var total: Int
-        /// Where it is set for each worker apart.
+        /// The setting is per worker.
         public var isPerWorker: Bool
 
         public init(name: String, total: Int, isPerWorker: Bool) {
@@ -60,16 +60,16 @@ public struct Party: Sendable, Equatable {
 }
 
 extension Party {
-    /// The load generator: as many threads as rings are needed.
+    /// The load generator. It has as many threads as it needs rings.
     ///
-    /// - Parameter descriptorMax: RLIMIT_NOFILE, the slots of each ring's table.
+    /// - Parameter descriptorMax: RLIMIT_NOFILE, which is also the number of slots of each file table.
     public static func loadGenerator(connectionCount: Int, usesRing: Bool, descriptorMax: Int) -> Party {
         var party = Party(.clients, connectionCount: connectionCount, driver: usesRing ? .uring : .epoll)
         let slots = max(min(descriptorMax, 1 << 20) - clientDescriptorReserve, 1)
         party.workerCount = (connectionCount + slots - 1) / slots
         party.workerCountMax = 1 << 16
         party.workerSetting = "threads"
-        // It deals its clients out itself: nothing is spread by chance.
+        // The load generator itself distributes its clients, evenly.
         party.spreadsByHash = false
         party.listenerCount = 0
         if connectionCount > 4096 {
@@ -82,11 +82,11 @@ extension Party {
         return party
     }
 
-    /// Of each thread's descriptors, those that are no connections.
+    /// Descriptors of each thread that are not connections.
     private static var clientDescriptorReserve: Int { 500 }
 }
 
-/// Entries of a ring and its buffers: what one worker takes, however few connections it has.
+/// The size of a ring and its buffers: what a worker takes independent of its connections.
 public struct RingSize: Sendable, Equatable {
     public var submissionEntries = 4096
     public var completionEntries = 32768
@@ -97,8 +97,8 @@ public struct RingSize: Sendable, Equatable {
 
     public init() {}
 
-    /// The queues, in whole pages: what io_uring counts against RLIMIT_MEMLOCK where it counts. A submission has 64
-    /// bytes, a completion 16, an index 4, a provided buffer's entry 16; the rings' heads fit a page.
+    /// The size of the queues, in whole pages. Some kernels count it against RLIMIT_MEMLOCK. A submission has 64 bytes,
+    /// a completion 16, an index 4, the entry of a provided buffer 16. The heads of the queues fit a page.
     func queueByteCount(pageByteCount: Int) -> Int {
         func pages(_ byteCount: Int) -> Int { (byteCount + pageByteCount - 1) / pageByteCount * pageByteCount }
         return pages(submissionEntries * 64) + pages(completionEntries * 16 + submissionEntries * 4 + 320)
@@ -108,28 +108,28 @@ public struct RingSize: Sendable, Equatable {
     var bufferByteCount: Int { buffers * bufferBytes + largeBuffers * largeBufferBytes }
 }
 
-/// Bytes and mappings, as measured on Linux 6.18 (x86-64) with the release build; README, section "Many connections".
+/// Bytes and mappings, measured on Linux 6.18 (x86-64) with the release build. See README, section "Many connections".
 public enum Footprint {
-    /// Growth of the broker's resident memory: session, subscription, tables.
+    /// The growth of the broker's resident memory: session, subscription, tables.
     public static let brokerBytesPerConnection = 256
-    /// The load generator's record, its client's share of buffers.
+    /// The record of a client in the load generator, and its share of the buffers.
     public static let clientBytesPerConnection = 128
-    /// One end of an idle TCP connection: socket, inode, file, directory entry, and their slack.
+    /// One end of an idle TCP connection: socket, inode, file, directory entry, and their unused space.
     public static let socketBytes = 4096
-    /// What waits for its next byte.
+    /// The request that waits for the next byte.
     public static let ringPollBytes = 256
     public static let epollItemBytes = 208
-    /// A slot of a ring's table.
+    /// A slot of a file table.
     public static let fileSlotBytes = 8
-    /// An entry of connection tracking, with its place in the hash table.
+    /// A record of connection tracking, with its part of the hash table.
     public static let trackedBytes = 320
-    /// Each worker: stack, tables, batches, what the kernel keeps of a ring.
+    /// Each worker: stack, tables, batches, and the memory of a ring in the kernel.
     public static let workerBytes = 1 << 20
     /// The process itself: code, libraries, heap.
     public static let processBytes = 16 << 20
     public static let processMappings = 200
     public static let mappingsPerWorker = 64
-    /// Descriptors of each worker besides its listeners (ring, eventfd), and of the process.
+    /// Descriptors of each worker besides its listeners (ring, eventfd), and other descriptors of the process.
     public static let descriptorsPerWorker = 3
     public static let descriptorReserve = 64
 }

@@ -1,9 +1,9 @@
-/// The words that mend a limit, for where this process runs: on a machine one types them, in a container the one who
-/// starts it has to grant them.
+/// The commands and settings that raise a limit, depending on the environment of this process. On a machine the
+/// operator runs them. For a container, whoever starts it must grant them.
 struct Remedies {
     let surroundings: Surroundings
 
-    /// A sysctl that belongs to the network namespace: a container has its own, and its starter sets it.
+    /// A sysctl of the network namespace. A container has its own namespace, and whoever starts it sets the value.
     func networkSysctl(_ name: String, _ value: String) -> [String] {
         let quoted = value.contains(" ") ? "\"\(value)\"" : value
         switch surroundings {
@@ -23,7 +23,7 @@ struct Remedies {
         }
     }
 
-    /// A sysctl of the whole machine: no container can set it for itself.
+    /// A sysctl of the whole machine. A container cannot set it for itself.
     func hostSysctl(_ name: String, _ value: String) -> [String] {
         let quoted = value.contains(" ") ? "\"\(value)\"" : value
         return ["\(surroundings.isContainer ? "on the host: " : "")sysctl -w \(name)=\(quoted)"]
@@ -72,7 +72,7 @@ struct Remedies {
         }
     }
 
-    /// What a seccomp filter has to let pass.
+    /// The system calls that a seccomp filter must allow.
     var ringFilter: [String] {
         let calls = "io_uring_setup, io_uring_enter and io_uring_register"
         switch surroundings {

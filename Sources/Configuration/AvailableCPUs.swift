@@ -1,9 +1,9 @@
 import Glibc
 
-/// How many CPUs this process may use at once.
+/// The number of CPUs that this process may use at the same time.
 public enum AvailableCPUs {
-    /// The CPUs of the scheduler's affinity mask, or fewer where a control group grants less time than they have: a
-    /// container that may use 1.5 CPUs of a machine of 64 counts 2.
+    /// The number of CPUs in the scheduler's affinity mask, or fewer if a control group limits the CPU time: a
+    /// container that may use 1.5 of 64 CPUs counts 2.
     public static var count: Int {
         let quota = ConfigurationFile.text(at: "/sys/fs/cgroup/cpu.max")
         guard case .success(let text) = quota, let granted = count(cgroupQuota: text) else { return affinityCount }
@@ -17,8 +17,8 @@ public enum AvailableCPUs {
         return (quota - 1) / period + 1
     }
 
-    /// From /proc, because Glibc's module does not offer sched_getaffinity(2); where that cannot be read, every CPU
-    /// that is on line counts.
+    /// Read from /proc, because Glibc's module does not have sched_getaffinity(2). If /proc cannot be read, all online
+    /// CPUs count.
     private static var affinityCount: Int {
         if case .success(let text) = ConfigurationFile.text(at: "/proc/self/status"), let allowed = count(status: text)
         {

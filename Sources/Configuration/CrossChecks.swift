@@ -1,7 +1,7 @@
 import Broker
 import IO
 
-/// What must hold between values that are each right by themselves.
+/// The rules between values. Each value is already valid by itself.
 extension EffectiveSettings {
     mutating func crossCheck() {
         checkBuild()
@@ -35,7 +35,7 @@ extension EffectiveSettings {
         for listener in settings.listeners where listener.port != 0 && !seen.insert(listener).inserted {
             report(origin(of: "listeners"), "listeners", "found \(listener) twice; allowed: each address once")
         }
-        // The kernel would refuse the second of them, as if another process had the port.
+        // The kernel would refuse the second one, as if another process used the port.
         for listener in settings.listeners where !listener.isUnspecified {
             let whole = seen.first { $0.isUnspecified && $0.isIPv6 == listener.isIPv6 && $0.port == listener.port }
             guard let whole else { continue }
@@ -51,7 +51,7 @@ extension EffectiveSettings {
         }
     }
 
-    /// Of each pool, and a worker.
+    /// The most bytes of each pool of a worker.
     private static var receiveBufferByteCountMax: Int { 1 << 30 }
 
     private mutating func checkRing() {
@@ -71,7 +71,8 @@ extension EffectiveSettings {
         }
     }
 
-    /// One lost probe must not cut a healthy peer: many leave at the same moment, and the kernel drops some.
+    /// A few lost probes must not disconnect a healthy peer: many probes are sent at the same moment, and the kernel
+    /// drops some.
     private mutating func checkKeepalive() {
         let lostProbesMin = 3
         let idle = integer(at: "io.keepalive-ms")
@@ -86,7 +87,8 @@ extension EffectiveSettings {
 
     // MARK: Limits
 
-    /// A limit that the largest permitted frame could never pass would refuse or stall it for good.
+    /// A limit must have room for the largest permitted frame. Otherwise such a frame would always be refused or wait
+    /// forever.
     private mutating func checkFrames() {
         requireAtMost("limits.header-bytes", "limits.headers-bytes")
         requireAtMost("limits.command-bytes", "limits.pre-connect-bytes")
@@ -104,7 +106,8 @@ extension EffectiveSettings {
 
     private static let frameKeys = ["limits.body-bytes", "limits.headers-bytes"]
 
-    /// One error at the key that made frames larger, with all that has to be raised with it: not one at each of those.
+    /// Reports one error, at the key that made frames larger, with all limits that must be raised too. There is no
+    /// error at each of these limits.
     private mutating func reportLargeFrame(_ small: [String]) {
         let memory = "limits.message-memory-bytes"
         let isMemorySmall = origins[memory] == nil && integer(at: memory) / 16 < frameByteCountMax
@@ -119,8 +122,9 @@ extension EffectiveSettings {
             "found \(described(path)), which needs larger limits beside it: \(wants.joined(separator: "; and "))")
     }
 
-    /// Between the memory at which publishers are no longer read and the one at which what has come is refused lies a
-    /// quarter of it: what is under way by then has to fit, or publishers would get "Out of memory" instead of waiting.
+    /// The broker stops reading publishers at three quarters of the memory and refuses messages at the limit. Bytes
+    /// that are under way must fit into the quarter between. Otherwise publishers would get "Out of memory" instead of
+    /// waiting.
     private mutating func checkMemory() {
         let path = "limits.message-memory-bytes"
         let options = settings.driverOptions
@@ -128,7 +132,8 @@ extension EffectiveSettings {
             options.receiveBufferCount * options.receiveBufferByteCount + options.largeReceiveBufferCount
             * options.largeReceiveBufferByteCount
         var needs: [(byteCount: Int, keys: [String], text: String)] = [
-            // A frame that arrives in pieces lies in a block that doubles, and is copied to be kept.
+            // A frame that arrives in pieces is collected in a block that doubles, and is then copied into a block of
+            // its own.
             (
                 frameByteCountMax * 4, Self.frameKeys,
                 "four largest frames (\(frameNote))"
@@ -155,7 +160,7 @@ extension EffectiveSettings {
         guard let most = needs.max(by: { $0.byteCount < $1.byteCount }), integer(at: path) / 4 < most.byteCount else {
             return
         }
-        // Said by `reportLargeFrame`.
+        // `reportLargeFrame` reports it.
         if most.keys == Self.frameKeys, origins[path] == nil { return }
         report(
             blamed([path] + most.keys), path,
@@ -163,7 +168,7 @@ extension EffectiveSettings {
                 + "\(Unit.bytes.format(most.byteCount)); allowed: at least \(Unit.bytes.format(most.byteCount * 4))")
     }
 
-    /// Bytes of the largest frame that a client may send.
+    /// The size of the largest frame that a client may send.
     private var frameByteCountMax: Int {
         integer(at: "limits.body-bytes") + integer(at: "limits.headers-bytes")
     }
@@ -211,7 +216,8 @@ extension EffectiveSettings {
                 "found \(name.utf8.count) bytes; allowed: limits.destination-name-bytes = \(byteCountMax)")
         }
         let levelCountMax = settings.broker.limits.destinationLevelCountMax
-        // The separators of the prefix, /queue/ or /topic/, are two, and those of the levels one less than they are.
+        // The prefix, /queue/ or /topic/, has two separators. Between the levels there is one less than there are
+        // levels.
         let levelCount = name.utf8.count { $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "/") } - 1
         if levelCount > levelCountMax {
             report(
@@ -227,7 +233,7 @@ extension EffectiveSettings {
         return value
     }
 
-    /// The value as the file writes it, with its origin where that is not the place of the report.
+    /// The value as text, with its origin if that is not the place of the report.
     private func described(_ path: String) -> String {
         guard let setting = Schema.setting(at: path) else { return "" }
         return setting.format(setting.get(settings))
@@ -240,7 +246,7 @@ extension EffectiveSettings {
             "found \(described(smaller)); allowed: at most \(larger) = \(described(larger)) (\(origin(of: larger)))")
     }
 
-    /// Where the first of these keys was set that was: a default is never to blame while another value is.
+    /// The origin of the first of these keys that was set. A default is reported only if none was set.
     private func blamed(_ paths: [String]) -> Origin {
         paths.lazy.compactMap { origins[$0] }.first ?? .builtIn
     }

@@ -1,8 +1,8 @@
-/// A value given outside of the file, by an environment variable or on the command line.
+/// A value that is not from the file but from an environment variable or the command line.
 public struct Override: Sendable, Equatable {
     /// The key's path: "io.workers".
     public var path: String
-    /// The value as text; a list's items are separated by commas.
+    /// The value as text. The items of a list are separated by commas.
     public var text: String
     public var origin: Origin
 
@@ -24,29 +24,29 @@ public struct Override: Sendable, Equatable {
 /// The configuration in force, and where each value came from.
 public struct EffectiveSettings: Sendable {
     public internal(set) var settings = Settings()
-    /// The path of the file that was read; nil: none was.
+    /// The path of the file that was read. nil: none.
     public internal(set) var file: String?
-    /// By key path. A key that nobody set is missing here: it has its default.
+    /// The origins of the values that were set, by key path. Other keys have their default.
     var origins: [String: Origin] = [:]
     var problems: [ConfigurationProblem] = []
-    /// What was not taken and does no harm: variables of the environment that are no key's.
+    /// Warnings: environment variables that name no key.
     public internal(set) var warnings: [ConfigurationProblem] = []
 
     init() {}
 
-    /// Where the value of the key at `path` came from.
+    /// The origin of the value of the key at `path`.
     public func origin(of path: String) -> Origin { origins[path] ?? .builtIn }
 
-    /// Puts the configuration together: the command line beats the environment, which beats the file, which beats the
+    /// Combines all sources. The command line overrides the environment, which overrides the file, which overrides the
     /// defaults.
     ///
     /// - Parameters:
-    ///   - file: The path of a YAML file. nil: the one that STAMPEDE_CONFIG names, or none. No place is searched for
-    ///     one, so that a broker never runs with a file its operator did not name.
-    ///   - environment: All variables of the process; those that begin with STAMPEDE_ count, and an unknown one among
-    ///     them is a warning, but for those of Kubernetes.
-    ///   - commandLine: In the order of precedence, the last wins.
-    /// - Throws: Everything that is wrong. Values are compared with each other once each is right by itself.
+    ///   - file: the path of a YAML file. nil: the file that STAMPEDE_CONFIG names, or none. No other places are
+    ///     searched, so that the broker never uses a file that its operator did not name.
+    ///   - environment: all variables of the process. Those that begin with STAMPEDE_ are used. An unknown one is a
+    ///     warning, unless Kubernetes sets it.
+    ///   - commandLine: if a key occurs several times, the last value counts.
+    /// - Throws: all problems. The rules between values are checked only if each value is valid.
     public static func load(
         file: String? = nil, environment: [String: String] = [:], commandLine: [Override] = []
     ) throws(ConfigurationError) -> EffectiveSettings {
@@ -68,7 +68,7 @@ public struct EffectiveSettings: Sendable {
         return try effective.completed(environment: environment, commandLine: commandLine)
     }
 
-    /// Lays the overrides over what was read, and checks the whole.
+    /// Applies the overrides to the values of the file, and checks the result.
     private consuming func completed(
         environment: [String: String], commandLine: [Override]
     ) throws(ConfigurationError) -> EffectiveSettings {
@@ -81,7 +81,7 @@ public struct EffectiveSettings: Sendable {
         return effective
     }
 
-    /// Sets what follows from other values and has no key of its own.
+    /// Sets fields that have no key of their own, because they follow from other values.
     private mutating func derive() {
         settings.driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
     }
@@ -96,13 +96,14 @@ public struct EffectiveSettings: Sendable {
 /// The names of environment variables.
 enum EnvironmentName {
     static let prefix = "STAMPEDE_"
-    /// Names the configuration file where `--config` does not.
+    /// Names the configuration file if `--config` does not.
     static let configurationFile = "STAMPEDE_CONFIG"
-    /// What Kubernetes adds to the containers of a namespace that has a Service named `stampede`: STAMPEDE_SERVICE_HOST,
-    /// STAMPEDE_PORT, STAMPEDE_PORT_61613_TCP_ADDR and the like. No key's variable begins so.
+    /// Prefixes of variables that Kubernetes sets in the containers of a namespace with a Service named `stampede`:
+    /// STAMPEDE_SERVICE_HOST, STAMPEDE_PORT, STAMPEDE_PORT_61613_TCP_ADDR and so on. No variable of a key has these
+    /// prefixes.
     static let foreignPrefixes = ["STAMPEDE_SERVICE_", "STAMPEDE_PORT"]
 
-    /// "io.uring.sq-entries" is STAMPEDE_IO_URING_SQ_ENTRIES.
+    /// The variable of a key: "io.uring.sq-entries" becomes STAMPEDE_IO_URING_SQ_ENTRIES.
     static func variable(for path: String) -> String {
         prefix + String(path.uppercased().map { $0 == "." || $0 == "-" ? "_" : $0 })
     }

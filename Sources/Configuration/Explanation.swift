@@ -1,7 +1,8 @@
 import Broker
 
 extension EffectiveSettings {
-    /// The configuration as a YAML file that reads back as itself, with a comment at each value: where it came from.
+    /// The configuration as a YAML file, with the origin of each value as a comment. Reading the file gives the same
+    /// configuration.
     public var explanation: String {
         var writer = YAMLWriter()
         for setting in Schema.settings {
@@ -29,7 +30,8 @@ extension EffectiveSettings {
     }
 }
 
-/// The documentation of all keys: the text of Config/stampede.yaml, made from the table so that the two cannot part.
+/// The documentation of all keys: the text of Config/stampede.yaml. It is generated from the table of keys, so that
+/// both agree.
 public enum ConfigurationReference {
     public static var yaml: String {
         var writer = YAMLWriter()
@@ -59,7 +61,7 @@ public enum ConfigurationReference {
         "This file is made by `stampede config --reference`.",
     ]
 
-    /// "Allowed: a power of two from 64 to 32768, a whole number." for the line below the reason.
+    /// The line below the reason: "Allowed: a power of two from 64 to 32768, a whole number."
     private static func form<Root>(of setting: Setting<Root>) -> String {
         "Allowed: \(setting.allowed)."
     }
@@ -81,7 +83,7 @@ public enum ConfigurationReference {
     }
 }
 
-/// Writes keys by their paths as nested YAML; keys of one section must follow each other.
+/// Writes keys as nested YAML, given their paths. The keys of a section must be written one after the other.
 private struct YAMLWriter {
     private(set) var text = ""
     private var sections: [Substring] = []
@@ -99,7 +101,7 @@ private struct YAMLWriter {
         line(comment.isEmpty ? "\(indentation)#" : "\(indentation)# \(comment)")
     }
 
-    /// Opens the sections of `path` that are not open, after an empty line where `separated`.
+    /// Opens the sections of `path` that are not open yet. If `separated`, an empty line comes first.
     mutating func open(sectionsOf path: String, separated: Bool = false) {
         let wanted = Array(path.split(separator: ".").dropLast())
         let sharedCount = zip(wanted, sections).prefix { $0 == $1 }.count

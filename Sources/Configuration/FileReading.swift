@@ -1,21 +1,21 @@
 import Glibc
 import Yams
 
-/// A configuration file's text as a tree of YAML nodes.
+/// Parses the text of a configuration file into a tree of YAML nodes.
 ///
-/// Yams refuses a mapping that has a key twice and stops there. To report such a key with its path, and everything else
-/// that is wrong along with it, its first occurrence is renamed in the text (a prefix at the marked place, so that no
-/// line moves) and the text is composed again; the walk over the tree recognises the prefix.
+/// Yams stops with an error at a mapping that has a key twice. To report such a key with its path, together with all
+/// other problems, its first occurrence is renamed in the text by a prefix, which moves no line, and the text is parsed
+/// again. The walk over the tree recognises the prefix.
 enum ConfigurationFile {
     static let duplicatePrefix = "duplicate-key--"
 
-    /// More than this many repeated keys are reported one by one, as they are mended.
+    /// If more keys than this are repeated, the rest is reported only after these are corrected.
     private static let duplicatesMax = 32
 
-    /// A configuration of every key is some 20 KiB; what is far larger was named by mistake.
+    /// A configuration with every key has about 20 KiB. A much larger file was named by mistake.
     static let byteCountMax = 1 << 20
 
-    /// The root node; nil for a text without content.
+    /// The root node. nil: the text has no content.
     static func compose(_ yaml: String) throws -> Node? {
         var yaml = yaml
         for _ in 0..<duplicatesMax {
@@ -43,7 +43,7 @@ enum ConfigurationFile {
         return lines.joined(separator: "\n")
     }
 
-    /// The text of the file at `path`, or why it cannot be had.
+    /// The text of the file at `path`, or why it cannot be read.
     static func text(at path: String) -> Result<String, Failure> {
         let fd = open(path, O_RDONLY | O_CLOEXEC)
         guard fd >= 0 else { return .failure(Failure(reason: String(cString: strerror(errno)))) }
@@ -70,7 +70,7 @@ enum ConfigurationFile {
         let reason: String
     }
 
-    /// What the parser says of a text that is no YAML, in one line, with the line number where it has one.
+    /// The error of the parser in one line, with the line number if it has one.
     static func explain(_ error: any Error) -> (line: Int, text: String) {
         switch error {
         case YamlError.scanner(let context, let problem, let mark, let yaml),

@@ -1,7 +1,7 @@
 import Broker
 import Yams
 
-/// Walks over the nodes of a file, sets what is right and reports what is not.
+/// Visits the nodes of a file, applies valid values and reports all others.
 struct FileWalk {
     let name: String
     var effective: EffectiveSettings
@@ -100,7 +100,7 @@ struct FileWalk {
         var value: Node
     }
 
-    /// The pairs of a mapping whose keys are texts that occur once; reports the others.
+    /// The entries of a mapping whose keys are unique texts. Reports the others.
     private mutating func entries(of mapping: Node.Mapping, section: String) -> [Entry] {
         var entries: [Entry] = []
         for (key, value) in mapping {
@@ -123,7 +123,7 @@ struct FileWalk {
         return entries
     }
 
-    /// The value of a key, or nil after a report.
+    /// The value of a key. nil: it is not valid and was reported.
     private mutating func value<Root>(of entry: Entry, path: String, _ setting: Setting<Root>) -> SettingValue? {
         if case .list(_, let accepts) = setting.form, case .sequence(let items) = entry.value {
             return list(items, in: entry, path: path, accepts: accepts, allowed: setting.allowed)
@@ -132,7 +132,7 @@ struct FileWalk {
             report(entry.value, path, "found \(entry.value.kind); allowed: \(setting.allowed)")
             return nil
         }
-        // A quoted number or flag is a text that somebody wrote on purpose.
+        // A quoted number or flag is a text: somebody added the quotes on purpose.
         let isTextInstead = scalar.style != .plain && scalar.style != .any && !setting.takesText
         if !isTextInstead, let value = setting.parse(scalar.string) { return value }
         let found = (isTextInstead ? "the text " : "") + excerpt(scalar.string)
@@ -168,7 +168,7 @@ struct FileWalk {
 }
 
 extension Setting {
-    /// Quotes make no difference to what such a key takes.
+    /// Whether the key takes text, so that quotes make no difference.
     fileprivate var takesText: Bool {
         switch form {
         case .integer, .flag: false
@@ -184,7 +184,7 @@ extension Node {
         return ["", "~", "null", "Null", "NULL"].contains(scalar.string)
     }
 
-    /// The kind of node in words.
+    /// The kind of the node as text.
     fileprivate var kind: String {
         switch self {
         case .scalar: isNothing ? "nothing" : excerpt(string ?? "")

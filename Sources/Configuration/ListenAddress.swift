@@ -2,18 +2,18 @@ import Glibc
 
 /// A TCP address to listen on: an IP address and a port.
 ///
-/// Written `127.0.0.1:61613`, `[::1]:61613` or `localhost:61613` (which means 127.0.0.1). Other names are not looked
-/// up: what a broker listens on must not depend on a resolver's answer. Port 0 lets the kernel choose a free port.
+/// It is written `127.0.0.1:61613`, `[::1]:61613` or `localhost:61613` (which means 127.0.0.1). Other names are not
+/// resolved, because the address must not depend on a resolver. With port 0 the kernel chooses a free port.
 public struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
     /// An IPv4 or IPv6 address in its canonical text form, without brackets.
     public let host: String
     public let port: UInt16
     public let isIPv6: Bool
 
-    /// The loopback interface at STOMP's usual port.
+    /// The loopback interface with the usual port of STOMP.
     public static let standard = ListenAddress("127.0.0.1:61613")!
 
-    /// What a text must look like to be accepted, for messages to the operator.
+    /// The accepted forms of text, for messages to the operator.
     static let allowed = "IPV4:PORT, \"[IPV6]:PORT\" or localhost:PORT, with a port from 0 to 65535"
 
     public init?(_ text: String) {
@@ -34,27 +34,27 @@ public struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
         isIPv6 ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 
-    /// Only this machine can connect to the address.
+    /// Whether only this machine can connect to the address.
     public var isLoopback: Bool {
         isIPv6 ? host == "::1" : host.hasPrefix("127.")
     }
 
-    /// What `[::ffff:a.b.c.d]:PORT` stands for, which a listener of IPv6 alone cannot be bound to; nil for all others.
+    /// The IPv4 address of `[::ffff:a.b.c.d]:PORT`, to which an IPv6 listener cannot be bound. nil: another address.
     var mappedVersion4: String? {
         let prefix = "::ffff:"
         guard isIPv6, host.hasPrefix(prefix), host.contains(".") else { return nil }
         return "\(host.dropFirst(prefix.count)):\(port)"
     }
 
-    /// Every address of the machine.
+    /// Whether the address stands for all addresses of the machine.
     public var isUnspecified: Bool { host == "0.0.0.0" || host == "::" }
 
-    /// Digits only: `UInt16.init` would take a sign too.
+    /// Only digits: `UInt16.init` would accept a sign too.
     private static func port(_ text: Substring) -> UInt16? {
         text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? UInt16(text) : nil
     }
 
-    /// The address as inet_ntop(3) writes it, or nil when inet_pton(3) does not read it.
+    /// The address as inet_ntop(3) writes it. nil: inet_pton(3) does not accept it.
     private static func canonical(_ literal: String, family: Int32) -> String? {
         withUnsafeTemporaryAllocation(byteCount: 16, alignment: 8) { address -> String? in
             guard inet_pton(family, literal, address.baseAddress!) == 1 else { return nil }

@@ -3,11 +3,11 @@ public import Capacity
 import IO
 
 extension Settings {
-    /// The broker that these settings make, as a check of the machine sees it.
+    /// Describes the broker with these settings for the capacity check.
     ///
     /// - Parameters:
-    ///   - ringIsAvailable: what the drivers found; `auto` means epoll where it is not.
-    ///   - ringIsPlain: its sockets are plain descriptors.
+    ///   - ringIsAvailable: the self-test of io_uring passed. If not, `auto` means epoll.
+    ///   - ringIsPlain: sockets are plain descriptors.
     public func party(
         connectionCount: Int, ringIsAvailable: Bool, ringIsPlain: Bool = false, availableCPUCount: Int
     ) -> Party {

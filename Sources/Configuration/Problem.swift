@@ -1,9 +1,9 @@
-/// Where the value of a key came from.
+/// The origin of the value of a key.
 public enum Origin: Sendable, Equatable, CustomStringConvertible {
     case builtIn
     case file(name: String, line: Int)
     case environment(variable: String)
-    /// The option as it was written, without its value for `--listen` and the like: "--set", "--workers".
+    /// The option as it was written, without its value: "--set", "--workers".
     case commandLine(option: String)
 
     public var description: String {
@@ -15,7 +15,7 @@ public enum Origin: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    /// The place as the first word of an error line: "stampede.yaml:12".
+    /// The place, as the first word of an error line: "stampede.yaml:12".
     var place: String {
         switch self {
         case .builtIn: "default"
@@ -26,11 +26,11 @@ public enum Origin: Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// One thing that is wrong with a configuration: where, which key, what was found and what is allowed, in one line.
+/// One problem of a configuration in one line: the place, the key, what was found and what is allowed.
 public struct ConfigurationProblem: Sendable, Equatable, CustomStringConvertible {
     /// "stampede.yaml:12", "STAMPEDE_IO_WORKERS", "--set".
     public let place: String
-    /// "io.uring.sq-entries", "destinations[0].overflow"; empty where no key is concerned.
+    /// "io.uring.sq-entries", "destinations[0].overflow". Empty: the problem does not concern a key.
     public let path: String
     /// "found 100; allowed: a power of two from 64 to 32768, a whole number".
     public let text: String
@@ -40,17 +40,17 @@ public struct ConfigurationProblem: Sendable, Equatable, CustomStringConvertible
     }
 }
 
-/// All that is wrong with a configuration. Never empty.
+/// All problems of a configuration. Never empty.
 public struct ConfigurationError: Error, CustomStringConvertible {
     public let problems: [ConfigurationProblem]
 
-    /// One line for each problem.
+    /// The problems as text, one line each.
     public var description: String {
         problems.map(\.description).joined(separator: "\n")
     }
 }
 
-/// `text` in double quotes, with what YAML or a terminal would take amiss escaped. YAML and JSON read it back.
+/// `text` in double quotes. Characters that YAML, JSON or a terminal would misinterpret are escaped.
 func quoted(_ text: String) -> String {
     var result = "\""
     for scalar in text.unicodeScalars {
@@ -69,7 +69,7 @@ func quoted(_ text: String) -> String {
     return result + "\""
 }
 
-/// `text` quoted, and cut where it would drown the rest of the line.
+/// `text` in quotes. Long text is cut.
 func excerpt(_ text: String) -> String {
     let countMax = 80
     return text.count <= countMax ? quoted(text) : quoted(String(text.prefix(countMax))) + "..."
@@ -77,15 +77,16 @@ func excerpt(_ text: String) -> String {
 
 // MARK: - Suggestions
 
-/// What somebody probably meant who wrote an unknown name.
+/// Suggests the name that an unknown name was probably meant to be.
 enum Suggestion {
-    /// Words that stand for a key elsewhere, and are too far from its name to be taken for it misspelt.
+    /// Names that other programs use for a key, and that are not similar enough to the name of the key to be found as a
+    /// misspelling.
     private static let otherWords = [
         "listen": "listeners", "listener": "listeners", "port": "listeners", "address": "listeners",
         "bind": "listeners", "host": "listeners", "threads": "io.workers",
     ]
 
-    /// "; did you mean io.workers?", or nothing when no candidate is near.
+    /// "; did you mean io.workers?", or an empty text if no candidate is similar.
     static func note(for path: String, among candidates: some Sequence<String>) -> String {
         if let meant = otherWords[String(lastPart(path))] { return "; did you mean \(meant)?" }
         var best: (name: String, distance: Int)?
@@ -97,7 +98,7 @@ enum Suggestion {
         return "; did you mean \(best.name)?"
     }
 
-    /// The right key in the wrong section costs one.
+    /// The right key in the wrong section counts as a distance of 1.
     private static func misplacedDistance(_ path: String, _ candidate: String) -> Int {
         lastPart(path) == lastPart(candidate) ? 1 : .max
     }
@@ -106,7 +107,7 @@ enum Suggestion {
         path[(path.lastIndex(of: ".").map(path.index(after:)) ?? path.startIndex)...]
     }
 
-    /// Levenshtein's distance. Names longer than any key are not compared.
+    /// The Levenshtein distance. Names longer than any key are not compared.
     private static func distance(_ first: String, _ second: String) -> Int {
         let first = Array(first.utf8)
         let second = Array(second.utf8)

@@ -1,4 +1,4 @@
-/// What a whole number of the configuration counts, and how it may be written.
+/// The unit of a whole number in the configuration, and its notation.
 enum Unit: Sendable, CaseIterable {
     case count
     case bytes
@@ -7,7 +7,7 @@ enum Unit: Sendable, CaseIterable {
     case microseconds
     case percent
 
-    /// The suffixes that a value may carry, largest first; a bare number is in the unit of the key's name.
+    /// The suffixes that a value may have, largest first. A number without suffix has the unit in the name of the key.
     var suffixes: [(name: String, factor: Int)] {
         switch self {
         case .count, .percent: []
@@ -17,7 +17,7 @@ enum Unit: Sendable, CaseIterable {
         }
     }
 
-    /// The unit in words, for the reference; empty for a plain number.
+    /// The unit as text, for the reference. Empty for a plain number.
     var name: String {
         switch self {
         case .count: ""
@@ -29,8 +29,7 @@ enum Unit: Sendable, CaseIterable {
         }
     }
 
-    /// The number that `text` stands for: decimal digits and at most one suffix. nil: not a number, or one that does
-    /// not fit 64 bits.
+    /// Parses decimal digits and at most one suffix. nil: not a number, or it does not fit 64 bits.
     func parse(_ text: String) -> Int? {
         let digits = text.utf8.prefix { (0x30...0x39).contains($0) }
         guard !digits.isEmpty, let number = Int(String(Substring(digits))) else { return nil }
@@ -49,7 +48,7 @@ enum Unit: Sendable, CaseIterable {
         return "\(value)"
     }
 
-    /// As `format`, with the suffix of the unit itself where it has one: 100ms.
+    /// As `format`, but with the suffix of the unit if there is one: 100ms.
     func describe(_ value: Int) -> String {
         let text = format(value)
         guard text == "\(value)", let own = suffixes.first(where: { $0.factor == 1 }) else { return text }
@@ -57,13 +56,14 @@ enum Unit: Sendable, CaseIterable {
     }
 }
 
-/// The whole numbers that a key takes.
+/// The whole numbers that a key accepts.
 struct Quantity: Sendable {
     var unit: Unit
     var range: ClosedRange<Int>
-    /// The kernel takes nothing else; rounding silently would run with a value that nobody wrote.
+    /// The value must be a power of two, because the kernel requires it. Rounding silently would hide from the operator
+    /// which value is used.
     var isPowerOfTwo = false
-    /// What 0 means where it stands for something apart from `range`.
+    /// The meaning of 0 if it is allowed in addition to `range`.
     var zeroMeaning: String?
 
     func accepts(_ value: Int) -> Bool {
@@ -80,7 +80,7 @@ struct Quantity: Sendable {
         return "0 (\(zeroMeaning)), or \(bounds)"
     }
 
-    /// `allowed`, with the suffixes that may be used.
+    /// `allowed`, followed by the suffixes that may be used.
     var allowedInFull: String {
         let names = unit.suffixes.map(\.name)
         let unitNote =

@@ -6,22 +6,22 @@ extension Schema {
             "auto: io_uring if the kernel passes the self-test, else epoll. uring: io_uring, or no start."),
         .count(
             "io.workers", \.workerCount, 1...Settings.workerCountMax, zero: "one per available CPU",
-            "Worker threads. More than there are CPUs help only where RLIMIT_NOFILE is low."),
+            "Worker threads. More workers than CPUs help only if RLIMIT_NOFILE is low."),
 
         .milliseconds(
             "io.keepalive-ms", \.driverOptions.keepaliveMilliseconds, 1000...32_767_000, zero: "never",
             "TCP keepalive: idle time before the first probe, then one every 10 s. A probe costs about 10 us."),
         .milliseconds(
             "io.user-timeout-ms", \.driverOptions.userTimeoutMilliseconds, 1000...86_400_000,
-            "A peer that acknowledges no probe and no data for so long is disconnected (TCP_USER_TIMEOUT)."),
+            "A peer that acknowledges no probe and no data for this long is disconnected (TCP_USER_TIMEOUT)."),
         .bytes(
             "io.unsent-bytes", \.driverOptions.unsentByteCountMax, 16 << 10...1 << 30,
             zero: "what its send buffer holds",
-            "Unsent bytes of a connection in the kernel. More waits in the broker, see limits.output-bytes."),
+            "Unsent bytes of a connection in the kernel. More bytes wait in the broker, see limits.output-bytes."),
 
         .count(
             "io.uring.sq-entries", \.driverOptions.submissionEntryCount, 64...32768, powerOfTwo: true,
-            "Submission queue of a ring. Raise it where a message goes to more connections of a worker."),
+            "Submission queue of a ring. Raise it if one message goes to more connections of a worker."),
         .count(
             "io.uring.cq-entries", \.driverOptions.completionEntryCount, 128...65536, powerOfTwo: true,
             "Completion queue of a ring, at least sq-entries. Raise it when completion-queue-overflows grows."),
@@ -50,13 +50,13 @@ extension Schema {
             "poll: 256 B of kernel memory a connection. multishot: 864 B, less CPU. adaptive: both, by traffic."),
         .count(
             "io.uring.promotion-polls", \.driverOptions.promotionCount, 1...1000,
-            "adaptive: a connection that is readable so often in promotion-window-ms gets multishot receive."),
+            "adaptive: multishot receive for connections that are readable this often in promotion-window-ms."),
         .milliseconds(
             "io.uring.promotion-window-ms", \.driverOptions.promotionWindowMilliseconds, 1...60_000,
             "adaptive: the window of promotion-polls. A longer one includes slower publishers."),
         .count(
             "io.uring.promoted-max", \.driverOptions.promotedCountMax, 1...1 << 20,
-            "adaptive: connections of a worker that may have multishot receive at a time."),
+            "adaptive: the most connections of a worker with multishot receive at a time."),
         .milliseconds(
             "io.uring.demotion-ms", \.driverOptions.demotionMilliseconds, 1...3_600_000,
             "adaptive: idle time after which a connection goes back to poll."),
@@ -72,7 +72,7 @@ extension Schema {
         .integer(
             "io.uring.min-wait-microseconds", \.driverOptions.minWaitMicroseconds,
             Quantity(unit: .microseconds, range: 1...10_000, zeroMeaning: "do not wait"),
-            "The longest wait for them (Linux 6.12 and later), which is the latency that it may cost."),
+            "The longest wait for wait-completions (Linux 6.12 and later). It can add this much latency."),
         .flag(
             "io.uring.restrict", \.driverOptions.isRestricted,
             "Restrict the ring to the operations in use, so that a hijacked worker cannot open files with it."),

@@ -13,7 +13,7 @@ extension Schema {
             "From accept to CONNECTED. At the limit: close."),
     ]
 
-    /// The parser counts the bytes of a header line in 16 bits.
+    /// `limits.header-bytes` is at most 65,535, because the parser counts the bytes of a header line in 16 bits.
     private static let frames: [Setting<Settings>] = [
         .bytes(
             "limits.command-bytes", \.broker.limits.commandByteCountMax, 16...1024,
@@ -46,7 +46,7 @@ extension Schema {
             "Connections of a worker. At the limit: another worker takes a new one, or it is refused."),
         .count(
             "limits.connections-per-address-max", \.broker.limits.connectionsPerAddressMax, 1...1 << 20, zero: "off",
-            "Connections of a worker from one address. At the limit: refuse. Set it where clients are strangers."),
+            "Connections of a worker from one address. At the limit: refuse. Set it if clients are not trusted."),
         .count(
             "limits.connections-per-second-max", \.broker.limits.connectionsPerSecondMax, 1...1_000_000, zero: "off",
             "New connections of a worker per second. At the limit: refuse. Set it against reconnect storms."),
@@ -73,16 +73,16 @@ extension Schema {
     private static let output: [Setting<Settings>] = [
         .bytes(
             "limits.output-bytes", \.broker.limits.outputByteCountMax, 1024...1 << 30,
-            "Bytes that wait for a client. At the limit: disconnected from a topic; a queue sends no more."),
+            "Bytes that wait for a client. At the limit: topic subscribers are disconnected, queues send no more."),
         .milliseconds(
             "limits.output-stall-ms", \.broker.limits.outputStallMillisecondsMax, 100...3_600_000,
-            "Time in which a client reads nothing while output waits. At the limit: as for output-bytes."),
+            "Time without progress while output waits for a client. At the limit: as for output-bytes."),
         .milliseconds(
             "limits.linger-ms", \.broker.limits.lingerMillisecondsMax, 10...60_000,
             "Time for a client to read the rest and close after ERROR or DISCONNECT. At the limit: close."),
         .count(
             "limits.prefetch-max", \.broker.limits.prefetchCountMax, 1...1_000_000,
-            "Unacknowledged messages of a subscription that asks for no fewer. At the limit: it gets no more."),
+            "Unacknowledged messages of a subscription, unless it asks for fewer. At the limit: it gets no more."),
         .bytes(
             "limits.prefetch-bytes", \.broker.limits.prefetchByteCountMax, 1024...1 << 30,
             "Bytes of unacknowledged messages of a subscription. At the limit: it gets no more."),
@@ -95,17 +95,17 @@ extension Schema {
         .count(
             "limits.destinations-per-connection-max", \.broker.limits.destinationsPerConnectionMax, 1...10_000_000,
             zero: "off",
-            "Queues of a worker that one connection has filled and that nobody subscribes to. At the limit: ERROR."),
+            "Queues of a worker without subscribers whose messages come from one connection. At the limit: ERROR."),
         .count(
             "limits.destinations-per-address-max", \.broker.limits.destinationsPerAddressMax, 1...10_000_000,
             zero: "off",
-            "The same for all connections from an address. Set it where clients are strangers."),
+            "The same for all connections from one address. Set it if clients are not trusted."),
         .bytes(
             "limits.destination-name-bytes", \.broker.limits.destinationNameByteCountMax, 16...1024,
             "A destination, its prefix (/queue/) included; at most header-bytes. At the limit: ERROR."),
         .count(
             "limits.destination-levels-max", \.broker.limits.destinationLevelCountMax, 2...128,
-            "Levels of a destination or pattern, separated by '.' or '/', behind its prefix. At the limit: ERROR."),
+            "Levels of a destination or pattern, separated by '.' or '/', after its prefix. At the limit: ERROR."),
         .count(
             "limits.patterns-max", \.broker.limits.patternCountMax, 1...100_000,
             "Different wildcard patterns: a new topic is compared with each. At the limit: ERROR."),
@@ -117,11 +117,11 @@ extension Schema {
             "The shortest interval at which the broker sends heart-beats. Clients can ask for a longer one."),
         .milliseconds(
             "limits.heart-beat-receive-ms", \.broker.limits.heartBeatReceiveMilliseconds, 1...3_600_000, zero: "none",
-            "The shortest interval that the broker asks clients for. Clients can offer a longer one."),
+            "The shortest interval that the broker asks for. Clients can offer a longer one."),
         .integer(
             "limits.heart-beat-tolerance-percent", \.broker.limits.heartBeatTolerancePercent,
             Quantity(unit: .percent, range: 100...1000),
-            "A client is disconnected after this part of its interval without a byte. Raise it if networks stall."),
+            "A client is disconnected after this percentage of its interval in silence. Raise it if networks stall."),
     ]
 
     private static let memory: [Setting<Settings>] = [
@@ -130,7 +130,7 @@ extension Schema {
             "Messages and buffers of a worker; 16 largest frames or more. At the limit: publishers wait."),
         .bytes(
             "limits.mailbox-bytes", \.broker.limits.mailboxByteCountMax, 64 << 10...1 << 30,
-            "Bytes on their way to a worker from others. At the limit: their publishers wait."),
+            "Peer messages to a worker that it has not read yet. At the limit: the publishers wait."),
         .count(
             "limits.queued-messages-max", \.broker.limits.queuedMessageCountMax, 1000...1_000_000_000,
             "Messages in all queues of a worker. Reserves address space. At the limit: publishers wait."),
@@ -139,6 +139,6 @@ extension Schema {
             "Subscriptions of a worker. Reserves address space. At the limit: ERROR."),
         .milliseconds(
             "limits.drain-timeout-ms", \.broker.limits.drainMillisecondsMax, 1...600_000, zero: "do not wait",
-            "Drain: time for clients to empty queues and outputs. Then what is left is reported."),
+            "Drain: time for clients to empty queues and outputs. Messages that are left are reported."),
     ]
 }

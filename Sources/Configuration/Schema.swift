@@ -2,7 +2,7 @@ import Broker
 
 /// The table of every key, in the order of the configuration file.
 enum Schema {
-    /// All keys but those of `destinations`.
+    /// All keys except those of `destinations`.
     static let settings: [Setting<Settings>] = listeners + io + limits + destinationDefaults + log
 
     /// The key whose value is a list of `destinationKeys` mappings.
@@ -25,7 +25,7 @@ enum Schema {
     private static let log: [Setting<Settings>] = [
         .choice(
             "log.level", \.logLevel,
-            "The least severe level that is logged. info: clients' errors too. debug: why the driver was chosen."),
+            "The least severe level that is logged. info: also errors of clients. debug: also the choice of driver."),
         .choice("log.format", \.logFormat, "text for people, json (one object a line) for log collectors."),
     ]
 
@@ -61,18 +61,18 @@ enum Schema {
             "Failed deliveries of a message (NACK, lost connection) before it goes to `dead-letter`."),
         .text(
             "dead-letter", \.deadLetterDestination, allowed: "\"\" (drop them), or a \(DestinationPattern.allowedName)",
-            "Where messages go that failed too often or were rejected. \"\", or the queue itself: no limit of failures, "
-                + "and rejected ones are dropped and counted.",
+            "For messages that failed too often or were rejected. \"\", or the queue itself: no limit of failures, and "
+                + "rejected messages are dropped and counted.",
             accepts: { $0.isEmpty || DestinationPattern.acceptsName($0) }),
         .flag(
             "dead-letter-expired", \.deadLettersExpired,
             "Expired messages go to `dead-letter` too, instead of being dropped."),
         .milliseconds(
             "idle-expires-ms", \.idleMillisecondsMax, 10...604_800_000, zero: "never",
-            "A queue without messages and consumers is forgotten, with its x- arguments, after this time."),
+            "A queue without messages and consumers is removed, with its x- arguments, after this time."),
         .milliseconds(
             "idle-expires-with-messages-ms", \.idleWithMessagesMillisecondsMax, 10...604_800_000, zero: "never",
-            "A queue with messages that nobody uses for so long is removed; its messages are dropped."),
+            "A queue with messages that nobody uses for this long is removed; its messages are dropped."),
     ]
 
     static func setting(at path: String) -> Setting<Settings>? { byPath[path] }
@@ -83,7 +83,7 @@ enum Schema {
 
     private static let byPath = Dictionary(uniqueKeysWithValues: settings.map { ($0.path, $0) })
 
-    /// "io", "io.uring", ...: every proper prefix of a key's path.
+    /// All sections: "io", "io.uring" and so on, that is, every proper prefix of the path of a key.
     static let sections: Set<String> = {
         var sections: Set<String> = []
         for setting in settings {
@@ -97,19 +97,19 @@ enum Schema {
     }()
 }
 
-/// The spelling of destinations in the configuration.
+/// The notation of destinations in the configuration.
 enum DestinationPattern {
     static let allowedName = "name that begins with /queue/ or /topic/, without wildcards"
     static let allowed = "text that begins with /queue/ or /topic/; the wildcards * and # stand for whole levels"
 
-    /// A name or a pattern. Levels are separated by `.` and `/`; a wildcard is a level of its own, because brokers and
-    /// clients disagree about what `a*` would match.
+    /// Whether `text` is a name or a pattern. Levels are separated by `.` and `/`. A wildcard must be a whole level,
+    /// because brokers and clients disagree about what `a*` would match.
     static func accepts(_ text: String) -> Bool {
         guard let levels = levels(of: text) else { return false }
         return levels.allSatisfy { isWildcard($0) || !$0.contains(where: wildcardCharacters.contains) }
     }
 
-    /// A name of one destination.
+    /// Whether `text` is the name of one destination.
     static func acceptsName(_ text: String) -> Bool {
         guard let levels = levels(of: text) else { return false }
         return levels.allSatisfy { !$0.contains(where: wildcardCharacters.contains) }

@@ -1,4 +1,4 @@
-/// The value of one key, free of the type of its field.
+/// The value of a key, independent of the type of its field.
 enum SettingValue: Equatable, Sendable {
     case integer(Int)
     case flag(Bool)
@@ -6,30 +6,31 @@ enum SettingValue: Equatable, Sendable {
     case list([String])
 }
 
-/// One key of the configuration: the row of the table from which decoding, overriding, explaining and the reference
-/// file are made. `Root` is `Settings`, or `DestinationPolicy` for the entries of `destinations`.
+/// One key of the configuration: a row of the table that is used to read files, apply overrides, explain the
+/// configuration and generate the reference. `Root` is `Settings`, or `DestinationPolicy` for the entries of
+/// `destinations`.
 struct Setting<Root>: Sendable {
-    /// What values the key takes.
+    /// The values that the key accepts.
     enum Form: Sendable {
         case integer(Quantity)
         case flag
         case choice([String])
-        /// Free text that `accepts` passes; `allowed` says in words what that is.
+        /// Text for which `accepts` returns true. `allowed` describes it.
         case text(allowed: String, accepts: @Sendable (String) -> Bool)
-        /// One text or several, each passed by `accepts`.
+        /// One text or several. `accepts` must return true for each.
         case list(allowed: String, accepts: @Sendable (String) -> Bool)
     }
 
     /// The sections and the key, joined by dots: "io.uring.sq-entries".
     let path: String
     let form: Form
-    /// One line: what the key does, and when to change it.
+    /// One line of documentation: what the key does, and when to change it.
     let why: String
     let get: @Sendable (Root) -> SettingValue
-    /// Takes only values of `form`.
+    /// Sets the field. The value must match `form`.
     let set: @Sendable (inout Root, SettingValue) -> Void
 
-    /// The words that complete "allowed: ".
+    /// The text that completes "allowed: ".
     var allowed: String {
         switch form {
         case .integer(let quantity): quantity.allowedInFull
@@ -40,7 +41,7 @@ struct Setting<Root>: Sendable {
         }
     }
 
-    /// Reads one unquoted text. nil: not allowed.
+    /// Parses an unquoted text. nil: not allowed.
     func parse(_ text: String) -> SettingValue? {
         switch form {
         case .integer(let quantity):
@@ -57,14 +58,14 @@ struct Setting<Root>: Sendable {
         }
     }
 
-    /// Reads the text of an environment variable or of `--set`, where a list is separated by commas.
+    /// Parses the text of an environment variable or of `--set`. The items of a list are separated by commas.
     func parseOverride(_ text: String) -> SettingValue? {
         guard case .list(_, let accepts) = form else { return parse(text) }
         let items = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
         return items.allSatisfy(accepts) ? .list(items) : nil
     }
 
-    /// The value as the configuration file writes it.
+    /// The value as text, in the notation of the configuration file.
     func format(_ value: SettingValue) -> String {
         switch (value, form) {
         case (.integer(let number), .integer(let quantity)): quantity.unit.format(number)
@@ -132,7 +133,7 @@ extension Setting {
             })
     }
 
-    /// A choice of named values; a value of the field that has no name reads as the first.
+    /// A choice of named values. A field value without a name is shown as the first one.
     static func choice<Value: Equatable & Sendable>(
         _ path: String, _ field: Field<Value>, _ names: [(name: String, value: Value)], _ why: String
     ) -> Setting {
@@ -146,7 +147,7 @@ extension Setting {
             })
     }
 
-    /// A choice of all cases of an enum by their raw values.
+    /// A choice of all cases of an enum, named by their raw values.
     static func choice<Value: CaseIterable & RawRepresentable & Equatable & Sendable>(
         _ path: String, _ field: Field<Value>, _ why: String
     ) -> Setting where Value.RawValue == String {

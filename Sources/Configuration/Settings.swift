@@ -1,23 +1,24 @@
 public import Broker
 public import IO
 
-/// Everything an operator may set, checked: what `stampede serve` runs with.
+/// All settings of the broker, checked. `stampede serve` runs with them.
 ///
-/// `Config/stampede.yaml` documents every key; `Schema` connects keys and fields. A `Settings` that came from
-/// `EffectiveSettings.load` keeps every range and every rule of `CrossChecks.swift`.
+/// `Config/stampede.yaml` documents every key. `Schema` connects keys and fields. `EffectiveSettings.load` guarantees
+/// all ranges and all rules of `CrossChecks.swift`.
 public struct Settings: Sendable {
-    /// Where clients connect. At least one.
+    /// The addresses that clients connect to. At least one.
     public var listeners = [ListenAddress.standard]
     public var driver = DriverPreference.auto
-    /// Worker threads as configured; 0 stands for one per available CPU. See `resolvedWorkerCount(availableCPUCount:)`.
+    /// The configured number of worker threads. 0: one per available CPU. See
+    /// `resolvedWorkerCount(availableCPUCount:)`.
     public var workerCount = 0
     public var driverOptions = DriverOptions()
     public var broker = BrokerOptions()
     public var logLevel = LogLevel.info
     public var logFormat = LogFormat.text
 
-    /// The most workers: a worker costs a thread, a ring and its buffers, and beyond this many the mailboxes between
-    /// them dominate.
+    /// The most workers. Each takes a thread, a ring and buffers. With more workers, the mailboxes between them would
+    /// take most of the time.
     public static let workerCountMax = 128
 
     public init() {}
@@ -27,17 +28,18 @@ public struct Settings: Sendable {
         workerCount > 0 ? workerCount : min(max(availableCPUCount, 1), Self.workerCountMax)
     }
 
-    /// The addresses that other machines can reach, which earn a warning while no users can be configured.
+    /// The addresses that other machines can reach. The broker warns about them, because no users can be configured
+    /// yet.
     public var exposedListeners: [ListenAddress] {
         listeners.filter { !$0.isLoopback }
     }
 }
 
-/// Which driver the broker shall use.
+/// The driver that the operator asks for.
 public enum DriverPreference: String, Sendable, CaseIterable {
-    /// io_uring where the kernel passes the self-test, else epoll.
+    /// io_uring if the kernel passes the self-test, else epoll.
     case auto
-    /// io_uring or nothing: the start fails where the kernel refuses it.
+    /// io_uring. The broker does not start if the kernel refuses it.
     case uring
     case epoll
 }
@@ -47,10 +49,10 @@ public enum LogLevel: String, Sendable, CaseIterable {
     case trace, debug, info, notice, warning, error, critical
 }
 
-/// How a log line looks.
+/// The format of log lines.
 public enum LogFormat: String, Sendable, CaseIterable {
     /// `2026-01-31T12:00:00.000Z info     message key=value`
     case text
-    /// One JSON object a line.
+    /// One JSON object per line.
     case json
 }

@@ -2,8 +2,8 @@ import Glibc
 
 /// A driver's records of its connections, indexed by the core's slot index.
 ///
-/// The address space for every index up to `countMax` is reserved at once and touched as used: a record never moves, an
-/// unused one costs nothing, and a fresh one is all zeros. Complexity: O(1) without exception.
+/// The table reserves address space for `countMax` records at once. The kernel adds memory when a record is first used.
+/// So a record never moves, an unused record takes no memory, and a fresh record is all zeros. Complexity: always O(1).
 struct ConnectionTable<Record: BitwiseCopyable>: ~Copyable {
     let countMax: Int
     let base: UnsafeMutablePointer<Record>
@@ -25,6 +25,6 @@ struct ConnectionTable<Record: BitwiseCopyable>: ~Copyable {
     deinit { munmap(base, byteCount) }
 }
 
-/// The core's slot indices end below this: twice the largest file table of a ring (2^20), so that slots may be sparse.
-/// 32 MiB of address space, not of memory, for a worker.
+/// The core's slot indices are below this. It is twice the largest file table of a ring (2^20), so that slots may be
+/// sparse. A worker reserves 32 MiB of address space, not of memory, for its table.
 let connectionIndexMax = 1 << 21

@@ -6,14 +6,16 @@ public import Slabs
 // MARK: - Events
 
 extension EpollDriver {
-    /// Listeners are level-triggered: what one turn leaves in the backlog is reported by the next wait.
+    /// Adds a listener to the epoll instance, level-triggered: the next wait reports connections that this turn leaves
+    /// in the backlog.
     ///
-    /// Returns 0 or -errno.
+    /// - Returns: 0 or -errno.
     func watchListener(_ index: Int) -> Int32 {
         epoll_add(epoll, listeners[index], event_in, Self.listenerMark | UInt64(index))
     }
 
-    /// A listener has rested. What made it rest may still be short, and the kernel need memory to watch it.
+    /// Accepts from a listener again. The kernel may still be short of memory and refuse; then the listener stops
+    /// again.
     mutating func resume(_ index: Int, _ completions: inout Batch<Completion>) {
         let result = watchListener(index)
         guard result < 0 else { return }
@@ -22,7 +24,10 @@ extension EpollDriver {
         completions.append(Completion(.acceptFailed, value: result, peer: UInt16(index)))
     }
 
-    mutating func poll(deadline: UInt64, _ completions: inout Batch<Completion>) {
+    /// One epoll_wait(2).
+    ///
+    /// - Parameter deadline: nanoseconds of CLOCK_MONOTONIC. 0: does not wait. `.max`: no deadline.
+    mutating func waitForEvents(deadline: UInt64, _ completions: inout Batch<Completion>) {
         var nanoseconds = deadline
         if deadline != 0, deadline != .max {
             let now = clock_monotonic_nanoseconds()
@@ -101,7 +106,7 @@ extension EpollDriver {
         }
     }
 
-    /// After an accept that brought nothing: whether to try the next one now.
+    /// Handles the error of an accept. Returns whether to accept again at once.
     mutating func mayAcceptAfter(_ result: Int32, _ index: Int, _ completions: inout Batch<Completion>) -> Bool {
         switch decision(for: .accept, errorNumber: -result) {
         case .wait: return false
@@ -138,10 +143,12 @@ extension EpollDriver {
 
     var hasReady: Bool { !ready.isEmpty || !backlog.isEmpty || !newcomers.isEmpty }
 
-    /// Reads each ready connection once, as far as the budget goes: those that have just become so first, but while
-    /// newcomers and those who take turns wait they leave each of these a quarter. The more are ready, the less each of
-    /// them delivers, so that one that has little to say does not wait for floods to be read; but whoever takes turns has
-    /// all that it can in its own.
+    /// Reads each ready connection once, until the budget of the turn is used up.
+    ///
+    /// Connections in `ready` come first. While others wait, `ready` uses only half of the budget, and `newcomers` use
+    /// the budget up to three quarters while `backlog` waits. The more connections are ready, the fewer bytes each of
+    /// them may deliver, so that a connection with few bytes does not wait for busy ones. A connection of `backlog` may
+    /// deliver up to the maximum, because a few large reads cost less than many small ones.
     mutating func readReady(_ completions: inout Batch<Completion>) {
         guard hasReady else { return }
         let newcomerCount = min(newcomers.count, Self.acceptsPerTurnMax)
@@ -154,13 +161,12 @@ extension EpollDriver {
         if hasOthers {
             let newcomersEnd = read(
                 newcomers.base, 0..<newcomerCount, upTo: backlogCount > 0 ? total * 3 / 4 : total, &completions)
-            // A few floods that deliver much cost less than many that deliver little.
             let readyByteCount = receiveByteCount
             receiveByteCount = min(Self.receiveByteCountMax, max(total - arenaUsedByteCount, 0) & ~63)
             let backlogEnd = read(backlog.base, 0..<backlogCount, upTo: total, &completions)
             receiveByteCount = readyByteCount
             readyEnd = read(ready.base, readyEnd..<ready.count, upTo: total, &completions)
-            // Who is not done goes behind those that were not reached.
+            // Connections with more bytes go behind those that were not read in this turn.
             for position in 0..<backlogEnd { keepIfReadable(backlog[position]) }
             backlog.removeFirst(backlogEnd)
             for position in 0..<newcomersEnd { keepIfReadable(newcomers[position]) }
@@ -170,13 +176,13 @@ extension EpollDriver {
         ready.removeFirst(readyEnd)
     }
 
-    /// Returns the position of the first that was not reached.
+    /// Returns the position of the first connection that was not read.
     private mutating func read(
         _ connections: UnsafeMutablePointer<Slot>, _ range: Range<Int>, upTo byteCountMax: Int,
         _ completions: inout Batch<Completion>
     ) -> Int {
         var position = range.lowerBound
-        // To receive nothing looks like the peer's end.
+        // A receive into 0 bytes returns 0, which looks like the end of the peer.
         guard receiveByteCount > 0 else { return position }
         while position < range.upperBound, arenaUsedByteCount + receiveByteCount <= byteCountMax {
             let connection = connections[position]
@@ -204,19 +210,18 @@ extension EpollDriver {
         if count > 0 {
             counters.receives += 1
             counters.receivedBytes += UInt64(count)
-            // The next bytes start on a cache line of their own.
+            // The bytes of the next receive start on a new cache line.
             arenaUsedByteCount += (count + 63) & ~63
             completions.append(
                 Completion(.received, connection: connection, value: Int32(count), pointer: UnsafeRawPointer(bytes)))
-            // A short read has emptied the socket: more bytes make a new edge. Only the end may be left to be read.
+            // A short read has emptied the socket, and more bytes make a new edge. Only the end may be left to read.
             if count == room { return }
             guard record.pointee.state.contains(.hasHangup) else {
                 record.pointee.state.remove(.isReadable)
                 return
             }
-            // It may be short because of urgent data, too, where recv(2) stops: then bytes come before the end, of
-            // which there are no more than this connection's room. Without room, they and the end wait for its next
-            // turn.
+            // A read may also be short because recv(2) stops at urgent data. Then bytes come before the end. They may
+            // use the rest of this connection's room. Without room, they and the end wait for the next turn.
             let rest = room - ((count + 63) & ~63)
             guard rest > 0 else { return }
             let end = arena + arenaUsedByteCount
@@ -237,7 +242,7 @@ extension EpollDriver {
         endReceive(record, connection, Int32(count), &completions)
     }
 
-    /// After a receive that brought neither bytes nor the end.
+    /// Handles the error of a receive.
     func endReceive(
         _ record: UnsafeMutablePointer<Connection>, _ connection: Slot, _ result: Int32,
         _ completions: inout Batch<Completion>

@@ -3,12 +3,12 @@ import Glibc
 public import IO
 import Slabs
 
-/// The driver for kernels where io_uring is absent or forbidden, and the yardstick for the other one.
+/// The driver for kernels where io_uring is missing or forbidden. Benchmarks compare the io_uring driver with it.
 ///
-/// A connection is registered once, edge-triggered, for everything it may ever wait for: no epoll_ctl(2) per message.
-/// What an edge said is remembered in the connection's record until a short read or a full socket says otherwise. Sends
-/// are send(2) at once; receives go into one arena that lives for a turn. 12 B of user memory and 208 B of kernel
-/// memory for an idle connection.
+/// A connection is registered once, edge-triggered, for all events, so no message needs an epoll_ctl(2). The record of
+/// the connection stores the readiness that an edge reported until a short read or a full socket clears it. A send is
+/// one send(2) at once. Received bytes go into an arena that is valid for one turn. An idle connection takes 12 B of
+/// user memory and 208 B of kernel memory.
 public struct EpollDriver: ~Copyable, Driver {
     /// ```
     /// | fd: 4 | generation: 4 | state: 2 | padding: 2 |
@@ -22,42 +22,42 @@ public struct EpollDriver: ~Copyable, Driver {
 
     struct State: OptionSet, BitwiseCopyable {
         let rawValue: UInt16
-        /// The core wants bytes.
+        /// The core wants to receive.
         static let receives = State(rawValue: 1 << 0)
-        /// An edge said that there are bytes, and no short read has said otherwise since.
+        /// An edge reported bytes, and no short read has shown since that the socket is empty.
         static let isReadable = State(rawValue: 1 << 1)
-        /// The peer has ended or reset: after a short read, read again to find the end.
+        /// The peer ended or reset the connection. After a short read the driver reads again to find the end.
         static let hasHangup = State(rawValue: 1 << 2)
-        /// The end or a failure was reported: never receive again.
+        /// The end or a failure was reported. The driver does not receive any more.
         static let hasEnded = State(rawValue: 1 << 3)
-        /// No send found the socket full since the last edge. It may come before the core asks for it.
+        /// No send has found the socket full since the last edge. The edge may come before `.awaitWritable`.
         static let isWritable = State(rawValue: 1 << 4)
         static let awaitsWritable = State(rawValue: 1 << 5)
-        /// Has a place in `ready`, `newcomers` or `backlog`.
+        /// Is in `ready`, `newcomers` or `backlog`.
         static let isQueued = State(rawValue: 1 << 6)
-        /// An edge said that the connection has failed.
+        /// An edge reported that the connection has failed.
         static let isBroken = State(rawValue: 1 << 7)
         /// The failure was reported.
         static let hasFailed = State(rawValue: 1 << 8)
-        /// Has not been read yet.
+        /// Was not read yet.
         static let isNew = State(rawValue: 1 << 9)
 
-        /// To be read, and in no list yet.
+        /// Must be read, and is in no list yet.
         var isWanted: Bool {
             isSuperset(of: [.receives, .isReadable]) && isDisjoint(with: [.isQueued, .hasEnded])
         }
     }
 
-    /// Room for a turn's received bytes. Who finds it full comes first in the next turn.
+    /// Bytes that can be received in a turn. Connections that find the arena full are read in the next turn.
     static let arenaByteCount = DriverOptions.epollByteCountPerTurnMax
-    /// The most that one connection delivers in a turn, where few are ready, and the least that it may.
+    /// The most bytes that one connection delivers in a turn, when few connections are ready; and the smallest limit
+    /// when many are ready.
     static let receiveByteCountMax = 64 << 10
     static let receiveByteCountMin = 8 << 10
-    /// The most sockets accepted from one listener in a turn, and the most that are read for the first time, so that a
-    /// storm of newcomers does not starve who is in.
+    /// The most sockets accepted from one listener in a turn, and the most connections read for the first time in a
+    /// turn. The bound keeps many new connections at once from delaying the established ones.
     static let acceptsPerTurnMax = 16
-    /// Descriptors kept, beside those that are open when the driver is made, for files and for the other workers'
-    /// instances of epoll.
+    /// Descriptors that are not used for connections: for files, and for the epoll instances of the other workers.
     static let descriptorReserve = 16
 
     // What an event belongs to: a generation in the upper half and a slot in the lower one, or one of these.
@@ -73,27 +73,27 @@ public struct EpollDriver: ~Copyable, Driver {
     let peers: WakeDirectory
     let findsPeerAddress: Bool
     let usesFiles: Bool
-    /// nil until the core asks for a file.
+    /// nil until the first file submission.
     var fileThread: FileThread?
-    /// What its stack takes. Tests ask for more than there is.
+    /// The stack size of `fileThread`. Tests set a size that the system refuses.
     var fileStackByteCount = FileThread.stackByteCount
     var listeners: [Int32]
-    /// Listeners that wait for `.resumeAccepting`.
+    /// Indices of listeners that do not accept until `.resumeAccepting`.
     var restingListeners: [Int] = []
     let table: ConnectionTable<Connection>
     let events: UnsafeMutablePointer<epoll_event>
     let eventCount: Int
     let arena: UnsafeMutableRawPointer
     var arenaUsedByteCount = 0
-    /// Connections that are readable and wanted. Those that an edge told of come first: most have little to say.
+    /// Connections to read. An edge has just reported them; most of them have few bytes, so they are read first.
     var ready = Batch<Slot>(capacity: 256)
-    /// Those of them that are read for the first time.
+    /// Connections to read for the first time.
     var newcomers = Batch<Slot>(capacity: 64)
-    /// Those that had more to say than they could in their turn. They take turns with each other.
+    /// Connections that had more bytes than they may deliver in one turn. They are read in rotation.
     var backlog = Batch<Slot>(capacity: 256)
-    /// What all of them may deliver in this turn.
+    /// The bytes that all connections together may deliver in this turn.
     var budget = ReceiveBudget(byteCountMax: EpollDriver.arenaByteCount)
-    /// What each connection may deliver in this turn.
+    /// The bytes that each connection may deliver in this turn.
     var receiveByteCount = EpollDriver.receiveByteCountMax
     /// The highest slot index that was ever adopted.
     var highestIndex = 0
@@ -119,7 +119,7 @@ public struct EpollDriver: ~Copyable, Driver {
         self.listeners = listeners
         findsPeerAddress = options.findsPeerAddress
         usesFiles = options.usesFiles
-        // All listeners and eventfds are open by now.
+        // All listeners and eventfds are already open, so they are counted here.
         connectionCountMax = Self.connectionCountMax(
             wanted: options.connectionCountMax, freeDescriptorCount: descriptorLimit() - openDescriptorCount(),
             workerCount: peers.count)
@@ -146,14 +146,14 @@ public struct EpollDriver: ~Copyable, Driver {
 
     public consuming func shutDown() {}
 
-    /// All workers share the process's descriptors. Where these are more than anybody needs, the connections of a
-    /// worker are as many as a ring's table holds.
+    /// Divides the descriptors of the process among the workers. A worker never has more connections than a ring's file
+    /// table has slots.
     static func connectionCountMax(wanted: Int, freeDescriptorCount: Int, workerCount: Int) -> Int {
         let limit = min(max((freeDescriptorCount - descriptorReserve) / workerCount, 1), connectionIndexMax / 2)
         return wanted > 0 ? min(wanted, limit) : limit
     }
 
-    public mutating func exchange(
+    public mutating func poll(
         _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>
     ) {
         let countBefore = completions.count
@@ -161,11 +161,12 @@ public struct EpollDriver: ~Copyable, Driver {
         for position in 0..<submissions.count { carryOut(submissions[position], &completions) }
         budget.turnEnds()
         let mayWait = completions.count == countBefore && !hasReady
-        poll(deadline: mayWait ? deadline : 0, &completions)
+        waitForEvents(deadline: mayWait ? deadline : 0, &completions)
         readReady(&completions)
-        // An edge that says nothing new (bytes for a paused connection, room that nobody asked for) is no completion.
+        // Not every edge makes a completion: there may be bytes for a paused connection, or room without an
+        // `.awaitWritable`. Then the wait goes on.
         while completions.count == countBefore, !hasReady, deadline > clock_monotonic_nanoseconds() {
-            poll(deadline: deadline, &completions)
+            waitForEvents(deadline: deadline, &completions)
             readReady(&completions)
         }
         budget.turnBegins(byteCount: arenaUsedByteCount)
@@ -208,14 +209,15 @@ extension EpollDriver {
         }
     }
 
-    /// Files have a thread of their own: epoll knows no readiness of a disk. It starts with the first of them.
+    /// Passes a file submission to the helper thread, which starts with the first one. Files need a thread because
+    /// epoll does not support them.
     private mutating func carryOutFile(_ submission: Submission, _ completions: inout Batch<Completion>) {
         invariant(usesFiles, "the driver was made for a core that uses no files")
         do throws(DriverError) {
             if fileThread == nil { fileThread = try FileThread(wake: wake, stackByteCount: fileStackByteCount) }
             fileThread?.submit(submission)
         } catch {
-            // Without a thread no file is open, so this is the attempt to open one.
+            // Without a thread no file is open, so this submission opens one and its answer is `.fileOpened`.
             completions.append(submission.answered(-error.errorNumber))
         }
     }
@@ -243,7 +245,7 @@ extension EpollDriver {
         let interest = event_in | event_out | event_read_hangup | event_edge_triggered
         let data = UInt64(connection.generation) << 32 | UInt64(connection.index)
         let result = epoll_add(epoll, record.pointee.fd, interest, data)
-        // ENOMEM or ENOSPC (fs.epoll.max_user_watches): without events the connection is of no use.
+        // ENOMEM or ENOSPC (fs.epoll.max_user_watches): a connection without events cannot be used.
         if result < 0 { fail(record, connection, result, &completions) }
     }
 
@@ -255,7 +257,7 @@ extension EpollDriver {
         completions.append(Completion(.receiveFailed, connection: connection, value: result))
     }
 
-    /// While receiving is paused no receive finds the failure that an edge has told of.
+    /// Reports the failure of a paused connection. No receive would find it.
     func failIfPaused(
         _ record: UnsafeMutablePointer<Connection>, _ connection: Slot, _ completions: inout Batch<Completion>
     ) {
@@ -265,7 +267,7 @@ extension EpollDriver {
         fail(record, connection, -ECONNRESET, &completions)
     }
 
-    /// The edge that says "writable" is the answer: it comes when the connection is there, or has failed.
+    /// The edge "writable" is the answer. It comes when the connection is open or has failed.
     private mutating func connect(_ submission: Submission, _ completions: inout Batch<Completion>) {
         let connection = submission.connection
         invariant(connection.index < table.countMax, "a connection's slot index exceeds the driver's table")
@@ -293,7 +295,7 @@ extension EpollDriver {
 
     private mutating func send(_ submission: Submission, _ completions: inout Batch<Completion>) {
         guard let record = record(of: submission.connection) else {
-            // The release is promised, whatever has become of the connection.
+            // `.sendReleased` must be reported even if the connection is gone.
             guard submission.kind == .sendZeroCopy else { return }
             completions.append(Completion(.sendReleased, connection: submission.connection, value: -EPIPE))
             return
@@ -316,15 +318,16 @@ extension EpollDriver {
         endSend(submission, record, Int32(result), &completions)
     }
 
-    /// A send that took less than was submitted.
+    /// Reports a send of which the socket took only a part, or nothing.
     ///
-    /// - Parameter result: bytes taken, or -errno.
+    /// - Parameter result: the count of bytes taken, or -errno.
     mutating func endSend(
         _ submission: Submission, _ record: UnsafeMutablePointer<Connection>, _ result: Int32,
         _ completions: inout Batch<Completion>
     ) {
         var value = result
-        // A socket that is not full makes no edge when there is room: it stays writable, and is tried again.
+        // Only a full socket makes an edge when it has room again. Any other socket stays writable, and the core tries
+        // again.
         var isFull = true
         if result < 0 {
             switch decision(for: .send, errorNumber: -value) {
@@ -355,7 +358,7 @@ extension EpollDriver {
 
     private mutating func close(_ submission: Submission, _ completions: inout Batch<Completion>) {
         guard let record = record(of: submission.connection) else { return }
-        // A connection that was to be opened may have failed before it had a socket.
+        // A `.connect` may have failed before there was a socket.
         if record.pointee.fd >= 0 {
             if submission.value == 1 { expectNoMisuse(.setOption, socket_set_reset_on_close(record.pointee.fd)) }
             close(record.pointee.fd)

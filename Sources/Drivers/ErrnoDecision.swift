@@ -1,27 +1,27 @@
 import Glibc
 import Slabs
 
-/// What a driver does about an errno. Every errno of every operation is decided here and nowhere else; both drivers
-/// ask.
+/// What a driver does about an errno. This file decides about every errno of every operation, for both drivers.
 enum ErrnoDecision: Equatable {
-    /// Nothing to do now: the kernel will report when there is. (A full socket, an empty socket.)
+    /// Nothing to do now. The kernel reports when the operation is possible. (The socket is full, or empty.)
     case wait
-    /// This attempt is lost, the next one may succeed: try again at once.
+    /// The operation failed but may succeed the next time. Try again at once.
     case retry
-    /// No memory, descriptor, buffer or disk space at the moment: try again after something was given back. (Of a
-    /// file the core is told, and it is the core that tries again.)
+    /// No memory, descriptor, buffer or disk space at the moment. Try again after some was released. (A file operation
+    /// reports it to the core, and the core tries again.)
     case exhausted
-    /// We cancelled it ourselves.
+    /// The driver itself cancelled the operation.
     case cancelled
-    /// The connection is gone, or the file operation has failed; report it.
+    /// The connection or the file operation has failed. Report it.
     case failed
-    /// It makes no difference: the thing is closed, or as good as.
+    /// No effect on the outcome: the connection or file is closed, or no longer usable.
     case harmless
-    /// Only an error of the programmer can cause it: a descriptor that is not ours, a pointer to nowhere.
+    /// Only a programmer error can cause it, such as a wrong descriptor or an invalid pointer.
     case misuse
 }
 
-/// For the outcomes that change nothing: stops the process if only an error of the programmer explains one.
+/// Stops the process if the result shows a programmer error. Other errors are ignored.
+///
 /// - Parameter result: 0 or more, or -errno.
 func expectNoMisuse(_ operation: KernelOperation, _ result: Int32) {
     guard result < 0 else { return }
@@ -30,7 +30,7 @@ func expectNoMisuse(_ operation: KernelOperation, _ result: Int32) {
         "the kernel refused a request on a descriptor that should be ours")
 }
 
-/// What was attempted when the kernel answered with an errno.
+/// The operation that returned an errno.
 enum KernelOperation: CaseIterable {
     case accept, receive, send, poll, shutdown, close, cancel, setOption, handOff, wake, wait
     case openFile, writeFile, readFile, allocateFile, syncFile, deleteFile
@@ -55,7 +55,8 @@ func decision(for operation: KernelOperation, errorNumber: Int32) -> ErrnoDecisi
 }
 
 /// accept(2): "reliable applications treat already-pending network errors on the new socket as EAGAIN, by retrying".
-/// EPERM is a firewall's answer for one connection. Unknown errors back off, as a lack of resources does.
+/// EPERM comes from a firewall, for one connection. An unknown error is handled like a lack of resources: the driver
+/// stops accepting for a while.
 private func acceptDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case EAGAIN: .wait
@@ -69,7 +70,7 @@ private func acceptDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// ENOBUFS is io_uring's "no provided buffer is free". recv(2) itself answers ENOMEM when the kernel is short.
+/// io_uring returns ENOBUFS if no provided buffer is free. recv(2) returns ENOMEM if the kernel is short of memory.
 private func receiveDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case EAGAIN: .wait
@@ -81,8 +82,8 @@ private func receiveDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// A kernel short of memory takes nothing, as a full socket does: who is in stays in, and sends again. But only a full
-/// socket tells when there is room; after the others it has to be tried.
+/// A kernel that is short of memory takes no bytes, like a full socket. The connection stays open and sends again. Only
+/// a full socket reports when it has room; after the other errors the send is tried again.
 private func sendDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case EAGAIN: .wait
@@ -103,9 +104,9 @@ private func pollDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// The peer may have ended or reset the connection first; the next receive or send says so. setsockopt in a ring
-/// answers EOPNOTSUPP before kernel 6.7: the close is then a plain one. After close(2) the descriptor is gone whatever
-/// it says.
+/// The peer may have ended or reset the connection before; the next receive or send reports that. Before Linux 6.7,
+/// setsockopt in a ring returns EOPNOTSUPP; then the close does not reset the connection. After close(2) the descriptor
+/// is closed whatever the result.
 private func endingDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case EBADF, EFAULT, ENOTSOCK: .misuse
@@ -113,8 +114,8 @@ private func endingDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// ENOENT: it has completed, or is between two attempts and cannot be found; EALREADY: it is running. In both cases it
-/// may still be armed afterwards, so the driver looks again when it sees no last completion.
+/// ENOENT: the request has completed, or the kernel is between two attempts of it and does not find it. EALREADY: it is
+/// running. In both cases it may still be armed, so the driver cancels again if the last completion does not come.
 private func cancelDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case ENOENT, EALREADY: .retry
@@ -123,14 +124,14 @@ private func cancelDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// Whatever prevents a hand-off, the connection is closed: nobody has room for it, the worker has gone, or the kernel is
-/// too old for it (EINVAL before 6.0).
+/// After every error the connection is closed: the other worker has no room or has ended, or the kernel is too old
+/// (EINVAL before Linux 6.0).
 private func handOffDecision(_ errorNumber: Int32) -> ErrnoDecision { .failed }
 
-/// EBADF and EBADFD: the worker's ring is gone or not there yet. Its eventfd is written instead.
+/// EBADF and EBADFD: the ring of the worker is closed or not ready yet. The driver then writes to its eventfd.
 private func wakeDecision(_ errorNumber: Int32) -> ErrnoDecision { .retry }
 
-/// io_uring_enter(2) and epoll_wait(2). EBUSY and EAGAIN: reap first, or the kernel is short of memory.
+/// io_uring_enter(2) and epoll_wait(2). EBUSY: completions must be taken first. EAGAIN: the kernel is short of memory.
 private func waitDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case EINTR: .retry
@@ -140,8 +141,8 @@ private func waitDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// openat(2) and unlinkat(2). ENOENT, EEXIST, EACCES, EROFS and the like are answers for the core. So is EINVAL,
-/// which some file systems give for a name.
+/// openat(2) and unlinkat(2). ENOENT, EEXIST, EACCES, EROFS and similar errors are reported to the core. So is EINVAL,
+/// which some file systems return for an invalid name.
 private func nameDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case EINTR, EAGAIN: .retry
@@ -151,9 +152,9 @@ private func nameDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// pwritev2(2), pread(2), fallocate(2). A full disk, a quota or a limit (EFBIG) takes the same bytes when there is room
-/// again. EOPNOTSUPP: the file system knows no fallocate(2). EBADF is also what a file that was opened for reading says
-/// to a write.
+/// pwritev2(2), pread(2), fallocate(2). After a full disk, a quota or a size limit (EFBIG) the same operation succeeds
+/// when there is room again. EOPNOTSUPP: the file system does not support fallocate(2). EBADF is also the result of a
+/// write to a file that was opened for reading.
 private func transferDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case EINTR, EAGAIN: .retry
@@ -163,8 +164,8 @@ private func transferDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// fsync(2), fdatasync(2). ENOSPC and EDQUOT too mean that bytes which the kernel had taken are lost, so nothing but
-/// a call that was not carried out is tried again. EINVAL: the file system cannot sync such a file.
+/// fsync(2), fdatasync(2). ENOSPC and EDQUOT also mean that bytes which the kernel had taken are lost. So only a call
+/// that was not carried out is tried again. EINVAL: the file system cannot sync such a file.
 private func syncDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case EINTR, EAGAIN: .retry

@@ -2,21 +2,21 @@ internal import CURing
 import Glibc
 public import IO
 
-/// Whether this kernel lets this process use io_uring, and what of it.
+/// Whether this process may use io_uring, and which of its features this kernel has.
 public struct URingProbe: Sendable {
     public let isAvailable: Bool
     /// Sockets are plain descriptors, which count against RLIMIT_NOFILE.
     public let isPlain: Bool
-    /// Why `auto` takes epoll all the same: one line. Empty where it does not.
+    /// Why `auto` chooses epoll although io_uring is available: one line. Empty if it chooses io_uring.
     public let whyNotPreferred: String
     /// "single issuer, deferred task work (Linux 6.1 and later), min-wait", or empty.
     public let level: String
-    /// One line for each feature, in words.
+    /// The features as text, one line each.
     public let features: [String]
-    /// Why it is not available: one line that says what to mend. Empty when it is.
+    /// Why io_uring is not available, and what to change: one line. Empty if it is available.
     public let reason: String
 
-    /// Sets up small rings and tests them. The outcome is found once in a process's life.
+    /// Sets up small rings and tests them. The test runs once in a process; later calls return the same result.
     public static func run(descriptors: DriverOptions.Descriptors = .auto) -> URingProbe {
         #if URing
             return URingProbe(RingFeatures.ofThisKernel(descriptors))
@@ -54,7 +54,7 @@ public struct URingProbe: Sendable {
         self.reason = reason
     }
 
-    /// The probe as text, one fact a line.
+    /// The result as text, one fact per line.
     public var lines: [String] {
         ["kernel: Linux \(kernelRelease())", "io_uring: \(isAvailable ? "available" : "not available: \(reason)")"]
             + features.map { "io_uring \($0)" }
@@ -65,7 +65,7 @@ public struct URingProbe: Sendable {
     }
 }
 
-/// Which driver to run.
+/// The driver that the operator asked for.
 public enum DriverChoice: String, Sendable, CaseIterable {
     case auto, uring, epoll
 
@@ -73,8 +73,10 @@ public enum DriverChoice: String, Sendable, CaseIterable {
         case uring, epoll
     }
 
-    /// `auto` takes io_uring where the self-test passes, else epoll; `reason` says why, in one line.
-    /// - Throws: where `uring` was asked for and is not available.
+    /// Chooses the driver. `auto` chooses io_uring if the self-test passes, else epoll.
+    ///
+    /// - Returns: the driver, and the reason for the choice in one line.
+    /// - Throws: if `uring` was asked for and is not available.
     public func choose(
         descriptors: DriverOptions.Descriptors = .auto
     ) throws(DriverError) -> (kind: Kind, reason: String) {
@@ -82,7 +84,7 @@ public enum DriverChoice: String, Sendable, CaseIterable {
         return try choose(by: URingProbe.run(descriptors: descriptors))
     }
 
-    /// Not for `epoll`, which asks nobody.
+    /// - Precondition: the choice is not `epoll`, which needs no probe.
     func choose(by probe: URingProbe) throws(DriverError) -> (kind: Kind, reason: String) {
         if probe.isAvailable {
             if self == .auto, !probe.whyNotPreferred.isEmpty { return (.epoll, probe.whyNotPreferred) }
@@ -97,8 +99,8 @@ public enum DriverChoice: String, Sendable, CaseIterable {
 
 #if URing
     extension DriverError {
-        /// A step of setting a ring up that the kernel refused, as text that says what to mend. `errorNumber` 0: the
-        /// step names what is missing.
+        /// The kernel refused a step of the set-up of a ring. The text says what to change. `errorNumber` 0: `step`
+        /// names what is missing.
         static func ring(step: String, errorNumber: Int32) -> DriverError {
             let text =
                 switch errorNumber {

@@ -1,30 +1,33 @@
 internal import CURing
 
-/// How many bytes a driver receives in a turn: so many that it is over after about half a millisecond.
+/// The number of bytes that a driver receives in a turn, adjusted so that a turn takes about half a millisecond.
 ///
-/// What bytes cost shows only when the core has them: a SEND to nobody a tenth of a microsecond, one to a thousand
-/// subscribers milliseconds. Whoever has something to say meanwhile waits. So after a turn that took too long the next ones
-/// receive in proportion less than it did, and after one that used its budget up in little time twice as much. Turns that
-/// received little are not measured: they cost no look at the clock.
+/// The driver cannot know in advance how long the core needs for the received bytes: a SEND without subscribers takes a
+/// tenth of a microsecond, one to a thousand subscribers takes milliseconds. All other connections wait meanwhile. So
+/// after a turn that took too long, the next turns receive proportionally fewer bytes. After a turn that used its
+/// budget up quickly, the budget doubles. Turns that received few bytes are not measured, which saves reading the
+/// clock.
 struct ReceiveBudget {
     let byteCountMin: Int
     let byteCountMax: Int
     private(set) var byteCount: Int
     private var receivedByteCount = 0
-    /// When the last turn that took too long is forgotten (coarse monotonic milliseconds). 0: it is.
+    /// When the budget returns to its maximum after a turn that took too long (coarse monotonic milliseconds). 0: no
+    /// such turn, or the time has passed.
     var calmAtMilliseconds: UInt64 = 0
-    /// When the core was given this turn's bytes (monotonic nanoseconds). 0: they were few.
+    /// When the core got the bytes of this turn (monotonic nanoseconds). 0: this turn is not measured.
     private var receivedAt: UInt64 = 0
 
-    /// From being given its bytes to the end of the sends that came of them.
+    /// The longest time from the core getting the bytes to the end of the sends that they caused. A turn that takes
+    /// longer makes the budget smaller.
     static let nanosecondsMax: UInt64 = 400_000
-    /// At least so much at a time: to copy 32 KiB takes about as long as the system call that does it.
+    /// The smallest budget. Copying 32 KiB takes about as long as the system call itself.
     static let leastByteCount = 32 << 10
     private static let divisorMax = 8
-    /// Bytes that cost little now may be followed by some of the same flood that cost much: its subscribers' sockets were full,
-    /// or its publishers were read whom nobody hears.
+    /// How long a turn that took too long has an effect. A quick turn in between does not mean that the load is over:
+    /// the sockets of the subscribers may have been full, or the publishers that were read had no subscribers.
     private static let calmAfterMilliseconds: UInt64 = 1_000
-    /// What is little.
+    /// Turns with fewer bytes than this are not measured.
     private static let measuredByteCountMin = 128 << 10
 
     init(byteCountMax: Int) {
@@ -33,13 +36,13 @@ struct ReceiveBudget {
         byteCount = byteCountMax
     }
 
-    /// This turn's end has to be told of.
+    /// Whether the end of this turn must be reported by `turnEnds`.
     var isMeasuring: Bool { receivedAt != 0 }
 
-    /// A flood is under way that takes more time than there is, or was until a moment ago.
+    /// Whether a turn took too long within the last second.
     var isTight: Bool { calmAtMilliseconds != 0 }
 
-    /// The core is given what was received.
+    /// The core gets the received bytes.
     mutating func turnBegins(byteCount received: Int) {
         if isTight, clock_coarse_milliseconds() >= calmAtMilliseconds {
             calmAtMilliseconds = 0
@@ -53,7 +56,7 @@ struct ReceiveBudget {
         receivedAt = clock_monotonic_nanoseconds()
     }
 
-    /// What the core has to say of it is with the kernel.
+    /// The sends of the core have been passed to the kernel.
     mutating func turnEnds() {
         guard receivedAt != 0 else { return }
         turnEnds(after: clock_monotonic_nanoseconds() &- receivedAt)
@@ -63,7 +66,7 @@ struct ReceiveBudget {
         receivedAt = 0
         if nanoseconds > Self.nanosecondsMax {
             calmAtMilliseconds = clock_coarse_milliseconds() + Self.calmAfterMilliseconds
-            // Not by more at once than the machine could be to blame for.
+            // The divisor is bounded: a single long turn may have been caused by other load on the machine.
             let divisor = min(max(Int(nanoseconds / Self.nanosecondsMax), 2), Self.divisorMax)
             byteCount = max(min(byteCount, receivedByteCount) / divisor, byteCountMin)
         } else if nanoseconds < Self.nanosecondsMax / 3, receivedByteCount >= byteCount / 2 {

@@ -2,31 +2,31 @@ internal import CURing
 import Glibc
 public import IO
 
-/// The listening sockets of one configured address: one for each worker, sharing the port with SO_REUSEPORT.
+/// The listening sockets of one configured address: one for each worker. They share the port with SO_REUSEPORT.
 public struct ListenerGroup: ~Copyable {
-    /// The address as bound: "127.0.0.1:61613", "[::1]:61613".
+    /// The bound address: "127.0.0.1:61613", "[::1]:61613".
     public let boundAddress: String
     public let port: UInt16
     private var fds: [Int32]
 
     /// Binds and listens for `workerCount` workers.
     ///
-    /// Another process on the port is found first by a bind without SO_REUSEPORT: with it, a second broker of the same
-    /// user would silently take half of the connections. A port that is busy is tried again for `patienceMilliseconds`,
-    /// since the kernel may hold the listener of a broker that has just ended a moment longer.
+    /// A first bind without SO_REUSEPORT detects another process on the port. With SO_REUSEPORT alone, a second broker
+    /// of the same user would silently get half of the connections. A busy port is tried again for
+    /// `patienceMilliseconds`, because the kernel may hold the listener of a broker that has just ended for a moment.
     ///
     /// - Parameters:
-    ///   - address: "HOST:PORT" or "[HOST]:PORT"; HOST an IPv4 or IPv6 address, a name, or empty for every address.
-    ///     Port 0: a free one, the same for every worker.
-    ///   - options: `keepaliveMilliseconds` and `userTimeoutMilliseconds` count.
+    ///   - address: "HOST:PORT" or "[HOST]:PORT". HOST is an IPv4 or IPv6 address, a name, or empty for all addresses.
+    ///     Port 0: a free port, the same for every worker.
+    ///   - options: for `keepaliveMilliseconds`, `userTimeoutMilliseconds` and `unsentByteCountMax`.
     public init(
         address: String, workerCount: Int, options: DriverOptions = DriverOptions(), patienceMilliseconds: Int = 2_000
     ) throws(DriverError) {
         var endpoint = try Endpoint(address)
         let exclusive = try Self.bindPatiently(endpoint, patienceMilliseconds: patienceMilliseconds)
         endpoint = Endpoint(boundTo: exclusive, named: address)
-        // Closed before the shared ones are bound: a socket without SO_REUSEPORT shares with nobody. Between the two
-        // another process may slip in; then it has bound exclusively, and our bind below says so.
+        // A socket without SO_REUSEPORT does not share the port, so it is closed before the shared ones are bound. If
+        // another process takes the port in between, the bind below fails.
         close(exclusive)
         var bound: [Int32] = []
         do throws(DriverError) {
@@ -44,7 +44,7 @@ public struct ListenerGroup: ~Copyable {
 
     deinit { for fd in fds where fd >= 0 { close(fd) } }
 
-    /// Gives one worker's listener away; the taker closes it.
+    /// Returns the listener of one worker. The caller owns it.
     public mutating func take(worker: Int) -> Int32 {
         defer { fds[worker] = -1 }
         return fds[worker]
@@ -69,7 +69,7 @@ public struct ListenerGroup: ~Copyable {
 struct Endpoint {
     var storage = sockaddr_storage()
     var byteCount: socklen_t = 0
-    /// As the operator wrote it, for error texts.
+    /// The address as the operator wrote it, for error texts.
     var name: String
 
     init(_ address: String) throws(DriverError) {
@@ -137,7 +137,7 @@ struct Endpoint {
     var isVersion6: Bool { Int32(storage.ss_family) == AF_INET6 }
 
     var port: UInt16 {
-        // sin_port and sin6_port share their place: two bytes after the family, in network order.
+        // sin_port and sin6_port have the same offset: they follow the two bytes of the family, in network order.
         withUnsafeBytes(of: storage) { UInt16($0[2]) << 8 | UInt16($0[3]) }
     }
 
@@ -152,7 +152,8 @@ struct Endpoint {
         return isVersion6 ? "[\(digits)]:\(port)" : "\(digits):\(port)"
     }
 
-    /// A bound socket. SO_REUSEADDR lets a restart bind while connections of the last run are in TIME_WAIT.
+    /// Returns a bound socket. SO_REUSEADDR lets a restarted broker bind while connections of the previous process are
+    /// in TIME_WAIT.
     func bind(sharesPort: Bool) throws(DriverError) -> Int32 {
         let kind = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
         let fd = socket(Int32(storage.ss_family), kind, 0)
@@ -171,8 +172,8 @@ struct Endpoint {
         return fd
     }
 
-    /// A listening socket whose options the accepted sockets inherit: no Nagle delay; keepalive and TCP_USER_TIMEOUT, so
-    /// that a peer that vanished is found even when the protocol has no heart-beat; and TCP_NOTSENT_LOWAT.
+    /// Returns a listening socket. Accepted sockets inherit its options: TCP_NODELAY; keepalive and TCP_USER_TIMEOUT,
+    /// which detect a vanished peer even without heart-beats; and TCP_NOTSENT_LOWAT.
     func listen(_ options: DriverOptions) throws(DriverError) -> Int32 {
         let fd = try bind(sharesPort: true)
         let tcp = Int32(IPPROTO_TCP)
@@ -183,7 +184,7 @@ struct Endpoint {
             _ = socket_set_int(fd, tcp, TCP_KEEPIDLE, Int32(clamping: max(options.keepaliveMilliseconds / 1000, 1)))
             _ = socket_set_int(fd, tcp, TCP_KEEPINTVL, Int32(clamping: interval / 1000))
         }
-        // With it, the kernel counts time and not probes (TCP_KEEPCNT).
+        // TCP_USER_TIMEOUT replaces TCP_KEEPCNT: the kernel limits the time instead of the number of probes.
         _ = socket_set_int(fd, tcp, TCP_USER_TIMEOUT, Int32(clamping: options.userTimeoutMilliseconds))
         if options.unsentByteCountMax > 0 {
             _ = socket_set_int(fd, tcp, TCP_NOTSENT_LOWAT, Int32(clamping: options.unsentByteCountMax))
@@ -192,7 +193,7 @@ struct Endpoint {
         return fd
     }
 
-    /// Closes `fd` where that fails.
+    /// Starts to listen on a bound socket. Closes `fd` if that fails.
     func startListening(_ fd: Int32) throws(DriverError) {
         guard Glibc.listen(fd, Self.backlog) == 0 else {
             let errorNumber = errno
@@ -201,7 +202,7 @@ struct Endpoint {
         }
     }
 
-    /// The kernel cuts it to net.core.somaxconn (4096 by default).
+    /// Connections that may wait to be accepted. The kernel lowers it to net.core.somaxconn (4096 by default).
     static let backlog: Int32 = 4096
 
     func error(_ errorNumber: Int32) -> DriverError {

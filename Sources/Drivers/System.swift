@@ -1,7 +1,7 @@
 internal import CURing
 import Glibc
 
-/// The soft limit of descriptors of this process.
+/// The soft limit of RLIMIT_NOFILE: how many descriptors this process may have open.
 func descriptorLimit() -> Int {
     var limit = rlimit()
     getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
@@ -14,12 +14,12 @@ func kernelRelease() -> String {
     return withUnsafeBytes(of: name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
 }
 
-/// Descriptors that this process has open, those it was started with included. 0 where /proc is not mounted.
+/// The number of descriptors that this process has open, inherited ones included. 0 if /proc is not mounted.
 func openDescriptorCount() -> Int {
     guard let directory = opendir("/proc/self/fd") else { return 0 }
     defer { closedir(directory) }
     var count = 0
     while readdir(directory) != nil { count += 1 }
-    // Without ".", ".." and the one that this takes.
+    // Minus ".", ".." and the descriptor of the directory itself.
     return max(count - 3, 0)
 }

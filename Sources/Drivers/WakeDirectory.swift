@@ -4,19 +4,19 @@ import IO
 import Slabs
 import Synchronization
 
-/// A worker's place in the directory: its number, and the eventfd that wakes it. Does not own the eventfd.
+/// Wakes one worker: its index and its eventfd. Does not own the eventfd.
 public struct WakeHandle: Sendable {
     public let worker: UInt16
     let eventfd: Int32
 
-    /// Makes the worker's driver report `.woken`. Any thread may call it, also a signal handler.
+    /// Makes the worker's driver report `.woken`. Any thread and any signal handler may call it.
     public func wake() { eventfd_wake(eventfd) }
 }
 
-/// How workers reach each other: an eventfd for each, its ring once it has one, and an inbox for the sockets that other
-/// workers hand on (epoll only: rings pass them by message).
+/// How workers reach each other. For each worker it holds an eventfd, the descriptor of its ring if it has one, and an
+/// inbox for plain sockets that other workers hand on. (Direct descriptors are passed from ring to ring instead.)
 ///
-/// Made before the threads start; lives as long as the last of them. 53 workers cost 53 descriptors.
+/// It is created before the threads start and lives as long as the last of them. It takes one descriptor per worker.
 public final class WakeDirectory: Sendable {
     public let count: Int
     private let eventfds: [Int32]
@@ -48,21 +48,21 @@ public final class WakeDirectory: Sendable {
         WakeHandle(worker: UInt16(worker), eventfd: eventfds[worker])
     }
 
-    /// The descriptor of a worker's ring, -1 while it has none.
+    /// The descriptor of a worker's ring. -1: it has none.
     func ring(of worker: Int) -> Int32 { rings[worker].fd.load(ordering: .acquiring) }
     func setRing(_ fd: Int32, of worker: Int) { rings[worker].fd.store(fd, ordering: .releasing) }
 
-    /// Opens a worker's inbox: from now on others may hand sockets on to it.
+    /// Opens a worker's inbox. From now on other workers may hand sockets on to it.
     func openInbox(of worker: Int) { inboxes[worker].isOpen.withLock { $0 = true } }
 
-    /// Gives a socket to a worker. False when it does not take any: it still belongs to the caller.
+    /// Hands a socket on to a worker. Returns false if the worker does not take it; then the caller still owns it.
     func handOn(_ newcomer: HandedOn, to worker: Int) -> Bool {
         let isTaken = inboxes[worker].post(newcomer)
         if isTaken { eventfd_wake(eventfds[worker]) }
         return isTaken
     }
 
-    /// Takes what was handed on to a worker. With `closing`, nothing more is taken in.
+    /// Takes the sockets that were handed on to a worker. With `closing`, the inbox accepts no more.
     func takeHandedOn(to worker: Int, closing: Bool = false) -> [HandedOn] { inboxes[worker].take(closing: closing) }
 }
 
@@ -76,14 +76,15 @@ struct HandedOn: Sendable {
     var origin: ConnectionOrigin
 }
 
-/// Sockets on their way from one worker to another: rare, so a lock and an array do.
+/// Sockets that were handed on to a worker and not taken yet. Hand-offs are rare, so a lock and an array are fast
+/// enough.
 private final class Inbox: Sendable {
-    /// Bounds what can pile up at a worker that does not look.
+    /// The most sockets that wait for a worker.
     static let newcomerCountMax = 1024
 
     let isOpen = Guarded(false)
     private let newcomers = Guarded<[HandedOn]>([])
-    /// Lets the owner look without taking the lock.
+    /// Lets the owner find out without the lock that the inbox is empty.
     private let count = Atomic<Int>(0)
 
     func post(_ newcomer: HandedOn) -> Bool {
@@ -109,5 +110,5 @@ private final class Inbox: Sendable {
     }
 }
 
-/// An errno in words: "Too many open files, errno 24".
+/// The text of an errno: "Too many open files, errno 24".
 func errorText(_ errorNumber: Int32) -> String { "\(String(cString: strerror(errorNumber))), errno \(errorNumber)" }

@@ -1,7 +1,7 @@
-/// A growable array of plain values that is filled and emptied once a turn and keeps its memory.
+/// A growable array of plain values. It is filled and emptied once a turn and keeps its memory.
 ///
-/// Unlike `Array` it has no reference count and no uniqueness check, and emptying it is one store. Growth (doubling)
-/// happens a few times in a process's life, never in steady state.
+/// Unlike `Array` it has no reference count and no uniqueness check, and emptying it is one store. It grows by
+/// doubling, a few times in the life of a process and never in steady state.
 @frozen
 public struct Batch<Element: BitwiseCopyable>: ~Copyable {
     public private(set) var base: UnsafeMutablePointer<Element>
@@ -41,7 +41,8 @@ public struct Batch<Element: BitwiseCopyable>: ~Copyable {
     /// Removes all but the first `count` elements.
     @inlinable public mutating func keepFirst(_ count: Int) { storedCount = count }
 
-    /// Removes the first `count` elements; the others move up.
+    /// Removes the first `count` elements and moves the others to the front. Complexity: O(n) in the elements that
+    /// stay.
     public mutating func removeFirst(_ count: Int) {
         storedCount -= count
         if storedCount > 0 && count > 0 { base.update(from: base + count, count: storedCount) }

@@ -1,49 +1,50 @@
 public import Slabs
 
-/// One event that a driver reports to its core: a plain value, 32 bytes, carried in batches.
+/// One event that a driver reports to its core. A plain value of 32 bytes, passed in batches.
 @frozen
 public struct Completion: BitwiseCopyable {
     public enum Kind: UInt8, BitwiseCopyable, Sendable {
-        /// A connection was accepted, here or by a worker that handed it on. `value` is its descriptor (an fd, or an
-        /// index of the ring's file table), `origin` the listener that accepted it, and the peer's address where the
-        /// driver was asked to find it and could. The core answers with `.adopt`, `.refuse` or `.handOff` in the same
-        /// turn.
+        /// A connection was accepted by this worker, or by another worker that handed it on. `value` is its descriptor
+        /// (an fd, or an index of the ring's file table). `origin` holds the listener that accepted it, and the address
+        /// of the peer if the driver was asked to find it and could. The core answers with `.adopt`, `.refuse` or
+        /// `.handOff` in the same turn.
         case accepted
-        /// Accepting failed with errno `-value` (EMFILE, ENFILE, ENOBUFS, ENOMEM: no room). The driver has stopped
-        /// accepting until `.resumeAccepting`.
+        /// Accepting failed with errno `-value` (EMFILE, ENFILE, ENOBUFS, ENOMEM: no room). `peer` is the index of the
+        /// listener. The driver does not accept from it until `.resumeAccepting`.
         case acceptFailed
         /// `value` bytes arrived at `pointer`. They belong to the driver and are valid until the core's turn ends.
         case received
-        /// The peer ended its sending side. Nothing more is received; sending may go on.
+        /// The peer shut its sending side down. Nothing more is received. Sending may go on.
         case receiveEnded
-        /// Receiving failed with errno `-value` (reset, time-out). The connection is of no more use. While receiving is
-        /// paused too, even after `.receiveEnded`: then `value` is -ECONNRESET whatever happened, and what was not
-        /// received yet is lost.
+        /// Receiving failed with errno `-value` (reset, time-out). The connection cannot be used any more. It is also
+        /// reported while receiving is paused, even after `.receiveEnded`. In that case `value` is always -ECONNRESET,
+        /// and bytes that were not received yet are lost.
         case receiveFailed
-        /// The send of this exchange was not taken whole: `value` bytes were (0 when the socket was full), or -errno.
+        /// The send of this poll was incomplete. `value` is the count of bytes that the socket took (0 if it was full),
+        /// or -errno.
         case sendIncomplete
-        /// The bytes of a zero-copy send may be reused; `value` bytes were sent, or -errno.
+        /// The bytes of a zero-copy send may be reused. `value` is the count of bytes sent, or -errno.
         case sendReleased
-        /// The socket takes bytes again, or has failed (the next send will tell).
+        /// The socket takes bytes again, or has failed. The next send reports which.
         case writable
-        /// The connection is closed and no completion of it is outstanding: its slot may be reused.
+        /// The connection is closed, and no more completions of it follow: its slot may be reused.
         case closed
-        /// The mailbox was filled, or somebody called the driver's wake handle. May come without either.
+        /// Another worker posted to the mailbox, or the driver's wake handle was called. May also come without a cause.
         case woken
 
-        // Files. Each file submission is answered once, by the completion that its case names, with its `connection`
-        // and `pointer`, and in `address` its `byteCount`. `value` is -errno if it failed; see
-        // `Submission+Files.swift`.
+        // Files. Each file submission is answered once, by the completion that its case names. The answer carries the
+        // submission's `connection` and `pointer`, and its `byteCount` in `address`. `value` is -errno if the operation
+        // failed. See `Submission+Files.swift`.
 
-        /// `value` is 0: the file or directory is open. -errno: it is not, and its slot may be reused.
+        /// `value` is 0: the file or directory is open. -errno: it is not open, and its slot may be reused.
         case fileOpened
-        /// `value` is the count of bytes that were asked for: all were written.
+        /// `value` is the count of bytes that were submitted: all were written.
         case fileAppended
-        /// `value` bytes were read. They are fewer than asked for where the file ends there.
+        /// `value` is the count of bytes read. It is less than asked for if the file ends there.
         case fileRead
         /// `value` is 0.
         case fileAllocated
-        /// `value` is 0: everything that was answered with success before, and submitted before the sync, is on stable
+        /// `value` is 0: every change that was submitted before the sync, and answered with success, is on stable
         /// storage.
         case fileSynced
         /// `value` is 0.
@@ -51,13 +52,13 @@ public struct Completion: BitwiseCopyable {
         /// `value` is 0. The slot may be reused.
         case fileClosed
 
-        /// Whether a client may connect is decided: it may (`value` 0), or not. No driver reports it, but whoever the core
-        /// has asked.
+        /// A client may connect (`value` 0) or may not. Not reported by a driver but by the authenticator that the core
+        /// asked.
         case authenticated
-        /// The log is durable up to the position in `address`. No driver reports it, but whoever keeps the log.
+        /// The log is durable up to the position in `address`. Not reported by a driver but by the keeper of the log.
         case durable
-        /// Whether a client may do what the question in `connection` is about is decided: it may (`value` 0), or not. No
-        /// driver reports it, but whoever the core has asked.
+        /// The answer to the question in `connection`, whether a client may do something: it may (`value` 0) or may
+        /// not. Not reported by a driver but by the authorizer that the core asked.
         case permitted
     }
 
@@ -66,10 +67,10 @@ public struct Completion: BitwiseCopyable {
     public var value: Int32
     public var connection: Slot
     public var pointer: UnsafeRawPointer?
-    /// Of `accepted`: `ConnectionOrigin.packed`.
+    /// For `accepted`: `ConnectionOrigin.packed`.
     public var address: UInt64
 
-    /// Of `accepted`.
+    /// For `accepted`: where the connection came from.
     @inlinable public var origin: ConnectionOrigin { ConnectionOrigin(packed: address) }
 
     @inlinable

@@ -1,38 +1,39 @@
 public import Slabs
 
-/// What a core asks of files: append, read, sync, and the names in a directory.
+/// The file operations that a core can submit: open, append, read, sync, and create and delete names in a directory.
 ///
-/// **Handles.** The core chooses a slot for each file and directory, as it does for connections, below
+/// **Handles.** The core chooses a slot for each file and directory, as it does for connections. Its index is below
 /// `Submission.fileIndexMax`. The handle may be used from `.fileOpened` with `value` 0 to the submission of
-/// `.closeFile`; to use it before or after is an error of the programmer and stops the process.
+/// `.closeFile`. Using it before or after is a programmer error and stops the process.
 ///
 /// **Memory.** Names and paths (ending in a zero byte), `iovec` arrays, the bytes that they point to and read buffers
-/// belong to the core and stay valid and unchanged until the answer, also beyond the `exchange`. When the driver has
-/// been shut down it uses none of them any more.
+/// belong to the core. They stay valid and unchanged until the answer, which may come in a later `poll`. After the
+/// driver is shut down, nothing uses them any more.
 ///
-/// **Order.** Operations of different handles are not ordered. Of one handle:
+/// **Order.** Operations of different handles are not ordered. Operations of one handle are ordered as follows:
 ///
-/// 1. A *change* is an append or an allocation of a file, a create or a delete in a directory. Changes are not
-///    ordered among each other: ranges of appends that are under way together do not overlap.
-/// 2. A sync begins when every change submitted before it, in this exchange or an earlier one, is answered. Its own
-///    answer comes after theirs. Changes submitted after it begin no earlier than the sync, and it does not speak for
+/// 1. A *change* is an append or an allocation in a file, or a create or a delete in a directory. Changes are not
+///    ordered among each other, so the ranges of appends under way must not overlap.
+/// 2. A sync begins when every change submitted before it, in this poll or an earlier one, is answered. Its own answer
+///    comes after theirs. Changes submitted after the sync begin no earlier than the sync. The sync does not cover
 ///    them.
 /// 3. A read is not ordered with anything. It sees the bytes of appends that were answered before it was submitted.
-/// 4. A close begins when everything else of the handle is answered. Directories wait for opens in them too.
+/// 4. A close begins when all other operations of the handle are answered. The close of a directory also waits for the
+///    opening of files in it.
 ///
-/// To have a new file survive a crash: `.createFile`, `.syncFile` of the directory, and what is appended needs a
-/// `.syncFile` of the file.
+/// For a new file to survive a crash, the core submits `.createFile`, then `.syncFile` of the directory. Appended bytes
+/// need a `.syncFile` of the file.
 ///
-/// **Errors.** An append is whole or an error: the driver goes on after a short write. After an error any part of the
-/// bytes may have been written; the same append may be submitted again. A sync is carried out although an append
-/// before it failed: it speaks for those that were answered with success. A sync that failed is final for its handle:
-/// the kernel may have dropped bytes that it failed to write and report success the next time (fsync(2)), so all
-/// later syncs and durable appends get the same errno without being tried. EINTR and EAGAIN are retried by the
-/// driver. Which errno may go away by itself is written in `ErrnoDecision` of the drivers.
+/// **Errors.** An append is answered when it is complete, or with an error: the driver continues after a short write.
+/// After an error any part of the bytes may have been written. The same append may be submitted again. A sync is
+/// carried out even if an append before it failed; it covers the appends that were answered with success. A failed sync
+/// is final for its handle: the kernel may have dropped the bytes that it failed to write, and may report success the
+/// next time (fsync(2)). So all later syncs and durable appends get the same errno without being tried. The driver
+/// retries after EINTR and EAGAIN. `ErrnoDecision` of the drivers lists which errors may be temporary.
 extension Submission {
-    /// Slot indices of files end below this.
+    /// Slot indices of files are below this.
     public static let fileIndexMax = 1 << 16
-    /// `iovec`s of an append at most (IOV_MAX).
+    /// The most `iovec`s of an append (IOV_MAX).
     public static let fileVectorCountMax = 1024
 
     /// - Parameter path: absolute, or relative to the working directory.
@@ -87,7 +88,7 @@ extension Submission {
         Submission(.allocateFile, connection: file, value: Int32(byteCount), byteCount: offset)
     }
 
-    /// - Parameter token: comes back in the answer, for example the log's position that the sync makes durable.
+    /// - Parameter token: returned in the answer; for example the position up to which the sync makes the log durable.
     @inlinable
     public static func sync(_ file: Slot, token: Int = 0) -> Submission {
         Submission(.syncFile, connection: file, byteCount: token)
@@ -101,7 +102,7 @@ extension Submission {
     @inlinable
     public static func closeFile(_ file: Slot) -> Submission { Submission(.closeFile, connection: file) }
 
-    /// Of `.createFile` and `.openFile`: the directory.
+    /// For `.createFile` and `.openFile`: the directory.
     @inlinable
     public var directory: Slot {
         Slot(index: UInt32(truncatingIfNeeded: byteCount), generation: UInt32(truncatingIfNeeded: byteCount >> 32))
@@ -112,6 +113,6 @@ extension Submission {
 }
 
 extension Completion {
-    /// Of a file's answer: the offset or token of its submission.
+    /// For the answer to a file submission: the offset or token of the submission.
     @inlinable public var offset: Int { Int(truncatingIfNeeded: address) }
 }

@@ -1,86 +1,88 @@
 public import Slabs
 
-/// One request of the core to its driver: a plain value, 32 bytes, carried in batches.
+/// One request of the core to its driver. A plain value of 32 bytes, passed in batches.
 ///
-/// A connection is named by `connection`, the core's session slot: the driver keeps a table indexed by
-/// `connection.index` and checks the generation. A file or directory is named by `connection` too, in a table of its
-/// own: the same slot may stand for a connection and a file at the same time.
+/// `connection` names a connection by the core's session slot. The driver keeps a table indexed by `connection.index`
+/// and checks the generation. `connection` also names files and directories. They have a table of their own, so the
+/// same slot may name a connection and a file at the same time.
 @frozen
 public struct Submission: BitwiseCopyable {
     public enum Kind: UInt8, BitwiseCopyable, Sendable {
-        /// `value` is an accepted descriptor (from `.accepted`); from now on it is `connection`. The driver starts to
-        /// receive. Answered by `.received`, `.receiveEnded` or `.receiveFailed` at any later time.
+        /// `value` is an accepted descriptor (from `.accepted`). From now on its name is `connection`. The driver
+        /// starts to receive. `.received`, `.receiveEnded` or `.receiveFailed` follow at any later time.
         case adopt
-        /// `value` is an accepted descriptor that the core will not take (a limit): close it. No answer.
+        /// `value` is an accepted descriptor that the core refuses, for example because of a limit. The driver closes
+        /// it. No answer.
         case refuse
-        /// `value` is an accepted descriptor for which this shard has no room: give it to the worker `peer`, where it
-        /// appears as `.accepted`, with the `origin` that is stated here. If that fails it is closed. No answer.
+        /// `value` is an accepted descriptor for which this worker has no room. The driver gives it to the worker
+        /// `peer`, which reports it as `.accepted` with the same `origin`. If that fails, the driver closes it. No
+        /// answer.
         case handOff
-        /// Send `byteCount` bytes at `pointer`, now and without waiting. The bytes need to stay valid only until
-        /// `exchange` has returned. When the socket took them all there is no answer. Otherwise `.sendIncomplete`
-        /// arrives among the completions of the same exchange, before any other completion of this connection.
-        /// At most one send per connection and exchange.
+        /// Send `byteCount` bytes at `pointer`, now and without waiting. The bytes stay valid until `poll` returns. If
+        /// the socket takes all of them, there is no answer. Otherwise the same poll reports `.sendIncomplete`, before
+        /// any other completion of this connection. At most one send per connection and poll.
         case send
-        /// As `send`, with `byteCount` the number of `iovec`s at `pointer` (1 ... 64) and `value` their bytes in all.
-        /// The `iovec` array too stays valid until `exchange` has returned.
+        /// As `send`, from several buffers. `byteCount` is the number of `iovec`s at `pointer` (1 ... 64), `value` the
+        /// sum of their bytes. The `iovec` array also stays valid until `poll` returns.
         case sendVector
-        /// As `send`, but the kernel may read the bytes after `exchange` has returned: they stay valid until
-        /// `.sendReleased` is reported, which always comes, with the count of bytes taken or -errno.
-        /// A driver without zero-copy sends normally and reports `.sendReleased` in the same exchange.
+        /// As `send`, but the kernel may read the bytes after `poll` returns. They stay valid until `.sendReleased`,
+        /// which is always reported, with the count of bytes taken or -errno. A driver without zero-copy sends normally
+        /// and reports `.sendReleased` in the same poll.
         case sendZeroCopy
-        /// Report `.writable`, once, when the socket takes bytes again.
+        /// Report `.writable` once, when the socket takes bytes again.
         case awaitWritable
-        /// Stop receiving (back pressure). Bytes that were already received may still be reported, and a failure of
-        /// the connection is; the peer's orderly end is not, for unread bytes may lie before it.
+        /// Stop receiving (back pressure). Bytes that were already received may still be reported. A failure of the
+        /// connection is reported. The orderly end of the peer is not, because unread bytes may come before it.
         case pauseReceive
         /// Receive again.
         case resumeReceive
-        /// shutdown(SHUT_WR): the peer reads what was sent, then end of file. Receiving goes on.
+        /// shutdown(SHUT_WR): the peer reads what was sent, then end of file. Receiving continues.
         case shutdownWrite
-        /// Cancel what is outstanding, close the descriptor, and report `.closed` after the last completion of this
-        /// connection. With `value` = 1 the connection is reset (SO_LINGER 0 where possible) instead of ended.
+        /// Cancel outstanding requests, close the descriptor, and report `.closed` after the last completion of this
+        /// connection. With `value` = 1 the connection is reset (SO_LINGER 0, if the kernel can) instead of ended.
         case close
-        /// Wake the worker `peer`: its mailbox has letters.
+        /// Wake the worker `peer`: there are peer messages in its mailbox.
         case wake
-        /// Stop accepting on all listeners (drain); listeners are closed. No answer.
+        /// Stop accepting, for a drain, and close all listeners. No answer.
         case stopAccepting
         /// Accept again after `.acceptFailed`.
         case resumeAccepting
-        /// Open a connection to the address at `pointer` (a `sockaddr` of `byteCount` bytes that stays valid until the
-        /// answer), without Nagle's delay. It is `connection` from now on, but nothing except `.close` may be asked of it
-        /// before the answer: `.writable` when it is there, from when on the driver receives as after `.adopt`, or
-        /// `.receiveFailed` with -errno. A failure that is found late may follow a `.writable`.
+        /// Open a connection to the address at `pointer`, without Nagle's delay. The address is a `sockaddr` of
+        /// `byteCount` bytes that stays valid until the answer. The name of the connection is `connection`. Before the
+        /// answer only `.close` may be submitted for it. The answer is `.writable` when the connection is open, and the
+        /// driver receives as after `.adopt`; or it is `.receiveFailed` with -errno. A failure that is found late may
+        /// follow a `.writable`.
         case connect
 
-        // Files. `Submission+Files.swift` makes these submissions and says what holds for all of them: who owns the
-        // memory, in which order they are carried out, what an error means.
+        // Files. `Submission+Files.swift` makes these submissions and describes what holds for all of them: who owns
+        // the memory, in which order they are carried out, and what an error means.
 
-        /// Open the directory at the path at `pointer`. It is `connection` from `.fileOpened` on.
+        /// Open the directory whose path is at `pointer`. Answered by `.fileOpened`; then its name is `connection`.
         case openDirectory
-        /// Make a file with the name at `pointer`, which has to be new, in the directory that `byteCount` names, and
-        /// open it for reading and writing. It is `connection` from `.fileOpened` on. Nobody else may read it (mode
-        /// 0600).
+        /// Create the file whose name is at `pointer` in the directory that `byteCount` names, and open it for reading
+        /// and writing. The name must not exist yet. The mode is 0600: only the broker's user may read the file.
+        /// Answered by `.fileOpened`.
         case createFile
-        /// Open the file with the name at `pointer` in the directory that `byteCount` names, for reading and writing,
-        /// or with `value` = 1 for reading alone. It is `connection` from `.fileOpened` on.
+        /// Open the file whose name is at `pointer` in the directory that `byteCount` names, for reading and writing,
+        /// or with `value` = 1 only for reading. Answered by `.fileOpened`.
         case openFile
-        /// Write the bytes of `peer` `iovec`s at `pointer` (1 ... 1024), `value` in all, at offset `byteCount`.
-        /// Answered by `.fileAppended`.
+        /// Write the bytes of the `iovec`s at `pointer` to the file at offset `byteCount`. `peer` is the number of
+        /// `iovec`s (1 ... 1024), `value` the sum of their bytes. Answered by `.fileAppended`.
         case appendFile
-        /// As `appendFile`, answered when the bytes are on stable storage (pwritev2(2), RWF_DSYNC).
+        /// As `appendFile`, but the answer comes when the bytes are on stable storage (pwritev2(2), RWF_DSYNC).
         case appendFileDurably
         /// Read `value` bytes at offset `byteCount` into the buffer at `pointer`. Answered by `.fileRead`.
         case readFile
-        /// Reserve disk space for `value` bytes at offset `byteCount`; the file is at least as long then
-        /// (fallocate(2)). Answered by `.fileAllocated`.
+        /// Reserve disk space for `value` bytes at offset `byteCount` (fallocate(2)). A shorter file grows to the end
+        /// of the range. Answered by `.fileAllocated`.
         case allocateFile
-        /// Bring what was written before to stable storage: the bytes of a file, and what it takes to read them
+        /// Bring earlier changes to stable storage: the bytes of a file and the metadata needed to read them
         /// (fdatasync(2)), or the names in a directory (fsync(2)). Answered by `.fileSynced`.
         case syncFile
-        /// Remove the name at `pointer` from the directory `connection`. A file that is open stays usable. Answered by
+        /// Delete the name at `pointer` from the directory `connection`. A file that is open stays usable. Answered by
         /// `.fileDeleted`.
         case deleteFile
-        /// Close the file or directory. Answered by `.fileClosed`: its slot may be reused.
+        /// Close the file or directory. Answered by `.fileClosed`; then its slot may be reused.
         case closeFile
     }
 
@@ -89,10 +91,10 @@ public struct Submission: BitwiseCopyable {
     public var value: Int32
     public var connection: Slot
     public var pointer: UnsafeRawPointer?
-    /// Of `handOff`: `ConnectionOrigin.packed`.
+    /// A count of bytes, or what the kind says. For `handOff`: `ConnectionOrigin.packed`.
     public var byteCount: Int
 
-    /// Of `handOff`.
+    /// For `handOff`: where the connection came from.
     @inlinable public var origin: ConnectionOrigin { ConnectionOrigin(packed: UInt64(byteCount)) }
 
     @inlinable

@@ -5,15 +5,15 @@ import Logging
 import Slabs
 import Synchronization
 
-/// What the main thread and the workers tell each other: started, failed, drain, report, totals.
+/// The state that the main thread and the workers share: start and failure of workers, drain, reports and totals.
 final class Control: Sendable {
     private struct State {
         var startedCount = 0
         var failure: DriverError?
         var level = ""
-        /// The newest of each worker, and the number of the request that it answers.
+        /// The latest report of each worker, by worker, and the number of the request that it answers.
         var reports: [Int: (number: Int, report: WorkerReport)] = [:]
-        /// The newest request that was answered by all.
+        /// The latest request that all workers have answered.
         var answeredCount = 0
         var connectionCountMax = 0
     }
@@ -22,9 +22,9 @@ final class Control: Sendable {
     private let state = Guarded(State())
     private let drain = Atomic<Bool>(false)
     private let reports = Atomic<Int>(0)
-    /// Posted once by each worker when it has what it needs, or has failed.
+    /// Each worker posts it once, when it has started or failed.
     private nonisolated(unsafe) let started: UnsafeMutablePointer<sem_t>
-    /// Posted once for each worker when all have.
+    /// Posted once for each worker, when all workers have started or failed.
     private nonisolated(unsafe) let settled: UnsafeMutablePointer<sem_t>
 
     init(workerCount: Int) {
@@ -56,13 +56,15 @@ final class Control: Sendable {
         sem_post(started)
     }
 
-    /// Called by each worker that has started. Returns when all have; false: one has failed, and nobody serves.
+    /// Called by each worker that has started. Returns when all workers have started or failed.
+    ///
+    /// - Returns: false if a worker has failed. Then all workers end.
     func mayServe() -> Bool {
         while sem_wait(settled) != 0 && errno == EINTR {}
         return state.withLock { $0.failure == nil }
     }
 
-    /// Returns when every worker has started or failed, with the first failure.
+    /// Waits until every worker has started or failed. Returns the first failure.
     func awaitStarted() -> DriverError? {
         for _ in 0..<workerCount {
             while sem_wait(started) != 0 && errno == EINTR {}
@@ -72,18 +74,19 @@ final class Control: Sendable {
     }
 
     var level: String { state.withLock { $0.level } }
-    /// Connections that all workers together can hold.
+    /// The number of connections that all workers together can hold.
     var connectionCountMax: Int { state.withLock { $0.connectionCountMax } }
 
     func requestDrain() { drain.store(true, ordering: .releasing) }
     var isDraining: Bool { drain.load(ordering: .acquiring) }
 
     func requestReport() { reports.add(1, ordering: .releasing) }
-    /// Grows with each request; a worker reports when it has changed.
+    /// The number of requests so far. A worker reports when it has changed.
     var reportCount: Int { reports.load(ordering: .acquiring) }
 
-    /// A worker's figures, in answer to the request of that number. Returns those of all workers, in order, to the last one
-    /// that answers; else none.
+    /// Takes the report of a worker, as its answer to request `number`.
+    ///
+    /// - Returns: the reports of all workers, ordered by worker, if this was the last answer. Else none.
     func take(_ report: WorkerReport, number: Int) -> [WorkerReport] {
         state.withLock { state in
             state.reports[report.worker] = (number, report)
@@ -91,13 +94,13 @@ final class Control: Sendable {
             guard state.reports.count == workerCount, answered > state.answeredCount else { return [] }
             let isOver = answered == Int.max
             defer { state.answeredCount = answered }
-            // All have ended, and no request waits: the totals are told when the broker stops.
+            // All workers have ended and no request waits. The totals are logged when the broker stops.
             if isOver, reports.load(ordering: .acquiring) <= state.answeredCount { return [] }
             return state.reports.values.map(\.report).sorted { $0.worker < $1.worker }
         }
     }
 
-    /// What a worker that ends has counted: it answers every request from now on.
+    /// Takes the last report of a worker that ends. It answers all later requests.
     func takeLast(_ report: WorkerReport) -> [WorkerReport] { take(report, number: .max) }
 
     func totals() -> Logger.Metadata {
@@ -108,7 +111,7 @@ final class Control: Sendable {
     }
 }
 
-/// What a worker has counted, and holds now.
+/// The counters of a worker, and what it holds at the moment.
 struct WorkerReport {
     var worker = 0
     var counters = Counters()
@@ -137,8 +140,8 @@ struct WorkerReport {
 }
 
 extension Counters {
-    /// The figures that an operator looks for first, those of the driver too, and each limit that has acted as `limit.`
-    /// and its key.
+    /// The most important counters of broker and driver for an operator. Each limit that was reached appears as
+    /// `limit.` and its key.
     func metadata(with driver: DriverCounters) -> Logger.Metadata {
         var figures: [String: UInt64] = [
             "connections": connectionsAccepted, "refused": connectionsRefused,

@@ -2,9 +2,10 @@ public import Configuration
 import Glibc
 public import Logging
 
-/// The log of the broker: lines for people or for machines, on one file descriptor.
+/// The log of the broker: lines of text or JSON on one file descriptor.
 public enum ServerLog {
-    /// Makes `format` and `level` the ones of every `Logger` of the process. To be called once, before the first.
+    /// Sets the format and level of every `Logger` of the process. Must be called once, before the first `Logger` is
+    /// made.
     public static func bootstrap(format: LogFormat, level: LogLevel) {
         let level = Logger.Level(level)
         switch format {
@@ -37,7 +38,7 @@ public struct TextLogHandler: LogHandler {
     public var metadataProvider: Logger.MetadataProvider?
     private let descriptor: Int32
 
-    /// - Parameter descriptor: Where lines go; it stays the caller's. Standard error by default.
+    /// - Parameter descriptor: the output, owned by the caller. Standard error by default.
     public init(level: Logger.Level, descriptor: Int32 = 2) {
         logLevel = level
         self.descriptor = descriptor
@@ -82,7 +83,7 @@ public struct JSONLogHandler: LogHandler {
     private let label: String
     private let descriptor: Int32
 
-    /// - Parameter descriptor: Where lines go; it stays the caller's. Standard error by default.
+    /// - Parameter descriptor: the output, owned by the caller. Standard error by default.
     public init(label: String, level: Logger.Level, descriptor: Int32 = 2) {
         logLevel = level
         self.label = label
@@ -127,16 +128,17 @@ public struct JSONLogHandler: LogHandler {
     }
 }
 
-/// What both handlers do to text.
+/// Text functions of both handlers.
 enum LogText {
-    /// Values may hold what a client sent; the rest of a longer one tells an operator nothing.
+    /// Longer values are cut. They may contain text from a client, and their rest does not help an operator.
     static let valueByteCountMax = 256
 
-    /// What a line of JSON has besides its metadata. Collectors that flatten a line would take a field of such a name for
-    /// them, so it gets an underscore behind it.
+    /// The other fields of a JSON line. A metadata key of the same name gets a trailing underscore, because log
+    /// collectors that flatten a line would confuse the two.
     private static let reservedKeys: Set<String> = ["time", "level", "logger", "message", "metadata"]
 
-    /// The fields of a line in the order of their names; the event's own beat the provider's, which beat the handler's.
+    /// The fields of a line, ordered by name. Fields of the event override those of the provider, which override those
+    /// of the handler.
     static func fields(
         handler: Logger.Metadata, provider: Logger.MetadataProvider?, event: LogEvent
     ) -> [(key: String, value: Logger.MetadataValue)] {
@@ -147,7 +149,7 @@ enum LogText {
         return all.map { (reservedKeys.contains($0.key) ? $0.key + "_" : $0.key, $0.value) }.sorted { $0.0 < $1.0 }
     }
 
-    /// `text`, or as many whole characters of it as fit `valueByteCountMax` bytes, and "...".
+    /// Returns `text`. Longer text is cut to whole characters that fit `valueByteCountMax` bytes, followed by "...".
     static func cut(_ text: String) -> String {
         guard text.utf8.count > valueByteCountMax else { return text }
         var result = String.UnicodeScalarView()
@@ -160,8 +162,8 @@ enum LogText {
         return String(result) + "..."
     }
 
-    /// `text` for the inside of double quotes, of JSON too: no character remains that ends a line or a string, moves a
-    /// terminal's cursor or reorders what it shows.
+    /// Escapes `text` for use inside double quotes, also in JSON. The result has no characters that end a line or a
+    /// string, move the cursor of a terminal, or change the direction of text.
     static func escaped(_ text: String) -> String {
         var result = String.UnicodeScalarView()
         for scalar in text.unicodeScalars {
@@ -180,7 +182,7 @@ enum LogText {
         return String(result)
     }
 
-    /// Now, in UTC, as RFC 3339 writes it with milliseconds.
+    /// The current time in UTC, in the format of RFC 3339 with milliseconds.
     static func timestamp() -> String {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)

@@ -1,16 +1,16 @@
 import Glibc
 import Slabs
 
-/// Where lines of the log leave the process: the log never stops the broker.
+/// Writes log lines without ever blocking the broker.
 ///
-/// A pipe or a socket may have a reader that hangs (a collector, a terminal's pager), and a write(2) to it would wait
-/// for ever, in a worker's turn. So it is asked first, and what it has no room for is lost, and counted; the first line
-/// that has room again is preceded by one that tells how many were. A file or a terminal is written to without asking.
+/// The reader of a pipe or socket may hang (a log collector, a pager), and a write(2) to it would block a worker. So
+/// the output is checked for room first. Lines without room are lost and counted. When there is room again, a line that
+/// tells how many were lost comes first. Files and terminals are written to without a check.
 enum LogOutput {
-    /// The message of the line that tells of lost ones.
+    /// The message of the line that reports lost lines.
     static let lossMessage = "log lines were lost: whatever reads the log is too slow"
 
-    /// Which pipe or socket: descriptors are used again, its inode is not.
+    /// Identifies a pipe or socket by its inode, because descriptors are reused.
     private struct Reader: Hashable {
         var device: dev_t
         var inode: ino_t
@@ -18,21 +18,21 @@ enum LogOutput {
 
     private struct Loss {
         var lineCount = 0
-        /// The last line that was written has no end.
+        /// The last line was written only in part, without its line feed.
         var isMidLine = false
     }
 
-    /// Readers that have lost lines and were not told yet. Whoever has the lock is the one who writes: room that was
-    /// found is still there.
+    /// Lost lines that are not reported yet, by reader. A thread writes while it holds the lock, so that room that it
+    /// has found stays free until it writes.
     private static let losses = Guarded<[Reader: Loss]>([:])
 
-    /// Room that a pipe has which says that it has some, and more than most lines need.
+    /// A pipe that is writable has room for at least this many bytes (PIPE_BUF). Most lines are shorter.
     private static let pieceByteCount = Int(PIPE_BUF)
 
-    /// Writes `line` and its end, in one write(2) if it is no longer than 4 KiB or goes to a file, so that lines of
-    /// several threads do not mix.
+    /// Writes `line` and a line feed. It is one write(2) if the line has at most 4 KiB or goes to a file, so that lines
+    /// of several threads do not mix.
     ///
-    /// - Parameter lossLine: the line that says how many were lost.
+    /// - Parameter lossLine: makes the line that reports the given number of lost lines.
     static func write(_ line: String, to descriptor: Int32, lossLine: (Int) -> String) {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { return }
@@ -58,7 +58,7 @@ enum LogOutput {
         }
     }
 
-    /// The bytes that were taken.
+    /// Returns the number of bytes written.
     private static func write(_ text: String, to descriptor: Int32, asksFirst: Bool) -> Int {
         var text = text
         return text.withUTF8 { bytes in

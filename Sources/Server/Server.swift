@@ -8,9 +8,10 @@ import Slabs
 
 /// The broker as a process: listeners, worker threads, signals.
 public enum StampedeServer {
-    /// Serves until a signal ends it. Returns the exit code of the process: 0 after a drain, 1 when it could not start.
+    /// Runs the broker until a signal ends it. Returns the exit code of the process: 0 after a drain, 1 if the broker
+    /// could not start.
     ///
-    /// - Parameter file: The configuration file that was read, for the ready line; nil: none was.
+    /// - Parameter file: the configuration file, for the log line "ready". nil: none was read.
     public static func run(_ settings: Settings, file: String? = nil, logger: Logger) -> Int32 {
         Signals.block()
         raiseDescriptorLimit()
@@ -26,7 +27,7 @@ public enum StampedeServer {
         _ settings: Settings, _ file: String?, _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let choice = try DriverChoice(settings.driver).choose(descriptors: settings.driverOptions.descriptors)
-        // That io_uring could not be used is worth a warning.
+        // A warning if io_uring could not be used.
         let isFallback = settings.driver == .auto && choice.kind == .epoll
         let prefix = isFallback ? "using epoll: " : ""
         logger.log(level: isFallback ? .warning : .debug, "\(prefix)\(choice.reason)")
@@ -40,7 +41,8 @@ public enum StampedeServer {
         do throws(DriverError) {
             return try serve(settings, choice.kind, file, logger)
         } catch {
-            // The rings of all workers may need more memory than the one of the self-test. Nobody was served yet.
+            // The rings of all workers need more memory than the ring of the self-test. No client was served yet, so
+            // the broker can still switch to epoll.
             guard settings.driver == .auto, choice.kind == .uring, error.reason == .noMemory else { throw error }
             logger.warning(
                 "using epoll: the kernel has no memory for the rings of all workers: \(error.description)")
@@ -100,7 +102,8 @@ public enum StampedeServer {
         return 0
     }
 
-    /// Fewer connections than any server wants are an accident, unless somebody set so small a limit.
+    /// Warns if there is room for few connections, unless the configuration limits them. RLIMIT_NOFILE is then probably
+    /// too low by mistake.
     private static func warnOfSmallCapacity(_ count: Int, _ settings: Settings, _ logger: Logger) {
         let plenty = 4000
         guard count < plenty, settings.broker.limits.connectionCountMax == 0,
@@ -115,7 +118,7 @@ public enum StampedeServer {
             """)
     }
 
-    /// Waits for the signal that ends the broker, and starts the drain. Another one ends the process at once.
+    /// Handles signals until one ends the broker; then starts the drain. A second one ends the process at once.
     private static func awaitEnd(_ control: Control, _ peers: WakeDirectory, _ logger: Logger) {
         while true {
             switch Signals.wait() {
@@ -135,7 +138,7 @@ public enum StampedeServer {
         }
     }
 
-    /// Descriptors up to the hard limit: how many connections fit is the operator's decision, made there.
+    /// Raises the soft limit of descriptors to the hard limit. The operator limits connections with the hard limit.
     private static func raiseDescriptorLimit() {
         var limits = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limits) == 0 else { return }

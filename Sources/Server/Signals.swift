@@ -1,12 +1,12 @@
 import Glibc
 
-/// The signals the broker answers, taken synchronously by the main thread: no handler runs anywhere.
+/// The signals of the broker. The main thread waits for them with sigwait(3), so there are no signal handlers.
 ///
-/// SIGTERM, SIGINT and SIGQUIT drain and end it; SIGUSR1 logs the counters; SIGHUP, which means "reload" to everybody
-/// else, is logged and changes nothing. SIGPIPE and SIGUSR2 are ignored, and so is SIGHUP, without a line, where it was
-/// when the broker was started: nohup(1) asks for that.
+/// SIGTERM, SIGINT and SIGQUIT drain and end the broker. SIGUSR1 logs the counters. SIGHUP, which usually means
+/// "reload", is logged and has no effect. SIGPIPE and SIGUSR2 are ignored. SIGHUP is ignored without a log line if it
+/// was ignored when the broker was started, as nohup(1) does.
 enum Signals {
-    /// To be called before any thread is started: threads inherit the mask.
+    /// Blocks the signals. Must be called before any thread is started, because threads inherit the mask.
     static func block() {
         signal(SIGPIPE, SIG_IGN)
         signal(SIGUSR2, SIG_IGN)
@@ -14,7 +14,7 @@ enum Signals {
         pthread_sigmask(SIG_BLOCK, &set, nil)
     }
 
-    /// The next signal.
+    /// Waits for the next signal and returns it.
     static func wait() -> Int32 {
         var set = waited
         var signal: Int32 = 0
@@ -22,8 +22,8 @@ enum Signals {
         return signal
     }
 
-    /// From now on another SIGTERM or SIGINT ends the process at once, as the default action is. The others stay
-    /// blocked, so that they change nothing.
+    /// From now on SIGTERM or SIGINT ends the process at once (the default action). The other signals stay blocked and
+    /// have no effect.
     static func exitOnNext() {
         var set = sigset_t()
         sigemptyset(&set)
@@ -36,7 +36,7 @@ enum Signals {
         var set = sigset_t()
         sigemptyset(&set)
         for signal in [SIGTERM, SIGINT, SIGQUIT, SIGUSR1] { sigaddset(&set, signal) }
-        // A signal that is blocked is kept even where it is ignored, and would be waited for.
+        // sigwait(3) would also return a blocked signal that is ignored, so an ignored SIGHUP is left out.
         if !isHangUpIgnored { sigaddset(&set, SIGHUP) }
         return set
     }
@@ -48,7 +48,7 @@ enum Signals {
             == unsafeBitCast(SIG_IGN, to: Int.self)
     }
 
-    /// As an operator writes it.
+    /// The name of a signal, for the log.
     static func name(_ signal: Int32) -> String {
         switch signal {
         case SIGTERM: "SIGTERM"

@@ -5,7 +5,7 @@ import IO
 import Logging
 import Slabs
 
-/// One worker: a thread with a shard and a driver of its own.
+/// A worker: a thread with its own shard and driver.
 final class Worker: @unchecked Sendable {
     private let index: Int
     private let kind: DriverChoice.Kind
@@ -60,7 +60,7 @@ final class Worker: @unchecked Sendable {
         }
     }
 
-    /// Compiled once for each driver: nothing in the loop is dynamic.
+    /// Generic, so that the compiler specialises the loop for each driver and the loop has no dynamic calls.
     private func main<D: Driver & ~Copyable>(_ type: D.Type) {
         do throws(DriverError) {
             let driver = try D(
@@ -90,9 +90,10 @@ final class Worker: @unchecked Sendable {
         var reportCount = 0
         while true {
             var deadline = shard.deadline
-            // A letter that came since the turn is seen here, or its sender sees that this worker sleeps and wakes it.
+            // A batch that was posted since the turn makes `prepareToSleep` return false. The sender of a later batch
+            // sees that this worker sleeps, and wakes it.
             if deadline != 0, !mailbox.prepareToSleep() { deadline = 0 }
-            driver.exchange(shard.submissions, deadline: deadline, completions: &completions)
+            driver.poll(shard.submissions, deadline: deadline, completions: &completions)
             mailbox.didWake()
             if control.isDraining { shard.beginDrain() }
             shard.turn(
@@ -114,7 +115,7 @@ final class Worker: @unchecked Sendable {
         driver.shutDown()
     }
 
-    /// Totals first, then each worker's figures.
+    /// Logs the totals, then the counters of each worker.
     private func log(_ reports: [WorkerReport]) {
         guard !reports.isEmpty else { return }
         var logger = logger
@@ -166,7 +167,8 @@ final class Worker: @unchecked Sendable {
         }
     }
 
-    /// A client: its number, which no other connection of this process gets, address, session and login.
+    /// The log fields of a client: its number, which is unique in this process, its address, listener, session and
+    /// login.
     private func who<D: Driver & ~Copyable>(_ client: Notice.Client, _ driver: inout D) -> Logger.Metadata {
         var metadata: Logger.Metadata = [:]
         if client.number != 0 { metadata["connection"] = .stringConvertible(client.number) }
@@ -184,7 +186,7 @@ final class Worker: @unchecked Sendable {
     }
 }
 
-/// The clocks that the core does not read.
+/// The clocks. The core does not read them; the worker passes the time to each turn.
 enum Clock {
     static var monotonicNanoseconds: UInt64 { read(CLOCK_MONOTONIC) }
     static var wallMilliseconds: UInt64 { read(CLOCK_REALTIME) / 1_000_000 }
@@ -197,7 +199,7 @@ enum Clock {
 }
 
 extension SlabError {
-    /// What the operator can do about it.
+    /// The error, and what the operator can change.
     fileprivate func explanation(worker: Int) -> String {
         switch self {
         case .addressSpaceRefused(let byteCount, let number):

@@ -1,5 +1,5 @@
 extension BlockPool {
-    /// Blocks that an arena of `sizeClass` has. What is left at its end is never touched.
+    /// The number of blocks in an arena of `sizeClass`. The rest of the arena is not used.
     private static func blockCount(_ sizeClass: Int) -> Int {
         arenaByteCount / SizeClass.byteCount(sizeClass)
     }
@@ -15,7 +15,7 @@ extension BlockPool {
         return carve(arenaIndex)
     }
 
-    /// A spare arena or a new mapping, in no list and without blocks; 0 when there is no more memory.
+    /// Returns a spare arena or a new one, in no list and without blocks. 0: there is no more memory.
     private mutating func takeArena() -> UInt32 {
         storedReserveChangeCount &+= 1
         let spare = spareArena
@@ -35,7 +35,7 @@ extension BlockPool {
         return slot.index
     }
 
-    /// Takes a block of an arena that has none in its free list and is not carved to its end.
+    /// Allocates a block that was never used, from an arena whose free list is empty.
     @usableFromInline @inline(never)
     mutating func carve(_ arenaIndex: UInt32) -> BlockIndex {
         let arena = arenas[arenaIndex]
@@ -56,7 +56,7 @@ extension BlockPool {
 
     // MARK: The lists of arenas with room
 
-    /// Takes an arena with an empty free list out of its class's list when it is carved to its end as well.
+    /// Removes an arena with an empty free list from the list of its class if it has no unused blocks either.
     @usableFromInline
     mutating func closeIfFull(_ arenaIndex: UInt32) {
         let arena = arenas[arenaIndex]
@@ -65,10 +65,11 @@ extension BlockPool {
         arena.pointee.isFull = 1
     }
 
-    /// Puts an arena that was full back into its class's list.
+    /// Returns an arena that was full to the list of its class.
     ///
-    /// Second in line: the head, which is in use, stays in use. But if the head is empty it goes, so that no arena but
-    /// a lone head is ever both empty and in a list.
+    /// It goes to the second position, so that the first arena serves the next allocations as before. If the first
+    /// arena has no live blocks, it becomes a spare. So an arena without live blocks is in a list only if it is the
+    /// only one there.
     @usableFromInline @inline(never)
     mutating func reopen(_ arenaIndex: UInt32) {
         let arena = arenas[arenaIndex]
@@ -103,7 +104,8 @@ extension BlockPool {
 
     // MARK: Giving back
 
-    /// Takes an arena without live blocks out of its class: it becomes a spare, for any class, until `unmapSome` takes it.
+    /// Removes an arena without live blocks from its class. It becomes a spare for any class, until `unmapSome` unmaps
+    /// it.
     @usableFromInline @inline(never)
     mutating func retire(_ arenaIndex: UInt32) {
         storedReserveChangeCount &+= 1
@@ -123,11 +125,11 @@ extension BlockPool {
         spareArenaCount += 1
     }
 
-    /// A spare at least, and more where many arenas come and go, so that a load that swings does not pay for mapping and
-    /// page faults at each swing.
+    /// The number of spare arenas to keep: 1, plus a quarter of those in use. With them a changing load does not map
+    /// and unmap arenas at each change.
     @usableFromInline var keptSpareArenaCount: Int { 1 + (arenas.liveCount - spareArenaCount) / 4 }
 
-    /// Unmapped at a time: 1 MiB.
+    /// The number of arenas that are unmapped at a time: 1 MiB.
     private static var someArenaCount: Int { (1 << 20) / arenaByteCount }
 
     @usableFromInline @inline(never)
@@ -147,8 +149,10 @@ extension BlockPool {
         }
     }
 
-    /// Gives memory that holds no live block back to the kernel, all of it or about as much as is asked for: to unmap some
-    /// hundred MiB takes tens of milliseconds. Meant for the quiet after a burst. True: nothing is left to give back.
+    /// Returns memory without live blocks to the kernel. For quiet periods after a burst.
+    ///
+    /// - Parameter byteCountMax: about how much to return. Unmapping some hundred MiB takes tens of milliseconds.
+    /// - Returns: true if no more memory can be returned.
     @discardableResult
     public mutating func trim(byteCountMax: Int = .max) -> Bool {
         for sizeClass in 0..<SizeClass.arenaClassCount {

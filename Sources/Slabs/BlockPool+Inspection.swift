@@ -1,4 +1,4 @@
 extension BlockPool {
-    /// Bytes of large blocks and arenas that were freed and are kept. For tests.
+    /// Bytes of freed large blocks and spare arenas that the pool keeps. For tests.
     package var keptByteCount: Int { largeCache.byteCount + spareArenaCount * Self.arenaByteCount }
 }

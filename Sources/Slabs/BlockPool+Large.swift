@@ -27,8 +27,9 @@ extension BlockPool {
 }
 
 extension BlockPool {
-    /// Makes a large block larger: in place, or by moving its pages, without copying. Its base may change. False: it is not
-    /// large, or there is no memory; it is as it was.
+    /// Makes a large block larger, in place or by moving its pages, without copying. Its base may change.
+    ///
+    /// - Returns: false if the block is not large or there is no memory. Then the block is unchanged.
     public mutating func extend(_ block: BlockIndex, byteCount: Int) -> Bool {
         let record = records[block]
         let sizeClass = record.pointee.sizeClass
@@ -44,21 +45,22 @@ extension BlockPool {
         return true
     }
 
-    /// Unmaps some of the memory that was freed and is not kept. To be called once a turn: when much is freed at once, to
-    /// unmap all of it would take too long (50 us for an arena, and several times that in a memory control group).
+    /// Unmaps a part of the freed memory that the pool does not keep. Called once a turn, because unmapping a large
+    /// amount at once would take too long (50 us for an arena, and several times that in a memory control group).
     @inlinable
     public mutating func unmapSome() {
         if largeCache.isOverfull { largeCache.removeSome() }
         if hasArenasToUnmap { unmapSomeArenas() }
     }
 
-    /// `unmapSome` has something to do.
+    /// Whether `unmapSome` has memory to unmap.
     @inlinable public var hasToUnmap: Bool { largeCache.isOverfull || hasArenasToUnmap }
 
     @inlinable var hasArenasToUnmap: Bool { spareArenaCount > keptSpareArenaCount }
 }
 
-/// Mappings of large blocks that were freed last, kept because a fresh mapping costs a page fault for every 4 KiB.
+/// The mappings of large blocks that were freed last. They are kept because a new mapping causes a page fault for every
+/// 4 KiB.
 @frozen @usableFromInline
 struct LargeBlockCache: ~Copyable {
     @frozen @usableFromInline
@@ -68,14 +70,14 @@ struct LargeBlockCache: ~Copyable {
     }
 
     private static var entryCountMax: Int { 256 }
-    /// The most bytes kept. A single block larger than half of it is not kept.
+    /// The most bytes kept. A block larger than half of this is not kept.
     @usableFromInline static var byteCountMax: Int { 16 << 20 }
-    /// The most bytes that may wait to be unmapped, those that are kept included.
+    /// The most bytes in the cache: those that are kept and those that wait to be unmapped.
     private static var overfullByteCountMax: Int { 64 << 20 }
-    /// Unmapped at a time.
+    /// The bytes that are unmapped at a time.
     private static var someByteCount: Int { 2 << 20 }
 
-    /// From the oldest to the newest.
+    /// The mappings, from the oldest to the newest.
     @usableFromInline let entries: UnsafeMutablePointer<Entry>
     @usableFromInline var count: Int
     @usableFromInline var byteCount: Int
@@ -95,7 +97,7 @@ struct LargeBlockCache: ~Copyable {
         entries.deallocate()
     }
 
-    /// The newest mapping of a class, which is the caller's from now on.
+    /// Removes and returns the newest mapping of a class. The caller owns it.
     mutating func take(_ sizeClass: Int) -> UnsafeMutableRawPointer? {
         var position = count - 1
         while position >= 0 {
@@ -105,7 +107,7 @@ struct LargeBlockCache: ~Copyable {
         return nil
     }
 
-    /// Takes a mapping over, and unmaps it or the oldest where there are too many.
+    /// Takes ownership of a mapping. Unmaps it if it is too large, and the oldest ones if there are too many.
     mutating func put(_ base: UnsafeMutableRawPointer, sizeClass: Int) {
         let newByteCount = SizeClass.byteCount(sizeClass)
         guard newByteCount <= Self.byteCountMax / 2 else {
@@ -123,7 +125,7 @@ struct LargeBlockCache: ~Copyable {
     @usableFromInline @inline(never)
     mutating func removeSome() { remove(downTo: Self.byteCountMax, byteCountMax: Self.someByteCount) }
 
-    /// Unmaps the oldest until so many bytes are left, or about `byteCountMax` are unmapped.
+    /// Unmaps the oldest mappings until `keptByteCount` bytes are left or about `byteCountMax` bytes are unmapped.
     mutating func remove(downTo keptByteCount: Int, byteCountMax: Int) {
         let before = byteCount
         while byteCount > keptByteCount, before - byteCount < byteCountMax { removeOldest() }

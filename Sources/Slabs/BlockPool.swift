@@ -1,56 +1,56 @@
-/// Names a block of a `BlockPool`. 0: none.
+/// The index of a block in a `BlockPool`. 0: none.
 public typealias BlockIndex = UInt32
 
-/// What a pool knows of a block: 24 bytes, apart from the block's data.
+/// The record of a block: 24 bytes, apart from the data of the block.
 @frozen @usableFromInline
 struct BlockRecord: SlabRecord {
     @usableFromInline var generation: UInt32
     /// 0: the block is in its arena's free list.
     @usableFromInline var referenceCount: UInt32
     @usableFromInline var base: UnsafeMutableRawPointer
-    /// Of a live block: the owner's word. Of a free one: the next in its arena's free list.
+    /// For a live block: the word of its owner. For a free block: the next block in the free list of its arena.
     @usableFromInline var used: UInt32
-    /// The arena in the upper 24 bits (0: mapped by itself), the size class in the lower 8.
+    /// The arena in the upper 24 bits (0: the block has a mapping of its own), the size class in the lower 8.
     @usableFromInline var origin: UInt32
 
     @inlinable var sizeClass: Int { Int(origin & 0xFF) }
     @inlinable var arena: UInt32 { origin &>> 8 }
 }
 
-/// A mapping that blocks of one size are carved from.
+/// A mapping of 512 KiB that is divided into blocks of one size class.
 @frozen @usableFromInline
 struct Arena: SlabRecord {
     @usableFromInline var generation: UInt32
     @usableFromInline var sizeClass: UInt32
     @usableFromInline var base: UnsafeMutableRawPointer
-    /// Head of the list of free blocks, linked by `BlockRecord.used`. The block freed last is reused first.
+    /// The first block of the free list, linked by `BlockRecord.used`. The block that was freed last is reused first.
     @usableFromInline var firstFree: UInt32
     @usableFromInline var liveCount: UInt32
     @usableFromInline var carvedCount: UInt32
-    /// 1: no block is free, and the arena is not in the list of its class.
+    /// 1: the arena has no free block and is not in the list of its class.
     @usableFromInline var isFull: UInt32
-    /// Neighbours in the list of arenas of this class that have room, or (`next`) in the list of spare arenas.
+    /// The links in the list of arenas of this class that have room; or `next` in the list of spare arenas.
     @usableFromInline var next: UInt32
     @usableFromInline var previous: UInt32
 }
 
-/// Reference-counted blocks of bytes: messages, and whatever else outlives the turn it was written in.
+/// Reference-counted blocks of bytes, for messages and other data that outlives the turn in which it was written.
 ///
-/// A block's data is 64-byte aligned and exactly the size of its class: 64, 128, 256, 384, 512, 768, ... to 128 MiB.
-/// Blocks up to 64 KiB are carved from arenas of 512 KiB, one class each; larger ones are mapped one by one, and up
-/// to 16 MiB of those that were freed last are kept. A block and its record stay together while their arena lives, so allocation
-/// is a pop from a free list and release a push.
+/// The data of a block is 64-byte aligned and has exactly the size of its class: 64, 128, 256, 384, 512, 768, ... to
+/// 128 MiB. Blocks up to 64 KiB come from arenas of 512 KiB, each for one class. Larger blocks are mapped one by one;
+/// up to 16 MiB of the mappings that were freed last are kept. A block keeps its record while its arena is in use, so
+/// an allocation is a pop from a free list and a release is a push.
 ///
-/// Memory: live blocks hold at most `byteCountMax` bytes. Arenas may hold up to twice as much when live blocks are
-/// spread thinly over many; `unmapSome` gives arenas without live blocks back, except for one of each class, one spare for
-/// any class, and a quarter more of those in use. `trim` gives back these too.
+/// Memory: live blocks hold at most `byteCountMax` bytes. Arenas may hold up to twice as much if each has only few live
+/// blocks. `unmapSome` returns arenas without live blocks to the kernel, except for one of each class, one spare for
+/// all classes, and as many more as a quarter of those in use. `trim` returns these too.
 ///
-/// Not thread-safe; a pool may be moved to another thread. Blocks still live when the pool ends are gone.
+/// Not thread-safe. A pool may be moved to another thread. The end of the pool frees all blocks, also live ones.
 @frozen
 public struct BlockPool: ~Copyable {
     @usableFromInline var records: Slab<BlockRecord>
     @usableFromInline var arenas: Slab<Arena>
-    /// For each class in arenas: the head of its list of arenas with room.
+    /// For each class with arenas: the first arena of its list of arenas with room.
     @usableFromInline let roomyArenas: UnsafeMutablePointer<UInt32>
     @usableFromInline var largeCache: LargeBlockCache
     @usableFromInline var spareArena: UInt32
@@ -62,7 +62,7 @@ public struct BlockPool: ~Copyable {
     @inlinable static var arenaByteCount: Int { 512 << 10 }
     private static let arenaCountMax = 0xFF_FFFF
 
-    /// Reserves address space for the records of blocks that hold `byteCountMax` bytes together.
+    /// Reserves address space for the records of as many blocks as `byteCountMax` bytes may need.
     public init(byteCountMax: Int) throws(SlabError) {
         guard byteCountMax >= 0 else { throw .sizeOutOfRange(byteCountMax) }
         let arenaCountMax = min(
@@ -100,22 +100,22 @@ public struct BlockPool: ~Copyable {
         roomyArenas.deallocate()
     }
 
-    /// Bytes that live blocks hold (their capacities, not what is used of them).
+    /// Bytes of all live blocks: the sum of their capacities, not of the bytes used.
     @inlinable public var byteCountInUse: Int { storedByteCountInUse }
 
-    /// The most bytes that live blocks may hold together.
+    /// The most bytes that all live blocks together may hold.
     @inlinable public var byteCountMax: Int { storedByteCountMax }
 
-    /// Differs from what it was when memory without live blocks was kept or used since. While it stays the same, `trim`
-    /// takes nothing that is in use again a moment later.
+    /// Changes whenever the pool keeps memory without live blocks, or uses such memory again. While it does not change,
+    /// `trim` returns only memory that the pool did not need in that time.
     @inlinable public var reserveChangeCount: UInt32 { storedReserveChangeCount }
 
     // MARK: Life of a block
 
-    /// Takes a block of at least `byteCount` bytes with one reference and `used` 0. Its bytes are undefined.
+    /// Allocates a block of at least `byteCount` bytes, with one reference and `used` 0. Its bytes are undefined.
     ///
-    /// 0 when the pool's limit is reached, when `byteCount` is over 128 MiB (or negative), or when the kernel refuses
-    /// memory.
+    /// - Returns: 0 if the limit of the pool is reached, if `byteCount` is over 128 MiB or negative, or if the kernel
+    ///   refuses memory.
     @inlinable
     public mutating func allocate(byteCount: Int) -> BlockIndex {
         guard UInt(bitPattern: byteCount) <= UInt(SizeClass.byteCountMax) else { return 0 }
@@ -156,7 +156,7 @@ public struct BlockPool: ~Copyable {
         record.pointee.referenceCount = sum
     }
 
-    /// Drops a reference; with the last, the block is free.
+    /// Removes a reference. The block is freed with its last reference.
     @inlinable
     public mutating func release(_ block: BlockIndex) {
         let record = records[block]
@@ -173,7 +173,7 @@ public struct BlockPool: ~Copyable {
         let capacity = SizeClass.byteCount(sizeClass)
         storedByteCountInUse &-= capacity
         #if DEBUG
-            // Whoever still reads the block finds nonsense at once.
+            // Makes a use after the release visible.
             record.pointee.base.initializeMemory(as: UInt8.self, repeating: 0xDD, count: min(capacity, 4096))
         #endif
         guard sizeClass < SizeClass.arenaClassCount else { return releaseLarge(block) }
@@ -186,7 +186,7 @@ public struct BlockPool: ~Copyable {
         if arena.pointee.isFull != 0 {
             reopen(arenaIndex)
         } else if liveCount == 0 && arena.pointee.next | arena.pointee.previous != 0 {
-            // Another arena of the class has room, so this one is not needed.
+            // Another arena of the class has room, so the class does not need this one.
             retire(arenaIndex)
         }
     }
@@ -200,26 +200,26 @@ public struct BlockPool: ~Copyable {
         return records[block].pointee.base
     }
 
-    /// How many bytes the block has.
+    /// The size of the block in bytes.
     @inlinable @inline(__always)
     public func capacity(_ block: BlockIndex) -> Int {
         SizeClass.byteCount(records[block].pointee.sizeClass)
     }
 
-    /// How many references the block has; 0 for one that is free.
+    /// The number of references of the block. 0: it is free.
     @inlinable @inline(__always)
     public func referenceCount(_ block: BlockIndex) -> Int {
         Int(records[block].pointee.referenceCount)
     }
 
-    /// A word of the owner's use, such as the bytes used so far. 0 in a new block.
+    /// A word for the owner of the block, such as the number of bytes used so far. 0 in a new block.
     @inlinable @inline(__always)
     public func used(_ block: BlockIndex) -> Int {
         assert(records[block].pointee.referenceCount > 0, "the block is live")
         return Int(records[block].pointee.used)
     }
 
-    /// Sets the word of the owner's use (0 ... 2^32 - 1).
+    /// Sets the word for the owner (0 ... 2^32 - 1).
     @inlinable @inline(__always)
     public func setUsed(_ block: BlockIndex, _ byteCount: Int) {
         assert(records[block].pointee.referenceCount > 0, "the block is live")
@@ -227,5 +227,5 @@ public struct BlockPool: ~Copyable {
     }
 }
 
-// The pointers lead to memory that the pool alone owns, so it can be handed over whole.
+// Only the pool uses the memory of its pointers, so the pool may move to another thread.
 extension BlockPool: @unchecked Sendable {}

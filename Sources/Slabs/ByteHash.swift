@@ -1,7 +1,8 @@
-/// A seeded hash of short byte strings: 16 bytes for each 64 x 64 -> 128 bit multiplication, folded by exclusive or.
+/// A seeded hash of short byte strings. Each 64 x 64 -> 128 bit multiplication takes 16 bytes; the two halves of the
+/// product are combined by exclusive or.
 ///
-/// The secrets come from the seed, so who does not know the seed cannot choose strings that collide. It is no
-/// cryptographic hash: it must not be shown to those it protects from.
+/// The secrets come from the seed, so an attacker who does not know the seed cannot choose strings that collide. It is
+/// not a cryptographic hash: hash values must not be disclosed to clients.
 @frozen @usableFromInline
 struct ByteHash: Sendable {
     @usableFromInline let start: UInt64
@@ -11,7 +12,8 @@ struct ByteHash: Sendable {
 
     @usableFromInline
     init(seed: UInt64) {
-        // Any seed, 0 as well, must yield secrets with many bits set; an even one would lose bits in a product.
+        // Every seed, also 0, must give secrets with many bits set. They are odd, because a product with an even number
+        // loses bits.
         var state = seed
         func nextSecret() -> UInt64 {
             state &+= 0x9E37_79B9_7F4A_7C15
@@ -52,14 +54,15 @@ struct ByteHash: Sendable {
                     Self.word(bytes, offset) ^ first, Self.word(bytes, offset &+ 8) ^ second ^ state)
                 offset &+= 16
             }
-            // The last 16 bytes, which may overlap with those before; of a shorter string, twice 8 that overlap.
+            // The last 16 bytes, which may overlap the bytes before. For a shorter string: two words of 8 bytes that
+            // overlap.
             low = Self.word(bytes, max(0, byteCount &- 16))
             high = Self.word(bytes, byteCount &- 8)
         } else if byteCount >= 4 {
             low = Self.halfWord(bytes, 0)
             high = Self.halfWord(bytes, byteCount &- 4)
         } else if byteCount > 0 {
-            // First, middle and last byte: all there are, whether one, two or three.
+            // The first, middle and last byte. They cover strings of one, two and three bytes.
             low =
                 UInt64(bytes.load(as: UInt8.self)) << 16
                 | UInt64(bytes.load(fromByteOffset: byteCount &>> 1, as: UInt8.self)) << 8

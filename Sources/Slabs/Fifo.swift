@@ -1,10 +1,10 @@
-/// Records of a slab in order, linked in one direction: 8 bytes with their owner, 4 with each record. Zeros are an empty
-/// one.
+/// A first-in, first-out queue of slab records, linked in one direction. The owner keeps 8 bytes, each record 4. All
+/// zeros: an empty queue.
 ///
-/// Records join at the end and leave at the front in constant time; to take one out of the middle takes time linear in
-/// those before it. A record joins once in its life: its link is zero, as it came from the slab, and joining need not say so
-/// again. The queue owns nothing: records are put into it and taken out of it by those who allocate and free them. See
-/// `SinglyLinked` for what says where a record keeps its link.
+/// Appending at the end and removing at the front take constant time. Removing a record in the middle takes time linear
+/// in the number of records before it. A record may be in a queue only once in its life: its link is zero when it comes
+/// from the slab, and `append` does not write it. The queue does not own the records; their owner allocates and frees
+/// them. `SinglyLinked` says where a record keeps its link.
 @frozen
 public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
     public typealias Record = Link.Record
@@ -31,7 +31,7 @@ public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
         Link[slab[index]].next.target
     }
 
-    /// Puts a record that was in no queue yet behind the last.
+    /// Appends a record that was in no queue before.
     @inlinable @inline(__always)
     public mutating func append(_ index: Index<Record>, in slab: borrowing Slab<Record>) {
         #if DEBUG
@@ -42,7 +42,7 @@ public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
         tail = index
     }
 
-    /// Takes the first record out; none when the queue is empty.
+    /// Removes and returns the first record. None if the queue is empty.
     @inlinable @inline(__always)
     public mutating func popFirst(in slab: borrowing Slab<Record>) -> Index<Record> {
         let index = head
@@ -50,7 +50,7 @@ public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
         return index
     }
 
-    /// Takes the first record out of a queue that is not empty.
+    /// Removes the first record. The queue must not be empty.
     @inlinable @inline(__always)
     public mutating func removeFirst(in slab: borrowing Slab<Record>) {
         let record = slab[head]
@@ -60,7 +60,7 @@ public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
         Link.retire(record)
     }
 
-    /// Takes a record out wherever it is. False: it is not in this queue.
+    /// Removes a record at any position. Returns false if it is not in this queue.
     @inlinable
     public mutating func remove(_ index: Index<Record>, in slab: borrowing Slab<Record>) -> Bool {
         guard let previous = Link.previous(of: index, from: head, in: slab) else { return false }
@@ -76,10 +76,10 @@ public struct Fifo<Link: SinglyLinked>: BitwiseCopyable {
     }
 }
 
-/// Records of a slab linked in one direction, the one that came last first: 4 bytes with their owner, 4 with each record.
-/// Zeros are an empty one.
+/// A stack of slab records, linked in one direction: last in, first out. The owner keeps 4 bytes, each record 4. All
+/// zeros: an empty stack.
 ///
-/// To take out a record that is not the first takes time linear in those before it.
+/// Removing a record that is not the first takes time linear in the number of records before it.
 @frozen
 public struct Stack<Link: SinglyLinked>: BitwiseCopyable {
     public typealias Record = Link.Record
@@ -100,7 +100,7 @@ public struct Stack<Link: SinglyLinked>: BitwiseCopyable {
         Link[slab[index]].next.target
     }
 
-    /// Puts a record that is in no stack before the first.
+    /// Pushes a record that is in no stack.
     @inlinable @inline(__always)
     public mutating func push(_ index: Index<Record>, in slab: borrowing Slab<Record>) {
         let record = slab[index]
@@ -109,7 +109,7 @@ public struct Stack<Link: SinglyLinked>: BitwiseCopyable {
         head = index
     }
 
-    /// Takes the first record out; none when the stack is empty.
+    /// Removes and returns the first record. None if the stack is empty.
     @inlinable @inline(__always)
     public mutating func pop(in slab: borrowing Slab<Record>) -> Index<Record> {
         let index = head
@@ -121,7 +121,7 @@ public struct Stack<Link: SinglyLinked>: BitwiseCopyable {
         return index
     }
 
-    /// Takes a record out wherever it is. False: it is not in this stack.
+    /// Removes a record at any position. Returns false if it is not in this stack.
     @inlinable
     public mutating func remove(_ index: Index<Record>, in slab: borrowing Slab<Record>) -> Bool {
         guard let previous = Link.previous(of: index, from: head, in: slab) else { return false }

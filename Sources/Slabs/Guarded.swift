@@ -1,14 +1,14 @@
 import Glibc
 
-/// A value that several threads share, behind a mutex of the C library.
+/// A value that several threads share, protected by a mutex of the C library.
 ///
-/// `Synchronization.Mutex` would do, but on Linux it locks inside of the standard library with atomic operations that
-/// Thread Sanitizer does not see, so each value behind one is reported as a race. It sees `pthread_mutex_lock`.
+/// It replaces `Synchronization.Mutex`, which on Linux locks with atomic operations inside the standard library. Thread
+/// Sanitizer does not see these and reports each protected value as a race. It does see `pthread_mutex_lock`.
 ///
-/// For what is rare (start, totals, hand-offs of sockets): nothing here is on the way of a message.
+/// It is used for rare events only (start, totals, hand-offs of sockets), never for messages.
 public final class Guarded<Value>: @unchecked Sendable {
     private var value: Value
-    /// Owned; a mutex may not be moved.
+    /// Owned. It is a pointer because a mutex must not be moved.
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
 
     public init(_ value: sending Value) {
@@ -23,7 +23,8 @@ public final class Guarded<Value>: @unchecked Sendable {
         mutex.deallocate()
     }
 
-    /// Runs the body with the value for itself. Not reentrant: a body that locks the same value again never returns.
+    /// Runs the body with exclusive access to the value. Not reentrant: a body that locks the same value again
+    /// deadlocks.
     public func withLock<Result, Failure: Error>(
         _ body: (inout sending Value) throws(Failure) -> sending Result
     ) throws(Failure) -> sending Result {

@@ -1,16 +1,17 @@
-/// Numbers by the hash of what they stand for, where the keys lie elsewhere: several may have the same hash, and the
-/// caller compares.
+/// A hash table from the hashes of keys to numbers. The keys are stored elsewhere. Several numbers may have the same
+/// hash, so the caller compares the keys:
 ///
 ///     var probe = index.probe(hash)
 ///     while case let candidate = index.next(&probe), candidate != 0 {
 ///         if isWanted(candidate) { return candidate }
 ///     }
 ///
-/// Open addressing with linear probing, at most three quarters full; removal shifts the followers back, so there are no
-/// tombstones. An entry takes 8 bytes. The table doubles when full and halves when less than an eighth is used; it owns no
-/// memory while it is empty. All operations take constant time on average, where hashes differ.
+/// It uses open addressing with linear probing and is at most three quarters full. Removal moves the following entries
+/// back, so there are no tombstones. An entry takes 8 bytes. The table doubles when it is full and halves when less
+/// than an eighth is used. An empty table takes no memory. All operations take constant time on average if the hashes
+/// differ.
 ///
-/// `NameTable` is for keys whose bytes stay in one place.
+/// `NameTable` is for keys whose bytes do not move.
 public struct HashIndex: ~Copyable {
     private struct Entry: BitwiseCopyable {
         var hash: UInt32
@@ -18,7 +19,7 @@ public struct HashIndex: ~Copyable {
         var value: UInt32
     }
 
-    /// Where a search is.
+    /// The position of a search.
     public struct Probe: BitwiseCopyable {
         fileprivate let hash: UInt32
         fileprivate var position: Int
@@ -26,20 +27,20 @@ public struct HashIndex: ~Copyable {
 
     private let hasher: ByteHash
     private var entries: UnsafeMutablePointer<Entry>?
-    /// One less than the entries, which are a power of two; 0 when there are none.
+    /// The number of entries, a power of two, minus one. 0: there are none.
     private var mask = 0
-    /// Numbers in the table.
+    /// How many numbers are in the table.
     public private(set) var count = 0
 
     private static var capacityMin: Int { 8 }
     private var capacity: Int { entries == nil ? 0 : mask + 1 }
 
-    /// An empty index. `seed` should be unknown to whoever chooses the keys.
+    /// An empty index. `seed` should be unknown to the clients who choose the keys.
     public init(seed: UInt64) { hasher = ByteHash(seed: seed) }
 
     deinit { entries?.deallocate() }
 
-    /// The hash of a key that consists of a number and some bytes.
+    /// The hash of a key that consists of a number and bytes.
     public func hash(_ number: UInt32, _ bytes: UnsafeRawPointer, _ byteCount: Int) -> UInt32 {
         let mixed = hasher(bytes, byteCount) ^ UInt64(number) &* 0x9E37_79B9_7F4A_7C15
         return UInt32(truncatingIfNeeded: mixed ^ mixed >> 32)
@@ -47,7 +48,7 @@ public struct HashIndex: ~Copyable {
 
     public func probe(_ hash: UInt32) -> Probe { Probe(hash: hash, position: Int(hash) & mask) }
 
-    /// The next number with the hash; 0 when there is no more.
+    /// The next number with the hash. 0: there are no more.
     public func next(_ probe: inout Probe) -> UInt32 {
         guard let entries else { return 0 }
         while true {
@@ -58,7 +59,7 @@ public struct HashIndex: ~Copyable {
         }
     }
 
-    /// Adds a number, which is not 0.
+    /// Adds a number, which must not be 0.
     public mutating func insert(_ hash: UInt32, _ value: UInt32) {
         invariant(value != 0, "a number in an index is not 0")
         if (count + 1) * 4 > capacity * 3 { resize(to: max(Self.capacityMin, capacity * 2)) }
@@ -76,7 +77,7 @@ public struct HashIndex: ~Copyable {
         }
         var follower = (hole + 1) & mask
         while entries[follower].value != 0 {
-            // A follower may move to the hole when that is not before the place its hash asks for.
+            // An entry may move to the hole if the hole is not before the position of its hash.
             let home = Int(entries[follower].hash) & mask
             if (follower - home) & mask >= (follower - hole) & mask {
                 entries[hole] = entries[follower]
@@ -96,7 +97,7 @@ public struct HashIndex: ~Copyable {
         entries[position] = entry
     }
 
-    /// Moves all entries to a table of `newCapacity`, a power of two; to none when the smallest is too large.
+    /// Moves all entries to a table of `newCapacity` entries, a power of two. Below `capacityMin` the table is freed.
     private mutating func resize(to newCapacity: Int) {
         guard newCapacity >= Self.capacityMin || count == 0 else { return }
         let (oldEntries, oldCapacity) = (entries, capacity)
@@ -114,5 +115,5 @@ public struct HashIndex: ~Copyable {
     }
 }
 
-// The pointer leads to memory that the index alone owns, so it can be handed over whole.
+// Only the index uses the memory of its pointer, so the index may move to another thread.
 extension HashIndex: @unchecked Sendable {}

@@ -1,20 +1,21 @@
-/// The place of a record in a `Slab<Record>`: 4 bytes that no slab of another type takes.
+/// The index of a record in a `Slab<Record>`: 4 bytes. A slab of another type does not accept it.
 ///
-/// Places count from 1; 0 means "none", so that a record filled with zeros refers to nothing. An index says nothing about
-/// the life of its place: it is for links that are cut before the record ends. For others there is `Handle`.
+/// Indices count from 1. 0 means "none", so a record of zeros refers to nothing. An index does not tell whether its
+/// record is still the same one. It is for links that are removed before the record is freed. `Handle` is for other
+/// references.
 @frozen
 public struct Index<Record>: Hashable, BitwiseCopyable, Sendable {
-    /// As a number: for tables that hold numbers, and for text. 0: none.
+    /// The index as a number, for tables of numbers and for text. 0: none.
     public var rawValue: UInt32
 
     @inlinable @inline(__always)
     public init(_ rawValue: UInt32) { self.rawValue = rawValue }
 
-    /// No place at all.
+    /// No record.
     @inlinable @inline(__always) public static var none: Index { Index(0) }
     @inlinable @inline(__always) public var isNone: Bool { rawValue == 0 }
 
-    // Written out, for what the compiler derives is not inlined into other modules.
+    // Written out, because a derived function is not inlined into other modules.
 
     @inlinable @inline(__always)
     public static func == (a: Index, b: Index) -> Bool { a.rawValue == b.rawValue }
@@ -23,9 +24,11 @@ public struct Index<Record>: Hashable, BitwiseCopyable, Sendable {
     public func hash(into hasher: inout Hasher) { hasher.combine(rawValue) }
 }
 
-/// A record of a `Slab<Record>` in one life of its place: 8 bytes, for references that may outlive the record.
+/// A reference to a record of a `Slab<Record>` that may outlive the record: 8 bytes. The generation tells whether the
+/// record is still the same one.
 ///
-/// `Slot` is the same without the type: what travels through letters, timers and drivers, which know nothing of records.
+/// `Slot` is the same without the type. It is passed in peer messages and through timers and drivers, which do not know
+/// the record types.
 @frozen
 public struct Handle<Record>: Hashable, BitwiseCopyable, Sendable {
     public var index: Index<Record>
@@ -37,8 +40,8 @@ public struct Handle<Record>: Hashable, BitwiseCopyable, Sendable {
         self.generation = generation
     }
 
-    /// The handle that was sent as `slot`. One that was not is found in no slab, or is another record's of the same type:
-    /// whoever reads a slot knows what it was written for.
+    /// The handle that was sent as `slot`. The caller must know that the slot was made from a handle of this type.
+    /// Otherwise the handle may be stale or refer to another record.
     @inlinable @inline(__always)
     public init(_ slot: Slot) {
         index = Index(slot.index)
@@ -48,7 +51,7 @@ public struct Handle<Record>: Hashable, BitwiseCopyable, Sendable {
     @inlinable @inline(__always)
     public var slot: Slot { Slot(index: index.rawValue, generation: generation) }
 
-    /// No record at all.
+    /// No record.
     @inlinable @inline(__always) public static var none: Handle { Handle(index: .none, generation: 0) }
     @inlinable @inline(__always) public var isNone: Bool { index.isNone }
 

@@ -1,7 +1,7 @@
-/// Stops the process, in release builds too, when `condition` does not hold.
+/// Stops the process if `condition` is false, also in release builds.
 ///
-/// For errors of the programmer only. The passing path is one compare and one branch; `message` states the one fact
-/// that was supposed to be true, in words that make sense in a crash report ("kernel sent more than was submitted").
+/// Only for programmer errors. If the condition holds, it costs one compare and one branch. `message` must make sense
+/// in a crash report ("the kernel sent more than was submitted").
 @inlinable @inline(__always)
 public func invariant(
     _ condition: @autoclosure () -> Bool, _ message: @autoclosure () -> StaticString,

@@ -1,5 +1,5 @@
-/// SipHash-2-4 of two words: a number that nobody can tell from a random one without the key, however many others were
-/// seen. For identifiers that must not be guessed.
+/// SipHash-2-4 of two words. Without the key, nobody can tell the result from a random number, even after seeing many
+/// results. It makes identifiers that must not be guessed.
 ///
 /// Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012; the message is `first` and `second` as 16
 /// little-endian bytes.
@@ -7,7 +7,7 @@ public struct KeyedHash: Sendable, Equatable {
     private let low: UInt64
     private let high: UInt64
 
-    /// - Parameters: both halves of the key, from the system's random numbers.
+    /// - Parameters: the two halves of the key, random numbers of the system.
     public init(low: UInt64, high: UInt64) {
         self.low = low
         self.high = high
@@ -19,7 +19,7 @@ public struct KeyedHash: Sendable, Equatable {
             v3: high ^ 0x7465_6462_7974_6573)
         state.absorb(first)
         state.absorb(second)
-        // The last word is the count of bytes modulo 256, in the top byte, for no byte is left over.
+        // The last word holds the number of bytes modulo 256 in its top byte. No bytes of the message are left over.
         state.absorb(16 << 56)
         state.v2 ^= 0xFF
         for _ in 0..<4 { state.round() }

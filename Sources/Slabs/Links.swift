@@ -1,5 +1,5 @@
-// The links of intrusive lists. A record that may be in a list has a field for its links there; which field, a type says
-// that conforms to `DoublyLinked` or `SinglyLinked`:
+// The links of intrusive lists. A record that may be in a list has a field for its links in that list. A type that
+// conforms to `DoublyLinked` or `SinglyLinked` names the field:
 //
 //     enum ReadyLink: DoublyLinked {
 //         static func link(of entry: UnsafeMutablePointer<Entry>) -> DoubleLink<Entry> { entry.pointee.link }
@@ -7,17 +7,17 @@
 //     }
 //     typealias ReadyList = List<ReadyLink>
 //
-// All of it is specialised where it is used, and costs what links written by hand cost. In release builds the ends of a
-// list link to none, and a record that leaves keeps its stale links, which nobody reads. In debug builds the ends link to
-// `Index.end` and records that leave get zeros, so that one that is in a list is told from one that is in none:
+// The compiler specialises all of it, so it costs the same as links written by hand. In release builds the ends of a
+// list link to none, and a record that leaves a list keeps its old links, which are not read. In debug builds the ends
+// link to `Index.end`, and a record that leaves gets zeros. So debug builds can check whether a record is in a list:
 //
 //                                release           debug
 //     in no list                 anything          0, 0
 //     the only one of a list     0, 0              end, end
 //
-// A `Fifo` does with less: a record joins one once in its life, and its link is zero until then.
+// In a `Fifo` a record is only once in its life, and its link is zero before that.
 
-/// A record's neighbours in a list that is linked in both directions: 8 bytes. Zeros: it is in none.
+/// The links of a record in a list that is linked in both directions: 8 bytes. Zeros: it is in no list.
 @frozen
 public struct DoubleLink<Record>: BitwiseCopyable, Sendable {
     @usableFromInline var next: Index<Record>
@@ -34,7 +34,7 @@ public struct DoubleLink<Record>: BitwiseCopyable, Sendable {
     }
 }
 
-/// A record's follower in a list that is linked in one direction: 4 bytes. Zero: it is in none.
+/// The link of a record in a list that is linked in one direction: 4 bytes. Zero: it is in no list.
 @frozen
 public struct SingleLink<Record>: BitwiseCopyable, Sendable {
     @usableFromInline var next: Index<Record>
@@ -47,14 +47,14 @@ public struct SingleLink<Record>: BitwiseCopyable, Sendable {
     init(next: Index<Record>) { self.next = next }
 }
 
-/// Where records of a type keep their links of one kind of `List` or `Chain`.
+/// Names the field in which records of a type keep their links for one kind of `List` or `Chain`.
 public protocol DoublyLinked {
     associatedtype Record: SlabRecord
     static func link(of record: UnsafeMutablePointer<Record>) -> DoubleLink<Record>
     static func setLink(_ link: DoubleLink<Record>, of record: UnsafeMutablePointer<Record>)
 }
 
-/// Where records of a type keep their links of one kind of `Fifo` or `Stack`.
+/// Names the field in which records of a type keep their link for one kind of `Fifo` or `Stack`.
 public protocol SinglyLinked {
     associatedtype Record: SlabRecord
     static func link(of record: UnsafeMutablePointer<Record>) -> SingleLink<Record>
@@ -62,7 +62,7 @@ public protocol SinglyLinked {
 }
 
 extension Index {
-    /// What the last record of a list links to.
+    /// The index that the last record of a list links to.
     @inlinable @inline(__always)
     static var end: Index {
         #if DEBUG
@@ -72,17 +72,17 @@ extension Index {
         #endif
     }
 
-    /// A link as it is shown outside of lists: none at the end.
+    /// Converts a link to an index: none at the end.
     @inlinable @inline(__always)
     var target: Index { self == .end ? .none : self }
 
-    /// An index as it is kept in a link: the end for none.
+    /// Converts an index to a link: the end for none.
     @inlinable @inline(__always)
     var link: Index { isNone ? .end : self }
 }
 
 extension DoublyLinked {
-    // Functions are what the protocol wants: unoptimised code would allocate for each use of a subscript of a protocol.
+    // The protocol requires functions: unoptimised code would allocate at each use of a subscript of a protocol.
 
     @inlinable @inline(__always)
     static subscript(_ record: UnsafeMutablePointer<Record>) -> DoubleLink<Record> {
@@ -90,7 +90,7 @@ extension DoublyLinked {
         set { setLink(newValue, of: record) }
     }
 
-    /// Debug builds stop when a record is put into a list while it is in one with these links.
+    /// Stops debug builds if a record is added to a list while it is in another one with the same links.
     @inlinable @inline(__always)
     static func auditInsertion(_ record: UnsafeMutablePointer<Record>) {
         #if DEBUG
@@ -100,7 +100,7 @@ extension DoublyLinked {
         #endif
     }
 
-    /// Debug builds stop when a record that leaves a list is in none, or its neighbours do not link back to it.
+    /// Stops debug builds if a record that is removed from a list is in none, or its neighbours do not link to it.
     @inlinable @inline(__always)
     static func auditRemoval(_ index: Index<Record>, first: Index<Record>, in slab: borrowing Slab<Record>) {
         #if DEBUG
@@ -117,7 +117,7 @@ extension DoublyLinked {
         #endif
     }
 
-    /// A record that left a list has no links, in debug builds.
+    /// Clears the links of a removed record, in debug builds.
     @inlinable @inline(__always)
     static func clear(_ record: UnsafeMutablePointer<Record>) {
         #if DEBUG
@@ -127,7 +127,7 @@ extension DoublyLinked {
 }
 
 extension SinglyLinked {
-    // Functions are what the protocol wants: unoptimised code would allocate for each use of a subscript of a protocol.
+    // The protocol requires functions: unoptimised code would allocate at each use of a subscript of a protocol.
 
     @inlinable @inline(__always)
     static subscript(_ record: UnsafeMutablePointer<Record>) -> SingleLink<Record> {
@@ -135,8 +135,8 @@ extension SinglyLinked {
         set { setLink(newValue, of: record) }
     }
 
-    /// The record before this one among those that follow from `first` on: none before the first. nil: it is not among
-    /// them.
+    /// Searches from `first` on for the record before `index`. None: `index` is the first. nil: `index` is not in the
+    /// list.
     @inlinable
     static func previous(
         of index: Index<Record>, from first: Index<Record>, in slab: borrowing Slab<Record>
@@ -150,7 +150,7 @@ extension SinglyLinked {
         return candidate.isNone ? nil : previous
     }
 
-    /// Debug builds stop when a record is put into a list while it is in one with this link.
+    /// Stops debug builds if a record is added to a list while it is in another one with the same link.
     @inlinable @inline(__always)
     static func auditInsertion(_ record: UnsafeMutablePointer<Record>) {
         #if DEBUG
@@ -159,7 +159,7 @@ extension SinglyLinked {
         #endif
     }
 
-    /// Debug builds stop when a record that leaves a list is in none.
+    /// Stops debug builds if a record that is removed from a list is in none.
     @inlinable @inline(__always)
     static func auditRemoval(_ record: UnsafeMutablePointer<Record>) {
         #if DEBUG
@@ -167,7 +167,7 @@ extension SinglyLinked {
         #endif
     }
 
-    /// A record that left a list has no link, in debug builds.
+    /// Clears the link of a removed record, in debug builds.
     @inlinable @inline(__always)
     static func clear(_ record: UnsafeMutablePointer<Record>) {
         #if DEBUG
@@ -175,7 +175,7 @@ extension SinglyLinked {
         #endif
     }
 
-    /// A record that left a `Fifo` may not join one again: in debug builds its link is not zero.
+    /// Marks a record that left a `Fifo`, in debug builds: its link is not zero, so it cannot be added again.
     @inlinable @inline(__always)
     static func retire(_ record: UnsafeMutablePointer<Record>) {
         #if DEBUG

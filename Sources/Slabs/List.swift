@@ -1,11 +1,10 @@
-/// Records of a slab in order, linked in both directions: 8 bytes with their owner, 8 with each record. Zeros are an empty
-/// list.
+/// A list of slab records, linked in both directions. The owner keeps 8 bytes, each record 8. All zeros: an empty list.
 ///
 ///     owner:   | first | last |
 ///     records: | next | previous |  the first has none before it, the last none after it
 ///
-/// All operations take constant time. The list owns nothing: records are put into it and taken out of it by those who
-/// allocate and free them. See `DoublyLinked` for what says where a record keeps its links.
+/// All operations take constant time. The list does not own the records; their owner allocates and frees them.
+/// `DoublyLinked` says where a record keeps its links.
 @frozen
 public struct List<Link: DoublyLinked>: BitwiseCopyable {
     public typealias Record = Link.Record
@@ -38,7 +37,7 @@ public struct List<Link: DoublyLinked>: BitwiseCopyable {
         Link[slab[index]].previous.target
     }
 
-    /// Puts a record that is in no list behind the last.
+    /// Appends a record that is in no list.
     @inlinable @inline(__always)
     public mutating func append(_ index: Index<Record>, in slab: borrowing Slab<Record>) {
         let record = slab[index]
@@ -48,7 +47,7 @@ public struct List<Link: DoublyLinked>: BitwiseCopyable {
         tail = index
     }
 
-    /// Puts a record that is in no list before the first.
+    /// Adds a record that is in no list at the front.
     @inlinable @inline(__always)
     public mutating func prepend(_ index: Index<Record>, in slab: borrowing Slab<Record>) {
         let record = slab[index]
@@ -58,7 +57,7 @@ public struct List<Link: DoublyLinked>: BitwiseCopyable {
         head = index
     }
 
-    /// Puts a record that is in no list behind one that is in this.
+    /// Inserts a record that is in no list after a record of this list.
     @inlinable @inline(__always)
     public mutating func insert(
         _ index: Index<Record>, after previous: Index<Record>, in slab: borrowing Slab<Record>
@@ -71,7 +70,7 @@ public struct List<Link: DoublyLinked>: BitwiseCopyable {
         if next == .end { tail = index } else { Link[slab[next]].previous = index }
     }
 
-    /// Puts a record that is in no list before one that is in this.
+    /// Inserts a record that is in no list before a record of this list.
     @inlinable @inline(__always)
     public mutating func insert(
         _ index: Index<Record>, before next: Index<Record>, in slab: borrowing Slab<Record>
@@ -84,7 +83,7 @@ public struct List<Link: DoublyLinked>: BitwiseCopyable {
         if previous == .end { head = index } else { Link[slab[previous]].next = index }
     }
 
-    /// Takes a record out that is in this list.
+    /// Removes a record of this list.
     @inlinable @inline(__always)
     public mutating func remove(_ index: Index<Record>, in slab: borrowing Slab<Record>) {
         Link.auditRemoval(index, first: head, in: slab)
@@ -95,7 +94,7 @@ public struct List<Link: DoublyLinked>: BitwiseCopyable {
         Link.clear(record)
     }
 
-    /// Takes the first record out; none when the list is empty.
+    /// Removes and returns the first record. None if the list is empty.
     @inlinable @inline(__always)
     public mutating func popFirst(in slab: borrowing Slab<Record>) -> Index<Record> {
         let index = head
@@ -104,8 +103,8 @@ public struct List<Link: DoublyLinked>: BitwiseCopyable {
     }
 }
 
-/// Records of a slab linked in both directions, the one that came last first: as `List`, but 4 bytes with their owner, for
-/// where nobody asks for the other end.
+/// A list of slab records, linked in both directions, to which records are added only at the front. As `List`, but the
+/// owner keeps 4 bytes, because it does not need the last record.
 @frozen
 public struct Chain<Link: DoublyLinked>: BitwiseCopyable {
     public typealias Record = Link.Record
@@ -126,7 +125,7 @@ public struct Chain<Link: DoublyLinked>: BitwiseCopyable {
         Link[slab[index]].next.target
     }
 
-    /// Puts a record that is in no list before the first.
+    /// Adds a record that is in no list at the front.
     @inlinable @inline(__always)
     public mutating func prepend(_ index: Index<Record>, in slab: borrowing Slab<Record>) {
         let record = slab[index]
@@ -136,7 +135,7 @@ public struct Chain<Link: DoublyLinked>: BitwiseCopyable {
         head = index
     }
 
-    /// Takes a record out that is in this chain.
+    /// Removes a record of this chain.
     @inlinable @inline(__always)
     public mutating func remove(_ index: Index<Record>, in slab: borrowing Slab<Record>) {
         Link.auditRemoval(index, first: head, in: slab)
@@ -147,8 +146,10 @@ public struct Chain<Link: DoublyLinked>: BitwiseCopyable {
         Link.clear(record)
     }
 
-    /// Takes a record out of the chain that it is in, wherever its owner is. False: it is the first, so the owner has to
-    /// be found, and nothing was done. For chains whose owner takes a search to find.
+    /// Removes a record from its chain without the owner of the chain, unless the record is the first. For chains whose
+    /// owner is expensive to find.
+    ///
+    /// - Returns: false if the record is the first. Then nothing was changed, and the owner must remove it.
     @inlinable @inline(__always)
     public static func removeUnlessFirst(_ index: Index<Record>, in slab: borrowing Slab<Record>) -> Bool {
         let record = slab[index]

@@ -1,86 +1,90 @@
 import Synchronization
 
-/// The inbox of a shard: any thread posts, one thread (the owner) takes and sleeps.
+/// The inbox of a worker. Any thread posts batches of peer messages; one thread, the owner, takes them.
 ///
-/// A post pushes onto a lock-free stack; the owner takes the whole stack with one exchange and turns it round, so
-/// parcels of one sender come in the order they were posted. Nobody but the owner removes anything, and it removes
-/// everything, so a pointer that was read cannot come back under another meaning (no ABA problem).
+/// A post pushes the batch onto a lock-free stack. The owner takes the whole stack with one atomic exchange and reverses
+/// it, so the batches of one sender come in the order in which they were posted. Only the owner removes batches, and it
+/// always removes all of them, so the stack has no ABA problem.
 ///
-/// The box is bounded by agreement: `post` never refuses, for a letter may be the one that frees memory; a sender looks
-/// at `isOverfull` and stops reading from what makes it send.
+/// `post` never refuses a batch, because a message in it may be the one that frees memory. Instead senders look at
+/// `isOverfull` and stop reading from the connections that make them send.
 ///
-/// Why no wake-up is lost. All four of these operations are sequentially consistent, so all threads agree on one order
-/// of them that keeps the order within each thread:
+/// **No wake-up is lost.** The four operations below are sequentially consistent: all threads agree on one order of
+/// them, which keeps the order within each thread.
 ///
 ///     sender                              owner
 ///     S1  push onto `stack`               O1  isAsleep = true
 ///     S2  read `isAsleep`                 O2  read `stack`: not empty -> do not sleep
 ///
-/// Suppose that the owner sleeps although a parcel lies there, and no sender wakes it. It sleeps, so O2 saw the stack
-/// empty and comes before S1. Then O1, O2, S1, S2 is the order, and S2 reads what O1 wrote or something later: true,
-/// and this sender goes on to exchange it for false; or false, written by another sender's exchange after O1, or by the
-/// owner itself when it was awake again. In the first case this sender, and in the second that other one, was told
-/// true and wakes the owner, in the third the owner is not asleep: a contradiction. The exchange hands the true that O1
-/// wrote to one sender only, so there is at most one wake-up for each sleep.
+/// Suppose that the owner sleeps while a batch is on the stack, and that no sender wakes the owner. Since the owner
+/// sleeps, O2 found the stack empty, so O2 comes before S1. The order is then O1, O2, S1, S2, and S2 reads the value of
+/// O1 or a later one. Each case contradicts the assumption:
 ///
-/// A wake-up may also reach an owner that decided at O2 not to sleep. It costs a turn without letters, no more.
+/// - S2 reads true. The sender exchanges it for false. If the exchange returns true, this sender wakes the owner.
+/// - S2, or the exchange, finds false because the exchange of another sender came first. That sender wakes the owner.
+/// - S2, or the exchange, finds false because the owner stored it after it woke up. The owner is not asleep.
+///
+/// Only one exchange can return the true that O1 stored, so there is at most one wake-up for each sleep. A wake-up may
+/// also reach an owner that decided at O2 not to sleep. That costs one turn without messages.
 public final class Mailbox: Sendable {
-    /// The address of the parcel that was posted last; 0: empty.
+    /// The address of the batch that was posted last. 0: the mailbox is empty.
     private let stack = Atomic<UInt>(0)
     private let isAsleep = Atomic<Bool>(false)
     private let storedPendingByteCount = Atomic<Int>(0)
     private let byteCountMax: Int
 
-    /// A box that is overfull when more than `byteCountMax` bytes wait in it.
+    /// - Parameter byteCountMax: the mailbox is overfull while more bytes than this wait in it, headers included.
     public init(byteCountMax: Int) { self.byteCountMax = byteCountMax }
 
     deinit {
-        var parcel = Parcel(bitPattern: stack.load(ordering: .acquiring))
-        while let current = parcel {
-            parcel = current.pointee.next
-            Parcels.free(current)
+        var batch = PeerBatch(bitPattern: stack.load(ordering: .acquiring))
+        while let current = batch {
+            batch = current.pointee.next
+            PeerBatches.free(current)
         }
     }
 
-    /// Hands a parcel over. Any thread.
+    /// Hands a batch to the owner. Any thread may call it.
     ///
-    /// - Returns: true when the owner may sleep, and then the caller, and nobody else, must wake it.
-    public func post(_ parcel: Parcel) -> Bool {
-        // Counted before the owner can see the parcel, so that the count never falls below zero.
-        storedPendingByteCount.add(Self.weight(parcel), ordering: .relaxed)
+    /// - Returns: true if the owner may be asleep. Then the caller must wake it; no other sender will.
+    public func post(_ batch: PeerBatch) -> Bool {
+        // The bytes are counted before the owner can take the batch, so that the count never falls below zero.
+        storedPendingByteCount.add(Self.weight(batch), ordering: .relaxed)
         var top = stack.load(ordering: .relaxed)
         var posted = false
         while !posted {
-            parcel.pointee.next = Parcel(bitPattern: top)
+            batch.pointee.next = PeerBatch(bitPattern: top)
             (posted, top) = stack.weakCompareExchange(
-                expected: top, desired: UInt(bitPattern: parcel), successOrdering: .sequentiallyConsistent,
+                expected: top, desired: UInt(bitPattern: batch), successOrdering: .sequentiallyConsistent,
                 failureOrdering: .relaxed)
         }
-        // The read spares senders to a busy owner the exchange, which would pull the cache line away from others.
+        // The load avoids the exchange while the owner is awake: the exchange would take the cache line away from other
+        // threads.
         return isAsleep.load(ordering: .sequentiallyConsistent)
             && isAsleep.exchange(false, ordering: .sequentiallyConsistent)
     }
 
-    /// Takes all parcels: a chain linked by `next`, those of one sender in the order they were posted. Owner only.
-    public func takeAll() -> Parcel? {
-        // The exchange would make the line exclusive; most turns find nothing.
+    /// Takes all batches, as a chain linked by `next`. The batches of one sender are in the order in which they were
+    /// posted. Only the owner may call it.
+    public func takeAll() -> PeerBatch? {
+        // Most turns find nothing. The load avoids the exchange, which would take the cache line away from senders.
         guard stack.load(ordering: .relaxed) != 0 else { return nil }
-        var rest = Parcel(bitPattern: stack.exchange(0, ordering: .acquiring))
-        var chain: Parcel?
+        var rest = PeerBatch(bitPattern: stack.exchange(0, ordering: .acquiring))
+        var chain: PeerBatch?
         var byteCount = 0
-        while let parcel = rest {
-            rest = parcel.pointee.next
-            parcel.pointee.next = chain
-            chain = parcel
-            byteCount += Self.weight(parcel)
+        while let batch = rest {
+            rest = batch.pointee.next
+            batch.pointee.next = chain
+            chain = batch
+            byteCount += Self.weight(batch)
         }
         storedPendingByteCount.subtract(byteCount, ordering: .relaxed)
         return chain
     }
 
-    /// Announces that the owner is about to sleep. Owner only.
+    /// Announces that the owner is about to sleep. Only the owner may call it.
     ///
-    /// - Returns: false when there are parcels: the owner must not sleep but take them. true: whoever posts next is
+    /// - Returns: false if batches wait: the owner must take them and not sleep. true if none wait: the next sender is
     ///   told to wake the owner.
     public func prepareToSleep() -> Bool {
         isAsleep.store(true, ordering: .sequentiallyConsistent)
@@ -91,16 +95,16 @@ public final class Mailbox: Sendable {
         return true
     }
 
-    /// Tells senders that the owner is awake, for whatever reason. Owner only.
+    /// Tells senders that the owner is awake, for whatever reason. Only the owner may call it.
     public func didWake() { isAsleep.store(false, ordering: .relaxed) }
 
-    /// Bytes that wait to be taken, headers included.
+    /// Bytes of batches that wait to be taken, headers included.
     public var pendingByteCount: Int { storedPendingByteCount.load(ordering: .relaxed) }
 
-    /// More bytes wait than there should: a sender stops reading from what makes it send.
+    /// Whether more than `byteCountMax` bytes wait. Senders then stop reading from the connections that make them send.
     public var isOverfull: Bool { pendingByteCount > byteCountMax }
 
-    private static func weight(_ parcel: Parcel) -> Int {
-        Parcels.headerByteCount + Int(parcel.pointee.byteCount)
+    private static func weight(_ batch: PeerBatch) -> Int {
+        PeerBatches.headerByteCount + Int(batch.pointee.byteCount)
     }
 }

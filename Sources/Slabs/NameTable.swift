@@ -1,10 +1,11 @@
 /// A table from byte strings to numbers that are not 0, such as destinations by name.
 ///
-/// Open addressing with linear probing, at most three quarters full; removal shifts the followers back, so there are no
-/// tombstones. An entry takes 24 bytes and points to the key, whose bytes belong to the caller and must stay valid and
-/// in place while they are in the table. The hash is seeded, so that clients cannot choose names that collide.
+/// It uses open addressing with linear probing and is at most three quarters full. Removal moves the following entries
+/// back, so there are no tombstones. An entry takes 24 bytes and points to the key. The caller owns the bytes of the
+/// key, which must stay valid and must not move while the key is in the table. The hash is seeded, so that clients
+/// cannot choose names that collide.
 ///
-/// The table doubles when full and halves when less than an eighth is used; it owns no memory while it is empty. All
+/// The table doubles when it is full and halves when less than an eighth is used. An empty table takes no memory. All
 /// operations take constant time on average.
 @frozen
 public struct NameTable: ~Copyable {
@@ -19,13 +20,13 @@ public struct NameTable: ~Copyable {
 
     @usableFromInline let hasher: ByteHash
     @usableFromInline var entries: UnsafeMutablePointer<Entry>?
-    /// One less than the entries, which are a power of two; 0 when there are none.
+    /// The number of entries, a power of two, minus one. 0: there are none.
     @usableFromInline var mask: Int
     @usableFromInline var storedCount: Int
 
     @usableFromInline static var capacityMin: Int { 8 }
 
-    /// An empty table. `seed` should be unknown to whoever chooses the keys.
+    /// An empty table. `seed` should be unknown to the clients who choose the keys.
     public init(seed: UInt64) {
         hasher = ByteHash(seed: seed)
         entries = nil
@@ -35,39 +36,39 @@ public struct NameTable: ~Copyable {
 
     @inlinable deinit { entries?.deallocate() }
 
-    /// Keys in the table.
+    /// How many keys are in the table.
     @inlinable public var count: Int { storedCount }
 
-    /// Entries, empty ones included: the bound of the argument of `entry(_:)`.
+    /// How many entries the table has, empty ones included. It bounds the argument of `entry(_:)`.
     @inlinable public var capacity: Int { entries == nil ? 0 : mask &+ 1 }
 
-    /// The value of entry `position` (0 ..< `capacity`), or 0 when it is empty: for a walk over all values.
+    /// The value of entry `position` (0 ..< `capacity`), or 0 if it is empty. For walks over all values.
     ///
-    /// `insert` and `remove` move entries, so a walk must not be interleaved with them.
+    /// `insert` and `remove` move entries, so they must not be called during a walk.
     @inlinable
     public func entry(_ position: Int) -> UInt32 {
         guard let entries, position >= 0 && position <= mask else { return 0 }
         return entries[position].value
     }
 
-    /// The hash of a key in this table, for those who need it for several calls.
+    /// The hash of a key in this table, for callers that use it several times.
     @inlinable
     public func hash(_ key: UnsafeRawPointer, _ byteCount: Int) -> UInt64 { hasher(key, byteCount) }
 
-    /// The value of a key; 0 when it is not in the table.
+    /// The value of a key. 0: the key is not in the table.
     @inlinable
     public func find(_ key: UnsafeRawPointer, _ byteCount: Int) -> UInt32 {
         find(key, byteCount, hash: hasher(key, byteCount))
     }
 
-    /// The value of a key whose hash is known; 0 when it is not in the table.
+    /// The value of a key whose hash is known. 0: the key is not in the table.
     @inlinable
     public func find(_ key: UnsafeRawPointer, _ byteCount: Int, hash: UInt64) -> UInt32 {
         guard let entries else { return 0 }
         return entries[position(key, byteCount, hash: hash, in: entries)].value
     }
 
-    /// Where a key is, or the empty entry where it would go.
+    /// The position of a key, or of the empty entry where it would be inserted.
     @inlinable
     func position(
         _ key: UnsafeRawPointer, _ byteCount: Int, hash: UInt64, in entries: UnsafeMutablePointer<Entry>
@@ -101,12 +102,12 @@ public struct NameTable: ~Copyable {
         storedCount += 1
     }
 
-    /// Removes a key and returns its value; 0 when it was not in the table.
+    /// Removes a key and returns its value. 0: the key was not in the table.
     public mutating func remove(_ key: UnsafeRawPointer, _ byteCount: Int) -> UInt32 {
         remove(key, byteCount, hash: hasher(key, byteCount))
     }
 
-    /// Removes a key whose hash is known and returns its value; 0 when it was not in the table.
+    /// Removes a key whose hash is known and returns its value. 0: the key was not in the table.
     public mutating func remove(_ key: UnsafeRawPointer, _ byteCount: Int, hash: UInt64) -> UInt32 {
         guard let entries else { return 0 }
         let position = position(key, byteCount, hash: hash, in: entries)
@@ -118,12 +119,12 @@ public struct NameTable: ~Copyable {
         return value
     }
 
-    /// Empties an entry, and moves back the followers that probed past it.
+    /// Empties an entry, and moves back the following entries whose search passes it.
     private mutating func close(_ position: Int, in entries: UnsafeMutablePointer<Entry>) {
         var hole = position
         var follower = (hole + 1) & mask
         while entries[follower].value != 0 {
-            // A follower may move to the hole when that is not before the place its hash asks for.
+            // An entry may move to the hole if the hole is not before the position of its hash.
             let home = Int(truncatingIfNeeded: entries[follower].hash) & mask
             if (follower - home) & mask >= (follower - hole) & mask {
                 entries[hole] = entries[follower]
@@ -134,7 +135,7 @@ public struct NameTable: ~Copyable {
         entries[hole].value = 0
     }
 
-    /// Moves all entries to a table of `newCapacity`, a power of two; to none when the smallest is too large.
+    /// Moves all entries to a table of `newCapacity` entries, a power of two. Below `capacityMin` the table is freed.
     private mutating func resize(to newCapacity: Int) {
         guard newCapacity >= Self.capacityMin || storedCount == 0 else { return }
         let oldEntries = entries
@@ -158,7 +159,8 @@ public struct NameTable: ~Copyable {
         oldEntries.deallocate()
     }
 
-    /// Whether two strings of the same length are equal, by words: names are too short for a call of memcmp.
+    /// Whether two strings of the same length are equal. It compares words, because for short names this is faster than
+    /// a call of memcmp.
     @inlinable @inline(__always)
     static func areEqual(_ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ byteCount: Int) -> Bool {
         if byteCount >= 8 {
@@ -180,5 +182,5 @@ public struct NameTable: ~Copyable {
     }
 }
 
-// The pointer leads to memory that the table alone owns, and keys are only read.
+// Only the table uses the memory of its pointer, and keys are only read, so the table may move to another thread.
 extension NameTable: @unchecked Sendable {}

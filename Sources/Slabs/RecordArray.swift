@@ -1,12 +1,12 @@
 import Glibc
 
-/// A growable array that fits into a slab record: 16 bytes, and zeros are an empty one.
+/// A growable array that fits into a slab record: 16 bytes. All zeros: an empty array.
 ///
-/// Bits can be copied, ownership cannot: the record that holds the array owns the memory, and calls `deallocate` before
-/// it is freed. Elements lie together in memory, because a fan-out walks them all; an element that leaves is replaced by
-/// the last, whose owner is told its new position.
+/// A copy does not own the memory. The record that holds the array owns it, and its owner calls `deallocate` before it
+/// frees the record. The elements are contiguous in memory, because a fan-out visits all of them. `swapRemove` fills
+/// the gap of a removed element with the last element and returns that element, so that its new position can be stored.
 ///
-/// Grows by half (from 4), halves when less than a quarter is used, and owns no memory while it is empty.
+/// It grows by half (from 4), and halves when less than a quarter is used. An empty array takes no memory.
 @frozen
 public struct RecordArray<Element: BitwiseCopyable>: BitwiseCopyable {
     @usableFromInline var base: UnsafeMutablePointer<Element>?
@@ -27,7 +27,7 @@ public struct RecordArray<Element: BitwiseCopyable>: BitwiseCopyable {
     @inlinable public var capacity: UInt32 { storedCapacity }
     @inlinable public var isEmpty: Bool { storedCount == 0 }
 
-    /// The element at a position (0 ..< `count`). Positions are checked in debug builds only.
+    /// The element at a position (0 ..< `count`). Only debug builds check the position.
     @inlinable
     public subscript(_ position: UInt32) -> Element {
         get {
@@ -50,7 +50,8 @@ public struct RecordArray<Element: BitwiseCopyable>: BitwiseCopyable {
         return position
     }
 
-    /// Removes an element. The last takes its position and is returned; nil when it was the last itself.
+    /// Removes an element. The last element moves to its position and is returned. nil: the removed element was the
+    /// last.
     @inlinable
     public mutating func swapRemove(at position: UInt32) -> Element? {
         invariant(position < storedCount, "the element that is removed is in the array")
@@ -66,7 +67,7 @@ public struct RecordArray<Element: BitwiseCopyable>: BitwiseCopyable {
         return moved
     }
 
-    /// Gives the memory back; the array is empty afterwards.
+    /// Frees the memory. The array is empty afterwards.
     @inlinable
     public mutating func deallocate() {
         ArrayMemory.free(base)
@@ -97,10 +98,10 @@ public struct RecordArray<Element: BitwiseCopyable>: BitwiseCopyable {
     }
 }
 
-/// The C library's allocator, for code that is inlined into modules that do not import it.
+/// The allocator of the C library, for inlined code in modules that do not import it.
 @usableFromInline
 enum ArrayMemory {
-    /// realloc(3) moves large arrays by remapping their pages, without copying.
+    /// realloc(3) moves the pages of large arrays without copying them.
     @usableFromInline
     static func resize(_ base: UnsafeMutableRawPointer?, byteCount: Int) -> UnsafeMutableRawPointer {
         guard let memory = realloc(base, byteCount) else { fatalError("out of memory for an array of a record") }

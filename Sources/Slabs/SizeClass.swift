@@ -1,12 +1,12 @@
-/// The sizes that blocks come in: 64, 128, 256, then 384, 512, 768, 1024, ... to 128 MiB.
+/// The sizes of blocks: 64, 128, 256, then 384, 512, 768, 1024, ... to 128 MiB.
 ///
-/// The step halfway between two powers of two keeps the waste of a block above 256 bytes under a third of it.
+/// The sizes halfway between two powers of two keep the unused part of a block above 256 bytes under a third.
 @frozen @usableFromInline
 enum SizeClass {
     /// The largest block, in bytes.
     @inlinable static var byteCountMax: Int { 128 << 20 }
     @inlinable static var count: Int { 41 }
-    /// Classes below this one (to 64 KiB) are carved from arenas; the others are mapped one by one.
+    /// Blocks of classes below this one (up to 64 KiB) come from arenas. Larger blocks are mapped one by one.
     @inlinable static var arenaClassCount: Int { 19 }
 
     /// The smallest class that holds `byteCount` bytes (0 ... `byteCountMax`).
@@ -22,7 +22,7 @@ enum SizeClass {
     @inlinable @inline(__always)
     static func byteCount(_ sizeClass: Int) -> Int {
         if sizeClass < 3 { return 64 &<< sizeClass }
-        // 3/2 and 4/2 of a power of two in turn, beginning with 256.
+        // Alternately 3/2 and 4/2 of a power of two, from 256 on.
         return (3 &+ (sizeClass &- 3) & 1) &<< (7 &+ (sizeClass &- 3) &>> 1)
     }
 }

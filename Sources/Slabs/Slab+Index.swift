@@ -1,6 +1,6 @@
-// The slab by typed indices and handles: all that other modules see of it.
+// Access to the slab by typed indices and handles. Other modules use only this interface.
 extension Slab {
-    /// Takes a place for a record, filled with zeros except for its generation; `.none` when the slab is full.
+    /// Allocates a record of zeros, except for its generation. `.none`: the slab is full.
     @_disfavoredOverload
     @inlinable @inline(__always)
     public mutating func allocate() -> Handle<Record> {
@@ -8,21 +8,21 @@ extension Slab {
         return Handle(slot)
     }
 
-    /// Ends the life of a record. Every handle that names it is stale from now on.
+    /// Frees a record. All handles to it are stale from now on.
     @inlinable @inline(__always)
     public mutating func free(_ index: Index<Record>) { free(index.rawValue) }
 
-    /// Where a live record is. Valid until the record is freed. Checked in debug builds only.
+    /// The address of a live record, valid until the record is freed. Only debug builds check that it is live.
     @inlinable
     public subscript(_ index: Index<Record>) -> UnsafeMutablePointer<Record> {
         @inline(__always) get { pointer(index.rawValue) }
     }
 
-    /// Where the record of `handle` is; nil when the handle is none, stale, or never was handed out.
+    /// The address of the record of `handle`. nil: the handle is none, stale or invalid.
     @inlinable @inline(__always)
     public func find(_ handle: Handle<Record>) -> UnsafeMutablePointer<Record>? { find(handle.slot) }
 
-    /// Whether the record of `handle` is in the life that `handle` was handed out for.
+    /// Whether the record of `handle` was not freed since the handle was made.
     @inlinable @inline(__always)
     public func isLive(_ handle: Handle<Record>) -> Bool { isLive(handle.slot) }
 
@@ -32,9 +32,11 @@ extension Slab {
         Handle(index: index, generation: pointer(index.rawValue).pointee.generation)
     }
 
-    /// The first live record after `index` (none: the first of all); none when there is none. Linear in the places between.
+    /// The first live record after `index` (none: the first record of the slab). None: there are no more. Complexity:
+    /// linear in the places between.
     ///
-    /// Records may be allocated and freed during a walk; one allocated behind the walk is not visited.
+    /// Records may be allocated and freed during a walk. The walk does not visit a record that is allocated before its
+    /// position.
     @inlinable
     public func nextLive(after index: Index<Record>) -> Index<Record> { Index(nextLive(after: index.rawValue)) }
 }

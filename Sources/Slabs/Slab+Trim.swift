@@ -1,11 +1,11 @@
 extension Slab {
-    /// Gives the memory of chunks without live records back to the kernel.
+    /// Returns the memory of chunks without live records to the kernel. For quiet periods after a burst.
     ///
-    /// One comparison when there is no such chunk; else linear in the chunks ever touched and in the places of those
-    /// that go. Meant for the quiet after a burst.
+    /// Complexity: one comparison if there is no such chunk; else linear in the chunks used so far and in the places of
+    /// the chunks that are returned.
     public mutating func trim() {
         guard emptyChunkCount > 0 else { return }
-        // Neighbours go in one system call.
+        // One system call returns adjacent chunks.
         var runStart = 0
         for chunk in 0..<touchedChunkCount {
             if chunks[chunk].liveCount == 0 {
@@ -20,7 +20,7 @@ extension Slab {
         touchedChunkCount = runStart
     }
 
-    /// Forgets the places of a chunk, except for the generations they have spent.
+    /// Resets a chunk to its unused state, but keeps the generations that it has used.
     private mutating func retire(_ chunkIndex: Int) {
         let firstPlace = chunkIndex == 0 ? 1 : 0
         var chunk = chunks[chunkIndex]

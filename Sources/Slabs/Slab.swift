@@ -1,17 +1,17 @@
 import Glibc
 
-/// A record that can live in a `Slab`: fixed in size, free of references, movable as bytes.
+/// A record that can be in a `Slab`. It has a fixed size and no references, and can be moved as bytes.
 public protocol SlabRecord: BitwiseCopyable {
-    /// The life of the place the record is in. The first stored property of the record (offset 0; the record has at
-    /// least 8 bytes). Written by the slab only.
+    /// The generation of the place of the record. It must be the first stored property (offset 0), and the record must
+    /// have at least 8 bytes. Only the slab writes it.
     var generation: UInt32 { get set }
 }
 
-/// How the first word of a place tells which life it is in.
+/// The meaning of the first word of a place:
 ///
-///     0                    never used since its memory was fresh
-///     1 ... 0xFF_FFFF      live, and this is its generation
-///     dead | generation    free, and this is the generation of its next life
+///     0                    unused since the memory came from the kernel
+///     1 ... 0xFF_FFFF      live, with this generation
+///     dead | generation    free; the next record gets this generation
 @frozen @usableFromInline
 enum Generation {
     @inlinable static var max: UInt32 { 0xFF_FFFF }
@@ -20,69 +20,70 @@ enum Generation {
     @inlinable @inline(__always)
     static func isLive(_ word: UInt32) -> Bool { word &- 1 < max }
 
-    /// The generation after `generation`, which wraps from the greatest to 1.
+    /// The generation after `generation`. It wraps from the greatest to 1.
     @inlinable @inline(__always)
     static func next(_ generation: UInt32) -> UInt32 { generation == max ? 1 : generation &+ 1 }
 
-    /// The generation that comes `distance` steps after `generation`.
+    /// The generation `distance` steps after `generation`.
     static func advanced(_ generation: UInt32, by distance: UInt32) -> UInt32 {
         (generation - 1 + distance) % max + 1
     }
 
-    /// How many steps after `base` `generation` comes.
+    /// The number of steps from `base` to `generation`.
     static func distance(from base: UInt32, to generation: UInt32) -> UInt32 {
         generation >= base ? generation - base : generation + max - base
     }
 }
 
-/// What a slab knows of one chunk: a run of places whose memory is given back together.
+/// The record of one chunk: adjacent places whose memory is returned to the kernel together.
 @frozen @usableFromInline
 struct SlabChunk: BitwiseCopyable {
-    /// Head of the list of free places, linked through bytes 4..<8 of each. 0: none.
+    /// The first free place. Free places are linked through their bytes 4..<8. 0: none.
     @usableFromInline var firstFree: UInt32
     @usableFromInline var liveCount: UInt32
-    /// Places from the chunk's first that were used since its memory was fresh.
+    /// The number of places, from the first, that were used since the memory of the chunk came from the kernel.
     @usableFromInline var carvedCount: UInt32
-    /// Generations that handles to the chunk's places may hold from before its memory was given back. A fresh place
-    /// begins one after them.
+    /// The highest generation that old handles to this chunk may hold from before its memory was returned. An unused
+    /// place starts with the next generation.
     @usableFromInline var spentGenerations: UInt32
 }
 
-/// Records of one type at stable addresses, named by `Index` and told apart over time by generations (`Handle`).
+/// Records of one type at stable addresses. An `Index` names the place of a record. A `Handle` also holds the
+/// generation, which tells whether the place still holds the same record.
 ///
-/// The address space for `recordCountMax` records is reserved at the start; memory is touched record by record as they
-/// are used. Places are grouped in chunks of about 64 KiB. The lowest chunk with room serves the next allocation, so
-/// that after a burst the high chunks fall empty and `trim` can give them back to the kernel.
+/// The slab reserves address space for `recordCountMax` records at the start and uses memory on demand. Places are
+/// grouped in chunks of about 64 KiB. An allocation takes the lowest chunk with room. So after a burst the high chunks
+/// become empty, and `trim` can return them to the kernel.
 ///
 ///     | place 0, never used | 1 | 2 | ... | chunk 1 ... | chunk n | SlabChunk x n | a bit per chunk: has room |
 ///
-/// Generations outlive the memory: a chunk that is given back restarts beyond every generation it has handed out, so a
-/// stale `Handle` is recognised (until a place has been reused 16,777,215 times).
+/// A chunk whose memory was returned continues with a generation that it has not used yet. So a stale `Handle` is
+/// always detected, until a place has been reused 16,777,215 times.
 ///
-/// `allocate`, `free` and `find` take constant time. Not thread-safe; a slab may be moved to another thread.
+/// `allocate`, `free` and `find` take constant time. Not thread-safe. A slab may be moved to another thread.
 @frozen
 public struct Slab<Record: SlabRecord>: ~Copyable {
     @usableFromInline let base: UnsafeMutableRawPointer
     @usableFromInline let chunks: UnsafeMutablePointer<SlabChunk>
-    /// Bit c of the words says that chunk c has room.
+    /// Bit c is set if chunk c has room.
     @usableFromInline let roomWords: UnsafeMutablePointer<UInt64>
     @usableFromInline let chunkCount: Int
-    /// One more than `recordCountMax`: index 0 means "none", and its place stays zero so that nothing is found there.
+    /// `recordCountMax` + 1. Index 0 means "none". Its place stays zero, so that no record is found there.
     @usableFromInline let placeCount: Int
-    /// The lowest chunk with room; `chunkCount` when the slab is full.
+    /// The lowest chunk with room. `chunkCount`: the slab is full.
     @usableFromInline var roomiest: Int
-    /// Chunks below this one may have been touched; those from it on have not.
+    /// Only chunks below this one may have been used.
     @usableFromInline var touchedChunkCount: Int
-    /// Chunks that hold memory and no live record.
+    /// The number of chunks that have memory and no live records.
     @usableFromInline var emptyChunkCount: Int
     @usableFromInline var carvedPlaceCount: Int
     @usableFromInline let mappedByteCount: Int
 
     @usableFromInline var storedLiveCount: Int
 
-    /// Reserves the address space for `recordCountMax` records and touches none of it.
+    /// Reserves the address space for `recordCountMax` records. It takes no memory yet.
     ///
-    /// - Throws: `SlabError` when the count cannot be indexed or the kernel refuses the address space.
+    /// - Throws: `SlabError` if the count does not fit an index or the kernel refuses the address space.
     public init(recordCountMax: Int) throws(SlabError) {
         invariant(MemoryLayout<Record>.size >= 8, "a record has room for its generation and a link")
         invariant(MemoryLayout<Record>.alignment <= 4096, "a record is aligned to a page at most")
@@ -120,7 +121,8 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
 
     // MARK: Geometry
 
-    /// A power of two, so that an index gives its chunk by a shift; as many as fill whole pages, and about 64 KiB.
+    /// The number of places of a chunk is a power of two, so that a shift of an index gives its chunk. The places fill
+    /// whole pages, about 64 KiB.
     @inlinable static var placesPerChunkShift: Int {
         let stride = MemoryLayout<Record>.stride
         let wholePages = max(0, 12 - stride.trailingZeroBitCount)
@@ -130,7 +132,7 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
     @inlinable static var placesPerChunk: Int { 1 << placesPerChunkShift }
     @inlinable static var chunkByteCount: Int { MemoryLayout<Record>.stride << placesPerChunkShift }
 
-    /// Places of a chunk: fewer in the last.
+    /// The number of places of a chunk. The last chunk may have fewer.
     @inlinable
     func placeCount(ofChunk chunk: Int) -> Int {
         min(Self.placesPerChunk, placeCount - chunk << Self.placesPerChunkShift)
@@ -143,18 +145,19 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
 
     // MARK: Sizes
 
-    /// The most records there can be.
+    /// The most records that the slab can hold.
     @inlinable public var recordCountMax: Int { placeCount - 1 }
 
-    /// Records that are allocated now.
+    /// The number of live records.
     @inlinable public var liveCount: Int { storedLiveCount }
 
-    /// About how many bytes of memory the records hold, in bytes: the places used since their memory was fresh.
+    /// The approximate memory of the records, in bytes: all places that were used since their memory came from the
+    /// kernel.
     public var residentByteCountEstimate: Int { carvedPlaceCount * MemoryLayout<Record>.stride }
 
     // MARK: Records
 
-    /// Takes a place for a record, filled with zeros except for its generation; `.none` when the slab is full.
+    /// Allocates a record of zeros, except for its generation. `.none`: the slab is full.
     @inlinable
     mutating func allocate() -> Slot {
         if _slowPath(roomiest == chunkCount) { return .none }
@@ -174,7 +177,7 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
         return Slot(index: index, generation: generation)
     }
 
-    /// Takes a place of the roomiest chunk that was never used since the chunk's memory was fresh, and so is zero.
+    /// Allocates an unused place of the chunk `roomiest`. Its memory is already zero.
     @inlinable @inline(never)
     mutating func carve() -> Slot {
         let chunk = chunks + roomiest
@@ -190,7 +193,8 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
         return Slot(index: index, generation: generation)
     }
 
-    /// Moves on to the next chunk with room when the roomiest, whose free list is empty, is carved to its end.
+    /// Called when the free list of the chunk `roomiest` is empty. If the chunk has no unused places either, `roomiest`
+    /// becomes the next chunk with room.
     @inlinable
     mutating func closeRoomiestIfFull() {
         guard chunks[roomiest].carvedCount == placeCount(ofChunk: roomiest) else { return }
@@ -208,7 +212,7 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
         roomiest = chunkCount
     }
 
-    /// Ends the life of a record. Every slot that names it is stale from now on.
+    /// Frees a record. All slots that name it are stale from now on.
     @inlinable
     mutating func free(_ index: UInt32) {
         invariant(Int(index) < placeCount, "the record that is freed is in the slab")
@@ -216,7 +220,7 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
         let generation = place.load(as: UInt32.self)
         invariant(Generation.isLive(generation), "the record that is freed is live")
         #if DEBUG
-            // Whoever still reads the record finds nonsense at once.
+            // Makes a use after the free visible.
             (place + 8).initializeMemory(as: UInt8.self, repeating: 0xDD, count: MemoryLayout<Record>.size - 8)
         #endif
         let chunkIndex = Int(index) >> Self.placesPerChunkShift
@@ -233,7 +237,7 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
         storedLiveCount &-= 1
     }
 
-    /// Where a live record is. Valid until the record is freed. Checked in debug builds only.
+    /// The address of a live record, valid until the record is freed. Only debug builds check that it is live.
     @inlinable @inline(__always)
     func pointer(_ index: UInt32) -> UnsafeMutablePointer<Record> {
         assert(Int(index) < placeCount, "the index is in the slab")
@@ -247,28 +251,30 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
         @inline(__always) get { pointer(index) }
     }
 
-    /// Where the record of `slot` is; nil when the slot is none, stale, or never was handed out.
+    /// The address of the record of `slot`. nil: the slot is none, stale or invalid.
     @inlinable @inline(__always)
     func find(_ slot: Slot) -> UnsafeMutablePointer<Record>? {
         isLive(slot) ? place(slot.index).assumingMemoryBound(to: Record.self) : nil
     }
 
-    /// Whether the record of `slot` is in the life that `slot` was handed out for.
+    /// Whether the record of `slot` was not freed since the slot was made.
     @inlinable @inline(__always)
     func isLive(_ slot: Slot) -> Bool {
         Int(slot.index) < placeCount && Generation.isLive(slot.generation)
             && place(slot.index).load(as: UInt32.self) == slot.generation
     }
 
-    /// The handle of a live record.
+    /// The slot of a live record.
     @inlinable @inline(__always)
     func slot(_ index: UInt32) -> Slot {
         Slot(index: index, generation: pointer(index).pointee.generation)
     }
 
-    /// The first live record after `index` (0: the first of all); 0 when there is none. Linear in the places between.
+    /// The first live record after `index` (0: the first record of the slab). 0: there are no more. Complexity: linear
+    /// in the places between.
     ///
-    /// Records may be allocated and freed during a walk; one allocated behind the walk is not visited.
+    /// Records may be allocated and freed during a walk. The walk does not visit a record that is allocated before its
+    /// position.
     @usableFromInline
     func nextLive(after index: UInt32) -> UInt32 {
         var chunk = (Int(index) + 1) >> Self.placesPerChunkShift
@@ -288,5 +294,5 @@ public struct Slab<Record: SlabRecord>: ~Copyable {
     }
 }
 
-// The pointers lead to memory that the slab alone owns, so it can be handed over whole.
+// Only the slab uses the memory of its pointers, so the slab may move to another thread.
 extension Slab: @unchecked Sendable where Record: Sendable {}

@@ -1,8 +1,8 @@
-/// A place in a slab and the life of that place it belongs to.
+/// Names a record of a slab, without the type of the record: its index and its generation.
 ///
-/// `index` counts from 1; 0 means "none", so that a record filled with zeros links to nothing. `generation` is 24 bits
-/// wide (1 ... 0xFF_FFFF, then 1 again) because it travels in the upper bits of io_uring's `user_data`; it changes each
-/// time the place is reused, which is how a stale handle or a late completion is recognised.
+/// `index` counts from 1. 0 means "none", so a record of zeros links to nothing. `generation` has 24 bits (1 ...
+/// 0xFF_FFFF, then 1 again), because it must fit the upper bits of io_uring's `user_data`. It changes each time the
+/// place is reused, so a stale handle or a late completion is detected.
 @frozen
 public struct Slot: Hashable, BitwiseCopyable, Sendable {
     public var index: UInt32
@@ -14,7 +14,7 @@ public struct Slot: Hashable, BitwiseCopyable, Sendable {
         self.generation = generation
     }
 
-    /// No place at all.
+    /// No record.
     @inlinable public static var none: Slot { Slot(index: 0, generation: 0) }
     @inlinable public var isNone: Bool { index == 0 }
 }

@@ -1,9 +1,9 @@
-/// One timer, or the sentinel of a list of timers: 32 bytes.
+/// A timer, or the sentinel of a list of timers: 32 bytes.
 @frozen @usableFromInline
 struct TimerRecord: SlabRecord, Sendable {
     @usableFromInline var generation: UInt32
     @usableFromInline var kind: UInt32
-    /// Neighbours in a ring that a sentinel closes, so that a timer leaves its list without knowing which it is.
+    /// The links in a circular list with a sentinel. A timer can be removed without knowing its list.
     @usableFromInline var next: UInt32
     @usableFromInline var previous: UInt32
     @usableFromInline var owner: Slot
@@ -12,35 +12,37 @@ struct TimerRecord: SlabRecord, Sendable {
 
 /// Timers in a hierarchical wheel: 8 levels of 64 lists, each level 64 times coarser than the one below.
 ///
-/// A tick is 2^22 ns (4.19 ms). A timer is on the level of the highest six-bit digit in which its tick differs from
-/// the present one, in the list of that digit:
+/// A tick is 2^22 ns (4.19 ms). The tick of a timer is compared with the current tick. The highest six-bit digit in
+/// which they differ gives the level of the timer, and the value of that digit gives its list:
 ///
 ///     level      7 ... 3         2         1         0
 ///     tick    | digits ... | 6 bits  | 6 bits  | 6 bits |
 ///
-/// So the lists of a level are all in the future and in order, the lowest level that has a timer has the first one, and
-/// a jump over any distance empties whole lists by splicing them and spreads at most one list over the levels below
-/// it. A bit per list says whether it has timers; none is looked at in vain.
+/// So the lists of a level are all in the future and in order, and the first timer to expire is on the lowest level
+/// that has timers. An advance over any distance moves whole lists to the expired list and distributes at most one list
+/// over the levels below. One bit per list tells whether it has timers, so empty lists are never visited.
 ///
-/// A timer never fires before its deadline, and as soon as `advance` passes the first tick that is not before it, at
-/// least one tick after it was scheduled: who schedules for the past from within a loop over `popExpired` does not
-/// loop for ever. Deadlines may be as far away as 64 bits of nanoseconds reach (584 years).
+/// A timer never fires before its deadline. It fires when `advance` reaches the first tick that is not before the
+/// deadline, and at least one tick after it was scheduled. So a loop over `popExpired` that schedules timers in the
+/// past still ends. Deadlines may use all 64 bits of nanoseconds (584 years).
 ///
 /// `schedule`, `cancel`, `popExpired` and `nextDeadline` take constant time. A timer takes 32 bytes.
 @frozen
 public struct TimerWheel: ~Copyable {
     private static var levelCount: Int { 8 }
     private static var tickShift: UInt64 { 22 }
-    /// The sentinel of the timers that are due, behind those of the wheel's lists, which begin at index 1.
+    /// The sentinel of the list of expired timers. The sentinels of the wheel's lists have the indices 1 to this minus
+    /// 1.
     private static var expiredList: UInt32 { UInt32(levelCount * 64 + 1) }
 
     @usableFromInline var timers: Slab<TimerRecord>
-    /// For each level, a bit for each list that has timers.
+    /// One word per level, with one bit per list: set if the list has timers.
     @usableFromInline let occupied: UnsafeMutablePointer<UInt64>
     @usableFromInline var now: UInt64
     @usableFromInline var currentTick: UInt64
 
-    /// A timer that is due. It is freed already: `timer` only tells the owner which of its links to forget.
+    /// A timer that has expired. It is already freed; `timer` tells the owner which of its references is no longer
+    /// valid.
     @frozen
     public struct Expired: BitwiseCopyable, Sendable {
         public var kind: UInt8
@@ -48,7 +50,7 @@ public struct TimerWheel: ~Copyable {
         public var timer: UInt32
     }
 
-    /// A wheel without timers that stands at `now` (nanoseconds of the clock that deadlines are told in).
+    /// A wheel without timers. `now` is the current time, in nanoseconds of the clock of the deadlines.
     public init(timerCountMax: Int, now: UInt64) throws(SlabError) {
         guard timerCountMax >= 0, timerCountMax < Int(UInt32.max) - Int(Self.expiredList) else {
             throw .sizeOutOfRange(timerCountMax)
@@ -68,10 +70,10 @@ public struct TimerWheel: ~Copyable {
 
     @inlinable deinit { occupied.deallocate() }
 
-    /// Timers that are scheduled, and those that are due and were not popped yet.
+    /// The number of timers that are scheduled, or have expired and were not popped yet.
     public var count: Int { timers.liveCount - Int(Self.expiredList) }
 
-    /// Sets a timer. `kind` and `owner` come back when it expires. 0 when the wheel is full.
+    /// Schedules a timer. `kind` and `owner` are returned when it expires. Returns 0 if the wheel is full.
     public mutating func schedule(at deadlineNanoseconds: UInt64, kind: UInt8, owner: Slot) -> UInt32 {
         let slot = timers.allocate()
         guard !slot.isNone else { return 0 }
@@ -83,7 +85,7 @@ public struct TimerWheel: ~Copyable {
         return slot.index
     }
 
-    /// Forgets a timer that was not popped yet, due or not. 0 is ignored.
+    /// Removes a timer that was not popped yet, expired or not. 0 is ignored.
     public mutating func cancel(_ timer: UInt32) {
         guard timer != 0 else { return }
         invariant(timer > Self.expiredList, "what is cancelled is a timer")
@@ -91,17 +93,17 @@ public struct TimerWheel: ~Copyable {
         timers.free(timer)
     }
 
-    /// Moves the wheel to `now` and the timers that are due to the end of the list that `popExpired` takes from.
+    /// Sets the time to `now` and appends the timers that are due to the expired list.
     ///
-    /// Timers come list by list, each list in the order of time; within a list that a jump has emptied whole, in the
-    /// order of scheduling. A `now` in the past is ignored.
+    /// The lists are appended in the order of time. Within a list that is appended as a whole, the timers are in the
+    /// order in which they were scheduled. A `now` in the past is ignored.
     public mutating func advance(to now: UInt64) {
         guard now > self.now else { return }
         self.now = now
         let newTick = now >> Self.tickShift
         guard newTick > currentTick else { return }
         let topLevel = Self.level(newTick ^ currentTick)
-        // Below the highest digit that changes, every list lies between the present and the new tick.
+        // On levels below the highest digit that changes, all lists are between the current and the new tick.
         for level in 0..<topLevel { expireLists(of: level, where: ~0) }
         let digit = Self.digit(newTick, topLevel)
         expireLists(of: topLevel, where: 1 << digit &- 1)
@@ -109,7 +111,7 @@ public struct TimerWheel: ~Copyable {
         if occupied[topLevel] & 1 << digit != 0 { spread(topLevel, digit) }
     }
 
-    /// Takes the timer that has been due longest and frees it; nil when none is due.
+    /// Removes and frees the first timer of the expired list. nil: no timer is due.
     public mutating func popExpired() -> Expired? {
         let index = timers[Self.expiredList].pointee.next
         guard index != Self.expiredList else { return nil }
@@ -119,33 +121,33 @@ public struct TimerWheel: ~Copyable {
         return Expired(kind: UInt8(truncatingIfNeeded: timer.kind), owner: timer.owner, timer: index)
     }
 
-    /// When to call `advance` next, in nanoseconds: never later than the first deadline rounded up to its tick, and
-    /// possibly earlier, when timers have to move to a finer level. The wheel's present when timers are due already;
-    /// nil when there is no timer.
+    /// When to call `advance` next, in nanoseconds. It is never later than the first deadline, rounded up to its tick.
+    /// It may be earlier if timers must move to a finer level. If timers are already due, it is the current time. nil:
+    /// there are no timers.
     public var nextDeadline: UInt64? {
         if timers[Self.expiredList].pointee.next != Self.expiredList { return now }
         for level in 0..<Self.levelCount where occupied[level] != 0 {
             let digit = UInt64(occupied[level].trailingZeroBitCount)
             let shift = UInt64(6 * level)
             let tick = (currentTick >> (shift + 6)) << (shift + 6) | digit << shift
-            // The tick after the last that 64 bits of nanoseconds can tell never comes.
+            // A tick beyond 64 bits of nanoseconds is never reached.
             return tick > UInt64.max >> Self.tickShift ? UInt64.max : tick << Self.tickShift
         }
         return nil
     }
 
-    /// Gives the memory of a burst of timers back to the kernel.
+    /// Returns the memory of freed timers to the kernel.
     public mutating func trim() { timers.trim() }
 
     // MARK: Ticks
 
-    /// The first tick that does not begin before `nanoseconds`.
+    /// The first tick that starts at or after `nanoseconds`.
     private static func tick(notBefore nanoseconds: UInt64) -> UInt64 {
         let remainder = nanoseconds & (1 << tickShift - 1)
         return nanoseconds >> tickShift + (remainder == 0 ? 0 : 1)
     }
 
-    /// The level of the highest digit in which two ticks differ; `difference` is their exclusive or and not 0.
+    /// The level of the highest digit in which two ticks differ. `difference` is their exclusive or, which is not 0.
     private static func level(_ difference: UInt64) -> Int {
         (63 - difference.leadingZeroBitCount) / 6
     }
@@ -156,7 +158,7 @@ public struct TimerWheel: ~Copyable {
 
     // MARK: Lists
 
-    /// Puts a timer that is in no list where its tick belongs.
+    /// Adds a timer that is in no list to the list of its tick.
     private mutating func place(_ timer: UInt32) {
         let tick = timers[timer].pointee.tick
         guard tick > currentTick else { return append(timer, to: Self.expiredList) }
@@ -179,13 +181,13 @@ public struct TimerWheel: ~Copyable {
         let previous = timers[timer].pointee.previous
         timers[previous].pointee.next = next
         timers[next].pointee.previous = previous
-        // Only the sentinel of an empty list is its own neighbour on both sides.
+        // Both neighbours are the same sentinel: its list is empty now.
         if next == previous && next < Self.expiredList {
             occupied[Int(next - 1) >> 6] &= ~(1 << UInt64((next - 1) & 63))
         }
     }
 
-    /// Appends the lists of a level that are in `mask` and have timers to the expired list.
+    /// Appends the non-empty lists of a level that are in `mask` to the expired list.
     private mutating func expireLists(of level: Int, where mask: UInt64) {
         var lists = occupied[level] & mask
         occupied[level] &= ~mask
@@ -195,7 +197,7 @@ public struct TimerWheel: ~Copyable {
         }
     }
 
-    /// Appends a whole list, which has timers, to the expired list.
+    /// Appends all timers of a non-empty list to the expired list.
     private mutating func splice(_ list: UInt32) {
         let (first, last) = takeAll(list)
         let lastExpired = timers[Self.expiredList].pointee.previous
@@ -213,7 +215,7 @@ public struct TimerWheel: ~Copyable {
         return ends
     }
 
-    /// Places the timers of a list anew because the present has come to its digit.
+    /// Distributes the timers of a list over the levels below, because the current tick has reached its digit.
     private mutating func spread(_ level: Int, _ digit: UInt64) {
         occupied[level] &= ~(1 << digit)
         let list = UInt32(level * 64) + UInt32(digit) + 1
@@ -229,5 +231,5 @@ public struct TimerWheel: ~Copyable {
     }
 }
 
-// The pointers lead to memory that the wheel alone owns, so it can be handed over whole.
+// Only the wheel uses the memory of its pointers, so the wheel may move to another thread.
 extension TimerWheel: @unchecked Sendable {}

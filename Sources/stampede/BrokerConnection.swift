@@ -1,14 +1,14 @@
 import Glibc
 import STOMP
 
-/// A client's connection to a broker: frames out, frames in, heart-beats both ways.
+/// A client's connection to a broker. It sends and receives frames and heart-beats.
 ///
-/// One thread and one poll(2) wait for the broker, for the other ends of the command (standard input or output), for a
-/// signal and for the time of the next heart-beat: a command whose output is stuck stays alive at the broker.
+/// One poll(2) waits for the broker, for standard input or output, for a signal and for the time of the next
+/// heart-beat. So a command whose output is blocked still sends heart-beats.
 struct BrokerConnection: ~Copyable {
-    /// What the commands offer and want, in milliseconds.
+    /// The heart-beat interval that the commands offer and ask for, in milliseconds.
     private static let heartBeatMilliseconds = 10_000
-    /// A broker is dead after so many of its intervals in silence.
+    /// The connection is considered dead after this many intervals without a byte from the broker.
     private static let heartBeatTolerance = 3
     private static let handshakeMillisecondsMax = 10_000
     private static let receiveByteCount = 64 << 10
@@ -22,7 +22,7 @@ struct BrokerConnection: ~Copyable {
     private var isEnded = false
     private var chunk = [UInt8](repeating: 0, count: receiveByteCount)
 
-    /// 0: no heart-beats in this direction.
+    /// The interval in milliseconds. 0: no heart-beats in this direction.
     private var sendInterval = 0
     private var receiveInterval = 0
     private var lastSent = BrokerConnection.now()
@@ -31,15 +31,15 @@ struct BrokerConnection: ~Copyable {
     /// The version that was agreed on.
     var version: Version { decoder.version }
 
-    /// Bytes that wait for the socket.
+    /// The number of bytes that wait to be sent.
     var outgoingByteCount: Int { outgoing.count - outgoingStart }
 
-    /// Takes over a connected socket that does not block.
+    /// Takes ownership of a connected non-blocking socket.
     private init(_ fd: Int32) { self.fd = fd }
 
     deinit { close(fd) }
 
-    /// Connects and is CONNECTED.
+    /// Connects and waits for CONNECTED.
     static func open(_ options: ClientOptions) throws -> BrokerConnection {
         guard let address = BrokerAddress(options.host) else { throw Failure.usage(["--host: \(options.host)"]) }
         var connection = BrokerConnection(try address.connect())
@@ -71,7 +71,7 @@ struct BrokerConnection: ~Copyable {
         }
     }
 
-    /// STOMP 1.1 and 1.2, section Heart-beating: each direction is as slow as its slower end wants.
+    /// STOMP 1.1 and 1.2, section Heart-beating: in each direction the longer of the two intervals applies.
     private mutating func agreeOnHeartBeats(_ text: String) {
         guard let (offered, wanted) = Array(text.utf8).withUnsafeBytes(HeartBeat.parse) else { return }
         sendInterval = wanted == 0 ? 0 : max(Self.heartBeatMilliseconds, Int(wanted))
@@ -80,12 +80,12 @@ struct BrokerConnection: ~Copyable {
 
     // MARK: Frames
 
-    /// Queues a frame; `wait` sends it.
+    /// Queues a frame. `wait` sends it.
     mutating func send(_ frame: ClientFrame) {
         outgoing += frame.encoded(decoder.version)
     }
 
-    /// The next frame that has arrived, if any. An ERROR, or the end of the stream, is the end of the command.
+    /// The next frame that has arrived. nil: none. Throws at an ERROR or the end of the stream, which end the command.
     mutating func popFrame() throws -> ClientFrame? {
         do {
             guard let frame = try decoder.pop() else {
@@ -101,10 +101,10 @@ struct BrokerConnection: ~Copyable {
         }
     }
 
-    /// Asks the broker to confirm everything so far, and waits for that. Other frames that arrive are dropped: the
-    /// broker takes unacknowledged messages back.
+    /// Sends a DISCONNECT with a receipt and waits for the receipt, which confirms all earlier frames. Other frames
+    /// that arrive are dropped; the broker delivers unacknowledged messages again.
     ///
-    /// - Parameter onFrame: Is told every frame that comes before the confirmation.
+    /// - Parameter onFrame: called for every frame that comes before the receipt.
     mutating func disconnect(millisecondsMax: Int = 10_000, onFrame: (ClientFrame) -> Void = { _ in }) throws {
         send(ClientFrame(.disconnect, [("receipt", "bye")]))
         let deadline = Self.now() + millisecondsMax
@@ -122,13 +122,13 @@ struct BrokerConnection: ~Copyable {
 
     // MARK: Waiting
 
-    /// Waits until something can be done: bytes arrived or were sent, `other` is ready, a signal came, or `deadline`
-    /// passed; sends, receives and beats in doing so.
+    /// Sends, receives and sends heart-beats. Returns when bytes arrived or were sent, `other` is ready, a signal came,
+    /// or `deadline` passed.
     ///
     /// - Parameters:
-    ///   - other: A descriptor and the events that the caller wants of it.
-    ///   - receives: false leaves what the broker sends in the socket (back pressure).
-    /// - Returns: Whether `other` is ready, has ended or has failed.
+    ///   - other: a descriptor and the events that the caller waits for.
+    ///   - receives: false: bytes of the broker stay in the socket (back pressure).
+    /// - Returns: whether `other` is ready, has ended or has failed.
     @discardableResult
     mutating func wait(
         for other: (fd: Int32, events: Int32)? = nil, receives: Bool = true, until deadline: Int = .max
@@ -139,7 +139,8 @@ struct BrokerConnection: ~Copyable {
         ]
         if receives { entries[1].events |= Int16(POLLIN) }
         if outgoingByteCount > 0 { entries[1].events |= Int16(POLLOUT) }
-        // Poll reports a hang-up even if nothing is asked for: a socket that cannot be used yet would spin.
+        // poll(2) reports a hang-up even without events. A socket that is not used at the moment is left out, or the
+        // loop would spin.
         if entries[1].events == 0 { entries[1].fd = -1 }
         if let other { entries.append(pollfd(fd: other.fd, events: Int16(other.events), revents: 0)) }
         let count = poll(&entries, nfds_t(entries.count), timeout(deadline, receives: receives))
@@ -155,7 +156,8 @@ struct BrokerConnection: ~Copyable {
         return count > 0 && entries.count > 2 && entries[2].revents != 0
     }
 
-    /// Milliseconds until `deadline`, the next heart-beat or the broker's death, whichever is first; -1: for ever.
+    /// Milliseconds until `deadline`, the next heart-beat or the time-out of the broker, whichever is first. -1: no
+    /// limit.
     private func timeout(_ deadline: Int, receives: Bool) -> Int32 {
         var next = deadline
         if sendInterval > 0 { next = min(next, lastSent + sendInterval / 2) }
@@ -172,7 +174,7 @@ struct BrokerConnection: ~Copyable {
             outgoing.append(UInt8(ascii: "\n"))
             try flush()
         }
-        // What waits unread in the socket may be a heart-beat: silence counts only while somebody listens.
+        // Unread bytes in the socket may be a heart-beat, so the time-out only applies while the command receives.
         if !receives { lastReceived = now }
         if receiveInterval > 0 && now >= lastReceived + receiveInterval * Self.heartBeatTolerance {
             throw Failure.operation("the broker has been silent for \(now - lastReceived) ms; it promised a heart-beat")
@@ -187,7 +189,7 @@ struct BrokerConnection: ~Copyable {
         } else if count == 0 {
             isEnded = true
         } else if errno == ECONNRESET {
-            // Frames that arrived before the reset may say why; popFrame reports the end behind them.
+            // Frames that arrived before the reset may give the reason. `popFrame` reports the end after them.
             isEnded = true
         } else if errno != EAGAIN && errno != EINTR {
             throw Failure.operation("the connection failed: \(String(cString: strerror(errno)))")
@@ -202,13 +204,13 @@ struct BrokerConnection: ~Copyable {
         if count >= 0 {
             outgoingStart += count
             lastSent = Self.now()
-            // The front is given back in large pieces, so that a long queue is not moved with every send.
+            // The sent bytes are removed in large pieces, so that a long queue is not moved at every send.
             if outgoingStart == outgoing.count || outgoingStart > 1 << 20 {
                 outgoing.removeFirst(outgoingStart)
                 outgoingStart = 0
             }
         } else if errno == EPIPE || errno == ECONNRESET {
-            // The broker's last words are worth more than the failure of this send.
+            // The last frames of the broker matter more than the error of this send.
             outgoing.removeAll()
             outgoingStart = 0
             try receive()
@@ -217,7 +219,7 @@ struct BrokerConnection: ~Copyable {
         }
     }
 
-    /// Milliseconds of a clock that nobody sets.
+    /// Milliseconds of the monotonic clock.
     static func now() -> Int {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Glibc
 
-/// The options by which `tap` and `sink` reach a broker.
+/// The connection options of `tap` and `sink`.
 struct ClientOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The broker to connect to.", valueName: "host:port"))
     var host = "127.0.0.1:61613"
@@ -13,7 +13,7 @@ struct ClientOptions: ParsableArguments {
         help: "The passcode to present. Other users can see a command's arguments: prefer the variable STOMP_PASSCODE.")
     var passcode: String?
 
-    @Flag(name: .shortAndLong, help: "Say on standard error when the broker has confirmed something.")
+    @Flag(name: .shortAndLong, help: "Report on standard error what the broker has confirmed.")
     var verbose = false
 
     func validate() throws {
@@ -22,13 +22,13 @@ struct ClientOptions: ParsableArguments {
         }
     }
 
-    /// What CONNECT presents.
+    /// The login and passcode headers of CONNECT.
     var credentials: [(String, String)] {
         let passcode = passcode ?? getenv("STOMP_PASSCODE").map { String(cString: $0) }
         return [("login", login), ("passcode", passcode)].compactMap { name, value in value.map { (name, $0) } }
     }
 
-    /// Says where a name without a slash goes, which is seldom where it is meant to go.
+    /// Warns about a destination without a leading slash, which is seldom what was meant.
     func hint(about destination: String) {
         guard !destination.hasPrefix("/") else { return }
         Console.error(
@@ -40,7 +40,7 @@ struct ClientOptions: ParsableArguments {
         if verbose { Console.error(line) }
     }
 
-    /// Reads the arguments of `--header NAME:VALUE`; the first colon separates.
+    /// Parses the arguments of `--header NAME:VALUE`. The first colon is the separator.
     static func headers(_ texts: [String]) throws -> [(String, String)] {
         try texts.map { text in
             guard let colon = text.firstIndex(of: ":"), colon != text.startIndex else {
@@ -51,12 +51,12 @@ struct ClientOptions: ParsableArguments {
     }
 }
 
-/// A broker's host name or address, and its port.
+/// The host name or address of a broker, and its port.
 struct BrokerAddress {
     let host: String
     let port: String
 
-    /// Reads `host:port`, `[ipv6]:port`, `host` or `[ipv6]`; the port is 61613 where none is given.
+    /// Parses `host:port`, `[ipv6]:port`, `host` or `[ipv6]`. The default port is 61613.
     init?(_ text: String) {
         var rest = Substring(text)
         if rest.first == "[" {
@@ -77,9 +77,9 @@ struct BrokerAddress {
         }
     }
 
-    /// A connected socket that does not block.
+    /// Returns a connected non-blocking socket.
     ///
-    /// Every address of the name is tried in turn, each for `secondsMax`.
+    /// Tries all addresses of the name, one after the other, each for `secondsMax`.
     func connect(secondsMax: Int32 = 10) throws -> Int32 {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
@@ -106,7 +106,7 @@ struct BrokerAddress {
         throw Failure.operation("cannot connect to \(host) port \(port): \(String(cString: strerror(reason)))")
     }
 
-    /// 0, or the errno that says why not.
+    /// Returns 0 or an errno.
     private static func finishConnecting(_ fd: Int32, _ address: addrinfo, secondsMax: Int32) -> Int32 {
         if Glibc.connect(fd, address.ai_addr, address.ai_addrlen) == 0 { return 0 }
         guard errno == EINPROGRESS else { return errno }

@@ -2,7 +2,7 @@ import ArgumentParser
 import Configuration
 import Glibc
 
-/// `stampede config`: checks the configuration and prints what is in force.
+/// `stampede config`: checks the configuration and prints the values in force.
 struct Config: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Check the configuration; print what is in force and where each value came from.",

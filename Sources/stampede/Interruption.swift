@@ -1,19 +1,19 @@
 import Glibc
 import Synchronization
 
-/// SIGINT and SIGTERM as something to poll for: the handler writes a byte into a pipe.
+/// Makes SIGINT and SIGTERM visible to poll(2): the handler writes a byte into a pipe.
 ///
-/// The first signal asks the command to end well; from then on the signals have their usual effect, so that a second
-/// one ends it at once.
+/// The first signal asks the command to end in an orderly way. After it the signals have their default action, so a
+/// second one ends the command at once.
 enum Interruption {
     private static let writeEnd = Atomic<Int32>(-1)
     private static let readEnd = Atomic<Int32>(-1)
     private static let requested = Atomic<Bool>(false)
 
-    /// Readable once a signal has come; -1 before `prepare`.
+    /// Readable after a signal. -1 before `prepare`.
     static var descriptor: Int32 { readEnd.load(ordering: .relaxed) }
 
-    /// A signal has come, and was taken.
+    /// Whether a signal has come.
     static var isRequested: Bool { requested.load(ordering: .relaxed) }
 
     static func prepare() throws {
@@ -22,7 +22,7 @@ enum Interruption {
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         readEnd.store(ends[0], ordering: .relaxed)
         writeEnd.store(ends[1], ordering: .relaxed)
-        // Whoever started the command may have blocked its signals: the mask is inherited.
+        // The signal mask is inherited, so the parent process may have blocked these signals.
         var signals = sigset_t()
         sigemptyset(&signals)
         for number in [SIGINT, SIGTERM] {

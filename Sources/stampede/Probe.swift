@@ -4,7 +4,7 @@ import Configuration
 import Drivers
 import Foundation
 
-/// `stampede probe`: prints what this machine offers and what the broker would choose.
+/// `stampede probe`: prints the features and limits of this machine, and the driver that the broker would choose.
 struct Probe: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Print what this kernel offers, the limits that matter, and which driver the broker would choose.",
@@ -69,7 +69,7 @@ struct Probe: ParsableCommand {
     }
 }
 
-/// What the drivers find out about the kernel, and which of them the broker would choose.
+/// The results of the self-tests of the drivers, and which driver the broker would choose.
 func probeLines(_ settings: Settings) -> [String] {
     let choice: DriverChoice =
         switch settings.driver {
@@ -88,7 +88,7 @@ func probeLines(_ settings: Settings) -> [String] {
     return lines
 }
 
-/// The facts about the machine that bound a broker, one a line: name, value, and why it matters where it is not plain.
+/// The limits of the machine that matter for the broker, one per line: name, value, and a note if needed.
 enum MachineReport {
     static func lines(_ settings: Settings) -> [String] {
         let cpus = AvailableCPUs.count
@@ -116,12 +116,12 @@ enum MachineReport {
         return "\(text(of: names.sysname)) \(text(of: names.release)) \(text(of: names.machine))"
     }
 
-    /// The text in one of utsname's fields, a tuple of bytes that ends at a NUL.
+    /// The text of a field of utsname, a tuple of bytes that ends with a NUL.
     private static func text<Field>(of field: Field) -> String {
         withUnsafeBytes(of: field) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
     }
 
-    /// A filter may answer io_uring_setup with EPERM or ENOSYS whatever the kernel can do.
+    /// A seccomp filter may make io_uring_setup return EPERM or ENOSYS even if the kernel supports it.
     private static var seccomp: String {
         let status = contents("/proc/self/status") ?? ""
         let line = status.split(separator: "\n").first { $0.hasPrefix("Seccomp:") }
@@ -155,7 +155,7 @@ enum MachineReport {
             ? number(limits.rlim_cur) : "\(number(limits.rlim_cur)), can be raised to \(number(limits.rlim_max))"
     }
 
-    /// What a small file of /proc or /sys holds, without the last line's end.
+    /// The contents of a file of /proc or /sys, without the last line feed.
     private static func contents(_ path: String) -> String? {
         guard let text = MachineSnapshot.contents(path), !text.isEmpty else { return nil }
         return text.hasSuffix("\n") ? String(text.dropLast()) : text

@@ -16,7 +16,7 @@ struct Serve: ParsableCommand {
     @OptionGroup var options: SettingsOptions
 
     func run() throws {
-        // The log begins when its format is known.
+        // The log starts when its format is known. Warnings until then are collected.
         var warnings: [String] = []
         let effective = try options.load { warnings.append($0) }
         let settings = effective.settings

@@ -2,7 +2,7 @@ import ArgumentParser
 import Configuration
 import Foundation
 
-/// The options by which a command takes its configuration.
+/// The configuration options of a command.
 struct SettingsOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp("Read the configuration from FILE (Config/stampede.yaml shows all keys).", valueName: "file")
@@ -15,7 +15,7 @@ struct SettingsOptions: ParsableArguments {
     @Option(help: "Which driver to use: auto, uring or epoll.")
     var driver: String?
 
-    /// A negative number looks like an option: taken as it is, it is told what the key allows.
+    /// Parsed unconditionally, because a negative number looks like an option. So the error says what the key allows.
     @Option(parsing: .unconditional, help: "How many worker threads to run; 0 for one per CPU.")
     var workers: String?
 
@@ -28,9 +28,9 @@ struct SettingsOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Set any key of the configuration; may be repeated.", valueName: "key=value"))
     var set: [String] = []
 
-    /// The configuration that these options, the environment and the file make.
+    /// The configuration from these options, the environment and the file.
     ///
-    /// - Parameter warn: Is told what was not taken, a line each.
+    /// - Parameter warn: called for each warning, with one line.
     func load(warn: (String) -> Void = { Console.error("warning: \($0)") }) throws -> EffectiveSettings {
         if config == "" { throw Failure.usage(["--config: found \"\"; allowed: the name of a file"]) }
         do {
@@ -43,7 +43,7 @@ struct SettingsOptions: ParsableArguments {
         }
     }
 
-    /// The options of their own come last, so that they beat `--set` of the same key.
+    /// The special options come last, so that they override `--set` of the same key.
     private func overrides() throws -> [Override] {
         var overrides: [Override] = []
         for assignment in set {

@@ -7,9 +7,9 @@ struct Sink: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Send each line of standard input as a message.",
         discussion: """
-            Ends with exit code 0 when the broker has confirmed all of them. Ends with exit code 1 when the broker \
-            refused one, or the connection failed: then it says why, and how many lines the broker has accepted, so that \
-            they need not be sent twice.
+            Exit code 0: the broker has confirmed all messages. Exit code 1: the broker refused a message, or the \
+            connection failed. The error says why, and how many lines the broker has accepted, so that you need not send \
+            them twice.
             """)
 
     @Argument(help: "The destination, as in /topic/news or /queue/orders.")
@@ -24,10 +24,10 @@ struct Sink: ParsableCommand {
 
     @Option(
         name: .customLong("receipt"), parsing: .unconditional,
-        help: "Ask for a receipt every N messages, and read no further while four are missing.")
+        help: "Ask for a receipt every N messages, and stop reading while four receipts are missing.")
     var receiptInterval: Int?
 
-    /// Messages that may be unconfirmed before no more lines are read.
+    /// The most unconfirmed messages. When it is reached, no more lines are read.
     private var unconfirmedMax: Int { receiptInterval.map { 4 * $0 } ?? 1024 }
 
     func validate() throws {
@@ -53,17 +53,17 @@ struct Sink: ParsableCommand {
         client.report("\(progress.confirmedCount) messages confirmed")
     }
 
-    /// Messages sent, and how many of them the broker has surely taken.
+    /// The number of messages sent, and how many of them the broker has confirmed.
     private struct Progress {
         var sentCount = 0
         var confirmedCount = 0
 
-        /// The receipt's id is the number of messages up to and with its own.
+        /// The id of a receipt is the number of messages up to its own, included.
         mutating func note(_ frame: ClientFrame) {
             if frame.command == .receipt, let count = Int(frame["receipt-id"] ?? "") { confirmedCount = count }
         }
 
-        /// What a failure leaves to be done.
+        /// The text after a failure: which lines the broker has accepted.
         var summary: String {
             let rest = sentCount - confirmedCount
             let accepted = "the broker has accepted the first \(confirmedCount) of \(sentCount) lines that were sent"
@@ -99,21 +99,21 @@ struct Sink: ParsableCommand {
     }
 }
 
-/// Splits standard input at line feeds; the last line needs none.
+/// Splits standard input at line feeds. The last line may end without one.
 private struct LineReader {
-    /// No broker takes larger bodies, and memory is not to be had for the asking.
+    /// The longest line. No broker accepts larger bodies, and the command must not use unlimited memory.
     private static let lineByteCountMax = 64 << 20
 
     private var bytes: [UInt8] = []
     private var start = 0
-    /// Bytes from `start` on that are known to hold no line feed.
+    /// The number of bytes from `start` on that were searched and have no line feed.
     private var scannedCount = 0
     private var isAtEnd = false
 
-    /// Nothing is left, and nothing more will come.
+    /// Whether standard input has ended and all lines were returned.
     var isEnded: Bool { isAtEnd && start == bytes.count }
 
-    /// The next whole line, without its line feed.
+    /// The next complete line, without its line feed. nil: none yet.
     mutating func next() -> [UInt8]? {
         guard let end = bytes[(start + scannedCount)...].firstIndex(of: UInt8(ascii: "\n")) else {
             scannedCount = bytes.count - start
@@ -131,7 +131,7 @@ private struct LineReader {
         return Array(bytes[start..<end])
     }
 
-    /// Reads once more; to be called when standard input is readable.
+    /// Reads once. Call it when standard input is readable.
     mutating func fill() throws {
         bytes.removeFirst(start)
         start = 0

@@ -11,8 +11,8 @@ struct Stampede: ParsableCommand {
         version: BrokerOptions().version,
         subcommands: [Serve.self, Config.self, Probe.self, Tap.self, Sink.self])
 
-    /// Runs the command, and ends the process: 0 when all went well, 1 where the machine or a peer did not allow it,
-    /// 2 where the command or the configuration is wrong.
+    /// Runs the command and ends the process. Exit code 0: success. 1: the machine, the network or a peer did not allow
+    /// it. 2: the command line or the configuration is wrong.
     static func main() {
         do {
             var command = try parseAsRoot()
@@ -33,7 +33,8 @@ struct Stampede: ParsableCommand {
         }
     }
 
-    /// The option that is meant by one that other programs have, instead of the one whose letters are nearest.
+    /// Replaces the suggestion for an option that other programs have by the option of the same meaning, instead of the
+    /// one with the most similar name.
     private static func hint(_ message: String) -> String {
         let start = "Unknown option '"
         guard message.hasPrefix(start) else { return message }
@@ -44,7 +45,7 @@ struct Stampede: ParsableCommand {
         return "\(start)\(option)'; did you mean \(isClient ? "--host" : "--listen") HOST:PORT?"
     }
 
-    /// "stampede serve", or "stampede" where the first argument names no command.
+    /// "stampede serve", or "stampede" if the first argument is not a command.
     private static var commandInUse: String {
         let names = configuration.subcommands.map { $0._commandName }
         let named = CommandLine.arguments.dropFirst().first.flatMap { names.contains($0) ? $0 : nil }
@@ -52,13 +53,13 @@ struct Stampede: ParsableCommand {
     }
 }
 
-/// The end of a command that did not do what it should.
+/// The failure of a command.
 struct Failure: Error {
     static let operation: Int32 = 1
     static let usage: Int32 = 2
 
     let exitCode: Int32
-    /// What went wrong and how to mend it: one line each.
+    /// What went wrong and what to change, one line each.
     let lines: [String]
 
     /// The machine, the network or a peer did not allow it.
@@ -70,8 +71,8 @@ struct Failure: Error {
 
 /// Standard output and standard error, unbuffered.
 enum Console {
-    /// Prints one line: line ends within `text` become spaces, and what could move a terminal's cursor question marks,
-    /// since `text` may quote what a broker sent.
+    /// Prints one line. Line ends in `text` become spaces. Control characters become question marks, because `text` may
+    /// quote bytes of a broker and must not move the cursor of a terminal.
     static func error(_ text: String) {
         let line = text.split(whereSeparator: \.isNewline).joined(separator: " ")
         let scalars = line.unicodeScalars.map { $0.value < 0x20 || (0x7F...0x9F).contains($0.value) ? "?" : $0 }
@@ -82,7 +83,7 @@ enum Console {
         _ = write(Array(text.utf8), to: descriptor)
     }
 
-    /// false: the descriptor takes no more.
+    /// Returns false if the descriptor accepts no more bytes.
     static func write(_ bytes: [UInt8], to descriptor: Int32) -> Bool {
         bytes.withUnsafeBytes { bytes in
             var rest = bytes

@@ -10,10 +10,10 @@ struct Tap: ParsableCommand {
     }
 
     static let configuration = CommandConfiguration(
-        abstract: "Print the messages of a destination, one a line.",
+        abstract: "Print the messages of a destination, one per line.",
         discussion: """
-            A message is acknowledged when it has been printed: what was not printed stays in its queue. Ends with exit \
-            code 0 on SIGINT, or when --count messages have been printed.
+            A message is acknowledged after it was printed, so messages that were not printed stay in their queue. Exit \
+            code 0 on SIGINT, or when --count messages were printed.
             """)
 
     @Argument(help: "The destination, as in /topic/news or /queue/orders.")
@@ -29,7 +29,7 @@ struct Tap: ParsableCommand {
         help: "End after N messages, and ask the broker for no more than N at a time (prefetch-count).")
     var count: Int?
 
-    @Option(help: "How to acknowledge: client, client-individual, or auto (before printing: may lose some).")
+    @Option(help: "How to acknowledge: client, client-individual, or auto (before printing, so messages may be lost).")
     var ack = AckMode.client
 
     @Option(
@@ -55,14 +55,15 @@ struct Tap: ParsableCommand {
         do {
             try follow(&connection, into: &printer)
         } catch {
-            // What arrived before the connection broke is printed all the same.
+            // Messages that arrived before the connection failed are still printed.
             try printer.finish()
             throw error
         }
         try connection.disconnect()
     }
 
-    /// What the broker would send beyond the count, it would have to take back. A window that was asked for stays.
+    /// Limits the messages under way to the count, because the broker would have to redeliver the others. A
+    /// `prefetch-count` that the user gave is kept.
     private var window: [(String, String)] {
         guard let count, ack != .auto, !headers.contains(where: { $0.hasPrefix("prefetch-count:") }) else { return [] }
         return [("prefetch-count", "\(count)")]
@@ -89,30 +90,30 @@ struct Tap: ParsableCommand {
         }
     }
 
-    /// The ACK that the version in use asks for, or nil where the subscription needs none.
+    /// The ACK for a message, in the form of the protocol version. nil: the subscription needs none.
     private func acknowledgement(of message: ClientFrame) -> ClientFrame? {
         guard ack != .auto else { return nil }
-        // 1.2 acknowledges by the `ack` header, 1.1 by message and subscription, 1.0 by message alone, where another
-        // header does no harm.
+        // STOMP 1.2 uses the `ack` header, 1.1 message and subscription, 1.0 only the message; there the other header
+        // does no harm.
         if let id = message["ack"] { return ClientFrame(.ack, [("id", id)]) }
         return ClientFrame(.ack, [("message-id", message["message-id"] ?? ""), ("subscription", "0")])
     }
 
-    /// `client` acknowledges all up to one, so the last speaks for the others.
+    /// With `client`, an ACK covers all messages up to its own, so only the last one is acknowledged.
     private func acknowledge(_ printed: [ClientFrame], on connection: inout BrokerConnection) {
         for frame in ack == .client ? printed.suffix(1) : printed[...] { connection.send(frame) }
     }
 }
 
-/// Messages on their way to standard output, each with the ACK that it has earned once it is there.
+/// Messages that wait for standard output, each with the ACK that is sent when the message is written.
 private struct Printer {
     private static let byteCountMax = 4 << 20
-    /// A pipe that polls as writable takes as many bytes without blocking (pipe(7), PIPE_BUF).
+    /// A pipe that poll(2) reports as writable accepts this many bytes without blocking (pipe(7), PIPE_BUF).
     private static let pipeByteCount = 4096
 
     private var bytes: [UInt8] = []
     private var start = 0
-    /// Bytes before this offset of all that was ever appended have been written.
+    /// The number of bytes written so far, of all bytes that were ever appended.
     private var writtenByteCount = 0
     private var appendedByteCount = 0
     private var acknowledgements: [(end: Int, frame: ClientFrame)] = []
@@ -134,7 +135,7 @@ private struct Printer {
         if let acknowledgement { acknowledgements.append((appendedByteCount, acknowledgement)) }
     }
 
-    /// Writes what standard output takes without blocking. Returns the ACKs of the messages that are out.
+    /// Writes as much as standard output accepts without blocking. Returns the ACKs of the messages that were written.
     mutating func write() throws -> [ClientFrame] {
         let count = bytes.withUnsafeBytes {
             Glibc.write(STDOUT_FILENO, $0.baseAddress! + start, min($0.count - start, chunkByteCount))
@@ -154,7 +155,7 @@ private struct Printer {
         return acknowledgements.prefix(printedCount).map(\.frame)
     }
 
-    /// Writes all that is left, however long standard output takes.
+    /// Writes all remaining bytes. It may block.
     mutating func finish() throws {
         while !isEmpty { _ = try write() }
     }

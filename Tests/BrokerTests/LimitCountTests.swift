@@ -206,7 +206,7 @@ struct LimitCountTests {
                 subscriber.confirmed(.subscribe, [("destination", "/topic/a"), ("id", "1")])
                 let publisher = $0.connect(on: 0)
                 publisher.publish("/topic/a", String(repeating: "x", count: 2_000))
-                // The other worker does not come to read its letters.
+                // The other worker does not read its peer messages.
                 $0.turn(0)
                 $0.turn(0)
                 publisher.publish("/topic/a", "x")

@@ -144,13 +144,13 @@ extension PeerLink {
             next = batch.pointee.next
             var offset = 0
             while offset < Int(batch.pointee.byteCount) {
-                let message = ReceivedPeerMessage(UnsafeRawPointer(Parcels.bytes(of: batch)) + offset)
+                let message = ReceivedPeerMessage(UnsafeRawPointer(PeerBatches.bytes(of: batch)) + offset)
                 countReceived()
                 body(message, Int(batch.pointee.sender))
                 offset += message.byteCount
                 count += 1
             }
-            Parcels.free(batch)
+            PeerBatches.free(batch)
         }
         return count
     }

@@ -75,7 +75,7 @@ final class TestBroker {
         recordFault(sourceLocation)
     }
 
-    /// One exchange and one turn of a shard.
+    /// One poll and one turn of a shard.
     func turn(_ index: Int, sourceLocation: SourceLocation = #_sourceLocation) {
         kernel.turn(index)
         recordFault(sourceLocation)

@@ -53,7 +53,7 @@ struct ConnectTests {
     }
 
     @Test(arguments: DriverVariant.allCases)
-    func `a hundred connections are opened in one exchange`(_ variant: DriverVariant) throws {
+    func `a hundred connections are opened in one poll`(_ variant: DriverVariant) throws {
         let bench = try DriverBench(variant) { $0.opensConnections = true }
         let target = Target(port: bench.port)
         let slots = (0..<100).map { _ in bench.newSlot() }

@@ -86,12 +86,12 @@ struct AnyDriver: ~Copyable {
         epoll?.initialize(to: driver)
     }
 
-    mutating func exchange(
+    mutating func poll(
         _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>
     ) {
-        epoll?.pointee.exchange(submissions, deadline: deadline, completions: &completions)
+        epoll?.pointee.poll(submissions, deadline: deadline, completions: &completions)
         #if URing
-            uring?.pointee.exchange(submissions, deadline: deadline, completions: &completions)
+            uring?.pointee.poll(submissions, deadline: deadline, completions: &completions)
         #endif
     }
 
@@ -211,13 +211,13 @@ final class DriverBench {
         return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
     }
 
-    /// One exchange; waits for a completion when no deadline is given.
+    /// One poll; waits for a completion when no deadline is given.
     @discardableResult
     func turn(_ requests: [Submission] = [], deadline: UInt64? = nil) -> [Event] {
         submissions.removeAll()
         for request in requests { submissions.append(request) }
         completions.removeAll()
-        driver.exchange(submissions, deadline: deadline ?? soon, completions: &completions)
+        driver.poll(submissions, deadline: deadline ?? soon, completions: &completions)
         return (0..<completions.count).map { position in
             let completion = completions[position]
             var event = Event(
@@ -230,7 +230,7 @@ final class DriverBench {
         }
     }
 
-    /// Exchanges until `isDone` says so of all events so far; nil when that does not happen.
+    /// Polls until `isDone` says so of all events so far; nil when that does not happen.
     @discardableResult
     func turns(_ requests: [Submission] = [], until isDone: ([Event]) -> Bool) -> [Event]? {
         var events = turn(requests)
@@ -264,7 +264,7 @@ final class DriverBench {
         turn([Submission(.adopt, connection: slot, value: accepted.value)], deadline: 0)
     }
 
-    /// Sends bytes and returns what the exchange reported.
+    /// Sends bytes and returns what the poll reported.
     func send(_ bytes: [UInt8], to slot: Slot, deadline: UInt64 = 0) -> [Event] {
         bytes.withUnsafeBytes {
             turn(
@@ -388,7 +388,7 @@ func retryingInterrupts<Result: SignedInteger>(_ call: () -> Result) -> Result {
     return -1
 }
 
-/// Bytes that differ at each place, so that loss, repetition and exchange show.
+/// Bytes that differ at each place, so that loss, repetition and reordering show.
 func pattern(_ byteCount: Int, seed: UInt8 = 0) -> [UInt8] {
     let start = Int(seed) * 251
     return Array(patternBytes[start..<start + byteCount])

@@ -22,7 +22,7 @@ struct EpollFaultTests {
         var submissions = Batch<Submission>(capacity: 16)
         for request in requests { submissions.append(request) }
         var completions = Batch<Completion>(capacity: 16)
-        driver.exchange(submissions, deadline: 0, completions: &completions)
+        driver.poll(submissions, deadline: 0, completions: &completions)
         return (0..<completions.count).map { completions[$0] }
     }
 
@@ -221,10 +221,10 @@ struct EpollFaultTests {
         // Interrupted in a process of its own: a signal handler belongs to all threads.
         switch variant {
         case .epoll:
-            await #expect(processExitsWith: .success) { try interruptedExchange(.epoll) }
+            await #expect(processExitsWith: .success) { try interruptedPoll(.epoll) }
         #if URing
             case .uringAdaptive:
-                await #expect(processExitsWith: .success) { try interruptedExchange(.uringAdaptive) }
+                await #expect(processExitsWith: .success) { try interruptedPoll(.uringAdaptive) }
             default: break
         #endif
         }
@@ -277,8 +277,8 @@ extension Client {
     }
 }
 
-/// Exchanges in which a signal interrupts the wait again and again, until a connection comes.
-private func interruptedExchange(_ variant: DriverVariant) throws {
+/// Polls in which a signal interrupts the wait again and again, until a connection comes.
+private func interruptedPoll(_ variant: DriverVariant) throws {
     // Without SA_RESTART: the wait has to return.
     var action = sigaction()
     action.__sigaction_handler.sa_handler = { _ in }

@@ -104,7 +104,7 @@ struct FileFaultTests {
         defer { free(path) }
         submissions.append(.openDirectory(path, as: Slot(index: 1, generation: 1)))
         driver.fileStackByteCount = 1 << 56
-        driver.exchange(submissions, deadline: 0, completions: &completions)
+        driver.poll(submissions, deadline: 0, completions: &completions)
         try #require(completions.count == 1)
         #expect(completions[0].kind == .fileOpened && completions[0].value < 0)
         #expect(completions[0].pointer == UnsafeRawPointer(path))
@@ -113,7 +113,7 @@ struct FileFaultTests {
         let deadline = DriverBench.now + DriverBench.patienceNanoseconds
         var isOpen = false
         while !isOpen, DriverBench.now < deadline {
-            driver.exchange(submissions, deadline: deadline, completions: &completions)
+            driver.poll(submissions, deadline: deadline, completions: &completions)
             submissions.removeAll()
             for place in 0..<completions.count where completions[place].kind == .fileOpened {
                 isOpen = completions[place].value == 0

@@ -173,13 +173,13 @@ struct FileTests {
         var driver = try EpollDriver(options: options, listeners: [], wake: peers[0], peers: peers)
         var submissions = Batch<Submission>(capacity: 16)
         var completions = Batch<Completion>(capacity: 16)
-        driver.exchange(submissions, deadline: 0, completions: &completions)
+        driver.poll(submissions, deadline: 0, completions: &completions)
         var hasThread = driver.fileThread != nil
         #expect(!hasThread)
         let path = strdup("/")!
         defer { free(path) }
         submissions.append(.openDirectory(path, as: Slot(index: 1, generation: 1)))
-        driver.exchange(submissions, deadline: 0, completions: &completions)
+        driver.poll(submissions, deadline: 0, completions: &completions)
         hasThread = driver.fileThread != nil
         #expect(hasThread)
         driver.shutDown()

@@ -142,8 +142,7 @@ extension DriverTests {
     }
 
     @Test(arguments: DriverVariant.allCases)
-    func `a deadline of zero, past or to come ends an exchange with nothing to report`(_ variant: DriverVariant) throws
-    {
+    func `a deadline of zero, past or to come ends a poll with nothing to report`(_ variant: DriverVariant) throws {
         let bench = try DriverBench(variant)
         #expect(bench.turn([], deadline: 0).isEmpty)
         #expect(bench.turn([], deadline: 1).isEmpty)

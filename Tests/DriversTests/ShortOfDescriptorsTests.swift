@@ -106,7 +106,7 @@ struct ShortOfDescriptorsTests {
                         let bench = try DriverBench(variant, peers: peers) { $0.opensConnections = true }
                         var clients: [Client] = []
                         for _ in 0..<3 { clients.append(try bench.connect().0) }
-                        // Newcomers beyond what one exchange reports, and some that it has not looked at.
+                        // Newcomers beyond what one poll reports, and some that it has not looked at.
                         for _ in 0..<40 { clients.append(try Client(port: bench.port)) }
                         for event in bench.turn() where event.kind == .accepted {
                             // The core has heard of it, and so is the one to close it.

@@ -43,7 +43,7 @@ extension DriverTests {
     }
 
     @Test(arguments: DriverVariant.allCases)
-    func `what an exchange could not send is reported before everything else of it`(_ variant: DriverVariant) throws {
+    func `what a poll could not send is reported before everything else of it`(_ variant: DriverVariant) throws {
         let bench = try DriverBench(variant)
         let (full, fullSlot) = try bench.connect()
         let (other, otherSlot) = try bench.connect()
@@ -85,7 +85,7 @@ extension DriverTests {
             let events = bench.turn()
             bytes += bench.received(events, by: floodSlot)
             otherBytes += bench.received(events, by: otherSlot)
-            // No connection delivers without bound in one exchange.
+            // No connection delivers without bound in one poll.
             #expect(bench.received(events, by: floodSlot).count <= 4 << 20)
         }
         #expect(areEqual(bytes, flood))

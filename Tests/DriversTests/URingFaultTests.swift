@@ -46,7 +46,7 @@
                 var submissions = Batch<Submission>(capacity: 16)
                 for request in requests { submissions.append(request) }
                 var completions = Batch<Completion>(capacity: 16)
-                driver.exchange(submissions, deadline: deadline, completions: &completions)
+                driver.poll(submissions, deadline: deadline, completions: &completions)
                 return (0..<completions.count).map { completions[$0] }
             }
 

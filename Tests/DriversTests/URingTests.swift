@@ -192,7 +192,7 @@
                 #expect(isComplete != nil)
                 #expect(clients.allSatisfy { bytes[$0.1.index] == message })
             }
-            // Failing sends complete all at once, and all in their own exchange.
+            // Failing sends complete all at once, and all in their own poll.
             for (client, _) in clients { client.reset() }
             #expect(bench.turns { $0.filter { $0.kind == .receiveFailed }.count == 200 } != nil)
             let events = pattern(10).withUnsafeBytes { bytes in

@@ -28,7 +28,7 @@ public final class FakeKernel {
     /// Of each shard: what its next turn is told behind the answers to its submissions.
     private var events: [[Completion]]
     private var nextDescriptor: Int32 = 10
-    /// Exchanges so far, of all shards.
+    /// Polls so far, of all shards.
     private(set) var turnCount = 0
 
     // What the shards asked for
@@ -118,7 +118,7 @@ public final class FakeKernel {
 
     // MARK: Turns
 
-    /// One exchange and one turn of a shard, unless its drain is over.
+    /// One poll and one turn of a shard, unless its drain is over.
     public func turn(_ index: Int) {
         let shard = shard(index)
         if shard.pointee.isDrained { return }

@@ -116,7 +116,7 @@ extension FakeSocket {
 // MARK: - What the broker asks for
 
 extension FakeSocket {
-    /// - Parameter turn: counts exchanges: there is at most one send in each.
+    /// - Parameter turn: counts polls: there is at most one send in each.
     func send(
         _ pieces: [UnsafeRawBufferPointer], turn: Int, _ completions: inout Batch<Completion>
     ) throws(Violation) {
@@ -144,7 +144,7 @@ extension FakeSocket {
     }
 
     private func beginSend(_ turn: Int) throws(Violation) {
-        guard lastSendTurn != turn else { throw Violation("two sends of one connection in one exchange") }
+        guard lastSendTurn != turn else { throw Violation("two sends of one connection in one poll") }
         lastSendTurn = turn
         guard !awaitsWritable else { throw Violation("a send before .writable") }
         guard zeroCopy == nil, released == nil else { throw Violation("a send during a zero-copy send") }

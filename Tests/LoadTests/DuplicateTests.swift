@@ -62,10 +62,10 @@ struct DuplicateTests {
 }
 
 /// Plays a STOMP server of one destination for each name, and tells the load when to begin and to end: after so many
-/// messages, or so many exchanges.
+/// messages, or so many polls.
 private struct EchoingDriver: ~Copyable, Driver {
     static let sendsMax = 64
-    private static let exchangesMax = 10_000
+    private static let pollsMax = 10_000
 
     let connectionCountMax = 1024
     let level = "none"
@@ -75,8 +75,8 @@ private struct EchoingDriver: ~Copyable, Driver {
     private let copies: Int
     private var subscribers: [String: Slot] = [:]
     private var sendCount = 0
-    private var exchangeCount = 0
-    /// What this exchange hands out; valid until the next.
+    private var pollCount = 0
+    /// What this poll hands out; valid until the next.
     private var handedOut: [UnsafeMutableRawBufferPointer] = []
 
     init(_ control: Control, clientCount: Int, copies: Int) {
@@ -97,12 +97,12 @@ private struct EchoingDriver: ~Copyable, Driver {
     mutating func peerAddress(ofAccepted descriptor: Int32) -> String? { nil }
     consuming func shutDown() {}
 
-    mutating func exchange(
+    mutating func poll(
         _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>
     ) {
         for bytes in handedOut { bytes.deallocate() }
         handedOut.removeAll()
-        exchangeCount += 1
+        pollCount += 1
         for position in 0..<submissions.count {
             let submission = submissions[position]
             switch submission.kind {
@@ -118,7 +118,7 @@ private struct EchoingDriver: ~Copyable, Driver {
         if control.phase == .measure, sendCount >= Self.sendsMax { control.phase = .drain }
         // What was under way at the beginning of the drain has been answered by now.
         if control.phase == .drain, control.isEntered(.drain), completions.isEmpty { control.phase = .close }
-        if exchangeCount == Self.exchangesMax { control.phase = .close }
+        if pollCount == Self.pollsMax { control.phase = .close }
     }
 
     private mutating func answer(_ frame: [UInt8], of client: Slot, _ completions: inout Batch<Completion>) {

@@ -31,9 +31,9 @@ public enum Canary: String, CaseIterable, Sendable {
     case swapFrames = "swap-frames"
     /// A worker is not woken although its mailbox was filled.
     case loseWake = "lose-wake"
-    /// The parcels of a turn vanish from a mailbox.
-    case loseParcel = "lose-parcel"
-    /// Two sends of one connection in one exchange.
+    /// The batches of a turn vanish from a mailbox.
+    case loseBatch = "lose-batch"
+    /// Two sends of one connection in one poll.
     case doubleSend = "double-send"
     /// Messages get in without being published: a message is taken twice from the publisher's socket.
     case repeatReceived = "repeat-received"
@@ -106,7 +106,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .hastyIdleness: "lost by queues"
         case .refuseSome: "refused for no reason"
         case .ignoreWindow: "window is"
-        case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseParcel,
+        case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
             .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang:
             ""
         }

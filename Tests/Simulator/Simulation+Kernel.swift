@@ -129,7 +129,7 @@ extension Simulation {
     private func mayBeRefused(_ peer: Peer, _ index: Int) -> Bool {
         if isDraining || scenario.connectionsAreTight || scenario.ratesAreTight { return true }
         let most = scenario.options.limits.connectionsPerAddressMax
-        // Those that close in this exchange count, too.
+        // Those that close in this poll count, too.
         return most > 0 && peer.address != 0 && countOfAddress(peer.address, index) + workers[index].closedNow >= most
     }
 

@@ -235,7 +235,7 @@ extension Simulation {
         }
     }
 
-    /// Time for letters and timers under way; then only idle destinations remain.
+    /// Time for peer messages and timers under way; then only idle destinations remain.
     private func judgeLeaks() {
         for _ in 0..<200 {
             oracle.step += 1

@@ -6,7 +6,7 @@ import Slabs
 // What the kernel takes of the broker's sends, and who hears of it.
 extension Simulation {
     func send(_ submission: Submission, _ peer: Peer, _ index: Int, _ exchange: Int) {
-        if peer.lastExchange == exchange { return oracle.violate("two sends of one connection in one exchange") }
+        if peer.lastExchange == exchange { return oracle.violate("two sends of one connection in one poll") }
         peer.lastExchange = exchange
         if peer.awaitsWritable { return oracle.violate("a send before .writable") }
         if peer.zeroCopy != nil { return oracle.violate("a send while a zero-copy send is under way") }

@@ -26,7 +26,7 @@ public final class Simulation {
         var peers: [Peer] = []
         var backlog: [Peer] = []
         var handedOn: [Peer] = []
-        /// Answers to sends of the exchange under way.
+        /// Answers to sends of the poll under way.
         var answers: [Completion] = []
         /// What `.accepted` was reported of and the core has to answer.
         var offered: [Peer] = []
@@ -181,7 +181,7 @@ public final class Simulation {
 
     // MARK: A worker's loop
 
-    /// One exchange, or a part of it, and the turn that follows when there is a reason for one.
+    /// One poll, or a part of it, and the turn that follows when there is a reason for one.
     func step(_ index: Int) {
         if workers[index].isDrained { return }
         activeShard = index
@@ -228,8 +228,8 @@ public final class Simulation {
         oracle.turnCounts[index] += 1
         if fabric.mailbox(index).isOverfull { count(.mailboxOverfull) }
         fabric.mailbox(index).didWake()
-        if canary == .loseParcel, strikesCanary(oneIn: 40), let parcel = fabric.mailbox(index).takeAll() {
-            Parcels.free(parcel)  // those it links to are lost too
+        if canary == .loseBatch, strikesCanary(oneIn: 40), let batch = fabric.mailbox(index).takeAll() {
+            PeerBatches.free(batch)  // those it links to are lost too
         }
         if isDraining { shards[index].beginDrain() }
         for position in 0..<completions.count { trace(completions[position]) }

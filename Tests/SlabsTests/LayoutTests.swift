@@ -19,6 +19,6 @@ import Testing
         #expect(MemoryLayout<Chain<LinkedRecord.OrderLink>>.stride == 4)
         #expect(MemoryLayout<Fifo<LinkedRecord.TurnLink>>.stride == 8)
         #expect(MemoryLayout<Stack<LinkedRecord.TurnLink>>.stride == 4)
-        #expect(MemoryLayout<ParcelHeader>.stride <= Parcels.headerByteCount)
+        #expect(MemoryLayout<PeerBatchHeader>.stride <= PeerBatches.headerByteCount)
     }
 }

@@ -30,23 +30,23 @@ private final class WakeUp: @unchecked Sendable {
 }
 
 /// What producers and owner share in the test with threads.
-private final class Exchange: Sendable {
+private final class Producers: Sendable {
     let mailbox = Mailbox(byteCountMax: 1 << 20)
     let wakeUp = WakeUp()
     let wakeUpCount = Atomic<Int>(0)
     let nextSender = Atomic<UInt32>(0)
-    let parcelsPerSender: UInt64
+    let batchesPerSender: UInt64
 
-    init(parcelsPerSender: UInt64) { self.parcelsPerSender = parcelsPerSender }
+    init(batchesPerSender: UInt64) { self.batchesPerSender = batchesPerSender }
 
     func produce() {
         let sender = nextSender.add(1, ordering: .relaxed).oldValue
-        for number in 0..<parcelsPerSender {
-            let parcel = Parcels.allocate(capacity: 8)
-            parcel.pointee.sender = sender
-            parcel.pointee.byteCount = 8
-            Parcels.bytes(of: parcel).storeBytes(of: number, as: UInt64.self)
-            if mailbox.post(parcel) {
+        for number in 0..<batchesPerSender {
+            let batch = PeerBatches.allocate(capacity: 8)
+            batch.pointee.sender = sender
+            batch.pointee.byteCount = 8
+            PeerBatches.bytes(of: batch).storeBytes(of: number, as: UInt64.self)
+            if mailbox.post(batch) {
                 wakeUpCount.add(1, ordering: .relaxed)
                 wakeUp.signal()
             }
@@ -57,22 +57,22 @@ private final class Exchange: Sendable {
 }
 
 @Suite struct MailboxTests {
-    @Test func `parcels come in the order they were posted`() {
+    @Test func `batches come in the order they were posted`() {
         let mailbox = Mailbox(byteCountMax: 1000)
         for number in 0..<5 {
-            let parcel = Parcels.allocate(capacity: 100)
-            #expect(UInt(bitPattern: Parcels.bytes(of: parcel)) % 16 == 0)
-            parcel.pointee.byteCount = UInt32(number)
-            let mustWake = mailbox.post(parcel)
+            let batch = PeerBatches.allocate(capacity: 100)
+            #expect(UInt(bitPattern: PeerBatches.bytes(of: batch)) % 16 == 0)
+            batch.pointee.byteCount = UInt32(number)
+            let mustWake = mailbox.post(batch)
             #expect(!mustWake, "an owner that never slept needs no wake-up")
         }
-        #expect(mailbox.pendingByteCount == 5 * Parcels.headerByteCount + 10)
+        #expect(mailbox.pendingByteCount == 5 * PeerBatches.headerByteCount + 10)
         var order: [UInt32] = []
         var rest = mailbox.takeAll()
-        while let parcel = rest {
-            order.append(parcel.pointee.byteCount)
-            rest = parcel.pointee.next
-            Parcels.free(parcel)
+        while let batch = rest {
+            order.append(batch.pointee.byteCount)
+            rest = batch.pointee.next
+            PeerBatches.free(batch)
         }
         #expect(order == [0, 1, 2, 3, 4])
         #expect(mailbox.pendingByteCount == 0)
@@ -82,11 +82,11 @@ private final class Exchange: Sendable {
     @Test func `one post of each sleep is told to wake the owner`() {
         let mailbox = Mailbox(byteCountMax: 1000)
         #expect(mailbox.prepareToSleep())
-        #expect(mailbox.post(Parcels.allocate(capacity: 0)))
-        #expect(!mailbox.post(Parcels.allocate(capacity: 0)))
+        #expect(mailbox.post(PeerBatches.allocate(capacity: 0)))
+        #expect(!mailbox.post(PeerBatches.allocate(capacity: 0)))
         mailbox.didWake()
-        #expect(!mailbox.prepareToSleep(), "there are letters")
-        #expect(!mailbox.post(Parcels.allocate(capacity: 0)), "the owner did not sleep")
+        #expect(!mailbox.prepareToSleep(), "a batch waits")
+        #expect(!mailbox.post(PeerBatches.allocate(capacity: 0)), "the owner did not sleep")
         // The mailbox frees what nobody took.
     }
 
@@ -94,41 +94,41 @@ private final class Exchange: Sendable {
         let mailbox = Mailbox(byteCountMax: 1000)
         #expect(mailbox.prepareToSleep())
         mailbox.didWake()
-        #expect(!mailbox.post(Parcels.allocate(capacity: 0)))
+        #expect(!mailbox.post(PeerBatches.allocate(capacity: 0)))
     }
 
-    @Test func `a mailbox is overfull above its limit and takes parcels all the same`() throws {
+    @Test func `a mailbox is overfull above its limit and takes batches all the same`() throws {
         let mailbox = Mailbox(byteCountMax: 100)
         for byteCount in [20, 16] as [UInt32] {
             #expect(!mailbox.isOverfull)
-            let parcel = Parcels.allocate(capacity: 64)
-            parcel.pointee.byteCount = byteCount
-            _ = mailbox.post(parcel)
+            let batch = PeerBatches.allocate(capacity: 64)
+            batch.pointee.byteCount = byteCount
+            _ = mailbox.post(batch)
         }
         #expect(!mailbox.isOverfull, "100 bytes are no more than 100")
-        _ = mailbox.post(Parcels.allocate(capacity: 0))
+        _ = mailbox.post(PeerBatches.allocate(capacity: 0))
         #expect(mailbox.isOverfull)
         var rest = mailbox.takeAll()
-        while let parcel = rest {
-            rest = parcel.pointee.next
-            Parcels.free(parcel)
+        while let batch = rest {
+            rest = batch.pointee.next
+            PeerBatches.free(batch)
         }
         #expect(!mailbox.isOverfull)
     }
 
     @Test func `four threads post without loss, disorder or a lost wake-up`() throws {
         let senderCount = 4
-        let parcelsPerSender: UInt64 = 25_000
-        let exchange = Exchange(parcelsPerSender: parcelsPerSender)
+        let batchesPerSender: UInt64 = 25_000
+        let producers = Producers(batchesPerSender: batchesPerSender)
         var threads: [pthread_t] = []
         for _ in 0..<senderCount {
             var thread = pthread_t()
             let result = pthread_create(
                 &thread, nil,
                 { context in
-                    Unmanaged<Exchange>.fromOpaque(context!).takeRetainedValue().produce()
+                    Unmanaged<Producers>.fromOpaque(context!).takeRetainedValue().produce()
                     return nil
-                }, Unmanaged.passRetained(exchange).toOpaque())
+                }, Unmanaged.passRetained(producers).toOpaque())
             try #require(result == 0)
             threads.append(thread)
         }
@@ -138,29 +138,29 @@ private final class Exchange: Sendable {
         var attemptCount = 0
         var disorderCount = 0
         var isWakeUpLost = false
-        while nextNumbers.reduce(0, +) < parcelsPerSender * UInt64(senderCount) && !isWakeUpLost {
-            var rest = exchange.mailbox.takeAll()
-            while let parcel = rest {
-                let sender = Int(parcel.pointee.sender)
-                let number = Parcels.bytes(of: parcel).load(as: UInt64.self)
+        while nextNumbers.reduce(0, +) < batchesPerSender * UInt64(senderCount) && !isWakeUpLost {
+            var rest = producers.mailbox.takeAll()
+            while let batch = rest {
+                let sender = Int(batch.pointee.sender)
+                let number = PeerBatches.bytes(of: batch).load(as: UInt64.self)
                 if number != nextNumbers[sender] { disorderCount += 1 }
                 nextNumbers[sender] += 1
-                rest = parcel.pointee.next
-                Parcels.free(parcel)
+                rest = batch.pointee.next
+                PeerBatches.free(batch)
             }
-            if nextNumbers.reduce(0, +) == parcelsPerSender * UInt64(senderCount) { break }
+            if nextNumbers.reduce(0, +) == batchesPerSender * UInt64(senderCount) { break }
             attemptCount += 1
-            if exchange.mailbox.prepareToSleep() {
+            if producers.mailbox.prepareToSleep() {
                 sleepCount += 1
-                isWakeUpLost = !exchange.wakeUp.wait()
-                exchange.mailbox.didWake()
+                isWakeUpLost = !producers.wakeUp.wait()
+                producers.mailbox.didWake()
             }
         }
         for thread in threads { pthread_join(thread, nil) }
         #expect(!isWakeUpLost)
         #expect(disorderCount == 0)
         #expect(sleepCount > 0, "the handshake was used")
-        #expect(exchange.wakeUpCount.load(ordering: .relaxed) <= attemptCount)
-        #expect(exchange.mailbox.pendingByteCount == 0)
+        #expect(producers.wakeUpCount.load(ordering: .relaxed) <= attemptCount)
+        #expect(producers.mailbox.pendingByteCount == 0)
     }
 }

@@ -11,7 +11,7 @@ struct PeerLink: ~Copyable {
     private let peerCount: Int
     private let fabric: Fabric
     /// At most one open batch for each other worker.
-    private let batches: UnsafeMutablePointer<Parcel?>
+    private let batches: UnsafeMutablePointer<PeerBatch?>
     /// Workers that asked to be woken.
     private let wakesDue: UnsafeMutablePointer<Bool>
     /// Messages written, and read.
@@ -32,7 +32,7 @@ struct PeerLink: ~Copyable {
 
     deinit {
         for peer in 0..<peerCount {
-            if let batch = batches[peer] { Parcels.free(batch) }
+            if let batch = batches[peer] { PeerBatches.free(batch) }
         }
         batches.deallocate()
         wakesDue.deallocate()
@@ -51,13 +51,13 @@ struct PeerLink: ~Copyable {
             post(batch, to: peer)
         }
         let batch = batches[peer] ?? open(peer, byteCount: needed)
-        let place = Parcels.bytes(of: batch) + Int(batch.pointee.byteCount)
+        let place = PeerBatches.bytes(of: batch) + Int(batch.pointee.byteCount)
         place.storeBytes(
             of: PeerMessageHead(kind: Fields.kind, payloadByteCount: UInt32(payloadByteCount)), as: PeerMessageHead.self
         )
         (place + PeerMessageHead.byteCount).storeBytes(of: fields, as: Fields.self)
         batch.pointee.byteCount += UInt32(needed)
-        batch.pointee.letterCount += 1
+        batch.pointee.messageCount += 1
         sentCount &+= 1
         return place + PeerMessageHead.payloadOffset
     }
@@ -72,8 +72,8 @@ struct PeerLink: ~Copyable {
         payload.write(to: write(fields, to: peer, payloadByteCount: payload.byteCount))
     }
 
-    private func open(_ peer: Int, byteCount: Int) -> Parcel {
-        let batch = Parcels.allocate(capacity: max(byteCount, Self.batchByteCount))
+    private func open(_ peer: Int, byteCount: Int) -> PeerBatch {
+        let batch = PeerBatches.allocate(capacity: max(byteCount, Self.batchByteCount))
         batch.pointee.sender = UInt32(index)
         batches[peer] = batch
         return batch
@@ -92,7 +92,7 @@ struct PeerLink: ~Copyable {
         }
     }
 
-    private mutating func post(_ batch: Parcel, to peer: Int) {
+    private mutating func post(_ batch: PeerBatch, to peer: Int) {
         if isDraining { fabric.report(shard: index, peerMessagesSent: sentCount) }
         batches[peer] = nil
         if fabric.mailbox(peer).post(batch) { wakesDue[peer] = true }
@@ -107,7 +107,7 @@ struct PeerLink: ~Copyable {
     // MARK: Reading
 
     /// All batches that others have posted, in their order, linked by `next`. To be freed by the caller.
-    func takeAll() -> Parcel? { fabric.mailbox(index).takeAll() }
+    func takeAll() -> PeerBatch? { fabric.mailbox(index).takeAll() }
 
     mutating func countReceived() { receivedCount &+= 1 }
 }

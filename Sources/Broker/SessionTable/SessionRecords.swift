@@ -108,7 +108,7 @@ struct Session: SlabRecord {
     var temporaries: TemporaryStack
     /// Operations and receipts that wait for other workers, first to last.
     var pendings: PendingFifo
-    /// Workers with letters of this session that no barrier has confirmed yet. None: none.
+    /// Workers with peer messages of this session that no barrier has confirmed yet. None: none.
     var remoteSet: Index<RemoteSet>
     /// The destination of the last SEND: most publishers stay with one.
     var lastDestination: Handle<Destination>

@@ -1,10 +1,10 @@
-// The C side of the drivers: system calls that answer as io_uring does (a count or -errno), and the shim over liburing
-// with the constants that liburing 2.3 lacks. Nothing else includes <liburing.h>.
+// The C part of the drivers: system calls that return what io_uring returns (a count or -errno), and functions over
+// liburing, with the constants that liburing 2.3 lacks. No other file includes <liburing.h>.
 #ifndef CURING_H
 #define CURING_H
 
-// Never defines _GNU_SOURCE: Swift's Glibc module is built without it, and struct fields would differ. What needs it is
-// in curing.c.
+// This header must not define _GNU_SOURCE: Swift's Glibc module is built without it, and fields of structs would
+// differ. Functions that need it are in curing.c.
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -41,7 +41,8 @@ static inline long socket_receive(int fd, void *bytes, size_t byte_count) {
 /// Accepts a non-blocking socket without waiting. With `address`, the peer's address is stored there.
 int socket_accept(int listener, struct sockaddr_storage *address);
 
-/// Makes a socket that is being connected, without Nagle's delay. 0, or -errno: `fd` is then -1 or a socket of no use.
+/// Creates a socket and starts to connect it, without Nagle's delay. Returns 0 or -errno. After an error `fd` is -1 or
+/// a socket that can only be closed.
 static inline int socket_connect(const void *address, socklen_t byte_count, int *fd) {
     const struct sockaddr *target = address;
     int one = 1;
@@ -51,7 +52,7 @@ static inline int socket_connect(const void *address, socklen_t byte_count, int 
     return connect(*fd, target, byte_count) < 0 && errno != EINPROGRESS && errno != EINTR ? -errno : 0;
 }
 
-/// Makes close() reset the connection and drop what was not sent.
+/// Makes close(2) reset the connection and drop unsent bytes.
 static inline int socket_set_reset_on_close(int fd) {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) < 0 ? -errno : 0;
@@ -65,8 +66,9 @@ static inline int socket_set_int(int fd, int level, int option, int value) {
     return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
 }
 
-/// The IPv4 address in host order, or a hash of the IPv6 address (FNV-1a, folded to 47 bits; bit 47 is set); a mapped
-/// IPv4 address counts as IPv4. 0 for other families. 48 bits are what `ConnectionOrigin` has room for.
+/// The IPv4 address in host order, or a hash of the IPv6 address (FNV-1a, folded to 47 bits; bit 47 is set). An IPv6
+/// address that maps an IPv4 address counts as IPv4. 0 for other families. The result has 48 bits, as many as
+/// `ConnectionOrigin` has room for.
 static inline uint64_t socket_address_key(const struct sockaddr_storage *address) {
     if (address->ss_family == AF_INET)
         return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr);
@@ -79,18 +81,18 @@ static inline uint64_t socket_address_key(const struct sockaddr_storage *address
     return ((hash ^ hash >> 47) & ((1ull << 47) - 1)) | 1ull << 47;
 }
 
-// Files: on the epoll driver's helper thread. `file_write_durable` is a flag of pwritev2(2).
+// Files. The helper thread of the epoll driver calls these. `file_write_durable` is a flag of pwritev2(2).
 
 static const int file_write_durable = 0x2;  // RWF_DSYNC, which <sys/uio.h> names only with _GNU_SOURCE
 
-/// A new file is for its owner alone.
+/// The mode of a new file: only its owner may read and write it.
 static const unsigned file_mode = 0600;
 
-/// openat(2); AT_FDCWD as the directory: a path.
+/// openat(2). With AT_FDCWD as the directory, the name is a path.
 int file_open(int directory, const void *name, int flags);
 long file_write_vector(int fd, const void *vectors, int vector_count, int64_t offset, int flags);
 long file_read(int fd, void *bytes, size_t byte_count, int64_t offset);
-/// fallocate(2), which makes the file longer. EOPNOTSUPP where the file system cannot.
+/// fallocate(2); it may make the file longer. EOPNOTSUPP if the file system does not support it.
 int file_allocate(int fd, int64_t offset, int64_t byte_count);
 int file_sync_data(int fd);
 int file_sync(int fd);
@@ -103,14 +105,14 @@ static inline uint64_t clock_monotonic_nanoseconds(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/// The scheduler tick's view of CLOCK_MONOTONIC: 1 to 10 ms behind, a third of the price.
+/// CLOCK_MONOTONIC as of the last scheduler tick: 1 to 10 ms late, at a third of the cost.
 static inline uint64_t clock_coarse_milliseconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
 }
 
-/// Adds 1 to an eventfd. EAGAIN (the counter is full) means that its reader is being woken anyway.
+/// Adds 1 to an eventfd. EAGAIN (the counter is full) is ignored: the reader will wake up anyway.
 static inline void eventfd_wake(int fd) {
     uint64_t one = 1;
     ssize_t count = write(fd, &one, sizeof one);
@@ -143,14 +145,14 @@ static inline int epoll_remove(int epoll, int fd) {
 
 static inline uint64_t epoll_event_data(const struct epoll_event *event) { return event->data.u64; }
 
-/// Waits at most `nanoseconds` (UINT64_MAX: for ever). Kernels before 5.11 have no epoll_pwait2: there the wait is
+/// Waits at most `nanoseconds` (UINT64_MAX: no limit). Kernels before 5.11 have no epoll_pwait2(2); there the time is
 /// rounded up to milliseconds.
 int epoll_wait_nanoseconds(int epoll, struct epoll_event *events, int event_count, uint64_t nanoseconds);
 
 // ---- io_uring ------------------------------------------------------------------------------------------------------
 
-// The trait's define reaches the C files but not the Swift import of this header. In the epoll build these declarations
-// are visible where liburing is installed, and used by nobody.
+// The define of the trait is set for the C files but not for the Swift import of this header. So in a build without
+// io_uring, Swift sees these declarations if liburing is installed, but does not use them.
 #if __has_include(<liburing.h>)
 #include <liburing.h>
 #include <sys/syscall.h>
@@ -181,7 +183,7 @@ static const uint32_t curing_poll_in = EPOLLIN;
 static const uint32_t curing_poll_hangup = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 static const uint32_t curing_poll_error = EPOLLERR;
 
-/// What one enter waits for. Layout: `struct io_uring_getevents_arg` with the field that kernel 6.12 added.
+/// The arguments of a wait. Layout: `struct io_uring_getevents_arg` with the field that Linux 6.12 added.
 struct curing_wait {
     uint64_t signal_mask;
     uint32_t signal_mask_byte_count;
@@ -189,30 +191,33 @@ struct curing_wait {
     uint64_t timeout;
 };
 
-/// Creates a ring and writes the identity into the submission queue's index array, once: from then on publishing is one
-/// store of the tail. (liburing 2.3 rewrites the array at each submit; later versions do as we do.)
+/// Creates a ring and fills the index array of the submission queue once, with entry i at index i. After that,
+/// publishing entries is one store of the tail. (liburing 2.3 writes the array at each submit; later versions do the
+/// same as here.)
 int curing_create(struct io_uring *ring, unsigned entries, unsigned completion_entries, unsigned flags);
 
 /// Unmaps and closes the ring.
 void curing_destroy(struct io_uring *ring);
 
-/// Whether the kernel has `opcode` (IORING_REGISTER_PROBE). Says nothing of an opcode's flags.
+/// Whether the kernel has `opcode` (IORING_REGISTER_PROBE). It does not tell which flags the opcode supports.
 bool curing_supports(struct io_uring *ring, int opcode);
 
-/// Registers as many of `count` sparse file slots as the kernel grants, halving at each refusal; the count, or -errno.
+/// Registers `count` sparse file slots. If the kernel refuses, tries half as many, down to `least`. Returns the count
+/// or -errno.
 int curing_register_files(struct io_uring *ring, unsigned count, unsigned least);
 
-/// Restricts a disabled ring to what the driver uses: with `file_flags` of 0, requests cannot name slots of a table.
+/// Restricts a disabled ring to the operations that the driver uses. If `file_flags` is 0, requests cannot use slots of
+/// a file table.
 int curing_restrict(struct io_uring *ring, const uint8_t *opcodes, unsigned opcode_count, uint8_t file_flags);
 
-/// Enables a disabled ring; the calling thread becomes its only submitter.
+/// Enables a disabled ring. From now on only the calling thread may submit.
 int curing_enable(struct io_uring *ring);
 
 static inline int curing_put_file(struct io_uring *ring, unsigned slot, int fd) {
     return io_uring_register_files_update(ring, slot, &fd, 1);
 }
 
-/// The next free submission entry, cleared; NULL when the queue is full.
+/// The next free submission entry, cleared. NULL: the queue is full.
 static inline struct io_uring_sqe *curing_next(struct io_uring *ring) {
     struct io_uring_sq *queue = &ring->sq;
     if (queue->sqe_tail - io_uring_smp_load_acquire(queue->khead) >= queue->ring_entries) return NULL;
@@ -221,7 +226,7 @@ static inline struct io_uring_sqe *curing_next(struct io_uring *ring) {
     return sqe;
 }
 
-/// Entries prepared or published, but not yet taken by the kernel.
+/// The number of entries that are prepared or published and not taken by the kernel yet.
 static inline unsigned curing_pending(struct io_uring *ring) {
     return ring->sq.sqe_tail - io_uring_smp_load_acquire(ring->sq.khead);
 }
@@ -234,8 +239,8 @@ static inline bool curing_has_overflow(struct io_uring *ring) {
     return IO_URING_READ_ONCE(*ring->sq.kflags) & IORING_SQ_CQ_OVERFLOW;
 }
 
-/// Submits everything prepared. With `gets_events`, also runs deferred work and waits for `completion_count` until the
-/// time-out (relative, or absolute where the kernel can; NULL: none). Count of entries taken, or -errno.
+/// Submits all prepared entries. With `gets_events`, also runs deferred work and waits for `completion_count`
+/// completions until the time-out (relative or absolute; NULL: none). Returns the number of entries taken, or -errno.
 static inline int curing_enter(
     struct io_uring *ring, bool is_registered, bool gets_events, bool is_absolute, unsigned completion_count,
     unsigned min_wait_microseconds, const struct __kernel_timespec *timeout) {
@@ -260,8 +265,8 @@ static inline void curing_set_completion_head(struct io_uring *ring, unsigned he
     io_uring_smp_store_release(ring->cq.khead, head);
 }
 
-// Submission entries. Each function fills an entry that `curing_next` has cleared. `file` is what `file_flags` say: a slot
-// of the ring's table, or a plain descriptor.
+// Submission entries. Each function fills an entry that `curing_next` has cleared. `file_flags` tells whether `file` is
+// a slot of the ring's file table or a plain descriptor.
 
 static const uint8_t curing_file_direct = IOSQE_FIXED_FILE;
 static const uint8_t curing_file_plain = 0;
@@ -277,9 +282,8 @@ static inline void curing_prepare_nop(struct io_uring_sqe *sqe, uint64_t user_da
     curing_prepare(sqe, IORING_OP_NOP, -1, 0, user_data);
 }
 
-/// Where a new socket goes: into a free slot of the table, or among the process's descriptors. A slot is no descriptor,
-/// and SOCK_CLOEXEC would be EINVAL for one. A plain socket stays blocking: else the kernel would answer -EAGAIN where
-/// it is to wait.
+/// Puts a new socket into a free slot of the file table, or makes it a plain descriptor. For a slot, SOCK_CLOEXEC would
+/// be EINVAL. A plain socket stays blocking; otherwise requests would return -EAGAIN instead of waiting.
 static inline void curing_place_accepted(struct io_uring_sqe *sqe, uint8_t file_flags) {
     bool is_direct = file_flags & IOSQE_FIXED_FILE;
     sqe->file_index = is_direct ? IORING_FILE_INDEX_ALLOC : 0;
@@ -294,7 +298,8 @@ static inline void curing_prepare_accept_multishot(
     curing_place_accepted(sqe, file_flags);
 }
 
-/// Accept once, with the peer's address. (io_uring_prep_accept_direct of liburing 2.3 adds 1 to FILE_INDEX_ALLOC.)
+/// Accepts one connection, with the peer's address. (io_uring_prep_accept_direct of liburing 2.3 is not used because it
+/// adds 1 to FILE_INDEX_ALLOC.)
 static inline void curing_prepare_accept_address(
     struct io_uring_sqe *sqe, int listener, uint8_t file_flags, struct sockaddr_storage *address,
     socklen_t *byte_count, uint64_t user_data) {
@@ -320,7 +325,8 @@ static inline void curing_prepare_poll_receive(
     curing_prepare_poll(sqe, file, file_flags, EPOLLIN | EPOLLRDHUP, true, user_data);
 }
 
-/// No bytes, only what a poll in a ring always tells: end, hang-up and error, each once.
+/// A POLL that asks for no readiness. It reports only what every POLL of a ring reports: end, hang-up and error, each
+/// once.
 static inline void curing_prepare_poll_failure(
     struct io_uring_sqe *sqe, int file, uint8_t file_flags, uint64_t user_data) {
     curing_prepare_poll(sqe, file, file_flags, 0, true, user_data);
@@ -340,8 +346,8 @@ static inline void curing_prepare_receive(
     sqe->buf_group = group;
 }
 
-/// With `polls_first` the kernel does not try at once: for a socket that was just read empty. No length: each receive
-/// may fill its buffer, and Linux 6.1 refuses one.
+/// With `polls_first` the kernel waits before it tries to receive; use it for a socket that was just read empty. The
+/// entry has no length: each receive may fill its buffer, and Linux 6.1 refuses a length.
 static inline void curing_prepare_receive_multishot(
     struct io_uring_sqe *sqe, int file, uint8_t file_flags, uint16_t group, bool polls_first, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_RECV, file, file_flags | IOSQE_BUFFER_SELECT, user_data);
@@ -349,14 +355,15 @@ static inline void curing_prepare_receive_multishot(
     sqe->buf_group = group;
 }
 
-/// Without MSG_WAITALL a short send would be silent too, and corrupt the stream. A send that always answers goes
-/// without: before Linux 6.1 a short one with it may answer -EAGAIN, as if nothing had been taken, and would be sent
-/// twice.
+/// A silent send needs MSG_WAITALL. Without it a short send would also be silent, and bytes would be lost. A send that
+/// always posts a completion must not use it: before Linux 6.1 a short send with MSG_WAITALL may return -EAGAIN, as if
+/// nothing had been taken, and its bytes would be sent twice.
 static inline uint32_t curing_send_flags(bool is_silent) {
     return MSG_DONTWAIT | MSG_NOSIGNAL | (is_silent ? MSG_WAITALL : 0);
 }
 
-/// A send that is silent when the socket takes everything, and else answers with the count taken or -errno.
+/// A send. The result is the count of bytes taken or -errno. If `is_silent`, there is no completion when the socket takes
+/// all bytes.
 static inline void curing_prepare_send(
     struct io_uring_sqe *sqe, int file, uint8_t file_flags, const void *bytes, uint32_t byte_count, bool is_silent,
     uint64_t user_data) {
@@ -367,7 +374,7 @@ static inline void curing_prepare_send(
     sqe->msg_flags = curing_send_flags(is_silent);
 }
 
-/// As above with several ranges; `message` needs to live until the entry is submitted.
+/// As above, from several buffers. `message` must stay valid until the entry is submitted.
 static inline void curing_prepare_send_vector(
     struct io_uring_sqe *sqe, int file, uint8_t file_flags, struct msghdr *message, const void *vectors,
     size_t vector_count, bool is_silent, uint64_t user_data) {
@@ -395,13 +402,13 @@ static inline void curing_prepare_shutdown_write(struct io_uring_sqe *sqe, int f
     sqe->len = SHUT_WR;
 }
 
-/// Makes a plain descriptor (close-on-exec) of a direct one, which stays. The result is the descriptor, the caller's to
-/// close. As of Linux 6.8.
+/// Makes a plain descriptor (close-on-exec) for a direct one, which stays open. The result is the descriptor. The
+/// caller closes it. Linux 6.8 and later.
 static inline void curing_prepare_install(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
     curing_prepare(sqe, CURING_OP_FIXED_FD_INSTALL, file, IOSQE_FIXED_FILE, user_data);
 }
 
-/// Cancels the request that was submitted with `target` as its user_data. Silent when it was found.
+/// Cancels the request whose user_data is `target`. Posts no completion if the request was found.
 static inline void curing_prepare_cancel(struct io_uring_sqe *sqe, uint64_t target, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_ASYNC_CANCEL, -1, IOSQE_CQE_SKIP_SUCCESS, user_data);
     sqe->addr = target;
@@ -419,9 +426,9 @@ static inline void curing_prepare_close(
     sqe->file_index = is_direct ? (uint32_t)file + 1 : 0;
 }
 
-/// setsockopt(2) on a direct descriptor, kernel 6.7 and later; silent on success. `value` stays valid until submitted.
-/// liburing 2.3 has no names for the fields: level and option share `addr`, the option's length `file_index`, its address
-/// `addr3`.
+/// setsockopt(2) on a direct descriptor, Linux 6.7 and later. Posts no completion on success. `value` must stay valid
+/// until the entry is submitted. liburing 2.3 has no names for the fields: `addr` holds level and option, `file_index`
+/// the length of the value, `addr3` its address.
 static inline void curing_prepare_set_option(
     struct io_uring_sqe *sqe, int file, uint32_t level, uint32_t option, const void *value, uint32_t byte_count,
     uint64_t user_data) {
@@ -433,8 +440,8 @@ static inline void curing_prepare_set_option(
     sqe->addr3 = (uint64_t)(uintptr_t)value;
 }
 
-/// The peer's address, as getpeername(2) tells it, of a direct descriptor: getsockopt(2) of SO_PEERNAME, kernel 6.7 and later.
-/// It answers within the submit. `byte_count` has to be no more than the address has.
+/// Reads the peer's address of a direct descriptor, as getpeername(2) does: getsockopt(2) with SO_PEERNAME, Linux 6.7
+/// and later. It completes within the submit. `byte_count` must not exceed the size of the address.
 static inline void curing_prepare_peer_name(
     struct io_uring_sqe *sqe, int file, struct sockaddr_storage *address, uint32_t byte_count, uint64_t user_data) {
     struct { uint32_t level, option; } name = {SOL_SOCKET, SO_PEERNAME};
@@ -445,7 +452,7 @@ static inline void curing_prepare_peer_name(
     sqe->addr3 = (uint64_t)(uintptr_t)address;
 }
 
-/// Makes close() reset the connection: SO_LINGER of 0 s.
+/// Makes the close reset the connection: SO_LINGER with 0 s.
 static inline void curing_prepare_reset_on_close(struct io_uring_sqe *sqe, int file, uint64_t user_data) {
     static const struct linger linger = {.l_onoff = 1, .l_linger = 0};
     curing_prepare_set_option(sqe, file, SOL_SOCKET, SO_LINGER, &linger, sizeof linger, user_data);
@@ -457,7 +464,7 @@ static inline void curing_prepare_no_delay(struct io_uring_sqe *sqe, int file, u
     curing_prepare_set_option(sqe, file, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one, user_data);
 }
 
-/// A TCP socket of the address's family.
+/// Creates a TCP socket of the family of the address.
 static inline void curing_prepare_socket(
     struct io_uring_sqe *sqe, uint8_t file_flags, const void *address, uint64_t user_data) {
     bool is_direct = file_flags & IOSQE_FIXED_FILE;
@@ -466,7 +473,7 @@ static inline void curing_prepare_socket(
     sqe->file_index = is_direct ? IORING_FILE_INDEX_ALLOC : 0;
 }
 
-/// The kernel reads `address` while it takes the entry.
+/// `address` must stay valid until the entry is submitted.
 static inline void curing_prepare_connect(
     struct io_uring_sqe *sqe, int file, uint8_t file_flags, const void *address, socklen_t byte_count,
     uint64_t user_data) {
@@ -475,11 +482,12 @@ static inline void curing_prepare_connect(
     sqe->off = byte_count;
 }
 
-// Files are plain descriptors on every kernel: a full table of sockets is no reason to refuse a log its next segment,
-// and the look-up that a slot would spare is nothing beside a write. What may wait for a disk the kernel gives to its
-// worker threads by itself.
+// Files are plain descriptors on every kernel, so that a log can open its next segment even if the file table is full
+// of sockets. The look-up that a slot would save is small compared with a write. The kernel moves operations that wait
+// for a disk to its worker threads.
 
-/// openat(2) in the directory `directory`; AT_FDCWD: a path. The name is read while the entry is taken.
+/// openat(2) in the directory `directory`. With AT_FDCWD the name is a path. It must stay valid until the entry is
+/// submitted.
 static inline void curing_prepare_file_open(
     struct io_uring_sqe *sqe, int directory, const void *name, int flags, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_OPENAT, directory, 0, user_data);
@@ -488,7 +496,7 @@ static inline void curing_prepare_file_open(
     sqe->open_flags = (uint32_t)flags;
 }
 
-/// pwritev2(2) with `write_flags`. The vectors and their bytes stay until the completion.
+/// pwritev2(2) with `write_flags`. The vectors and their bytes must stay valid until the completion.
 static inline void curing_prepare_file_write_vector(
     struct io_uring_sqe *sqe, int fd, const void *vectors, uint32_t vector_count, uint64_t offset, int write_flags,
     uint64_t user_data) {
@@ -535,7 +543,7 @@ static inline void curing_prepare_file_delete(
     sqe->addr = (uint64_t)(uintptr_t)name;
 }
 
-/// Posts (`remote_user_data`, 0) in another ring. Silent when that worked.
+/// Posts the completion (`remote_user_data`, 0) to another ring. Posts none to this ring on success.
 static inline void curing_prepare_wake(
     struct io_uring_sqe *sqe, int ring_fd, uint64_t remote_user_data, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_MSG_RING, ring_fd, IOSQE_CQE_SKIP_SUCCESS, user_data);
@@ -543,7 +551,8 @@ static inline void curing_prepare_wake(
     sqe->off = remote_user_data;
 }
 
-/// Installs our direct descriptor in a free slot of another ring's table, where (`remote_user_data`, slot) is posted.
+/// Installs a direct descriptor of this ring in a free slot of another ring's file table, and posts the completion
+/// (`remote_user_data`, slot) to that ring.
 static inline void curing_prepare_send_file(
     struct io_uring_sqe *sqe, int ring_fd, int file, uint64_t remote_user_data, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_MSG_RING, ring_fd, 0, user_data);

@@ -1,7 +1,7 @@
 internal import CURing
 import Glibc
 
-/// One system call of a file operation. An append that the kernel takes in parts needs several.
+/// One system call of a file operation. An operation needs several if the kernel transfers its bytes in parts.
 struct FileCall: BitwiseCopyable {
     enum Kind: UInt8 {
         /// openat(2) with `flags`, in the directory `descriptor`.
@@ -22,7 +22,7 @@ struct FileCall: BitwiseCopyable {
     }
 
     var kind: Kind
-    /// The place of the operation in `OpenFiles`, which the result is given back with.
+    /// The index of the operation in `OpenFiles`. The result is returned with it.
     var operation: UInt32
     var descriptor: Int32
     var flags: Int32 = 0
@@ -30,7 +30,9 @@ struct FileCall: BitwiseCopyable {
     var offset: Int = 0
     var pointer: UnsafeRawPointer?
 
-    /// Makes the call, and waits for the disk where that takes it. A count, a descriptor, or -errno.
+    /// Makes the call. It may block until the disk is done.
+    ///
+    /// - Returns: a count, a descriptor, or -errno.
     func make() -> Int32 {
         switch kind {
         case .open: file_open(descriptor, pointer, flags)

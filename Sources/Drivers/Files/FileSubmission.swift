@@ -1,19 +1,21 @@
 import IO
 import Slabs
 
-/// When an operation may begin, with regard to others of the same handle.
+/// When an operation may begin, relative to other operations of the same handle.
 enum FileOrder {
     /// At once.
     case none
     /// Not before a sync that was submitted earlier.
     case change
+    /// When all changes that were submitted earlier are answered.
     case afterChanges
+    /// When all operations that were submitted earlier are answered.
     case afterEverything
 }
 
-/// What `OpenFiles` has to know of each kind of submission.
+/// The properties of each kind of submission that `OpenFiles` needs.
 extension Submission {
-    /// The handle in whose line it stands: of the directory, where a name is looked up.
+    /// The handle in whose queue the operation is. For the opening of a file in a directory: the directory.
     var ownerSlot: Slot {
         switch kind {
         case .createFile, .openFile: directory
@@ -32,7 +34,7 @@ extension Submission {
         }
     }
 
-    /// Worthless where a sync has failed.
+    /// Whether the answer promises that bytes are durable. Such an operation fails after a failed sync of the handle.
     var promisesDurability: Bool { kind == .syncFile || kind == .appendFileDurably }
 
     var kernelOperation: KernelOperation {
@@ -59,7 +61,7 @@ extension Submission {
         }
     }
 
-    /// - Parameter value: as in the completion that answers it.
+    /// The completion that answers this submission.
     func answered(_ value: Int32) -> Completion {
         Completion(
             answer, connection: connection, value: value, pointer: pointer,

@@ -2,15 +2,14 @@ import Glibc
 import IO
 import Slabs
 
-/// The helper thread of an epoll driver, which makes the system calls of files: they may wait for a disk, and no other
-/// way of asking the kernel tells when they would not.
+/// The helper thread of an epoll driver. It makes the system calls of files, because they block while the disk works.
 ///
-/// One thread, one call after the other, in the order of the submissions: so the order that the vocabulary promises
-/// is kept without waiting, and a read waits behind a sync that is under way. Submissions go to it and completions
-/// come back by value, in two lists behind a mutex. It wakes the worker by the worker's own eventfd, when there was
-/// nothing to take before.
+/// The thread makes one call after the other, in the order of the submissions. This keeps the order that
+/// `Submission+Files.swift` promises, but a read waits behind a sync that is under way. Submissions and completions are
+/// passed by value in two lists, protected by a mutex. The thread wakes the worker by the worker's eventfd when the
+/// list of completions was empty before.
 ///
-/// All signals are blocked in it; so a write beyond RLIMIT_FSIZE is EFBIG and no SIGXFSZ.
+/// All signals are blocked in the thread. So a write beyond RLIMIT_FSIZE returns EFBIG and raises no SIGXFSZ.
 final class FileThread: @unchecked Sendable {
     private let wake: WakeHandle
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
@@ -18,15 +17,15 @@ final class FileThread: @unchecked Sendable {
     private let condition: UnsafeMutablePointer<pthread_cond_t>
     private var thread = pthread_t()
 
-    // Behind the mutex.
+    // Protected by the mutex.
     private var submissions = Batch<Submission>(capacity: 64)
     private var completions = Batch<Completion>(capacity: 64)
     private var isEnding = false
 
     static let stackByteCount = 512 << 10
 
-    /// - Parameter wake: of the worker that the completions belong to.
-    /// - Throws: where the system has no room for a thread.
+    /// - Parameter wake: wakes the worker that takes the completions.
+    /// - Throws: if the system cannot start a thread.
     init(wake: WakeHandle, stackByteCount: Int) throws(DriverError) {
         self.wake = wake
         mutex = .allocate(capacity: 1)
@@ -53,7 +52,7 @@ final class FileThread: @unchecked Sendable {
         pthread_attr_init(&attributes)
         defer { pthread_attr_destroy(&attributes) }
         pthread_attr_setstacksize(&attributes, stackByteCount)
-        // A thread begins with the signal mask of the one that makes it.
+        // A new thread inherits the signal mask of the thread that creates it.
         var all = sigset_t()
         var former = sigset_t()
         sigfillset(&all)
@@ -86,7 +85,7 @@ final class FileThread: @unchecked Sendable {
         pthread_mutex_unlock(mutex)
     }
 
-    /// Returns when everything that was submitted is carried out and all files are closed.
+    /// Ends the thread. Returns when all submissions are carried out and all files are closed.
     func end() {
         pthread_mutex_lock(mutex)
         isEnding = true
@@ -111,7 +110,7 @@ final class FileThread: @unchecked Sendable {
         files.closeEverything()
     }
 
-    /// Waits for submissions. False: there are none, and there will be none.
+    /// Waits for submissions and takes them. Returns false if there are none and the thread must end.
     private func take(_ taken: inout Batch<Submission>) -> Bool {
         taken.removeAll()
         pthread_mutex_lock(mutex)
@@ -127,7 +126,7 @@ final class FileThread: @unchecked Sendable {
         for position in 0..<answers.count { completions.append(answers[position]) }
         pthread_mutex_unlock(mutex)
         answers.removeAll()
-        // Whoever was woken before has not looked yet, and will find these too.
+        // If the list was not empty, the worker was already woken and has not taken it yet. It will find these too.
         if wasEmpty { wake.wake() }
     }
 }

@@ -3,34 +3,34 @@ import Glibc
 import IO
 import Slabs
 
-/// The files and directories that a core has opened, and what it asked of them: which system calls to make, in the
-/// order that the vocabulary promises, and what their results mean.
+/// The files and directories that a core has opened, and the operations on them. Decides which system calls to make, in
+/// the order that `Submission+Files.swift` promises, and what their results mean.
 ///
-/// It makes no call itself. The io_uring driver turns each `FileCall` into a request; the epoll driver's helper
-/// thread makes one after the other. So all decisions on file operations are here, for both.
+/// It makes no system call itself. The io_uring driver turns each `FileCall` into a request; the helper thread of the
+/// epoll driver makes one call after the other. So both drivers share all decisions about files.
 ///
 /// ```
-/// submit(_:) -> in line behind a sync? -> nextCall() ... finished(_:_:) -> a completion
-///                                            ^                |
-///                                            +----------------+ a short write, EINTR
+/// submit(_:) -> queued behind a sync? -> nextCall() ... finished(_:_:) -> a completion
+///                                           ^                |
+///                                           +----------------+ a short write, EINTR
 /// ```
 ///
-/// 32 B for a handle, 48 B for an operation under way; nothing is given back before the end. Complexity: O(1), but for
-/// an append that was written in part, which looks its place up among its `iovec`s.
+/// A handle takes 32 B and an operation under way 48 B. The memory is not released before the end. Complexity: O(1),
+/// except for an append that was written in part: it searches its `iovec`s for the first unwritten byte.
 struct OpenFiles: ~Copyable {
-    /// What is known of a handle. `generation` 0: not open.
+    /// One handle. `generation` 0: not in use.
     struct File: BitwiseCopyable {
         var generation: UInt32 = 0
-        /// -1 until it is open.
+        /// -1: not open yet.
         var descriptor: Int32 = -1
-        /// Operations that are not answered, those in line included.
+        /// Operations that are not answered, queued ones included.
         var operationCount: Int32 = 0
         /// Changes that were begun and are not answered.
         var changeCount: Int32 = 0
-        /// The operations in line: a sync or close that waits for others, and what came after it. 0: none.
+        /// The queue: a sync or close that waits for other operations, and the operations behind it. 0: empty.
         var firstInLine: UInt32 = 0
         var lastInLine: UInt32 = 0
-        /// Of the sync that failed, as -errno.
+        /// -errno of the first sync that failed. 0: none failed.
         var syncFailure: Int32 = 0
         var isDirectory = false
         var isClosing = false
@@ -39,22 +39,22 @@ struct OpenFiles: ~Copyable {
     struct Operation: BitwiseCopyable {
         var submission: Submission
         var doneByteCount: Int32 = 0
-        /// Attempts in a row that came to nothing.
+        /// Attempts in a row that were interrupted or refused.
         var attemptCount: UInt32 = 0
-        /// The next one in line, or the next free place.
+        /// The next operation in the queue, or the next free index.
         var next: UInt32 = 0
     }
 
-    /// A call that is interrupted, or cannot be made now, is made again so many times.
+    /// How often a call that was interrupted, or could not be made, is repeated before the error is reported.
     static let attemptCountMax = 100
 
-    /// Place 0 of both means none.
+    /// Index 0 means "none" in both.
     private var files = Batch<File>(capacity: 16)
     private var operations = Batch<Operation>(capacity: 16)
     private var freeOperation: UInt32 = 0
     private var calls = Batch<FileCall>(capacity: 16)
     private var callHead = 0
-    /// Operations that are not answered.
+    /// Operations that are not answered, of all handles.
     private(set) var busyCount = 0
 
     init() {
@@ -62,7 +62,7 @@ struct OpenFiles: ~Copyable {
         operations.append(Operation(submission: Submission(.closeFile)))
     }
 
-    /// Takes a submission. Appends what can be answered at once.
+    /// Takes a submission. Appends the completions of operations that are answered at once.
     mutating func submit(_ submission: Submission, _ completions: inout Batch<Completion>) {
         check(submission)
         switch submission.kind {
@@ -84,7 +84,7 @@ struct OpenFiles: ~Copyable {
         advance(owner, &completions)
     }
 
-    /// The next system call to make. nil: none, for now.
+    /// The next system call to make. nil: none at present.
     mutating func nextCall() -> FileCall? {
         guard callHead < calls.count else {
             calls.removeAll()
@@ -95,8 +95,10 @@ struct OpenFiles: ~Copyable {
         return calls[callHead - 1]
     }
 
-    /// The result of a call: a count, a descriptor, or -errno. Appends the answer when the operation is over, and those
-    /// of others that waited for it and can be answered at once.
+    /// Takes the result of a call. Appends the answer if the operation is complete, and the answers of queued
+    /// operations that are refused at once because of it.
+    ///
+    /// - Parameter result: a count, a descriptor, or -errno.
     mutating func finished(_ place: UInt32, _ result: Int32, _ completions: inout Batch<Completion>) {
         let submission = operations[Int(place)].submission
         guard result >= 0 else { return failed(place, result, &completions) }
@@ -106,7 +108,7 @@ struct OpenFiles: ~Copyable {
             files[Int(submission.connection.index)].descriptor = result
             answer(place, 0, &completions)
         case .appendFile, .appendFileDurably:
-            // Nothing is written and nothing is said: as good as an error, and asking again would have no end.
+            // A write of 0 bytes without an error is treated as an error. Repeating it might never end.
             guard result > 0 else { return failed(place, -EIO, &completions) }
             transferred(place, result, &completions)
         case .readFile: transferred(place, result, &completions)
@@ -114,7 +116,7 @@ struct OpenFiles: ~Copyable {
         }
     }
 
-    /// Closes every descriptor. Nothing is under way.
+    /// Closes every descriptor. No operation may be under way.
     mutating func closeEverything() {
         invariant(busyCount == 0, "files are closed while something is under way")
         for index in 1..<files.count where files[index].descriptor >= 0 { close(files[index].descriptor) }
@@ -123,7 +125,7 @@ struct OpenFiles: ~Copyable {
 
     // MARK: - Handles
 
-    /// What only an error of the programmer explains.
+    /// Stops the process if the submission is a programmer error.
     private func check(_ submission: Submission) {
         switch submission.kind {
         case .openDirectory: return
@@ -179,7 +181,7 @@ struct OpenFiles: ~Copyable {
 
     // MARK: - Order
 
-    /// Begins what is first in line, as far as it does not have to wait.
+    /// Starts operations from the front of the queue until one has to wait.
     private mutating func advance(_ owner: Int, _ completions: inout Batch<Completion>) {
         while case let place = files[owner].firstInLine, place != 0 {
             let submission = operations[Int(place)].submission
@@ -199,7 +201,7 @@ struct OpenFiles: ~Copyable {
         }
     }
 
-    /// Makes the operation's first, next or repeated call the next one.
+    /// Adds the next call of an operation to `calls`: its first, the next part, or a repetition.
     private mutating func start(_ place: UInt32) {
         let operation = operations[Int(place)]
         let submission = operation.submission
@@ -236,8 +238,8 @@ struct OpenFiles: ~Copyable {
         calls.append(call)
     }
 
-    /// What of an append is not written yet. A vector that was written in part goes out alone: the array is the
-    /// core's, and is not changed.
+    /// Fills in the part of an append that is not written yet. The rest of a vector that was written in part is one
+    /// call of its own, because the array belongs to the core and must not be changed.
     private func setRest(of operation: Operation, _ call: inout FileCall) {
         let submission = operation.submission
         call.offset = submission.byteCount + Int(operation.doneByteCount)
@@ -269,7 +271,7 @@ struct OpenFiles: ~Copyable {
         let done = operations[Int(place)].doneByteCount + byteCount
         invariant(done <= submission.value, "the kernel transferred more than was submitted")
         operations[Int(place)].doneByteCount = done
-        // Only a read brings nothing without an error: the file ends here.
+        // 0 bytes without an error: a read that has reached the end of the file.
         if done == submission.value || byteCount == 0 { return answer(place, done, &completions) }
         start(place)
     }
@@ -285,7 +287,7 @@ struct OpenFiles: ~Copyable {
         case .misuse: invariant(false, "the kernel refused a request on a file that should be ours")
         case .harmless: answer(place, 0, &completions)
         case .wait, .retry, .exhausted, .cancelled, .failed:
-            // A durable append that found no room has lost nothing: it was not taken.
+            // A durable append that found no room was not taken, so no bytes are lost.
             if submission.promisesDurability, verdict != .exhausted { files[submission.owner].syncFailure = result }
             answer(place, result, &completions)
         }
@@ -302,7 +304,7 @@ struct OpenFiles: ~Copyable {
         advance(owner, &completions)
     }
 
-    /// Appends the answer and frees the operation's place.
+    /// Appends the answer and frees the operation's index.
     private mutating func report(_ place: UInt32, _ value: Int32, _ completions: inout Batch<Completion>) {
         completions.append(operations[Int(place)].submission.answered(value))
         operations[Int(place)].next = freeOperation

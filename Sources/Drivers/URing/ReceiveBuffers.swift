@@ -2,10 +2,10 @@
     internal import CURing
     import Glibc
 
-    /// A ring of buffers from which the kernel picks one for each receive. Owns the buffers; has to outlive the ring
-    /// that it is registered with.
+    /// A provided-buffer ring: the kernel picks one of its buffers for each receive. Owns the buffers. It must outlive
+    /// the io_uring that it is registered with.
     struct ReceiveBuffers: ~Copyable {
-        /// A power of two, 32768 at most.
+        /// The number of buffers: a power of two, 32768 at most.
         let count: Int
         let byteCount: Int
         let group: UInt16
@@ -46,8 +46,8 @@
             publish()
         }
 
-        /// The kernel goes round through all buffers, so a small ring's memory is soon touched anyway: taking it at the
-        /// start spares the first receives their page faults.
+        /// Memory up to this size is populated at the start. The kernel uses all buffers in rotation, so a small ring
+        /// soon uses all of its memory anyway, and the first receives cause no page faults.
         private static var touchedByteCountMax: Int { 2 << 20 }
 
         private static func map(
@@ -69,7 +69,7 @@
 
         func pointer(_ identifier: UInt16) -> UnsafeMutableRawPointer { bytes + Int(identifier) * byteCount }
 
-        /// Gives a buffer back. The kernel sees it after `publish`.
+        /// Returns a buffer to the ring. The kernel can use it after `publish`.
         mutating func put(_ identifier: UInt16) {
             curing_buffer_put(buffers, UInt32(count), tail, pointer(identifier), UInt32(byteCount), identifier)
             tail &+= 1

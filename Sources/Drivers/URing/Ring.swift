@@ -3,13 +3,13 @@
     import Glibc
     import IO
 
-    /// How much of what makes io_uring fast this kernel has: the rungs of the set-up ladder, worst first.
+    /// The set-up modes of a ring, slowest first. The driver takes the best one that the kernel supports.
     enum RingLevel: Int, CaseIterable, Comparable, Sendable {
-        /// 5.19: completions run when the thread enters the kernel, without an interrupt.
+        /// Linux 5.19: the kernel runs completions when the thread enters it, without an interrupt.
         case cooperative
-        /// 6.0: and the ring knows that only one thread submits.
+        /// Linux 6.0: also, only one thread submits.
         case singleIssuer
-        /// 6.1: and completions run only when asked for. This is where the gain over epoll is.
+        /// Linux 6.1: also, completions run only when the thread asks for them. Only this mode is faster than epoll.
         case deferred
 
         var flags: UInt32 {
@@ -31,13 +31,13 @@
         static func < (left: RingLevel, right: RingLevel) -> Bool { left.rawValue < right.rawValue }
     }
 
-    /// An io_uring: the queues, and the system call that drives them. Owns the ring.
+    /// An io_uring: its queues, and io_uring_enter(2). Owns the ring.
     struct Ring: ~Copyable {
         let raw: UnsafeMutablePointer<io_uring>
         let level: RingLevel
         private(set) var isRegistered = false
 
-        /// Creates a ring at the highest level that the kernel takes, `best` at most.
+        /// Creates a ring at the highest level that the kernel supports, up to `best`.
         static func make(
             entryCount: Int, completionEntryCount: Int, best: RingLevel, isDisabled: Bool
         ) throws(DriverError) -> Ring {
@@ -65,8 +65,12 @@
 
         var fd: Int32 { raw.pointee.ring_fd }
 
-        /// Makes the table of direct descriptors: of `count`, or of as many as the kernel grants, `countMin` at least.
-        /// Returns how many.
+        /// Creates the table of direct descriptors.
+        ///
+        /// - Parameters:
+        ///   - count: the wanted number of slots.
+        ///   - countMin: the smallest number of slots that is accepted.
+        /// - Returns: the number of slots that the kernel granted.
         func makeFileTable(count: Int, countMin: Int) throws(DriverError) -> Int {
             let granted = curing_register_files(raw, UInt32(count), UInt32(countMin))
             guard granted > 0 else {
@@ -75,17 +79,23 @@
             return Int(granted)
         }
 
-        /// Spares each enter the look-up of the ring's descriptor. Belongs to the calling thread.
+        /// Registers the ring's descriptor with the calling thread, so that the kernel does not look it up at each
+        /// enter.
         mutating func register() { isRegistered = io_uring_register_ring_fd(raw) == 1 }
 
-        /// Submits what was prepared, and no more: neither waits nor runs deferred work. Entries taken, or -errno.
+        /// Submits the prepared entries. Does not wait and does not run deferred work.
+        ///
+        /// - Returns: the number of entries taken, or -errno.
         func submit() -> Int32 { curing_enter(raw, isRegistered, false, false, 0, 0, nil) }
 
-        /// Submits what was prepared and waits.
+        /// Submits the prepared entries, runs deferred work and waits.
+        ///
         /// - Parameters:
-        ///   - completionCount: how many completions end the wait; 0: does not wait, but runs deferred work.
-        ///   - minWaitMicroseconds: after so long, one completion is enough.
-        ///   - timeout: nanoseconds, absolute (CLOCK_MONOTONIC) or relative as the kernel can; nil: none.
+        ///   - completionCount: how many completions end the wait. 0: does not wait.
+        ///   - minWaitMicroseconds: after this time one completion is enough.
+        ///   - timeout: nanoseconds. nil: none.
+        ///   - isAbsolute: `timeout` is a point in time (CLOCK_MONOTONIC), else a span.
+        /// - Returns: the number of entries taken, or -errno.
         func enter(
             completionCount: Int, minWaitMicroseconds: Int = 0, timeout: UInt64? = nil, isAbsolute: Bool = false
         ) -> Int32 {
@@ -102,7 +112,7 @@
         var pendingCount: Int { Int(curing_pending(raw)) }
         var completionCount: Int { Int(curing_completion_tail(raw) &- curing_completion_head(raw)) }
 
-        /// Takes the oldest completion off the queue.
+        /// Removes the oldest completion from the queue.
         func takeCompletion() -> RingCompletion? {
             let head = curing_completion_head(raw)
             guard head != curing_completion_tail(raw) else { return nil }
@@ -115,19 +125,19 @@
     /// A completion as the kernel wrote it.
     struct RingCompletion: BitwiseCopyable {
         var userData: UserData
-        /// A count, or -errno.
+        /// A count, flags or a descriptor, or -errno.
         var result: Int32
         var flags: UInt32
 
-        /// The request stays armed: more completions follow.
+        /// Whether the request stays armed: more completions follow.
         var hasMore: Bool { flags & curing_cqe_more != 0 }
         var buffer: UInt16? { flags & curing_cqe_buffer != 0 ? UInt16(flags >> 16) : nil }
-        /// The socket holds more bytes than were received.
+        /// Whether the socket holds more bytes than were received.
         var isSocketNonempty: Bool { flags & curing_cqe_nonempty != 0 }
         var isNotification: Bool { flags & curing_cqe_notification != 0 }
     }
 
-    /// What a completion belongs to.
+    /// Identifies the request of a completion.
     ///
     /// ```
     /// | 63 ... 56 | 55 ... 32  | 31 ... 0 |
@@ -148,7 +158,7 @@
             rawValue = UInt64(operation.rawValue) << 56 | UInt64(index)
         }
 
-        /// The origin takes the place of generation and slot.
+        /// The 56 bits of the origin take the place of generation and slot.
         init(_ operation: RingOperation, _ origin: ConnectionOrigin) {
             rawValue = UInt64(operation.rawValue) << 56 | origin.packed
         }
@@ -160,15 +170,15 @@
     }
 
     enum RingOperation: UInt8 {
-        /// Nothing depends on the outcome.
+        /// The result does not matter.
         case ignored
         /// Slot: the listener's index.
         case accept
-        /// The POLL on our eventfd.
+        /// The POLL on the eventfd of this worker.
         case wakePoll
-        /// Posted by another worker's ring.
+        /// A message from the ring of another worker.
         case wakeMessage
-        /// Our message to another worker's ring. Slot: the worker.
+        /// A message to the ring of another worker. Slot: the worker.
         case wakePeer
         case receivePoll
         case receive
@@ -176,33 +186,33 @@
         /// The POLL of a connection whose receiving is paused.
         case failurePoll
         case writablePoll
-        /// Silent on success.
+        /// Posts a completion only if it was not sent completely.
         case send
-        /// Where silence does not work. Slot: a place in this exchange's list of sends.
+        /// A send on a kernel that always posts a completion. Slot: index in `countedSends`.
         case sendCounted
-        /// Slot: a place in the list of zero-copy sends.
+        /// Slot: index in `zeroCopySends`.
         case sendZeroCopy
         case shutdown
-        /// A plain descriptor for shutdown(2).
+        /// Makes a plain descriptor for shutdown(2).
         case install
-        /// A NOP; shutdown(2) of the plain descriptor follows.
+        /// A NOP. When it completes, the driver calls shutdown(2) on the plain descriptor.
         case shutdownPlain
         case close
-        /// Slot and generation: the connection whose request is to end.
+        /// Slot and generation: the connection whose request is cancelled.
         case cancelReceive
         case cancelWritable
         case cancelEverything
-        /// Slot: our file index.
+        /// Slot: index in the file table of this ring.
         case handOff
-        /// Posted by another worker's ring, with a file of our table. Generation and slot: its origin.
+        /// A message from the ring of another worker, with an index in our file table. Generation and slot: the origin.
         case handedOn
-        /// Slot: a place in the list of connections being opened.
+        /// Slot: index in `openings`.
         case socket
         case connect
-        /// Answered within the submit, and taken out there.
+        /// Completes within the submit. `peerName` takes the completion.
         case peerName
         case cancelConnect
-        /// Slot: a place in the list of file operations.
+        /// Slot: the index of the operation in `OpenFiles`.
         case file
         case selfTest
     }

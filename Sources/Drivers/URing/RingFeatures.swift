@@ -4,31 +4,33 @@
     import IO
     import Slabs
 
-    /// What this kernel's io_uring can do, found by doing it once: opcode probes show neither multishot nor the flags
-    /// of an operation, and distributions carry features back to old versions.
+    /// The io_uring features of this kernel. A self-test finds them by using each of them once. Probes of opcodes do
+    /// not show multishot requests or the flags of an operation, and the kernel version does not show which features a
+    /// distribution has backported.
     struct RingFeatures: Sendable {
         var level: RingLevel
-        /// Sockets are plain descriptors, not slots of the ring's table; and why, for the operator.
+        /// Sockets are plain descriptors and not slots of the ring's file table.
         var isPlain = false
+        /// Why they are plain, for the operator.
         var whyPlain = ""
-        /// A send that succeeds posts no completion, one that does not always posts one.
+        /// A complete send posts no completion, and an incomplete or failed one always posts one.
         var hasSilentSend = false
         var hasMultishotReceive = false
         var hasZeroCopySend = false
-        /// A direct descriptor's SO_LINGER can be set (as of Linux 6.7).
+        /// SO_LINGER of a direct descriptor can be set (Linux 6.7 and later).
         var hasResetOnClose = false
-        /// A direct descriptor can be made a plain one (as of Linux 6.8).
+        /// A plain descriptor can be made of a direct one (Linux 6.8 and later).
         var hasInstall = false
-        /// A wait can end at a point in time, not only after a span (as of Linux 6.12).
+        /// A wait can end at a point in time and not only after a span (Linux 6.12 and later).
         var hasAbsoluteTimeout = false
-        /// A wait for several completions can be cut short (as of Linux 6.12).
+        /// A wait for several completions can end earlier with one (Linux 6.12 and later).
         var hasMinWait = false
         var hasRestrictions = false
 
-        /// Nothing but the level: what the self-test starts from.
+        /// Only the level. The self-test starts with it.
         init(assuming level: RingLevel) { self.level = level }
 
-        /// The outcome for this process, found once.
+        /// The result for this process. The self-test runs once.
         static func ofThisKernel(
             _ descriptors: DriverOptions.Descriptors = .auto
         ) -> Result<RingFeatures, DriverError> {
@@ -70,7 +72,7 @@
             ] + gains.map { "a newer kernel has: \($0)" }
         }
 
-        /// What this kernel lacks and a newer one has.
+        /// The features that this kernel lacks and newer ones have.
         private var gains: [String] {
             var gains: [String] = []
             if level < .deferred { gains.append("deferred task work (Linux 6.1): makes io_uring faster than epoll") }
@@ -89,7 +91,7 @@
 
         static let askedFor = "io.uring.descriptors is plain"
 
-        /// The short form for the ready line.
+        /// The short form for the log line "ready".
         var text: String {
             var names = [level.text]
             if isPlain { names.append("plain descriptors") }
@@ -99,10 +101,10 @@
             return names.joined(separator: ", ")
         }
 
-        /// Tests a small ring on the calling thread: some 25 system calls, well under a millisecond, and a fifth of a
-        /// second more where sockets that are closed stay open.
+        /// Tests a small ring on the calling thread. It takes some 25 system calls and less than a millisecond; 200 ms
+        /// more if the kernel keeps closed sockets open.
         ///
-        /// - Parameter keepsClosedOpen: plays such a kernel, for tests.
+        /// - Parameter keepsClosedOpen: for tests: behaves like such a kernel.
         init(
             best: RingLevel, descriptors: DriverOptions.Descriptors = .auto, keepsClosedOpen: Bool = false
         ) throws(DriverError) {
@@ -113,7 +115,7 @@
                     self = try test.run(keepsClosedOpen: keepsClosedOpen)
                     return
                 } catch {
-                    // The ring is there, and direct descriptors are what it cannot do as it should.
+                    // The ring works, but not its direct descriptors.
                     guard descriptors == .auto, error.reason == .notSupported else { throw error }
                     why = error.description
                 }
@@ -124,17 +126,17 @@
         }
     }
 
-    /// Plays through a small ring what the driver will rely on.
+    /// Tests with a small ring the features that the driver uses.
     struct RingSelfTest: ~Copyable {
         private let ring: Ring
         private var buffers: ReceiveBuffers
         private var features = RingFeatures(assuming: .cooperative)
         private let listener: Int32
         private let client: Int32
-        /// A pair: one end is for the ring to close, the other one's peer is to see it closed.
+        /// A pair of sockets. The ring closes `closing`, and `witness` must see the end at once.
         private var closing: Int32
         private let witness: Int32
-        /// The accepted end of the connection: where it lies in the ring's table, or its descriptor.
+        /// The accepted end of the connection: its index in the ring's file table, or its plain descriptor.
         private var file: Int32 = -1
         private let fileFlags: UInt8
 
@@ -181,14 +183,14 @@
             }
             features.hasSilentSend = testSilentSend()
             features.hasZeroCopySend = curing_supports(ring.raw, Int32(IORING_OP_SEND_ZC.rawValue))
-            // Last: it stays armed, and its completions would be taken for those of other tests.
+            // This test comes last. Its request stays armed, and other tests would mistake its completions for theirs.
             features.hasMultishotReceive = ring.level >= .singleIssuer && testMultishotReceive()
             features.hasMinWait = ring.raw.pointee.features & UInt32(CURING_FEAT_MIN_TIMEOUT) != 0
             features.hasRestrictions = testRestrictions()
             return features
         }
 
-        /// A local listener under a name that the kernel chooses, a connection in its backlog, and a pair.
+        /// A Unix listener with a name chosen by the kernel, a connection in its backlog, and a pair of sockets.
         private static func makeSockets() throws(DriverError) -> (Int32, Int32, pair: (Int32, Int32)) {
             let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
             let listener = socket(AF_UNIX, kind, 0)
@@ -236,10 +238,10 @@
             file = completion.result
         }
 
-        /// While a POLL waits on one socket, another is closed: its peer has to see that at once.
+        /// Closes a socket while a POLL waits on another one. The peer of the closed socket must see the end at once.
         ///
-        /// With direct descriptors before Linux 6.13 (commit 7029acd8a950) a ring lets go of the files taken out of its table in order, and of
-        /// none while a request that is older waits: an idle client would keep the sockets of all that leave after it.
+        /// Before Linux 6.13 (commit 7029acd8a950) a ring releases closed direct descriptors in order, and not while an
+        /// older request waits. So one idle client would keep the sockets of all clients open that disconnect after it.
         private mutating func testCloseBesideWaiting(keepsClosedOpen: Bool) -> Bool {
             var closingFile = closing
             if fileFlags == curing_file_direct {
@@ -255,7 +257,7 @@
             _ = ring.submit()
             var end = pollfd(fd: witness, events: Int16(POLLIN), revents: 0)
             var isSeen = false
-            // A wait that a signal interrupts is one of several.
+            // Several short waits, because a signal may interrupt one.
             for _ in 0..<Self.closeWaitCount where !isSeen {
                 isSeen = poll(&end, 1, Self.closeWaitMilliseconds) == 1
             }
@@ -267,7 +269,8 @@
         private static let closeWaitCount = 10
         private static let closeWaitMilliseconds: Int32 = 20
 
-        /// From the client's end, whose send buffer was made small: success, success in part, no success at all.
+        /// Sends from the client's end, whose send buffer is small: a complete send, an incomplete one, and one that
+        /// finds the socket full.
         private func testSilentSend() -> Bool {
             let isPlain = fileFlags == curing_file_plain
             let clientFile = isPlain ? client : file == 0 ? 1 : 0
@@ -293,7 +296,7 @@
 
         private static let largeByteCount = 1 << 20
 
-        /// The accepted end has bytes of the send test waiting.
+        /// The bytes of `testSilentSend` wait in the accepted end.
         private mutating func testMultishotReceive() -> Bool {
             curing_prepare_receive_multishot(
                 curing_next(ring.raw), file, fileFlags, buffers.group, false, UserData(.selfTest).rawValue)

@@ -1,20 +1,20 @@
 #if URing
-    /// What the io_uring driver knows of a connection. Zeros: not adopted.
+    /// The record of a connection in the io_uring driver. All zeros: not adopted.
     ///
     /// ```
     /// | file: 4 | generation: 4 | state: 4 | promotion: 2 | windowStart: 1 | fireCount: 1 |
     /// ```
     struct URingConnection: BitwiseCopyable {
-        /// Its index in the ring's table of direct descriptors, or its plain descriptor.
+        /// The index in the ring's table of direct descriptors, or the plain descriptor.
         var file: Int32 = 0
         var generation: UInt32 = 0
         var state: State = []
-        /// Its place among the promoted connections, 0: not promoted.
+        /// The index in `PromotedList`. 0: not promoted.
         var promotion: UInt16 = 0
-        /// When `fireCount` began to count: the clock in units of the promotion window, modulo 256.
+        /// The promotion window in which `fireCount` began to count: the clock in units of the window, modulo 256.
         var windowStart: UInt8 = 0
-        /// On POLL: how often it fired in this window. On multishot RECV: how many receives in a row would rather have
-        /// been read into the other size of buffers.
+        /// With a POLL: how often it fired in this window. With a multishot RECV: how many receives in a row would have
+        /// fitted the other buffer size better.
         var fireCount: UInt8 = 0
 
         struct State: OptionSet, BitwiseCopyable {
@@ -25,54 +25,54 @@
             static let isClosing = State(rawValue: 1 << 1)
             static let resetsOnClose = State(rawValue: 1 << 2)
 
-            // What the kernel holds. At most one of the first two and `isWatched`.
+            // Requests that the kernel holds. At most one of `isPolled`, `isMultishot` and `isWatched` is set.
             static let isPolled = State(rawValue: 1 << 3)
             static let isMultishot = State(rawValue: 1 << 4)
-            /// A RECV that answers within the submit.
+            /// A RECV, which completes within the submit.
             static let isReceiving = State(rawValue: 1 << 5)
             static let isWritablePolled = State(rawValue: 1 << 6)
             static let isShuttingDown = State(rawValue: 1 << 7)
             static let isBeingClosed = State(rawValue: 1 << 8)
-            /// A zero-copy send whose bytes the kernel still holds.
+            /// There was a zero-copy send. The kernel may still read its bytes.
             static let hasZeroCopy = State(rawValue: 1 << 9)
-            /// The POLL or RECV was told to end.
+            /// The POLL or RECV is being cancelled.
             static let isReceiveEnding = State(rawValue: 1 << 10)
             static let isWritableEnding = State(rawValue: 1 << 11)
 
-            // What is known of the socket.
-            /// The peer ended or reset: after the bytes comes an end that needs to be read.
+            // The state of the socket.
+            /// The peer ended or reset the connection. The driver reads until it finds the end.
             static let hasHangup = State(rawValue: 1 << 12)
-            /// End or failure was reported: never receive again.
+            /// The end or a failure was reported. The driver does not receive any more.
             static let hasEnded = State(rawValue: 1 << 13)
             /// Receives into large buffers.
             static let isLarge = State(rawValue: 1 << 14)
             /// The armed multishot RECV takes large buffers.
             static let isArmedLarge = State(rawValue: 1 << 15)
-            /// Has a place in the list of those to look at in the next exchange.
+            /// Is in `again` or `newcomers`, to be looked at in the next round.
             static let isQueued = State(rawValue: 1 << 16)
             /// The RECV under way takes a large buffer.
             static let isReceivingLarge = State(rawValue: 1 << 17)
-            /// We are the ones who open it: the kernel makes the socket or connects it.
+            /// The driver opens the connection: a SOCKET or CONNECT is under way.
             static let isConnecting = State(rawValue: 1 << 18)
-            /// A POLL that looks only for failure, while receiving is paused.
+            /// A POLL that reports only failures, while receiving is paused.
             static let isWatched = State(rawValue: 1 << 19)
             /// A failure was reported.
             static let hasFailed = State(rawValue: 1 << 20)
-            /// Has not been read yet.
+            /// Was not read yet.
             static let isNew = State(rawValue: 1 << 21)
 
             static let armed: State = [.isPolled, .isMultishot, .isWatched]
-            /// While one of these is set, the descriptor is not closed.
+            /// The descriptor is not closed while one of these is set.
             static let keepsFile: State = [
                 .isPolled, .isMultishot, .isWatched, .isReceiving, .isWritablePolled, .isShuttingDown, .isConnecting,
             ]
         }
     }
 
-    /// Connections that were promoted to multishot RECV, in the order in which their silence is looked at.
+    /// The connections that were promoted to a multishot RECV, in the order in which they are checked for silence.
     ///
-    /// A second-chance list: receiving only stores the time; a connection that turns out to have been busy when its
-    /// turn comes goes to the end. So there is no scan, and no work at all while none is promoted.
+    /// This is a second-chance list. A receive only stores the time. When a check finds that the connection was busy,
+    /// the entry moves to the end. So the list is never scanned, and costs nothing while no connection is promoted.
     struct PromotedList: ~Copyable {
         struct Entry {
             var index: UInt32 = 0
@@ -109,7 +109,7 @@
             entries[Int(place)].lastReceiveMilliseconds = nowMilliseconds
         }
 
-        /// The place of a new entry. The list is not full.
+        /// Adds an entry and returns its index. The list must not be full.
         mutating func add(index: UInt32, nowMilliseconds: UInt64, checkMilliseconds: UInt64) -> UInt16 {
             let place = firstFree
             invariant(place != 0, "a connection was promoted though the list is full")

@@ -34,7 +34,7 @@
                 }
             case .wakeMessage: woken(&completions)
             case .wakePeer:
-                // The worker's ring is gone, or full: its eventfd always works.
+                // The ring of the worker is closed or full. Writing to its eventfd always works.
                 expectNoMisuse(.wake, completion.result)
                 peers[Int(completion.userData.index)].wake()
             case .handOff:
@@ -55,8 +55,8 @@
         }
 
         private mutating func woken(_ completions: inout Batch<Completion>) {
-            guard !wokenInExchange else { return }
-            wokenInExchange = true
+            guard !wokenInRound else { return }
+            wokenInRound = true
             completions.append(Completion(.woken))
         }
 
@@ -79,7 +79,8 @@
                 case .cancelled: return
                 case .wait, .retry: counters.acceptErrors += 1
                 case .misuse:
-                    // Shutting the listener down is how accepting ends; otherwise it is no listener.
+                    // Closing a listener ends its ACCEPT with this error. For an open listener it is a programmer
+                    // error.
                     invariant(listeners[index].fd < 0, "accept was called with something that is no listener")
                 default:
                     counters.acceptErrors += 1
@@ -90,20 +91,20 @@
             if !completion.hasMore { armAccept(index) }
         }
 
-        /// Hands a newcomer to the core, now or in its turn.
+        /// Reports an accepted connection to the core, in this round or a later one.
         private mutating func report(_ newcomer: Completion, _ completions: inout Batch<Completion>) {
-            guard acceptsInExchange < Self.acceptsPerExchangeMax else { return laterAccepts.append(newcomer) }
-            acceptsInExchange += 1
+            guard acceptsInRound < Self.acceptsPerRoundMax else { return laterAccepts.append(newcomer) }
+            acceptsInRound += 1
             completions.append(newcomer)
         }
 
-        /// Begin of an exchange: hands over those for whom the last ones had no time.
+        /// At the start of a round: reports accepted connections that earlier rounds had no room for.
         mutating func reportLaterAccepts(_ completions: inout Batch<Completion>) {
-            acceptsInExchange = 0
-            while laterAcceptHead < laterAccepts.count, acceptsInExchange < Self.acceptsPerExchangeMax {
+            acceptsInRound = 0
+            while laterAcceptHead < laterAccepts.count, acceptsInRound < Self.acceptsPerRoundMax {
                 completions.append(laterAccepts[laterAcceptHead])
                 laterAcceptHead += 1
-                acceptsInExchange += 1
+                acceptsInRound += 1
             }
             guard laterAcceptHead == laterAccepts.count else { return }
             laterAccepts.removeAll()
@@ -127,14 +128,15 @@
                     receive(record, connection)
                 } else {
                     failIfBroken(completion, record, connection, &completions)
-                    // It would fire again and again. Resuming arms a new one, which sees the bytes.
+                    // The POLL would fire again for each arrival of bytes. Resuming arms a new one, which sees the
+                    // bytes.
                     if completion.hasMore { cancelReceive(record, connection) }
                 }
             } else if completion.result < 0 {
                 switch decision(for: .poll, errorNumber: -completion.result) {
                 case .misuse: invariant(false, "a connection's descriptor cannot be polled")
                 case .exhausted, .retry: return enqueue(record, connection)
-                // A receive finds out what has failed.
+                // The receive reports what has failed.
                 case .failed: receive(record, connection)
                 case .cancelled, .wait, .harmless: break
                 }
@@ -142,7 +144,8 @@
             reconcile(record, connection)
         }
 
-        /// The POLL of a paused connection: the peer ended (there may be bytes before its end: no news), or failure.
+        /// The POLL of a paused connection fired. The peer ended, or the connection failed. The end is not reported,
+        /// because unread bytes may come before it.
         private mutating func failurePollFired(
             _ completion: RingCompletion, _ completions: inout Batch<Completion>
         ) {
@@ -157,7 +160,7 @@
                 record.pointee.state.insert(.hasHangup)
                 if !record.pointee.state.contains(.receives) {
                     failIfBroken(completion, record, connection, &completions)
-                    // Armed again it would tell the same again, at once.
+                    // A new POLL would report the same at once.
                     if !completion.hasMore, !record.pointee.state.contains(.isClosing) { return }
                 }
             } else if completion.result < 0 {
@@ -170,7 +173,7 @@
             reconcile(record, connection)
         }
 
-        /// While receiving is paused no receive finds the failure that a POLL has told of.
+        /// Reports the failure of a paused connection. No receive would find it.
         private func failIfBroken(
             _ completion: RingCompletion, _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot,
             _ completions: inout Batch<Completion>
@@ -201,7 +204,7 @@
                 if completion.isSocketNonempty || record.pointee.state.contains(.hasHangup) {
                     enqueue(record, connection)
                 }
-                // A flood goes on in large buffers, one of them in each exchange.
+                // A connection that fills its buffer takes large buffers from now on, one in each round.
                 if completion.isSocketNonempty, Int(completion.result) == small.byteCount {
                     record.pointee.state.insert(.isLarge)
                 } else if isLarge, Int(completion.result) < small.byteCount {
@@ -233,12 +236,12 @@
             }
             if completion.result == -ENOBUFS, !hasLargeToSpare { record.pointee.state.remove(.isLarge) }
             let isResized = completion.result > 0 && noteReceive(record, byteCount: Int(completion.result))
-            // Out of buffers: armed again by the next exchange, which gives them back first.
+            // No buffer was free. The next round returns the buffers first and then arms the RECV again.
             if record.pointee.state.contains(.isQueued), !record.pointee.state.contains(.isClosing) { return }
             if !completion.hasMore || isResized { reconcile(record, connection) }
         }
 
-        /// Reports what a receive brought, and remembers its buffer.
+        /// Reports the result of a receive, and notes its buffer.
         private mutating func deliver(
             _ completion: RingCompletion, _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot,
             isLarge: Bool, _ completions: inout Batch<Completion>
@@ -248,7 +251,7 @@
                 pointer = UnsafeRawPointer(isLarge ? large.pointer(buffer) : small.pointer(buffer))
                 giveBack(buffer, isLarge: isLarge)
             }
-            // The core has closed it, or has heard of its end.
+            // The core has closed the connection, or its end was already reported.
             guard record.pointee.state.isDisjoint(with: [.isClosing, .hasEnded]) else { return }
             if completion.result > 0 {
                 counters.receives += 1
@@ -275,14 +278,15 @@
             }
         }
 
-        /// The buffer is the core's until the next exchange.
+        /// Notes that the core has the buffer. The next round returns it to the kernel.
         private mutating func giveBack(_ buffer: UInt16, isLarge: Bool) {
             handedOut.append(UInt32(buffer) | (isLarge ? 1 << 16 : 0))
         }
 
-        /// Large buffers that the kernel may have now.
+        /// The number of large buffers that the kernel may have now.
         var largeCountMax: Int { min(max(budget.byteCount / large.byteCount, Self.largeCountMin), large.count) }
 
+        /// Returns to the kernel the buffers that the last round handed to the core.
         mutating func giveBuffersBack() {
             preparedReceiveCount = 0
             preparedAgainCount = 0
@@ -312,7 +316,7 @@
 
         // MARK: - Sending
 
-        /// A send that was not taken whole. (Where sends are counted, any send.)
+        /// A send completed. On kernels with silent sends this happens only for incomplete sends.
         mutating func handleSend(_ completion: RingCompletion) {
             var connection = completion.userData.connection
             if completion.userData.operation == .sendCounted {
@@ -324,7 +328,7 @@
                 Completion(.sendIncomplete, connection: connection, value: sentByteCount(completion.result)))
         }
 
-        /// The count taken, 0 when there was no room, or -errno.
+        /// Returns the count of bytes taken, 0 if there was no room, or -errno.
         private mutating func sentByteCount(_ result: Int32) -> Int32 {
             if result >= 0 {
                 counters.shortSends += 1
@@ -332,7 +336,8 @@
             }
             switch decision(for: .send, errorNumber: -result) {
             case .wait, .retry, .exhausted:
-                // The POLL that the core asks for looks at the socket first: it answers at once if that has room.
+                // After a retry or exhaustion the socket may have room. The POLL of `.awaitWritable` then completes at
+                // once.
                 counters.shortSends += 1
                 return 0
             case .misuse:
@@ -344,7 +349,8 @@
             }
         }
 
-        /// The result comes first; the notification that the bytes may be reused follows if the kernel kept them.
+        /// A zero-copy send has up to two completions: first the result, then, if the kernel kept the bytes, the
+        /// notification that they may be reused.
         private mutating func sentZeroCopy(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
             let place = Int(completion.userData.index)
             if !completion.isNotification { zeroCopySends[place].result = completion.result }
@@ -368,7 +374,7 @@
             }
             record.pointee.state.subtract([.isWritablePolled, .isWritableEnding])
             if record.pointee.state.contains(.isClosing) { return closeIfFree(record, connection) }
-            // A failure too: the next send tells which.
+            // Failures are reported as writable too. The next send returns the error.
             completions.append(Completion(.writable, connection: connection))
         }
 
@@ -382,7 +388,7 @@
                 expectNoMisuse(.close, socket_close(fd))
             } else {
                 armedCount -= 1
-                // The process has no descriptor left.
+                // The process has no descriptors left.
                 if let record = anyRecord(of: connection) { shutDownWrite(record, connection, installs: false) }
             }
         }
@@ -395,8 +401,8 @@
             closeIfFree(record, connection)
         }
 
-        /// A request that is between two attempts cannot be found, and goes on: it is cancelled again until it has
-        /// ended.
+        /// A cancel found no request. The kernel does not find a request that is between two attempts. The next round
+        /// cancels again until the request has ended.
         private mutating func cancelFoundNothing(
             _ completion: RingCompletion, _ ending: URingConnection.State, armed: URingConnection.State
         ) {
@@ -422,7 +428,7 @@
             reportClosed(record, connection, &completions)
         }
 
-        /// The last word on a connection: after it the core may use the slot again.
+        /// Reports `.closed` unless a zero-copy send is still under way. After it the core may reuse the slot.
         private mutating func reportClosed(
             _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, _ completions: inout Batch<Completion>
         ) {

@@ -4,10 +4,10 @@
     import IO
     import Slabs
 
-    /// Connections that we open: SOCKET makes a descriptor, and once that is known, CONNECT follows in the next
-    /// submit.
+    /// Connections that the core opens with `.connect`. A SOCKET creates the descriptor. When it has completed, a
+    /// CONNECT follows in the next submit.
     extension URingDriver {
-        /// What has to be remembered from SOCKET to CONNECT.
+        /// The data that is kept from SOCKET to CONNECT.
         struct Opening: BitwiseCopyable {
             var connection: Slot
             var address: UnsafeRawPointer?
@@ -30,7 +30,7 @@
             curing_prepare_socket(nextEntry(), fileFlags, submission.pointer, UserData(.socket, index: place).rawValue)
         }
 
-        /// Place 0 means none.
+        /// Returns the index of a free entry in `openings`. Index 0 means "none".
         private mutating func takeOpening() -> UInt32 {
             let place = freeOpening
             if place != 0 {
@@ -104,7 +104,8 @@
                 nextEntry(), UserData(.connect, connection).rawValue, UserData(.cancelConnect, connection).rawValue)
         }
 
-        /// The CONNECT was not there yet, or between two attempts: tried again in the next exchange.
+        /// The cancel did not find the CONNECT: it was not submitted yet, or the kernel was between two attempts. The
+        /// next round cancels again.
         mutating func cancelConnectFoundNothing(_ completion: RingCompletion) {
             let connection = completion.userData.connection
             guard completion.result < 0, let record = anyRecord(of: connection),

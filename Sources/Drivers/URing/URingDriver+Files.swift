@@ -4,27 +4,28 @@
     import IO
     import Slabs
 
-    /// Files: each system call that `OpenFiles` wants is one request.
+    /// Files. Each system call that `OpenFiles` wants is one request.
     ///
-    /// Not with linked requests: a short write breaks a chain, a chain has to be submitted at once, and a sync has to
-    /// cover what came before in other exchanges too. To wait for the appends costs a sync one enter more, beside a
-    /// disk.
+    /// Requests are not linked: a short write breaks a chain, all requests of a chain must be submitted together, and a
+    /// sync must also cover changes of earlier rounds. A sync instead waits for the changes before it. This costs one
+    /// more enter, which is little compared with the disk.
     extension URingDriver {
         mutating func carryOutFile(_ submission: Submission) {
             invariant(options.usesFiles, "the driver was made for a core that uses no files")
             if files == nil { files = OpenFiles() }
-            // What is answered at once was refused because of what earlier exchanges reported. It may come first.
+            // Only operations that are refused because of an earlier failed sync are answered at once. Their answers
+            // may come before the other completions of the round.
             files?.submit(submission, &failedSends)
             _ = prepareFileCalls()
         }
 
         mutating func fileFinished(_ completion: RingCompletion, _ completions: inout Batch<Completion>) {
             files?.finished(completion.userData.index, completion.result, &completions)
-            // The core has the completion first, and may take its time.
+            // Submitted now: otherwise the calls would wait until the core has finished its turn.
             if prepareFileCalls() { submitAll() }
         }
 
-        /// Returns whether there were any.
+        /// Prepares a request for each call that can be made. Returns whether there were any.
         private mutating func prepareFileCalls() -> Bool {
             var hasAny = false
             while let call = files?.nextCall() {
@@ -53,8 +54,8 @@
             }
         }
 
-        /// Waits until nothing is under way, for as long as the disk takes: the kernel reads and writes memory of the
-        /// core until then. Then closes all files.
+        /// Waits until no operation is under way, as long as the disk takes, because the kernel uses memory of the core
+        /// until then. Then closes all files.
         mutating func endFiles() {
             guard files != nil else { return }
             for position in stashHead..<stash.count { endFile(stash[position]) }
@@ -66,7 +67,7 @@
             files = nil
         }
 
-        /// A completion after the last exchange: whatever waited for it is still done.
+        /// Handles a completion during the shut-down. Operations that waited for it are still carried out.
         mutating func endFile(_ completion: RingCompletion) {
             guard completion.userData.operation == .file else { return }
             var unheard = Batch<Completion>(capacity: 16)

@@ -3,7 +3,8 @@
     import Glibc
     public import Slabs
 
-    // Who is at the other end, for the log. Accepting does not ask: a multishot ACCEPT has no room for addresses.
+    // The address of the peer, for the log. It is read when a log line needs it, because a multishot ACCEPT cannot
+    // return addresses.
     extension URingDriver {
         public mutating func peerAddress(of connection: Slot) -> String? {
             record(of: connection).flatMap { peerAddress(ofAccepted: $0.pointee.file) }
@@ -12,7 +13,7 @@
         public mutating func peerAddress(ofAccepted descriptor: Int32) -> String? {
             if isPlain { return Endpoint(peerOf: descriptor)?.text }
             guard features.hasResetOnClose else { return nil }  // the same kernels have both socket commands
-            // The kernel refuses to tell a part of what it was asked for: first as much as IPv6 needs.
+            // The kernel requires the exact size of the address. IPv6 is tried first, then IPv4.
             for byteCount in [MemoryLayout<sockaddr_in6>.size, MemoryLayout<sockaddr_in>.size] {
                 if let found = peerName(descriptor, byteCount: byteCount) {
                     return Endpoint(found, byteCount: byteCount).text
@@ -30,7 +31,7 @@
             stashCompletions()
             let found = (stashHead..<stash.count).first { stash[$0].userData.operation == RingOperation.peerName }
             guard let position = found else {
-                // The kernel may still write there: better lost than written to by others.
+                // The kernel may still write to `storage`, so it is never freed.
                 return nil
             }
             defer { storage.deallocate() }

@@ -4,18 +4,18 @@
     import IO
     import Slabs
 
-    /// What is different where sockets are plain descriptors and not slots of the ring's table (before Linux 6.13, or by
-    /// `io.uring.descriptors`): where hand-offs go, how a socket is shut down, and what has to be closed in the end.
-    /// Everything else names its socket by `fileFlags` and takes the same way.
+    /// The differences when sockets are plain descriptors and not slots of the ring's file table (before Linux 6.13, or
+    /// if `io.uring.descriptors` says so): hand-offs, the shutdown of a socket, and what must be closed at the end.
+    /// Everything else is the same; `fileFlags` tells the kernel which kind a request uses.
     extension URingDriver {
         var isPlain: Bool { fileFlags == curing_file_plain }
 
-        /// How many connections a worker may have. A table holds some more, which can be handed on.
+        /// The most connections of a worker. A file table has a few more slots, for connections to be handed off.
         static func connectionCountMax(
             options: DriverOptions, slotCount: Int?, workerCount: Int
         ) -> Int {
             guard let slotCount else {
-                // All listeners and eventfds are open by now.
+                // All listeners and eventfds are already open, so they are counted here.
                 return EpollDriver.connectionCountMax(
                     wanted: options.connectionCountMax,
                     freeDescriptorCount: descriptorLimit() - openDescriptorCount(), workerCount: workerCount)
@@ -26,7 +26,8 @@
 
         // MARK: - Hand-off
 
-        /// A descriptor belongs to the whole process, so its number in the other worker's inbox is all it takes.
+        /// Hands a connection off. A plain descriptor is valid in the whole process, so the driver only puts its number
+        /// into the inbox of the other worker.
         mutating func handOffPlain(_ fd: Int32, to worker: Int, _ origin: ConnectionOrigin) {
             if worker != Int(wake.worker), worker < peers.count,
                 peers.handOn(HandedOn(fd: fd, origin: origin), to: worker)
@@ -38,7 +39,7 @@
             }
         }
 
-        /// Whoever put something into the inbox has written our eventfd.
+        /// Reports the sockets in the inbox. The sender has written to the eventfd of this worker.
         mutating func takeHandedOn(_ completions: inout Batch<Completion>) {
             for newcomer in peers.takeHandedOn(to: Int(wake.worker)) {
                 counters.accepts += 1
@@ -48,7 +49,8 @@
 
         // MARK: - Shutdown
 
-        /// shutdown(2), behind the sends that were submitted before: IORING_OP_SHUTDOWN would go to a worker thread.
+        /// Calls shutdown(2) after a NOP, so that it comes after the sends that were submitted before.
+        /// IORING_OP_SHUTDOWN would run in a worker thread of the kernel.
         mutating func shutDownPlain(_ connection: Slot) {
             guard let record = anyRecord(of: connection) else {
                 armedCount -= 1
@@ -59,8 +61,8 @@
 
         // MARK: - End
 
-        /// Takes note of a completion after the last exchange: a socket that nobody has heard of is closed, one that the
-        /// ring has closed is not closed again.
+        /// Handles a completion during the shut-down: closes a new socket that was never reported, and notes a socket
+        /// that the ring has closed, so that it is not closed again.
         func noteAtEnd(_ completion: RingCompletion) {
             guard isPlain else { return }
             switch completion.userData.operation {
@@ -72,7 +74,7 @@
             }
         }
 
-        /// Closes what a ring with a table would close together with that.
+        /// Closes all sockets. With direct descriptors, the end of the file table closes them.
         mutating func closePlainDescriptors() {
             for newcomer in peers.takeHandedOn(to: Int(wake.worker), closing: true) { Glibc.close(newcomer.fd) }
             for position in laterAcceptHead..<laterAccepts.count { Glibc.close(laterAccepts[position].value) }

@@ -13,19 +13,19 @@
     ///   +--------+     silence      +----------------+   short receives  +----------------+
     /// ```
     ///
-    /// While receiving is paused, a POLL that looks only for failure takes their place.
+    /// While receiving is paused, a POLL that reports only failures takes their place.
     ///
-    /// At most one of them is armed. Each change is: cancel what is armed, wait for its last completion, arm the other.
-    /// No byte is lost between, because arming looks at the socket first.
+    /// At most one of these requests is armed. To change it, the driver cancels the armed request, waits for its last
+    /// completion, and arms the other one. No byte is lost in between, because a new request first checks the socket.
     extension URingDriver {
-        /// Receives in a row that argue for the other size of buffers before a multishot RECV changes it.
+        /// A multishot RECV changes its buffer size after this many receives in a row that fit the other size better.
         static let resizeCount: UInt8 = 8
 
         private func wantsMultishot(_ record: UnsafeMutablePointer<URingConnection>) -> Bool {
             mode == .multishot || record.pointee.promotion != 0
         }
 
-        /// Brings what is armed closer to what is wanted: arms, cancels, or closes.
+        /// Compares the armed request with the wanted state of the connection, and arms, cancels or closes.
         mutating func reconcile(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
             let state = record.pointee.state
             if state.isDisjoint(with: URingConnection.State.armed) {
@@ -45,8 +45,8 @@
                     state.contains(.receives) && wantsMultishot(record)
                     && state.contains(.isArmedLarge) == state.contains(.isLarge)
             } else {
-                // The POLL of a paused connection stays until it fires: pauses are often short. If it has told of a
-                // hang-up already, it may not tell of a failure again.
+                // The POLL of a paused connection stays armed until it fires, because pauses are often short. But if it
+                // has already reported a hang-up, it may not report a failure after that.
                 isRight = state.contains(.receives) ? !wantsMultishot(record) : !state.contains(.hasHangup)
             }
             if !isRight { cancelReceive(record, connection) }
@@ -69,7 +69,7 @@
                 UserData(.receiveMultishot, connection).rawValue)
         }
 
-        /// Looks for nothing but failure: bytes stay in the socket, and would end any other wait.
+        /// Arms a POLL that reports only failures. Another POLL would fire because of the unread bytes in the socket.
         private mutating func watch(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
             guard !record.pointee.state.contains(.hasFailed) else { return }
             armedCount += 1
@@ -89,30 +89,31 @@
                 nextEntry(), UserData(operation, connection).rawValue, UserData(.cancelReceive, connection).rawValue)
         }
 
-        /// Prepares a RECV that answers within the next submit.
+        /// Prepares a RECV, which completes within the next submit.
         ///
-        /// - Parameter isAgain: it had more to say than it could in its turn. Those, and whoever was a flood the last time,
-        ///   share the budget; the others, most of whom have little to say, do not wait for them.
+        /// - Parameter isAgain: the connection had more bytes than its last RECV could take. Such connections, and
+        ///   floods while the budget is tight, share the budget of the round. Other connections, which mostly have few
+        ///   bytes, do not wait for them.
         mutating func receive(
             _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, isAgain: Bool = false
         ) {
             let state = record.pointee.state
-            // Who is queued has its turn in the next exchange.
+            // A queued connection is read in the next round.
             guard state.contains(.receives),
                 state.isDisjoint(with: [.hasEnded, .isReceiving, .isMultishot, .isQueued])
             else { return }
             let isLarge = state.contains(.isLarge) && preparedLargeCount < largeCountMax
             let isAgain = isAgain || isLarge && budget.isTight
-            // Few floods that bring much cost less than many that bring little.
+            // A flood waits for a large buffer: a few large reads cost less than many small ones.
             if isAgain, state.contains(.isLarge), !isLarge { return enqueue(record, connection) }
-            // More receives than buffers would only be turned away.
+            // Without a free buffer the RECV would fail with ENOBUFS.
             guard isLarge || preparedReceiveCount + handedOut.count < small.count,
                 isAgain
-                    ? preparedAgainByteCount < budget.byteCount && preparedAgainCount < Self.receivesPerExchangeMax
+                    ? preparedAgainByteCount < budget.byteCount && preparedAgainCount < Self.receivesPerRoundMax
                     : preparedReceiveCount - preparedAgainCount < receivesOfOthersMax
             else { return enqueue(record, connection) }
             if state.contains(.isNew) {
-                guard preparedNewcomerCount < Self.acceptsPerExchangeMax else {
+                guard preparedNewcomerCount < Self.acceptsPerRoundMax else {
                     record.pointee.state.insert(.isQueued)
                     return newcomers.append(connection)
                 }
@@ -133,24 +134,24 @@
                 UInt32(byteCount), UserData(.receive, connection).rawValue)
         }
 
-        /// RECVs of this exchange for those that do not take turns. While a flood takes all there is, so many as would spend
-        /// the budget if each of them brought what the last ones did.
+        /// The most RECVs of this round for connections that are not floods. While the budget is tight, it is the
+        /// number that uses up the budget if each RECV brings as many bytes as those of the last round did on average.
         private var receivesOfOthersMax: Int {
-            guard budget.isTight else { return Self.receivesPerExchangeMax }
+            guard budget.isTight else { return Self.receivesPerRoundMax }
             let count = budget.byteCount / lastReceiveByteCount
-            return max(min(count, Self.receivesPerExchangeMax), Self.receivesOfOthersMin)
+            return max(min(count, Self.receivesPerRoundMax), Self.receivesOfOthersMin)
         }
 
         mutating func resumeReceive(_ connection: Slot) {
             guard let record = record(of: connection), !record.pointee.state.contains(.receives) else { return }
             record.pointee.state.insert(.receives)
-            // The POLL may have fired during the pause, and does not fire again for the same bytes; the POLL for
-            // failure has not told of them.
+            // The POLL may have fired during the pause and does not fire again for the same bytes. The POLL for
+            // failures has not reported them.
             if !record.pointee.state.isDisjoint(with: [.isPolled, .isWatched]) { receive(record, connection) }
             reconcile(record, connection)
         }
 
-        // MARK: - Another look in the next exchange
+        // MARK: - Another look in the next round
 
         mutating func enqueue(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
             guard !record.pointee.state.contains(.isQueued) else { return }
@@ -160,11 +161,11 @@
 
         var hasToLookAgain: Bool { !again.isEmpty || !newcomers.isEmpty }
 
-        /// Looks at the connections that were left over: more to read, no buffer was free, a cancel that found nothing; and
-        /// at those newcomers whose turn it is.
+        /// Looks at the connections that the last round left: they have more bytes, no buffer was free, or a cancel
+        /// found nothing. Also looks at new connections, up to `acceptsPerRoundMax`.
         mutating func lookAgain() {
             if !newcomers.isEmpty {
-                let count = min(newcomers.count, Self.acceptsPerExchangeMax)
+                let count = min(newcomers.count, Self.acceptsPerRoundMax)
                 for position in 0..<count { lookAgain(at: newcomers[position], isAgain: false) }
                 newcomers.removeFirst(count)
             }
@@ -187,7 +188,7 @@
 
         // MARK: - Promotion
 
-        /// Counts how often a POLL fires, and promotes its connection when that is often.
+        /// Counts how often the POLL of a connection fires, and promotes the connection if it fires often enough.
         mutating func notePollFired(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
             guard mode == .adaptive, record.pointee.promotion == 0, !budget.isTight else { return }
             let window = UInt8(truncatingIfNeeded: nowMilliseconds / promotionWindowMilliseconds)
@@ -206,8 +207,8 @@
             reconcile(record, connection)
         }
 
-        /// While the budget is tight a connection that fills its buffers gets one in each exchange, in its turn: a multishot
-        /// RECV fills 32 before it lets another have one.
+        /// Demotes a connection that fills its buffers while the budget is tight. It then gets one buffer in a round. A
+        /// multishot RECV would fill 32 buffers before the kernel serves another connection.
         mutating func demoteFlood(
             _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, byteCount: Int32
         ) {
@@ -224,7 +225,8 @@
             record.pointee.fireCount = 0
         }
 
-        /// Demotes those that have been silent; who was not gets another period.
+        /// Demotes connections that were silent for `demotionMilliseconds`. Those that were not are checked again
+        /// later.
         mutating func demoteSilent() {
             var remaining = 64
             while promoted.first != 0, remaining > 0 {
@@ -245,10 +247,12 @@
             }
         }
 
-        /// Large buffers are few. Where many connections would have them, some would always find none.
+        /// Whether one more connection may use large buffers. They are few; if too many connections used them, some
+        /// would never find a free one.
         var hasLargeToSpare: Bool { largeArmedCount < max(largeCountMax / 2, 1) }
 
-        /// Full buffers argue for large ones, short receives for small ones, of which there are more. True: it changes.
+        /// Counts receives that fit the other buffer size better: receives that fill a small buffer, or short receives
+        /// into large buffers. Returns true if the connection changes its buffer size.
         func noteReceive(_ record: UnsafeMutablePointer<URingConnection>, byteCount: Int) -> Bool {
             let wouldFillSmall = byteCount >= small.byteCount
             if wouldFillSmall == record.pointee.state.contains(.isLarge) {

@@ -5,7 +5,7 @@
     import Slabs
 
     extension URingDriver {
-        /// - Parameter features: what to rely on. Tests take some away.
+        /// - Parameter features: the features that the driver uses. Tests remove some.
         init(
             options: DriverOptions, features: RingFeatures, listeners: [Int32], wake: WakeHandle, peers: WakeDirectory
         ) throws(DriverError) {
@@ -40,7 +40,7 @@
             let large = try ReceiveBuffers(
                 count: options.largeReceiveBufferCount, byteCount: options.largeReceiveBufferByteCount, group: 2,
                 ring: ring)
-            // Before the restriction, which does not allow it.
+            // A restricted ring does not allow it, so it comes first.
             ring.register()
             let fileFlags = features.isPlain ? curing_file_plain : curing_file_direct
             if isRestricted {
@@ -51,7 +51,7 @@
             self.table = table
             largeInUseCount = large.count
             budget = ReceiveBudget(
-                byteCountMax: max(large.count * large.byteCount, Self.receivesPerExchangeMax * small.byteCount))
+                byteCountMax: max(large.count * large.byteCount, Self.receivesPerRoundMax * small.byteCount))
             self.small = small
             self.large = large
             self.options = options
@@ -79,8 +79,8 @@
             }
         }
 
-        /// From now on the ring does what this driver does for its core and nothing else: whoever gets hold of it
-        /// cannot open files where the core has none.
+        /// Restricts the ring to the operations that this driver uses, and enables it. An attacker who controls the
+        /// ring cannot open files if the core uses none.
         static func restrict(
             _ ring: borrowing Ring, fileFlags: UInt8, _ options: DriverOptions
         ) throws(DriverError) {
@@ -109,19 +109,19 @@
             guard !wakeArmed else { return }
             wakeArmed = true
             armedCount += 1
-            // Edge-triggered: each write completes it, and nobody needs to read the counter.
+            // Edge-triggered: each write to the eventfd makes a completion, so the counter need not be read.
             curing_prepare_poll(
                 nextEntry(), wake.eventfd, curing_file_plain, curing_poll_in, true, UserData(.wakePoll).rawValue)
         }
 
-        /// Cancels every request, waits for the last completions, and closes what is open.
+        /// Cancels all requests, waits for their last completions, and closes all descriptors.
         mutating func endEverything() {
             peers.setRing(-1, of: Int(wake.worker))
             for listener in listeners where listener.fd >= 0 { Glibc.close(listener.fd) }
             for index in listeners.indices { listeners[index].fd = -1 }
             endFiles()
             for position in stashHead..<stash.count { noteAtEnd(stash[position]) }
-            // Some may be between two attempts, where a cancel does not find them.
+            // A cancel does not find a request that is between two attempts, so it is repeated.
             let attempts = 20
             for _ in 0..<attempts where armedCount > 0 {
                 curing_prepare_cancel_everything(nextEntry(), UserData(.cancelEverything).rawValue)
@@ -129,10 +129,11 @@
                 drain()
             }
             if isPlain { return closePlainDescriptors() }
-            // Closes the direct descriptors now and not when the kernel gets round to freeing the ring.
+            // Closes the direct descriptors now. The kernel frees the ring itself some time later.
             _ = io_uring_unregister_files(ring.raw)
         }
 
+        /// Waits for completions during the shut-down, 50 ms at most, and handles them.
         mutating func drain() {
             let waitNanoseconds: UInt64 = 50_000_000
             _ = ring.enter(completionCount: 1, timeout: waitNanoseconds)
@@ -146,7 +147,7 @@
     }
 
     extension RingOperation {
-        /// Counted in `armedCount`.
+        /// Whether the request is counted in `armedCount`.
         fileprivate var isArmed: Bool {
             switch self {
             case .accept, .wakePoll, .receivePoll, .receive, .receiveMultishot, .failurePoll, .writablePoll,

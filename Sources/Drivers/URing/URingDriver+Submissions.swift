@@ -103,14 +103,14 @@
 
         private mutating func endSend() {
             counters.sends += 1
-            exchangeSendCount += 1
+            sendCountInRound += 1
             chunkSendCount += 1
             if chunkSendCount >= sendBatchCount { submitAll() }
         }
 
         private mutating func sendZeroCopy(_ submission: Submission) {
             guard let record = record(of: submission.connection) else {
-                // The release is promised, whatever has become of the connection.
+                // `.sendReleased` must be reported even if the connection is gone.
                 failedSends.append(Completion(.sendReleased, connection: submission.connection, value: -EPIPE))
                 return
             }
@@ -118,7 +118,7 @@
             if place != 0 {
                 freeZeroCopySend = zeroCopySends[Int(place)].nextFree
             } else {
-                // Place 0 means none.
+                // Index 0 means "none".
                 if zeroCopySends.isEmpty {
                     zeroCopySends.append(ZeroCopySend(connection: .none, result: 0, nextFree: 0))
                 }
@@ -142,8 +142,9 @@
 
         // MARK: - Closing
 
-        /// The kernel hands IORING_OP_SHUTDOWN to a worker thread each time, which wants the broker's core. So a plain
-        /// descriptor is made for shutdown(2); the operation is left for when there is none.
+        /// Shuts the sending side down. The kernel runs each IORING_OP_SHUTDOWN in a worker thread, which takes CPU
+        /// time from the broker's core. So the driver makes a plain descriptor and calls shutdown(2).
+        /// IORING_OP_SHUTDOWN is used only if there is no free descriptor or the kernel cannot make one.
         mutating func shutDownWrite(
             _ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot, installs: Bool
         ) {
@@ -177,8 +178,8 @@
                 UserData(.cancelWritable, connection).rawValue)
         }
 
-        /// Closes the descriptor once no request holds it: close(2) on a socket with an armed request does nothing
-        /// until the request ends.
+        /// Closes the descriptor if no request holds it. Closing a socket with an armed request has no effect until the
+        /// request ends.
         mutating func closeIfFree(_ record: UnsafeMutablePointer<URingConnection>, _ connection: Slot) {
             let state = record.pointee.state
             guard state.contains(.isClosing), state.isDisjoint(with: URingConnection.State.keepsFile),
@@ -186,7 +187,7 @@
             else { return }
             record.pointee.state.insert(.isBeingClosed)
             armedCount += 1
-            // A socket that could not be made: there is nothing to close, and the answer comes all the same.
+            // The socket could not be created, so there is nothing to close. The NOP leads to `.closed`.
             guard record.pointee.file >= 0 else {
                 return curing_prepare_nop(nextEntry(), UserData(.close, connection).rawValue)
             }
@@ -210,7 +211,8 @@
                 nextEntry(), fd, UserData(.wakeMessage).rawValue, UserData(.wakePeer, index: UInt32(worker)).rawValue)
         }
 
-        /// The file is installed in the other ring's table; ours is closed when that is done, or has failed.
+        /// Installs the socket in the file table of the other worker's ring. When that is done or has failed, the slot
+        /// in our table is closed.
         private mutating func handOff(file: Int32, to worker: Int, _ origin: ConnectionOrigin) {
             if isPlain { return handOffPlain(file, to: worker, origin) }
             let fd = worker < peers.count ? peers.ring(of: worker) : -1
@@ -250,8 +252,8 @@
                     let target = UserData(.accept, index: UInt32(index)).rawValue
                     curing_prepare_cancel(nextEntry(), target, UserData(.ignored).rawValue)
                 }
-                // The request keeps the socket listening until it has ended, which it does in this exchange;
-                // shutdown(2) stops it at once.
+                // The ACCEPT keeps the socket listening until it has ended, later in this round. shutdown(2) stops it
+                // at once.
                 shutdown(listeners[index].fd, Int32(SHUT_RDWR))
                 Glibc.close(listeners[index].fd)
                 listeners[index].fd = -1

@@ -4,39 +4,47 @@
     public import IO
     import Slabs
 
-    /// The driver that the broker was built for.
+    /// The io_uring driver.
     ///
-    /// Sockets are direct descriptors: they live in the ring's table and cost no fd. (Where the kernel does not let go of
-    /// them in time they are plain ones: see `+PlainDescriptors`.) A turn is one io_uring_enter(2):
-    /// it carries all sends out, which answer within the submit and only if they did not succeed whole, runs the
-    /// deferred work, and waits. Idle connections are parked on a multishot POLL; when it fires, a RECV into a provided
-    /// buffer follows in a second enter of the same exchange (one for all of them). Busy connections keep a multishot
-    /// RECV and need no second enter. 16 B of user memory for an idle connection.
+    /// Sockets are direct descriptors: slots in the ring's file table, which take no fd. If the kernel does not release
+    /// closed direct descriptors at once, sockets are plain descriptors (see `+PlainDescriptors`).
     ///
-    /// The files of this folder: this one holds what the driver owns, and the exchange; `+Submissions` what the core
-    /// asks for; `+Completions` what the kernel answers; `+Receiving` how a connection waits for its next bytes;
-    /// `+Setup` creation and end; `+Files` files; `+PlainDescriptors` what is different without a table.
+    /// A round is one io_uring_enter(2). It carries out all sends, runs the deferred work of the kernel, and waits. A
+    /// send completes within the submit, and posts a completion only if the socket did not take all of its bytes. An
+    /// idle connection waits with a multishot POLL. When it fires, a RECV into a provided buffer follows in a second
+    /// enter of the same round, together with the RECVs of all other connections. A busy connection waits with a
+    /// multishot RECV, which needs no second enter. An idle connection takes 16 B of user memory.
+    ///
+    /// A *flood* is a connection that has more bytes to read each time. Floods share the receive budget of a round, so
+    /// that they do not delay the other connections.
+    ///
+    /// The files of this folder: this one holds the driver's state and the round. `+Submissions` handles the requests
+    /// of the core, `+Completions` the answers of the kernel, `+Receiving` how a connection waits for its next bytes,
+    /// `+Setup` creation and shut-down, `+Files` files, and `+PlainDescriptors` the differences without a file table.
     public struct URingDriver: ~Copyable, Driver {
-        /// Completions taken off the queue in one exchange, those of sends excepted.
-        static let completionsPerExchangeMax = 4096
-        /// Slots of the file table that are kept for connections that will be handed on.
+        /// The most completions handled in one round, not counting those of sends.
+        static let completionsPerRoundMax = 4096
+        /// Slots of the file table that are reserved for connections to be handed off.
         static let handOffReserve = 64
-        /// Enters that one exchange may spend to get the kernel to take what was prepared.
+        /// The most enters in a row to make the kernel take the prepared entries.
         static let submitAttemptsMax = 1000
 
-        /// Enters that one wait may spend to run what was ready when it ended.
+        /// The most extra enters after a wait to run the deferred work that was ready when the wait ended.
         static let extraEntersMax = 8
-        /// Bytes received in one exchange from which on the next one is not extended: a flood delays everybody else.
+        /// If a round receives at least this many bytes, the next round makes no extra enters. They would receive more
+        /// of the flood and delay the other connections.
         static let floodByteCountMin = 128 << 10
-        /// RECVs prepared for parked connections in one exchange, if the budget allows, and newcomers handed to the core or
-        /// read for the first time: so many that an enter costs little beside them, and so few that who is in does not wait
-        /// for a storm.
-        static let receivesPerExchangeMax = 64
-        static let acceptsPerExchangeMax = 16
-        /// RECVs that connections which take no turns have though the budget is tight, and large buffers that the kernel has.
+        /// The most RECVs that are prepared for connections with a POLL between two returns of buffers, if the budget
+        /// allows. It is large enough to make the cost of an enter small for each RECV.
+        static let receivesPerRoundMax = 64
+        /// The most new connections reported to the core in one round, and the most read for the first time. The bound
+        /// keeps many new connections at once from delaying the established ones.
+        static let acceptsPerRoundMax = 16
+        /// RECVs per round that connections which are not floods have even if the budget is tight.
         static let receivesOfOthersMin = 8
+        /// Large buffers that the kernel has even if the budget is tight.
         static let largeCountMin = 4
-        /// Deferred completions that the kernel runs in an enter that waits for fewer (IO_LOCAL_TW_DEFAULT_MAX).
+        /// Deferred completions that the kernel runs in one enter, unless it waits for more (IO_LOCAL_TW_DEFAULT_MAX).
         static let completionsPerEnter = 20
 
         public internal(set) var connectionCountMax = 0
@@ -56,7 +64,7 @@
         let ring: Ring
         let table: ConnectionTable<URingConnection>
         let isRestricted: Bool
-        /// How requests name their sockets: `curing_file_direct` or `curing_file_plain`.
+        /// The flags of requests on sockets: `curing_file_direct` or `curing_file_plain`.
         let fileFlags: UInt8
         /// The highest slot index that was ever adopted.
         var highestIndex = 0
@@ -64,40 +72,45 @@
         // Receiving.
         var small: ReceiveBuffers
         var large: ReceiveBuffers
-        /// Buffers that this exchange handed to the core: identifier, and bit 16 for the large ones.
+        /// The buffers that this round handed to the core: their identifiers, with bit 16 set for large buffers.
         var handedOut = Batch<UInt32>(capacity: 256)
-        /// Connections to look at in the next exchange: more to read, no buffer was free, a cancel that found nothing.
+        /// Connections to look at in the next round: they have more bytes, no buffer was free, or a cancel found
+        /// nothing.
         var again = Batch<Slot>(capacity: 64)
+        /// The previous `again`, while it is worked through.
         var nowAgain = Batch<Slot>(capacity: 64)
-        /// Newcomers that wait to be read for the first time.
+        /// Connections that wait to be read for the first time.
         var newcomers = Batch<Slot>(capacity: 64)
-        /// RECVs into small buffers that were prepared since the buffers were last given back.
+        /// RECVs that were prepared since the buffers were last returned to the kernel.
         var preparedReceiveCount = 0
-        /// Those of them that take turns and what these may bring, those of newcomers, those that take a large buffer.
+        /// Those of connections that had more bytes than fitted their last RECV, and the bytes expected of them.
         var preparedAgainCount = 0
         var preparedAgainByteCount = 0
+        /// Those of connections that are read for the first time.
         var preparedNewcomerCount = 0
+        /// Those that take a large buffer.
         var preparedLargeCount = 0
-        /// Multishot RECVs that take large buffers.
+        /// Armed multishot RECVs that take large buffers.
         var largeArmedCount = 0
-        /// What an exchange may bring. By its measure large buffers are withheld from the kernel.
+        /// The bytes that a round may receive.
         var budget: ReceiveBudget
+        /// Large buffers that the kernel does not get while the budget is small.
         var withheld = Batch<UInt16>(capacity: 16)
-        /// Large buffers that the kernel has, or has given to the core.
+        /// Large buffers that the kernel or the core has.
         var largeInUseCount: Int
         var promoted: PromotedList
         let promotionWindowMilliseconds: UInt64
         let demotionMilliseconds: UInt64
         var nowMilliseconds: UInt64
 
-        // Sending. A message header of this exchange's scatter sends lives until its chunk is submitted.
+        // Sending. `messages` holds the `msghdr`s of vector sends until they are submitted.
         let messages: UnsafeMutablePointer<msghdr>
         var messageCount = 0
         let sendBatchCount: Int
         var chunkSendCount = 0
-        var exchangeSendCount = 0
+        var sendCountInRound = 0
         var failedSends = Batch<Completion>(capacity: 64)
-        /// Without silent sends: connection and byte count of each send of this exchange.
+        /// On kernels without silent sends: the connection and byte count of each send of this round.
         var countedSends = Batch<CountedSend>(capacity: 16)
         var zeroCopySends = Batch<ZeroCopySend>(capacity: 16)
         var freeZeroCopySend: UInt32 = 0
@@ -106,33 +119,36 @@
         var openings = Batch<Opening>(capacity: 16)
         var freeOpening: UInt32 = 0
 
-        /// nil until the core asks for a file.
+        /// nil until the first file submission.
         var files: OpenFiles?
 
         // Accepting.
         var listeners: [Listener]
-        /// Newcomers that the core has not heard of yet, from `laterAcceptHead` on.
+        /// Accepted connections that are not reported to the core yet, from `laterAcceptHead` on.
         var laterAccepts = Batch<Completion>(capacity: 64)
         var laterAcceptHead = 0
-        var acceptsInExchange = 0
+        var acceptsInRound = 0
         var wakeArmed = false
-        var wokenInExchange = false
+        var wokenInRound = false
 
-        /// Requests that stay in the kernel beyond a submit.
+        /// Requests that the kernel keeps after the submit. `shutDown` waits for them.
         var armedCount = 0
-        /// Completions taken off a full queue before their turn.
+        /// Completions that were taken from a full queue early. They are handled before those of the queue.
         var stash = Batch<RingCompletion>(capacity: 16)
         var stashHead = 0
-        /// The last exchange left completions behind in the kernel.
+        /// Whether the last round left deferred completions in the kernel.
         var isBusy = false
-        /// Bytes that the last exchange received, and the sum when this one began.
+        /// Bytes that the last round received.
         var receivedBefore: UInt64 = 0
+        /// `counters.receivedBytes` at the start of this round.
         var receivedAtStart: UInt64 = 0
-        /// What a receive brought on average in the last exchange that had any, and receives when this one began.
+        /// The average bytes of a receive, in the last round that had receives.
         var lastReceiveByteCount = 1
+        /// `counters.receives` at the start of this round.
         var receivesAtStart: UInt64 = 0
-        /// The same of RECVs into large buffers, and what those of this exchange have brought.
+        /// The average bytes of a RECV into a large buffer, in the last round that had any.
         var lastLargeByteCount = 1
+        /// The bytes and the number of RECVs into large buffers in this round.
         var largeReceivedByteCount = 0
         var largeReceivedCount = 0
 
@@ -142,7 +158,7 @@
         }
 
         struct ZeroCopySend: BitwiseCopyable {
-            /// None: free.
+            /// `.none`: the entry is free.
             var connection: Slot
             var result: Int32
             var nextFree: UInt32
@@ -151,9 +167,9 @@
         struct Listener {
             var fd: Int32
             var isArmed = false
-            /// Waits for `.resumeAccepting`.
+            /// Does not accept until `.resumeAccepting`.
             var rests = false
-            /// Where the kernel writes the peer's address, if it is to find it.
+            /// Where the kernel writes the peer's address. nil: the address is not needed.
             var address: UnsafeMutablePointer<ListenerAddress>?
         }
 
@@ -174,14 +190,14 @@
             }
         }
 
-        public mutating func exchange(
+        public mutating func poll(
             _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>
         ) {
             let countBefore = completions.count
             giveBuffersBack()
-            exchangeSendCount = 0
+            sendCountInRound = 0
             countedSends.removeAll()
-            wokenInExchange = false
+            wokenInRound = false
             receivedBefore = counters.receivedBytes - receivedAtStart
             receivedAtStart = counters.receivedBytes
             let receives = counters.receives - receivesAtStart
@@ -203,14 +219,14 @@
             repeat {
                 enter(deadline: hasNews(completions, countBefore) || hasToLookAgain ? 0 : deadline)
                 reap(&completions)
-                // The POLLs that fired have prepared RECVs, which answer within this submit.
+                // POLLs that fired have prepared RECVs. These complete within this submit.
                 if preparedReceiveCount > 0, ring.pendingCount > 0 {
                     submitAll()
                     reap(&completions)
                 }
-                if exchangeSendCount > 0 { reapSends() }
+                if sendCountInRound > 0 { reapSends() }
                 if hasNews(completions, countBefore) { break }
-                // Nothing was reported, so the core holds no buffer.
+                // Nothing was reported, so the core holds no buffers and they can be returned.
                 giveBuffersBack()
                 lookAgain()
                 demoteSilent()
@@ -223,8 +239,8 @@
             completions.count > countBefore || !failedSends.isEmpty
         }
 
-        /// What a send did not take goes before everything else that this exchange reports, since the core has to hear
-        /// of it before it hears that the same connection is writable, or closed.
+        /// Moves the completions of incomplete sends in front of all others of this round. The core must see them
+        /// before it sees that the same connection is writable or closed.
         private mutating func placeFailedSends(at start: Int, _ completions: inout Batch<Completion>) {
             let count = failedSends.count
             guard count > 0 else { return }
@@ -253,19 +269,21 @@
     // MARK: - Entering the kernel
 
     extension URingDriver {
-        /// Submits what is prepared, runs deferred work, and waits for the deadline or for completions: for one; for
-        /// several, but then at most `minWaitMicroseconds`, when the last exchange left some behind, so that they are
-        /// there already. To sleep until several have come whenever several came the last time costs more than the
-        /// enters that it saves: 6.5 against 5.0 us of CPU for an echo, 100 connections in a closed loop.
+        /// Submits the prepared entries, runs deferred work, and waits for a completion or the deadline.
+        ///
+        /// If the last round left deferred completions in the kernel, the enter waits for several completions, for
+        /// `minWaitMicroseconds` at most. The condition is narrow on purpose: waiting for several completions whenever
+        /// the last round had several takes more CPU than the saved enters (6.5 us instead of 5.0 us for an echo, with
+        /// 100 connections in a closed loop).
         private mutating func enter(deadline: UInt64) {
             if curing_has_overflow(ring.raw) { counters.completionQueueOverflow += 1 }
             if deadline == 0 {
-                // Nothing to carry and nothing to run: the system call would do nothing.
+                // Nothing to submit and nothing to run: the system call is not needed. A deferred ring sets the task
+                // work flag while deferred work waits.
                 let isIdle = ring.pendingCount == 0 && !curing_has_task_work(ring.raw) && !curing_has_overflow(ring.raw)
-                // A deferred ring says by the same flag whether work is waiting.
                 if isIdle { return }
                 counters.enters += 1
-                settle(ring.enter(completionCount: 0))
+                finishEnter(ring.enter(completionCount: 0))
                 return
             }
             if ring.completionCount > 0 { return enter(deadline: 0) }
@@ -281,31 +299,32 @@
                 minWait = options.minWaitMicroseconds
             }
             counters.enters += 1
-            if until == .max, minWait == 0 { return settle(ring.enter(completionCount: wantedCount)) }
-            // Without a time-out the kernel would end a min-wait with nothing to show for it.
+            if until == .max, minWait == 0 { return finishEnter(ring.enter(completionCount: wantedCount)) }
+            // Without a time-out the kernel could end a min-wait without a completion.
             until = min(until, Self.farDeadline)
             if !features.hasAbsoluteTimeout {
                 let now = clock_monotonic_nanoseconds()
                 until = until > now ? until - now : 0
             }
-            settle(
+            finishEnter(
                 ring.enter(
                     completionCount: wantedCount, minWaitMicroseconds: minWait, timeout: until,
                     isAbsolute: features.hasAbsoluteTimeout))
         }
 
         private static let farDeadline: UInt64 = 1 << 62
-        /// One tick at 100 Hz: woken any earlier, the coarse clock might not show yet that it is time.
+        /// One tick at 100 Hz. If the driver woke up earlier, the coarse clock might not have reached the time yet.
         private static let coarseClockLagMilliseconds: UInt64 = 10
 
-        /// After an enter that carried submissions: whatever it says, the rest is carried too.
-        private mutating func settle(_ result: Int32) {
+        /// Handles the result of an enter: submits the entries that it did not take, and runs deferred work that is
+        /// left.
+        private mutating func finishEnter(_ result: Int32) {
             if result < 0 {
                 invariant(decision(for: .wait, errorNumber: -result) != .misuse, "io_uring_enter was called wrongly")
             }
             submitAll()
-            // One enter runs 20 deferred completions, or as many as it was asked to wait for. With fewer, what is
-            // waiting has only just come, and the next exchange takes it along.
+            // One enter runs 20 deferred completions, or as many as it waits for. If it ran fewer, the work that waits
+            // now has just arrived, and the next round runs it.
             var extraEnters = 0
             let extraEntersMax = receivedBefore < Self.floodByteCountMin ? Self.extraEntersMax : 0
             while extraEnters < extraEntersMax, curing_has_task_work(ring.raw),
@@ -319,7 +338,7 @@
             nowMilliseconds = clock_coarse_milliseconds()
         }
 
-        /// Has the kernel take every prepared entry. Requests that answer at once have done so on return.
+        /// Submits every prepared entry. On return, requests that complete within the submit have completed.
         mutating func submitAll() {
             var attempts = 0
             while ring.pendingCount > 0 {
@@ -332,13 +351,15 @@
             chunkSendCount = 0
         }
 
-        /// What a submit refused stays prepared, and is tried again.
-        /// - Parameter result: entries taken, or -errno.
+        /// Handles the result of a submit. Entries that the kernel refused stay prepared and are submitted again.
+        ///
+        /// - Parameter result: the number of entries taken, or -errno.
         mutating func submitted(_ result: Int32) {
             guard result < 0 else { return }
             switch decision(for: .wait, errorNumber: -result) {
             case .exhausted:
-                // The completion queue has overflown, or memory is short: make room and let the kernel work.
+                // The completion queue has overflowed, or memory is short: make room in the queue and let the kernel
+                // work.
                 stashCompletions()
                 _ = ring.enter(completionCount: 0)
             case .misuse: invariant(false, "io_uring_enter was called wrongly")
@@ -346,11 +367,12 @@
             }
         }
 
+        /// Takes all completions from the queue without handling them.
         mutating func stashCompletions() {
             while let completion = ring.takeCompletion() { stash.append(completion) }
         }
 
-        /// The next submission entry, cleared. Submits when the queue is full.
+        /// Returns the next free submission entry, cleared. Submits first if the queue is full.
         mutating func nextEntry() -> UnsafeMutablePointer<io_uring_sqe> {
             if let entry = curing_next(ring.raw) { return entry }
             submitAll()
@@ -363,10 +385,10 @@
 
         // MARK: - Reaping
 
-        /// Handles what is in the completion queue, up to the bound of one exchange.
+        /// Handles the completions in the stash and the queue, up to `completionsPerRoundMax`.
         private mutating func reap(_ completions: inout Batch<Completion>) {
             var count = 0
-            while count < Self.completionsPerExchangeMax {
+            while count < Self.completionsPerRoundMax {
                 if stashHead < stash.count {
                     stashHead += 1
                     handle(stash[stashHead - 1], &completions)
@@ -383,8 +405,8 @@
             }
         }
 
-        /// Finds results of this exchange's sends behind the bound, and in the kernel's overflow list, and leaves
-        /// everything else for the next exchange.
+        /// Handles the completions of this round's sends that `reap` left, also those in the kernel's overflow list.
+        /// All other completions stay in the stash for the next round.
         private mutating func reapSends() {
             var attempts = 0
             while curing_has_overflow(ring.raw), attempts < Self.submitAttemptsMax {

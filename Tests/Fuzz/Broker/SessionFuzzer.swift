@@ -265,7 +265,7 @@ final class SessionFuzzer {
         }
         let audit = shard.pointee.audit()
         if !audit.isEmpty { kernel.fail("shard \(index) leaks: \(audit)") }
-        if kernel.fabric.mailbox(index).pendingByteCount > 0 { kernel.fail("letters are left for shard \(index)") }
+        if kernel.fabric.mailbox(index).pendingByteCount > 0 { kernel.fail("shard \(index) has unread messages") }
     }
 }
 
