@@ -61,6 +61,13 @@ public final class Fabric: Sendable {
         mailboxes[shard].isOverfull || loads[shard].topicsFillMemory.load(ordering: .relaxed)
     }
 
+    /// One of several shards takes no more messages to topics now.
+    func isFullForTopics(anyOf peers: PeerSet) -> Bool {
+        if peers.isEmpty { return false }
+        for peer in 0..<shardCount where peers.contains(peer) && isFullForTopics(peer) { return true }
+        return false
+    }
+
     /// Nothing waits in this shard that a drain should wait for.
     func reportQuiet(shard: Int, _ isQuiet: Bool) { loads[shard].isQuiet.store(isQuiet, ordering: .relaxed) }
 

@@ -20,7 +20,7 @@ public struct Notice: Sendable {
     public struct Client: Sendable {
         /// Never reused within a process. 0: the connection was not accepted, and has no number.
         public var number: UInt64 = 0
-        /// What the driver knows the connection by until the next exchange; none where it was not accepted.
+        /// What the driver knows the connection by until the next poll; none where it was not accepted.
         public var connection = Slot.none
         /// The descriptor of a connection that was not accepted. -1: it was.
         public var descriptor: Int32 = -1

@@ -96,14 +96,16 @@ enum PatternLink: DoublyLinked {
 }
 typealias PatternChain = Chain<PatternLink>
 
-/// A destination's groups.
-enum GroupLink: DoublyLinked {
-    static func link(of group: UnsafeMutablePointer<Group>) -> DoubleLink<Group> { group.pointee.link }
-    static func setLink(_ link: DoubleLink<Group>, of group: UnsafeMutablePointer<Group>) {
-        group.pointee.link = link
+/// A destination's encodings.
+enum EncodingLink: DoublyLinked {
+    static func link(of encoding: UnsafeMutablePointer<SharedEncoding>) -> DoubleLink<SharedEncoding> {
+        encoding.pointee.link
+    }
+    static func setLink(_ link: DoubleLink<SharedEncoding>, of encoding: UnsafeMutablePointer<SharedEncoding>) {
+        encoding.pointee.link = link
     }
 }
-typealias GroupChain = Chain<GroupLink>
+typealias EncodingChain = Chain<EncodingLink>
 
 /// A queue's ready messages, or a consumer's unacknowledged ones.
 enum EntryLink: DoublyLinked {
@@ -151,15 +153,15 @@ enum DeliveryLink: DoublyLinked {
 typealias DeliveryList = List<DeliveryLink>
 
 /// A session's deliveries of `auto` subscriptions that are not with the kernel.
-enum FlightLink: SinglyLinked {
+enum UnsentLink: SinglyLinked {
     static func link(of delivery: UnsafeMutablePointer<Delivery>) -> SingleLink<Delivery> {
-        delivery.pointee.flightLink
+        delivery.pointee.unsentLink
     }
     static func setLink(_ link: SingleLink<Delivery>, of delivery: UnsafeMutablePointer<Delivery>) {
-        delivery.pointee.flightLink = link
+        delivery.pointee.unsentLink = link
     }
 }
-typealias FlightFifo = Fifo<FlightLink>
+typealias UnsentFifo = Fifo<UnsentLink>
 
 /// Deliveries with the same hash in `DeliveryTable`.
 enum DeliveryChainLink: DoublyLinked {

@@ -7,15 +7,15 @@ public struct ShardAudit: Sendable, Equatable {
     public var sessions = 0
     public var segments = 0
     public var subscriptions = 0
-    public var groups = 0
+    public var encodings = 0
     public var entries = 0
     public var consumers = 0
     public var deliveries = 0
     public var transactions = 0
     public var pendings = 0
     public var remoteSets = 0
-    /// Groups that can be found by their key.
-    public var groupKeys = 0
+    /// Encodings that can be found by their key.
+    public var encodingKeys = 0
     public var timers = 0
     /// Sessions that wait for their turn to go on, for memory, or for their end.
     public var waitingSessions = 0
@@ -49,14 +49,14 @@ extension Shard {
         audit.sessions = sessions.liveCount
         audit.segments = output.segmentCount
         audit.subscriptions = subscriptions.liveCount
-        audit.groups = groups.liveCount
+        audit.encodings = router.liveCount
         audit.entries = queues.entryCount
         audit.consumers = queues.consumerCount
         audit.deliveries = subscriptions.deliveryCount
         audit.transactions = transactions.liveCount
         audit.pendings = pendings.liveCount
         audit.remoteSets = pendings.remoteSetCount
-        audit.groupKeys = groups.keyCount
+        audit.encodingKeys = router.keyCount
         audit.waitingSessions = sessions.waitingCount
         audit.patterns = destinations.patternCount
         audit.matches = destinations.matchCount

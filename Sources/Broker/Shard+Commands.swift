@@ -135,7 +135,7 @@ extension Shard {
         let session = context.session
         // Everything before it is processed, by other workers too, before it is answered.
         if pendings.holdsBack(session, asksForReceipt: frame.has(.receipt)) { return retryAfterPending(context) }
-        flushGroups(of: session)
+        flushEncodings(of: session)
         // Unconsumed deliveries go back only after this, so that the RECEIPT is the last frame.
         confirm(context)
         end(session, .left)
@@ -151,6 +151,6 @@ extension Shard {
     func findSubscription(
         _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer
     ) -> Index<Subscription> {
-        subscriptions.find(session, id, groups, memory)
+        subscriptions.find(session, id, router, memory)
     }
 }

@@ -34,14 +34,14 @@ extension Shard {
             return true
         }
         let isSparing = memory.deliversSparingly
-        let group = groups[subscription.pointee.group]
+        let encoding = router[subscription.pointee.encoding]
         let isReferenced =
             block != 0
             && message.contentByteCount
                 >= (isSparing ? Self.sparinglyReferencedByteCountMin : Self.referencedByteCountMin)
-            && (message.isPlain || group.pointee.version == .v1_2)
+            && (message.isPlain || encoding.pointee.version == .v1_2)
         let needed =
-            Int(group.pointee.prefixByteCount) + Int(group.pointee.nameByteCount) + 160
+            Int(encoding.pointee.prefixByteCount) + Int(encoding.pointee.nameByteCount) + 160
             + (isReferenced ? 0 : message.contentByteCountMax)
         if isSparing, block != 0, !session.pointee.output.isEmpty, !Output.hasMemory(needed, memory) {
             pauseConsumers(session)
@@ -50,20 +50,20 @@ extension Shard {
         let delivery = subscriptions.allocateDelivery()
         guard !delivery.isNone, let room = reserveOutput(session, needed) else {
             if !delivery.isNone { subscriptions.freeDelivery(delivery.index) }
-            doom(session, for: .messageMemory)
+            disconnectSoon(session, for: .messageMemory)
             return true
         }
-        let acknowledges = subscription.pointee.ackMode != .auto && group.pointee.version == .v1_2
+        let acknowledges = subscription.pointee.ackMode != .auto && encoding.pointee.version == .v1_2
         var writer = FrameWriter(at: room)
         writeHead(
-            &writer, message, subscription.pointee.group, ack: acknowledges ? delivery : .none,
+            &writer, message, subscription.pointee.encoding, ack: acknowledges ? delivery : .none,
             deliveryCount: deliveryCount)
         if isReferenced {
             commitOutput(session, writer.cursor - room)
-            appendRun(
+            appendShared(
                 session, block, offset: StoredMessage.byteCount, byteCount: message.contentByteCount, isBounded: false)
         } else {
-            message.writeContent(&writer, version: group.pointee.version)
+            message.writeContent(&writer, version: encoding.pointee.version)
             commitOutput(session, writer.cursor - room)
         }
         counters.messagesDelivered &+= 1
@@ -83,15 +83,15 @@ extension Shard {
     ///     delivery-count:N\n]content-length:N\n
     @inline(__always)
     private func writeHead(
-        _ writer: inout FrameWriter, _ message: Message, _ index: Index<Group>, ack delivery: Handle<Delivery>,
+        _ writer: inout FrameWriter, _ message: Message, _ index: Index<SharedEncoding>, ack delivery: Handle<Delivery>,
         deliveryCount: UInt16
     ) {
-        let group = groups[index]
-        let prefixByteCount = Int(group.pointee.prefixByteCount)
-        let prefix = UnsafeRawPointer(memory.blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount)
+        let encoding = router[index]
+        let prefixByteCount = Int(encoding.pointee.prefixByteCount)
+        let prefix = UnsafeRawPointer(memory.blocks.base(encoding.pointee.prefix)) + Int(encoding.pointee.keyByteCount)
         writer.write(prefix, prefixByteCount)
         writer.writeHex(message.identity)
-        if !message.carriesDestination { writer.write(prefix + prefixByteCount, Int(group.pointee.nameByteCount)) }
+        if !message.carriesDestination { writer.write(prefix + prefixByteCount, Int(encoding.pointee.nameByteCount)) }
         if !delivery.isNone {
             writer.write("\nack:")
             writer.writeHex(UInt64(delivery.index.rawValue) << 24 | UInt64(delivery.generation))
@@ -112,7 +112,7 @@ extension Shard {
     }
 
     /// Whether messages of a subscription wait in its session's output, and have a queue to return to.
-    func isInFlight(_ index: Index<Subscription>) -> Bool {
+    func hasUnsentDeliveries(_ index: Index<Subscription>) -> Bool {
         let subscription = subscriptions[index]
         let last = subscription.pointee.deliveries.last
         guard !last.isNone, subscription.pointee.ownQueue.isNone,
@@ -127,7 +127,7 @@ extension Shard {
     }
 
     /// `auto`: deliveries whose bytes the kernel has taken are acknowledged.
-    mutating func landFlights(_ session: UnsafeMutablePointer<Session>) {
+    mutating func acknowledgeSent(_ session: UnsafeMutablePointer<Session>) {
         let sent = sentPosition(session)
         while case let landed = subscriptions.land(session, upTo: sent), !landed.entry.isNone {
             settle(landed, .acknowledged, byFrame: false)
@@ -150,7 +150,7 @@ extension Shard {
             if !session.pointee.flags.contains(.consumersPaused) { pauseConsumer(of: index) }
             let settlement: Settlement = !isBroken ? .acknowledged : mayStillSend ? .released : .unseen
             while case let delivery = subscription.pointee.deliveries.first, !delivery.isNone {
-                settle(subscriptions.endFlight(delivery, session), settlement, byFrame: false)
+                settle(subscriptions.endUnsent(delivery, session), settlement, byFrame: false)
             }
             return .nothing
         }

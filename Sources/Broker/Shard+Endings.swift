@@ -13,7 +13,7 @@ extension Shard {
         guard session.pointee.state.isOpen else { return }
         notice(.protocolError, session: session.pointee.index, "\(message): \(explanation)")
         // What was routed to this session before the fault leaves before the ERROR.
-        flushGroups(of: session)
+        flushEncodings(of: session)
         writeError(session, message, explanation, receipt: receipt)
         end(session)
     }
@@ -22,7 +22,7 @@ extension Shard {
     mutating func end(_ session: UnsafeMutablePointer<Session>, _ end: ConsumerEnd = .failed) {
         guard session.pointee.state.isOpen else { return }
         if end == .left { session.pointee.flags.insert(.hasLeft) }
-        detach(session, keepsFlights: true)
+        detach(session, keepsUnsent: true)
         session.pointee.state = .ending
         session.pointee.since = clock
         if sessions.resumeReceiving(session) {
@@ -65,28 +65,30 @@ extension Shard {
     /// What the kernel has not sent by then it frees buffer by buffer: a megabyte takes a quarter of a millisecond.
     private static var recordsPerFullSocket: Int { 32 }
 
-    /// Cuts a session at the end of the turn; safe while its group is being walked.
+    /// Disconnects a session at the end of the turn; safe while the members of its encoding are walked.
     ///
     /// - Parameter limit: which one it is that its output, or what it does not acknowledge, has reached.
-    ///   The subscription is one of `group`; none: of no single one.
-    mutating func doom(_ session: UnsafeMutablePointer<Session>, for limit: LimitKind, group: Index<Group> = .none) {
-        sessions.doom(session, for: limit, group: group.isNone ? groups.flushed : group)
+    ///   The subscription is one of `encoding`; none: of no single one.
+    mutating func disconnectSoon(
+        _ session: UnsafeMutablePointer<Session>, for limit: LimitKind, encoding: Index<SharedEncoding> = .none
+    ) {
+        sessions.disconnectSoon(session, for: limit, encoding: encoding.isNone ? router.flushed : encoding)
     }
 
-    /// Cuts those who read too slowly: there is no room to tell them why, but the log does. Who is left when the turn's
-    /// allowance is used up is cut in the next one.
-    mutating func cutDoomed() {
-        guard sessions.hasDoomed else { return }
+    /// Disconnects those who read too slowly: there is no room to tell them why, but the log does. Who is left when the
+    /// turn's allowance is used up is disconnected in the next one.
+    mutating func disconnectSlow() {
+        guard sessions.hasSlow else { return }
         repeat {
-            if let doomed = sessions.nextDoomed() { cut(doomed) }
-        } while sessions.hasDoomed && recordAllowance > 0
+            if let slow = sessions.nextSlow() { cut(slow) }
+        } while sessions.hasSlow && recordAllowance > 0
     }
 
-    private mutating func cut(_ doomed: DoomedSession) {
-        guard let session = sessions.find(doomed.session), session.pointee.state != .closing else { return }
+    private mutating func cut(_ slow: SlowSession) {
+        guard let session = sessions.find(slow.session), session.pointee.state != .closing else { return }
         counters.slowConsumers &+= 1
-        counters.limits.count(doomed.limit)
-        noticeSlowConsumer(session, doomed.limit, group: doomed.group)
+        counters.limits.count(slow.limit)
+        noticeSlowConsumer(session, slow.limit, encoding: slow.encoding)
         session.pointee.flags.insert(.isBroken)
         detach(session)
         dropOutput(session)
@@ -96,10 +98,10 @@ extension Shard {
     /// Takes a session out of everything but its own output: subscriptions, transactions, temporary destinations,
     /// pending operations, input. What it had not acknowledged returns to its queues.
     ///
-    /// - Parameter keepsFlights: Subscriptions to queues stay, paused, while messages of theirs wait in the output: it is
-    ///   not decided yet whether these are delivered. They are when the kernel has them (`landFlights` tells of those of
+    /// - Parameter keepsUnsent: Subscriptions to queues stay, paused, while messages of theirs wait in the output: it is
+    ///   not decided yet whether these are delivered. They are when the kernel has them (`acknowledgeSent` tells of those of
     ///   `auto`, `outputEnded` of all), and where it never takes them they return unseen.
-    mutating func detach(_ session: UnsafeMutablePointer<Session>, keepsFlights: Bool = false) {
+    mutating func detach(_ session: UnsafeMutablePointer<Session>, keepsUnsent: Bool = false) {
         // When the broker drains, it is not the consumers that fail.
         let end: ConsumerEnd = isDraining || session.pointee.flags.contains(.hasLeft) ? .left : .failed
         recordAllowance -= Int(session.pointee.subscriptionCount)
@@ -111,10 +113,10 @@ extension Shard {
         var index = session.pointee.subscriptions.first
         while !index.isNone {
             let next = subscriptions.next(after: index)
-            if !keepsFlights || !isInFlight(index) { unsubscribe(session, index, end) }
+            if !keepsUnsent || !hasUnsentDeliveries(index) { unsubscribe(session, index, end) }
             index = next
         }
-        if session.pointee.subscriptions.isEmpty { subscriptions.dropFlights(session) }
+        if session.pointee.subscriptions.isEmpty { subscriptions.dropUnsent(session) }
         while !session.pointee.temporaries.isEmpty { removeTemporary(session) }
         pendings.forgetMarked(session)
         sessions.stopParsing(session, memory: &memory)

@@ -2,8 +2,6 @@ import Slabs
 
 // Limits of the queues that one client fills (`QueueHolders`), and of all destinations.
 extension Shard {
-    // Inlined by order: see `messagesFill`.
-
     /// The session as the one that fills a queue, here or at another worker.
     @inline(__always)
     func holder(_ session: UnsafeMutablePointer<Session>) -> QueueHolder {

@@ -5,7 +5,7 @@ import Slabs
 
 // What the log is told, and of whom.
 extension Shard {
-    /// What the operator should know since the last call. To be called before the next exchange, while the driver knows the
+    /// What the operator should know since the last call. To be called before the next poll, while the driver knows the
     /// connections still.
     public mutating func takeNotices() -> [Notice] {
         if notices.isEmpty { return [] }
@@ -33,9 +33,9 @@ extension Shard {
         append(notice)
     }
 
-    /// - Parameter group: whose message was too much. None: no single one.
+    /// - Parameter encoding: whose message was too much. None: no single one.
     mutating func noticeSlowConsumer(
-        _ session: UnsafeMutablePointer<Session>, _ limit: LimitKind, group: Index<Group>
+        _ session: UnsafeMutablePointer<Session>, _ limit: LimitKind, encoding: Index<SharedEncoding>
     ) {
         guard admitNotice(.slowConsumer) else { return }
         var notice = Notice(
@@ -43,13 +43,13 @@ extension Shard {
             text: "\(session.pointee.outputByteCount) bytes waited to be sent (limits.\(limit.key))")
         notice.client = client(session)
         var subscription = session.pointee.subscriptions.first
-        while !subscription.isNone, !group.isNone, subscriptions[subscription].pointee.group != group {
+        while !subscription.isNone, !encoding.isNone, subscriptions[subscription].pointee.encoding != encoding {
             subscription = subscriptions.next(after: subscription)
         }
-        if subscription.isNone || group.isNone && session.pointee.subscriptionCount > 1 {
+        if subscription.isNone || encoding.isNone && session.pointee.subscriptionCount > 1 {
             notice.text += ", for \(session.pointee.subscriptionCount) subscriptions"
         } else {
-            notice.subscription = printable(idOf(subscriptions[subscription].pointee.group))
+            notice.subscription = printable(idOf(subscriptions[subscription].pointee.encoding))
             notice.destination = destinationText(subscriptions[subscription].pointee.destination)
         }
         append(notice)

@@ -7,17 +7,17 @@ import Slabs
 extension Shard {
     // MARK: Appending
 
-    /// Adds a run to the output; takes a reference of its own to `block`. `isBounded`: a session that has fallen too far
+    /// Adds bytes to the output that others may share; takes a reference of its own to `block`. `isBounded`: a session that has fallen too far
     /// behind is cut.
     @inline(__always)
-    mutating func appendRun(
+    mutating func appendShared(
         _ session: UnsafeMutablePointer<Session>, _ block: BlockIndex, offset: Int, byteCount: Int,
         isBounded: Bool = true
     ) {
         guard output.append(session, block, offset: offset, byteCount: byteCount, clock: clock, &memory) else {
-            return doom(session, for: .messageMemory)
+            return disconnectSoon(session, for: .messageMemory)
         }
-        if isBounded, output.isTooFarBehind(session) { doom(session, for: .outputBytes) }
+        if isBounded, output.isTooFarBehind(session) { disconnectSoon(session, for: .outputBytes) }
     }
 
     /// Room for at most `byteCountMax` bytes of the session's own at the end of its output; nil when memory is out (the
@@ -27,7 +27,7 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ byteCountMax: Int
     ) -> UnsafeMutableRawPointer? {
         guard let room = output.reserve(session, byteCountMax, clock: clock, &memory) else {
-            doom(session, for: .messageMemory)
+            disconnectSoon(session, for: .messageMemory)
             return nil
         }
         return room
@@ -51,7 +51,7 @@ extension Shard {
         counters.receiptsSent &+= 1
         commitOutput(session, writer.cursor - room)
         // Who asks for receipts and does not read them is cut like a subscriber.
-        if output.isTooFarBehind(session) { doom(session, for: .outputBytes) }
+        if output.isTooFarBehind(session) { disconnectSoon(session, for: .outputBytes) }
     }
 
     /// `ERROR` with a short `message`, a body that explains, and the `receipt-id` the frame asked for.
@@ -82,14 +82,14 @@ extension Shard {
 
     // MARK: Sending
 
-    /// End of turn: gives the runs of topics to their subscribers, cuts the doomed, and builds one send per session.
+    /// End of turn: gives topics' messages to their subscribers, disconnects the slow, and builds one send per session.
     mutating func finishOutput() {
-        flushGroups()
+        flushEncodings()
         // What the cut ones held may go to others, and dead letters to a topic.
         repeat {
-            cutDoomed()
-            flushGroups()
-        } while sessions.hasDoomed && recordAllowance > 0
+            disconnectSlow()
+            flushEncodings()
+        } while sessions.hasSlow && recordAllowance > 0
         output.beginSends()
         buildSends(upTo: Output.shortByteCountMax)
         if output.dirtyCount > 0 { buildSends(upTo: .max) }
@@ -108,7 +108,7 @@ extension Shard {
         output.endBuilding(of: count)
     }
 
-    /// Start of turn: the sends of the last exchange are over. Those reported incomplete wait for room; all others went
+    /// Start of turn: the sends of the last poll are over. Those reported incomplete wait for room; all others went
     /// whole.
     mutating func settleSends(_ completions: borrowing Batch<Completion>) {
         if output.sentCount == 0 { return }
@@ -146,7 +146,7 @@ extension Shard {
     @inline(__always)
     private mutating func bytesLeft(_ session: UnsafeMutablePointer<Session>, _ byteCount: Int) {
         counters.bytesSent &+= UInt64(byteCount)
-        if !session.pointee.flights.isEmpty { landFlights(session) }
+        if !session.pointee.unsentDeliveries.isEmpty { acknowledgeSent(session) }
         if !session.pointee.output.isEmpty {
             output.markDirty(session)
         } else if session.pointee.state == .ending {

@@ -209,12 +209,4 @@ extension Shard {
             bits &= bits - 1
         }
     }
-
-    /// A worker that hears of this topic cannot take more now. Mutating, or the shard would be copied to call it.
-    mutating func peersAreFull(_ index: Index<Destination>) -> Bool {
-        let hearers = destinations.peers(of: index)
-        if hearers.isEmpty { return false }
-        for peer in 0..<shardCount where hearers.contains(peer) && fabric.isFullForTopics(peer) { return true }
-        return false
-    }
 }

@@ -221,17 +221,20 @@ extension Shard {
         if isDispatching { return queuesToDispatch.append(queues.handle(index)) }
         isDispatching = true
         dispatchOne(index)
+        if !queuesToDispatch.isEmpty { dispatchOthers() }
+        isDispatching = false
+    }
+
+    private mutating func dispatchOthers() {
         var position = 0
         while position < queuesToDispatch.count {
             let next = queuesToDispatch[position]
             if queues.isLive(next) { dispatchOne(next.index) }
             position += 1
         }
-        if position > 0 { queuesToDispatch.removeAll() }
-        isDispatching = false
+        queuesToDispatch.removeAll()
     }
 
-    @inline(__always)
     private mutating func dispatchOne(_ index: Index<Queue>) {
         while true {
             switch queues.next(index, wallMilliseconds: wallMilliseconds) {

@@ -111,10 +111,16 @@ extension Shard {
     private mutating func sendToTopic(_ context: FrameContext, _ target: SendTarget) -> FrameOutcome {
         let index = target.destination
         if !context.isCommitting {
-            if memoryIsFull(context), topicHasToWait(index) {
-                return waitForRoom(context, isTopic: !destinations.keepsMessages(index))
+            if memoryIsFull(context) {
+                let keepsMessages = destinations.keepsMessages(index)
+                // What is above 100 % is for messages that do not stay.
+                if keepsMessages || topicsFillMemory || !memory.hasBulk(0) {
+                    return waitForRoom(context, isTopic: !keepsMessages)
+                }
             }
-            if shardCount > 1, peersAreFull(index) { return waitForRoom(context, isTopic: true) }
+            if shardCount > 1, fabric.isFullForTopics(anyOf: destinations.peers(of: index)) {
+                return waitForRoom(context, isTopic: true)
+            }
         }
         guard let message = messageOfFrame(context, for: target) else { return .done }
         publish(index, message)

@@ -119,7 +119,7 @@ extension Shard {
             return .done
         }
         // What was published before leaves before the RECEIPT.
-        flushGroups(of: session)
+        flushEncodings(of: session)
         unsubscribe(session, index)
         confirm(context)
         return .done

@@ -58,9 +58,9 @@ extension Shard {
             if !enqueue(queue, message, extra: line) {
                 let isFull = !queues.hasRoom(queue, byteCount: message.contentByteCount)
                 let subscription = subscriptions[bound[i].subscription].pointee
-                doom(
+                disconnectSoon(
                     sessions[subscription.session], for: isFull ? .outputBytes : .messageMemory,
-                    group: subscription.group)
+                    encoding: subscription.encoding)
             }
         }
     }

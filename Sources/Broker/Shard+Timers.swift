@@ -132,7 +132,7 @@ extension Shard {
             let patience = UInt32(limits.outputStallMillisecondsMax)
             if passed(session.pointee.lastProgress, patience) {
                 if session.pointee.flags.contains(.hasTopics) {
-                    doom(session, for: .outputStall)
+                    disconnectSoon(session, for: .outputStall)
                     return
                 }
                 pauseConsumers(session, for: .outputStall)
@@ -164,9 +164,6 @@ extension Shard {
 
     // MARK: Waiting for memory or for a peer
 
-    // Inlined by order: the optimiser copies the whole shard, 3.4 KB, to the stack before it calls a method of it that does
-    // not mutate, and these are asked for each message.
-
     /// See `MemoryBudget.messagesFill`.
     @inline(__always)
     func messagesFill(percent: Int) -> Bool {
@@ -184,15 +181,9 @@ extension Shard {
             || !context.isKeptInput && !memory.hasBulk(0) && output.segmentCount + queues.entryCount > 0
     }
 
-    /// Messages fill the memory so far that those wait too which do not stay.
+    /// Messages fill the memory so far that publishers to topics are blocked too.
     @inline(__always)
     var topicsFillMemory: Bool { messagesFill(percent: MemoryBudget.topicPercentMax) }
-
-    /// Memory is full, and a message to this topic may not make use of what is above 100 %. Mutating, or the shard would be
-    /// copied to call it.
-    mutating func topicHasToWait(_ index: Index<Destination>) -> Bool {
-        topicsFillMemory || !memory.hasBulk(0) || destinations.keepsMessages(index)
-    }
 
     /// The frame under the parser has to wait until messages have left the broker, or a worker has read its mailbox.
     ///

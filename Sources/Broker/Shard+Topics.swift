@@ -1,10 +1,10 @@
 import STOMP
 import Slabs
 
-// Subscriptions begin and end, and a topic's messages go to their groups (`TopicRouter`).
+// Subscriptions begin and end, and a topic's messages go to their encodings (`TopicRouter`).
 extension Shard {
     @inline(__always)
-    func idOf(_ index: Index<Group>) -> UnsafeRawBufferPointer { groups.id(of: index, in: memory) }
+    func idOf(_ index: Index<SharedEncoding>) -> UnsafeRawBufferPointer { router.id(of: index, in: memory) }
 
     // MARK: SUBSCRIBE
 
@@ -53,17 +53,17 @@ extension Shard {
         isNamed: Bool,
         ackMode: AckMode, consumes: Bool, window: Window
     ) -> Index<Subscription> {
-        let group = groups.findOrMake(
+        let encoding = router.findOrMake(
             index, id: id, isNamed: isNamed, version: session.pointee.version, consumes: consumes,
             destinations: &destinations, memory: &memory)
-        if group.isNone { return .none }
+        if encoding.isNone { return .none }
         let created = subscriptions.make(
-            session, to: index, group, ackMode, consumes: consumes, window, groups, memory)
+            session, to: index, encoding, ackMode, consumes: consumes, window, router, memory)
         guard !created.isNone else {
-            groups.removeIfEmpty(group, destinations: &destinations, memory: &memory)
+            router.removeIfEmpty(encoding, destinations: &destinations, memory: &memory)
             return .none
         }
-        groups.addNonMember(to: group)
+        router.addNonMember(to: encoding)
         destinations.addSubscription(to: index)
         updateIdle(index)
         return created
@@ -78,9 +78,9 @@ extension Shard {
             return
         }
         // What was published before goes to those who were there.
-        flush(subscription.pointee.group)
-        let position = groups.join(
-            subscription.pointee.group, Member(session: subscription.pointee.session, subscription: index))
+        flush(subscription.pointee.encoding)
+        let position = router.join(
+            subscription.pointee.encoding, Member(session: subscription.pointee.session, subscription: index))
         subscriptions.setPosition(position, of: index)
     }
 
@@ -107,26 +107,26 @@ extension Shard {
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Subscription>, _ end: ConsumerEnd = .left
     ) {
         let subscription = subscriptions[index]
-        let groupIndex = subscription.pointee.group
+        let encodingIndex = subscription.pointee.encoding
         let destinationIndex = subscription.pointee.destination
         if subscription.pointee.flags.contains(.isConsumer) {
             let held = forgetDeliveries(session, index, end)
-            groups.removeNonMember(from: groupIndex)
+            router.removeNonMember(from: encodingIndex)
             if !subscription.pointee.ownQueue.isNone {
                 unbindQueue(index)
             } else if !subscription.pointee.flags.contains(.pending) || !subscription.pointee.consumer.isNone {
                 removeConsumer(of: index, session, held)
             }
         } else if !subscription.pointee.flags.contains(.pending) {
-            flush(groupIndex)
-            if let moved = groups.leave(groupIndex, at: subscription.pointee.position) {
+            flush(encodingIndex)
+            if let moved = router.leave(encodingIndex, at: subscription.pointee.position) {
                 subscriptions.setPosition(subscription.pointee.position, of: moved.subscription)
             }
         } else {
-            groups.removeNonMember(from: groupIndex)
+            router.removeNonMember(from: encodingIndex)
         }
-        subscriptions.remove(index, session, groups, memory)
-        groups.removeIfEmpty(groupIndex, destinations: &destinations, memory: &memory)
+        subscriptions.remove(index, session, router, memory)
+        router.removeIfEmpty(encodingIndex, destinations: &destinations, memory: &memory)
         if destinations.removeSubscription(from: destinationIndex) { announceWithdrawal(destinationIndex) }
         updateIdle(destinationIndex)
     }
@@ -164,13 +164,13 @@ extension Shard {
         _ message: Message, of topic: Index<Destination>, to index: Index<Destination>, name: UnsafeRawBufferPointer?
     ) -> Bool {
         var wasRouted = false
-        var group = destinations[index].pointee.groups.first
-        while !group.isNone {
-            if groups[group].pointee.members.count != 0 {
-                encode(group, message, name: name)
+        var encoding = destinations[index].pointee.encodings.first
+        while !encoding.isNone {
+            if router[encoding].pointee.members.count != 0 {
+                encode(encoding, message, name: name)
                 wasRouted = true
             }
-            group = groups.next(after: group)
+            encoding = router.next(after: encoding)
         }
         if destinations[index].pointee.bound.count != 0 {
             enqueueToBound(index, message, name: nameOf(topic))
@@ -179,58 +179,60 @@ extension Shard {
         return wasRouted
     }
 
-    /// Encodes a message for a group, whose run is given out when it is full.
+    /// Encodes a message, behind those of the same turn. A block that is full is given out first.
     @inline(__always)
-    private mutating func encode(_ index: Index<Group>, _ message: Message, name: UnsafeRawBufferPointer?) {
-        switch groups.encode(index, message, name: name, memory: &memory) {
-        case .written: counters.messagesDelivered &+= UInt64(groups[index].pointee.members.count)
-        case .runIsFull: encodeInNewRun(index, message, name: name)
+    private mutating func encode(_ index: Index<SharedEncoding>, _ message: Message, name: UnsafeRawBufferPointer?) {
+        switch router.encode(index, message, name: name, memory: &memory) {
+        case .written: counters.messagesDelivered &+= UInt64(router[index].pointee.members.count)
+        case .isFull: encodeInNewBlock(index, message, name: name)
         case .noMemory: dropUnencoded(index)
         }
     }
 
-    private mutating func encodeInNewRun(_ index: Index<Group>, _ message: Message, name: UnsafeRawBufferPointer?) {
+    private mutating func encodeInNewBlock(
+        _ index: Index<SharedEncoding>, _ message: Message, name: UnsafeRawBufferPointer?
+    ) {
         flush(index)
-        guard case .written = groups.encode(index, message, name: name, memory: &memory) else {
+        guard case .written = router.encode(index, message, name: name, memory: &memory) else {
             return dropUnencoded(index)
         }
-        counters.messagesDelivered &+= UInt64(groups[index].pointee.members.count)
+        counters.messagesDelivered &+= UInt64(router[index].pointee.members.count)
     }
 
-    private mutating func dropUnencoded(_ index: Index<Group>) {
-        let count = groups[index].pointee.members.count
+    private mutating func dropUnencoded(_ index: Index<SharedEncoding>) {
+        let count = router[index].pointee.members.count
         counters.messagesDropped &+= UInt64(count)
         notice(.memoryLimit, "no memory to send a message to \(count) subscribers: it is dropped")
     }
 
-    /// Gives a group's run to its members.
-    mutating func flush(_ index: Index<Group>) {
-        guard let run = groups.beginFlush(index, in: memory) else { return }
-        let members = groups[index].pointee.members
+    /// Gives the messages of an encoding to its members.
+    mutating func flush(_ index: Index<SharedEncoding>) {
+        guard let encoded = router.beginFlush(index, in: memory) else { return }
+        let members = router[index].pointee.members
         for i in 0..<members.count {
             let session = sessions[members[i].session]
             // It is cut as soon as there is time.
-            if session.pointee.flags.contains(.doomed) { continue }
-            appendRun(session, run.block, offset: 0, byteCount: run.byteCount)
+            if session.pointee.flags.contains(.slow) { continue }
+            appendShared(session, encoded.block, offset: 0, byteCount: encoded.byteCount)
         }
-        groups.endFlush(run, memory: &memory)
+        router.endFlush(encoded, memory: &memory)
     }
 
-    /// Flushes all groups that gained messages in this turn.
-    mutating func flushGroups() {
-        for i in 0..<groups.dirtyCount {
-            let group = groups.dirtyGroup(at: i)
-            if !group.isNone { flush(group) }
+    /// Flushes all encodings that gained messages in this turn.
+    mutating func flushEncodings() {
+        for i in 0..<router.dirtyCount {
+            let encoding = router.dirtyEncoding(at: i)
+            if !encoding.isNone { flush(encoding) }
         }
-        groups.forgetDirty()
+        router.forgetDirty()
     }
 
-    /// Flushes the groups a session is in, so that what was routed to it precedes what is written to it next.
-    mutating func flushGroups(of session: UnsafeMutablePointer<Session>) {
-        if Int(session.pointee.subscriptionCount) > groups.dirtyCount { return flushGroups() }
+    /// Flushes the encodings a session is in, so that what was routed to it precedes what is written to it next.
+    mutating func flushEncodings(of session: UnsafeMutablePointer<Session>) {
+        if Int(session.pointee.subscriptionCount) > router.dirtyCount { return flushEncodings() }
         var index = session.pointee.subscriptions.first
         while !index.isNone {
-            flush(subscriptions[index].pointee.group)
+            flush(subscriptions[index].pointee.encoding)
             index = subscriptions.next(after: index)
         }
     }

@@ -5,8 +5,8 @@ public import Slabs
 /// The core of one worker: sessions, destinations, queues, timers. A deterministic state machine that makes no system
 /// call, reads no clock and starts no thread.
 ///
-/// A turn is reap, apply, encode, submit: `turn` takes the completions of an exchange and the time, and leaves the next
-/// exchange's submissions in `submissions`. The shard is driven by exactly one thread; it talks to other shards only
+/// A turn is reap, apply, encode, submit: `turn` takes the completions of a poll and the time, and leaves the next
+/// poll's submissions in `submissions`. The shard is driven by exactly one thread; it talks to other shards only
 /// through the fabric's mailboxes.
 ///
 /// The files, in the order in which a byte meets them: `Shard+Connections` (accept, receive), `Shard+Endings`, `Shard+Commands` (one
@@ -24,7 +24,7 @@ public struct Shard: ~Copyable {
     // Records
     var sessions: SessionTable
     var subscriptions: SubscriptionTable
-    var groups: TopicRouter
+    var router: TopicRouter
     var destinations: DestinationDirectory
     var queues: QueueEngine<FirstInFirstOut>
     var transactions: TransactionTable
@@ -114,7 +114,7 @@ public struct Shard: ~Copyable {
         let sessions = try SessionTable(
             limits, worker: index, of: shardCount, clock: clock, seed: options.seed &+ 0xA24B_AED4_963E_E407)
         let output = try Output(limits, zeroCopyByteCountMin: options.zeroCopyByteCountMin)
-        let groups = try TopicRouter(limits, seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
+        let router = try TopicRouter(limits, seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         let destinations = try DestinationDirectory(
             limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
         let queues = try QueueEngine<FirstInFirstOut>(
@@ -138,7 +138,7 @@ public struct Shard: ~Copyable {
         self.sessions = sessions
         self.output = output
         self.subscriptions = subscriptions
-        self.groups = groups
+        self.router = router
         self.destinations = destinations
         self.queues = queues
         self.transactions = transactions
@@ -226,7 +226,7 @@ public struct Shard: ~Copyable {
     private mutating func trimRecordsOfClients() {
         sessions.trim()
         subscriptions.trimSubscriptions()
-        groups.trim()
+        router.trim()
         queues.trimConsumers()
         output.trim()
         timers.trim()

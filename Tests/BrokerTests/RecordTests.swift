@@ -9,7 +9,7 @@ struct RecordTests {
         #expect(MemoryLayout<Session>.stride == 144)
         #expect(MemoryLayout<Segment>.stride == 24)
         #expect(MemoryLayout<Subscription>.stride == 60)
-        #expect(MemoryLayout<Group>.stride == 64)
+        #expect(MemoryLayout<SharedEncoding>.stride == 64)
         #expect(MemoryLayout<Destination>.stride == 112)
         #expect(MemoryLayout<Queue>.stride == 128)
         #expect(MemoryLayout<Entry>.stride == 64)

@@ -147,8 +147,10 @@ struct SessionTableTests {
 
         func endLater(_ session: Pointer) { part.endLater(session) }
         func nextFailed() -> Pointer? { part.nextFailed() }
-        func doom(_ session: Pointer, for limit: LimitKind) { part.doom(session, for: limit, group: .none) }
-        func nextDoomed() -> DoomedSession? { part.nextDoomed() }
+        func disconnectSoon(_ session: Pointer, for limit: LimitKind) {
+            part.disconnectSoon(session, for: limit, encoding: .none)
+        }
+        func nextSlow() -> SlowSession? { part.nextSlow() }
 
         // Logins
 
@@ -527,17 +529,17 @@ struct SessionTableTests {
     func ends() throws {
         let table = try Table()
         let sessions = (0..<3).map { _ in table.connected() }
-        table.doom(sessions[1], for: .outputStall)
-        table.doom(sessions[0], for: .outputBytes)
-        table.doom(sessions[1], for: .outputBytes)
-        #expect(table.hasWork && table.waitingCount == 2 && sessions[1].pointee.flags.contains(.doomed))
-        let first = try #require(table.nextDoomed())
+        table.disconnectSoon(sessions[1], for: .outputStall)
+        table.disconnectSoon(sessions[0], for: .outputBytes)
+        table.disconnectSoon(sessions[1], for: .outputBytes)
+        #expect(table.hasWork && table.waitingCount == 2 && sessions[1].pointee.flags.contains(.slow))
+        let first = try #require(table.nextSlow())
         #expect(first.session == sessions[1].pointee.handle && first.limit == .outputStall)
         // While one is cut another may come.
-        table.doom(sessions[2], for: .outputBytes)
-        #expect(table.nextDoomed()?.session == sessions[0].pointee.handle)
-        #expect(table.nextDoomed()?.session == sessions[2].pointee.handle)
-        #expect(table.nextDoomed() == nil && !table.hasWork)
+        table.disconnectSoon(sessions[2], for: .outputBytes)
+        #expect(table.nextSlow()?.session == sessions[0].pointee.handle)
+        #expect(table.nextSlow()?.session == sessions[2].pointee.handle)
+        #expect(table.nextSlow() == nil && !table.hasWork)
 
         table.endLater(sessions[2])
         table.endLater(sessions[0])

@@ -9,7 +9,7 @@ private final class Table {
     var subscriptions: SubscriptionTable
     var sessions: Slab<Session>
     var destinations: DestinationDirectory
-    var groups: TopicRouter
+    var router: TopicRouter
     var memory: MemoryBudget
     private var topics: [Int: Index<Destination>] = [:]
 
@@ -19,7 +19,7 @@ private final class Table {
         memory = try MemoryBudget(limits)
         sessions = try Slab(recordCountMax: 8)
         destinations = try DestinationDirectory(limits, worker: 0, of: 1, seed: 2)
-        groups = try TopicRouter(limits, seed: 3)
+        router = try TopicRouter(limits, seed: 3)
         subscriptions = try SubscriptionTable(
             subscriptionCountMax: subscriptionCountMax, deliveryCountMax: 100, seed: 1, KeyedHash(low: 1, high: 2))
     }
@@ -48,22 +48,22 @@ private final class Table {
     ) -> Index<Subscription> {
         let topic = topic(number)
         var id = id
-        let group = id.withUTF8 { bytes in
-            groups.findOrMake(
+        let encoding = id.withUTF8 { bytes in
+            router.findOrMake(
                 topic, id: UnsafeRawBufferPointer(bytes), isNamed: true, version: session.pointee.version,
                 consumes: true, destinations: &destinations, memory: &memory)
         }
         return subscriptions.make(
-            session, to: topic, group, ackMode, consumes: true, Window(Limits()), groups, memory)
+            session, to: topic, encoding, ackMode, consumes: true, Window(Limits()), router, memory)
     }
 
     func unsubscribe(_ place: Index<Subscription>, _ session: UnsafeMutablePointer<Session>) {
-        subscriptions.remove(place, session, groups, memory)
+        subscriptions.remove(place, session, router, memory)
     }
 
     func find(_ session: UnsafeMutablePointer<Session>, _ id: String) -> Index<Subscription> {
         var id = id
-        return id.withUTF8 { subscriptions.find(session, UnsafeRawBufferPointer($0), groups, memory) }
+        return id.withUTF8 { subscriptions.find(session, UnsafeRawBufferPointer($0), router, memory) }
     }
 
     func find(_ session: UnsafeMutablePointer<Session>, to number: Int) -> Index<Subscription> {
@@ -209,7 +209,7 @@ struct SubscriptionTableTests {
     }
 
     @Test("What the kernel has taken lands in order, and what a subscription left behind is forgotten")
-    func flights() throws {
+    func unsentDeliveries() throws {
         let table = try Table()
         let session = table.session()
         let (one, two) = (table.subscribe(session, id: "a", .auto), table.subscribe(session, id: "b", .auto))
@@ -218,7 +218,7 @@ struct SubscriptionTableTests {
         _ = table.deliver(3, to: one, session, position: 300)
         #expect(table.land(session, upTo: 99) == 0)
         #expect(table.land(session, upTo: 250) == 1)
-        let ended = table.subscriptions.endFlight(left, session)
+        let ended = table.subscriptions.endUnsent(left, session)
         #expect(ended == EndedDelivery(entry: Table.entry(2), subscription: two))
         table.unsubscribe(two, session)
         #expect(table.counts[2] == 2)
@@ -226,10 +226,10 @@ struct SubscriptionTableTests {
         #expect(table.land(session, upTo: 300) == 0)
         #expect(table.counts[2] == 0)
         let last = table.deliver(4, to: one, session, position: 400)
-        _ = table.subscriptions.endFlight(last, session)
-        table.subscriptions.dropFlights(session)
+        _ = table.subscriptions.endUnsent(last, session)
+        table.subscriptions.dropUnsent(session)
         #expect(table.counts[2] == 0)
-        #expect(session.pointee.flights.isEmpty)
+        #expect(session.pointee.unsentDeliveries.isEmpty)
     }
 
     @Test("An ACK in a transaction is for all before it in client mode, for one in client-individual mode")

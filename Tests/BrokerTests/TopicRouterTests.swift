@@ -25,12 +25,12 @@ struct TopicRouterTests {
 
         deinit { for buffer in buffers { buffer.deallocate() } }
 
-        subscript(_ index: Index<Group>) -> Group { part[index].pointee }
+        subscript(_ index: Index<SharedEncoding>) -> SharedEncoding { part[index].pointee }
         var liveCount: Int { part.liveCount }
         var keyCount: Int { part.keyCount }
         var blockByteCount: Int { memory.blocks.byteCountInUse }
-        var flushed: Index<Group> { part.flushed }
-        var dirtyGroups: [Index<Group>] { (0..<part.dirtyCount).map { part.dirtyGroup(at: $0) } }
+        var flushed: Index<SharedEncoding> { part.flushed }
+        var dirtyEncodings: [Index<SharedEncoding>] { (0..<part.dirtyCount).map { part.dirtyEncoding(at: $0) } }
 
         private func bytes(_ text: String) -> UnsafeRawBufferPointer {
             let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: text.utf8.count + 1, alignment: 1)
@@ -42,39 +42,42 @@ struct TopicRouterTests {
         func topic(_ name: String) -> Index<Destination> {
             destinations.makeTopic(bytes(name), isPattern: name.contains("*"), memory: &memory).index
         }
-        func group(
+        func encoding(
             _ destination: Index<Destination>, id: String = "0", isNamed: Bool = true, _ version: Version = .v1_2,
             consumes: Bool = false
-        ) -> Index<Group> {
+        ) -> Index<SharedEncoding> {
             part.findOrMake(
                 destination, id: bytes(id), isNamed: isNamed, version: version, consumes: consumes,
                 destinations: &destinations, memory: &memory)
         }
-        func id(of index: Index<Group>) -> String { String(decoding: part.id(of: index, in: memory), as: UTF8.self) }
-        func removeIfEmpty(_ index: Index<Group>) {
+        func id(of index: Index<SharedEncoding>) -> String {
+            String(decoding: part.id(of: index, in: memory), as: UTF8.self)
+        }
+        func removeIfEmpty(_ index: Index<SharedEncoding>) {
             part.removeIfEmpty(index, destinations: &destinations, memory: &memory)
         }
-        /// The groups of a destination, the one that was made last first.
-        func groups(of destination: Index<Destination>) -> [Index<Group>] {
-            var groups: [Index<Group>] = []
-            var index = destinations[destination].pointee.groups.first
+        /// The encodings of a destination, the one that was made last first.
+        func router(of destination: Index<Destination>) -> [Index<SharedEncoding>] {
+            var router: [Index<SharedEncoding>] = []
+            var index = destinations[destination].pointee.encodings.first
             while !index.isNone {
-                groups.append(index)
+                router.append(index)
                 index = part.next(after: index)
             }
-            return groups
+            return router
         }
 
-        func join(_ group: Index<Group>, _ number: UInt32) -> UInt32 {
-            part.addNonMember(to: group)
-            return part.join(group, Member(session: Index(number), subscription: Index(number)))
+        func join(_ encoding: Index<SharedEncoding>, _ number: UInt32) -> UInt32 {
+            part.addNonMember(to: encoding)
+            return part.join(encoding, Member(session: Index(number), subscription: Index(number)))
         }
-        func leave(_ group: Index<Group>, at place: UInt32) -> UInt32? {
-            part.leave(group, at: place)?.subscription.rawValue
+        func leave(_ encoding: Index<SharedEncoding>, at place: UInt32) -> UInt32? {
+            part.leave(encoding, at: place)?.subscription.rawValue
         }
 
         func encode(
-            _ group: Index<Group>, _ body: String, headers: String = "", name: String? = nil, identity: UInt64 = 0x1F,
+            _ encoding: Index<SharedEncoding>, _ body: String, headers: String = "", name: String? = nil,
+            identity: UInt64 = 0x1F,
             isPlain: Bool = true, carriesDestination: Bool = false
         ) -> EncodingOutcome {
             let (headers, body) = (bytes(headers), bytes(body))
@@ -82,12 +85,12 @@ struct TopicRouterTests {
                 headers: headers.baseAddress!, headersByteCount: headers.count, body: body.baseAddress!,
                 bodyByteCount: body.count, isPlain: isPlain, carriesDestination: carriesDestination,
                 identity: identity, expiresAt: 0)
-            return part.encode(group, message, name: name.map { bytes($0) }, memory: &memory)
+            return part.encode(encoding, message, name: name.map { bytes($0) }, memory: &memory)
         }
         /// What the members are given; nil: nothing.
-        func flush(_ group: Index<Group>) -> String? {
-            guard let run = part.beginFlush(group, in: memory) else { return nil }
-            #expect(part.flushed == group && !part[group].pointee.isDirty)
+        func flush(_ encoding: Index<SharedEncoding>) -> String? {
+            guard let run = part.beginFlush(encoding, in: memory) else { return nil }
+            #expect(part.flushed == encoding && !part[encoding].pointee.isDirty)
             defer { part.endFlush(run, memory: &memory) }
             return String(
                 decoding: UnsafeRawBufferPointer(start: memory.blocks.base(run.block), count: run.byteCount),
@@ -109,64 +112,64 @@ struct TopicRouterTests {
             + "\(headers)\n\(body)\0\n"
     }
 
-    // MARK: Groups
+    // MARK: Encodings
 
-    @Test("Subscribers share a group where their MESSAGEs are the same, and only there")
+    @Test("Subscribers share an encoding where their MESSAGEs are the same, and only there")
     func keys() throws {
         let router = try Router()
         let (topic, other) = (router.topic("/topic/a"), router.topic("/topic/b"))
-        let group = router.group(topic)
+        let encoding = router.encoding(topic)
         let others = [
-            router.group(other), router.group(topic, id: "1"), router.group(topic, isNamed: false),
-            router.group(topic, .v1_1), router.group(topic, consumes: true), router.group(topic, id: ""),
+            router.encoding(other), router.encoding(topic, id: "1"), router.encoding(topic, isNamed: false),
+            router.encoding(topic, .v1_1), router.encoding(topic, consumes: true), router.encoding(topic, id: ""),
         ]
-        #expect(Set(others + [group]).count == 7 && router.liveCount == 7 && router.keyCount == 7)
-        #expect(router.group(topic) == group && router.group(topic, id: "1") == others[1])
+        #expect(Set(others + [encoding]).count == 7 && router.liveCount == 7 && router.keyCount == 7)
+        #expect(router.encoding(topic) == encoding && router.encoding(topic, id: "1") == others[1])
         #expect(router.liveCount == 7)
-        #expect(router.groups(of: topic) == [others[5], others[4], others[3], others[2], others[1], group])
-        #expect(router.groups(of: other) == [others[0]])
+        #expect(router.encodings(of: topic) == [others[5], others[4], others[3], others[2], others[1], encoding])
+        #expect(router.encodings(of: other) == [others[0]])
         #expect(router.id(of: others[1]) == "1" && router.id(of: others[5]) == "")
     }
 
-    @Test("A group lives as long as it has members or others that use it, and its memory goes with it")
+    @Test("An encoding lives as long as it has members or others that use it, and its memory goes with it")
     func lives() throws {
         let router = try Router()
         let topic = router.topic("/topic/a")
         let before = router.blockByteCount
-        let group = router.group(topic)
-        router.part.addNonMember(to: group)
-        router.removeIfEmpty(group)
-        #expect(router.groups(of: topic) == [group])
-        let place = router.join(group, 7)
-        router.part.removeNonMember(from: group)
-        router.removeIfEmpty(group)
-        #expect(router.groups(of: topic) == [group])
-        #expect(router.leave(group, at: place) == nil)
-        router.removeIfEmpty(group)
-        #expect(router.groups(of: topic) == [] && router.liveCount == 0 && router.keyCount == 0)
+        let encoding = router.encoding(topic)
+        router.part.addNonMember(to: encoding)
+        router.removeIfEmpty(encoding)
+        #expect(router.encodings(of: topic) == [encoding])
+        let place = router.join(encoding, 7)
+        router.part.removeNonMember(from: encoding)
+        router.removeIfEmpty(encoding)
+        #expect(router.encodings(of: topic) == [encoding])
+        #expect(router.leave(encoding, at: place) == nil)
+        router.removeIfEmpty(encoding)
+        #expect(router.encodings(of: topic) == [] && router.liveCount == 0 && router.keyCount == 0)
         #expect(router.blockByteCount == before)
     }
 
     @Test("The member that takes the place of one that leaves is named")
     func members() throws {
         let router = try Router()
-        let group = router.group(router.topic("/topic/a"))
-        for number in 1...4 as ClosedRange<UInt32> { #expect(router.join(group, number) == number - 1) }
-        #expect(router[group].nonMemberCount == 0)
-        #expect(router.leave(group, at: 1) == 4)
-        #expect(router.leave(group, at: 2) == nil)
-        #expect(router.leave(group, at: 0) == 4)
-        #expect(router[group].members.count == 1 && router[group].members[0].subscription == Index(4))
+        let encoding = router.encoding(router.topic("/topic/a"))
+        for number in 1...4 as ClosedRange<UInt32> { #expect(router.join(encoding, number) == number - 1) }
+        #expect(router[encoding].nonMemberCount == 0)
+        #expect(router.leave(encoding, at: 1) == 4)
+        #expect(router.leave(encoding, at: 2) == nil)
+        #expect(router.leave(encoding, at: 0) == 4)
+        #expect(router[encoding].members.count == 1 && router[encoding].members[0].subscription == Index(4))
     }
 
-    @Test("Without memory for its prefix there is no group")
-    func noMemoryForGroup() throws {
+    @Test("Without memory for its prefix there is no encoding")
+    func noMemoryForEncoding() throws {
         let router = try Router(byteCountMax: 1 << 20)
         let topic = router.topic("/topic/a")
         let id = String(repeating: "i", count: 4_000)
         var count = 0
-        while !router.group(topic, id: id + "\(count)").isNone { count += 1 }
-        #expect(count > 50 && router.liveCount == count && router.groups(of: topic).count == count)
+        while !router.encoding(topic, id: id + "\(count)").isNone { count += 1 }
+        #expect(count > 50 && router.liveCount == count && router.encodings(of: topic).count == count)
     }
 
     // MARK: Messages
@@ -175,16 +178,16 @@ struct TopicRouterTests {
     func encoding() throws {
         let router = try Router()
         let (topic, pattern) = (router.topic("/topic/a"), router.topic("/topic/*"))
-        let named = router.group(topic)
+        let named = router.encoding(topic)
         #expect(router.encode(named, "hi", headers: "x:1\n") == .written)
         #expect(router.flush(named) == Self.message("hi", headers: "x:1\n"))
 
-        let unnamed = router.group(topic, id: "/topic/a", isNamed: false, .v1_0)
+        let unnamed = router.encoding(topic, id: "/topic/a", isNamed: false, .v1_0)
         #expect(router.encode(unnamed, "") == .written)
         #expect(router.flush(unnamed) == Self.message("", id: nil))
 
-        // The group of a pattern does not know which topic's message it is.
-        let ofPattern = router.group(pattern)
+        // The encoding of a pattern does not know which topic's message it is.
+        let ofPattern = router.encoding(pattern)
         #expect(router.encode(ofPattern, "hi", name: "/topic/b:c") == .written)
         #expect(router.flush(ofPattern) == Self.message("hi", destination: "/topic/b\\cc"))
 
@@ -194,67 +197,67 @@ struct TopicRouterTests {
                 == Self.message("hi", destination: nil, headers: "destination:/exchange/a\n"))
 
         for (version, escaped) in [(Version.v1_0, "a:b"), (.v1_1, "a\\cb"), (.v1_2, "a\\cb")] {
-            let group = router.group(topic, id: "a:b", version)
-            #expect(router.encode(group, "hi", headers: "x:y\\cz\n", isPlain: false) == .written)
+            let encoding = router.encoding(topic, id: "a:b", version)
+            #expect(router.encode(encoding, "hi", headers: "x:y\\cz\n", isPlain: false) == .written)
             let header = version == .v1_0 ? "x:y:z\n" : "x:y\\cz\n"
-            #expect(router.flush(group) == Self.message("hi", id: escaped, headers: header), "\(version)")
+            #expect(router.flush(encoding) == Self.message("hi", id: escaped, headers: header), "\(version)")
         }
     }
 
-    @Test("The messages of a turn follow each other in one run, and an idle group holds no memory")
+    @Test("The messages of a turn follow each other in one block, and an idle encoding holds no memory")
     func run() throws {
         let router = try Router()
-        let group = router.group(router.topic("/topic/a"))
+        let encoding = router.encoding(router.topic("/topic/a"))
         let before = router.blockByteCount
-        #expect(router.flush(group) == nil && router.dirtyGroups == [])
+        #expect(router.flush(encoding) == nil && router.dirtyEncodings == [])
         var expected = ""
         for number in 0..<100 {
             // The first run is small: it is given out as often as it is full.
-            if router.encode(group, "\(number)") == .runIsFull {
-                #expect(router.flush(group) == expected)
-                #expect(router.encode(group, "\(number)") == .written)
+            if router.encode(encoding, "\(number)") == .isFull {
+                #expect(router.flush(encoding) == expected)
+                #expect(router.encode(encoding, "\(number)") == .written)
                 expected = ""
             }
             expected += Self.message("\(number)")
         }
-        #expect(router.flush(group) == expected)
+        #expect(router.flush(encoding) == expected)
         #expect(router.flushed.isNone && router.blockByteCount == before)
         // The next run has room for as much as was needed lately.
-        for number in 0..<20 { #expect(router.encode(group, "\(number)") == .written) }
-        #expect(router.flush(group)?.utf8.count == Self.message("0").utf8.count * 20 + 10)
+        for number in 0..<20 { #expect(router.encode(encoding, "\(number)") == .written) }
+        #expect(router.flush(encoding)?.utf8.count == Self.message("0").utf8.count * 20 + 10)
     }
 
-    @Test("Every group that gained messages is on the list; one that is gone is not")
+    @Test("Every encoding that gained messages is on the list; one that is gone is not")
     func dirty() throws {
         let router = try Router()
         let topic = router.topic("/topic/a")
-        let groups = (0..<3).map { router.group(topic, id: "\($0)") }
-        for group in groups.reversed() {
-            #expect(router.encode(group, "a") == .written)
+        let router = (0..<3).map { router.encoding(topic, id: "\($0)") }
+        for encoding in router.reversed() {
+            #expect(router.encode(encoding, "a") == .written)
         }
-        #expect(router.dirtyGroups == groups.reversed())
-        _ = router.flush(groups[1])
-        router.removeIfEmpty(groups[1])
-        #expect(router.dirtyGroups == [groups[2], .none, groups[0]])
-        // Another group in the same place is not taken for it.
-        #expect(router.group(topic, id: "x") == groups[1])
-        #expect(router.dirtyGroups == [groups[2], .none, groups[0]])
-        _ = router.flush(groups[0])
-        _ = router.flush(groups[2])
+        #expect(router.dirtyEncodings == router.reversed())
+        _ = router.flush(router[1])
+        router.removeIfEmpty(router[1])
+        #expect(router.dirtyEncodings == [router[2], .none, router[0]])
+        // Another encoding in the same place is not taken for it.
+        #expect(router.encoding(topic, id: "x") == router[1])
+        #expect(router.dirtyEncodings == [router[2], .none, router[0]])
+        _ = router.flush(router[0])
+        _ = router.flush(router[2])
         router.part.forgetDirty()
-        #expect(router.dirtyGroups == [])
+        #expect(router.dirtyEncodings == [])
     }
 
-    @Test("Without memory for a run a message is not encoded, and the group is none the worse")
+    @Test("Without memory for its block a message is not encoded, and the encoding is none the worse")
     func noMemoryForRun() throws {
         let router = try Router(byteCountMax: 1 << 20)
-        let group = router.group(router.topic("/topic/a"))
+        let encoding = router.encoding(router.topic("/topic/a"))
         let blocks = router.takeAll(byteCount: 1_000)
         let body = String(repeating: "x", count: 10_000)
-        #expect(router.encode(group, body) == .noMemory)
-        #expect(!router[group].isDirty && router.dirtyGroups == [])
+        #expect(router.encode(encoding, body) == .noMemory)
+        #expect(!router[encoding].isDirty && router.dirtyEncodings == [])
         router.release(blocks)
-        #expect(router.encode(group, body) == .written)
-        #expect(router.flush(group) == Self.message(body))
+        #expect(router.encode(encoding, body) == .written)
+        #expect(router.flush(encoding) == Self.message(body))
     }
 }

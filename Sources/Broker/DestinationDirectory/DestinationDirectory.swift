@@ -163,7 +163,7 @@ struct DestinationDirectory: ~Copyable {
     /// Removes a destination that nobody needs, and whose queue is gone.
     mutating func remove(_ index: Index<Destination>, memory: inout MemoryBudget) {
         let record = records[index]
-        invariant(record.pointee.groups.isEmpty, "a removed destination has no subscribers")
+        invariant(record.pointee.encodings.isEmpty, "a removed destination has no subscribers")
         invariant(record.pointee.queue.isNone, "a removed destination has no queue")
         idle.remove(index, in: records)
         matches.remove(index, in: records)
@@ -224,10 +224,10 @@ struct DestinationDirectory: ~Copyable {
         return true
     }
 
-    /// The groups of the destination's subscribers; their links are in their own records.
-    subscript(groupsOf index: Index<Destination>) -> GroupChain {
-        get { records[index].pointee.groups }
-        set { records[index].pointee.groups = newValue }
+    /// The encodings of the destination's subscribers; their links are in their own records.
+    subscript(encodingsOf index: Index<Destination>) -> EncodingChain {
+        get { records[index].pointee.encodings }
+        set { records[index].pointee.encodings = newValue }
     }
 
     /// A topic's messages go to the queue of an acknowledging subscription from now on. Returns its place among those.
@@ -356,7 +356,7 @@ struct DestinationDirectory: ~Copyable {
     func isInUse(_ index: Index<Destination>) -> Bool {
         let record = records[index]
         return record.pointee.subscriptionCount != 0 || !record.pointee.remote.isEmpty
-            || record.pointee.interest != .none || !record.pointee.groups.isEmpty || !record.pointee.waiting.isEmpty
+            || record.pointee.interest != .none || !record.pointee.encodings.isEmpty || !record.pointee.waiting.isEmpty
     }
 
     /// To be called whenever a reason to keep the destination came or went. A pattern that nobody needs is removed. Returns

@@ -30,7 +30,7 @@ struct Destination: SlabRecord {
     var isTemporary: Bool
     /// Remote queue: its policy makes publishers wait for room.
     var blocks: Bool
-    var groups: GroupChain
+    var encodings: EncodingChain
     /// Local subscriptions, members and consumers.
     var subscriptionCount: UInt32
     var queue: Index<Queue>

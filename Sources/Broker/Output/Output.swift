@@ -2,7 +2,7 @@ import Glibc
 import IO
 import Slabs
 
-/// What waits to be sent to each session, and the sends of an exchange.
+/// What waits to be sent to each session, and the sends of a poll.
 ///
 /// A session's output is a list of segments, each a run of bytes in a block. A run that many get (a topic's) is
 /// referenced, small frames and deliveries from queues are written to blocks of the session's own. At the end of the turn
@@ -24,11 +24,11 @@ import Slabs
 struct Output: ~Copyable {
     private var segments: Slab<Segment>
     private var vectors: VectorArena
-    /// Sessions that gained output, or have more to send than the last exchange had room for.
+    /// Sessions that gained output, or have more to send than the last poll had room for.
     private var dirtySessions: Batch<Handle<Session>>
     /// Of the dirty ones that were offered a send, how many stay so.
     private var keptCount = 0
-    /// Sessions with a send in the exchange under way.
+    /// Sessions with a send in the poll under way.
     private var sentSessions: Batch<Index<Session>>
     private let byteCountMax: Int
     /// Sends of one segment from this size on are zero-copy. 0: none is.
@@ -167,7 +167,7 @@ struct Output: ~Copyable {
 
     // MARK: Building sends
 
-    /// The sends of the last exchange are settled; those of the next one are built.
+    /// The sends of the last poll are settled; those of the next one are built.
     mutating func beginSends() {
         sentSessions.removeAll()
         vectors.removeAll()
@@ -181,7 +181,7 @@ struct Output: ~Copyable {
     func dirtySession(at place: Int) -> Handle<Session> { dirtySessions[place] }
 
     /// Gives a dirty session its send, with all that waits or as much as fits. Who has more to send, and for whom this
-    /// exchange has no room, stays dirty. To be called for each that is not gone, in order, and then `endBuilding`.
+    /// poll has no room, stays dirty. To be called for each that is not gone, in order, and then `endBuilding`.
     ///
     /// - Parameter byteCountMax: who has more waiting stays dirty and gets no send yet.
     @inline(__always)
@@ -249,7 +249,7 @@ struct Output: ~Copyable {
         }
     }
 
-    /// False: this exchange has no vectors left.
+    /// False: this poll has no vectors left.
     @inline(__always)
     private mutating func sendSeveral(
         _ session: UnsafeMutablePointer<Session>, _ memory: borrowing MemoryBudget,
@@ -280,7 +280,7 @@ struct Output: ~Copyable {
 
     // MARK: Settling sends
 
-    /// Sessions with a send in the exchange that is over: the bound of the argument of `sentSession(at:)`.
+    /// Sessions with a send in the poll that is over: the bound of the argument of `sentSession(at:)`.
     @inline(__always) var sentCount: Int { sentSessions.count }
 
     @inline(__always)

@@ -17,7 +17,7 @@ enum SendOutcome: BitwiseCopyable {
     case sent
     /// It has nothing to send.
     case isEmpty
-    /// It waits: for its socket, for the kernel, or for the next exchange.
+    /// It waits: for its socket, for the kernel, or for the next poll.
     case waits
 }
 

@@ -1,7 +1,7 @@
 import Glibc
 import Slabs
 
-/// The `iovec`s of one exchange. Address space is reserved once, so that a pointer into it stays valid.
+/// The `iovec`s of one poll. Address space is reserved once, so that a pointer into it stays valid.
 struct VectorArena: ~Copyable {
     static let perSendMax = 64
     static let capacityMax = 1 << 18
@@ -22,7 +22,7 @@ struct VectorArena: ~Copyable {
 
     mutating func removeAll() { count = 0 }
 
-    /// Room for the vectors of one send, or nil when this exchange has enough. `commit` keeps what was filled.
+    /// Room for the vectors of one send, or nil when this poll has enough. `commit` keeps what was filled.
     func reserve() -> UnsafeMutablePointer<iovec>? {
         count + Self.perSendMax <= capacity ? base + count : nil
     }

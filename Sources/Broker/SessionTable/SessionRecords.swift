@@ -37,12 +37,12 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let awaitsWritable = SessionFlags(rawValue: 1 << 2)
     /// The kernel reads from the output's first segments (zero-copy).
     static let zeroCopyInFlight = SessionFlags(rawValue: 1 << 3)
-    /// The send of the last exchange was not taken whole; `sendResult` says how far it came.
+    /// The send of the last poll was not taken whole; `sendResult` says how far it came.
     static let sendIncomplete = SessionFlags(rawValue: 1 << 4)
     /// The peer ended its sending side.
     static let peerEnded = SessionFlags(rawValue: 1 << 5)
-    /// On the list of sessions to be cut at the end of this turn.
-    static let doomed = SessionFlags(rawValue: 1 << 6)
+    /// It reads too slowly, or there is no memory for its output: it is disconnected at the end of the turn.
+    static let slow = SessionFlags(rawValue: 1 << 6)
     /// Receiving is paused in the driver.
     static let receivePaused = SessionFlags(rawValue: 1 << 7)
     /// Its queue consumers are paused because output waits.
@@ -69,7 +69,7 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let receiptIsCleared = SessionFlags(rawValue: 1 << 18)
 }
 
-/// One connection: what remains while it idles. Everything else is borrowed while bytes are in flight.
+/// One connection: what remains while it idles. Everything else is borrowed while bytes are in unsent delivery.
 struct Session: SlabRecord {
     var generation: UInt32
     var index: Index<Session>
@@ -88,16 +88,16 @@ struct Session: SlabRecord {
     /// Segments that wait to be sent.
     var output: SegmentFifo
     var outputByteCount: UInt32
-    /// Bytes of the send in flight, and its result where it fell short.
+    /// Bytes of the send in unsent delivery, and its result where it fell short.
     var sendByteCount: UInt32
     var sendResult: Int32
     /// Deliveries of `auto` subscriptions that wait until their bytes are with the kernel, first to last.
-    var flights: FlightFifo
+    var unsentDeliveries: UnsentFifo
     /// The login that CONNECT named, cut to `loginByteCountMax`, for the log alone. 0: none.
     var login: BlockIndex
     /// Line ends before CONNECT, which count against the limit of what comes before it.
     var lineEndByteCount: UInt32
-    /// Bytes ever appended to the output: the position that flights wait for.
+    /// Bytes ever appended to the output: the position that unsentDeliveries wait for.
     var outputPosition: UInt64
     /// What the log calls this connection: a number that no other connection of the process gets.
     var number: UInt64

@@ -14,7 +14,7 @@ import Slabs
 /// The shard calls it when connections come, send and go, when a frame has to wait, and in each turn for those whose turn it
 /// is. What comes of it elsewhere (submissions, timers, ERROR, the log) the shard carries out. The records are handed around
 /// to be written: of their fields `input`, `inputByteCount`, `login`, `number` and the flags `suspended`, `receivePaused` and
-/// `doomed` are this part's.
+/// `slow` are this part's.
 struct SessionTable: ~Copyable {
     private var records: Slab<Session>
     /// Frames cut short.
@@ -28,7 +28,7 @@ struct SessionTable: ~Copyable {
     private var waitingForRoom: Batch<RoomWaiter>
     /// Sessions whose connection has failed, and whose end takes longer than this turn has left.
     private var failed: Line<Handle<Session>>
-    private var doomed: Line<DoomedSession>
+    private var slow: Line<SlowSession>
 
     private var peak = 0
     private var numberedCount: UInt64 = 0
@@ -57,7 +57,7 @@ struct SessionTable: ~Copyable {
         resumable = Line()
         waitingForRoom = Batch(capacity: 64)
         failed = Line()
-        doomed = Line()
+        slow = Line()
         self.worker = worker
         self.workerCount = workerCount
         allowance = limits.connectionsPerSecondMax
@@ -87,9 +87,9 @@ struct SessionTable: ~Copyable {
     func nextLive(after index: Index<Session>) -> Index<Session> { records.nextLive(after: index) }
 
     /// Sessions that wait for their turn to go on, for room, or for their end; some of them may be gone.
-    var waitingCount: Int { resumable.count + waitingForRoom.count + doomed.count + failed.count }
+    var waitingCount: Int { resumable.count + waitingForRoom.count + slow.count + failed.count }
     /// The next turn has something to do for them.
-    var hasWork: Bool { !resumable.isEmpty || !doomed.isEmpty || !failed.isEmpty }
+    var hasWork: Bool { !resumable.isEmpty || !slow.isEmpty || !failed.isEmpty }
 
     /// So few sessions are left of the most that there were since the last `trim`, that their memory should be given back.
     mutating func hasShrunk() -> Bool {
@@ -290,14 +290,16 @@ struct SessionTable: ~Copyable {
     }
 
     /// The session is cut at the end of the turn: once, and for the first limit that it reached.
-    mutating func doom(_ session: UnsafeMutablePointer<Session>, for limit: LimitKind, group: Index<Group>) {
-        guard !session.pointee.flags.contains(.doomed) else { return }
-        session.pointee.flags.insert(.doomed)
-        doomed.append(DoomedSession(session: session.pointee.handle, limit: limit, group: group))
+    mutating func disconnectSoon(
+        _ session: UnsafeMutablePointer<Session>, for limit: LimitKind, encoding: Index<SharedEncoding>
+    ) {
+        guard !session.pointee.flags.contains(.slow) else { return }
+        session.pointee.flags.insert(.slow)
+        slow.append(SlowSession(session: session.pointee.handle, limit: limit, encoding: encoding))
     }
 
-    var hasDoomed: Bool { !doomed.isEmpty }
+    var hasSlow: Bool { !slow.isEmpty }
 
     /// Takes the first of those that are cut; it may have ended. nil: nobody is cut.
-    mutating func nextDoomed() -> DoomedSession? { doomed.popFirst() }
+    mutating func nextSlow() -> SlowSession? { slow.popFirst() }
 }

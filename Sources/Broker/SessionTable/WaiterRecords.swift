@@ -29,11 +29,11 @@ struct Room: BitwiseCopyable {
 }
 
 /// A session that is cut at the end of the turn, and what for.
-struct DoomedSession: BitwiseCopyable {
+struct SlowSession: BitwiseCopyable {
     var session: Handle<Session>
     var limit: LimitKind
-    /// The group of the subscription whose message was too much. None: no single one.
-    var group: Index<Group>
+    /// The encoding of the subscription whose message was too much. None: no single one.
+    var encoding: Index<SharedEncoding>
 }
 
 /// A client that sends a large frame too slowly while memory is short for them.

@@ -20,8 +20,8 @@ struct Subscription: SlabRecord {
     var link: DoubleLink<Subscription>
     /// Topic or pattern, queue, or the local stand-in of another worker's queue.
     var destination: Index<Destination>
-    var group: Index<Group>
-    /// Place in the group's members; of an acknowledging topic subscription among the destination's bound queues.
+    var encoding: Index<SharedEncoding>
+    /// Place in the encoding's members; of an acknowledging topic subscription among the destination's bound queues.
     var position: UInt32
     /// At the queue's owner.
     var consumer: Handle<Consumer>
@@ -40,12 +40,12 @@ struct Subscription: SlabRecord {
 /// A message on its way to a subscriber or waiting for its acknowledgement, with the session.
 struct Delivery: SlabRecord {
     var generation: UInt32
-    /// None: it has ended, and this is only on the session's list of flights still.
+    /// None: it has ended, and this is only on the session's list of unsentDeliveries still.
     var subscription: Index<Subscription>
     /// Among the subscription's.
     var link: DoubleLink<Delivery>
-    /// Of an `auto` subscription: among the session's flights.
-    var flightLink: SingleLink<Delivery>
+    /// Of an `auto` subscription: among the session's unsentDeliveries.
+    var unsentLink: SingleLink<Delivery>
     /// Of another, where ACK may name the message-id: in a chain of `DeliveryTable`.
     var chainLink: DoubleLink<Delivery>
     /// Acknowledged in this open transaction.

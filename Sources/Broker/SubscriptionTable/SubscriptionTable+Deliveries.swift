@@ -32,7 +32,7 @@ extension SubscriptionTable {
         let subscription = subscriptionRecords[place]
         subscription.pointee.deliveries.append(index, in: deliveryRecords)
         if subscription.pointee.ackMode == .auto {
-            session.pointee.flights.append(index, in: deliveryRecords)
+            session.pointee.unsentDeliveries.append(index, in: deliveryRecords)
         } else if isNamed(session) {
             enterChain(index, session)
         }
@@ -46,8 +46,8 @@ extension SubscriptionTable {
         return ended
     }
 
-    /// Ends the next of an `auto` subscription's. Its bytes may be on their way still: it stays among the session's flights.
-    mutating func endFlight(_ index: Index<Delivery>, _ session: UnsafeMutablePointer<Session>) -> EndedDelivery {
+    /// Ends the next of an `auto` subscription's. Its bytes may be on their way still: it stays among the session's unsentDeliveries.
+    mutating func endUnsent(_ index: Index<Delivery>, _ session: UnsafeMutablePointer<Session>) -> EndedDelivery {
         let ended = unlink(index, session)
         deliveryRecords[index].pointee.subscription = .none
         return ended
@@ -64,16 +64,16 @@ extension SubscriptionTable {
         return EndedDelivery(entry: delivery.pointee.entry, subscription: delivery.pointee.subscription)
     }
 
-    // MARK: Flights
+    // MARK: Unsent deliveries
 
     /// Takes the oldest of a session's `auto` deliveries whose bytes the kernel has, up to the output position `sent`. Of one
     /// whose subscription has ended, nothing is told. None: there is no other.
     @inline(__always)
     mutating func land(_ session: UnsafeMutablePointer<Session>, upTo sent: UInt64) -> EndedDelivery {
-        while case let index = session.pointee.flights.first, !index.isNone,
+        while case let index = session.pointee.unsentDeliveries.first, !index.isNone,
             deliveryRecords[index].pointee.position <= sent
         {
-            session.pointee.flights.removeFirst(in: deliveryRecords)
+            session.pointee.unsentDeliveries.removeFirst(in: deliveryRecords)
             if !deliveryRecords[index].pointee.subscription.isNone { return end(index, session) }
             deliveryRecords.free(index)
         }
@@ -81,8 +81,8 @@ extension SubscriptionTable {
     }
 
     /// Frees the deliveries whose subscriptions have ended: the session itself ends.
-    mutating func dropFlights(_ session: UnsafeMutablePointer<Session>) {
-        while case let index = session.pointee.flights.popFirst(in: deliveryRecords), !index.isNone {
+    mutating func dropUnsent(_ session: UnsafeMutablePointer<Session>) {
+        while case let index = session.pointee.unsentDeliveries.popFirst(in: deliveryRecords), !index.isNone {
             deliveryRecords.free(index)
         }
     }

@@ -5,9 +5,9 @@ import Slabs
 /// The subscriptions of one worker's sessions, found by id, and what they were given and have not acknowledged (deliveries),
 /// found by place and by message-id.
 ///
-/// It owns the records of both, and keeps of each session the list of its subscriptions and of its flights. It keeps these
+/// It owns the records of both, and keeps of each session the list of its subscriptions and of its unsentDeliveries. It keeps these
 /// rules: a session's subscriptions are those of its list, and are indexed where they are many; a delivery is on the list of
-/// its subscription until it is settled, of an `auto` subscription also on the session's flights until the kernel has its
+/// its subscription until it is settled, of an `auto` subscription also on the session's unsentDeliveries until the kernel has its
 /// bytes, and of another in a chain by message-id where an ACK may name that.
 ///
 /// It says what an acknowledgement is for; what becomes of the message is the queue's affair. `Shard` carries it there.
@@ -79,16 +79,14 @@ struct SubscriptionTable: ~Copyable {
 
     // MARK: Subscriptions
 
-    // Inlined: what is borrowed from the shard would be copied to be passed to a function, all of its bytes.
-
     /// Most sessions have few subscriptions, and find one sooner without an index, which takes memory.
     private static var unindexedCountMax: UInt16 { 16 }
 
     /// A subscription that does not count yet. None: there are as many as there may be.
     @inline(__always)
     mutating func make(
-        _ session: UnsafeMutablePointer<Session>, to destination: Index<Destination>, _ group: Index<Group>,
-        _ ackMode: AckMode, consumes: Bool, _ window: Window, _ groups: borrowing TopicRouter,
+        _ session: UnsafeMutablePointer<Session>, to destination: Index<Destination>, _ encoding: Index<SharedEncoding>,
+        _ ackMode: AckMode, consumes: Bool, _ window: Window, _ router: borrowing TopicRouter,
         _ memory: borrowing MemoryBudget
     ) -> Index<Subscription> {
         let created: Index<Subscription> = subscriptionRecords.allocate().index
@@ -96,19 +94,19 @@ struct SubscriptionTable: ~Copyable {
         let subscription = subscriptionRecords[created]
         subscription.pointee.session = session.pointee.index
         subscription.pointee.destination = destination
-        subscription.pointee.group = group
+        subscription.pointee.encoding = encoding
         subscription.pointee.ackMode = ackMode
         subscription.pointee.window = window
         subscription.pointee.flags = consumes ? [.pending, .isConsumer] : .pending
         session.pointee.subscriptions.prepend(created, in: subscriptionRecords)
         session.pointee.subscriptionCount += 1
         if session.pointee.flags.contains(.isIndexed) {
-            addToIndex(created, groups, memory)
+            addToIndex(created, router, memory)
         } else if session.pointee.subscriptionCount > Self.unindexedCountMax {
             session.pointee.flags.insert(.isIndexed)
             var own = session.pointee.subscriptions.first
             while !own.isNone {
-                addToIndex(own, groups, memory)
+                addToIndex(own, router, memory)
                 own = next(after: own)
             }
         }
@@ -118,12 +116,12 @@ struct SubscriptionTable: ~Copyable {
     /// Ends a subscription that has nothing outstanding.
     @inline(__always)
     mutating func remove(
-        _ place: Index<Subscription>, _ session: UnsafeMutablePointer<Session>, _ groups: borrowing TopicRouter,
+        _ place: Index<Subscription>, _ session: UnsafeMutablePointer<Session>, _ router: borrowing TopicRouter,
         _ memory: borrowing MemoryBudget
     ) {
         assert(subscriptionRecords[place].pointee.deliveries.isEmpty, "what ends has nothing outstanding")
         if session.pointee.flags.contains(.isIndexed) {
-            index.remove(hash(of: place, groups, memory), place.rawValue)
+            index.remove(hash(of: place, router, memory), place.rawValue)
         }
         session.pointee.subscriptions.remove(place, in: subscriptionRecords)
         if session.pointee.subscriptions.isEmpty { session.pointee.flags.remove(.isIndexed) }
@@ -133,40 +131,40 @@ struct SubscriptionTable: ~Copyable {
 
     @inline(__always)
     private mutating func addToIndex(
-        _ place: Index<Subscription>, _ groups: borrowing TopicRouter, _ memory: borrowing MemoryBudget
+        _ place: Index<Subscription>, _ router: borrowing TopicRouter, _ memory: borrowing MemoryBudget
     ) {
-        index.insert(hash(of: place, groups, memory), place.rawValue)
+        index.insert(hash(of: place, router, memory), place.rawValue)
     }
 
     @inline(__always)
     private func hash(
-        of place: Index<Subscription>, _ groups: borrowing TopicRouter, _ memory: borrowing MemoryBudget
+        of place: Index<Subscription>, _ router: borrowing TopicRouter, _ memory: borrowing MemoryBudget
     ) -> UInt32 {
         let subscription = subscriptionRecords[place]
-        let id = groups.id(of: subscription.pointee.group, in: memory)
+        let id = router.id(of: subscription.pointee.encoding, in: memory)
         return index.hash(subscription.pointee.session.rawValue, id.baseAddress!, id.count)
     }
 
     /// The session's subscription with this id, unescaped; none where there is none.
     @inline(__always)
     func find(
-        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer, _ groups: borrowing TopicRouter,
+        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer, _ router: borrowing TopicRouter,
         _ memory: borrowing MemoryBudget
     ) -> Index<Subscription> {
-        if session.pointee.flags.contains(.isIndexed) { return findIndexed(session, id, groups, memory) }
+        if session.pointee.flags.contains(.isIndexed) { return findIndexed(session, id, router, memory) }
         var place = session.pointee.subscriptions.first
-        while !place.isNone, !has(place, id, groups, memory) { place = next(after: place) }
+        while !place.isNone, !has(place, id, router, memory) { place = next(after: place) }
         return place
     }
 
     @inline(__always)
     private func findIndexed(
-        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer, _ groups: borrowing TopicRouter,
+        _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer, _ router: borrowing TopicRouter,
         _ memory: borrowing MemoryBudget
     ) -> Index<Subscription> {
         var probe = index.probe(index.hash(session.pointee.index.rawValue, id.baseAddress!, id.count))
         while case let place = Index<Subscription>(index.next(&probe)), !place.isNone {
-            if subscriptionRecords[place].pointee.session == session.pointee.index, has(place, id, groups, memory) {
+            if subscriptionRecords[place].pointee.session == session.pointee.index, has(place, id, router, memory) {
                 return place
             }
         }
@@ -175,10 +173,10 @@ struct SubscriptionTable: ~Copyable {
 
     @inline(__always)
     private func has(
-        _ place: Index<Subscription>, _ id: UnsafeRawBufferPointer, _ groups: borrowing TopicRouter,
+        _ place: Index<Subscription>, _ id: UnsafeRawBufferPointer, _ router: borrowing TopicRouter,
         _ memory: borrowing MemoryBudget
     ) -> Bool {
-        let own = groups.id(of: subscriptionRecords[place].pointee.group, in: memory)
+        let own = router.id(of: subscriptionRecords[place].pointee.encoding, in: memory)
         return own.count == id.count && memcmp(own.baseAddress!, id.baseAddress!, id.count) == 0
     }
 
@@ -199,7 +197,7 @@ struct SubscriptionTable: ~Copyable {
         subscriptionRecords[place].pointee.consumer = consumer
     }
 
-    /// Its place among the members of its group, or among the bound queues of its topic.
+    /// Its place among the members of its encoding, or among the bound queues of its topic.
     mutating func setPosition(_ position: UInt32, of place: Index<Subscription>) {
         subscriptionRecords[place].pointee.position = position
     }

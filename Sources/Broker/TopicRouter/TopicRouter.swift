@@ -3,30 +3,31 @@ import IO
 import STOMP
 import Slabs
 
-/// The groups of subscribers whose MESSAGEs are the same bytes, and what is encoded for them in a turn.
+/// The encodings that subscribers of topics share, and the MESSAGEs that are encoded for them in a turn.
 ///
-/// A message is encoded once for each group and version, behind those of the same turn in the group's run; at the end of
-/// the turn the run is given to all members by reference. The caller gives it out, and asks for that where:
+/// Subscribers whose MESSAGEs are the same bytes share an encoding and are its members. A message is encoded once for each
+/// encoding, in a block behind the messages of the same turn. At the end of the turn the members are given the block by
+/// reference. The caller gives it out, and asks for that where:
 ///
 /// - a member joins or leaves: what was published before goes to those who were there;
-/// - a run has no room for the next message (`EncodingOutcome.runIsFull`);
+/// - the block has no room for the next message (`EncodingOutcome.isFull`);
 /// - something else is written to a session, which its earlier messages precede.
 ///
-/// A key (destination, version, kind, subscription id) leads to at most one group. A group is on its destination's chain,
-/// and lives as long as it has members or others that use its encoding. It holds a run only while it is dirty.
+/// A key (destination, version, kind, subscription id) leads to at most one encoding. An encoding is on its destination's
+/// chain, and lives as long as it has members or others that use it. It holds a block only while it is dirty.
 struct TopicRouter: ~Copyable {
-    private var records: Slab<Group>
+    private var records: Slab<SharedEncoding>
     private var keys: NameTable
-    /// Groups that gained messages since all runs were given out; some of them may be gone.
-    private var dirty: Batch<Handle<Group>>
-    /// The group whose run its members are being given. None: none.
-    private(set) var flushed = Index<Group>.none
+    /// Encodings that gained messages since all were given out; some of them may be gone.
+    private var dirty: Batch<Handle<SharedEncoding>>
+    /// The encoding whose messages its members are being given. None: none.
+    private(set) var flushed = Index<SharedEncoding>.none
     /// Room for the key that is looked for.
     private let key: UnsafeMutableRawPointer
     private let idByteCountMax: Int
 
-    /// A run is at least as large as what the group needed lately, and at most this, or one message.
-    private static var runByteCountMax: Int { 256 * 1024 }
+    /// A block is at least as large as what the encoding needed lately, and at most this, or one message.
+    private static var byteCountMax: Int { 256 * 1024 }
     /// Destination, version and kind: what precedes the id in a key.
     private static var keyHeadByteCount: Int { 8 }
 
@@ -44,40 +45,42 @@ struct TopicRouter: ~Copyable {
     // MARK: Records
 
     /// Where a live record is: to be read, for only this part changes it.
-    subscript(_ index: Index<Group>) -> UnsafePointer<Group> {
+    subscript(_ index: Index<SharedEncoding>) -> UnsafePointer<SharedEncoding> {
         @inline(__always) get { UnsafePointer(records[index]) }
     }
 
-    /// The group after one on its destination's chain; none after the last.
+    /// The encoding after one on its destination's chain; none after the last.
     @inline(__always)
-    func next(after index: Index<Group>) -> Index<Group> { GroupChain.next(after: index, in: records) }
+    func next(after index: Index<SharedEncoding>) -> Index<SharedEncoding> {
+        EncodingChain.next(after: index, in: records)
+    }
 
     var liveCount: Int { records.liveCount }
-    /// Groups that can be found by their key.
+    /// Encodings that can be found by their key.
     var keyCount: Int { keys.count }
 
     mutating func trim() { records.trim() }
 
-    /// The subscription id of a group, unescaped. Valid until the group is removed.
+    /// The subscription id of an encoding, unescaped. Valid until the encoding is removed.
     @inline(__always)
-    func id(of index: Index<Group>, in memory: borrowing MemoryBudget) -> UnsafeRawBufferPointer {
-        let group = records[index]
+    func id(of index: Index<SharedEncoding>, in memory: borrowing MemoryBudget) -> UnsafeRawBufferPointer {
+        let encoding = records[index]
         return UnsafeRawBufferPointer(
-            start: memory.blocks.base(group.pointee.prefix) + Self.keyHeadByteCount,
-            count: Int(group.pointee.keyByteCount) - Self.keyHeadByteCount)
+            start: memory.blocks.base(encoding.pointee.prefix) + Self.keyHeadByteCount,
+            count: Int(encoding.pointee.keyByteCount) - Self.keyHeadByteCount)
     }
 
     // MARK: Making and removing
 
-    /// The group for `id` in a destination, made if there is none. None: no memory.
+    /// The encoding for `id` in a destination, made if there is none. None: no memory.
     ///
     /// - Parameters:
     ///   - isNamed: SUBSCRIBE gave the id, so that MESSAGE repeats it.
-    ///   - consumes: the group encodes a queue's deliveries; topic and queue groups do not mix.
+    ///   - consumes: the encoding encodes a queue's deliveries; topic and queue encodings do not mix.
     mutating func findOrMake(
         _ destination: Index<Destination>, id: UnsafeRawBufferPointer, isNamed: Bool, version: Version,
         consumes: Bool, destinations: inout DestinationDirectory, memory: inout MemoryBudget
-    ) -> Index<Group> {
+    ) -> Index<SharedEncoding> {
         invariant(id.count <= idByteCountMax, "a subscription id is no longer than a header value")
         let kind: UInt32 = (consumes ? 0x100 : 0) | (isNamed ? 0x200 : 0)
         key.storeBytes(of: destination.rawValue, as: UInt32.self)
@@ -87,7 +90,7 @@ struct TopicRouter: ~Copyable {
         let found = keys.find(key, keyByteCount)
         if found != 0 { return Index(found) }
 
-        let index: Index<Group> = records.allocate().index
+        let index: Index<SharedEncoding> = records.allocate().index
         if index.isNone { return .none }
         let name = destinations.name(of: destination, in: memory)
         let block = memory.blocks.allocate(
@@ -99,24 +102,25 @@ struct TopicRouter: ~Copyable {
         }
         let base = memory.blocks.base(block)
         memcpy(base, key, keyByteCount)
-        let group = records[index]
-        group.pointee.destination = destination
-        group.pointee.prefix = block
-        group.pointee.keyByteCount = UInt32(keyByteCount)
-        group.pointee.version = version
+        let encoding = records[index]
+        encoding.pointee.destination = destination
+        encoding.pointee.prefix = block
+        encoding.pointee.keyByteCount = UInt32(keyByteCount)
+        encoding.pointee.version = version
         let hasName = destinations[destination].pointee.kind != .pattern
-        writePrefix(of: group, at: base + keyByteCount, id: isNamed ? id : nil, name: hasName ? name : nil)
-        destinations[groupsOf: destination].prepend(index, in: records)
+        writePrefix(of: encoding, at: base + keyByteCount, id: isNamed ? id : nil, name: hasName ? name : nil)
+        destinations[encodingsOf: destination].prepend(index, in: records)
         keys.insert(base, keyByteCount, value: index.rawValue)
         return index
     }
 
-    /// The first bytes of each MESSAGE: see `Group`.
+    /// The first bytes of each MESSAGE: see `SharedEncoding`.
     private mutating func writePrefix(
-        of group: UnsafeMutablePointer<Group>, at start: UnsafeMutableRawPointer, id: UnsafeRawBufferPointer?,
+        of encoding: UnsafeMutablePointer<SharedEncoding>, at start: UnsafeMutableRawPointer,
+        id: UnsafeRawBufferPointer?,
         name: UnsafeRawBufferPointer?
     ) {
-        let version = group.pointee.version
+        let version = encoding.pointee.version
         var writer = FrameWriter(at: start)
         writer.write("MESSAGE\n")
         if let id {
@@ -130,123 +134,126 @@ struct TopicRouter: ~Copyable {
             writer.write("\ndestination:")
             writer.writeEscaped(name.baseAddress!, name.count, version: version)
         }
-        group.pointee.prefixByteCount = UInt32(prefixEnd - start)
-        group.pointee.nameByteCount = UInt16(writer.cursor - prefixEnd)
+        encoding.pointee.prefixByteCount = UInt32(prefixEnd - start)
+        encoding.pointee.nameByteCount = UInt16(writer.cursor - prefixEnd)
     }
 
-    /// Gives up a group that has neither members nor others that use it.
+    /// Gives up an encoding that has neither members nor others that use it.
     mutating func removeIfEmpty(
-        _ index: Index<Group>, destinations: inout DestinationDirectory, memory: inout MemoryBudget
+        _ index: Index<SharedEncoding>, destinations: inout DestinationDirectory, memory: inout MemoryBudget
     ) {
-        let group = records[index]
-        guard group.pointee.members.count == 0, group.pointee.nonMemberCount == 0 else { return }
-        invariant(!group.pointee.isDirty, "a group without members has no messages for them")
-        destinations[groupsOf: group.pointee.destination].remove(index, in: records)
-        _ = keys.remove(memory.blocks.base(group.pointee.prefix), Int(group.pointee.keyByteCount))
-        memory.blocks.release(group.pointee.prefix)
-        group.pointee.members.deallocate()
+        let encoding = records[index]
+        guard encoding.pointee.members.count == 0, encoding.pointee.nonMemberCount == 0 else { return }
+        invariant(!encoding.pointee.isDirty, "an encoding without members has no messages for them")
+        destinations[encodingsOf: encoding.pointee.destination].remove(index, in: records)
+        _ = keys.remove(memory.blocks.base(encoding.pointee.prefix), Int(encoding.pointee.keyByteCount))
+        memory.blocks.release(encoding.pointee.prefix)
+        encoding.pointee.members.deallocate()
         records.free(index)
     }
 
     // MARK: Members
 
     /// A subscription uses the encoding without being a member: one that is pending, or that consumes.
-    mutating func addNonMember(to index: Index<Group>) { records[index].pointee.nonMemberCount += 1 }
+    mutating func addNonMember(to index: Index<SharedEncoding>) { records[index].pointee.nonMemberCount += 1 }
 
-    mutating func removeNonMember(from index: Index<Group>) { records[index].pointee.nonMemberCount -= 1 }
+    mutating func removeNonMember(from index: Index<SharedEncoding>) { records[index].pointee.nonMemberCount -= 1 }
 
     /// A subscription that was no member yet becomes one. Returns its place.
-    mutating func join(_ index: Index<Group>, _ member: Member) -> UInt32 {
-        let group = records[index]
-        invariant(!group.pointee.isDirty, "who joins does not get what was published before")
-        group.pointee.nonMemberCount -= 1
-        return group.pointee.members.append(member)
+    mutating func join(_ index: Index<SharedEncoding>, _ member: Member) -> UInt32 {
+        let encoding = records[index]
+        invariant(!encoding.pointee.isDirty, "who joins does not get what was published before")
+        encoding.pointee.nonMemberCount -= 1
+        return encoding.pointee.members.append(member)
     }
 
     /// A member leaves. Returns the one that has come to its place; nil: none has.
-    mutating func leave(_ index: Index<Group>, at place: UInt32) -> Member? {
-        let group = records[index]
-        invariant(!group.pointee.isDirty, "who leaves gets what was published before")
-        return group.pointee.members.swapRemove(at: place)
+    mutating func leave(_ index: Index<SharedEncoding>, at place: UInt32) -> Member? {
+        let encoding = records[index]
+        invariant(!encoding.pointee.isDirty, "who leaves gets what was published before")
+        return encoding.pointee.members.swapRemove(at: place)
     }
 
     // MARK: Messages
 
-    /// Appends a MESSAGE to the group's run.
+    /// Appends a MESSAGE to the encoding's block.
     ///
     ///     MESSAGE\nsubscription:ID\nmessage-id:HEX\ndestination:NAME\ncontent-length:N\nHEADERS\n\nBODY\0\n
     ///
-    /// - Parameter name: the topic's, where the group is a pattern's.
+    /// - Parameter name: the topic's, where the encoding is a pattern's.
     mutating func encode(
-        _ index: Index<Group>, _ message: Message, name: UnsafeRawBufferPointer?, memory: inout MemoryBudget
+        _ index: Index<SharedEncoding>, _ message: Message, name: UnsafeRawBufferPointer?, memory: inout MemoryBudget
     ) -> EncodingOutcome {
-        let group = records[index]
-        let prefixByteCount = Int(group.pointee.prefixByteCount)
-        var needed = prefixByteCount &+ Int(group.pointee.nameByteCount) &+ 64 &+ message.contentByteCountMax
+        let encoding = records[index]
+        let prefixByteCount = Int(encoding.pointee.prefixByteCount)
+        var needed = prefixByteCount &+ Int(encoding.pointee.nameByteCount) &+ 64 &+ message.contentByteCountMax
         if let name { needed &+= FrameWriter.escapedByteCountMax(name.count) &+ 16 }
-        var run = group.pointee.run
-        if run != 0, memory.blocks.capacity(run) &- memory.blocks.used(run) < needed {
-            group.pointee.runByteCountExpected = UInt32(min(memory.blocks.capacity(run) * 4, Self.runByteCountMax))
-            return .runIsFull
+        var block = encoding.pointee.block
+        if block != 0, memory.blocks.capacity(block) &- memory.blocks.used(block) < needed {
+            encoding.pointee.byteCountExpected = UInt32(min(memory.blocks.capacity(block) * 4, Self.byteCountMax))
+            return .isFull
         }
-        if run == 0 {
-            run = memory.allocateBulk(byteCount: max(needed, Int(group.pointee.runByteCountExpected)))
-            if run == 0 { return .noMemory }
-            memory.blocks.setUsed(run, 0)
-            group.pointee.run = run
-            group.pointee.flags.insert(.dirty)
+        if block == 0 {
+            block = memory.allocateBulk(byteCount: max(needed, Int(encoding.pointee.byteCountExpected)))
+            if block == 0 { return .noMemory }
+            memory.blocks.setUsed(block, 0)
+            encoding.pointee.block = block
+            encoding.pointee.flags.insert(.dirty)
             dirty.append(records.handle(index))
         }
-        let used = memory.blocks.used(run)
-        let start = memory.blocks.base(run) + used
+        let used = memory.blocks.used(block)
+        let start = memory.blocks.base(block) + used
         var writer = FrameWriter(at: start)
-        let prefix = UnsafeRawPointer(memory.blocks.base(group.pointee.prefix)) + Int(group.pointee.keyByteCount)
+        let prefix = UnsafeRawPointer(memory.blocks.base(encoding.pointee.prefix)) + Int(encoding.pointee.keyByteCount)
         writer.write(prefix, prefixByteCount)
         writer.writeHex(message.identity)
         if !message.carriesDestination {
             if let name {
                 writer.write("\ndestination:")
-                writer.writeEscaped(name.baseAddress!, name.count, version: group.pointee.version)
+                writer.writeEscaped(name.baseAddress!, name.count, version: encoding.pointee.version)
             } else {
-                writer.write(prefix + prefixByteCount, Int(group.pointee.nameByteCount))
+                writer.write(prefix + prefixByteCount, Int(encoding.pointee.nameByteCount))
             }
         }
         writer.write("\ncontent-length:")
         writer.writeDecimal(UInt64(message.bodyByteCount))
         writer.write(UInt8(ascii: "\n"))
-        message.writeContent(&writer, version: group.pointee.version)
-        memory.blocks.setUsed(run, used &+ (writer.cursor - start))
+        message.writeContent(&writer, version: encoding.pointee.version)
+        memory.blocks.setUsed(block, used &+ (writer.cursor - start))
         return .written
     }
 
     // MARK: Giving out
 
-    /// Takes a group's run, to be given to its members until `endFlush`: an idle group holds no memory. nil: it has none.
-    mutating func beginFlush(_ index: Index<Group>, in memory: borrowing MemoryBudget) -> EncodedRun? {
-        let group = records[index]
-        guard group.pointee.isDirty else { return nil }
-        group.pointee.flags.remove(.dirty)
-        let run = EncodedRun(block: group.pointee.run, byteCount: memory.blocks.used(group.pointee.run))
-        group.pointee.run = 0
-        let expected = Int(group.pointee.runByteCountExpected)
-        group.pointee.runByteCountExpected = UInt32(min(max(run.byteCount, expected / 2), Self.runByteCountMax))
+    /// Takes an encoding's messages, to be given to its members until `endFlush`: an idle encoding holds no memory. nil: it
+    /// has none.
+    mutating func beginFlush(_ index: Index<SharedEncoding>, in memory: borrowing MemoryBudget) -> EncodedBytes? {
+        let encoding = records[index]
+        guard encoding.pointee.isDirty else { return nil }
+        encoding.pointee.flags.remove(.dirty)
+        let encoded = EncodedBytes(block: encoding.pointee.block, byteCount: memory.blocks.used(encoding.pointee.block))
+        encoding.pointee.block = 0
+        let expected = Int(encoding.pointee.byteCountExpected)
+        encoding.pointee.byteCountExpected = UInt32(min(max(encoded.byteCount, expected / 2), Self.byteCountMax))
         flushed = index
-        return run
+        return encoded
     }
 
-    /// All members have references to the run, or copies.
-    mutating func endFlush(_ run: EncodedRun, memory: inout MemoryBudget) {
+    /// All members have references to the bytes, or copies.
+    mutating func endFlush(_ encoded: EncodedBytes, memory: inout MemoryBudget) {
         flushed = .none
-        memory.blocks.release(run.block)
+        memory.blocks.release(encoded.block)
     }
 
-    /// Groups that may be dirty: the bound of the argument of `dirtyGroup(at:)`.
+    /// Encodings that may be dirty: the bound of the argument of `dirtyEncoding(at:)`.
     @inline(__always)
     var dirtyCount: Int { dirty.count }
 
     /// None: it is gone.
     @inline(__always)
-    func dirtyGroup(at place: Int) -> Index<Group> { records.isLive(dirty[place]) ? dirty[place].index : .none }
+    func dirtyEncoding(at place: Int) -> Index<SharedEncoding> {
+        records.isLive(dirty[place]) ? dirty[place].index : .none
+    }
 
     /// All of them have been flushed.
     mutating func forgetDirty() { dirty.removeAll() }
