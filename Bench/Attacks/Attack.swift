@@ -1,6 +1,6 @@
-/// A way of being a bad client. What each sends is in `Script`.
+/// A kind of bad client. `Script` describes what it sends.
 ///
-/// Most pass any login there may be: they are meant for the limits, which hold for everybody.
+/// Most attacks would also work with a valid login: they test limits that apply to all clients.
 public enum Attack: String, CaseIterable, Sendable {
     case trickle
     case silence
@@ -45,19 +45,19 @@ public enum Attack: String, CaseIterable, Sendable {
     }
 }
 
-/// What the connections of an attack send.
+/// The bytes that the connections of an attack send.
 struct Script: Sendable {
-    /// At once.
+    /// Sent at once.
     var opening: @Sendable (_ connection: Int) -> [UInt8] = { _ in [] }
-    /// Then this, again and again; empty: nothing more.
+    /// Then sent repeatedly. Empty: nothing more is sent.
     var piece: @Sendable (_ connection: Int, _ number: Int) -> [UInt8] = { _, _ in [] }
-    /// Nil: as fast as the broker reads.
+    /// The rate of a connection. nil: as fast as the broker reads.
     var bytesPerSecond: Int?
-    /// Takes what the broker sends.
+    /// Whether the client reads what the broker sends.
     var reads: @Sendable (_ connection: Int) -> Bool = { _ in true }
 
     static let connect = bytes("CONNECT\naccept-version:1.2\nhost:attack\n\n\0")
-    /// What one write carries at full speed.
+    /// The bytes of one write at full speed.
     private static let pieceByteCount = 32 << 10
 
     static func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
@@ -66,12 +66,12 @@ struct Script: Sendable {
         bytes("SEND\ndestination:\(destination)\n\(headers)\n") + [UInt8](repeating: 0x78, count: byteCount) + [0]
     }
 
-    /// The frame as often as one write carries.
+    /// Repeats the frame to fill one write.
     private static func repeated(_ frame: [UInt8]) -> [UInt8] {
         Array(repeatElement(frame, count: max(1, pieceByteCount / frame.count)).joined())
     }
 
-    /// Full speed, each piece the same.
+    /// At full speed, all pieces equal.
     private static func flood(_ piece: [UInt8], opening: [UInt8] = connect) -> Script {
         var script = Script()
         script.opening = { _ in opening }
@@ -79,7 +79,7 @@ struct Script: Sendable {
         return script
     }
 
-    /// Full speed, with frames that are made from a number that grows.
+    /// At full speed, with frames made from an increasing number.
     private static func numbered(_ frame: @escaping @Sendable (_ connection: Int, _ number: Int) -> String) -> Script {
         var script = Script()
         script.opening = { _ in connect }
@@ -92,7 +92,7 @@ struct Script: Sendable {
 
     init() {}
 
-    /// Subscribes, and takes what comes.
+    /// Subscribes and reads the messages.
     init(keeping topics: [String]) {
         let frames = topics.enumerated().map { "SUBSCRIBE\nid:\($0)\ndestination:\($1)\n\n\0" }.joined()
         opening = { _ in Self.connect + Self.bytes(frames) }
@@ -208,7 +208,7 @@ struct Script: Sendable {
         return script
     }
 
-    /// Of four, three sleep; the fourth publishes.
+    /// Of four clients, three read nothing and the fourth publishes.
     private static var sleepers: Script {
         let subscribing = connect + bytes("SUBSCRIBE\nid:1\ndestination:/topic/attack.sleepers\n\n\0")
         let publishing = repeated(send(to: "/topic/attack.sleepers", byteCount: 1000))
@@ -219,7 +219,7 @@ struct Script: Sendable {
         return script
     }
 
-    /// Of four, three hoard; the fourth publishes.
+    /// Of four clients, three never acknowledge and the fourth publishes.
     private static var hoarders: Script {
         let subscribing =
             connect

@@ -3,19 +3,19 @@ import Glibc
 import Slabs
 import Synchronization
 
-/// A thread full of bad clients. It yields to everything else that runs (SCHED_IDLE) and makes short system calls only,
-/// so that what honest clients notice comes from the broker and not from the attacker's appetite for CPU.
+/// A thread of bad clients. It has the lowest priority (SCHED_IDLE) and makes only short system calls, so that honest
+/// clients notice the effect on the broker and not the CPU time of the attacker.
 ///
 ///     let attacker = Attacker(.trickle, port: port, connectionCount: 1000)
 ///     attacker.start()
 ///     ...
 ///     attacker.stop()
 ///
-/// A connection that the broker ends is opened again, as a bad client would.
+/// A connection that the broker ends is opened again, as a bad client would do.
 public final class Attacker: Sendable {
-    /// What has happened so far.
+    /// The counts so far.
     public struct Tally: Sendable, Equatable {
-        /// Connections that stand now.
+        /// Connections that are open now.
         public var open = 0
         /// Connections that were ever opened.
         public var opened = 0
@@ -37,7 +37,7 @@ public final class Attacker: Sendable {
         self.init(Script(attack), port: port, connectionCount: connectionCount)
     }
 
-    /// Not an attack: one client that subscribes to topics, so that they exist as long as it does.
+    /// Not an attack: one client that subscribes to topics, so that the topics stay in existence.
     public convenience init(keeping topics: [String], port: UInt16) {
         self.init(Script(keeping: topics), port: port, connectionCount: 1)
     }
@@ -72,7 +72,7 @@ public final class Attacker: Sendable {
     }
 
     private func run() {
-        // Refused in some containers; the figures are worse then, not wrong.
+        // Some containers refuse it. Then the figures are worse, but not wrong.
         _ = process_yield_to_all()
         var siege = Siege(script, port: port, connectionCount: connectionCount)
         while !isStopping.load(ordering: .acquiring) {

@@ -3,11 +3,11 @@ import Glibc
 import Slabs
 import Synchronization
 
-/// Threads that keep CPUs from idling, and yield to everything else that runs there.
+/// Threads of lowest priority that keep CPUs from becoming idle.
 ///
-/// A CPU that idles halts, and in a virtual machine it may take milliseconds until it runs again: then a quiet broker has
-/// the larger latencies, and to compare it with one under attack, whose CPUs never idle, says nothing about the broker.
-/// With these threads no CPU halts in either case.
+/// An idle CPU halts, and in a virtual machine it may take milliseconds until it runs again. Then a quiet broker has
+/// larger latencies than a broker under attack, whose CPUs are never idle, and the comparison would be wrong. With
+/// these threads no CPU halts in either case.
 ///
 ///     let busy = BusyCPUs(0..<2)
 ///     ...
@@ -52,7 +52,7 @@ public final class BusyCPUs: Sendable {
         }
 
         func run() {
-            // Who may not be the last in line must not spin.
+            // A thread without SCHED_IDLE must not spin.
             guard process_bind(cpu) == 0, process_yield_to_all() == 0 else { return }
             while !owner.isStopping.load(ordering: .acquiring) { sched_yield() }
         }

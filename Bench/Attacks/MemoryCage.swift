@@ -2,11 +2,11 @@ import CProcess
 import Glibc
 import Synchronization
 
-/// A bound on the memory of a process that runs already: a control group of its own where that is allowed, else
-/// RLIMIT_DATA. The kernel kills a process that outgrows its control group.
+/// Limits the memory of a running process: with a control group if that is allowed, else with RLIMIT_DATA. The kernel
+/// kills a process that exceeds its control group.
 ///
-/// A broker reserves address space for tables of their largest size (`MAP_NORESERVE`), so RLIMIT_AS cannot bound it, and
-/// RLIMIT_DATA only what it asks for beyond what it has reserved when it is caged; `peakByteCount` is what counts then.
+/// A broker reserves address space for the largest size of its tables (`MAP_NORESERVE`), so RLIMIT_AS cannot limit its
+/// memory. RLIMIT_DATA limits only what it maps later than the reservations; then `peakByteCount` shows the real use.
 public final class MemoryCage: Sendable {
     public enum Kind: Sendable, Equatable {
         /// cgroup v1, controller `memory`: the group's directory.
@@ -21,7 +21,7 @@ public final class MemoryCage: Sendable {
     public let byteCountMax: Int
     private static let count = Atomic(0)
 
-    /// Cages a process. Its memory counts from now on; a broker that has just started has little.
+    /// Limits a process. Only memory that it takes from now on counts. A broker that has just started has little.
     public init(process: Int32, byteCountMax: Int) {
         self.process = process
         self.byteCountMax = byteCountMax
@@ -31,7 +31,7 @@ public final class MemoryCage: Sendable {
             ?? Self.dataLimit(process, byteCountMax)
     }
 
-    /// The process has ended by now, or stays where it is.
+    /// The process has already ended, or stays in its group.
     deinit {
         switch kind {
         case .version1(let path), .version2(let path): rmdir(path)
@@ -47,7 +47,7 @@ public final class MemoryCage: Sendable {
         }
     }
 
-    /// The most that the process has had: of its group with the kernel's memory for it, where there is a group.
+    /// The peak memory of the process. With a group: of the group, including the kernel's memory.
     public var peakByteCount: Int {
         switch kind {
         case .version1(let path): ProcFile.number("\(path)/memory.max_usage_in_bytes") ?? 0
@@ -56,7 +56,7 @@ public final class MemoryCage: Sendable {
         }
     }
 
-    /// How often the kernel has killed in the group for want of memory.
+    /// How often the OOM killer has acted in the group.
     public var killCount: Int {
         switch kind {
         case .version1(let path): ProcFile.field("oom_kill", in: "\(path)/memory.oom_control") ?? 0
@@ -90,7 +90,7 @@ public final class MemoryCage: Sendable {
         let own = ProcFile.ownGroup { $0.isEmpty } ?? "/"
         for parent in [mount + own, mount] {
             let path = "\(parent)/\(name)"
-            // Refused where processes are in the group itself: it may have been done before nevertheless.
+            // Refused if processes are in the group itself. The controller may already be enabled, so this is no error.
             _ = ProcFile.write("+memory", to: "\(parent)/cgroup.subtree_control")
             guard mkdir(path, 0o755) == 0 else { continue }
             if ProcFile.write("\(byteCountMax)", to: "\(path)/memory.max"),

@@ -2,7 +2,7 @@ import Glibc
 
 /// Small text files of the kernel.
 public enum ProcFile {
-    /// Empty where there is no such file.
+    /// The text of a file. Empty: there is no such file.
     public static func text(_ path: String) -> String {
         let fd = open(path, O_RDONLY | O_CLOEXEC)
         guard fd >= 0 else { return "" }
@@ -22,7 +22,7 @@ public enum ProcFile {
 
     static func number(_ path: String) -> Int? { Int(text(path).split(whereSeparator: \.isWhitespace).first ?? "") }
 
-    /// The number behind a word at the beginning of a line.
+    /// The number after a word at the start of a line.
     public static func field(_ name: String, in path: String) -> Int? {
         for line in text(path).split(separator: "\n") {
             let words = line.split(whereSeparator: \.isWhitespace)
@@ -59,7 +59,7 @@ public enum ProcFile {
         }
     }
 
-    /// The path of this process's group in the hierarchy of the given controllers; without a slash at its end.
+    /// The path of this process's group in the hierarchy of the given controllers, without a trailing slash.
     static func ownGroup(_ hasControllers: ([Substring]) -> Bool) -> String? {
         for line in text("/proc/self/cgroup").split(separator: "\n") {
             // 4:memory:/path

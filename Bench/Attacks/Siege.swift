@@ -1,20 +1,20 @@
 import CProcess
 import Glibc
 
-/// The connections of an attack, and the loop over epoll_wait(2) that plays them.
+/// The connections of an attack, and their loop over epoll_wait(2).
 ///
-/// No system call is long, however many connections there are and whatever they send: a kernel that does not preempt
-/// itself would let honest clients on the same CPU wait for its end.
+/// Every system call is short, independent of the number of connections. On a kernel without preemption, honest clients
+/// on the same CPU would have to wait for a long one.
 struct Siege {
     private struct Connection {
         var fd: Int32 = -1
-        /// What epoll looks for.
+        /// The events that epoll watches.
         var events: UInt32 = 0
-        /// What waits to be sent, from `sentCount` on.
+        /// The bytes to send, from `sentCount` on.
         var output: [UInt8] = []
         var sentCount = 0
         var pieceCount = 0
-        /// When the next piece is due, in milliseconds.
+        /// The time at which the next piece is due, in milliseconds.
         var dueAt: UInt64 = 0
         var isConnecting = false
     }
@@ -25,13 +25,13 @@ struct Siege {
     private let epoll: Int32
     private var ready: [epoll_event]
     private var sink = [UInt8](repeating: 0, count: 64 << 10)
-    /// Where the search for connections to open goes on.
+    /// The position at which the search for connections to open continues.
     private var nextToOpen = 0
     private(set) var tally = Attacker.Tally()
 
-    /// Opened in a turn: fewer than a listener's backlog holds.
+    /// Connections opened in a turn: fewer than fit a listener's backlog.
     private static let opensPerTurnMax = 64
-    /// Where each sends as fast as it can: written to a connection in a turn.
+    /// At full speed: bytes written to a connection in a turn.
     private static let piecesPerTurnMax = 4
     private static let millisecondsPerTurnMax: Int32 = 20
     private static let eventsPerTurnMax = 64
@@ -69,7 +69,7 @@ struct Siege {
         Glibc.close(epoll)
     }
 
-    /// Has epoll tell of room only while there is none for what is to be sent.
+    /// Watches for writability only while the socket is full.
     private mutating func watch(_ index: Int, forRoom: Bool) {
         let events =
             (script.reads(index) ? EPOLLIN.rawValue : 0) | (forRoom ? EPOLLOUT.rawValue : 0)
@@ -101,7 +101,7 @@ struct Siege {
         }
     }
 
-    /// False when the machine gives no socket or port now.
+    /// Returns false if the machine has no free socket or port at the moment.
     private mutating func open(_ index: Int) -> Bool {
         let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         let fd = socket(AF_INET, type, 0)
@@ -139,7 +139,7 @@ struct Siege {
         return true
     }
 
-    /// With a reset, so that no port is kept from being used again.
+    /// With a reset, so that the port can be reused at once.
     private mutating func close(_ index: Int) {
         var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
         setsockopt(
@@ -151,7 +151,7 @@ struct Siege {
 
     // MARK: Sending and receiving
 
-    /// There may be room to send: epoll has not been asked to tell.
+    /// Whether there may be room to send, because epoll does not watch for it.
     private func isWaiting(_ index: Int) -> Bool {
         connections[index].fd >= 0 && connections[index].events & EPOLLOUT.rawValue == 0
     }
@@ -177,7 +177,7 @@ struct Siege {
         watch(index, forRoom: false)
     }
 
-    /// The next piece waits to be sent; false: there is none.
+    /// Makes the next piece ready to be sent. Returns false if there is none.
     private mutating func fill(_ index: Int, _ now: UInt64) -> Bool {
         let piece = script.piece(index, connections[index].pieceCount)
         connections[index].pieceCount += 1
@@ -195,7 +195,7 @@ struct Siege {
         case taken, isFull, ended
     }
 
-    /// Sends of what waits as much as one system call takes.
+    /// Sends as many of the waiting bytes as one system call takes.
     private mutating func send(_ index: Int) -> SendResult {
         let sent = connections[index].sentCount
         let wanted = min(connections[index].output.count - sent, Self.sendByteCountMax)
@@ -209,7 +209,7 @@ struct Siege {
         return count == wanted ? .taken : .isFull
     }
 
-    /// Throws away what came; false at the connection's end.
+    /// Discards received bytes. Returns false at the end of the connection.
     private mutating func takeIn(_ index: Int) -> Bool {
         let count = recv(connections[index].fd, &sink, sink.count, 0)
         return count > 0 || (count < 0 && (errno == EAGAIN || errno == EINTR))

@@ -6,7 +6,7 @@ import Load
 
 extension Attack: ExpressibleByArgument {}
 
-/// `stampede-bench attack`: what honest clients notice of an attack beside them.
+/// `stampede-bench attack`: measures the effect of an attack on honest clients.
 struct AttackCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "attack",
@@ -94,12 +94,12 @@ struct AttackCommand: ParsableCommand {
         let cage = MemoryCage(process: server.process.identifier, byteCountMax: memory << 20)
         guard var target = Load.Target(host: "127.0.0.1", port: server.port) else { throw ExitCode(1) }
         target.driver = TargetOptions.bestDriver
-        // A wake-up waits for the attackers' system calls otherwise, or for the next tick: up to 4 ms.
+        // Otherwise a wake-up waits for the system calls of the attackers, or for the next tick: up to 4 ms.
         target.isUrgent = true
         let measurement = Measurement(try honestPlan(), target: target, server: server.process, schedule: time.schedule)
         let progress = ProgressLine()
-        // The honest clients connect anew for each measurement. Their topics stay: which destinations are there when the
-        // number of destinations is used up is first come, first served.
+        // The honest clients reconnect for each measurement. Their topics stay in existence, so that an attack that
+        // uses up all destinations does not take their place.
         let keeper = Attacker(keeping: (0..<pairs).map { "/topic/bench.\($0)" }, port: server.port)
         keeper.start()
         defer { keeper.stop() }
@@ -131,7 +131,7 @@ struct AttackCommand: ParsableCommand {
         return try options.plan(queues ? .queue : .pairs)
     }
 
-    /// Until all of the attack's connections have been opened once, or it has had time for that.
+    /// Waits until all connections of the attack were opened once, or the time for that is over.
     private func awaitConnected(_ attacker: Attacker, _ attack: Attack, _ progress: ProgressLine) {
         let stepMicroseconds: UInt32 = 20_000
         let stepsMax = 250
@@ -143,7 +143,7 @@ struct AttackCommand: ParsableCommand {
 }
 
 extension Attack {
-    /// Slow ones come in numbers; a few at full speed fill any pipe.
+    /// Slow attacks need many connections. At full speed a few are enough.
     var connectionCount: Int {
         switch self {
         case .trickle, .silence: 10_000

@@ -1,12 +1,12 @@
 import Attacks
 import Load
 
-/// What one attack did to a broker and to the honest clients beside it.
+/// The effect of an attack on a broker and on the honest clients.
 struct AttackOutcome: Codable, Sendable {
     var attack: String
     var driver: String
     var connections: Int
-    /// Of each round, without the attack and with it.
+    /// For each round: without the attack and with it.
     var before: [Outcome] = []
     var during: [Outcome] = []
     var opened = 0
@@ -17,7 +17,7 @@ struct AttackOutcome: Codable, Sendable {
     var kills = 0
     var isAlive = false
     var cage = ""
-    /// Microseconds up to which any p99 is good.
+    /// A p99 up to this many microseconds always passes.
     var floor = 0.0
 
     static let growthMax = 2.0
@@ -28,14 +28,14 @@ struct AttackOutcome: Codable, Sendable {
         self.connections = connections
     }
 
-    /// Adds what a round's attackers did.
+    /// Adds the counts of the attackers of a round.
     mutating func note(_ tally: Attacker.Tally) {
         opened += tally.opened
         ended += tally.ended
         sentBytes += tally.bytesSent
     }
 
-    /// How much longer the slowest in a hundred messages took.
+    /// The p99 during the attack divided by the p99 before it. Values below `floor` count as `floor`.
     var growth: Double { max(p99(during), floor) / max(p99(before), floor) }
     var isWithinMemory: Bool { isAlive && kills == 0 && peakBytes <= limitBytes }
     var isPassed: Bool {
@@ -55,7 +55,7 @@ struct AttackOutcome: Codable, Sendable {
         if peakBytes > limitBytes { lines.append("more memory than allowed") }
         for (outcomes, when) in [(before, "without"), (during, "during")] {
             for var outcome in outcomes {
-                // Attackers are threads of the load, and mostly wait.
+                // The attackers are threads of the load generator. They mostly wait.
                 outcome.loadWaitShare = 0
                 lines += OutcomeTable.complaints(outcome).map { "\(when): \($0)" }
             }

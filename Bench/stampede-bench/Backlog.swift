@@ -1,7 +1,7 @@
 import ArgumentParser
 import Load
 
-/// `stampede-bench backlog`: a queue is filled while nobody consumes, then emptied.
+/// `stampede-bench backlog`: fills a queue without consumers, then empties it.
 struct Backlog: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Fill a queue with no consumer, then empty it: rates, CPU and memory per message.",
@@ -41,7 +41,7 @@ struct Backlog: ParsableCommand {
 }
 
 extension ScenarioOptions {
-    /// A queue's plan with so many messages, rounded up to whole segments of its publishers.
+    /// The plan of a queue with this many messages, rounded up to whole segments of its publishers.
     func backlog(_ messages: Int, dialect: Plan.Dialect?) throws -> Plan {
         var plan = try plan(.queue, dialect: dialect)
         guard plan.dialect == .stomp else {
@@ -54,7 +54,7 @@ extension ScenarioOptions {
     }
 }
 
-/// What filling and emptying a queue cost.
+/// The cost of filling and emptying a queue.
 struct BacklogReport: Codable, Sendable {
     var scenario = ""
     var server = ""
@@ -64,14 +64,14 @@ struct BacklogReport: Codable, Sendable {
     var fillServerSeconds = 0.0
     var emptySeconds = 0.0
     var emptyServerSeconds = 0.0
-    /// Growth of the server's RSS while the queue filled, and what was left of it once it was empty.
+    /// The growth of the server's RSS while the queue filled, and the rest of it when the queue was empty.
     var filledBytes = 0
     var leftBytes = 0
     var anomalies = Anomalies()
     var failure: String?
 
     var isClean: Bool { failure == nil && anomalies.isClean }
-    /// Nothing at all happened for so long: it will not any more.
+    /// The time without any progress after which the measurement fails.
     private static let patienceSeconds = 15.0
 
     init(_ plan: Plan, target: Load.Target, process: ServerProcess?, progress: ProgressLine) throws {

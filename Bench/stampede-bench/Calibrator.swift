@@ -1,27 +1,27 @@
 import CProcess
 import Load
 
-/// Tells how fast the server's core is, and how fast it has ever been.
+/// Measures the speed of the server's core, and keeps the fastest value.
 ///
-/// CPUs of a virtual machine are hyperthreads of a host that others use. A busy sibling makes what keeps the execution units
-/// busy up to 1.8 times as slow, comes and goes within seconds, and shows neither as steal nor as waiting.
+/// The CPUs of a virtual machine are hyperthreads of a host with other users. A busy sibling makes code up to 1.8 times
+/// slower. It comes and goes within seconds, and is visible neither as steal time nor as waiting.
 final class Calibrator {
     private let cpu: Int32?
-    /// Milliseconds of the fastest one of all; infinite before the first.
+    /// Milliseconds of the fastest calibration. Infinite before the first one.
     private(set) var fastest = Double.infinity
-    /// An interrupt in the loop is no busy sibling: the fastest of so many loops counts.
+    /// The fastest of this many loops counts, so that an interrupt in one loop does not look like a busy sibling.
     private static let loopsPerCalibration = 3
     private static let calibrationsAtStart = 5
 
-    /// - Parameter cpu: the server's. Nil: it is not bound, and nothing is calibrated.
+    /// - Parameter cpu: the CPU of the server. nil: the server is not bound, and nothing is calibrated.
     init(cpu: Int32?) { self.cpu = cpu }
 
-    /// So that the first runs have something to be compared with.
+    /// Calibrates several times, so that the first runs can be compared with a fast value.
     func begin() {
         for _ in 0..<Self.calibrationsAtStart { _ = measure() }
     }
 
-    /// Milliseconds; nil where there is no CPU to calibrate.
+    /// Milliseconds. nil: there is no CPU to calibrate.
     func measure() -> Double? {
         guard let cpu else { return nil }
         let loops = (0..<Self.loopsPerCalibration).map { _ in process_calibrate(cpu) }
@@ -31,7 +31,7 @@ final class Calibrator {
         return milliseconds
     }
 
-    /// Calibrates until the core is as fast as it can be, for `seconds` at the most.
+    /// Calibrates until the core is as fast as its fastest value, for at most `seconds`.
     func awaitQuiet(seconds: Double) -> Double? {
         let watch = Stopwatch(nil)
         while true {

@@ -2,18 +2,19 @@ import ArgumentParser
 import Foundation
 import Micro
 
-/// This program once more, under valgrind, which counts the instructions between two marks.
+/// Runs this program under valgrind, which counts the instructions between two marks.
 struct CallgrindRun {
     let only: String?
-    /// Enough that a loop's beginning and end count for nothing, few enough for a program that runs 50 times slower.
+    /// So many repetitions that the start and end of a loop do not matter, and few enough for a program that runs 50
+    /// times slower.
     private static let operationCount = 20_000
 
-    /// Instructions of an operation, by name.
+    /// The instructions of each operation, by name.
     func count(_ cases: [MicroCase]) throws -> [String: Double] {
         let directory = FileManager.default.temporaryDirectory.appending(path: "stampede-micro-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
-        // valgrind 3.19 gives up on debug information as Swift writes it; the symbols are enough.
+        // valgrind 3.19 fails on the debug information of Swift. The symbols are enough.
         let program = "\(directory.path)/stampede-bench"
         let ourselves = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
         try run(["strip", "--strip-debug", "-o", program, ourselves], package: "binutils")
@@ -23,7 +24,7 @@ struct CallgrindRun {
                 "--callgrind-out-file=\(directory.path)/counts", program, "micro", "--count-only",
                 "\(Self.operationCount)",
             ] + (only.map { ["--only", $0] } ?? []), package: "valgrind")
-        // A dump for each mark: what led to a case, then the case itself, and so on.
+        // There is one dump for each mark: the code before a case, then the case itself, and so on.
         var counts: [String: Double] = [:]
         for (position, micro) in cases.enumerated() {
             let path = "\(directory.path)/counts.\(position * 2 + 2)"
@@ -36,7 +37,7 @@ struct CallgrindRun {
         return counts
     }
 
-    /// Runs a program of the machine's to its end.
+    /// Runs an installed program and waits for its end.
     private func run(_ words: [String], package: String) throws {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")

@@ -2,12 +2,12 @@ import Foundation
 
 /// A table of positive values as horizontal bars on a logarithmic scale: the text of an SVG file.
 struct Chart {
-    /// What is shown, its unit, and which way is better.
+    /// The title: the quantity, its unit, and whether more or less is better.
     let title: String
-    /// One group of bars each, and the bars of a group.
+    /// The groups of bars, and the bars of each group.
     let rows: [String]
     let series: [String]
-    /// Nil: no bar.
+    /// nil: no bar.
     let value: (_ row: String, _ series: String) -> Double?
 
     private static let left = 250.0
@@ -57,7 +57,7 @@ struct Chart {
         return svg(height: y + Self.gap, shapes)
     }
 
-    /// Those of a row that have something to show: the place of their series, and what it is.
+    /// The values of a row that exist, with the index of their series.
     private func bars(_ row: String) -> [(Int, Double)] {
         series.enumerated().compactMap { position, name in
             guard let value = value(row, name), value > 0 else { return nil }

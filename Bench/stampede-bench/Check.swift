@@ -4,7 +4,7 @@ import Drivers
 import Foundation
 import Load
 
-/// `stampede-bench check N`: whether this machine holds so many clients, before they are started.
+/// `stampede-bench check N`: checks whether this machine can hold N clients, before they are started.
 struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Check whether this machine can hold N clients; print what is missing, and the command that helps.",
@@ -40,9 +40,10 @@ struct Check: ParsableCommand {
     }
 }
 
-/// What this machine lacks for a crowd of clients.
+/// The check of this machine for many clients.
 enum Readiness {
-    /// - Parameter brokerWorkers: of the broker that is started here too; 0: the broker is elsewhere.
+    /// - Parameter brokerWorkers: the workers of a broker that is also started on this machine. 0: the broker is on
+    ///   another machine.
     static func report(
         clients count: Int, brokerWorkers: Int, brokerDriver: LoadDriver, clientDriver: LoadDriver
     ) -> CapacityReport {

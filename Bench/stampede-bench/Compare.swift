@@ -3,7 +3,7 @@ import CProcess
 import Foundation
 import Load
 
-/// `stampede-bench compare`: the whole table, servers side by side.
+/// `stampede-bench compare`: measures all scenarios on several servers.
 struct Compare: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measure every scenario on several servers, interleaved, and write a report.",
@@ -78,7 +78,7 @@ struct Compare: ParsableCommand {
         guard cpu < 0 || process_bind(cpu) == 0 else { throw ValidationError("--cpu \(cpu): no such CPU") }
         let rows = try chosenRows()
         let rounds = rounds ?? (quick ? 1 : 3)
-        // What takes long is not lost for want of a folder.
+        // The folder is created first, so that the results of a long run are not lost.
         for path in [json, output].compactMap({ $0 }) { try makeFolder(of: path) }
         let schedule = Schedule(
             warmUpSeconds: warmUp ?? (quick ? 0.2 : 0.5), seconds: seconds ?? (quick ? 0.3 : 1))
@@ -117,7 +117,7 @@ struct Compare: ParsableCommand {
     }
 }
 
-/// All that a comparison found.
+/// All results of a comparison.
 struct CompareResults {
     let machine: Machine
     let schedule: Schedule
@@ -161,7 +161,7 @@ struct CompareResults {
         let seconds: Double
         let warmUpSeconds: Double
         let servers: [String]
-        /// Milliseconds; nil: nothing was calibrated.
+        /// Milliseconds. nil: not calibrated.
         let fastestCalibration: Double?
         let runs: Int
         let thrownAway: Int

@@ -1,11 +1,12 @@
 import Load
 
-/// The outcomes of rows on servers, and what they add up to.
+/// The outcomes of all rows on all servers, and their summary.
 struct Comparison {
     let rows: [String]
     let servers: [String]
     private(set) var outcomes: [Outcome] = []
-    /// Milliseconds. Known at the end; runs that were judged by a slower one before are marked.
+    /// The fastest calibration in milliseconds. It is known at the end. Runs that were judged by a slower value are
+    /// marked.
     var fastestCalibration = Double.infinity
 
     init(rows: [String], servers: [String]) {
@@ -19,7 +20,7 @@ struct Comparison {
         outcomes.filter { $0.scenario == row && $0.server == server }
     }
 
-    /// The median over the rounds, and half of the distance from the least to the greatest, as a share of it.
+    /// The median over the rounds, and half of the range as a share of the median.
     func median(_ row: String, _ server: String, _ value: (Outcome) -> Double) -> (median: Double, spread: Double)? {
         let values = outcomes(row, server).filter { $0.failure == nil }.map(value).sorted()
         guard let first = values.first, let last = values.last else { return nil }
@@ -44,7 +45,7 @@ struct Comparison {
     static let ours = "uring"
     static func isFloor(_ server: String) -> Bool { server.hasPrefix("floor_") }
 
-    /// With whom we compare ourselves: names of columns, and the servers of which the better one counts.
+    /// The yardsticks: names of columns, and the servers of which the better one counts.
     private var yardsticks: [(name: String, servers: [String])] {
         var yardsticks: [(name: String, servers: [String])] = [
             ("epoll", servers.filter { $0 == "epoll" }), ("floor", servers.filter(Self.isFloor)),
@@ -55,9 +56,9 @@ struct Comparison {
 
     private var ratioHead: [String] { yardsticks.map { "\(Self.ours)/\($0.name)" } }
 
-    /// Our figure on io_uring over that of each yardstick.
+    /// The ratio of our figure on io_uring to that of each yardstick.
     ///
-    /// - Parameter better: which of two floors is the better one.
+    /// - Parameter better: chooses the better of two floors.
     private func ratios(
         _ row: String, _ better: (Double, Double) -> Double, _ value: (String, String) -> Double?
     ) -> [String] {
@@ -68,7 +69,7 @@ struct Comparison {
         }
     }
 
-    /// "1.05", and three digits of what is far from it.
+    /// The ratio as text: "1.05", or three digits if it is far from 1.
     static func ratio(_ value: Double) -> String {
         (0.1..<100).contains(value) ? OutcomeTable.decimals(value, 2) : short(value)
     }
@@ -94,7 +95,7 @@ struct Comparison {
             + (outcomes.contains { !$0.isClean } ? " !" : "")
     }
 
-    /// A cell for each server: "-" where the row is not possible.
+    /// A cell for each server. "-": the row is not possible.
     func cells(_ row: String, _ text: (_ server: String) -> String?) -> [String] {
         servers.map { server in
             outcomes(row, server).isEmpty ? "-" : (text(server) ?? "failed") + marks(row, server)
@@ -159,7 +160,7 @@ struct Comparison {
 
     // MARK: Runs that do not count
 
-    /// "12 of 80 runs thrown away, 10 of them beside a busy sibling"
+    /// "12 of 80 runs thrown away, 10 of them beside a busy sibling".
     var thrownAwayText: String {
         let thrownAway = outcomes.map(\.thrownAway).reduce(0, +)
         let busy = outcomes.map(\.thrownAwayBesideBusyCore).reduce(0, +)

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Load
 
-/// `stampede-bench conns N`: how many connections a server holds, and what they cost.
+/// `stampede-bench conns N`: measures the cost of N connections.
 struct Connections: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "conns",
@@ -62,7 +62,7 @@ struct Connections: ParsableCommand {
         let threads = Crowd.threadCount(plan.clientCount)
         let workers = Crowd.brokerWorkerCount(plan.clientCount)
         try checkMachine(workers: workers)
-        // Bound, each side's threads share one CPU, and it idles while the other side works through its part.
+        // If both sides are bound, the threads of each share one CPU, which is idle while the other side works.
         let reached = try target.reach(workers: workers, host: "0.0.0.0", binds: threads == 1)
         let progress = ProgressLine()
         let manner = pipeline ? ", CONNECT and SUBSCRIBE in one segment" : ""
@@ -80,7 +80,7 @@ struct Connections: ParsableCommand {
         if reports.contains(where: { !$0.isClean }) { throw ExitCode(1) }
     }
 
-    /// Says what the machine lacks for so many clients, before they fail one by one.
+    /// Reports what the machine lacks for this many clients, before they fail one by one.
     private func checkMachine(workers: Int) throws {
         let driver = target.start.flatMap { LoadDriver(rawValue: $0) }
         let report = Readiness.report(

@@ -1,21 +1,21 @@
 import Glibc
 import Load
 
-/// What holding a crowd of connections cost.
+/// The cost of many connections.
 struct CrowdReport: Codable, Sendable {
     var connections = 0
     var connectSeconds = 0.0
     var connectServerSeconds = 0.0
-    /// Growth while the connections were made: of the server's RSS, and of what the kernel holds for both ends.
+    /// The growth while the connections were opened: of the server's RSS, and of kernel memory for both ends.
     var serverBytes = 0
     var kernel = KernelMemory()
-    /// The server's end of that, and the part of it that waiting for the next byte takes.
+    /// The part of the server's end, and of that the part for waiting for the next byte.
     var serverKernelBytes = 0
     var serverWaitingBytes = 0
     var holdSeconds = 0.0
     var holdServerSeconds = 0.0
     var heartBeatsReceived = 0
-    /// Nil: no heart-beats were agreed on.
+    /// nil: no heart-beats.
     var silences: Silences?
     var broadcasts: [Broadcast] = []
     var anomalies = Anomalies()
@@ -70,7 +70,7 @@ struct CrowdReport: Codable, Sendable {
 }
 
 extension Plan {
-    /// Subscribers of one topic, and a publisher that speaks when told to.
+    /// Subscribers of one topic, and a publisher that sends on command.
     static func crowd(
         _ count: Int, body: Int = 64, heartBeatSeconds: Double = 0, dialect: Dialect = .stomp
     ) -> Plan {
@@ -84,7 +84,7 @@ extension Plan {
     }
 }
 
-/// One crowd: connect, broadcast, hold, broadcast again, drop.
+/// One measurement: connect, broadcast, hold, broadcast again, disconnect.
 struct Crowd {
     let plan: Plan
     let threadCount: Int
@@ -92,7 +92,7 @@ struct Crowd {
     let process: ServerProcess?
     let progress: ProgressLine
     private var report = CrowdReport()
-    /// Nothing at all happened for so long: it will not any more.
+    /// The time without any progress after which the measurement fails.
     private static let patienceSeconds = 15.0
 
     init(_ plan: Plan, target: Load.Target, process: ServerProcess?, progress: ProgressLine) {
@@ -107,8 +107,8 @@ struct Crowd {
         (clientCount + Load.clientsPerThreadMax - 1) / Load.clientsPerThreadMax
     }
 
-    /// Workers of a broker that is started for so many clients: the kernel spreads connections over listeners by a hash,
-    /// so that it gets room to spare.
+    /// The number of workers of a broker that is started for this many clients. There is room to spare, because the
+    /// kernel distributes connections over listeners by a hash.
     static func brokerWorkerCount(_ clientCount: Int) -> Int {
         let threads = threadCount(clientCount)
         return threads == 1 ? 1 : threads + 2
@@ -142,8 +142,7 @@ struct Crowd {
         return report
     }
 
-    /// The server's memory once all of its workers have set up theirs, which takes some of them longer than the first
-    /// listener.
+    /// The memory of the server when all of its workers have started. Some start later than the first listener.
     private var settledResidentByteCount: Int {
         guard let process else { return 0 }
         let stepMicroseconds: UInt32 = 50_000
@@ -189,7 +188,7 @@ struct Crowd {
     }
 }
 
-/// Time that has passed, and CPU time that a process took meanwhile.
+/// The elapsed time, and the CPU time of a process in that time.
 struct Stopwatch {
     private let process: ServerProcess?
     private let start = Stopwatch.now

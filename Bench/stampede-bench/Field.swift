@@ -1,20 +1,20 @@
 import Load
 
-/// The servers of a comparison, and how they are measured: in turns.
+/// The servers of a comparison. They are measured in rotation.
 struct Field {
     let kinds: [ServerKind]
     let fleet: Fleet
     let calibrator: Calibrator
     let schedule: Schedule
     let rounds: Int
-    /// Times a run that does not count is repeated, and seconds after which none is any more.
+    /// How often a run that does not count is repeated, and the seconds after which no run is repeated any more.
     let repeats: Int
     let repeatSeconds: Double
     private let watch = Stopwatch(nil)
-    /// A run begins when the core is as fast as it can be, or so many seconds later.
+    /// A run starts when the core is as fast as its fastest calibration, or after this many seconds.
     private static let patienceSeconds = 2.0
     private let progress = ProgressLine()
-    /// What `measure` found: it tells the peak rates.
+    /// The results of `measure`, which include the peak rates.
     private var comparison = Comparison(rows: [], servers: [])
 
     init(
@@ -30,8 +30,8 @@ struct Field {
         self.repeatSeconds = repeatSeconds
     }
 
-    /// Every row on every server that knows such a thing. All servers are there, idle, and a row goes round them, so that
-    /// what is compared was measured within seconds.
+    /// Measures every row on every server that supports it. All servers run all the time, and a row is measured on one
+    /// after the other, so that compared figures are only seconds apart.
     mutating func measure(_ rows: [Row]) throws -> Comparison {
         defer { progress.clear() }
         comparison = Comparison(rows: rows.map(\.name), servers: kinds.map(\.name))
@@ -47,7 +47,7 @@ struct Field {
         return comparison
     }
 
-    /// The rows that were measured, as far as their latency is of interest, at half of the peak rate.
+    /// Measures the latency at half of the peak rate, for the rows for which it is of interest.
     func measureLatency() throws -> LatencyComparison {
         defer { progress.clear() }
         var latencies = LatencyComparison(peaks: comparison)
@@ -60,14 +60,14 @@ struct Field {
         return latencies
     }
 
-    /// A crowd of silent connections; nil if there is to be none.
+    /// Measures many silent connections. nil: not asked for.
     func hold(_ count: Int) throws -> IdleComparison? {
         guard count > 0 else { return nil }
         defer { progress.clear() }
         let kinds = kinds.filter { $0.dialect.knows(.topic) }
         var comparison = IdleComparison(count: count, servers: kinds.map(\.name))
         for round in 1...rounds {
-            // Whoever is slow to start is slow to connect to: one round has to do.
+            // For servers that are slow to start, one round is enough.
             for kind in kinds where round == 1 || !kind.isKept {
                 let report = try fleet.freshTurn(kind) { server in
                     var crowd = Crowd(
@@ -82,8 +82,8 @@ struct Field {
         return comparison
     }
 
-    /// A queue that is filled, then emptied; nil if there is to be none. The floors keep no messages, nor do other
-    /// protocols.
+    /// Measures a queue that is filled, then emptied. nil: not asked for. The floors and other protocols keep no
+    /// messages.
     func fill(_ messages: Int) throws -> BacklogComparison? {
         guard messages > 0 else { return nil }
         defer { progress.clear() }
@@ -105,7 +105,7 @@ struct Field {
 
     // MARK: One row
 
-    /// - Parameter rate: messages a second of all publishers together, instead of the row's own flow.
+    /// - Parameter rate: messages a second of all publishers together, instead of the flow of the row.
     private func measure(
         _ row: Row, _ kinds: [ServerKind], _ title: String, rate: Double? = nil
     ) throws -> [Outcome] {
@@ -113,7 +113,7 @@ struct Field {
         while let turn = selection.next(fastest: calibrator.fastest, runsMax: mayRepeat ? 1 + repeats : 1) {
             let kind = kinds[turn.server]
             var schedule = schedule
-            // A subscriber that stalls does so for as long as limits may bear it, once. Floors have none.
+            // A stalled subscriber stalls once, long enough for the time limits. Floors have no limits.
             if turn.round == 0, selection.runCount(turn) == 0, !Comparison.isFloor(kind.name) {
                 schedule.stallSeconds = Schedule.stallSecondsDefault
             }

@@ -1,11 +1,11 @@
 import Load
 
-/// What holding connections costs on each server: a table of a comparison.
+/// The cost of idle connections on each server: a table of a comparison.
 struct IdleComparison {
     let count: Int
     let servers: [String]
     private(set) var reports: [String: [CrowdReport]] = [:]
-    /// While they are silent the server's CPU is measured.
+    /// The seconds of silence in which the server's CPU is measured.
     static let holdSeconds = 1.0
 
     init(count: Int, servers: [String]) {
@@ -68,7 +68,7 @@ struct IdleComparison {
     }
 }
 
-/// What a queue that nobody consumes costs on each server.
+/// The cost of a queue without consumers on each server.
 struct BacklogComparison {
     let servers: [String]
     private(set) var reports: [BacklogReport] = []

@@ -1,15 +1,15 @@
 import Load
 
-/// Latency at half of the peak: all servers at one rate, half of what the slowest of them reached when it was pushed.
+/// Latency at half of the peak: all servers get the same rate, half of the peak of the slowest one.
 struct LatencyComparison {
     /// Messages a second of all publishers together, for each row.
     let rates: [String: Double]
     private(set) var comparison: Comparison
-    /// Below this share of the wanted rate a server could not keep it.
+    /// If a server reaches less than this share of the rate, it could not keep it.
     private static let keptShareMin = 0.95
 
-    /// - Parameter peaks: the closed-loop outcomes that tell the peaks. Peers that are no floors have no say, and no part:
-    ///   at our rates they would only show their backlog.
+    /// - Parameter peaks: the closed-loop outcomes, which give the peaks. Peers other than floors are left out, because
+    ///   at our rates they would only build a backlog.
     init(peaks: Comparison) {
         let servers = peaks.servers.filter(Self.takesPart)
         var rates: [String: Double] = [:]

@@ -2,7 +2,7 @@ import ArgumentParser
 import Foundation
 import Micro
 
-/// `stampede-bench micro`: what the broker's inner parts cost, operation by operation.
+/// `stampede-bench micro`: measures the cost of single operations of the broker's parts.
 struct MicroCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "micro",
@@ -70,7 +70,7 @@ struct MicroCommand: ParsableCommand {
     }
 }
 
-/// Figures by the names of operations.
+/// The figures, by the name of the operation.
 struct MicroReport: Codable {
     var figures: [String: MicroFigure] = [:]
 

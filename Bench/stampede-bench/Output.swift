@@ -2,7 +2,7 @@ import Foundation
 import Glibc
 import Load
 
-/// One line on a terminal that is written over again and again. Silent elsewhere.
+/// A progress line on a terminal, which is overwritten. Without a terminal nothing is written.
 final class ProgressLine {
     private let isTerminal = isatty(STDERR_FILENO) == 1
     private var lastTime = 0.0
@@ -28,7 +28,7 @@ final class ProgressLine {
 
 func warn(_ text: String) { FileHandle.standardError.write(Data("stampede-bench: \(text)\n".utf8)) }
 
-/// The folder of a file that is to be written.
+/// The folder of an output file.
 func makeFolder(of path: String) throws {
     let folder = (path as NSString).deletingLastPathComponent
     if !folder.isEmpty {
@@ -61,7 +61,7 @@ enum OutcomeTable {
         ])
     }
 
-    /// What is wrong with an outcome, in words.
+    /// The problems of an outcome, as text.
     static func complaints(_ outcome: Outcome) -> [String] {
         var lines: [String] = []
         if let failure = outcome.failure { lines.append("  FAILED: \(failure)") }

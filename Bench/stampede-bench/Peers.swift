@@ -29,7 +29,7 @@ enum Peer: String, CaseIterable {
 
     var isInstalled: Bool { Self.programFolders.contains { access("\($0)/\(program)", X_OK) == 0 } }
 
-    /// Nil, and a warning, where it is not installed.
+    /// nil, after a warning: it is not installed.
     func kind() throws -> ServerKind? {
         guard isInstalled else {
             warn("\(rawValue) is left out: \(program) is not installed (see Bench/peers/README.md)")
@@ -37,19 +37,19 @@ enum Peer: String, CaseIterable {
         }
         var kind = ServerKind(
             name: rawValue, path: try Self.script("\(rawValue).sh"), dialect: dialect, arguments: ["PORT", "FOLDER"])
-        // Erlang needs its time, once: it is stopped while others have their turn.
+        // Erlang starts slowly, so it is started once and paused while other servers are measured.
         kind.isKept = self == .rabbitmq
         kind.startSeconds = self == .rabbitmq ? 60 : kind.startSeconds
         return kind
     }
 
-    /// Servers are found by scripts whose search path may lack the administrator's programs.
+    /// Scripts find the servers. Their search path may lack the directories of system programs.
     private static var programFolders: [String] {
         let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
         return path.split(separator: ":").map(String.init) + ["/usr/sbin", "/sbin"]
     }
 
-    /// The package's folder is above the built program, or the current one.
+    /// The folder of the package: above the built program, or the current folder.
     private static func script(_ name: String) throws -> String {
         let starts = [ServerKind.besideUs, FileManager.default.currentDirectoryPath + "/."]
         for start in starts {
@@ -64,7 +64,7 @@ enum Peer: String, CaseIterable {
     }
 }
 
-/// Which servers take part in a comparison.
+/// The servers of a comparison.
 struct ServerOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
@@ -125,12 +125,12 @@ final class Fleet {
 
     deinit { for server in standing.values { server.end() } }
 
-    /// All of them, before the first has its turn.
+    /// Starts all of them, before the first is measured.
     func start(_ kinds: [ServerKind]) throws {
         for kind in kinds { try turn(kind) { _ in } }
     }
 
-    /// With the server that stands there. One that has ended is started again.
+    /// Runs the body with the running server. A server that has ended is started again.
     func turn<Result>(_ kind: ServerKind, _ body: (RunningServer) throws -> Result) throws -> Result {
         if let server = standing[kind.name], !server.isRunning { standing[kind.name] = nil }
         let server = try standing[kind.name] ?? RunningServer(kind, cpu: cpu)
@@ -141,7 +141,8 @@ final class Fleet {
         return try body(server)
     }
 
-    /// With a server of its own, alone but for those that take long to start: its memory is of interest.
+    /// Runs the body with a new server, because its memory is measured. Only servers that are slow to start run beside
+    /// it.
     func freshTurn<Result>(_ kind: ServerKind, _ body: (RunningServer) throws -> Result) throws -> Result {
         guard !kind.isKept else { return try turn(kind, body) }
         for (name, server) in standing where !server.kind.isKept {

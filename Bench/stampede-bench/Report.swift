@@ -1,13 +1,13 @@
 import Foundation
 import Load
 
-/// A part of a report: a table, and perhaps a chart of it.
+/// A part of a report: a table, and optionally a chart of it.
 struct Section {
     let title: String
     var text = ""
     let head: [String]
     let lines: [[String]]
-    /// The chart's file is named after the report and this.
+    /// The chart, and the suffix of its file name.
     var chart: (name: String, chart: Chart)?
 
     var markdown: String {
@@ -28,7 +28,7 @@ struct Section {
     }
 }
 
-/// What a comparison leaves behind: Markdown, with charts beside it.
+/// The report of a comparison: Markdown, and charts in separate files.
 struct Report {
     let title: String
     let preface: String
@@ -55,7 +55,7 @@ struct Report {
     }
 }
 
-/// What the figures were taken on.
+/// The machine on which the figures were measured.
 struct Machine {
     let date: String
     let text: String

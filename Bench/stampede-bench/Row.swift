@@ -1,6 +1,6 @@
 import Load
 
-/// A line of a comparison's table.
+/// A row of the table of a comparison.
 struct Row: Sendable {
     var name: String
     private var scenario: Scenario
@@ -10,7 +10,7 @@ struct Row: Sendable {
     private var body = 64
     private var ack: Plan.Acknowledgement?
     private var rate: Double?
-    /// Its latency at half of the peak rate is worth a line of its own.
+    /// Whether its latency at half of the peak rate is measured too.
     private(set) var hasLatency = false
 
     private init(
@@ -28,7 +28,7 @@ struct Row: Sendable {
         self.hasLatency = hasLatency
     }
 
-    /// - Parameter rate: messages a second of all publishers together, instead of the row's own flow.
+    /// - Parameter rate: messages a second of all publishers together, instead of the flow of the row.
     func plan(_ dialect: Plan.Dialect, rate messagesPerSecond: Double? = nil) throws -> Plan {
         var options = ScenarioOptions(
             publishers: publishers, subscribers: subscribers, number: number, body: body, rate: rate)
@@ -40,8 +40,7 @@ struct Row: Sendable {
         return plan
     }
 
-    /// Acknowledgements that stand for all before them are STOMP's. beanstalkd has acknowledged queues and nothing else, and
-    /// RESP has topics.
+    /// Only STOMP has cumulative acknowledgements. beanstalkd has only acknowledged queues, and RESP only topics.
     func isPossible(_ dialect: Plan.Dialect) -> Bool {
         switch dialect {
         case .stomp: true
@@ -53,7 +52,7 @@ struct Row: Sendable {
     static let withoutStalled = "fan-out S=1000 B=64"
     static let withStalled = "one of S=1000 stalled"
 
-    /// The queue rows that name no mode acknowledge each message, where the peer can.
+    /// Queue rows without a mode acknowledge each message if the peer supports it.
     static let all: [Row] = [
         Row("fan-out S=1 B=64", .fanout, subscribers: 1, hasLatency: true),
         Row("fan-out S=10 B=64", .fanout, subscribers: 10),

@@ -1,22 +1,22 @@
 import Load
 
-/// The runs of one row on its servers, and which of them count.
+/// The runs of a row on its servers, and which of them count.
 ///
-/// A run counts if nobody waited for a core and the calibrations before and after it were nearly as fast as the fastest one
-/// seen so far. When that improves, runs that counted before may count no more, and their turn comes again. What was lost
-/// or damaged always counts: it is never repeated away.
+/// A run counts if neither side waited for a core, and the calibrations before and after it were nearly as fast as the
+/// fastest one so far. When a faster one is found, runs that counted before may no longer count and are repeated. Runs
+/// with lost or damaged messages always count, so that repetition cannot hide them.
 struct RunSelection {
-    /// One server's run in one round; both from 0.
+    /// The run of one server in one round. Both count from 0.
     struct Turn: Hashable {
         var server: Int
         var round: Int
     }
 
-    /// How much slower than the fastest calibration may be.
+    /// How much slower than the fastest one a calibration may be.
     static let slownessMax = 1.1
 
-    /// In the order in which they come: there and back again, so that neighbours in time are compared and none is always
-    /// the first.
+    /// The order of the runs: alternately forwards and backwards, so that compared runs are close in time and no server
+    /// is always first.
     let turns: [Turn]
     private var runs: [Turn: [Outcome]] = [:]
 
@@ -39,7 +39,7 @@ struct RunSelection {
 
     func runCount(_ turn: Turn) -> Int { runs[turn]?.count ?? 0 }
 
-    /// The first turn without a run that counts; nil when each has one, or had all of its `runsMax` runs.
+    /// The first turn without a run that counts. nil: each has one, or has used all of its `runsMax` runs.
     func next(fastest: Double, runsMax: Int) -> Turn? {
         turns.first { turn in
             let runs = runs[turn] ?? []
@@ -47,7 +47,7 @@ struct RunSelection {
         }
     }
 
-    /// One for each turn that was played: the run that counts, or else the best of them. It says how many there were.
+    /// For each turn that was measured: the run that counts, or else the best one, with the number of runs.
     func outcomes(fastest: Double) -> [Outcome] {
         turns.compactMap { turn in
             guard let runs = runs[turn], let best = Self.best(runs, fastest: fastest) else { return nil }
@@ -57,7 +57,7 @@ struct RunSelection {
             outcome.attempts = runs.count
             outcome.thrownAway = others.count
             outcome.thrownAwayBesideBusyCore = others.count { Self.isBesideBusyCore($0, fastest: fastest) }
-            // Only the first run of a row waits for limits of time.
+            // Only the first run of a row waits for time limits.
             outcome.cut = runs.map(\.cut).max() ?? 0
             return outcome
         }
@@ -66,7 +66,7 @@ struct RunSelection {
     private static func best(_ runs: [Outcome], fastest: Double) -> Int? {
         if let lossy = runs.firstIndex(where: { !$0.isClean }) { return lossy }
         if let counting = runs.firstIndex(where: { counts($0, fastest: fastest) }) { return counting }
-        // How far beyond what is allowed, the calibrations or the waiting.
+        // How far the calibrations or the waiting exceed the allowed values.
         func badness(_ outcome: Outcome) -> Double {
             let slowness = (outcome.calibrations.max() ?? 0) / fastest / slownessMax
             return max(slowness, outcome.waitShare / Outcome.waitShareMax)

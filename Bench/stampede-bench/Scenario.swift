@@ -1,7 +1,7 @@
 public import ArgumentParser
 public import Load
 
-/// The loads that have a name.
+/// The named loads.
 enum Scenario: String, CaseIterable, ExpressibleByArgument {
     case fanout, pairs, queue, unsubscribed, reply, fanin, stalled
 
@@ -66,7 +66,7 @@ struct ScenarioOptions: ParsableArguments {
         dialect = nil
     }
 
-    /// - Parameter serverDialect: what the server speaks, if that is known.
+    /// - Parameter serverDialect: the protocol of the server, if known.
     func plan(_ scenario: Scenario, dialect serverDialect: Plan.Dialect? = nil) throws -> Plan {
         var plan = Plan("")
         plan.delivery = scenario.delivery
@@ -143,6 +143,6 @@ extension Plan.Dialect: ExpressibleByArgument {}
 extension LoadDriver: ExpressibleByArgument {}
 
 extension Double {
-    /// Without a fraction where there is none.
+    /// Whole numbers are written without a fraction.
     var formatted: String { self == rounded() ? String(Int(self)) : String(self) }
 }

@@ -3,26 +3,26 @@ import Foundation
 import Glibc
 import Load
 
-/// A server that can be started: ours on either driver, a floor, or a peer.
+/// A server that can be started: the broker with either driver, a floor, or a peer.
 struct ServerKind: Sendable {
     var name: String
     var path: String
     var dialect = Plan.Dialect.stomp
-    /// With PORT in place of the port, and FOLDER in place of that of a folder of its own.
+    /// The command line. PORT stands for the port, FOLDER for a temporary folder.
     var arguments: [String]
-    /// It runs already, and is neither started nor ended here.
+    /// It already runs, and is neither started nor ended here.
     var port: UInt16?
-    /// It takes long to start: it is started once, even where others get a server of their own for each measurement, and
-    /// has to stand still between its turns.
+    /// It is slow to start. So it is started only once, even if other servers are started for each measurement, and is
+    /// paused between measurements.
     var isKept = false
     var startSeconds = 10.0
-    /// What is to stand in a file of its folder, `configuration.yaml`.
+    /// The text of the file `configuration.yaml` in its folder.
     var configuration: String?
     var workers = 1
 
     /// The broker of this package.
     ///
-    /// - Parameter workers: nil: as `config`, the path of a configuration file, has it.
+    /// - Parameter workers: nil: as in `config`, the path of a configuration file.
     static func stampede(
         driver: LoadDriver, path: String, workers: Int? = 1, host: String = "127.0.0.1", config: String? = nil,
         settings: [String] = []
@@ -36,7 +36,7 @@ struct ServerKind: Sendable {
             workers: workers ?? 1)
     }
 
-    /// With queues that hold more than by default: only a file can say so.
+    /// With larger queues than by default, which only a file can configure.
     func holdingBacklogs() -> ServerKind {
         guard arguments.first == "serve" else { return self }
         var kind = self
@@ -66,17 +66,17 @@ struct ServerKind: Sendable {
     }
 }
 
-/// A server that was started here; it is ended with `end`, or when this goes.
+/// A server that was started here. `end` or the deinit ends it.
 final class RunningServer {
     struct StartError: Error, CustomStringConvertible { var description: String }
 
     let kind: ServerKind
     let port: UInt16
     let process: ServerProcess
-    /// What it writes; -1 where it ran already.
+    /// The descriptor of its output. -1: it already ran.
     private var log: Int32 = -1
     private var hasEnded = false
-    /// Empty: it has none.
+    /// Its folder. Empty: none.
     private let folder: String
     private static let endSeconds = 10.0
 
@@ -121,14 +121,14 @@ final class RunningServer {
         if log >= 0 { close(log) }
     }
 
-    /// What the server has written from `offset` on, at most some MiB at a time.
+    /// The output of the server from `offset` on, at most some MiB at a time.
     func output(from offset: Int) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: 4 << 20)
         let count = bytes.withUnsafeMutableBytes { pread(log, $0.baseAddress!, $0.count, off_t(offset)) }
         return Array(bytes.prefix(max(count, 0)))
     }
 
-    /// A server that was not started here is taken to run for ever.
+    /// A server that was not started here counts as running.
     var isRunning: Bool {
         guard kind.port == nil, !hasEnded else { return kind.port != nil }
         hasEnded = waitpid(process.identifier, nil, WNOHANG) == process.identifier
@@ -136,11 +136,11 @@ final class RunningServer {
         return !hasEnded
     }
 
-    /// Takes it off its CPU until `resume`.
+    /// Pauses it until `resume`.
     func pause() { kill(process.identifier, SIGSTOP) }
     func resume() { kill(process.identifier, SIGCONT) }
 
-    /// SIGTERM, and after a while SIGKILL.
+    /// Sends SIGTERM, and after a while SIGKILL.
     func end() {
         guard !hasEnded else { return }
         hasEnded = true

@@ -5,7 +5,7 @@ import Foundation
 import Glibc
 import Load
 
-/// `stampede-bench soak`: a broker under mixed load, with clients that come and go, for as long as one likes.
+/// `stampede-bench soak`: puts mixed load on a broker for a long time, with clients that come and go.
 struct Soak: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Put mixed load on a broker for a long time, and check that its memory does not grow.",
@@ -47,7 +47,7 @@ struct Soak: ParsableCommand {
 
     func run() throws {
         Load.raiseDescriptorLimit()
-        // log.level stands last: what the counters say is a notice.
+        // log.level comes last, because the counters are logged as notices.
         let kind = ServerKind.stampede(
             driver: start, path: stampede ?? ServerKind.besideUs, workers: workers, settings: set + ["log.level=notice"]
         )
@@ -88,7 +88,7 @@ struct Soak: ParsableCommand {
         if !verdict.isPassed { throw ExitCode(1) }
     }
 
-    /// Bad clients that cost the broker no message of its own and leave nothing behind.
+    /// Bad clients that do not make the broker drop or refuse messages of others, and leave nothing behind.
     private static let company: [Attack] = [
         .trickle, .silence, .headerFlood, .endlessHeaders, .endlessBodies, .hugeLengths, .subscriptions, .transactions,
         .logFlood,

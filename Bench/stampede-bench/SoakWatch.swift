@@ -3,12 +3,12 @@ import Foundation
 import Glibc
 import Load
 
-/// A broker between two cycles, when no client is there.
+/// A sample of a broker between two cycles, without clients.
 struct SoakSample: Codable, Sendable {
     var seconds = 0.0
     var residentBytes = 0
     var descriptors = 0
-    /// Of all workers, as the broker's own report of its counters says.
+    /// The sum over all workers, from the counters that the broker logs.
     var connections = 0
     var blockBytes = 0
     var accepted = 0
@@ -38,7 +38,7 @@ struct SoakSample: Codable, Sendable {
     }
 }
 
-/// Looks at a broker from outside, and asks it for its counters.
+/// Observes a broker from outside, and asks it for its counters.
 struct SoakWatch {
     struct NoReport: Error, CustomStringConvertible { var description: String }
 
@@ -47,9 +47,9 @@ struct SoakWatch {
     private var logOffset = 0
     private(set) var samples: [SoakSample] = []
 
-    /// How long the broker may take until the last of the clients that left is gone, and then again until its memory rests.
+    /// How long the broker may take until all clients are gone, and then again until its memory is stable.
     private static let patienceSeconds = 15.0
-    /// Longer than a broker keeps memory that nobody uses, which is 5 s.
+    /// Longer than a broker keeps unused memory, which is 5 s.
     private static let restSeconds = 6.0
     private static let stepMicroseconds: UInt32 = 100_000
 
@@ -57,7 +57,7 @@ struct SoakWatch {
 
     var seconds: Double { Date().timeIntervalSince(start) }
 
-    /// Waits until the broker has no connections any more and its memory rests, or has had the time for that, and takes a
+    /// Waits until the broker has no connections and its memory is stable, or the time for that is over. Then takes a
     /// sample.
     mutating func sample() throws -> SoakSample {
         let began = seconds
@@ -84,7 +84,7 @@ struct SoakWatch {
         }
     }
 
-    /// SIGUSR1, and the line that each worker writes then.
+    /// Sends SIGUSR1 and reads the line that each worker logs then.
     private mutating func report() throws -> SoakSample {
         let process = server.process.identifier
         logOffset += server.output(from: logOffset).count
@@ -126,11 +126,11 @@ struct SoakWatch {
     }
 }
 
-/// Whether a broker grew.
+/// Decides whether the memory of a broker grew.
 ///
-/// What it keeps for the next burst (tables that grew, the names of destinations that were used a moment ago) differs from
-/// cycle to cycle. What leaks is never given back: it raises the lowest sample too. So the lowest of the earlier half is
-/// compared with the lowest of the later one.
+/// The memory that a broker keeps for the next burst (larger tables, names of recently used destinations) differs from
+/// cycle to cycle. A leak is never returned, so it also raises the lowest sample. So the lowest sample of the first
+/// half is compared with the lowest of the second half.
 struct SoakVerdict {
     private let earlier: ArraySlice<SoakSample>
     private let later: ArraySlice<SoakSample>
@@ -138,7 +138,7 @@ struct SoakVerdict {
     private let lost: Int
     private let slopeMax: Double
     private static let chanceBytes = 4 << 20
-    /// The first samples are of a broker that still fills its pools.
+    /// The first samples are skipped, because the broker still fills its pools.
     private static let settlingShare = 4
     private static let samplesMin = 4
 

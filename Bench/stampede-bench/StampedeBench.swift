@@ -11,8 +11,8 @@ struct StampedeBench: ParsableCommand {
             MicroCommand.self,
         ])
 
-    /// Runs the command. Exit codes as those of `stampede`: 0 when all went well, 1 where it could not run or found
-    /// something wrong, 2 where the command line is wrong.
+    /// Runs the command. Exit codes as for `stampede`: 0 for success, 1 if it could not run or found something wrong, 2
+    /// if the command line is wrong.
     static func main() {
         do {
             var command = try parseAsRoot()

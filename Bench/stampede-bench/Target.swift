@@ -4,7 +4,7 @@ import Drivers
 import Glibc
 import Load
 
-/// Where the load goes: a server that runs already, or one that is started for it.
+/// The server under load: one that already runs, or one that is started.
 struct TargetOptions: ParsableArguments {
     @Option(help: "IPv4 address of a running server.")
     var host = "127.0.0.1"
@@ -46,19 +46,19 @@ struct TargetOptions: ParsableArguments {
     @Option(help: "The load generator's own driver: uring or epoll. Default: uring where it works.")
     var driver: LoadDriver?
 
-    /// A server that is there, and how to reach it.
+    /// A running server, and how to connect to it.
     struct Reached {
         var name: String
         var load: Load.Target
         var process: ServerProcess?
-        /// Nil: it ran already.
+        /// nil: it already ran.
         var running: RunningServer?
     }
 
     /// Binds the calling thread, and starts the server if that is asked for.
     ///
-    /// - Parameter binds: where no option says otherwise, the server gets CPU 0 and the load generator CPU 1. Else the
-    ///   scheduler decides, as it does for brokers in use.
+    /// - Parameter binds: unless an option says otherwise, the server gets CPU 0 and the load generator CPU 1. If
+    ///   false, the scheduler decides, as in normal use.
     func reach(
         workers: Int = 1, host startHost: String = "127.0.0.1", binds: Bool = true,
         _ adapt: (ServerKind) -> ServerKind = { $0 }
@@ -79,19 +79,19 @@ struct TargetOptions: ParsableArguments {
             running: server)
     }
 
-    /// Nothing is measured, and nothing lost, where there is no server.
+    /// Ends the command if no server answers. Without this check, a run without a server would report no losses.
     private func requireServer() throws {
         guard let reason = Self.refusal(host: host, port: port) else { return }
         warn("no server answers on \(host):\(port) (\(reason)): start one, or use --start, as in --start uring")
         throw ExitCode(1)
     }
 
-    /// Why nobody can connect there; nil: somebody answered.
+    /// Why a connection is not possible. nil: it is possible.
     private static func refusal(host: String, port: UInt16) -> String? {
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = port.bigEndian
-        // A malformed host is told apart elsewhere.
+        // A malformed host is reported elsewhere.
         guard inet_pton(AF_INET, host, &address.sin_addr) == 1 else { return nil }
         let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard fd >= 0 else { return String(cString: strerror(errno)) }
@@ -104,7 +104,7 @@ struct TargetOptions: ParsableArguments {
         return result == 0 ? nil : String(cString: strerror(errno))
     }
 
-    /// The dialect that --start implies.
+    /// The protocol that --start implies.
     var dialect: Plan.Dialect? { start.map { Peer(rawValue: $0)?.dialect ?? .stomp } }
 
     private func kind(_ start: String, _ workers: Int, _ host: String) throws -> ServerKind {
@@ -148,6 +148,6 @@ struct ScheduleOptions: ParsableArguments {
 }
 
 extension Schedule {
-    /// More than the ten seconds without progress that brokers commonly allow.
+    /// Longer than the ten seconds without progress that brokers commonly allow.
     static let stallSecondsDefault = 13.0
 }

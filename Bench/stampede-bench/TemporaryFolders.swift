@@ -1,7 +1,7 @@
 import Foundation
 import Synchronization
 
-/// Folders for servers' files. They are removed when their server ends, or when this program is interrupted.
+/// Folders for files of servers. They are removed when the server ends or this program is interrupted.
 enum TemporaryFolders {
     private static let paths = Mutex<Set<String>>([])
 
@@ -18,7 +18,7 @@ enum TemporaryFolders {
         try? FileManager.default.removeItem(atPath: folder)
     }
 
-    /// Servers end with this process: they asked for that when they were started.
+    /// Servers end with this process, because they are started with a parent-death signal.
     nonisolated(unsafe) private static let interruption: [any DispatchSourceSignal] = [SIGINT, SIGTERM].map { number in
         signal(number, SIG_IGN)
         let source = DispatchSource.makeSignalSource(signal: number, queue: .global())

@@ -5,21 +5,22 @@ import Testing
 
 @testable import Drivers
 
-/// Every way in which a driver may run: the whole suite passes on each.
+/// All configurations of a driver. The whole suite runs on each.
 enum DriverVariant: String, CaseIterable, Codable, CustomTestStringConvertible {
     case epoll
     #if URing
         case uringAdaptive, uringPoll, uringMultishot, uringUnrestricted
-        /// As on older kernels.
+        /// Without the features that older kernels lack.
         case uringRelativeTimeouts, uringSingleIssuer, uringCooperative
         case uringCountedSends
-        /// Sockets as plain descriptors, as before Linux 6.13; with all that this kernel has, and as on Linux 6.1.
+        /// Plain descriptors, as before Linux 6.13: with all other features of this kernel, and with those of Linux
+        /// 6.1.
         case uringPlain, uringPlainMultishot, uringPlainOld
     #endif
 
     var testDescription: String { rawValue }
     var isURing: Bool { self != .epoll }
-    /// Each connection gets its turn. Multishot receives are bounded by their buffers alone.
+    /// Whether connections are read in rotation. Only their buffers limit multishot receives.
     var takesTurns: Bool {
         #if URing
             self != .uringMultishot && self != .uringPlainMultishot
@@ -35,7 +36,7 @@ enum DriverVariant: String, CaseIterable, Codable, CustomTestStringConvertible {
         #endif
     }
     static var uringOnly: [DriverVariant] { allCases.filter { $0.isURing } }
-    /// Stands for a kernel that does not tell the address of a direct descriptor.
+    /// Like a kernel that cannot return the address of a direct descriptor.
     var lacksPeerAddress: Bool {
         #if URing
             return self == .uringRelativeTimeouts
@@ -109,7 +110,7 @@ struct AnyDriver: ~Copyable {
         return epoll!.pointee.budget
     }
 
-    /// Else the sockets are descriptors of this process.
+    /// Whether sockets are direct descriptors. Otherwise they are descriptors of this process.
     var hasDirectDescriptors: Bool {
         #if URing
             if let uring { return !uring.pointee.isPlain }
@@ -166,7 +167,7 @@ struct Event: CustomStringConvertible {
     var kind: Completion.Kind
     var connection: Slot
     var value: Int32
-    /// As in the completion.
+    /// `value` of the completion.
     var address: UInt64
     var origin: ConnectionOrigin { ConnectionOrigin(packed: address) }
     var bytes: [UInt8] = []
@@ -174,7 +175,7 @@ struct Event: CustomStringConvertible {
     var description: String { "\(kind)(\(connection.index).\(connection.generation), \(value))" }
 }
 
-/// Plays the core: hands submissions to a driver and looks at its completions.
+/// Takes the place of the core: passes submissions to a driver and checks its completions.
 final class DriverBench {
     var driver: AnyDriver
     let peers: WakeDirectory
@@ -211,7 +212,7 @@ final class DriverBench {
         return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
     }
 
-    /// One poll; waits for a completion when no deadline is given.
+    /// Makes one poll. Without a deadline it waits for a completion.
     @discardableResult
     func turn(_ requests: [Submission] = [], deadline: UInt64? = nil) -> [Event] {
         submissions.removeAll()
@@ -230,7 +231,7 @@ final class DriverBench {
         }
     }
 
-    /// Polls until `isDone` says so of all events so far; nil when that does not happen.
+    /// Polls until `isDone` returns true for all events so far. nil: it did not happen in time.
     @discardableResult
     func turns(_ requests: [Submission] = [], until isDone: ([Event]) -> Bool) -> [Event]? {
         var events = turn(requests)
@@ -249,7 +250,7 @@ final class DriverBench {
         return Slot(index: nextIndex, generation: 1)
     }
 
-    /// A client whose connection is accepted and adopted.
+    /// Connects a client and adopts the connection.
     func connect() throws -> (Client, Slot) {
         let client = try Client(port: port)
         let slot = newSlot()
@@ -257,14 +258,14 @@ final class DriverBench {
         return (client, slot)
     }
 
-    /// Waits for a newcomer and adopts it.
+    /// Waits for an accepted connection and adopts it.
     func adopt(as slot: Slot) throws {
         let events = try #require(turns { $0.contains { $0.kind == .accepted } })
         let accepted = try #require(events.first { $0.kind == .accepted })
         turn([Submission(.adopt, connection: slot, value: accepted.value)], deadline: 0)
     }
 
-    /// Sends bytes and returns what the poll reported.
+    /// Sends bytes and returns the events that the poll reported.
     func send(_ bytes: [UInt8], to slot: Slot, deadline: UInt64 = 0) -> [Event] {
         bytes.withUnsafeBytes {
             turn(
@@ -285,7 +286,7 @@ final class DriverBench {
 
 struct ConnectError: Error { var errorNumber: Int32 }
 
-/// A blocking client socket on loopback, with time limits instead of waiting for ever.
+/// A blocking client socket on loopback. All waits have a time limit.
 final class Client {
     private(set) var fd: Int32
 
@@ -307,11 +308,11 @@ final class Client {
                 Glibc.connect(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
             }
         }
-        // A ring with cooperative task work on this thread interrupts its system calls; connecting goes on.
+        // A ring with cooperative task work interrupts system calls of its thread. The connect continues.
         if result < 0, errno == EINTR {
             var event = pollfd(fd: fd, events: Int16(POLLOUT), revents: 0)
             result = retryingInterrupts { poll(&event, 1, 5000) } == 1 ? 0 : -1
-            // A refusal, too, ends the wait.
+            // A refused connect also ends the wait.
             var failure: Int32 = 0
             var byteCount = socklen_t(MemoryLayout<Int32>.size)
             if result == 0, getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &byteCount) == 0, failure != 0 {
@@ -350,7 +351,7 @@ final class Client {
         }
     }
 
-    /// As many bytes as the socket takes now.
+    /// Sends as many bytes as the socket takes now.
     func sendSome(_ bytes: ArraySlice<UInt8>) -> Int {
         let count = bytes.withUnsafeBytes {
             Glibc.send(fd, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
@@ -358,7 +359,7 @@ final class Client {
         return max(count, 0)
     }
 
-    /// Up to `countMax` bytes; empty at the end; nil on an error.
+    /// Receives up to `countMax` bytes. Empty: the end. nil: an error.
     func receive(_ countMax: Int = 1 << 16, waits: Bool = true) -> [UInt8]? {
         let flags = waits ? 0 : Int32(MSG_DONTWAIT)
         var count = 0
@@ -388,7 +389,7 @@ func retryingInterrupts<Result: SignedInteger>(_ call: () -> Result) -> Result {
     return -1
 }
 
-/// Bytes that differ at each place, so that loss, repetition and reordering show.
+/// Bytes that differ at each position, so that loss, repetition and reordering are detected.
 func pattern(_ byteCount: Int, seed: UInt8 = 0) -> [UInt8] {
     let start = Int(seed) * 251
     return Array(patternBytes[start..<start + byteCount])
@@ -406,5 +407,5 @@ private let patternBytes: [UInt8] = {
     return bytes
 }()
 
-/// Whether two long sequences are equal, without printing them when they are not.
+/// Whether two long sequences are equal. A failed expectation does not print them.
 func areEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool { left == right }

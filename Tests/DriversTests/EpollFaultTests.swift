@@ -5,8 +5,8 @@ import Testing
 
 @testable import Drivers
 
-/// What the epoll driver does about answers of the kernel that are hard to come by. Where no real cause can be arranged,
-/// the answer is given to the method that decides.
+/// How the epoll driver handles errors of the kernel that are hard to cause. If a test cannot cause the error, it
+/// passes the errno to the method that handles it.
 @Suite(.serialized)
 struct EpollFaultTests {
     private let peers: WakeDirectory
@@ -26,7 +26,7 @@ struct EpollFaultTests {
         return (0..<completions.count).map { completions[$0] }
     }
 
-    /// A client whose connection is adopted in `slot`, and the driver's record of it.
+    /// Connects a client, adopts the connection as `slot`, and returns the driver's record.
     private func connect(
         _ driver: inout EpollDriver, port: UInt16, as slot: Slot = slot
     ) throws -> (Client, UnsafeMutablePointer<EpollDriver.Connection>) {
@@ -81,7 +81,7 @@ struct EpollFaultTests {
         var group = try ListenerGroup(address: "127.0.0.1:0", workerCount: 1)
         var driver = try makeDriver(listeners: [group.take(worker: 0)])
         var completions = Batch<Completion>(capacity: 16)
-        // It is watched already: epoll_ctl(2) answers EEXIST, as it would ENOMEM or ENOSPC.
+        // It is already watched, so epoll_ctl(2) returns EEXIST. The driver handles ENOMEM and ENOSPC in the same way.
         driver.resume(0, &completions)
         #expect(completions.count == 1 && completions[0].kind == .acceptFailed && completions[0].value == -EEXIST)
         #expect(driver.counters.acceptErrors == 1)
@@ -96,7 +96,7 @@ struct EpollFaultTests {
         for errorNumber in [EINTR, ENOMEM, ENOBUFS] {
             record.pointee.state.insert(.isWritable)
             driver.endSend(Submission(.send, connection: Self.slot), record, -errorNumber, &completions)
-            // No edge would tell of room in a socket that has it.
+            // No edge would report that the socket has room, because it was never full.
             #expect(record.pointee.state.contains(.isWritable))
         }
         #expect(completions.count == 3 && completions[2].kind == .sendIncomplete && completions[2].value == 0)
@@ -128,8 +128,8 @@ struct EpollFaultTests {
         _ = client
     }
 
-    /// recv(2) stops at urgent data, so the read that looks for the end finds what came after. Those who take turns are
-    /// read last, into what the others have left of the turn's room.
+    /// recv(2) stops at urgent data, so the read that looks for the end finds the bytes after it. Connections of the
+    /// backlog are read last, into the rest of the arena.
     @Test(arguments: [
         UrgentData(ready: (16383, 16384)), UrgentData(ready: (6000, 6000), newcomer: (10879, 10880)),
     ])
@@ -164,7 +164,7 @@ struct EpollFaultTests {
                     start: event.pointer, count: Int(event.value))
             }
         }
-        // More than it may say at once: from now on it takes turns.
+        // More bytes than it may deliver in a turn: from now on it is in the backlog.
         note(turn(&driver))
         #expect(received[floodSlot]?.count == EpollDriver.receiveByteCountMax)
         try ready.sendUrgently(urgent.ready, arrivingAt: readyRecord.pointee.fd)
@@ -199,7 +199,7 @@ struct EpollFaultTests {
         #expect(countMax(0, 1016, 2) == 500)
         #expect(countMax(700, 1016) == 700)
         #expect(countMax(0, 3) == 1)
-        // fs.nr_open at its most.
+        // The largest value of fs.nr_open.
         #expect(countMax(0, 1_073_741_816) == 1 << 20)
         #expect(countMax(1 << 30, 1_073_741_816) == 1 << 20)
     }
@@ -218,7 +218,7 @@ struct EpollFaultTests {
 
     @Test(arguments: DriverVariant.allCases)
     func `a wait that a signal interrupts goes on`(_ variant: DriverVariant) async {
-        // Interrupted in a process of its own: a signal handler belongs to all threads.
+        // In a separate process, because a signal handler is shared by all threads.
         switch variant {
         case .epoll:
             await #expect(processExitsWith: .success) { try interruptedPoll(.epoll) }
@@ -254,7 +254,7 @@ struct EpollFaultTests {
     }
 }
 
-/// What two clients say: so many bytes, an urgent one, so many bytes, and the end.
+/// What two clients send: some bytes, an urgent byte, more bytes, and the end.
 struct UrgentData: Sendable, CustomTestStringConvertible {
     typealias ByteCounts = (before: Int, after: Int)
     var ready: ByteCounts
@@ -264,7 +264,7 @@ struct UrgentData: Sendable, CustomTestStringConvertible {
 }
 
 extension Client {
-    /// Returns when all of it is at the other end, `fd`.
+    /// Returns when all bytes have arrived at the other end, `fd`.
     fileprivate func sendUrgently(_ byteCounts: UrgentData.ByteCounts, arrivingAt fd: Int32) throws {
         try send(pattern(byteCounts.before))
         var byte: UInt8 = 0
@@ -279,11 +279,11 @@ extension Client {
 
 /// Polls in which a signal interrupts the wait again and again, until a connection comes.
 private func interruptedPoll(_ variant: DriverVariant) throws {
-    // Without SA_RESTART: the wait has to return.
+    // Without SA_RESTART, so that the wait returns.
     var action = sigaction()
     action.__sigaction_handler.sa_handler = { _ in }
     sigaction(SIGUSR2, &action, nil)
-    // Threads that tasks run on block signals.
+    // The threads of tasks block signals.
     var signals = sigset_t()
     sigemptyset(&signals)
     sigaddset(&signals, SIGUSR2)

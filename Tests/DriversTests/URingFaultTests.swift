@@ -7,8 +7,8 @@
 
     @testable import Drivers
 
-    /// What the io_uring driver does about completions that are hard to come by: they are given to it as the kernel
-    /// would have written them.
+    /// How the io_uring driver handles completions that are hard to cause. The tests pass them to the driver as the
+    /// kernel would have written them.
     @Suite(.serialized)
     struct URingFaultTests {
         private static let slot = Slot(index: 1, generation: 1)
@@ -50,7 +50,7 @@
                 return (0..<completions.count).map { completions[$0] }
             }
 
-            /// The kernel's answer to a request that was armed. What the driver reports of it.
+            /// Passes the completion of an armed request to the driver. Returns the events that the driver reports.
             mutating func answer(
                 _ operation: RingOperation, _ result: Int32, index: UInt32? = nil, flags: UInt32 = 0
             ) -> [Completion] {
@@ -64,7 +64,7 @@
 
             var state: URingConnection.State { driver.anyRecord(of: URingFaultTests.slot)?.pointee.state ?? [] }
 
-            /// Whether bytes still get through.
+            /// Whether the driver still receives bytes.
             mutating func receives(_ byteCount: Int) throws -> Bool {
                 try client.send(pattern(byteCount))
                 var received = 0
@@ -179,7 +179,7 @@
             fixture.end()
         }
 
-        // A plain descriptor of that number would be somebody else's.
+        // A plain descriptor with this number would belong to other code.
         @Test(.enabled(if: RingFeatures.hasDirectHere))
         func `a hand-off that failed is counted, and its file is closed`() throws {
             var fixture = try Fixture.make()
@@ -212,7 +212,7 @@
             #expect(fixture.driver.ring.pendingCount == 1)
             let client = fixture.client
             fixture.end()
-            // While it were open, so would be the connection.
+            // If it stayed open, the connection would stay open too.
             #expect(client.receive() == [])
         }
 
@@ -261,7 +261,7 @@
             let request = Submission(
                 .sendZeroCopy, connection: Self.slot, pointer: UnsafeRawPointer(bytes.utf8Start),
                 byteCount: bytes.utf8CodeUnitCount)
-            // Prepared, and answered here before the kernel does.
+            // The request is prepared. The test answers it before the kernel does.
             fixture.driver.carryOut(request)
             #expect(fixture.answer(.close, 0).isEmpty)
             let events = fixture.answer(.sendZeroCopy, -EPIPE, index: 1)
@@ -282,7 +282,7 @@
         @Test func `set-up steps that the kernel refuses are explained`() throws {
             let ring = try Ring.make(entryCount: 8, completionEntryCount: 16, best: .deferred, isDisabled: false)
             #expect(try ring.makeFileTable(count: 8, countMin: 4) == 8)
-            // A ring has one table, one buffer ring for a group, and is restricted before it is enabled or never.
+            // A ring has one file table and one buffer ring per group, and can be restricted only before it is enabled.
             let table = #expect(throws: DriverError.self) { try ring.makeFileTable(count: 8, countMin: 4) }
             #expect(table?.errorNumber == EBUSY)
             let buffers = try ReceiveBuffers(count: 4, byteCount: 64, group: 1, ring: ring)

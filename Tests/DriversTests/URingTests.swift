@@ -133,7 +133,7 @@
             for (_, slot) in clients { #expect(bench.close(slot) != nil) }
         }
 
-        /// Before Linux 6.1 such a send may answer -EAGAIN though it has taken bytes, if it was to wait for all.
+        /// Before Linux 6.1 such a send with MSG_WAITALL may return -EAGAIN although it has taken bytes.
         @Test func `a send that always answers does not ask the kernel for all or nothing`() throws {
             let ring = try Ring.make(entryCount: 8, completionEntryCount: 16, best: .deferred, isDisabled: false)
             var message = msghdr()
@@ -192,7 +192,7 @@
                 #expect(isComplete != nil)
                 #expect(clients.allSatisfy { bytes[$0.1.index] == message })
             }
-            // Failing sends complete all at once, and all in their own poll.
+            // Failing sends complete at once, all in the same poll.
             for (client, _) in clients { client.reset() }
             #expect(bench.turns { $0.filter { $0.kind == .receiveFailed }.count == 200 } != nil)
             let events = pattern(10).withUnsafeBytes { bytes in
@@ -220,7 +220,7 @@
             #expect(failure?.value == -ENFILE)
             #expect(values.count >= 8)
             bench.turn([Submission(.refuse, value: values[0])], deadline: 0)
-            // The kernel closed the one that it had accepted and found no slot for; the next one waits in the backlog.
+            // The kernel closed the connection for which it found no slot. The next one waits in the backlog.
             clients.append(try Client(port: bench.port))
             #expect(bench.turn([], deadline: 0).isEmpty)
             let events = bench.turns([Submission(.resumeAccepting)]) { $0.contains { $0.kind == .accepted } }
@@ -233,7 +233,7 @@
     }
 
     extension DriverOptions.Descriptors {
-        /// Those that pass the self-test here.
+        /// The levels that pass the self-test on this kernel.
         static var onThisKernel: [Self] { RingFeatures.hasDirectHere ? allCases : [.auto, .plain] }
     }
 #endif

@@ -21,7 +21,7 @@ extension DriverTests {
         }
     }
 
-    /// Two workers in two threads: one accepts, keeps every other connection and hands the others on.
+    /// Two workers in two threads. One accepts connections, keeps every second one and hands the others off.
     @Test(arguments: DriverVariant.allCases)
     func `connections are handed on to another worker and work there`(_ variant: DriverVariant) throws {
         let peers = try WakeDirectory(workerCount: 2)
@@ -69,14 +69,14 @@ extension DriverTests {
                 }
             }
             for client in clients {
-                // The hand-off completes in our ring, too.
+                // The hand-off also has a completion in our ring.
                 bench.turn([], deadline: 0)
                 try client.send(pattern(333))
                 #expect(try client.receive(exactly: 333) == pattern(333))
             }
             bench.turn([], deadline: 0)
             #expect(bench.driver.counters.handedOff == 10)
-            // Nobody is there: the connection is closed.
+            // There is no such worker, so the connection is closed.
             let client = try Client(port: bench.port)
             let events = try #require(bench.turns { $0.contains { $0.kind == .accepted } })
             bench.turn([Submission(.handOff, value: events[0].value, peer: 77)], deadline: 0)
@@ -102,7 +102,7 @@ extension DriverTests {
             other.turn(requests, deadline: 0)
         } whileRunning: {
             for _ in 0..<10 {
-                // The other worker may not be there yet; its eventfd keeps the call for it.
+                // The other worker may not have started yet. Its eventfd keeps the wake-up.
                 #expect(bench.turns([Submission(.wake, peer: 1)]) { $0.contains { $0.kind == .woken } } != nil)
             }
         }
@@ -110,10 +110,10 @@ extension DriverTests {
     }
 }
 
-/// Runs `body` on a thread of its own and returns when it has.
+/// Runs `body` on a new thread and waits for it.
 func onThread(_ body: @escaping @Sendable () throws -> Void) throws { try withThread(body, whileRunning: {}) }
 
-/// Runs `body` on a thread of its own while `work` runs on this one.
+/// Runs `body` on a new thread while `work` runs on this one.
 func withThread(_ body: @escaping @Sendable () throws -> Void, whileRunning work: () throws -> Void) throws {
     final class Box: Sendable {
         let body: @Sendable () throws -> Void

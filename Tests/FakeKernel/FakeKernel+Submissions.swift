@@ -1,7 +1,7 @@
 internal import Glibc
 internal import IO
 
-// What the kernel does with each kind of submission.
+// How the fake kernel carries out each kind of submission.
 extension FakeKernel {
     func carryOut(_ submission: Submission, of index: Int) throws(Violation) {
         switch submission.kind {
@@ -62,7 +62,7 @@ extension FakeKernel {
         }
     }
 
-    /// The connection that the shard answers for.
+    /// The accepted connection that the submission is about.
     private func newcomer(of submission: Submission, _ index: Int) throws(Violation) -> FakeSocket {
         guard let socket = newcomers[submission.value], socket.shard == index, socket.stage == .offered else {
             throw Violation("\(submission.kind) of a descriptor that was not offered")
@@ -81,7 +81,7 @@ extension FakeKernel {
         return socket
     }
 
-    /// The bytes to send, which lie in one piece or in several.
+    /// The bytes to send, from one buffer or several.
     private func pieces(of submission: Submission) throws(Violation) -> [UnsafeRawBufferPointer] {
         guard let pointer = submission.pointer else { throw Violation("a send of nothing") }
         guard submission.kind == .sendVector else {

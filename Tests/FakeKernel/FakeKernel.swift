@@ -3,13 +3,14 @@ internal import Glibc
 public import IO
 public import Slabs
 
-/// The kernel and the drivers below one or several shards, which run in one thread and on a virtual clock.
+/// A fake of the kernel and the drivers for one or several shards, which run in one thread and on a virtual clock.
 ///
-/// It carries out what the shards submit, holds it against the rules of `Submission.Kind`, and reports what its sockets
-/// have to tell. Nothing happens but in `turn`, `run` and `advance`; between them a test writes to sockets and reads them.
+/// It carries out the submissions of the shards, checks them against the rules of `Submission.Kind`, and reports the
+/// events of its sockets. Shards only run in `turn`, `run` and `advance`. Between these calls a test writes to sockets
+/// and reads from them.
 ///
-/// `FakeKernel+Submissions` is the place where a new kind of submission has to be added, for all who use this type. The
-/// simulator has a kernel of its own, whose order and whose faults follow from a seed.
+/// A new kind of submission must be added in `FakeKernel+Submissions`. The simulator has another kernel, in which a
+/// seed determines the order of events and the faults.
 public final class FakeKernel {
     public let shardCount: Int
     public let fabric: Fabric
@@ -23,32 +24,33 @@ public final class FakeKernel {
     public private(set) var sockets: [FakeSocket] = []
     /// Connections that no shard has adopted yet, by descriptor.
     var newcomers: [Int32: FakeSocket] = [:]
-    /// Of each shard: connections by the index of their slot.
+    /// For each shard: its connections, by the index of their slot.
     var adopted: [[UInt32: FakeSocket]]
-    /// Of each shard: what its next turn is told behind the answers to its submissions.
+    /// For each shard: the completions of its next turn, after the answers to its submissions.
     private var events: [[Completion]]
     private var nextDescriptor: Int32 = 10
-    /// Polls so far, of all shards.
+    /// The number of polls so far, of all shards.
     private(set) var turnCount = 0
 
-    // What the shards asked for
+    // Requests of the shards
     /// Descriptors of refused connections.
     public internal(set) var refused: [Int32] = []
     public internal(set) var handOffs: [(descriptor: Int32, peer: Int)] = []
     public internal(set) var acceptResumptionCount = 0
-    /// Of each shard: its listeners are open.
+    /// For each shard: whether its listeners are open.
     public internal(set) var isListening: [Bool]
-    /// Of each shard: accepting has not failed since the shard asked for it.
+    /// For each shard: whether it accepts. false after `.acceptFailed`, until `.resumeAccepting`.
     public internal(set) var isAccepting: [Bool]
-    /// Of each shard: the slot of the connection that was closed last. A completion that comes too late may bear it.
+    /// For each shard: the slot of the connection that was closed last. Tests use it for completions that come too
+    /// late.
     public private(set) var lastClosed: [Slot?]
 
-    /// The first rule that was broken and not taken since. While there is one, nothing goes on.
+    /// The first broken rule that was not taken yet. While there is one, no turns run.
     public private(set) var fault: String?
-    /// Called behind each turn, with the shard's index.
+    /// Called after each turn, with the index of the shard.
     public var didTurn: ((Int) -> Void)?
 
-    /// - Parameter connectionCountMax: what the driver's table holds, of each shard.
+    /// - Parameter connectionCountMax: the size of the driver's table, for each shard.
     public init(shardCount: Int, options: BrokerOptions, connectionCountMax: Int, now: UInt64 = 5_000_000_000) {
         self.shardCount = shardCount
         self.now = now
@@ -74,10 +76,10 @@ public final class FakeKernel {
 
     public func shard(_ index: Int) -> UnsafeMutablePointer<Shard> { workers[index].shard }
 
-    /// Notes a broken rule, unless one is noted already.
+    /// Stores a broken rule, unless one is already stored.
     public func fail(_ text: @autoclosure () -> String) { if fault == nil { fault = text() } }
 
-    /// Takes the broken rule away, so that turns can go on.
+    /// Takes the broken rule, so that turns can run again.
     public func takeFault() -> String? {
         defer { fault = nil }
         return fault
@@ -85,7 +87,7 @@ public final class FakeKernel {
 
     // MARK: From outside
 
-    /// A client connects, and `shard` will be told of it.
+    /// A client connects to `shard`.
     public func accept(on shard: Int, from origin: ConnectionOrigin = ConnectionOrigin(packed: 0)) -> FakeSocket {
         let socket = FakeSocket(descriptor: nextDescriptor, shard: shard, origin: origin)
         nextDescriptor += 1
@@ -100,13 +102,13 @@ public final class FakeKernel {
         post(Completion(accepted: socket.descriptor, from: socket.origin), to: socket.shard)
     }
 
-    /// There is no room for connections that wait to be accepted.
+    /// Accepting fails: there is no room for new connections.
     public func failAccepting(on shard: Int, errno: Int32) {
         isAccepting[shard] = false
         post(Completion(.acceptFailed, value: -errno), to: shard)
     }
 
-    /// Tells a shard something in its next turn.
+    /// Adds a completion to the next turn of a shard.
     public func post(_ completion: Completion, to shard: Int) { events[shard].append(completion) }
 
     public func beginDrain() {
@@ -137,14 +139,14 @@ public final class FakeKernel {
         fabric.mailbox(index).didWake()
         workers[index].turn(now: now, wallMilliseconds: wallMilliseconds)
         for buffer in lent {
-            // Whoever still reads it finds nonsense.
+            // Makes a use after the turn visible.
             memset(buffer.baseAddress!, 0xDD, buffer.count)
             buffer.deallocate()
         }
         didTurn?(index)
     }
 
-    /// Appends what has happened to the completions of a shard. Returns the memory in which received bytes lie.
+    /// Appends the events to the completions of a shard. Returns the memory of the received bytes.
     private func collect(_ index: Int) -> [UnsafeMutableRawBufferPointer] {
         for event in events[index] {
             if event.kind == .accepted { newcomers[event.value]?.stage = .offered }
@@ -167,9 +169,9 @@ public final class FakeKernel {
         if sockets.contains(where: \.isClosed) { sockets.removeAll(where: \.isClosed) }
     }
 
-    /// Runs turns until no shard has anything to do at this time.
+    /// Runs turns until no shard has more to do at this time.
     ///
-    /// - Parameter turnCountMax: the most turns of each shard; nil: it is a fault if they never come to rest.
+    /// - Parameter turnCountMax: the most turns of each shard. nil: it is a violation if they do not end.
     public func run(turnCountMax: Int? = nil) {
         for _ in 0..<(turnCountMax ?? Self.turnCountMax) {
             var wasBusy = false
@@ -182,7 +184,7 @@ public final class FakeKernel {
         if turnCountMax == nil { fail("the shards never come to rest") }
     }
 
-    /// Many more than any script takes.
+    /// Many more turns than any test needs.
     private static var turnCountMax: Int { 200_000 }
 
     private func isBusy(_ index: Int) -> Bool {
@@ -196,12 +198,12 @@ public final class FakeKernel {
 
     // MARK: Time
 
-    /// Lets time pass, with turns for each deadline on the way.
+    /// Advances the clock, with turns at each deadline on the way.
     ///
     /// - Parameters:
-    ///   - deadlineCountMax: the most deadlines to stop at; the rest of the time passes at once. nil: to need that is a
-    ///     fault.
-    ///   - turnCountMax: as that of `run`, at each deadline.
+    ///   - deadlineCountMax: the most deadlines to stop at. The rest of the time passes at once. nil: more deadlines
+    ///     than any test needs are a violation.
+    ///   - turnCountMax: as in `run`, at each deadline.
     /// - Returns: whether there were turns for all deadlines.
     @discardableResult
     public func advance(milliseconds: Int, deadlineCountMax: Int? = nil, turnCountMax: Int? = nil) -> Bool {

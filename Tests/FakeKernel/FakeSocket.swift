@@ -2,37 +2,37 @@ internal import Glibc
 public import IO
 public import Slabs
 
-/// A connection: what the broker's driver makes of it on one side, and the client's end of it on the other.
+/// A connection: the broker's side, as its driver reports it, and the client's side.
 ///
-/// A test writes to it, takes what the broker sent, and says what goes wrong: a socket that is full, sends that fail, pauses
-/// and closings that take effect late, zero-copy sends that the kernel keeps.
+/// A test writes to it, takes the bytes that the broker sent, and sets faults: a full socket, failing sends, pauses and
+/// closes that take effect late, zero-copy sends whose bytes the kernel keeps.
 public final class FakeSocket {
     public enum Stage: Sendable {
-        /// The shard will be told of it in its next turn.
+        /// The next turn reports it to the shard.
         case waiting
-        /// The shard was told of it, and has to answer in its next submissions.
+        /// It was reported to the shard, which must answer in its next submissions.
         case offered
         case adopted
-        /// The shard asked for `.close`, and waits for `.closed`.
+        /// The shard submitted `.close` and waits for `.closed`.
         case closing
-        /// Closed, refused, or handed to a worker that has ended.
+        /// Closed, refused, or handed off to a worker that has ended.
         case closed
     }
 
     public let descriptor: Int32
-    /// Where it came from, as `Completion.Kind.accepted` has it.
+    /// Its origin, as in `Completion.Kind.accepted`.
     public let origin: ConnectionOrigin
     public internal(set) var stage = Stage.waiting
-    /// The shard that holds the connection or will be offered it.
+    /// The shard that has the connection, or to which it will be reported.
     public internal(set) var shard: Int
-    /// The shard's name for it, once it is adopted.
+    /// The slot of the connection, after it was adopted.
     public internal(set) var connection = Slot.none
 
     // To the broker
     private var arriving = ArrivingPieces()
-    /// The most bytes of a turn, which then come in one piece. 0: as many pieces as a driver's receive buffers hold.
+    /// The most bytes received in a turn, in one piece. 0: as many pieces as fit the receive buffers of a driver.
     public var receiveByteCountMax = 0
-    /// A pause is honoured only after one more receive.
+    /// A pause takes effect only after one more receive.
     public var pausesLate = false
     private var hasEnded = false
     private var endIsReported = false
@@ -42,13 +42,13 @@ public final class FakeSocket {
     private var isReceiving = true
 
     // To the client
-    /// Bytes that reached the client and were not taken yet.
+    /// Bytes that reached the client and were not read yet.
     public private(set) var received: [UInt8] = []
     /// Bytes that the socket takes before it is full.
     public var room = Int.max
     /// The errno of the next send. 0: none.
     public var sendFailure: Int32 = 0
-    /// The bytes of zero-copy sends are released by `releaseZeroCopy` and by `.close` alone.
+    /// Only `releaseZeroCopy` and `.close` release the bytes of zero-copy sends.
     public var holdsZeroCopy = false
     private var zeroCopy: UnsafeRawBufferPointer?
     /// The value of a `.sendReleased` that is not reported yet.
@@ -61,14 +61,14 @@ public final class FakeSocket {
     /// The broker closed the connection by a reset.
     public private(set) var wasReset = false
 
-    /// One that no `FakeKernel` knows; `FakeKernel.accept` makes those that it knows.
+    /// Makes a connection without a `FakeKernel`. `FakeKernel.accept` makes connections of a kernel.
     public init(descriptor: Int32, shard: Int, origin: ConnectionOrigin = ConnectionOrigin(packed: 0)) {
         self.descriptor = descriptor
         self.shard = shard
         self.origin = origin
     }
 
-    /// The bytes of receives of one turn, as a driver's buffers bound them.
+    /// The bytes received in one turn, limited as by the buffers of a driver.
     private static var receiveByteCountPerTurnMax: Int { 64 * 1024 }
     /// `Submission.Kind.sendVector`.
     private static var vectorCountMax: Int { 64 }
@@ -78,21 +78,21 @@ public final class FakeSocket {
 
 extension FakeSocket {
     public var isClosed: Bool { stage == .closed }
-    /// The broker takes no more of what is written, for now.
+    /// Whether the broker has paused receiving.
     public var isReceivePaused: Bool { !isReceiving }
     /// The kernel still reads the bytes of a zero-copy send.
     public var holdsBytes: Bool { zeroCopy != nil }
 
-    /// Bytes for the broker. It receives them in one piece.
+    /// Writes bytes for the broker, which receives them in one piece.
     public func write(_ bytes: some Collection<UInt8>) { if !hasEnded { arriving.append(bytes) } }
 
-    /// Bytes for the broker, in one piece with what was written before and is not received yet.
+    /// Writes bytes for the broker, which receives them in one piece with earlier bytes that it has not received yet.
     public func writeOn(_ bytes: some Collection<UInt8>) { if !hasEnded { arriving.extend(bytes) } }
 
-    /// Ends the client's sending side, behind what was written.
+    /// Ends the client's sending side, after the written bytes.
     public func endSending() { hasEnded = true }
 
-    /// The connection fails. What was written and not received is lost.
+    /// The connection fails. Written bytes that were not received are lost.
     public func fail(errno: Int32) { failure = errno }
 
     public func takeReceived() -> [UInt8] {
@@ -100,7 +100,7 @@ extension FakeSocket {
         return received
     }
 
-    /// The kernel is done with the bytes of a zero-copy send, and the client has them.
+    /// Releases the bytes of a zero-copy send. The client has received them.
     public func releaseZeroCopy() {
         guard let bytes = zeroCopy else { return }
         zeroCopy = nil
@@ -169,7 +169,7 @@ extension FakeSocket {
         stage = .closing
     }
 
-    /// The socket takes what it has room for. Returns the count of bytes.
+    /// Takes as many bytes as there is room for. Returns their count.
     private func take(_ bytes: UnsafeRawBufferPointer) -> Int {
         let count = min(bytes.count, room)
         if room != .max { room -= count }
@@ -181,7 +181,7 @@ extension FakeSocket {
 // MARK: - What the kernel reports
 
 extension FakeSocket {
-    /// There is something to report to the shard.
+    /// Whether there are events to report to the shard.
     public var hasEvents: Bool {
         switch stage {
         case .waiting, .offered, .closed: return false
@@ -193,13 +193,13 @@ extension FakeSocket {
         }
     }
 
-    /// While receiving is paused the connection is watched for failure, even after its end.
+    /// Whether a failure of the paused connection must be reported. It is, even after the end.
     private var reportsFailure: Bool { failure != 0 && (isReceiving ? !endIsReported : !failureIsReported) }
 
-    /// It failed after its end, when nothing is received that could tell: the next send will.
+    /// The connection failed after its end. No receive reports that; the next send does.
     private var isBroken: Bool { failure != 0 && endIsReported }
 
-    /// Appends what there is to report. Received bytes lie in `lent`, and belong to the caller.
+    /// Appends the events. Received bytes are in `lent`, which the caller owns.
     func report(_ completions: inout Batch<Completion>, lent: inout [UnsafeMutableRawBufferPointer]) {
         if !holdsZeroCopy || stage == .closing { releaseZeroCopy() }
         if let count = released {
@@ -250,7 +250,7 @@ extension FakeSocket {
     }
 }
 
-/// Bytes under way, and where the pieces end in which they were written.
+/// Bytes under way, and the ends of the pieces in which they were written.
 private struct ArrivingPieces {
     private var bytes: [UInt8] = []
     private var ends: [Int] = []
@@ -271,7 +271,8 @@ private struct ArrivingPieces {
         ends[ends.count - 1] = bytes.count
     }
 
-    /// The next piece, or so many bytes of it, in memory of their own: whoever reads them after the turn is found.
+    /// Removes the next piece, or this many bytes of it, and returns them in new memory, so that a use after the turn
+    /// is detected.
     mutating func take(_ byteCountMax: Int) -> UnsafeMutableRawBufferPointer {
         let end = ends[takenPieceCount]
         let count = min(end - takenByteCount, byteCountMax)

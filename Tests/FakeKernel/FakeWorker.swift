@@ -2,18 +2,18 @@ public import Broker
 public import IO
 public import Slabs
 
-/// A shard and the completions of its next turn: a worker's loop without a driver.
+/// A shard and the completions of its next turn: the loop of a worker without a driver.
 ///
-/// It adds nothing to what a turn of the shard costs, so the benchmarks measure with it alone: they hand in completions as
-/// a driver does that takes every send whole. `FakeKernel` puts sockets in front of it.
+/// It adds nothing to the cost of a turn, so the benchmarks use it directly: they pass completions like a driver that
+/// takes every send completely. `FakeKernel` adds sockets to it.
 @frozen
 public struct FakeWorker: ~Copyable {
     public let shard: UnsafeMutablePointer<Shard>
-    /// What the next turn is told. The turn removes it.
+    /// The completions of the next turn. The turn removes them.
     public let completions: UnsafeMutablePointer<Batch<Completion>>
 
     /// - Parameters:
-    ///   - connectionCountMax: what the driver's table holds.
+    ///   - connectionCountMax: the size of the driver's table.
     ///   - now: monotonic nanoseconds.
     ///   - wallMilliseconds: milliseconds since the epoch.
     public init(
@@ -46,7 +46,7 @@ public struct FakeWorker: ~Copyable {
         completions.pointee.removeAll()
     }
 
-    /// `bytes` arrive on a connection. They have to stay valid until the turn is over.
+    /// `bytes` arrive on a connection. They must stay valid until the turn is over.
     @inlinable @inline(__always)
     public func receive(_ bytes: UnsafeRawBufferPointer, on connection: Slot) {
         completions.pointee.append(
@@ -55,7 +55,7 @@ public struct FakeWorker: ~Copyable {
                 pointer: bytes.baseAddress))
     }
 
-    /// The connection that the last turn adopted, of several the last one.
+    /// The last connection that the last turn adopted.
     @inlinable
     public var adoptedConnection: Slot? {
         var connection: Slot?

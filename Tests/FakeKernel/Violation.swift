@@ -1,4 +1,4 @@
-/// A submission that is against the rules of `Submission.Kind`.
+/// A submission that violates the rules of `Submission.Kind`.
 public struct Violation: Error, CustomStringConvertible {
     public let description: String
 

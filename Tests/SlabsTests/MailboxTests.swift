@@ -4,7 +4,7 @@ import Testing
 
 @testable import Slabs
 
-/// A wake-up that the owner of a mailbox waits for, as an eventfd does in a driver.
+/// The wake-up of the owner of a mailbox, in place of the eventfd of a driver.
 private final class WakeUp: @unchecked Sendable {
     private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
 
@@ -17,7 +17,7 @@ private final class WakeUp: @unchecked Sendable {
 
     func signal() { sem_post(semaphore) }
 
-    /// false when no wake-up came for 30 seconds: it is lost.
+    /// Returns false if no wake-up came for 30 seconds: it is lost.
     func wait() -> Bool {
         var deadline = timespec()
         clock_gettime(CLOCK_REALTIME, &deadline)
@@ -29,7 +29,7 @@ private final class WakeUp: @unchecked Sendable {
     }
 }
 
-/// What producers and owner share in the test with threads.
+/// The state that producers and owner share in the test with threads.
 private final class Producers: Sendable {
     let mailbox = Mailbox(byteCountMax: 1 << 20)
     let wakeUp = WakeUp()
@@ -50,7 +50,7 @@ private final class Producers: Sendable {
                 wakeUpCount.add(1, ordering: .relaxed)
                 wakeUp.signal()
             }
-            // Gives the owner occasions to fall asleep, so that the handshake is what is tested.
+            // Gives the owner opportunities to sleep, so that the handshake is tested.
             if number % 16 == 0 { sched_yield() }
         }
     }
@@ -87,7 +87,7 @@ private final class Producers: Sendable {
         mailbox.didWake()
         #expect(!mailbox.prepareToSleep(), "a batch waits")
         #expect(!mailbox.post(PeerBatches.allocate(capacity: 0)), "the owner did not sleep")
-        // The mailbox frees what nobody took.
+        // The mailbox frees batches that nobody took.
     }
 
     @Test func `an owner that woke by itself is not woken`() {

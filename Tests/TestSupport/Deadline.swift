@@ -1,6 +1,6 @@
 import Glibc
 
-/// The moment at which a wait gives up. Only a bound of failure: no test passes or fails by how long something takes.
+/// The time at which a wait fails. It only bounds failures; no test measures how long something takes.
 public struct Deadline: Sendable {
     /// What a wait for one event may take on a busy machine with a debug build; TEST_PATIENCE times as long
     /// where that is set (under a sanitizer).

@@ -1,7 +1,8 @@
 import Glibc
 
-/// Clients that behave, beside others that do not: a publisher, a topic's subscriber, and a queue's consumer that
-/// acknowledges each message. What any of them sees is checked: each message once, in order, unharmed, and nobody cut.
+/// Well-behaved clients beside bad ones: a publisher, a subscriber of a topic, and a consumer of a queue that
+/// acknowledges each message. They check that each message arrives once, in order and undamaged, and that no connection
+/// ends.
 public final class HonestClients {
     private let client: LoadClient
     private let topic = unique("/topic/honest")
@@ -15,7 +16,7 @@ public final class HonestClients {
     private var queueCount = 0
     private static let padding = String(repeating: "honest ", count: 20)
 
-    /// Connects and subscribes. When it returns, the broker knows all of them.
+    /// Connects and subscribes. On return the broker has confirmed all subscriptions.
     public init(_ broker: BrokerProcess) throws {
         client = LoadClient(port: broker.port)
         publisher = try client.open()
@@ -26,7 +27,7 @@ public final class HonestClients {
         try run { self.readyCount == 2 }
     }
 
-    /// Sends `count` messages to the topic and to the queue, and waits until all have come.
+    /// Sends `count` messages to the topic and to the queue, and waits until all have arrived.
     public func exchange(_ count: Int) throws {
         let last = sentCount + count
         while sentCount < last {

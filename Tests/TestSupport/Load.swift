@@ -1,7 +1,7 @@
 import Glibc
 
-/// Many publishers and subscribers in one thread, and a check of every message: what it costs must be small beside what
-/// the broker does, also in a debug build.
+/// Many publishers and subscribers in one thread, with a check of every message. It takes little CPU compared with the
+/// broker, also in a debug build.
 ///
 /// Each message is a SEND whose body is 13 bytes, the publisher's index and its message's number:
 ///
@@ -33,7 +33,7 @@ public struct Load: Sendable {
         self.messagesPerPublisher = messagesPerPublisher
     }
 
-    /// Deliveries that are due in all.
+    /// The total number of expected deliveries.
     public var deliveryCount: Int {
         let sent = publisherCount * messagesPerPublisher
         return kind == .topic ? sent * (subscriberCount / destinationCount) : sent
@@ -55,7 +55,7 @@ private final class LoadConnection {
     /// Received bytes that are not taken yet.
     private var input = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 1)
     private var inputEnd = 0
-    /// What waits to be sent.
+    /// The bytes that wait to be sent.
     private var output: [UInt8] = []
     private var outputStart = 0
 
@@ -102,7 +102,7 @@ private final class LoadConnection {
         input = larger
     }
 
-    /// Appends to what waits to be sent.
+    /// Appends bytes to be sent.
     func enqueue(_ bytes: some Sequence<UInt8>) { output.append(contentsOf: bytes) }
 
     var hasOutput: Bool { outputStart < output.count }
@@ -136,7 +136,7 @@ private final class LoadRun {
     /// Topic: for each subscriber and publisher the number of the next message. Queue: the number of the last message
     /// plus 1.
     private let next: UnsafeMutablePointer<Int32>
-    /// Queue: for each message whether it came.
+    /// Queue: for each message whether it arrived.
     private let came: UnsafeMutablePointer<Bool>
 
     private static let bodyByteCount = 13

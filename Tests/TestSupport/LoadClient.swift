@@ -1,18 +1,18 @@
 import Glibc
 
-/// Many connections in one thread, for tests that carry more traffic than `RawClient` can: a frame is looked at where
-/// it was received, and costs little beside what the broker does, also in a debug build.
+/// Many connections in one thread, for tests with more traffic than `RawClient` can handle. Frames are read in the
+/// receive buffer. It takes little CPU compared with the broker, also in a debug build.
 ///
 /// let client = LoadClient(port: broker.port) let subscriber = try client.open()
 /// client.enqueue("SUBSCRIBE\nid:0\ndestination:/topic/a\n\n\0", on: subscriber) try client.run(until: { count == 10 })
 /// { connection, frame in count += 1 }
 ///
-/// Bodies hold no NUL, and the broker's line end behind a frame's NUL is skipped.
+/// Bodies contain no NUL. The line end that the broker sends after the NUL of a frame is skipped.
 public final class LoadClient {
     private let port: UInt16
     private var connections: [LoadClientConnection] = []
     private var entries: [pollfd] = []
-    /// The broker may close connections. false: that fails the test.
+    /// Whether the broker may close connections. false: a closed connection fails the test.
     public var toleratesEnds = false
     public private(set) var openCount = 0
 
@@ -30,7 +30,7 @@ public final class LoadClient {
         return connections.count - 1
     }
 
-    /// Adds to what waits to be sent; `run` sends it. Nothing happens on a connection that has ended.
+    /// Appends bytes to be sent. `run` sends them. It has no effect on a connection that has ended.
     public func enqueue(_ text: String, on connection: Int) {
         connections[connection].output.append(contentsOf: text.utf8)
     }
@@ -40,7 +40,8 @@ public final class LoadClient {
         connections[connection].output.append(contentsOf: bytes)
     }
 
-    /// Closes a connection without a DISCONNECT, as a client does that dies: what waits in either direction is gone.
+    /// Closes a connection without a DISCONNECT, like a client that crashes. Bytes that wait in either direction are
+    /// lost.
     public func abandon(_ connection: Int) {
         guard isOpen(connection) else { return }
         connections[connection].close()
@@ -50,7 +51,8 @@ public final class LoadClient {
 
     public func isOpen(_ connection: Int) -> Bool { connections[connection].descriptor >= 0 }
 
-    /// Sends what waits and hands each frame to `take`, until `isDone`, which is asked after each batch of events.
+    /// Sends the waiting bytes and passes each frame to `take`, until `isDone`, which is called after each batch of
+    /// events.
     ///
     /// Throws when nothing moves for `Deadline.defaultSeconds`, and what `take` throws. A frame is valid during the
     /// call only.
@@ -89,7 +91,7 @@ public struct LoadFrame {
 
     public enum Kind { case connected, message, receipt, error }
 
-    /// Told by the first letter alone: the tests of conformance check commands.
+    /// Determined by the first letter only, because the conformance tests check commands.
     public var kind: Kind {
         switch bytes.first {
         case UInt8(ascii: "M"): .message
@@ -133,7 +135,7 @@ public struct LoadFrame {
         header(name).flatMap { Self.decimal($0) }
     }
 
-    /// Digits and nothing else, at most 18 of them; nil for anything else.
+    /// Parses at most 18 digits. nil: anything else.
     public static func decimal(_ digits: UnsafeRawBufferPointer) -> Int? {
         guard !digits.isEmpty, digits.count <= 18 else { return nil }
         var value = 0
@@ -163,7 +165,7 @@ private final class LoadClientConnection {
     /// Received bytes that are not taken yet.
     private var input = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 1)
     private var inputEnd = 0
-    /// What waits to be sent, behind `sentCount` bytes that are sent.
+    /// The bytes to send, after `sentCount` bytes that are already sent.
     var output: [UInt8] = []
     private var sentCount = 0
 
@@ -189,7 +191,7 @@ private final class LoadClientConnection {
                 Glibc.send(descriptor, $0.baseAddress! + sentCount, $0.count - sentCount, Int32(MSG_NOSIGNAL))
             }
             if count < 0 && errno == EAGAIN { return }
-            // The peer has closed the connection. What came before can still be received, and then its end.
+            // The peer has closed the connection. Earlier bytes can still be received, and then the end.
             sentCount = count < 0 ? output.count : sentCount + count
         }
         output.removeAll(keepingCapacity: true)
@@ -205,7 +207,7 @@ private final class LoadClientConnection {
         inputEnd += count
         let base = UnsafeRawPointer(input.baseAddress!)
         var start = 0
-        // `take` may close the connection: then the frames behind are not for anyone.
+        // `take` may close the connection. Then the following frames are dropped.
         while descriptor >= 0, start < inputEnd, let nul = memchr(base + start, 0, inputEnd - start) {
             while base.load(fromByteOffset: start, as: UInt8.self) == FrameDecoder.lineFeed { start += 1 }
             let end = UnsafeRawPointer(nul) - base

@@ -1,6 +1,6 @@
 import Glibc
 
-/// State that one thread changes and others wait for.
+/// State that one thread changes and for which other threads wait.
 final class Monitor<State: Sendable>: @unchecked Sendable {
     private var state: State
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
@@ -25,7 +25,7 @@ final class Monitor<State: Sendable>: @unchecked Sendable {
         return try body(&state)
     }
 
-    /// Changes the state and wakes all who wait.
+    /// Changes the state and wakes all waiting threads.
     func update(_ body: (inout State) -> Void) {
         withLock { body(&$0) }
         pthread_cond_broadcast(changed)

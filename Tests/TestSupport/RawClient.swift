@@ -1,6 +1,6 @@
 import Glibc
 
-/// A client that says exactly what a test wants and shows exactly what the broker answers.
+/// A client that sends exactly the bytes of a test and returns exactly the answers of the broker.
 ///
 /// It blocks its thread, for at most `Deadline.defaultSeconds`. One test uses it, so it is not `Sendable`.
 public final class RawClient {
@@ -9,11 +9,11 @@ public final class RawClient {
     public internal(set) var version: ProtocolVersion
     /// Frames that came while the client waited for a RECEIPT.
     var setAside: [Frame] = []
-    /// Line ends received between frames (heart-beats), behind the one that each frame is followed by.
+    /// Line ends received between frames (heart-beats), not counting the one after each frame.
     public private(set) var heartBeatCount = 0
     var receiptCount = 0
 
-    /// Opens a connection, and nothing more.
+    /// Opens a connection without sending anything.
     public init(_ broker: BrokerProcess, receiveBufferByteCount: Int32 = 0) throws {
         connection = try Connection(port: broker.port, receiveBufferByteCount: receiveBufferByteCount)
         version = .v1_2
@@ -89,7 +89,7 @@ public final class RawClient {
         return Array(connection.received)
     }
 
-    /// Waits until at least `count` bytes are there, and returns them untaken.
+    /// Waits until at least `count` bytes have arrived, and returns them without removing them.
     public func peek(_ count: Int, _ fileID: String = #fileID, _ line: Int = #line) throws -> [UInt8] {
         let deadline = Deadline()
         while connection.received.count < count && connection.end == nil {
