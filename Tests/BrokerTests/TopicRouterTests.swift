@@ -50,21 +50,19 @@ struct TopicRouterTests {
                 destination, id: bytes(id), isNamed: isNamed, version: version, consumes: consumes,
                 destinations: &destinations, memory: &memory)
         }
-        func id(of index: Index<SharedEncoding>) -> String {
-            String(decoding: part.id(of: index, in: memory), as: UTF8.self)
-        }
+        func id(of index: Index<SharedEncoding>) -> String { String(decoding: part.id(of: index, in: memory), as: UTF8.self) }
         func removeIfEmpty(_ index: Index<SharedEncoding>) {
             part.removeIfEmpty(index, destinations: &destinations, memory: &memory)
         }
         /// The encodings of a destination, the one that was made last first.
-        func router(of destination: Index<Destination>) -> [Index<SharedEncoding>] {
-            var router: [Index<SharedEncoding>] = []
+        func encodings(of destination: Index<Destination>) -> [Index<SharedEncoding>] {
+            var encodings: [Index<SharedEncoding>] = []
             var index = destinations[destination].pointee.encodings.first
             while !index.isNone {
-                router.append(index)
+                encodings.append(index)
                 index = part.next(after: index)
             }
-            return router
+            return encodings
         }
 
         func join(_ encoding: Index<SharedEncoding>, _ number: UInt32) -> UInt32 {
@@ -76,8 +74,7 @@ struct TopicRouterTests {
         }
 
         func encode(
-            _ encoding: Index<SharedEncoding>, _ body: String, headers: String = "", name: String? = nil,
-            identity: UInt64 = 0x1F,
+            _ encoding: Index<SharedEncoding>, _ body: String, headers: String = "", name: String? = nil, identity: UInt64 = 0x1F,
             isPlain: Bool = true, carriesDestination: Bool = false
         ) -> EncodingOutcome {
             let (headers, body) = (bytes(headers), bytes(body))
@@ -89,11 +86,11 @@ struct TopicRouterTests {
         }
         /// What the members are given; nil: nothing.
         func flush(_ encoding: Index<SharedEncoding>) -> String? {
-            guard let run = part.beginFlush(encoding, in: memory) else { return nil }
+            guard let encoded = part.beginFlush(encoding, in: memory) else { return nil }
             #expect(part.flushed == encoding && !part[encoding].pointee.isDirty)
-            defer { part.endFlush(run, memory: &memory) }
+            defer { part.endFlush(encoded, memory: &memory) }
             return String(
-                decoding: UnsafeRawBufferPointer(start: memory.blocks.base(run.block), count: run.byteCount),
+                decoding: UnsafeRawBufferPointer(start: memory.blocks.base(encoded.block), count: encoded.byteCount),
                 as: UTF8.self)
         }
         func takeAll(byteCount: Int) -> [BlockIndex] {
@@ -205,14 +202,14 @@ struct TopicRouterTests {
     }
 
     @Test("The messages of a turn follow each other in one block, and an idle encoding holds no memory")
-    func run() throws {
+    func oneBlock() throws {
         let router = try Router()
         let encoding = router.encoding(router.topic("/topic/a"))
         let before = router.blockByteCount
         #expect(router.flush(encoding) == nil && router.dirtyEncodings == [])
         var expected = ""
         for number in 0..<100 {
-            // The first run is small: it is given out as often as it is full.
+            // The first block is small: it is given out as often as it is full.
             if router.encode(encoding, "\(number)") == .isFull {
                 #expect(router.flush(encoding) == expected)
                 #expect(router.encode(encoding, "\(number)") == .written)
@@ -222,7 +219,7 @@ struct TopicRouterTests {
         }
         #expect(router.flush(encoding) == expected)
         #expect(router.flushed.isNone && router.blockByteCount == before)
-        // The next run has room for as much as was needed lately.
+        // The next block has room for as much as was needed lately.
         for number in 0..<20 { #expect(router.encode(encoding, "\(number)") == .written) }
         #expect(router.flush(encoding)?.utf8.count == Self.message("0").utf8.count * 20 + 10)
     }
@@ -231,25 +228,25 @@ struct TopicRouterTests {
     func dirty() throws {
         let router = try Router()
         let topic = router.topic("/topic/a")
-        let router = (0..<3).map { router.encoding(topic, id: "\($0)") }
-        for encoding in router.reversed() {
+        let encodings = (0..<3).map { router.encoding(topic, id: "\($0)") }
+        for encoding in encodings.reversed() {
             #expect(router.encode(encoding, "a") == .written)
         }
-        #expect(router.dirtyEncodings == router.reversed())
-        _ = router.flush(router[1])
-        router.removeIfEmpty(router[1])
-        #expect(router.dirtyEncodings == [router[2], .none, router[0]])
+        #expect(router.dirtyEncodings == encodings.reversed())
+        _ = router.flush(encodings[1])
+        router.removeIfEmpty(encodings[1])
+        #expect(router.dirtyEncodings == [encodings[2], .none, encodings[0]])
         // Another encoding in the same place is not taken for it.
-        #expect(router.encoding(topic, id: "x") == router[1])
-        #expect(router.dirtyEncodings == [router[2], .none, router[0]])
-        _ = router.flush(router[0])
-        _ = router.flush(router[2])
+        #expect(router.encoding(topic, id: "x") == encodings[1])
+        #expect(router.dirtyEncodings == [encodings[2], .none, encodings[0]])
+        _ = router.flush(encodings[0])
+        _ = router.flush(encodings[2])
         router.part.forgetDirty()
         #expect(router.dirtyEncodings == [])
     }
 
     @Test("Without memory for its block a message is not encoded, and the encoding is none the worse")
-    func noMemoryForRun() throws {
+    func noMemoryForBlock() throws {
         let router = try Router(byteCountMax: 1 << 20)
         let encoding = router.encoding(router.topic("/topic/a"))
         let blocks = router.takeAll(byteCount: 1_000)
