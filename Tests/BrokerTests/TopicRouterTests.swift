@@ -50,7 +50,9 @@ struct TopicRouterTests {
                 destination, id: bytes(id), isNamed: isNamed, version: version, consumes: consumes,
                 destinations: &destinations, memory: &memory)
         }
-        func id(of index: Index<SharedEncoding>) -> String { String(decoding: part.id(of: index, in: memory), as: UTF8.self) }
+        func id(of index: Index<SharedEncoding>) -> String {
+            String(decoding: part.id(of: index, in: memory), as: UTF8.self)
+        }
         func removeIfEmpty(_ index: Index<SharedEncoding>) {
             part.removeIfEmpty(index, destinations: &destinations, memory: &memory)
         }
@@ -74,7 +76,8 @@ struct TopicRouterTests {
         }
 
         func encode(
-            _ encoding: Index<SharedEncoding>, _ body: String, headers: String = "", name: String? = nil, identity: UInt64 = 0x1F,
+            _ encoding: Index<SharedEncoding>, _ body: String, headers: String = "", name: String? = nil,
+            identity: UInt64 = 0x1F,
             isPlain: Bool = true, carriesDestination: Bool = false
         ) -> EncodingOutcome {
             let (headers, body) = (bytes(headers), bytes(body))
