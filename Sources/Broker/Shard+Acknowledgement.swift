@@ -33,6 +33,7 @@ extension Shard {
     }
 
     /// What the ACK or NACK under the parser, which is in order, says of its message.
+    @inline(__always)
     private func settlementOfFrame(accepts: Bool) -> Settlement {
         if accepts { return .acknowledged }
         if let text = frame.rawValue(.requeue), boolean(text) == false { return .rejected }

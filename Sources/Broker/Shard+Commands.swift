@@ -50,6 +50,7 @@ extension Shard {
     }
 
     /// The receipt that an ERROR about the frame names, as the client wrote it.
+    @inline(__always)
     func receiptOfFrame(_ context: FrameContext) -> UnsafeRawBufferPointer? {
         // Where the session has ended meanwhile, it has been answered.
         guard context.session.pointee.state == .connected else { return nil }
@@ -142,12 +143,8 @@ extension Shard {
         return .done
     }
 
-    func equals(_ bytes: UnsafeRawBufferPointer, _ text: StaticString) -> Bool {
-        bytes.count == text.utf8CodeUnitCount
-            && (bytes.count == 0 || memcmp(bytes.baseAddress!, text.utf8Start, bytes.count) == 0)
-    }
-
     /// The session's subscription with this id; none where there is none.
+    @inline(__always)
     func findSubscription(
         _ session: UnsafeMutablePointer<Session>, _ id: UnsafeRawBufferPointer
     ) -> Index<Subscription> {

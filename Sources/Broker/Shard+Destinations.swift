@@ -8,6 +8,7 @@ extension Shard {
     @inline(__always)
     func nameOf(_ index: Index<Destination>) -> UnsafeRawBufferPointer { destinations.name(of: index, in: memory) }
 
+    @inline(__always)
     func destinationText(_ index: Index<Destination>) -> String { printable(nameOf(index)) }
 
     /// The text that makes a session's temporary names unique, and unguessable.
@@ -224,9 +225,5 @@ extension Shard {
         let queue = destinations[index].pointee.queue
         if !queue.isNone { removeQueue(queue) }
         destinations.remove(index, memory: &memory)
-    }
-
-    func begins(_ bytes: UnsafeRawBufferPointer, with text: StaticString) -> Bool {
-        bytes.count >= text.utf8CodeUnitCount && memcmp(bytes.baseAddress!, text.utf8Start, text.utf8CodeUnitCount) == 0
     }
 }

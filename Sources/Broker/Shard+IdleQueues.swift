@@ -11,6 +11,7 @@ extension Shard {
     }
 
     /// For how long the queue, as it is now, may go unused (milliseconds). 0: for ever.
+    @inline(__always)
     private func patience(_ index: Index<Queue>) -> UInt32 {
         let policy = policies[queues[index].pointee.policy]
         return UInt32(

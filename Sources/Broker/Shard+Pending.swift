@@ -16,6 +16,7 @@ extension Shard {
         return nil
     }
 
+    @inline(__always)
     func receiptOfPending(_ index: Index<PendingOperation>) -> UnsafeRawBufferPointer? {
         pendings.receipt(of: index, memory)
     }

@@ -85,6 +85,9 @@ public struct Shard: ~Copyable {
 
     /// What the driver has to do next.
     public var submissions: Batch<Submission>
+    /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never. Stored, as
+    /// `hasNotices` is.
+    public private(set) var deadline: UInt64 = .max
     public internal(set) var counters = Counters()
     var notices: [Notice] = []
     /// `takeNotices` has something to tell. Stored, for a computed property that another module reads costs a copy of the shard.
@@ -183,6 +186,7 @@ public struct Shard: ~Copyable {
         postBatches()
         if drainIsOver { awaitOthers() }
         trimAfterBurst()
+        deadline = nextDeadline
     }
 
     /// Others stop sending to this worker's queues, and later to its subscribers, as its own publishers do, while messages
@@ -263,8 +267,8 @@ public struct Shard: ~Copyable {
     static var trimByteCountPerTurnMax: Int { 1 << 20 }
     private static var trimBlockByteCountMin: Int { 16 * 1024 * 1024 }
 
-    /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
-    public var deadline: UInt64 {
+    @inline(__always)
+    private var nextDeadline: UInt64 {
         if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming
             || memory.blocks.hasToUnmap
         {

@@ -170,3 +170,12 @@ enum Refusal: UInt8, BitwiseCopyable {
         }
     }
 }
+
+func equals(_ bytes: UnsafeRawBufferPointer, _ text: StaticString) -> Bool {
+    bytes.count == text.utf8CodeUnitCount
+        && (bytes.count == 0 || memcmp(bytes.baseAddress!, text.utf8Start, bytes.count) == 0)
+}
+
+func begins(_ bytes: UnsafeRawBufferPointer, with text: StaticString) -> Bool {
+    bytes.count >= text.utf8CodeUnitCount && memcmp(bytes.baseAddress!, text.utf8Start, text.utf8CodeUnitCount) == 0
+}

@@ -89,6 +89,7 @@ struct DestinationDirectory: ~Copyable {
     func named(at place: Int) -> Index<Destination> { Index(names.entry(place)) }
 
     /// Which worker holds a queue: the same for all workers, whatever their seeds.
+    @inline(__always)
     func owner(ofQueue name: UnsafeRawBufferPointer) -> Int {
         if workerCount == 1 { return 0 }
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325
@@ -243,6 +244,7 @@ struct DestinationDirectory: ~Copyable {
     }
 
     /// Has subscriptions that acknowledge: the topic's messages stay in their queues.
+    @inline(__always)
     func keepsMessages(_ index: Index<Destination>) -> Bool {
         let record = records[index]
         if record.pointee.bound.count > 0 { return true }
@@ -290,6 +292,7 @@ struct DestinationDirectory: ~Copyable {
     }
 
     /// The workers that hear of what is published to the topic, by its own name or a pattern.
+    @inline(__always)
     func peers(of index: Index<Destination>) -> PeerSet {
         let record = records[index]
         var peers = record.pointee.remote

@@ -129,6 +129,7 @@ struct PartialInputs: ~Copyable {
 
     /// Takes what is kept from the session, so that its end does not free it while frames in it are applied. The caller
     /// gives it back or releases it. nil: there is none.
+    @inline(__always)
     mutating func take(
         _ session: UnsafeMutablePointer<Session>, in memory: borrowing MemoryBudget
     ) -> InputInHand? {
@@ -210,6 +211,7 @@ struct PartialInputs: ~Copyable {
     }
 
     /// Puts a session whose block has grown large at the end of the list.
+    @inline(__always)
     private mutating func list(
         _ session: UnsafeMutablePointer<Session>, in memory: borrowing MemoryBudget
     ) -> InputOutcome {

@@ -95,6 +95,7 @@ extension SubscriptionTable {
         session.pointee.version != .v1_2 || session.pointee.flags.contains(.namesMessages)
     }
 
+    @inline(__always)
     private func chain(
         of index: Index<Delivery>, _ session: UnsafeMutablePointer<Session>
     ) -> UnsafeMutablePointer<DeliveryChain> {
@@ -135,6 +136,7 @@ extension SubscriptionTable {
 
     /// The delivery of that message-id that waits for an acknowledgement; none where there is none. Of several subscriptions
     /// that have the message, the last that was given it, unless `wanted` says which.
+    @inline(__always)
     func findDelivery(
         _ session: UnsafeMutablePointer<Session>, _ identity: UInt64, of wanted: Index<Subscription>
     ) -> (delivery: Index<Delivery>, stepCount: Int) {
@@ -158,6 +160,7 @@ extension SubscriptionTable {
     }
 
     /// The delivery that the `ack` header of a MESSAGE names; none where it does not wait for this session's ACK.
+    @inline(__always)
     func findDelivery(_ session: UnsafeMutablePointer<Session>, _ handle: Handle<Delivery>) -> Index<Delivery> {
         guard let delivery = deliveryRecords.find(handle), !delivery.pointee.subscription.isNone else { return .none }
         let subscription = subscriptionRecords[delivery.pointee.subscription]

@@ -69,6 +69,7 @@ struct TransactionTable: ~Copyable {
     }
 
     /// The session's open transaction of that name; none where there is none.
+    @inline(__always)
     func find(
         _ name: UnsafeRawBufferPointer, of session: UnsafeMutablePointer<Session>, _ memory: borrowing MemoryBudget
     ) -> Index<Transaction> {
