@@ -5,13 +5,14 @@ public import Slabs
 /// The core of one worker: sessions, destinations, queues, timers. A deterministic state machine that makes no system
 /// call, reads no clock and starts no thread.
 ///
-/// A turn is reap, apply, encode, submit: `turn` takes the completions of a poll and the time, and leaves the next
-/// poll's submissions in `submissions`. The shard is driven by exactly one thread; it talks to other shards only
-/// through the fabric's mailboxes.
+/// `turn` takes the completions of a poll and the time, applies them, and leaves the next poll's submissions in
+/// `submissions`. The shard is driven by exactly one thread; it talks to other shards only through the fabric's mailboxes.
 ///
-/// The files, in the order in which a byte meets them: `Shard+Connections` (accept, receive), `Shard+Endings`, `Shard+Commands` (one
-/// method per command), `Shard+Topics`, `Shard+Queues`, `Shard+Acknowledgement`, `Shard+Transactions`, `Shard+Commit`, `Shard+Output`
-/// (what is sent), `Shard+Peers` (other workers), `Shard+Timers`.
+/// It is composed of parts, each in a folder beside this one. The shard holds the turn and carries what one part says to the
+/// next. Its files, in the order in which a byte meets them: `Shard+Connections` (accept, receive), `Shard+Commands` (which
+/// command), `Shard+Send`, `Shard+Subscribe`, `Shard+Acknowledgement`, `Shard+Transactions` and `Shard+Commit`,
+/// `Shard+Topics`, `Shard+Queues`, `Shard+Deliveries`, `Shard+Output` (what is sent), `Shard+Peers` (other workers),
+/// `Shard+Timers`, `Shard+Endings`.
 public struct Shard: ~Copyable {
     public let index: Int
     public let shardCount: Int
