@@ -1,5 +1,6 @@
 import Broker
 import FakeKernel
+import Glibc
 import IO
 import Slabs
 
@@ -24,6 +25,9 @@ extension MicroCase {
         MicroCase(name: "queue-4", summary: "the same, to four consumers in turn") {
             ShardTurns(.queue(consumers: 4, burst: 16))
         },
+        MicroCase(name: "queue-ack", summary: "a message through a queue and its ACK, 16 in a turn") {
+            ShardTurns(.acknowledge(burst: 16))
+        },
         MicroCase(name: "heart-beat", summary: "a line end from a client, 16 clients in a turn") {
             ShardTurns(.heartBeats(16))
         },
@@ -37,6 +41,7 @@ private final class ShardTurns: Workload {
         case idle
         case publish(subscribers: Int, burst: Int)
         case queue(consumers: Int, burst: Int)
+        case acknowledge(burst: Int)
         case heartBeats(Int)
         case connect
     }
@@ -51,11 +56,16 @@ private final class ShardTurns: Workload {
 
     /// Bytes that are received again and again.
     private let burst: UnsafeMutableRawBufferPointer
+    /// The ACKs of a turn.
+    private let acks = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 64)
     nonisolated(unsafe) private static let hello = bytes("CONNECT\naccept-version:1.2\nhost:localhost\n\n\0")
     nonisolated(unsafe) private static let helloAndSubscribe = bytes(
         "CONNECT\naccept-version:1.2\nhost:localhost\n\n\0SUBSCRIBE\nid:0\ndestination:/topic/a\n\n\0")
     nonisolated(unsafe) private static let helloAndConsume = bytes(
         "CONNECT\naccept-version:1.2\nhost:localhost\n\n\0SUBSCRIBE\nid:0\ndestination:/queue/a\n\n\0")
+    nonisolated(unsafe) private static let helloAndAcknowledge = bytes(
+        "CONNECT\naccept-version:1.2\nhost:localhost\n\n\0"
+            + "SUBSCRIBE\nid:0\ndestination:/queue/a\nack:client-individual\n\n\0")
     nonisolated(unsafe) private static let lineEnd = bytes("\n")
 
     init(_ kind: Kind) {
@@ -77,6 +87,10 @@ private final class ShardTurns: Workload {
             self.burst = Self.bytes(String(repeating: "SEND\ndestination:/queue/a\n" + rest, count: burst))
             publisher = connect(Self.hello)
             for _ in 0..<consumers { others.append(connect(Self.helloAndConsume)) }
+        case .acknowledge(let burst):
+            self.burst = Self.bytes(String(repeating: "SEND\ndestination:/queue/a\n" + rest, count: burst))
+            publisher = connect(Self.hello)
+            others.append(connect(Self.helloAndAcknowledge))
         case .heartBeats(let clients):
             burst = Self.lineEnd
             for _ in 0..<clients { others.append(connect(Self.hello)) }
@@ -99,6 +113,13 @@ private final class ShardTurns: Workload {
                 worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
                 turn()
             }
+        case .acknowledge(let burst):
+            for _ in 0..<max(count / burst, 1) {
+                worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
+                turn()
+                acknowledge(on: others[0])
+                turn()
+            }
         case .heartBeats(let clients):
             for _ in 0..<max(count / clients, 1) {
                 for client in others { worker.receive(UnsafeRawBufferPointer(burst), on: client) }
@@ -114,6 +135,45 @@ private final class ShardTurns: Workload {
             }
         }
         keep(worker.shard.pointee.submissions.count)
+    }
+
+    /// Acknowledges what the last turn has sent to a connection.
+    private func acknowledge(on connection: Slot) {
+        var end = acks.baseAddress!
+        for place in 0..<worker.shard.pointee.submissions.count {
+            let send = worker.shard.pointee.submissions[place]
+            guard send.connection == connection else { continue }
+            if send.kind == .send {
+                end = writeAcks(UnsafeRawBufferPointer(start: send.pointer, count: send.byteCount), at: end)
+            } else if send.kind == .sendVector {
+                let vectors = send.pointer!.assumingMemoryBound(to: iovec.self)
+                for vector in UnsafeBufferPointer(start: vectors, count: send.byteCount) {
+                    end = writeAcks(UnsafeRawBufferPointer(start: vector.iov_base, count: vector.iov_len), at: end)
+                }
+            }
+        }
+        worker.receive(UnsafeRawBufferPointer(start: acks.baseAddress!, count: end - acks.baseAddress!), on: connection)
+    }
+
+    /// Writes an ACK for each MESSAGE in `bytes`; returns where the next one goes.
+    private func writeAcks(
+        _ bytes: UnsafeRawBufferPointer, at start: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
+        var end = start
+        var rest = bytes
+        // The header that follows the message-id: no other line of these messages begins so.
+        while let found = memchr(rest.baseAddress!, 10, rest.count) {
+            let line = UnsafeRawPointer(found) + 1
+            rest = UnsafeRawBufferPointer(start: line, count: rest.baseAddress! + rest.count - line)
+            guard rest.count > 4, memcmp(line, "ack:", 4) == 0 else { continue }
+            guard let lineEnd = memchr(line, 10, rest.count) else { break }
+            let valueByteCount = UnsafeRawPointer(lineEnd) - line - 4
+            memcpy(end, "ACK\nid:", 7)
+            memcpy(end + 7, line + 4, valueByteCount)
+            memcpy(end + 7 + valueByteCount, "\n\n\0", 3)
+            end += 7 + valueByteCount + 3
+        }
+        return end
     }
 
     private func turn() {
