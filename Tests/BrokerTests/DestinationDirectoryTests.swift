@@ -55,24 +55,24 @@ struct DestinationDirectoryTests {
         func queue(_ name: String, _ number: UInt32 = 1) -> Index<Destination> {
             let index = withBytes(name) { part.makeQueue($0, memory: &memory) }
             part.attach(Index(number), to: index)
-            _ = settle(index)
+            _ = updateIdle(index)
             return index
         }
         func remoteQueue(_ name: String) -> Index<Destination> {
             withBytes(name) { part.makeRemoteQueue($0, owner: 1, blocks: true, memory: &memory) }
         }
 
-        func settle(_ index: Index<Destination>, queueIsInUse: Bool = false) -> Index<Queue> {
+        func updateIdle(_ index: Index<Destination>, queueIsInUse: Bool = false) -> Index<Queue> {
             let isNeeded = queueIsInUse || part[index].pointee.isTemporary || part.isInUse(index)
-            return part.settle(index, isNeeded: isNeeded, memory: &memory)
+            return part.updateIdle(index, isNeeded: isNeeded, memory: &memory)
         }
         func subscribe(_ index: Index<Destination>) {
             part.addSubscription(to: index)
-            _ = settle(index)
+            _ = updateIdle(index)
         }
         /// Whether other workers are to be told.
         func unsubscribe(_ index: Index<Destination>) -> Bool {
-            defer { _ = settle(index) }
+            defer { _ = updateIdle(index) }
             return part.removeSubscription(from: index)
         }
         func remove(_ index: Index<Destination>) {
@@ -283,10 +283,10 @@ struct DestinationDirectoryTests {
         #expect(!directory.unsubscribe(topic))
         #expect(directory[topic].isIdle)
         directory.part.setRemote(true, of: 1, to: topic)
-        _ = directory.settle(topic)
+        _ = directory.updateIdle(topic)
         #expect(!directory[topic].isIdle)
         directory.part.setRemote(false, of: 1, to: topic)
-        _ = directory.settle(topic)
+        _ = directory.updateIdle(topic)
         #expect(directory[topic].isIdle)
 
         let pattern = directory.pattern("/topic/*")
@@ -302,11 +302,11 @@ struct DestinationDirectoryTests {
         let directory = try Directory()
         let index = directory.queue("/queue/a", 7)
         #expect(directory[index].isIdle && directory.oldestIdleQueue == index)
-        #expect(directory.settle(index, queueIsInUse: true).isNone)
+        #expect(directory.updateIdle(index, queueIsInUse: true).isNone)
         #expect(!directory[index].isIdle && directory.oldestIdleQueue.isNone)
-        #expect(directory.settle(index, queueIsInUse: true).isNone)
-        #expect(directory.settle(index) == Index(7))
-        #expect(directory.settle(index).isNone)
+        #expect(directory.updateIdle(index, queueIsInUse: true).isNone)
+        #expect(directory.updateIdle(index) == Index(7))
+        #expect(directory.updateIdle(index).isNone)
     }
 
     @Test("Queues have room of their own, and the one that was used least recently makes way")
@@ -318,8 +318,8 @@ struct DestinationDirectoryTests {
             return directory.queue("/queue/\(number)", UInt32(number))
         }
         #expect(!directory.hasRoomForQueue && directory.oldestIdleQueue == queues[0])
-        _ = directory.settle(queues[0], queueIsInUse: true)
-        _ = directory.settle(queues[0])
+        _ = directory.updateIdle(queues[0], queueIsInUse: true)
+        _ = directory.updateIdle(queues[0])
         #expect(directory.oldestIdleQueue == queues[1])
         directory.remove(queues[1])
         #expect(directory.hasRoomForQueue && directory.oldestIdleQueue == queues[2])
@@ -443,7 +443,7 @@ struct DestinationDirectoryTests {
         }
         #expect(list(one) == topics.reversed() && list(other).count == 1)
         directory.part.endTemporary(topics[1], of: one)
-        _ = directory.settle(topics[1])
+        _ = directory.updateIdle(topics[1])
         #expect(list(one) == [topics[2], topics[0]])
         #expect(directory[topics[1]].isIdle && !directory[topics[1]].isTemporary)
         directory.part.endTemporary(topics[2], of: one)

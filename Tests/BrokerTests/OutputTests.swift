@@ -159,20 +159,20 @@ private final class Fixture {
 
     /// The exchange is over. `incomplete` are the results of sends that were not taken whole.
     @discardableResult
-    func settle(_ incomplete: [Int: Int32] = [:]) -> [SendEnd] {
+    func finish(_ incomplete: [Int: Int32] = [:]) -> [SendEnd] {
         for (session, result) in incomplete { part.noteIncomplete(self[session], result) }
         var ends: [SendEnd] = []
         for place in 0..<part.sentCount {
             let session = sessions[part.sentSession(at: place)]
-            ends.append(part.settle(session, clock: clock, &memory))
+            ends.append(part.finish(session, clock: clock, &memory))
             if !session.pointee.output.isEmpty { part.markDirty(session) }
         }
         part.forgetSent()
         return ends
     }
 
-    func settleZeroCopy(_ result: Int32, _ session: Int = 0) -> SendEnd {
-        let end = part.settleZeroCopy(self[session], result, clock: clock, &memory)
+    func finishZeroCopy(_ result: Int32, _ session: Int = 0) -> SendEnd {
+        let end = part.finishZeroCopy(self[session], result, clock: clock, &memory)
         if !self[session].pointee.output.isEmpty { part.markDirty(self[session]) }
         return end
     }
@@ -198,7 +198,7 @@ private final class Fixture {
         var texts: [Int: String] = [:]
         while part.dirtyCount > 0 {
             for send in buildSends() { texts[send.session, default: ""] += send.text }
-            settle()
+            finish()
         }
         return texts
     }
@@ -217,7 +217,7 @@ struct OutputTests {
         for text in ["one ", "two ", "three"] { output.write(text, reserving: 100) }
         #expect(output.segmentCount == 1 && output.byteCount() == 13 && output.dirtyCount == 1)
         #expect(output.buildSends() == [Send(0, "one two three")])
-        output.settle()
+        output.finish()
         #expect(output.segmentCount == 0 && output.byteCount() == 0 && output.blockByteCount == 0)
         #expect(output[0].pointee.outputPosition == 13 && !output.has(.tailIsOwn) && output.dirtyCount == 0)
     }
@@ -247,7 +247,7 @@ struct OutputTests {
         let sends = output.buildSends()
         #expect(sends.map(\.text) == ["small\(large)after"])
         #expect(sends[0].pieces.first == "small")
-        output.settle()
+        output.finish()
         #expect(output.blockByteCount == 0)
     }
 
@@ -259,10 +259,10 @@ struct OutputTests {
         #expect(output.referenceCount(run) == 4 && output.segmentCount == 3)
         output.release(run)
         #expect(output.buildSends() == [Send(0, "234567"), Send(1, "234567"), Send(2, "234567")])
-        output.settle([1: 5])
+        output.finish([1: 5])
         #expect(output.referenceCount(run) == 1 && output.byteCount(1) == 1)
         #expect(output.buildSends() == [Send(1, "7")])
-        output.settle()
+        output.finish()
         #expect(output.blockByteCount == 0 && output.segmentCount == 0)
     }
 
@@ -276,7 +276,7 @@ struct OutputTests {
         output.write("after")
         output.write(" that")
         #expect(output.buildSends() == [Send(0, "before", "RUN", "after that")])
-        output.settle()
+        output.finish()
         #expect(output.referenceCount(run) == 1)
         output.release(run)
         #expect(output.blockByteCount == 0)
@@ -310,13 +310,13 @@ struct OutputTests {
         _ = output.buildSends()
         #expect(output[0].pointee.lastSent == 7 && output[0].pointee.lastProgress == 5)
         output.clock = 8
-        output.settle([0: 1])
+        output.finish([0: 1])
         #expect(output[0].pointee.outputPosition == 8 && output[0].pointee.lastProgress == 8)
         #expect(output.byteCount() == 7)
         output.clock = 9
         output.write("9")
         _ = output.buildSends()
-        output.settle([0: 0])
+        output.finish([0: 0])
         // A send of which nothing was taken is no progress.
         #expect(output[0].pointee.lastProgress == 8 && output[0].pointee.lastSent == 9)
         output.drop()
@@ -384,7 +384,7 @@ struct OutputTests {
         #expect(output.dirtyCount == 2)
         #expect(output.buildSends() == [Send(1, "a", "c"), Send(0, "b")])
         #expect(output.dirtyCount == 0)
-        output.settle()
+        output.finish()
         #expect(output.buildSends() == [])
     }
 
@@ -396,7 +396,7 @@ struct OutputTests {
         output.write("short", to: 1)
         output.share(String(long.dropFirst()), with: 2)
         #expect(output.buildSends().map(\.session) == [1, 2, 0])
-        output.settle()
+        output.finish()
         #expect(output.blockByteCount == 0)
     }
 
@@ -407,12 +407,12 @@ struct OutputTests {
         let first = output.buildSends()
         #expect(first.count == 1 && first[0].pieces.count == 64)
         #expect(output.dirtyCount == 0)
-        output.settle()
+        output.finish()
         #expect(output.segmentCount == 36 && output.dirtyCount == 1)
         let second = output.buildSends()
         #expect(second.count == 1 && second[0].pieces.count == 36)
         #expect(first[0].text + second[0].text == (0..<100).map { "\($0)," }.joined())
-        output.settle()
+        output.finish()
         #expect(output.segmentCount == 0 && output.blockByteCount == 0)
     }
 
@@ -422,11 +422,11 @@ struct OutputTests {
         let pieces = ["a", "b", "c"].map { String(repeating: $0, count: 600 << 10) }
         for piece in pieces { output.share(piece) }
         // Compared without a text of megabytes in the report.
-        let (first, second) = (output.buildSends() == [Send(0, pieces[0], pieces[1])], output.settle())
+        let (first, second) = (output.buildSends() == [Send(0, pieces[0], pieces[1])], output.finish())
         #expect(first && second == [.whole(byteCount: 1200 << 10)])
         let last = output.buildSends() == [Send(0, pieces[2])]
         #expect(last)
-        output.settle()
+        output.finish()
         #expect(output.blockByteCount == 0)
     }
 
@@ -442,9 +442,9 @@ struct OutputTests {
         #expect(output.buildSends() == [Send(0, "a0", "b0"), Send(1, "a1", "b1"), Send(4, "one")])
         #expect(output.dirtyCount == 2 && output.has(.dirty, 2) && output.has(.dirty, 3))
         output.write("more", to: 0)
-        output.settle()
+        output.finish()
         #expect(output.buildSends() == [Send(2, "a2", "b2"), Send(3, "a3", "b3"), Send(0, "more")])
-        output.settle()
+        output.finish()
         #expect(output.dirtyCount == 0 && output.blockByteCount == 0)
     }
 
@@ -460,7 +460,7 @@ struct OutputTests {
         output.forget(1)
         #expect(output.offer(upTo: .max) == [.waits, .sent, .isEmpty])
         #expect(output.dirtyCount == 0 && !output.has(.dirty, 0) && !output.has(.dirty, 3))
-        output.settle()
+        output.finish()
         output.drop(0)
         #expect(output.blockByteCount == 0)
     }
@@ -475,7 +475,7 @@ struct OutputTests {
         output.part.endBuilding(of: count)
         #expect(output.dirtyCount == 1 && output.has(.dirty, 1))
         #expect(output.buildSends() == [Send(1, "second")])
-        output.settle()
+        output.finish()
         output.drop(0)
         #expect(output.blockByteCount == 0)
     }
@@ -489,14 +489,14 @@ struct OutputTests {
             let output = try Fixture()
             for text in texts { output.share(text) }
             #expect(output.buildSends().map(\.text) == ["0123456789"])
-            #expect(output.settle([0: Int32(taken)]) == [.fellShort(byteCount: taken)])
+            #expect(output.finish([0: Int32(taken)]) == [.fellShort(byteCount: taken)])
             #expect(output.byteCount() == 10 - taken)
             #expect(output.awaitWritable() == [.awaitWritable] && output.has(.awaitsWritable))
             output.write("+")
             #expect(output.buildSends() == [])
             output.writable()
             #expect(output.buildSends().map(\.text) == [String("0123456789+".dropFirst(taken))])
-            #expect(output.settle() == [.whole(byteCount: 11 - taken)])
+            #expect(output.finish() == [.whole(byteCount: 11 - taken)])
             #expect(output.segmentCount == 0 && output.blockByteCount == 0 && output.byteCount() == 0)
         }
     }
@@ -506,11 +506,11 @@ struct OutputTests {
         let output = try Fixture()
         output.write("0123456789")
         _ = output.buildSends()
-        output.settle([0: 4])
+        output.finish([0: 4])
         output.write("abc")
         #expect(output.segmentCount == 1)
         #expect(output.buildSends() == [Send(0, "456789abc")])
-        output.settle()
+        output.finish()
         #expect(output.blockByteCount == 0)
     }
 
@@ -520,7 +520,7 @@ struct OutputTests {
         output.write("x", to: 0)
         output.write("yz", to: 1)
         _ = output.buildSends()
-        #expect(output.settle([0: -EPIPE]) == [.failed, .whole(byteCount: 2)])
+        #expect(output.finish([0: -EPIPE]) == [.failed, .whole(byteCount: 2)])
         #expect(output.byteCount(0) == 1 && output.byteCount(1) == 0 && !output.has(.sendIncomplete, 0))
         #expect(output.drop(0) == 1)
         #expect(output.blockByteCount == 0)
@@ -533,12 +533,12 @@ struct OutputTests {
         let output = try Fixture(zeroCopyByteCountMin: 10)
         output.share("0123456789")
         #expect(output.buildSends() == [Send(0, "0123456789", kind: .sendZeroCopy)])
-        #expect(output.settle() == [])
+        #expect(output.finish() == [])
         output.write("next")
         #expect(output.buildSends() == [] && output.segmentCount == 2)
-        #expect(output.settleZeroCopy(10) == .whole(byteCount: 10))
+        #expect(output.finishZeroCopy(10) == .whole(byteCount: 10))
         #expect(output.buildSends() == [Send(0, "next")])
-        output.settle()
+        output.finish()
         #expect(output.blockByteCount == 0)
     }
 
@@ -549,7 +549,7 @@ struct OutputTests {
         output.share("0123456789", with: 1)
         output.share("0123456789", with: 1)
         #expect(output.buildSends() == [Send(0, "012345678"), Send(1, "0123456789", "0123456789")])
-        output.settle()
+        output.finish()
         #expect(output.blockByteCount == 0)
     }
 
@@ -559,12 +559,12 @@ struct OutputTests {
             let output = try Fixture(zeroCopyByteCountMin: 10)
             output.share("0123456789")
             _ = output.buildSends()
-            let end = output.settleZeroCopy(taken == 0 ? -EAGAIN : Int32(taken))
+            let end = output.finishZeroCopy(taken == 0 ? -EAGAIN : Int32(taken))
             #expect(end == .fellShort(byteCount: taken))
             _ = output.awaitWritable()
             output.writable()
             #expect(output.drain() == [0: String("0123456789".dropFirst(taken))])
-            if taken == 0 { #expect(output.settleZeroCopy(10) == .whole(byteCount: 10)) }
+            if taken == 0 { #expect(output.finishZeroCopy(10) == .whole(byteCount: 10)) }
             #expect(output.segmentCount == 0 && output.blockByteCount == 0)
         }
     }
@@ -575,13 +575,13 @@ struct OutputTests {
         output.share("0123456789")
         output.write("x")
         #expect(output.buildSends().map(\.kind) == [.sendVector])
-        output.settle([0: 10])
+        output.finish([0: 10])
         #expect(output.drop() == 1)
         output.share("0123456789")
         _ = output.buildSends()
         output.write("y")
         #expect(output.drop() == 0 && output.segmentCount == 2 && output.byteCount() == 11)
-        #expect(output.settleZeroCopy(-EPIPE) == .failed)
+        #expect(output.finishZeroCopy(-EPIPE) == .failed)
         #expect(output.segmentCount == 2)
         #expect(output.drop() == 2 && output.blockByteCount == 0)
 
@@ -605,7 +605,7 @@ struct OutputTests {
         #expect(output.referenceCount(run) == 2 && output.byteCount(0) == 0 && !output.has(.tailIsOwn, 0))
         output.write("new", to: 0)
         #expect(output.buildSends() == [Send(0, "new"), Send(1, "run")])
-        output.settle()
+        output.finish()
         output.release(run)
         #expect(output.blockByteCount == 0 && output.segmentCount == 0)
     }
@@ -616,7 +616,7 @@ struct OutputTests {
         for session in 0..<2 { output.write("text", to: session) }
         _ = output.buildSends()
         #expect(output.drop(0) == 1)
-        let ends = output.settle(result.map { [0: $0] } ?? [:])
+        let ends = output.finish(result.map { [0: $0] } ?? [:])
         #expect(ends.last == .whole(byteCount: 4))
         #expect(ends[0] == (result == nil ? .whole(byteCount: 0) : result == 2 ? .fellShort(byteCount: 0) : .failed))
         #expect(output.byteCount(0) == 0 && output.segmentCount == 0 && output.blockByteCount == 0)
@@ -656,7 +656,7 @@ struct OutputTests {
                 let taken = random.below(3) == 0 ? random.below(text.utf8.count) : text.utf8.count
                 take(session, String(text.prefix(taken)))
                 zeroCopy[session] = nil
-                if case .fellShort = output.settleZeroCopy(Int32(taken), session) { _ = output.awaitWritable(session) }
+                if case .fellShort = output.finishZeroCopy(Int32(taken), session) { _ = output.awaitWritable(session) }
             }
             for session in 0..<4 where output.has(.awaitsWritable, session) && random.below(2) == 0 {
                 output.writable(session)
@@ -675,7 +675,7 @@ struct OutputTests {
                     take(send.session, send.text)
                 }
             }
-            output.settle(incomplete)
+            output.finish(incomplete)
             for session in incomplete.keys { _ = output.awaitWritable(session) }
             for session in 0..<4 {
                 #expect(output.byteCount(session) == expected[session].utf8.count - received[session].utf8.count)
@@ -683,7 +683,7 @@ struct OutputTests {
         }
         for (session, text) in zeroCopy {
             take(session, text)
-            _ = output.settleZeroCopy(Int32(text.utf8.count), session)
+            _ = output.finishZeroCopy(Int32(text.utf8.count), session)
         }
         for session in 0..<4 where output.has(.awaitsWritable, session) { output.writable(session) }
         for session in 0..<4 { output.drop(session) }

@@ -205,7 +205,7 @@ struct DestinationDirectory: ~Copyable {
         TemporaryStack.next(after: index, in: records)
     }
 
-    /// It no longer goes with the connection. The caller settles whether it is needed.
+    /// It no longer goes with the connection. The caller says whether it is needed.
     mutating func endTemporary(_ index: Index<Destination>, of session: UnsafeMutablePointer<Session>) {
         let isFound = session.pointee.temporaries.remove(index, in: records)
         invariant(isFound, "a temporary destination is on its session's list")
@@ -366,7 +366,7 @@ struct DestinationDirectory: ~Copyable {
     /// the queue that has become idle with its destination; none: there is none.
     ///
     /// - Parameter isNeeded: it is temporary, or it or its queue is in use.
-    mutating func settle(
+    mutating func updateIdle(
         _ index: Index<Destination>, isNeeded: Bool, memory: inout MemoryBudget
     ) -> Index<Queue> {
         let record = records[index]

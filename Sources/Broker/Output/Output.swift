@@ -167,7 +167,7 @@ struct Output: ~Copyable {
 
     // MARK: Building sends
 
-    /// The sends of the last poll are settled; those of the next one are built.
+    /// The sends of the last poll are over; those of the next one are built.
     mutating func beginSends() {
         sentSessions.removeAll()
         vectors.removeAll()
@@ -286,10 +286,10 @@ struct Output: ~Copyable {
     @inline(__always)
     func sentSession(at place: Int) -> Index<Session> { sentSessions[place] }
 
-    /// All of them have been settled.
+    /// All of them are over.
     mutating func forgetSent() { sentSessions.removeAll() }
 
-    /// The driver reports that a send was not taken whole; `settle` tells what follows.
+    /// The driver reports that a send was not taken whole; `finish` tells what follows.
     ///
     /// - Parameter result: the bytes that were taken, or -errno.
     func noteIncomplete(_ session: UnsafeMutablePointer<Session>, _ result: Int32) {
@@ -299,7 +299,7 @@ struct Output: ~Copyable {
 
     /// The session's send is over. What was not reported as incomplete went whole.
     @inline(__always)
-    mutating func settle(
+    mutating func finish(
         _ session: UnsafeMutablePointer<Session>, clock: UInt32, _ memory: inout MemoryBudget
     ) -> SendEnd {
         guard session.pointee.flags.contains(.sendIncomplete) else {
@@ -318,7 +318,7 @@ struct Output: ~Copyable {
     /// A zero-copy send is over and the kernel reads from the output no more.
     ///
     /// - Parameter result: the bytes that were taken, or -errno.
-    mutating func settleZeroCopy(
+    mutating func finishZeroCopy(
         _ session: UnsafeMutablePointer<Session>, _ result: Int32, clock: UInt32, _ memory: inout MemoryBudget
     ) -> SendEnd {
         session.pointee.flags.remove(.zeroCopyInFlight)

@@ -55,7 +55,7 @@ extension Shard {
     /// To be called whenever a reason to keep the destination came or went. May remove a pattern.
     mutating func updateIdle(_ index: Index<Destination>) {
         if destinations[index].pointee.kind == .subscriptionQueue { return }
-        let queue = destinations.settle(index, isNeeded: isNeeded(index), memory: &memory)
+        let queue = destinations.updateIdle(index, isNeeded: isNeeded(index), memory: &memory)
         if queue.isNone { return }
         queues.use(queue, clock: clock)
         armIdle(queue)

@@ -110,7 +110,7 @@ extension Shard {
 
     /// Start of turn: the sends of the last poll are over. Those reported incomplete wait for room; all others went
     /// whole.
-    mutating func settleSends(_ completions: borrowing Batch<Completion>) {
+    mutating func finishSends(_ completions: borrowing Batch<Completion>) {
         if output.sentCount == 0 { return }
         for i in 0..<completions.count where completions[i].kind == .sendIncomplete {
             guard let session = sessions.find(Handle(completions[i].connection)) else { continue }
@@ -118,7 +118,7 @@ extension Shard {
         }
         for place in 0..<output.sentCount {
             let session = sessions[output.sentSession(at: place)]
-            let end = output.settle(session, clock: clock, &memory)
+            let end = output.finish(session, clock: clock, &memory)
             if !end.isWhole { counters.sendsIncomplete &+= 1 }
             sendEnded(session, end)
         }
@@ -128,7 +128,7 @@ extension Shard {
     /// A zero-copy send is over and its bytes are free.
     mutating func sendReleased(_ session: UnsafeMutablePointer<Session>, _ result: Int32) {
         if session.pointee.state == .closing { return dropOutput(session, isReleased: true) }
-        sendEnded(session, output.settleZeroCopy(session, result, clock: clock, &memory))
+        sendEnded(session, output.finishZeroCopy(session, result, clock: clock, &memory))
     }
 
     @inline(__always)

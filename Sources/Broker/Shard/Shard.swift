@@ -175,7 +175,7 @@ public struct Shard: ~Copyable {
         recordAllowance = Self.recordsPerTurnMax
 
         endFailedSessions()
-        settleSends(completions)
+        finishSends(completions)
         readPeers()
         for i in 0..<completions.count { apply(completions[i]) }
         timers.advance(to: now)
