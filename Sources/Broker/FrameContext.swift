@@ -12,8 +12,8 @@ struct FrameContext: BitwiseCopyable {
     }
 
     let session: UnsafeMutablePointer<Session>
-    /// The COMMIT of the transaction that the frame was kept in: its receipt, rather than the frame's own, goes into an ERROR.
-    /// It is live while the session is connected. None: the frame came on the wire, outside of a transaction.
+    /// The COMMIT that applies the frame, or has room kept for it: its receipt, rather than the frame's own, goes into an
+    /// ERROR. It is live until the session ends. None: the frame came on the wire just now.
     let commit: Index<PendingOperation>
     let flags: Flags
 

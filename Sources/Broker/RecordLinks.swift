@@ -64,7 +64,7 @@ enum PendingLink: SinglyLinked {
 }
 typealias PendingFifo = Fifo<PendingLink>
 
-/// Those who wait for the registration of a topic, or for room in a queue.
+/// Those who wait for the registration of a topic, for room in a queue, or for the log.
 enum WaitLink: DoublyLinked {
     static func link(of pending: UnsafeMutablePointer<PendingOperation>) -> DoubleLink<PendingOperation> {
         pending.pointee.waitLink

@@ -167,6 +167,26 @@ struct TransactionTests {
         }
     }
 
+    @Test("A COMMIT that was checked goes beyond the limit of destinations rather than be applied by half")
+    func temporaryDestinationsBeyondLimit() {
+        let options = TestBroker.options {
+            $0.limits.subscriptionsPerConnectionMax = 1
+            $0.limits.destinationCountMax = 4
+        }
+        withBroker(options) { broker in
+            // One place is left beside these.
+            for index in 0..<3 { broker.connect(on: 0).subscribe("/topic/\(index)") }
+            let client = broker.connect(on: 0)
+            client.send(.begin, [("transaction", "tx")])
+            client.publish("/queue/a", "whole", [("transaction", "tx")])
+            client.publish("/temp-topic/two", "", [("reply-to", "/temp-topic/one"), ("transaction", "tx")])
+            client.confirmed(.commit, [("transaction", "tx")])
+            let consumer = broker.connect(on: 0)
+            consumer.subscribe("/queue/a")
+            #expect(consumer.bodies() == ["whole"])
+        }
+    }
+
     @Test(
         "ACK and NACK in a transaction count at COMMIT, and are forgotten by ABORT", arguments: [1, 2], Version.allCases
     )

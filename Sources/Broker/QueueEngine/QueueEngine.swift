@@ -2,10 +2,13 @@ import Slabs
 
 /// The queues of one worker: their messages, in order, and their consumers, in turn.
 ///
-/// It owns the records of queues, messages in queues (entries) and consumers, and keeps count of who fills which
-/// queue. It keeps these rules, whoever calls: a queue's counts are those of its lists; no queue takes more than its limits, room that
-/// was promised included; an entry is either ready or with one consumer; a consumer has no more than its prefetch; consumers
-/// with free prefetch take turns.
+/// It owns the records of queues, messages in queues (entries) and consumers, and keeps count of who fills which queue. It
+/// keeps these rules:
+///
+/// - a queue's counts are those of its lists;
+/// - `enqueue` takes no more than the queue's limits, room that was promised included; who promises room asks `hasRoom`;
+/// - an entry is either ready or with one consumer, and a consumer has no more than its prefetch;
+/// - consumers with free prefetch take turns.
 ///
 /// Consumers and publishers are names to it: it sends nothing, and knows neither sessions nor other workers. `Shard` asks
 /// `next` what to do, does it, and asks again. What depends on a queue elsewhere (whether its destination is idle, publishers
@@ -140,7 +143,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         updateHold(index)
     }
 
-    /// Ends a closed queue that has neither messages nor consumerRecords.
+    /// Ends a closed queue that has neither messages nor consumers.
     mutating func remove(_ index: Index<Queue>, _ memory: inout MemoryBudget) {
         let queue = queueRecords[index]
         invariant(

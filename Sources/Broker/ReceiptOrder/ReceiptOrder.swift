@@ -22,7 +22,7 @@ import Slabs
 /// another worker's request for room is in no session's list. Positions are given in order, so the list of those that wait
 /// for the log is, too.
 ///
-/// Called by `Shard+Pending`, and by those who wait: `Shard+Commit`, `Shard+Queues`, `Shard+PeerQueues`, `Shard+PeerRoom`.
+/// Called by `Shard+Pending` and `Shard+Receipts`, and by those who wait, such as `Shard+Commit` and `Shard+QueueRoom`.
 /// Of a session it keeps `pendings` and `remoteSet`.
 struct ReceiptOrder: ~Copyable {
     private var pendings: Slab<PendingOperation>

@@ -69,7 +69,7 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let receiptIsCleared = SessionFlags(rawValue: 1 << 18)
 }
 
-/// One connection: what remains while it idles. Everything else is borrowed while bytes are in unsent delivery.
+/// One connection: what remains while it idles. Everything else is borrowed while bytes are under way.
 struct Session: SlabRecord {
     var generation: UInt32
     var index: Index<Session>
@@ -88,16 +88,16 @@ struct Session: SlabRecord {
     /// Segments that wait to be sent.
     var output: SegmentFifo
     var outputByteCount: UInt32
-    /// Bytes of the send in unsent delivery, and its result where it fell short.
+    /// Bytes of the send under way, and its result where it fell short.
     var sendByteCount: UInt32
     var sendResult: Int32
     /// Deliveries of `auto` subscriptions that wait until their bytes are with the kernel, first to last.
     var unsentDeliveries: UnsentFifo
-    /// The login that CONNECT named, cut to `loginByteCountMax`, for the log alone. 0: none.
+    /// The login that CONNECT named, cut to `LoginTable.byteCountMax`, for the log alone. 0: none.
     var login: BlockIndex
     /// Line ends before CONNECT, which count against the limit of what comes before it.
     var lineEndByteCount: UInt32
-    /// Bytes ever appended to the output: the position that unsentDeliveries wait for.
+    /// Bytes ever appended to the output: the position that unsent deliveries wait for.
     var outputPosition: UInt64
     /// What the log calls this connection: a number that no other connection of the process gets.
     var number: UInt64

@@ -161,11 +161,13 @@ extension Shard {
             return
         }
         guard destinations.agree(to: handle.index) else { return }
-        while case let pending = destinations[handle.index].pointee.waiting.first, !pending.isNone {
+        // A pattern whose last subscriber ends for want of memory is gone.
+        while let destination = destinations.find(handle) {
+            let pending = destination.pointee.waiting.first
+            if pending.isNone { return updateIdle(handle.index) }
             pendings.remove(pending, from: &destinations[waitingFor: handle.index])
             finishSubscribe(pending, consumer: .none)
         }
-        updateIdle(handle.index)
     }
 
     /// Other workers have agreed: RECEIPT, then the subscription counts, then parsing goes on.

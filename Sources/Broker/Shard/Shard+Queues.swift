@@ -218,11 +218,18 @@ extension Shard {
     /// Gives ready messages to consumers in turn, as far as prefetch goes: now, or when the dispatch that this came of is
     /// done, for a dead letter of one queue may be for another.
     mutating func dispatch(_ index: Index<Queue>) {
-        if isDispatching { return queuesToDispatch.append(queues.handle(index)) }
+        if isDispatching { return dispatchLater(index) }
         isDispatching = true
         dispatchOne(index)
         if !queuesToDispatch.isEmpty { dispatchOthers() }
         isDispatching = false
+    }
+
+    private mutating func dispatchLater(_ index: Index<Queue>) {
+        let queue = queues.handle(index)
+        // Many dead letters mostly go to one queue.
+        let count = queuesToDispatch.count
+        if count == 0 || queuesToDispatch[count - 1] != queue { queuesToDispatch.append(queue) }
     }
 
     private mutating func dispatchOthers() {

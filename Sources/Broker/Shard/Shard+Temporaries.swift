@@ -32,7 +32,13 @@ extension Shard {
                     + "or messages (limits.subscriptions-per-connection-max)")
             return .none
         }
-        guard !index.isNone || (kind == .temporaryQueue ? makeRoomForQueue() : makeRoomForOther(isUnused: false)) else {
+        let mayExceed = context.isCommitting
+        guard
+            !index.isNone
+                || (kind == .temporaryQueue
+                    ? makeRoomForQueue(mayExceed: mayExceed)
+                    : makeRoomForOther(isUnused: false, mayExceed: mayExceed))
+        else {
             failDestination(context, .destinations)
             return .none
         }

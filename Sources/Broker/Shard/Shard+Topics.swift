@@ -35,11 +35,14 @@ extension Shard {
         case .topic, .pattern:
             session.pointee.flags.insert(.hasTopics)
             guard isInterested(index, context, subscription) else { return .done }
+            // Where there is no memory for the RECEIPT, the session and its subscription have ended.
             confirm(context)
-            activate(subscription)
+            if session.pointee.state == .connected { activate(subscription) }
         case .queue:
             confirm(context)
-            addConsumer(destinations[index].pointee.queue, subscription)
+            if session.pointee.state == .connected {
+                addConsumer(destinations[index].pointee.queue, subscription)
+            }
         case .remoteQueue:
             subscribeAtOwner(context, index, subscription)
         case .subscriptionQueue:

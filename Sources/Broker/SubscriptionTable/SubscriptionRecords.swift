@@ -40,11 +40,11 @@ struct Subscription: SlabRecord {
 /// A message on its way to a subscriber or waiting for its acknowledgement, with the session.
 struct Delivery: SlabRecord {
     var generation: UInt32
-    /// None: it has ended, and this is only on the session's list of unsentDeliveries still.
+    /// None: it has ended, and this is only on the session's list of unsent deliveries still.
     var subscription: Index<Subscription>
     /// Among the subscription's.
     var link: DoubleLink<Delivery>
-    /// Of an `auto` subscription: among the session's unsentDeliveries.
+    /// Of an `auto` subscription: among the session's unsent deliveries.
     var unsentLink: SingleLink<Delivery>
     /// Of another, where ACK may name the message-id: in a chain of `DeliveryTable`.
     var chainLink: DoubleLink<Delivery>

@@ -46,7 +46,8 @@ extension SubscriptionTable {
         return ended
     }
 
-    /// Ends the next of an `auto` subscription's. Its bytes may be on their way still: it stays among the session's unsentDeliveries.
+    /// Ends the next of an `auto` subscription's. Its bytes may be on their way still: it stays among the session's
+    /// unsent deliveries.
     mutating func endUnsent(_ index: Index<Delivery>, _ session: UnsafeMutablePointer<Session>) -> EndedDelivery {
         let ended = unlink(index, session)
         deliveryRecords[index].pointee.subscription = .none

@@ -5,10 +5,13 @@ import Slabs
 /// The subscriptions of one worker's sessions, found by id, and what they were given and have not acknowledged (deliveries),
 /// found by place and by message-id.
 ///
-/// It owns the records of both, and keeps of each session the list of its subscriptions and of its unsentDeliveries. It keeps these
-/// rules: a session's subscriptions are those of its list, and are indexed where they are many; a delivery is on the list of
-/// its subscription until it is settled, of an `auto` subscription also on the session's unsentDeliveries until the kernel has its
-/// bytes, and of another in a chain by message-id where an ACK may name that.
+/// It owns the records of both, and keeps of each session the lists of its subscriptions and of its unsent deliveries. It
+/// keeps these rules:
+///
+/// - a session's subscriptions are those of its list, and are indexed where they are many;
+/// - a delivery is on the list of its subscription until it is settled;
+/// - one of an `auto` subscription is also among the session's unsent deliveries until the kernel has its bytes;
+/// - one of another subscription is in a chain by message-id where an ACK may name that.
 ///
 /// It says what an acknowledgement is for; what becomes of the message is the queue's affair. `Shard` carries it there.
 struct SubscriptionTable: ~Copyable {
