@@ -63,7 +63,8 @@ public struct Recovery: ~Copyable {
         do throws(RecordDamage) {
             header = try Self.header(of: bytes, name, segmentByteCount: logs[log].segmentByteCount)
         } catch {
-            end(name, at: 0, error)
+            let isShort = bytes.count < max(JournalFormat.segmentByteCountMin, logs[log].segmentByteCount)
+            end(name, at: 0, error == .vacant && isShort ? .unfinished : error)
             return scanBehind(name, bytes, from: JournalFormat.unitByteCount)
         }
         guard header.version <= JournalFormat.version else {
@@ -218,11 +219,18 @@ public struct Recovery: ~Copyable {
     }
 
     private func recoveredSegments() -> [RecoveredSegment] {
-        segments.map {
-            RecoveredSegment(
-                name: $0.name, byteCount: $0.byteCount, liveMessageCount: $0.liveMessageCount,
-                liveQueueCount: $0.liveQueueCount)
+        var result: [RecoveredSegment] = []
+        for log in logs {
+            for segment in segments[log.firstSegment..<log.firstSegment + log.segmentCount] {
+                let offset = Int(segment.name.sequence) &* log.segmentByteCount
+                result.append(
+                    RecoveredSegment(
+                        name: segment.name, byteCount: segment.byteCount, liveMessageCount: segment.liveMessageCount,
+                        liveQueueCount: segment.liveQueueCount,
+                        position: JournalFormat.position(life: log.life, offset: offset)))
+            }
         }
+        return result
     }
 
     /// All messages that live, in the order of their first records.

@@ -52,6 +52,8 @@ public struct RecoveryFinding: Equatable, Sendable {
         let place = "\(segment), byte \(damagedOffset): \(damage)"
         let counts = "\(behind.messageCount) messages and \(behind.acknowledgedCount) acknowledgements"
         switch kind {
+        case .tornTail where damage == .unfinished:
+            return "\(place). It was being made when the broker ended, or it has been cut"
         case .tornTail:
             return "\(place). The last write was cut off by a crash; no receipt was sent for it. It is not used, with "
                 + "\(counts) behind it"
