@@ -56,14 +56,14 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Broker", "Configuration", "Drivers", "IO", "Slabs",
+                "Broker", "Configuration", "Drivers", "IO", "Journal", "Slabs",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede",
             dependencies: [
-                "Broker", "Capacity", "Configuration", "Drivers", "IO", "STOMP", "Server",
+                "Broker", "Capacity", "Configuration", "Drivers", "IO", "Journal", "STOMP", "Server",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

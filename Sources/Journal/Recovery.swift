@@ -73,6 +73,7 @@ public struct Recovery: ~Copyable {
             return
         }
         logs[log].segmentByteCount = header.segmentByteCount
+        logs[log].workerCount = header.workerCount
         logs[log].isClean = false
         basePosition = header.position
         let isTruncated = bytes.count < header.segmentByteCount
@@ -194,7 +195,9 @@ public struct Recovery: ~Copyable {
     public consuming func finish() -> RecoveredState {
         resolveTransactions()
         for log in logs {
-            guard let finding = log.end else { continue }
+            guard var finding = log.end else { continue }
+            finding.segmentByteCount = log.segmentByteCount
+            finding.workerCount = log.workerCount
             let isDamage = finding.damage.isRecord || finding.nextSegment != nil || finding.isFatal
             if isDamage { findings.append(finding) }
         }
@@ -214,6 +217,8 @@ public struct Recovery: ~Copyable {
             missing.sequence = log.firstSequenceNeeded
             var finding = RecoveryFinding(kind: .hole, segment: missing, offset: 0, damagedOffset: 0, damage: .missing)
             finding.nextSegment = first
+            finding.segmentByteCount = log.segmentByteCount
+            finding.workerCount = log.workerCount
             findings.append(finding)
         }
     }

@@ -43,6 +43,17 @@ public struct RecoveryFinding: Equatable, Sendable {
     /// The first of them.
     public var nextSegment: SegmentName?
     public var nextOffset = 0
+    /// Of the log's segments; 0: no header tells.
+    var segmentByteCount = 0
+    var workerCount: UInt16 = 1
+
+    init(kind: Kind, segment: SegmentName, offset: Int, damagedOffset: Int, damage: RecordDamage) {
+        self.kind = kind
+        self.segment = segment
+        self.offset = offset
+        self.damagedOffset = damagedOffset
+        self.damage = damage
+    }
 
     /// The broker does not start.
     public var isFatal: Bool { kind != .tornTail }

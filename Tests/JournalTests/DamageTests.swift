@@ -105,7 +105,7 @@ struct DamageTests {
                 }
                 let state = recover(files)
                 #expect(state.findings.allSatisfy { $0.kind == .tornTail }, "append \(last), pattern \(pattern)")
-                #expect(state.findings.isEmpty == (pattern == 0))
+                if pattern == 0 { #expect(state.findings.isEmpty) }
                 // Intact records at the front of it count: they were written, though nobody was promised that.
                 let lived = state.live(files)
                 #expect(

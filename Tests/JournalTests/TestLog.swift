@@ -16,9 +16,11 @@ final class TestLog {
     var isSlow = false
     var firstSequence: UInt32 = 0
     private var writer: RecordWriter
-    private var markOffset = 0
 
-    init(life: UInt32 = 1, worker: UInt16 = 0, workerCount: UInt16 = 1, segmentByteCount: Int = 4096, background: [UInt8] = []) {
+    init(
+        life: UInt32 = 1, worker: UInt16 = 0, workerCount: UInt16 = 1, segmentByteCount: Int = 4096,
+        background: [UInt8] = []
+    ) {
         self.life = life
         self.worker = worker
         self.workerCount = workerCount
@@ -97,7 +99,7 @@ final class TestLog {
     }
 
     func endCleanly() {
-        append { writer in writer.writeCleanEnd(durable: writer.position) }
+        append { $0.writeCleanEnd(durable: self.durable) }
     }
 }
 
