@@ -47,7 +47,7 @@ public struct RecoveryFinding: Equatable, Sendable {
     var segmentByteCount = 0
     var workerCount: UInt16 = 1
 
-    init(kind: Kind, segment: SegmentName, offset: Int, damagedOffset: Int, damage: RecordDamage) {
+    public init(kind: Kind, segment: SegmentName, offset: Int, damagedOffset: Int, damage: RecordDamage) {
         self.kind = kind
         self.segment = segment
         self.offset = offset

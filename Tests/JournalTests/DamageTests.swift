@@ -1,4 +1,5 @@
 import Journal
+import JournalFixtures
 import Testing
 
 /// Bytes that are not as they were written: each has a decided outcome, and none loses or makes up a message in silence.

@@ -1,4 +1,5 @@
 import Journal
+import JournalFixtures
 import Testing
 
 /// One record, or several in a row, in memory of its own.

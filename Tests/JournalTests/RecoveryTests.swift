@@ -1,4 +1,5 @@
 import Journal
+import JournalFixtures
 import Testing
 
 /// What lives, by what the logs say.

@@ -1,4 +1,5 @@
 import Journal
+import JournalFixtures
 import Testing
 
 /// A hole is mended by giving up what is damaged and nothing else.

@@ -1,4 +1,5 @@
 import Journal
+import JournalFixtures
 import Testing
 
 /// Transactions with parts in several workers' logs.

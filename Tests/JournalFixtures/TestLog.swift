@@ -1,23 +1,23 @@
-import Journal
+public import Journal
 
 /// A worker's log of one life, as the broker would write it: each append with its mark, one after the other.
-final class TestLog {
-    let life: UInt32
-    let worker: UInt16
-    let workerCount: UInt16
-    let segmentByteCount: Int
+public final class TestLog {
+    public let life: UInt32
+    public let worker: UInt16
+    public let workerCount: UInt16
+    public let segmentByteCount: Int
     /// What a segment holds before it is used.
-    var background: [UInt8]
-    private(set) var names: [SegmentName] = []
+    public var background: [UInt8]
+    public private(set) var names: [SegmentName] = []
     private var memories: [UnsafeMutableRawBufferPointer] = []
     private var used = 0
     /// What the next mark says. It follows each append, unless `isSlow`.
-    var durable: UInt64 = 0
-    var isSlow = false
-    var firstSequence: UInt32 = 0
+    public var durable: UInt64 = 0
+    public var isSlow = false
+    public var firstSequence: UInt32 = 0
     private var writer: RecordWriter
 
-    init(
+    public init(
         life: UInt32 = 1, worker: UInt16 = 0, workerCount: UInt16 = 1, segmentByteCount: Int = 4096,
         background: [UInt8] = []
     ) {
@@ -35,18 +35,18 @@ final class TestLog {
     deinit { for memory in memories { memory.deallocate() } }
 
     /// The bytes of all segments.
-    var files: [SegmentName: [UInt8]] {
+    public var files: [SegmentName: [UInt8]] {
         Dictionary(uniqueKeysWithValues: zip(names, memories.map { [UInt8]($0) }))
     }
 
     /// Where the next append begins, in its segment.
-    var offset: Int { used }
-    var position: UInt64 {
+    public var offset: Int { used }
+    public var position: UInt64 {
         JournalFormat.position(life: life, offset: Int(names.last!.sequence) * segmentByteCount + used)
     }
 
     /// Begins the next segment; the one before is ended where it has room.
-    func beginSegment() {
+    public func beginSegment() {
         if !names.isEmpty, used < segmentByteCount {
             open { $0.writeSegmentEnd() }
         }
@@ -77,7 +77,7 @@ final class TestLog {
 
     /// One append, of at most so many bytes, with its mark.
     @discardableResult
-    func append<Result>(atMost byteCount: Int = 1024, _ body: (inout RecordWriter) -> Result) -> Result {
+    public func append<Result>(atMost byteCount: Int = 1024, _ body: (inout RecordWriter) -> Result) -> Result {
         if used + byteCount + RecordWriter.markByteCount + RecordWriter.emptyByteCount > segmentByteCount {
             beginSegment()
         }
@@ -90,15 +90,15 @@ final class TestLog {
     }
 
     @discardableResult
-    func send(_ body: String, to queue: String = "/queue/a") -> MessageReference {
+    public func send(_ body: String, to queue: String = "/queue/a") -> MessageReference {
         append { $0.message(body, to: queue) }
     }
 
-    func acknowledge(_ references: MessageReference...) {
+    public func acknowledge(_ references: MessageReference...) {
         append { writer in references.withUnsafeBufferPointer { writer.write(acknowledged: $0) } }
     }
 
-    func endCleanly() {
+    public func endCleanly() {
         append { $0.writeCleanEnd(durable: self.durable) }
     }
 }
@@ -106,7 +106,7 @@ final class TestLog {
 extension RecordWriter {
     /// A message with the header line `k:v` and that body.
     @discardableResult
-    mutating func message(
+    public mutating func message(
         _ body: String, to queue: String = "/queue/a", _ change: (inout MessageRecord) -> Void = { _ in }
     ) -> MessageReference {
         let content = Array("k:v\n\n\(body)\0\n".utf8)
@@ -123,11 +123,11 @@ extension RecordWriter {
 }
 
 /// What is in a directory.
-typealias Files = [SegmentName: [UInt8]]
+public typealias Files = [SegmentName: [UInt8]]
 
-func + (left: Files, right: Files) -> Files { left.merging(right) { $1 } }
+public func + (left: Files, right: Files) -> Files { left.merging(right) { $1 } }
 
-func recover(_ files: Files) -> RecoveredState {
+public func recover(_ files: Files) -> RecoveredState {
     var recovery = Recovery()
     for name in files.keys.sorted() { files[name]!.withUnsafeBytes { recovery.read(name, $0) } }
     return recovery.finish()
@@ -135,7 +135,7 @@ func recover(_ files: Files) -> RecoveredState {
 
 extension RecoveredState {
     /// "queue: body" of each message that lives, in order.
-    func live(_ files: Files) -> [String] {
+    public func live(_ files: Files) -> [String] {
         messages.map { message in
             let segment = segments[Int(message.segment)]
             return files[segment.name]!.withUnsafeBytes { bytes in
@@ -155,4 +155,4 @@ extension RecoveredState {
     }
 }
 
-func live(_ files: Files) -> [String] { recover(files).live(files) }
+public func live(_ files: Files) -> [String] { recover(files).live(files) }
