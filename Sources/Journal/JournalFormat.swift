@@ -11,7 +11,7 @@
 /// are little endian:
 ///
 ///      0  magic             u32   "JREC"
-///      4  checksum          u32   CRC32C of the bytes from 8 to the end of the payload
+///      4  checksum          u32   CRC32C of the bytes from 8 to the end of the record, zeros included
 ///      8  position          u64   the record's own
 ///     16  payloadByteCount  u32
 ///     20  worker            u16
@@ -98,6 +98,11 @@ public enum RecordType: UInt8, CaseIterable, Sendable {
     /// The last record of a life that ended in order: what was delivered and not acknowledged is marked so by
     /// `failureCount`.
     case cleanEnd = 11
+    /// `storage repair` gave up as many bytes as it says, from this record's beginning: they were damaged.
+    case skip = 12
+
+    /// What a part of a transaction holds.
+    var isAllowedInPart: Bool { self == .message || self == .acknowledgement || self == .failureCount }
 }
 
 /// Of a `message` record.

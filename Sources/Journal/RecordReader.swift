@@ -18,32 +18,43 @@ public struct Record: BitwiseCopyable {
 }
 
 /// Why bytes that should be a record are none.
-public enum RecordDamage: UInt8, Error, Sendable, CaseIterable {
-    /// Zeros, or a whole record of another place, worker or life: nothing was written here.
+public enum RecordDamage: UInt8, Error, Sendable, CaseIterable, CustomStringConvertible {
+    /// Zeros, or a whole record of another place, worker or life: nothing was written here in this life.
     case vacant
-    /// Neither zeros nor a record's beginning.
+    /// The bytes are not the beginning of a record of this place. A segment that is used again holds such bytes behind
+    /// the log's end.
     case foreign
     /// The length leads beyond the segment's end.
     case length
+    /// The record was begun here, and is not as it was written.
     case checksum
-    /// A type that this version does not know.
+    /// A type that this version does not know, or one that does not belong there.
     case type
     /// The payload has not the shape of its type.
     case payload
-    /// A record of a part of a transaction lies beyond the part's end, or is of a type that no part holds.
-    case part
+    /// The file ends, and it is shorter than its header says.
+    case truncated
+    /// The file is not there.
+    case missing
+    /// The file has no header and is shorter than a segment: it was being made.
+    case unfinished
 
     public var description: String {
         switch self {
         case .vacant: "nothing was written there"
         case .foreign: "the bytes are not a record's"
-        case .length: "the record's length leads beyond the end of the segment"
-        case .checksum: "the checksum is wrong"
-        case .type: "the record's type is unknown"
-        case .payload: "the record's content has not the shape of its type"
-        case .part: "a record does not belong in the part of a transaction in which it is"
+        case .length: "a record's length leads too far"
+        case .checksum: "a record's checksum is wrong"
+        case .type: "a record is of a type that does not belong there"
+        case .payload: "a record's content has not the shape of its type"
+        case .truncated: "the file is shorter than its header says"
+        case .missing: "the file is missing"
+        case .unfinished: "the file is shorter than a segment and has no header"
         }
     }
+
+    /// A record was begun there.
+    var isRecord: Bool { self != .vacant && self != .foreign }
 }
 
 /// Reads records from bytes that may be anything.
@@ -56,24 +67,28 @@ public enum RecordReader {
     public static func read(
         _ bytes: UnsafeRawBufferPointer, at offset: Int, position: UInt64?, worker: UInt16
     ) throws(RecordDamage) -> Record {
-        guard offset >= 0, offset <= bytes.count - JournalFormat.headerByteCount, let base = bytes.baseAddress else {
+        guard offset >= 0, offset <= bytes.count - JournalFormat.unitByteCount, let base = bytes.baseAddress else {
             throw .vacant
         }
         let header = base + offset
-        guard header.little(0, UInt32.self) == JournalFormat.magic else {
-            throw isZero(bytes, at: offset) ? RecordDamage.vacant : RecordDamage.foreign
-        }
-        let payloadByteCount = Int(header.little(16, UInt32.self))
         let ownPosition = header.little(8, UInt64.self)
         let ownWorker = header.little(20, UInt16.self)
-        let isElsewhere = ownWorker != worker || position.map { $0 != ownPosition } ?? false
-        guard payloadByteCount <= bytes.count - offset - JournalFormat.headerByteCount else {
-            throw .length
+        guard header.little(0, UInt32.self) == JournalFormat.magic else {
+            if position == ownPosition, ownPosition != 0 { throw .checksum }
+            throw isZero(header) ? RecordDamage.vacant : RecordDamage.foreign
         }
-        let checksum = cjournal_crc32c(0, header + 8, JournalFormat.headerByteCount - 8 + payloadByteCount)
-        guard checksum == header.little(4, UInt32.self) else { throw .checksum }
-        // Only a whole record is believed to be another's: a flipped bit of the position is damage.
-        guard !isElsewhere else { throw .vacant }
+        // Of a record whose position has one wrong bit nobody else knows either: it is taken for damage, not for what
+        // another life left behind.
+        let isHere = position.map { ($0 ^ ownPosition).nonzeroBitCount <= 1 } ?? true
+        let payloadByteCount = Int(header.little(16, UInt32.self))
+        let recordByteCount = JournalFormat.recordByteCount(payloadByteCount: payloadByteCount)
+        guard recordByteCount <= bytes.count - offset else {
+            throw isHere ? RecordDamage.length : RecordDamage.foreign
+        }
+        guard cjournal_crc32c(0, header + 8, recordByteCount - 8) == header.little(4, UInt32.self) else {
+            throw isHere ? RecordDamage.checksum : RecordDamage.foreign
+        }
+        guard ownWorker == worker, position == nil || position == ownPosition else { throw .vacant }
         guard let type = RecordType(rawValue: header.little(22, UInt8.self)) else { throw .type }
         let record = Record(
             type: type, flags: header.little(23, UInt8.self), worker: ownWorker, position: ownPosition,
@@ -83,10 +98,34 @@ public enum RecordReader {
         return record
     }
 
-    /// Whether the unit at `offset` is all zeros.
-    private static func isZero(_ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
-        let end = min(offset + JournalFormat.unitByteCount, bytes.count)
-        return !bytes[offset..<end].contains { $0 != 0 }
+    /// What the record at `header` says that it takes: `JournalFormat.headerByteCount` bytes have to be there. It may not be
+    /// true.
+    public static func byteCount(ofRecordAt header: UnsafeRawPointer) -> Int {
+        JournalFormat.recordByteCount(payloadByteCount: Int(header.little(16, UInt32.self)))
+    }
+
+    /// The first intact record at `start` or behind it, of a segment that begins at `basePosition` in the log.
+    static func next(
+        _ bytes: UnsafeRawBufferPointer, from start: Int, basePosition: UInt64, worker: UInt16
+    ) -> (record: Record, offset: Int)? {
+        var offset = start
+        while offset <= bytes.count - JournalFormat.unitByteCount {
+            if (bytes.baseAddress! + offset).little(0, UInt32.self) == JournalFormat.magic {
+                let position = basePosition &+ UInt64(offset / JournalFormat.unitByteCount)
+                if let record = try? read(bytes, at: offset, position: position, worker: worker) {
+                    return (record, offset)
+                }
+            }
+            offset += JournalFormat.unitByteCount
+        }
+        return nil
+    }
+
+    /// Whether a unit is all zeros.
+    private static func isZero(_ unit: UnsafeRawPointer) -> Bool {
+        var bits: UInt64 = 0
+        for word in 0..<8 { bits |= unit.little(8 * word, UInt64.self) }
+        return bits == 0
     }
 }
 
@@ -116,8 +155,9 @@ extension Record {
     }
 
     /// Of a `.queueMade` record.
-    public var queue: QueueRecord {
-        let base = payload.baseAddress!
+    public var queue: QueueRecord { Self.queue(of: payload.baseAddress!) }
+
+    static func queue(of base: UnsafeRawPointer) -> QueueRecord {
         let nameByteCount = Int(base.little(26, UInt16.self))
         let name = base + QueueRecord.fixedByteCount
         var queue = QueueRecord(queueName: UnsafeRawBufferPointer(start: name, count: nameByteCount))
@@ -156,6 +196,7 @@ extension Record {
         switch type {
         case .segmentHeader: payload.count == SegmentHeader.byteCount
         case .segmentEnd, .cleanEnd, .transactionEnd: payload.count == 0
+        case .skip: payload.count == 0 && detail > 0 && detail % UInt64(JournalFormat.unitByteCount) == 0
         case .mark: payload.count == 4
         case .message:
             payload.count >= MessageRecord.fixedByteCount && message.queueName.count > 0

@@ -215,6 +215,13 @@ public struct RecordWriter: BitwiseCopyable {
         end(.cleanEnd, detail: durable, payloadByteCount: 0)
     }
 
+    /// The bytes from here to the next intact record are given up, `skippedByteCount` with this record. Writes
+    /// `emptyByteCount` bytes.
+    mutating func write(skip skippedByteCount: Int) {
+        _ = begin(payloadByteCount: 0)
+        end(.skip, detail: UInt64(skippedByteCount), payloadByteCount: 0)
+    }
+
     // MARK: Records
 
     /// Returns where the payload goes, and clears what is left over at the record's end.
@@ -237,9 +244,9 @@ public struct RecordWriter: BitwiseCopyable {
         record.storeLittle(type.rawValue, at: 22)
         record.storeLittle(flags, at: 23)
         record.storeLittle(detail, at: 24)
-        let checksum = cjournal_crc32c(0, record + 8, JournalFormat.headerByteCount - 8 + payloadByteCount)
-        record.storeLittle(checksum, at: 4)
-        byteCount += JournalFormat.recordByteCount(payloadByteCount: payloadByteCount)
+        let recordByteCount = JournalFormat.recordByteCount(payloadByteCount: payloadByteCount)
+        record.storeLittle(cjournal_crc32c(0, record + 8, recordByteCount - 8), at: 4)
+        byteCount += recordByteCount
     }
 }
 

@@ -115,4 +115,15 @@ public struct SegmentHeader: BitwiseCopyable, Equatable, Sendable {
     }
 
     static let byteCount = 24
+
+    /// Whether the numbers are within their bounds and lead to the position at which the header is.
+    func isConsistent(_ ownPosition: UInt64) -> Bool {
+        guard
+            JournalFormat.segmentByteCountMin...JournalFormat.segmentByteCountMax ~= segmentByteCount,
+            segmentByteCount % JournalFormat.unitByteCount == 0, workerCount > 0
+        else { return false }
+        let (offset, overflows) = Int(sequence).multipliedReportingOverflow(by: segmentByteCount)
+        guard !overflows, offset >> JournalFormat.unitShift < 1 << JournalFormat.offsetBitCount else { return false }
+        return position == ownPosition
+    }
 }
