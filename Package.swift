@@ -41,7 +41,7 @@ let package = Package(
         // The vector instructions that the parser searches with, as inline functions.
         .target(name: "COctets"),
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
-        .target(name: "Broker", dependencies: ["IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+        .target(name: "Broker", dependencies: ["IO", "Journal", "STOMP", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         // What a machine allows, and what N connections take: values alone, for the probe of both programs.
         .target(name: "Capacity", swiftSettings: swiftSettings),
@@ -132,7 +132,7 @@ let package = Package(
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "STOMP", "Slabs"],
+            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "Journal", "STOMP", "Slabs"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),

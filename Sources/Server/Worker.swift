@@ -180,8 +180,9 @@ final class Worker: @unchecked Sendable {
         switch kind {
         case .protocolError, .connectionFailed: .info
         case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .tooManyDestinations,
-            .notPersistent, .undelivered:
+            .notPersistent, .undelivered, .diskFull:
             .warning
+        case .storageFailed: .error
         }
     }
 
