@@ -52,7 +52,9 @@ final class RecoveredStore: Sendable {
             queue.name.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: shard.shardCount) } == index
         }
         for (queue, isOwned) in zip(state.queues, isOwned) where isOwned {
-            queue.withRecord { shard.restore($0) }
+            var outcome = RestoreOutcome.restored
+            queue.withRecord { outcome = shard.restore($0) }
+            try judge(outcome, index)
         }
         var windows = RecordWindows(directory.directory)
         for message in state.messages where isOwned[Int(message.queue)] {
@@ -61,13 +63,17 @@ final class RecoveredStore: Sendable {
             record.failureCount = message.failureCount
             record.orderKey = message.orderKey
             if message.isRedelivered { record.flags.insert(.isRedelivered) }
-            switch shard.restore(RecoveredMessage(reference: message.reference, record: record)) {
-            case .restored: break
-            case .noMemory: throw tooMuch(index, "limits.message-memory-bytes")
-            case .tooMany: throw tooMuch(index, "limits.queued-messages-max, limits.destinations-max")
-            }
+            try judge(shard.restore(RecoveredMessage(reference: message.reference, record: record)), index)
         }
         if index == 0 { shard.restore(transactions: state.unsealedTransactions) }
+    }
+
+    private func judge(_ outcome: RestoreOutcome, _ worker: Int) throws(StorageError) {
+        switch outcome {
+        case .restored: break
+        case .noMemory: throw tooMuch(worker, "limits.message-memory-bytes")
+        case .tooMany: throw tooMuch(worker, "limits.queued-messages-max, limits.destinations-max")
+        }
     }
 
     private func tooMuch(_ worker: Int, _ keys: String) -> StorageError {

@@ -48,7 +48,8 @@ extension StorageDirectory {
     }
 
     private func cannotMend(_ finding: RecoveryFinding) -> StorageError {
-        StorageError(description: "\(path)/\(finding.description). It cannot be mended; move the file away to give it up")
+        StorageError(
+            description: "\(path)/\(finding.description). It cannot be mended; move the file away to give it up")
     }
 
     private borrowing func fatalFinding(

@@ -21,8 +21,8 @@ final class Worker: @unchecked Sendable {
     private var thread = pthread_t()
 
     init(
-        index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions, store: RecoveredStore?,
-        fabric: Fabric, peers: WakeDirectory, listeners: [Int32], control: Control, logger: Logger
+        index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions,
+        store: RecoveredStore?, fabric: Fabric, peers: WakeDirectory, listeners: [Int32], control: Control, logger: Logger
     ) {
         self.index = index
         self.kind = kind

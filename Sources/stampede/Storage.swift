@@ -67,7 +67,8 @@ struct Storage: ParsableCommand {
         func validate() throws {
             if contents, !json { throw ValidationError("--contents goes with --json") }
             if let segment, SegmentName(fileName: segment) == nil {
-                throw ValidationError("--segment: found \"\(segment)\"; allowed: a name such as 00000001-0000-00000000.log")
+                throw ValidationError(
+                    "--segment: found \"\(segment)\"; allowed: a name such as 00000001-0000-00000000.log")
             }
         }
 
