@@ -2,7 +2,7 @@ import Broker
 import Configuration
 import Drivers
 import Glibc
-public import Journal
+import Journal
 import Logging
 
 /// The store of this run: locked, read, and ready to hand over what lives.
@@ -95,7 +95,7 @@ enum StorageRecovery {
         _ settings: StorageSettings, _ logger: Logger
     ) throws(StorageError) -> RecoveredStore? {
         let environment = Dictionary(
-            uniqueKeysWithValues: ["STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"].compactMap { name in
+            uniqueKeysWithValues: ["STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"].compactMap { (name: String) in
                 getenv(name).map { (name, String(cString: $0)) }
             })
         guard let path = settings.directory(environment: environment) else {
@@ -105,13 +105,7 @@ enum StorageRecovery {
                     storage.directory, or storage.enabled: false
                     """)
         }
-        let directory: StorageDirectory
-        do throws(StorageError) {
-            directory = try StorageDirectory(path, for: .broker)
-        } catch {
-            throw StorageError(
-                description: "storage.directory: \(error); or set storage.enabled: false")
-        }
+        let directory = try openDirectory(path)
         let started = Clock.monotonicNanoseconds
         guard let state = try read(directory, syncs: true, progress: Progress(logger, since: started)) else {
             return nil
@@ -132,6 +126,16 @@ enum StorageRecovery {
                 "milliseconds": .stringConvertible(elapsed / 1_000_000),
             ])
         return RecoveredStore(directory, state, settings)
+    }
+
+    private static func openDirectory(_ path: String) throws(StorageError) -> StorageDirectory {
+        do throws(StorageError) {
+            return try StorageDirectory.open(path, for: .broker)
+        } catch {
+            throw StorageError(
+                description: "storage.directory: \(error). The broker needs a directory of its own, or "
+                    + "storage.enabled: false")
+        }
     }
 
     /// Reads all segments. nil: `progress` stopped it.

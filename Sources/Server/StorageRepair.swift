@@ -1,5 +1,5 @@
 import Glibc
-public import Journal
+import Journal
 
 extension StorageDirectory {
     /// The most places that one repair mends: more than that is no damage but another file system's content.

@@ -22,7 +22,8 @@ final class Worker: @unchecked Sendable {
 
     init(
         index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions,
-        store: RecoveredStore?, fabric: Fabric, peers: WakeDirectory, listeners: [Int32], control: Control, logger: Logger
+        store: RecoveredStore?, fabric: Fabric, peers: WakeDirectory, listeners: [Int32], control: Control,
+        logger: Logger
     ) {
         self.index = index
         self.kind = kind

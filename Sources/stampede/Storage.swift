@@ -20,8 +20,8 @@ struct Storage: ParsableCommand {
 
         func open(_ use: StorageDirectory.Use) throws -> StorageDirectory {
             do {
-                return try StorageDirectory(directory, for: use)
-            } catch let error as StorageError {
+                return try StorageDirectory.open(directory, for: use)
+            } catch {
                 throw Failure.operation(error.description)
             }
         }
