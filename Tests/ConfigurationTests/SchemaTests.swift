@@ -124,6 +124,8 @@ struct SchemaTests {
             let value = setting.get(settings)
             if case .list(let items) = value {
                 #expect(setting.parseOverride(items.joined(separator: ",")) == value, "\(setting.path)")
+            } else if case .text(let text) = value {
+                #expect(setting.parse(text) == value, "\(setting.path)")
             } else {
                 #expect(setting.parse(setting.format(value)) == value, "\(setting.path)")
             }
