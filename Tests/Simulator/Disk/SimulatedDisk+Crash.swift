@@ -1,0 +1,82 @@
+import IO
+import Slabs
+
+// The end of everything that has files open, and what it leaves.
+extension SimulatedDisk {
+    /// The process ends: what the kernel has taken stays, and may still be lost when the machine stops later. An operation
+    /// under way is carried out, or in part, or not.
+    func crashProcess(workerCount: Int) {
+        count(.processCrash)
+        for (operation, worker) in begunOperations() {
+            guard random.chance(500) else { continue }
+            leave(operation, worker, bytes: { $0.prefix(random.range(0...$0.count)) })
+        }
+        forgetHandles(workerCount)
+    }
+
+    /// The machine stops: what was synced stays, and of the rest what `keeps` says; nil: it is random.
+    func crashMachine(workerCount: Int, _ keeps: CrashChoice? = nil) {
+        count(.machineCrash)
+        // A change under way is like any other that was not synced: each part of it is on the disk or is not.
+        for (operation, worker) in begunOperations() { leave(operation, worker, bytes: { $0 }) }
+        forgetHandles(workerCount)
+        var fates = CrashFates(&random)
+        let keeps = keeps ?? { [self] in fates.keeps($1, &random) }
+        for path in directories.keys.sorted() {
+            let loss = directories[path]!.crash(keeps)
+            count(.creationDropped, loss.creationDroppedCount)
+            count(.deletionDropped, loss.deletionDroppedCount)
+            count(.entriesReordered, loss.reorderedCount)
+        }
+        forgetFilesWithoutNames()
+        for file in files {
+            let loss = file.crash(keeps)
+            count(.writeDropped, loss.droppedCount)
+            count(.writeTorn, loss.tornCount)
+            count(.writesReordered, loss.reorderedCount)
+            count(.growthDropped, loss.growthDroppedCount)
+        }
+    }
+
+    /// In the order of submission.
+    private func begunOperations() -> [(operation: Operation, worker: Int)] {
+        var begun: [(operation: Operation, worker: Int)] = []
+        for worker in workers.indices {
+            for operation in workers[worker].operations where operation.isBegun { begun.append((operation, worker)) }
+        }
+        return begun.sorted { $0.operation.number < $1.operation.number }
+    }
+
+    /// Carries a change out as far as it got.
+    private func leave(_ operation: Operation, _ worker: Int, bytes: (ArraySlice<UInt8>) -> ArraySlice<UInt8>) {
+        let submission = operation.submission
+        let handle = workers[worker].handles[submission.owner.index]
+        switch submission.kind {
+        case .appendFile, .appendFileDurably:
+            let piece = bytes(operation.bytes[operation.doneByteCount...])
+            guard !piece.isEmpty, let file = handle?.file else { return }
+            file.write(piece, at: submission.byteCount + operation.doneByteCount, number: operation.number)
+        case .allocateFile:
+            handle?.file?.allocate(to: submission.byteCount + Int(submission.value), number: operation.number)
+        case .createFile:
+            guard let directory = handle?.directory, directory.entries[operation.name] == nil else { return }
+            create(operation, in: directory)
+        case .deleteFile:
+            guard let directory = handle?.directory, directory.entries[operation.name] != nil else { return }
+            directory.set(operation.name, nil, number: operation.number)
+        default: break
+        }
+    }
+
+    private func forgetHandles(_ workerCount: Int) {
+        workers = Array(repeating: Worker(), count: workerCount)
+        forgetFilesWithoutNames()
+    }
+
+    // MARK: Between two lives
+
+    /// The names in a directory, in order.
+    func names(in path: String) -> [String] { directories[path]?.entries.keys.sorted() ?? [] }
+
+    func contents(of name: String, in path: String) -> [UInt8]? { directories[path]?.entries[name]?.bytes }
+}
