@@ -43,6 +43,7 @@ extension Oracle {
         var example = ""
         for message in messages where message.state == .confirmed && message.isQueue {
             if isGone(message) || mayBeLost(message) { continue }
+            if message.life < life, !mustHaveSurvived(message) { continue }
             lost += 1
             example = "message \(message.number) for \(message.destination)"
         }
@@ -66,7 +67,7 @@ extension Oracle {
     }
 
     /// A consumer has it for good.
-    private func isGone(_ message: Message) -> Bool { message.ackIsIssued || message.wasTakenAutomatically }
+    func isGone(_ message: Message) -> Bool { message.ackIsIssued || message.wasTakenAutomatically }
 
     private func mayHaveExpired(_ message: Message) -> Bool { message.expiryEarliest <= wall }
 
@@ -89,7 +90,7 @@ extension Oracle {
     ///
     /// Those whose COMMIT was confirmed are judged message by message; here are the others.
     func judgeTransactions(_ counters: Counters, hasDrained: Bool) {
-        for transaction in transactions where transaction.state == .commitIssued {
+        for transaction in transactions where transaction.state == .commitIssued && !isOld(transaction) {
             // For want of memory the rest may be impossible, and then the client is told.
             let lost = counters.messagesDropped + counters.messagesRefused
             if scenario.memoryIsTight, lost > 0 || transaction.peer.wasEndedByBroker { continue }

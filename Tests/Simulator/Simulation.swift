@@ -15,6 +15,7 @@ public final class Simulation {
         public var violation: String?
         public var traceHash: UInt64
         public var faultCounts: [Int]
+        public var storageFaultCounts = [Int](repeating: 0, count: StorageFault.allCases.count)
         public var turnCount = 0
         public var frameCount = 0
         public var messageCount = 0
@@ -53,9 +54,11 @@ public final class Simulation {
     let canary: Canary?
     var trace = Trace()
     var faultCounts = [Int](repeating: 0, count: Fault.allCases.count)
-    let shards: UnsafeMutablePointer<Shard>
-    let fabric: Fabric
-    let workers: UnsafeMutablePointer<Worker>
+    private(set) var shards: UnsafeMutablePointer<Shard>
+    private(set) var fabric: Fabric
+    private(set) var workers: UnsafeMutablePointer<Worker>
+    /// Only in runs with storage.
+    let disk: SimulatedDisk?
     var peers: [Peer] = []
     var now: UInt64 = 1_000_000_000 { didSet { oracle.wall = wallMilliseconds } }
     let wallStart: UInt64 = 1_700_000_000_000
@@ -83,22 +86,34 @@ public final class Simulation {
     static let drainerAddress: UInt64 = 99
     var didDrain = false
 
+    /// - Parameter crashes: the broker stores messages, ends in the middle of the run, and begins again.
     public static func run(
-        seed: UInt64, steering: [UInt8] = [], canary: Canary? = nil, log: ((String) -> Void)? = nil
+        seed: UInt64, steering: [UInt8] = [], crashes: Bool = false, canary: Canary? = nil,
+        log: ((String) -> Void)? = nil
     ) -> Outcome {
-        let simulation = Simulation(seed: seed, steering: steering, canary: canary)
-        simulation.log = log
+        let simulation = Simulation(seed: seed, steering: steering, crashes: crashes, canary: canary, log: log)
         return simulation.run()
     }
 
-    private init(seed: UInt64, steering: [UInt8], canary: Canary?) {
+    private init(seed: UInt64, steering: [UInt8], crashes: Bool, canary: Canary?, log: ((String) -> Void)?) {
         self.seed = seed
         self.canary = canary
+        self.log = log
         random = Random(seed: seed, steering: steering)
-        scenario = Scenario(&random)
+        scenario = Scenario(&random, stores: crashes)
+        disk = scenario.storage.map { Self.makeDisk($0, scenario.shardCount, &random) }
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
         oracle = Oracle(scenario)
         oracle.wall = wallStart + 1000
+        fabric = Fabric(shardCount: 1, mailboxByteCountMax: 0)
+        shards = .allocate(capacity: 0)
+        workers = .allocate(capacity: 0)
+        arena = .allocate(byteCount: Self.arenaByteCount, alignment: 64)
+        makeShards()
+    }
+
+    /// Makes the broker, as it is when its process begins.
+    func makeShards() {
         fabric = Fabric(
             shardCount: scenario.shardCount, mailboxByteCountMax: scenario.options.limits.mailboxByteCountMax)
         shards = .allocate(capacity: scenario.shardCount)
@@ -106,7 +121,8 @@ public final class Simulation {
             do throws(SlabError) {
                 let shard = try Shard(
                     index: index, options: scenario.optionsOfBroker(canary), fabric: fabric,
-                    connectionCountMax: scenario.connectionsPerShardMax, now: now, wallMilliseconds: wallStart)
+                    connectionCountMax: scenario.connectionsPerShardMax, now: now,
+                    wallMilliseconds: oracle.life == 1 ? wallStart : wallMilliseconds)
                 (shards + index).initialize(to: shard)
             } catch {
                 fatalError("no address space for a shard: \(error)")
@@ -114,14 +130,17 @@ public final class Simulation {
         }
         workers = .allocate(capacity: scenario.shardCount)
         workers.initialize(repeating: Worker(), count: scenario.shardCount)
-        arena = .allocate(byteCount: Self.arenaByteCount, alignment: 64)
     }
 
-    deinit {
+    func endShards() {
         shards.deinitialize(count: scenario.shardCount)
         shards.deallocate()
         workers.deinitialize(count: scenario.shardCount)
         workers.deallocate()
+    }
+
+    deinit {
+        endShards()
         arena.deallocate()
     }
 
@@ -145,6 +164,7 @@ public final class Simulation {
         outcome.turnCount = turnCount
         outcome.frameCount = oracle.framesSeen
         outcome.messageCount = oracle.messagesSeen
+        if let disk { outcome.storageFaultCounts = disk.faultCounts }
         return outcome
     }
 
@@ -155,6 +175,8 @@ public final class Simulation {
         for event in 0..<scenario.eventCount {
             oracle.step += 1
             if event == drainStep { beginDrain() }
+            if disk != nil { endLives(at: event) }
+            if hasFailed { return }
             if random.chance(450) { act() } else { step(random.below(scenario.shardCount)) }
             advanceClock()
             if hasFailed { return }
