@@ -45,6 +45,10 @@ let package = Package(
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         // What a machine allows, and what N connections take: values alone, for the probe of both programs.
         .target(name: "Capacity", swiftSettings: swiftSettings),
+        // CRC32C by the processor's instruction.
+        .target(name: "CJournal"),
+        // What is on disk: records, segments, and what recovery makes of them. It does no I/O.
+        .target(name: "Journal", dependencies: ["CJournal", "Slabs"], swiftSettings: swiftSettings),
         .target(
             name: "Configuration",
             dependencies: ["Broker", "Capacity", "IO", .product(name: "Yams", package: "Yams")],
@@ -127,6 +131,7 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
+        .testTarget(name: "JournalTests", dependencies: ["CJournal", "Journal"], swiftSettings: swiftSettings),
         .testTarget(name: "CapacityTests", dependencies: ["Capacity"], swiftSettings: swiftSettings),
         .testTarget(
             name: "ConfigurationTests",
