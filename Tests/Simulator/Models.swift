@@ -71,6 +71,8 @@ final class Message {
     var lifeOfDelivery = 0
     /// When the broker crashed somebody may have had it for good.
     var mayBeGone = false
+    /// The next life did not find it.
+    var isLost = false
     /// An ERROR said that it could not be stored. The disk may have it all the same.
     var wasRefusedByStorage = false
 

@@ -41,7 +41,7 @@ extension Oracle {
     func judgeQueues(_ counters: Counters) {
         var lost = 0
         var example = ""
-        for message in messages where message.state == .confirmed && message.isQueue {
+        for message in messages where message.isQueue && (message.state == .confirmed || isRecovered(message)) {
             if isGone(message) || mayBeLost(message) { continue }
             if message.life < life, !mustHaveSurvived(message) { continue }
             lost += 1

@@ -109,18 +109,19 @@ public final class Simulation {
         shards = .allocate(capacity: 0)
         workers = .allocate(capacity: 0)
         arena = .allocate(byteCount: Self.arenaByteCount, alignment: 64)
-        makeShards()
+        plantInDisk()
+        beginLife()
     }
 
     /// Makes the broker, as it is when its process begins.
-    func makeShards() {
+    func makeShards(_ options: BrokerOptions) {
         fabric = Fabric(
             shardCount: scenario.shardCount, mailboxByteCountMax: scenario.options.limits.mailboxByteCountMax)
         shards = .allocate(capacity: scenario.shardCount)
         for index in 0..<scenario.shardCount {
             do throws(SlabError) {
                 let shard = try Shard(
-                    index: index, options: scenario.optionsOfBroker(canary), fabric: fabric,
+                    index: index, options: options, fabric: fabric,
                     connectionCountMax: scenario.connectionsPerShardMax, now: now,
                     wallMilliseconds: oracle.life == 1 ? wallStart : wallMilliseconds)
                 (shards + index).initialize(to: shard)

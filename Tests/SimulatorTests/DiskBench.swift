@@ -60,7 +60,9 @@ final class DiskBench {
 
     // MARK: Running
 
-    func submit(_ submissions: Submission...) { for submission in submissions { disk.submit(submission, of: 0, now: now) } }
+    func submit(_ submissions: Submission...) {
+        for submission in submissions { disk.submit(submission, of: 0, now: now) }
+    }
 
     /// The answers until nothing is under way, in their order.
     func settle() -> [Completion] {

@@ -45,7 +45,9 @@ struct DiskCrashTests {
     func writesOfOnePlace() {
         let outcomes = DiskBench.outcomes { bench in
             let file = Self.makeLog(bench)
-            for letter in ["a", "b", "c"] { _ = bench.value(bench.append([[UInt8](letters: letter)], to: file, at: 256)) }
+            for letter in ["a", "b", "c"] {
+                _ = bench.value(bench.append([[UInt8](letters: letter)], to: file, at: 256))
+            }
         } describe: {
             Self.log($0)
         }
@@ -206,7 +208,8 @@ struct DiskCrashTests {
         var last = [String](repeating: ".", count: 4)
         for letter in "abcdefghijklmnop" {
             let place = random.below(4)
-            let append = bench.append([[UInt8](letters: String(letter))], to: file, at: place * 256, isDurable: random.chance(200))
+            let piece = [UInt8](letters: String(letter))
+            let append = bench.append([piece], to: file, at: place * 256, isDurable: random.chance(200))
             if bench.value(append) == 256 {
                 last[place] = String(letter)
                 if append.kind == .appendFileDurably { possible[place] = [] }

@@ -54,11 +54,76 @@ extension Oracle {
     /// Whether the broker stores the message, if it is told to be persistent.
     func isStored(_ message: Message) -> Bool { message.isPersistent && scenario.queues.contains(message.destination) }
 
+    // MARK: What the next life finds on the disk
+
+    /// In the order of their queues.
+    func recovered(_ found: [FoundMessage]) {
+        var places: [Int: String] = [:]
+        var last: [String: Int] = [:]
+        for one in found {
+            guard messages.indices.contains(one.number) else {
+                return violate("recovery found a message that nobody sent, in \(one.queue)")
+            }
+            let message = messages[one.number]
+            if let other = places.updateValue(one.queue, forKey: one.number) {
+                violate("recovery found message \(one.number) in \(other) and in \(one.queue)")
+            }
+            checkFound(message, one)
+            guard one.queue == message.destination else { continue }
+            let key = "\(message.publisher) \(one.queue)"
+            if message.sequence < last[key, default: 0] {
+                violate("recovery found message \(one.number) behind a later one of the same publisher and queue")
+            }
+            last[key] = message.sequence
+        }
+        for message in messages where message.life > 0 && isStored(message) {
+            if places[message.number] != nil {
+                message.mayBeGone = false
+                continue
+            }
+            if message.isPromised, !message.mayBeGone, !mayBeLost(message) {
+                violate("message \(message.number) was promised in life \(message.life) and is lost in life \(life)")
+            }
+            message.isLost = true
+        }
+        for transaction in transactions where transaction.state == .commitIssued && isOld(transaction) {
+            checkFound(transaction, places)
+        }
+    }
+
+    private func checkFound(_ message: Message, _ found: FoundMessage) {
+        let number = message.number
+        guard isStored(message), found.queue == message.destination || found.queue == scenario.deadLetters else {
+            return violate("recovery found message \(number), which should not be stored, in \(found.queue)")
+        }
+        switch message.state {
+        case .kept: violate("recovery found message \(number) of a transaction without COMMIT")
+        case .refused where !message.wasRefusedByStorage:
+            violate("recovery found message \(number), which was refused or aborted")
+        case .refused, .issued, .confirmed: break
+        }
+        if message.ackIsPromised { violate("recovery found message \(number) although its ACK was confirmed") }
+        if message.isLost { violate("recovery found message \(number), which an earlier recovery did not find") }
+        if !found.isRedelivered { violate("recovery found message \(number) and takes it for never delivered") }
+    }
+
+    /// A transaction whose COMMIT was written before a crash, and not confirmed, is there as a whole or not at all.
+    private func checkFound(_ transaction: Transaction, _ places: [Int: String]) {
+        let stored = transaction.messages.filter { isStored($0) }
+        let one = stored.first { places[$0.number] != nil }
+        let other = stored.first { places[$0.number] == nil && !$0.mayBeGone && !mayBeLost($0) }
+        let returned = transaction.acknowledged.first { places[$0.number] != nil }
+        guard let one else { return }
+        let text = "transaction '\(transaction.name)': message \(one.number) is on the disk"
+        if let other { violate("\(text), and \(other.number) is not") }
+        if let returned { violate("\(text), and the ACK of \(returned.number) is not") }
+    }
+
     /// A message of an earlier life is delivered.
     func checkRecovered(_ message: Message, isRedelivered: Bool, isDeadLetter: Bool) {
         let number = message.number
-        guard isStored(message) else {
-            return violate("message \(number) was delivered in life \(life), and only memory of life \(message.life) had it")
+        if !isStored(message) || message.isLost {
+            violate("message \(number) of life \(message.life) was delivered in life \(life), and was not on the disk")
         }
         if message.ackIsPromised {
             violate("message \(number) was delivered in life \(life) although its ACK was confirmed before")
@@ -70,24 +135,12 @@ extension Oracle {
         message.mayBeGone = false
     }
 
-    /// A promised message of an earlier life that nobody had must have come again.
-    func mustHaveSurvived(_ message: Message) -> Bool { message.isPromised && isStored(message) && !message.mayBeGone }
+    /// A promised message of an earlier life that nobody had must come again; so must what recovery found.
+    func mustHaveSurvived(_ message: Message) -> Bool { isStored(message) && !message.mayBeGone && !message.isLost }
 
-    /// A transaction whose COMMIT was written before a crash, and not confirmed, is there as a whole or not at all.
-    func judgeOldTransactions() {
-        for transaction in transactions where transaction.state == .commitIssued && isOld(transaction) {
-            let stored = transaction.messages.filter { isStored($0) && !mayBeLost($0) }
-            let came = stored.filter { $0.lifeOfDelivery > $0.life }
-            let isMissing = stored.filter { $0.lifeOfDelivery <= $0.life && !$0.mayBeGone }
-            if let one = came.first, let other = isMissing.first {
-                violate("transaction '\(transaction.name)': message \(one.number) survived a crash, \(other.number) did not")
-            }
-            let returned = transaction.acknowledged.first { $0.lifeOfDelivery > transaction.life }
-            if let one = came.first, let returned {
-                let text = "message \(one.number) survived a crash, the ACK of \(returned.number) did not"
-                violate("transaction '\(transaction.name)': \(text)")
-            }
-        }
+    /// Recovery found it, and nobody was seen to have it for good since.
+    func isRecovered(_ message: Message) -> Bool {
+        message.life > 0 && message.life < life && mustHaveSurvived(message)
     }
 
     func isOld(_ transaction: Transaction) -> Bool { transaction.life > 0 && transaction.life < life }

@@ -12,6 +12,16 @@ extension Simulation {
         return disk
     }
 
+    /// Bugs that are planted in what the broker is told of the disk.
+    func plantInDisk() {
+        guard let disk else { return }
+        switch canary {
+        case .confirmUnsynced: disk.skipsSync = { [unowned self] in !$0 && strikesCanary(oneIn: 4) }
+        case .loseDirectorySync: disk.skipsSync = { [unowned self] in $0 && strikesCanary(oneIn: 2) }
+        default: break
+        }
+    }
+
     func endLives(at event: Int) {
         for (_, ending) in scenario.storage!.endings.filter({ $0.event == event }) where !hasFailed { crash(ending) }
     }
@@ -41,6 +51,6 @@ extension Simulation {
         now += UInt64(random.range(1...2000)) * 1_000_000
         scenario.shardCount = shardCount
         oracle.brokerBegan(shardCount: shardCount)
-        makeShards()
+        beginLife()
     }
 }

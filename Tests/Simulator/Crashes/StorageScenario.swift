@@ -1,3 +1,5 @@
+import Broker
+
 /// What a run with a disk is made of beside its `Scenario`: when the broker ends and how, and what the disk does to it.
 struct StorageScenario {
     /// How a life of the broker ends.
@@ -11,6 +13,7 @@ struct StorageScenario {
     /// When a life ends, in events of the run, in order.
     let endings: [(event: Int, ending: Ending)]
     let segmentByteCount: Int
+    let commit: StorageOptions.Commit
     /// Chances of the disk's faults in thousandths, by `StorageFault`.
     let faults: [Int]
     /// Of 1,000 messages to queues so many are persistent.
@@ -27,6 +30,7 @@ struct StorageScenario {
         if random.chance(300) { events.append(events[0] + random.range(1...12)) }
         endings = events.sorted().map { ($0, random.pick([.process, .machine, .machine])) }
         segmentByteCount = random.pick([16 << 10, 16 << 10, 32 << 10, 64 << 10])
+        commit = random.pick([.durableAppend, .appendAndSync])
         persistentPerThousand = random.pick([500, 900, 1000])
         permitsAuto = random.chance(300)
         var faults = [Int](repeating: 0, count: StorageFault.allCases.count)

@@ -3,8 +3,9 @@ import Slabs
 
 // The end of everything that has files open, and what it leaves.
 extension SimulatedDisk {
-    /// The process ends: what the kernel has taken stays, and may still be lost when the machine stops later. An operation
-    /// under way is carried out, or in part, or not.
+    /// The process ends: what the kernel has taken stays, and may still be lost when the machine stops later. An
+    /// operation under way is carried out, or in part, or not. Bytes that a failed sync threw away are gone. (A kernel
+    /// may show them until it needs their memory, to programs that cannot know that they are on no disk.)
     func crashProcess(workerCount: Int) {
         count(.processCrash)
         for (operation, worker) in begunOperations() {
@@ -12,6 +13,9 @@ extension SimulatedDisk {
             leave(operation, worker, bytes: { $0.prefix(random.range(0...$0.count)) })
         }
         forgetHandles(workerCount)
+        for path in directories.keys.sorted() { directories[path]!.evict() }
+        for file in files { file.evict() }
+        forgetFilesWithoutNames()
     }
 
     /// The machine stops: what was synced stays, and of the rest what `keeps` says; nil: it is random.
@@ -77,6 +81,24 @@ extension SimulatedDisk {
 
     /// The names in a directory, in order.
     func names(in path: String) -> [String] { directories[path]?.entries.keys.sorted() ?? [] }
+
+    /// Brings everything to stable storage that programs see, as who reads it and relies on it has to.
+    func syncEverything() {
+        for path in directories.keys.sorted() { directories[path]!.sync { _ in true } }
+        for file in files { file.sync { _ in true } }
+        forgetFilesWithoutNames()
+    }
+
+    func withBytes(of name: String, in path: String, _ body: (UnsafeRawBufferPointer) -> Void) {
+        directories[path]?.entries[name]?.bytes.withUnsafeBytes(body)
+    }
+
+    /// What no program has written is on stable storage.
+    func overwrite(_ name: String, in path: String, with bytes: [UInt8], at offset: Int) {
+        guard let file = directories[path]?.entries[name] else { return }
+        file.write(bytes[...], at: offset, number: 0)
+        file.sync { $0.number == 0 }
+    }
 
     func contents(of name: String, in path: String) -> [UInt8]? { directories[path]?.entries[name]?.bytes }
 }

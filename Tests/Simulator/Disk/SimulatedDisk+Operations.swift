@@ -119,7 +119,7 @@ extension SimulatedDisk {
         if Self.bytes(of: submission) != operation.bytes {
             violate("append at \(offset): the bytes were changed while it was under way")
         }
-        if isDurable { file.sync { $0.number == operation.number } }
+        if isDurable, skipsSync?(false) != true { file.sync { $0.number == operation.number } }
         return Int32(total)
     }
 
@@ -190,6 +190,7 @@ extension SimulatedDisk {
 
     private func sync(_ submission: Submission, _ handle: Handle, _ number: Int, _ worker: Int) -> Int32 {
         if handle.syncFailure < 0 { return handle.syncFailure }
+        if skipsSync?(handle.directory != nil) == true { return 0 }
         guard strikes(handle.directory == nil ? .syncFailed : .directorySyncFailed) else {
             handle.file?.sync { $0.number < number }
             handle.directory?.sync { $0.number < number }
@@ -198,19 +199,12 @@ extension SimulatedDisk {
         let result = -random.pick([EIO, EIO, ENOSPC, EDQUOT])
         workers[worker].handles[submission.connection.index]?.syncFailure = result
         // Of the changes some were written, some are lost without a further word, and some are still to be written.
-        var written: Set<Int> = []
-        if let file = handle.file {
-            for change in file.unsynced where change.number < number && random.chance(333) { written.insert(change.number) }
-            file.sync { written.contains($0.number) }
-            count(.bytesForgotten, file.forget { $0.number < number && random.chance(500) })
-        }
-        if let directory = handle.directory {
-            for change in directory.unsynced where change.number < number && random.chance(333) {
-                written.insert(change.number)
-            }
-            directory.sync { written.contains($0.number) }
-            count(.bytesForgotten, directory.forget { $0.number < number && random.chance(500) })
-        }
+        let numbers = (handle.file?.unsynced.map(\.number) ?? []) + (handle.directory?.unsynced.map(\.number) ?? [])
+        let written = Set(numbers.filter { $0 < number && random.chance(333) })
+        handle.file?.sync { written.contains($0.number) }
+        handle.directory?.sync { written.contains($0.number) }
+        count(.bytesForgotten, handle.file?.forget { $0.number < number && random.chance(500) } ?? 0)
+        count(.bytesForgotten, handle.directory?.forget { $0.number < number && random.chance(500) } ?? 0)
         return result
     }
 }

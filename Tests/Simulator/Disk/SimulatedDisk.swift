@@ -2,11 +2,11 @@ import Glibc
 import IO
 import Slabs
 
-/// A file system in memory, and the part of the drivers that reaches it: it carries out the file submissions of all workers
-/// as `Submission+Files.swift` promises, and no better.
+/// A file system in memory, and the part of the drivers that reaches it: it carries out the file submissions of all
+/// workers as `Submission+Files.swift` promises, and no better.
 ///
-/// Each operation takes a random time, so that operations overtake each other wherever the contract permits it. Where the
-/// contract leaves a choice, the seed decides; a change that was not synced is on stable storage only by luck
+/// Each operation takes a random time, so that operations overtake each other wherever the contract permits it. Where
+/// the contract leaves a choice, the seed decides. A change that was not synced is on stable storage only by luck
 /// (`SimulatedFile`, `SimulatedDirectory`).
 ///
 ///     submit -> queued behind a sync or the changes before it -> begun, due at a time -> a part, ... -> answered
@@ -57,6 +57,8 @@ final class SimulatedDisk {
     var faultCounts = [Int](repeating: 0, count: StorageFault.allCases.count)
     /// Blocks that files may have, all together.
     var blockCountMax = Int.max
+    /// A planted bug: whether a sync, or what a durable append promises, is left out and answered with success.
+    var skipsSync: ((_ isOfDirectory: Bool) -> Bool)?
     /// How long an operation, or a part of it, may take, in nanoseconds.
     var durations: [Int] = [0, 0, 10_000, 50_000, 1_000_000]
     private(set) var violation: String?
@@ -109,14 +111,15 @@ final class SimulatedDisk {
     }
 
     private func check(_ submission: Submission, _ worker: Int) -> Bool {
-        guard let fault = fault(of: submission, workers[worker].handles) else { return violation == nil }
+        guard let fault = fault(of: submission, workers[worker]) else { return violation == nil }
         violate("\(submission.kind) of file \(submission.connection.index): \(fault)")
         return false
     }
 
     /// The rule that a submission breaks.
-    private func fault(of submission: Submission, _ handles: [UInt32: Handle]) -> String? {
+    private func fault(of submission: Submission, _ worker: Worker) -> String? {
         let slot = submission.connection
+        let handles = worker.handles
         guard slot.index < UInt32(Submission.fileIndexMax), slot.generation != 0 else { return "no slot of a file" }
         switch submission.kind {
         case .openDirectory, .createFile, .openFile:
@@ -142,12 +145,12 @@ final class SimulatedDisk {
             guard submission.value > 0, submission.byteCount >= 0 else { return "no bytes, or an offset below 0" }
             if submission.kind == .readFile { return submission.pointer == nil ? "without a buffer" : nil }
             if handle.isReadOnly { return "it is open for reading only" }
-            return submission.kind == .allocateFile ? nil : faultOfAppend(submission)
+            return submission.kind == .allocateFile ? nil : faultOfAppend(submission, worker.operations)
         default: return "no submission of a file"
         }
     }
 
-    private func faultOfAppend(_ submission: Submission) -> String? {
+    private func faultOfAppend(_ submission: Submission, _ operations: [Operation]) -> String? {
         guard submission.pointer != nil, (1...Submission.fileVectorCountMax).contains(Int(submission.peer)) else {
             return "no vectors, or too many"
         }
@@ -155,15 +158,12 @@ final class SimulatedDisk {
         let sum = (0..<Int(submission.peer)).reduce(0) { $0 + vectors[$1].iov_len }
         guard sum == Int(submission.value) else { return "its vectors have \(sum) bytes, not \(submission.value)" }
         let range = submission.byteCount..<submission.byteCount + sum
-        for worker in workers {
-            for other in worker.operations where !other.bytes.isEmpty && other.submission.connection == submission.connection
-            {
-                guard worker.handles[submission.connection.index]?.slot == submission.connection else { continue }
-                let start = other.submission.byteCount
-                if range.overlaps(start..<start + other.bytes.count) { return "another append to the same place is under way" }
-            }
+        let isOverlapping = operations.contains { other in
+            let start = other.submission.byteCount
+            return other.submission.connection == submission.connection && !other.bytes.isEmpty
+                && range.overlaps(start..<start + other.bytes.count)
         }
-        return nil
+        return isOverlapping ? "another append to the same place is under way" : nil
     }
 
     func name(of submission: Submission) -> String {
@@ -175,7 +175,8 @@ final class SimulatedDisk {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(Int(submission.value))
         for place in 0..<Int(submission.peer) {
-            bytes.append(contentsOf: UnsafeRawBufferPointer(start: vectors[place].iov_base, count: vectors[place].iov_len))
+            let piece = UnsafeRawBufferPointer(start: vectors[place].iov_base, count: vectors[place].iov_len)
+            bytes.append(contentsOf: piece)
         }
         return bytes
     }

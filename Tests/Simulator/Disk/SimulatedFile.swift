@@ -1,8 +1,8 @@
 /// The bytes of a file: as programs see them, and as they are on stable storage.
 ///
-/// A change that is not on stable storage is in a list. At a crash each 512-byte sector of each write is on the disk or it
-/// is not, independently of the others, with one exception: the kernel writes whole sectors from its own memory. So a
-/// sector that has the bytes of one write also has those of all earlier writes.
+/// A change that is not on stable storage is in a list. At a crash each 512-byte sector of each write is on the disk or
+/// it is not, independently of the others, with one exception: the kernel writes whole sectors from its own memory. So
+/// a sector that has the bytes of one write also has those of all earlier writes.
 final class SimulatedFile {
     static let sectorByteCount = 512
 
@@ -80,6 +80,14 @@ final class SimulatedFile {
         return count
     }
 
+    /// The kernel drops what it takes for written: programs see what the disk has.
+    func evict() {
+        guard unsynced.contains(where: \.isForgotten) else { return }
+        let (former, written) = (durableBytes, unsynced.filter { !$0.isForgotten })
+        sync { _ in true }
+        (bytes, durableBytes, unsynced) = (durableBytes, former, written)
+    }
+
     /// Leaves what a crash of the machine leaves.
     func crash(_ keeps: CrashChoice) -> Loss {
         var last: [Int: Int] = [:]
@@ -149,7 +157,9 @@ final class SimulatedDirectory {
     }
 
     func sync(where isSynced: (Change) -> Bool) {
-        for change in unsynced where isSynced(change) && !change.isForgotten { durableEntries[change.name] = change.file }
+        for change in unsynced where isSynced(change) && !change.isForgotten {
+            durableEntries[change.name] = change.file
+        }
         unsynced.removeAll(where: isSynced)
     }
 
@@ -161,6 +171,13 @@ final class SimulatedDirectory {
             count += 1
         }
         return count
+    }
+
+    /// The kernel drops what it takes for written: programs see what the disk has.
+    func evict() {
+        unsynced.removeAll(where: \.isForgotten)
+        entries = durableEntries
+        for change in unsynced { entries[change.name] = change.file }
     }
 
     /// Leaves what a crash of the machine leaves.

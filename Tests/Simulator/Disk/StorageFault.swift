@@ -1,4 +1,5 @@
-/// What may go wrong with storage. Each has its own probability in each run with storage, and is counted when it strikes.
+/// What may go wrong with storage. Each has its own probability in each run with storage, and is counted when it
+/// strikes.
 public enum StorageFault: Int, CaseIterable, Sendable {
     // Crashes
     /// The process ends. What the kernel has taken stays.
