@@ -41,7 +41,7 @@ let package = Package(
         // The vector instructions that the parser searches with, as inline functions.
         .target(name: "COctets"),
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
-        .target(name: "Broker", dependencies: ["IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+        .target(name: "Broker", dependencies: ["IO", "Journal", "STOMP", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         // What a machine allows, and what N connections take: values alone, for the probe of both programs.
         .target(name: "Capacity", swiftSettings: swiftSettings),
@@ -56,14 +56,14 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Broker", "Configuration", "Drivers", "IO", "Slabs",
+                "Broker", "Configuration", "Drivers", "IO", "Journal", "Slabs",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede",
             dependencies: [
-                "Broker", "Capacity", "Configuration", "Drivers", "IO", "STOMP", "Server",
+                "Broker", "Capacity", "Configuration", "Drivers", "IO", "Journal", "STOMP", "Server",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -123,15 +123,26 @@ let package = Package(
             name: "FuzzBroker",
             dependencies: ["Broker", "Configuration", "FakeKernel", "FuzzFrames", "IO", "STOMP", "Simulator"],
             path: "Tests/Fuzz/Broker", swiftSettings: swiftSettings),
-        .testTarget(name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames"], swiftSettings: swiftSettings),
+        .target(
+            name: "FuzzJournal", dependencies: ["FuzzFrames", "Journal", "JournalFixtures"], path: "Tests/Fuzz/Journal",
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames", "FuzzJournal"],
+            swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "STOMP", "Slabs"],
+            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "Journal", "STOMP", "Slabs"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
-        .testTarget(name: "JournalTests", dependencies: ["CJournal", "Journal"], swiftSettings: swiftSettings),
+        // Logs as the broker writes them, for tests and for the fuzzer.
+        .target(
+            name: "JournalFixtures", dependencies: ["Journal"], path: "Tests/JournalFixtures",
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "JournalTests", dependencies: ["CJournal", "Journal", "JournalFixtures"],
+            swiftSettings: swiftSettings),
         .testTarget(name: "CapacityTests", dependencies: ["Capacity"], swiftSettings: swiftSettings),
         .testTarget(
             name: "ConfigurationTests",
@@ -164,6 +175,9 @@ if Context.environment["STAMPEDE_FUZZING"] == "1" {
         .executableTarget(
             name: "stampede-fuzz-frames", dependencies: ["FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/MainFrames",
             swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-fuzz-journal", dependencies: ["FuzzDriver", "FuzzFrames", "FuzzJournal"],
+            path: "Tests/Fuzz/MainJournal", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-fuzz", dependencies: ["FuzzBroker", "FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/Main",
             swiftSettings: swiftSettings),

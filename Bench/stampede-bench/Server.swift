@@ -107,6 +107,8 @@ final class RunningServer {
         let values = kind.arguments.map {
             $0.replacingOccurrences(of: "PORT", with: "\(port)").replacingOccurrences(of: "FOLDER", with: folder)
         }
+        // A store of the operator's is none of ours. By the environment, which older builds take too; a setting beats it.
+        setenv("STAMPEDE_STORAGE_ENABLED", "false", 0)
         var arguments = ([kind.path] + values).map { strdup($0) }
         arguments.append(nil)
         let identifier = process_start(kind.path, arguments, cpu ?? -1, log)

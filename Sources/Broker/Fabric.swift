@@ -20,6 +20,7 @@ public final class Fabric: Sendable {
         /// A `LimitKind`, or `nothing`.
         let fullLimit = Atomic<UInt8>(Load.nothing)
         let topicsFillMemory = Atomic<Bool>(false)
+        let storeIsFull = Atomic<Bool>(false)
 
         static let nothing = UInt8.max
     }
@@ -55,6 +56,11 @@ public final class Fabric: Sendable {
     func fullLimit(_ shard: Int) -> LimitKind {
         LimitKind(rawValue: loads[shard].fullLimit.load(ordering: .relaxed)) ?? .mailbox
     }
+
+    /// So much waits for a shard's disk that no more is to be stored there now.
+    func storeIsFull(_ shard: Int) -> Bool { loads[shard].storeIsFull.load(ordering: .relaxed) }
+
+    func reportStore(shard: Int, isFull: Bool) { loads[shard].storeIsFull.store(isFull, ordering: .relaxed) }
 
     /// A shard takes no more messages to topics now.
     func isFullForTopics(_ shard: Int) -> Bool {

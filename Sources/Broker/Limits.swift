@@ -123,6 +123,8 @@ public struct DestinationPolicy: Sendable, Equatable {
     public var deliveryCountMax = 10
     /// Where messages go that were delivered too often, refused for good, or expired. Empty: they are dropped, counted.
     public var deadLetterDestination = "/queue/DLQ"
+    /// Which messages of a queue are stored, if the broker has a store.
+    public var storage = StoragePolicy.byHeader
     /// Expired messages go to the dead-letter destination too.
     public var deadLettersExpired = false
     /// How long a queue without messages, consumers and waiting publishers is remembered, with what its first user asked of
@@ -155,6 +157,8 @@ public struct BrokerOptions: Sendable {
     public var limits = Limits()
     public var authentication = Authentication.none
     public var receiptConditions = ReceiptConditions.none
+    /// nil: nothing is stored.
+    public var storage: StorageOptions?
     /// By `ListenerID`.
     public var listeners: [ListenerOptions] = []
     /// In order of precedence: the first whose pattern matches applies. None: the defaults of `DestinationPolicy`.

@@ -14,6 +14,8 @@ public struct Notice: Sendable {
         case undelivered = "undelivered messages"
         case tooManyDestinations = "too many destinations"
         case notPersistent = "messages are not stored"
+        case storageFailed = "storage failed"
+        case diskFull = "disk full"
     }
 
     /// The client that a notice is about.

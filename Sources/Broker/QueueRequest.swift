@@ -16,6 +16,12 @@ struct QueueRequest: BitwiseCopyable {
     /// The canonical name of a queue or topic, in `Scratch.key`, or in a message of another worker. 0: none.
     var deadLetterByteCount: UInt32 = 0
 
+    /// Anything but what the policy says.
+    var asksForAnything: Bool {
+        messageCountMax != .max || byteCountMax != .max || messageMillisecondsMax != .max || hasOverflow
+            || deadLetterByteCount != 0
+    }
+
     static var byteCount: Int { MemoryLayout<QueueRequest>.size }
 
     static var bits: UInt64 {

@@ -10,6 +10,7 @@ extension EffectiveSettings {
         checkKeepalive()
         checkFrames()
         checkMemory()
+        checkStorage()
         checkDestinations()
     }
 
@@ -175,6 +176,25 @@ extension EffectiveSettings {
 
     private var frameNote: String {
         "limits.body-bytes + limits.headers-bytes = \(Unit.bytes.format(frameByteCountMax))"
+    }
+
+    /// A segment has room for the largest record and for the largest transaction, twice, so that not each one begins a
+    /// new segment.
+    private mutating func checkStorage() {
+        let path = "storage.segment-bytes"
+        // What is stored beside a frame: the record's header, and zeros up to a multiple of 64.
+        let recordByteCount = 192
+        let frame = frameByteCountMax + recordByteCount
+        let transactionKeys = ["limits.transaction-bytes", "limits.frames-per-transaction-max"]
+        let transaction = integer(at: transactionKeys[0]) + integer(at: transactionKeys[1]) * recordByteCount
+        let needed = 2 * max(frame, transaction)
+        guard settings.storage.isEnabled, integer(at: path) < needed else { return }
+        let keys = frame > transaction ? Self.frameKeys : transactionKeys
+        let what = frame > transaction ? frameNote : keys.joined(separator: " and ")
+        report(
+            blamed([path] + keys), path,
+            "found \(described(path)); allowed: twice what \(what) may take on disk, at least "
+                + "\(Unit.bytes.format(needed)); or storage.enabled: false")
     }
 
     // MARK: Destinations

@@ -3,7 +3,7 @@ import Broker
 /// The table of every key, in the order of the configuration file.
 enum Schema {
     /// All keys except those of `destinations`.
-    static let settings: [Setting<Settings>] = listeners + io + limits + destinationDefaults + log
+    static let settings: [Setting<Settings>] = listeners + io + limits + storage + destinationDefaults + log
 
     /// The key whose value is a list of `destinationKeys` mappings.
     static let destinations = "destinations"
@@ -73,6 +73,9 @@ enum Schema {
         .milliseconds(
             "idle-expires-with-messages-ms", \.idleWithMessagesMillisecondsMax, 10...604_800_000, zero: "never",
             "A queue with messages that nobody uses for this long is removed; its messages are dropped."),
+        .choice(
+            "storage", \.storage, [("by-header", .byHeader), ("always", .always), ("never", .never)],
+            "Which messages of a queue are stored: those with persistent:true, all, or none."),
     ]
 
     static func setting(at path: String) -> Setting<Settings>? { byPath[path] }

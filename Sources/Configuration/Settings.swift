@@ -14,6 +14,7 @@ public struct Settings: Sendable {
     public var workerCount = 0
     public var driverOptions = DriverOptions()
     public var broker = BrokerOptions()
+    public var storage = StorageSettings()
     public var logLevel = LogLevel.info
     public var logFormat = LogFormat.text
 

@@ -36,6 +36,8 @@ public enum RecordDamage: UInt8, Error, Sendable, CaseIterable, CustomStringConv
     case truncated
     /// The file is not there.
     case missing
+    /// The file has no header and is shorter than a segment: it was being made.
+    case unfinished
 
     public var description: String {
         switch self {
@@ -47,6 +49,7 @@ public enum RecordDamage: UInt8, Error, Sendable, CaseIterable, CustomStringConv
         case .payload: "a record's content has not the shape of its type"
         case .truncated: "the file is shorter than its header says"
         case .missing: "the file is missing"
+        case .unfinished: "the file is shorter than a segment and has no header"
         }
     }
 
@@ -93,6 +96,12 @@ public enum RecordReader {
             payload: UnsafeRawBufferPointer(start: header + JournalFormat.headerByteCount, count: payloadByteCount))
         guard record.hasShape else { throw .payload }
         return record
+    }
+
+    /// What the record at `header` says that it takes: `JournalFormat.headerByteCount` bytes have to be there. It may not be
+    /// true.
+    public static func byteCount(ofRecordAt header: UnsafeRawPointer) -> Int {
+        JournalFormat.recordByteCount(payloadByteCount: Int(header.little(16, UInt32.self)))
     }
 
     /// The first intact record at `start` or behind it, of a segment that begins at `basePosition` in the log.

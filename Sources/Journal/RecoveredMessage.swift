@@ -21,4 +21,21 @@ public struct RecoveredSegment: BitwiseCopyable, Sendable {
     /// Records that pin it: messages that live, and the newest record of each queue.
     public var liveMessageCount: Int
     public var liveQueueCount: Int
+    /// Where it begins in the log.
+    public var position: UInt64
+
+    public init(
+        name: SegmentName, byteCount: Int, liveMessageCount: Int = 0, liveQueueCount: Int = 0, position: UInt64
+    ) {
+        self.name = name
+        self.byteCount = byteCount
+        self.liveMessageCount = liveMessageCount
+        self.liveQueueCount = liveQueueCount
+        self.position = position
+    }
+
+    /// Where a record of this segment begins in its file.
+    public func offset(of position: UInt64) -> Int {
+        Int(truncatingIfNeeded: position &- self.position) &* JournalFormat.unitByteCount
+    }
 }

@@ -63,7 +63,8 @@ public struct Recovery: ~Copyable {
         do throws(RecordDamage) {
             header = try Self.header(of: bytes, name, segmentByteCount: logs[log].segmentByteCount)
         } catch {
-            end(name, at: 0, error)
+            let isShort = bytes.count < max(JournalFormat.segmentByteCountMin, logs[log].segmentByteCount)
+            end(name, at: 0, error == .vacant && isShort ? .unfinished : error)
             return scanBehind(name, bytes, from: JournalFormat.unitByteCount)
         }
         guard header.version <= JournalFormat.version else {
@@ -72,6 +73,7 @@ public struct Recovery: ~Copyable {
             return
         }
         logs[log].segmentByteCount = header.segmentByteCount
+        logs[log].workerCount = header.workerCount
         logs[log].isClean = false
         basePosition = header.position
         let isTruncated = bytes.count < header.segmentByteCount
@@ -193,7 +195,9 @@ public struct Recovery: ~Copyable {
     public consuming func finish() -> RecoveredState {
         resolveTransactions()
         for log in logs {
-            guard let finding = log.end else { continue }
+            guard var finding = log.end else { continue }
+            finding.segmentByteCount = log.segmentByteCount
+            finding.workerCount = log.workerCount
             let isDamage = finding.damage.isRecord || finding.nextSegment != nil || finding.isFatal
             if isDamage { findings.append(finding) }
         }
@@ -213,16 +217,25 @@ public struct Recovery: ~Copyable {
             missing.sequence = log.firstSequenceNeeded
             var finding = RecoveryFinding(kind: .hole, segment: missing, offset: 0, damagedOffset: 0, damage: .missing)
             finding.nextSegment = first
+            finding.segmentByteCount = log.segmentByteCount
+            finding.workerCount = log.workerCount
             findings.append(finding)
         }
     }
 
     private func recoveredSegments() -> [RecoveredSegment] {
-        segments.map {
-            RecoveredSegment(
-                name: $0.name, byteCount: $0.byteCount, liveMessageCount: $0.liveMessageCount,
-                liveQueueCount: $0.liveQueueCount)
+        var result: [RecoveredSegment] = []
+        for log in logs {
+            for segment in segments[log.firstSegment..<log.firstSegment + log.segmentCount] {
+                let offset = Int(segment.name.sequence) &* log.segmentByteCount
+                result.append(
+                    RecoveredSegment(
+                        name: segment.name, byteCount: segment.byteCount, liveMessageCount: segment.liveMessageCount,
+                        liveQueueCount: segment.liveQueueCount,
+                        position: JournalFormat.position(life: log.life, offset: offset)))
+            }
         }
+        return result
     }
 
     /// All messages that live, in the order of their first records.

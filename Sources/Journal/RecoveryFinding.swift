@@ -43,6 +43,17 @@ public struct RecoveryFinding: Equatable, Sendable {
     /// The first of them.
     public var nextSegment: SegmentName?
     public var nextOffset = 0
+    /// Of the log's segments; 0: no header tells.
+    var segmentByteCount = 0
+    var workerCount: UInt16 = 1
+
+    public init(kind: Kind, segment: SegmentName, offset: Int, damagedOffset: Int, damage: RecordDamage) {
+        self.kind = kind
+        self.segment = segment
+        self.offset = offset
+        self.damagedOffset = damagedOffset
+        self.damage = damage
+    }
 
     /// The broker does not start.
     public var isFatal: Bool { kind != .tornTail }
@@ -52,6 +63,8 @@ public struct RecoveryFinding: Equatable, Sendable {
         let place = "\(segment), byte \(damagedOffset): \(damage)"
         let counts = "\(behind.messageCount) messages and \(behind.acknowledgedCount) acknowledgements"
         switch kind {
+        case .tornTail where damage == .unfinished:
+            return "\(place). It was being made when the broker ended, or it has been cut"
         case .tornTail:
             return "\(place). The last write was cut off by a crash; no receipt was sent for it. It is not used, with "
                 + "\(counts) behind it"

@@ -70,6 +70,7 @@ struct LogState {
     var segmentCount = 0
     /// 0: no header was found yet.
     var segmentByteCount = 0
+    var workerCount: UInt16 = 1
     var nextSequence: UInt32
     /// Of the last mark.
     var firstSequenceNeeded: UInt32 = 0

@@ -38,20 +38,38 @@ public enum StampedeServer {
                 listen on 127.0.0.1
                 """)
         }
+        let store = try openStore(settings, logger)
+        if settings.storage.isEnabled, store == nil {
+            logger.notice("stopped while the store was read")
+            return 0
+        }
         do throws(DriverError) {
-            return try serve(settings, choice.kind, file, logger)
+            return try serve(settings, choice.kind, store, file, logger)
         } catch {
             // The rings of all workers need more memory than the ring of the self-test. No client was served yet, so
             // the broker can still switch to epoll.
             guard settings.driver == .auto, choice.kind == .uring, error.reason == .noMemory else { throw error }
             logger.warning(
                 "using epoll: the kernel has no memory for the rings of all workers: \(error.description)")
-            return try serve(settings, .epoll, file, logger)
+            return try serve(settings, .epoll, store, file, logger)
+        }
+    }
+
+    /// Locks and reads the store. nil: there is none, or a signal came.
+    private static func openStore(
+        _ settings: Settings, _ logger: Logger
+    ) throws(DriverError) -> RecoveredStore? {
+        guard settings.storage.isEnabled else { return nil }
+        do throws(StorageError) {
+            return try StorageRecovery.open(settings.storage, logger)
+        } catch {
+            throw DriverError(.other, error.description)
         }
     }
 
     private static func serve(
-        _ settings: Settings, _ driver: DriverChoice.Kind, _ file: String?, _ logger: Logger
+        _ settings: Settings, _ driver: DriverChoice.Kind, _ store: RecoveredStore?, _ file: String?,
+        _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
         let peers = try WakeDirectory(workerCount: workerCount)
@@ -74,12 +92,14 @@ public enum StampedeServer {
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
         broker.identityKey = KeyedHash(low: .random(in: 0...UInt64.max), high: .random(in: 0...UInt64.max))
 
+        broker.storage = store?.options(workerCount: workerCount)
+
         let control = Control(workerCount: workerCount)
         var workers: [Worker] = []
         for index in 0..<workerCount {
             let worker = Worker(
-                index: index, kind: driver, driverOptions: driverOptions, broker: broker, fabric: fabric,
-                peers: peers, listeners: listeners[index], control: control, logger: logger)
+                index: index, kind: driver, driverOptions: driverOptions, broker: broker, store: store,
+                fabric: fabric, peers: peers, listeners: listeners[index], control: control, logger: logger)
             worker.start()
             workers.append(worker)
         }

@@ -22,6 +22,13 @@ enum Signals {
         return signal
     }
 
+    /// Whether a signal that ends the broker waits for `wait`.
+    static var isEnding: Bool {
+        var set = sigset_t()
+        guard sigpending(&set) == 0 else { return false }
+        return [SIGTERM, SIGINT, SIGQUIT].contains { sigismember(&set, $0) == 1 }
+    }
+
     /// From now on SIGTERM or SIGINT ends the process at once (the default action). The other signals stay blocked and
     /// have no effect.
     static func exitOnNext() {

@@ -11,6 +11,8 @@ final class Worker: @unchecked Sendable {
     private let kind: DriverChoice.Kind
     private let driverOptions: DriverOptions
     private let broker: BrokerOptions
+    /// Until the shard has what it owns of it.
+    private var store: RecoveredStore?
     private let fabric: Fabric
     private let peers: WakeDirectory
     private let listeners: [Int32]
@@ -19,13 +21,14 @@ final class Worker: @unchecked Sendable {
     private var thread = pthread_t()
 
     init(
-        index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions, fabric: Fabric,
-        peers: WakeDirectory, listeners: [Int32], control: Control, logger: Logger
+        index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions, store: RecoveredStore?,
+        fabric: Fabric, peers: WakeDirectory, listeners: [Int32], control: Control, logger: Logger
     ) {
         self.index = index
         self.kind = kind
         self.driverOptions = driverOptions
         self.broker = broker
+        self.store = store
         self.fabric = fabric
         self.peers = peers
         self.listeners = listeners
@@ -66,9 +69,16 @@ final class Worker: @unchecked Sendable {
             let driver = try D(
                 options: driverOptions, listeners: listeners, wake: peers[index], peers: peers)
             do throws(SlabError) {
-                let shard = try Shard(
+                var shard = try Shard(
                     index: index, options: broker, fabric: fabric, connectionCountMax: driver.connectionCountMax,
                     now: Clock.monotonicNanoseconds, wallMilliseconds: Clock.wallMilliseconds)
+                do throws(StorageError) {
+                    try store?.restore(&shard)
+                    store = nil
+                } catch {
+                    driver.shutDown()
+                    return control.didFail(DriverError(.other, error.description))
+                }
                 let tableCount = driver.connectionCountMax
                 let limit = broker.limits.connectionCountMax
                 control.didStart(
@@ -107,12 +117,20 @@ final class Worker: @unchecked Sendable {
                     connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount)
                 log(control.take(report, number: reportCount))
             }
+            if shard.hasStorageFailed { endForWantOfStorage() }
             if shard.isDrained { break }
         }
         log(
             control.takeLast(
                 WorkerReport(worker: index, counters: shard.counters, driverCounters: driver.counters)))
         driver.shutDown()
+    }
+
+    /// The log can be written no more, and the operator wants the broker to end then. It does not drain: what clients were
+    /// promised is on disk, and no promise can be made any more.
+    private func endForWantOfStorage() -> Never {
+        logger.critical("the store cannot be written any more: the broker ends (storage.on-error: stop)")
+        _exit(1)
     }
 
     /// Logs the totals, then the counters of each worker.
@@ -162,8 +180,9 @@ final class Worker: @unchecked Sendable {
         switch kind {
         case .protocolError, .connectionFailed: .info
         case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .tooManyDestinations,
-            .notPersistent, .undelivered:
+            .notPersistent, .undelivered, .diskFull:
             .warning
+        case .storageFailed: .error
         }
     }
 

@@ -1,7 +1,10 @@
 import FuzzBroker
 import FuzzFrames
+import FuzzJournal
 import Glibc
 import Testing
+
+private let targets = FuzzTarget.frames + FuzzTarget.broker + FuzzTarget.journal
 
 /// The corpus through the functions that the fuzzer calls, without the fuzzer.
 struct CorpusTests {
@@ -30,9 +33,9 @@ struct CorpusTests {
         }
     }
 
-    @Test(arguments: (FuzzTarget.frames + FuzzTarget.broker).map(\.name))
+    @Test(arguments: targets.map(\.name))
     func `every input of the corpus leads to agreement`(_ name: String) throws {
-        let target = try #require((FuzzTarget.frames + FuzzTarget.broker).first { $0.name == name })
+        let target = try #require(targets.first { $0.name == name })
         let folder = "\(Self.folder)/\(target.corpus)"
         let files = Self.files(in: folder)
         #expect(!files.isEmpty, "no corpus in \(folder)")
@@ -43,9 +46,9 @@ struct CorpusTests {
         }
     }
 
-    @Test(arguments: (FuzzTarget.frames + FuzzTarget.broker).map(\.name))
+    @Test(arguments: targets.map(\.name))
     func `no input and short inputs lead to agreement`(_ name: String) throws {
-        let check = try #require((FuzzTarget.frames + FuzzTarget.broker).first { $0.name == name }).makeCheck()
+        let check = try #require(targets.first { $0.name == name }).makeCheck()
         for count in 0..<12 {
             for octet in [UInt8(0), 0xFF, 0x0A] {
                 let fault = [UInt8](repeating: octet, count: count).withUnsafeBytes { check($0) }

@@ -41,6 +41,7 @@ public final class BrokerProcess: Sendable {
             var arguments = ["serve"] + address.split(separator: ",").flatMap { ["--listen", String($0)] }
             arguments += ["--driver", driverArgument ?? driver.rawValue]
             arguments += ["--workers", "\(workers)", "--log-format", logFormat]
+            if values["storage.directory"] != nil { arguments += ["--set", "storage.enabled=true"] }
             for (key, value) in values.sorted(by: { $0.key < $1.key }) { arguments += ["--set", "\(key)=\(value)"] }
             return arguments
         }

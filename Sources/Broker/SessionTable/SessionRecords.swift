@@ -67,6 +67,10 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasLeft = SessionFlags(rawValue: 1 << 17)
     /// The RECEIPT of the frame that is parsed again has met its conditions.
     static let receiptIsCleared = SessionFlags(rawValue: 1 << 18)
+    /// Has stored something in a queue of this worker since its last RECEIPT.
+    static let hasStored = SessionFlags(rawValue: 1 << 19)
+    /// The same of other workers.
+    static let hasStoredElsewhere = SessionFlags(rawValue: 1 << 20)
 }
 
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are under way.

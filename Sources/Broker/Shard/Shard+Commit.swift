@@ -56,7 +56,9 @@ extension Shard {
                         queue: queues.handle(destinations[target].pointee.queue), owner: UInt16(self.index))
                     transactions.keepRoom(room, for: cursor.frame, memory)
                 case .remoteQueue:
-                    requestRoom(session, target, pending, byteCount: send.byteCount, frame: cursor.frame)
+                    requestRoom(
+                        session, target, pending, byteCount: send.byteCount, frame: cursor.frame,
+                        isPersistent: send.isPersistent)
                     pendings.expectAnswer(pending)
                 case .topic, .pattern, .subscriptionQueue: break
                 }
@@ -101,6 +103,11 @@ extension Shard {
                 receipt: receiptOfPending(pending))
             return false
         }
+        if stores(destinations[target].pointee.queue, isPersistent: send.isPersistent),
+            !admitsToStore(context, byteCount: Int(send.byteCount))
+        {
+            return false
+        }
         queues.reserve(destinations[target].pointee.queue, byteCount: Int(send.byteCount))
         updateIdle(target)
         if queue.pointee.messageCount == 1 { hold(queues.handle(destinations[target].pointee.queue), holder(session)) }
@@ -141,6 +148,7 @@ extension Shard {
         pendings.beginToApply(pending)
         closeTransaction(session, index)
         let context = FrameContext(session, commit: pending, .committing)
+        let parts = store.isEnabled ? beginParts(index) : nil
         var cursor = KeptCursor()
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
@@ -151,6 +159,7 @@ extension Shard {
                 settleFrame(delivery.index, settlement, transaction: index)
             }
         }
+        if let parts { endParts(parts) }
         transactions.free(index, &memory)
         if session.pointee.state == .connected { finishPending(session, pending) }
     }

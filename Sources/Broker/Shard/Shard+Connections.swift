@@ -16,11 +16,13 @@ extension Shard {
         switch completion.kind {
         case .accepted: accepted(completion)
         case .acceptFailed: acceptFailed(completion)
-        case .woken, .sendIncomplete: break
+        case .sendIncomplete: break
+        // Another worker may have removed the last segment of earlier lives.
+        case .woken: store.hasWork = store.isEnabled
         case .durable: becameDurable(upTo: completion.address)
         case .permitted: permitted(Handle(completion.connection), isAllowed: completion.value == 0)
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
-            invariant(false, "a file's completion for a core that uses no files")
+            fileAnswered(completion)
         case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed, .authenticated:
             guard let session = sessions.find(Handle(completion.connection)) else {
                 counters.staleCompletions &+= 1

@@ -113,7 +113,8 @@ extension Shard {
         let send = CheckedSend(
             destination: destinations.handle(target), byteCount: UInt32(frame.reservedByteCount),
             asksForMore: destinations[target].pointee.isTemporary || frame.has(.replyTo)
-                || frame.hasAny(QueueRequest.bits))
+                || frame.hasAny(QueueRequest.bits),
+            isPersistent: store.isEnabled && frame.has(.persistent) && asksForPersistence(context.session))
         guard expiryOfFrame(context) != nil, !frame.has(.replyTo) || replyDestination(context) != nil else {
             return .done
         }

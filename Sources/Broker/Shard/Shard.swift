@@ -1,4 +1,5 @@
 public import IO
+import Journal
 import STOMP
 public import Slabs
 
@@ -30,6 +31,7 @@ public struct Shard: ~Copyable {
     var queues: QueueEngine<FirstInFirstOut>
     var transactions: TransactionTable
     var pendings: ReceiptOrder
+    var store: MessageStore
     var memory: MemoryBudget
     /// What was last told to the other workers.
     private var toldFullLimit: LimitKind?
@@ -52,6 +54,17 @@ public struct Shard: ~Copyable {
     var frame: Frame
     var frameError = FrameError()
     let scratch: Scratch
+
+    // What is stored
+    /// What was asked of queues whose messages are stored, when they were made.
+    var queueArguments: [Index<Queue>: QueueArguments] = [:]
+    /// Another worker's part of a transaction, while it is read.
+    var remotePart: OpenGroup?
+    /// Messages that failed too often in a transaction: they go to their dead-letter destinations behind it.
+    var deadLettersDue: [Handle<Entry>] = []
+    var storeEnding = StoreEnding.none
+    /// The log cannot be written any more: see `StorageOptions.onError`. Stored, as `hasNotices` is.
+    public internal(set) var hasStorageFailed = false
 
     // Time, given by the caller of `turn`
     var now: UInt64
@@ -129,6 +142,8 @@ public struct Shard: ~Copyable {
             seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
         let transactions = try TransactionTable(recordCountMax: capacity.transactionCount, limits)
         let pendings = try ReceiptOrder(sessionCountMax: capacity.sessionCount, options.receiptConditions)
+        let store = MessageStore(
+            options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
         let memory = try MemoryBudget(limits)
         let timers = try TimerWheel(timerCountMax: capacity.timerCount, now: now)
 
@@ -147,6 +162,7 @@ public struct Shard: ~Copyable {
         self.queues = queues
         self.transactions = transactions
         self.pendings = pendings
+        self.store = store
         self.memory = memory
         self.timers = timers
         queuesToDispatch = Batch(capacity: 16)
@@ -160,6 +176,11 @@ public struct Shard: ~Copyable {
         self.wallMilliseconds = wallMilliseconds
         // The highest octet is never 0: that is how ACK tells a message-id from an `ack` header's value.
         nextIdentity = UInt64(index + 1) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
+        if let storage = options.storage {
+            // What was stored in earlier lives comes before all that comes now.
+            self.queues.beginOrder(at: JournalFormat.position(life: storage.life, offset: 0))
+            self.pendings.beginLog(at: self.store.durablePosition)
+        }
         // Others may hand connections to this worker before it has accepted one itself.
         reportLoad()
     }
@@ -183,6 +204,7 @@ public struct Shard: ~Copyable {
         resumeSessions()
         if drainIsRequested { advanceDrain() }
         finishOutput()
+        advanceStore()
         tellWhetherFull()
         postBatches()
         if drainIsOver { awaitOthers() }
@@ -271,11 +293,11 @@ public struct Shard: ~Copyable {
     @inline(__always)
     private var nextDeadline: UInt64 {
         if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming
-            || memory.blocks.hasToUnmap
+            || memory.blocks.hasToUnmap || store.hasWork
         {
             return 0
         }
-        return min(timers.nextDeadline ?? .max, restsAt)
+        return min(timers.nextDeadline ?? .max, min(restsAt, store.deadline))
     }
 
     public var connectionCount: Int { sessions.liveCount }

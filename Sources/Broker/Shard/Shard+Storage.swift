@@ -1,0 +1,303 @@
+import IO
+import Journal
+import STOMP
+import Slabs
+
+// What of queues goes to the log (`MessageStore`), and what comes of the answers of its files.
+extension Shard {
+    // MARK: Messages
+
+    /// A message of this queue is stored.
+    @inline(__always)
+    func stores(_ index: Index<Queue>, isPersistent: Bool) -> Bool {
+        switch queues[index].pointee.storage {
+        case .never: false
+        case .byHeader: isPersistent
+        case .always: true
+        }
+    }
+
+    /// Whether the frame's message may be stored now. nil: it may.
+    @inline(never)
+    mutating func holdBackStored(_ context: FrameContext) -> FrameOutcome? {
+        switch store.admission(frame.reservedByteCount) {
+        case .open: break
+        case .wait where !context.isCommitting: return waitForRoom(context, limit: .messageMemory)
+        case .wait: break
+        // A COMMIT has looked before it began: what is kept in reserve is for the rest of it.
+        case .full where context.isCommitting: break
+        case .full, .failed, .tooLarge:
+            counters.messagesRefused &+= 1
+            failDestination(context, refusalOfStore(frame.reservedByteCount))
+            return .done
+        }
+        context.session.pointee.flags.insert(.hasStored)
+        return nil
+    }
+
+    /// Why a message of so many bytes cannot be stored.
+    func refusalOfStore(_ byteCount: Int) -> Refusal {
+        switch store.admission(byteCount) {
+        case .failed: .storageFailed
+        case .tooLarge: .tooLargeToStore
+        case .full, .wait, .open: .diskFull
+        }
+    }
+
+    /// Writes a message that was put into its queue, now or with the group that is open.
+    mutating func keep(_ index: Index<Entry>) {
+        if store.hasFailed { return }
+        if !queueArguments.isEmpty { writeArguments(of: queues[index].pointee.queue) }
+        if store.isGrouping { return store.operations.append(.message(queues.handle(index))) }
+        let record = record(of: index)
+        setPlace(of: index, store.write(record))
+    }
+
+    /// An entry as the log has it.
+    private func record(of index: Index<Entry>) -> MessageRecord {
+        let entry = queues[index]
+        let message = memory.stored(
+            entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt)
+        var flags = RecordFlags()
+        if message.isPlain { flags.insert(.isPlain) }
+        if message.carriesDestination { flags.insert(.carriesDestination) }
+        return MessageRecord(
+            queueName: nameOf(queues[entry.pointee.queue].pointee.destination), identity: entry.pointee.identity,
+            expiresAt: entry.pointee.expiresAt, flags: flags, content: message.headers,
+            headersByteCount: message.headersByteCount, bodyByteCount: message.bodyByteCount)
+    }
+
+    private func setPlace(of index: Index<Entry>, _ reference: MessageReference) {
+        let place = memory.place(of: queues[index].pointee.message)
+        place.pointee.position = reference.position
+        place.pointee.orderKey = reference.position
+        place.pointee.worker = reference.worker
+    }
+
+    /// A stored message leaves the broker.
+    mutating func acknowledgeStored(_ index: Index<Entry>) {
+        let place = memory.place(of: queues[index].pointee.message).pointee
+        if place.position == 0 { return store.dropFromGroup(queues.handle(index)) }
+        store.acknowledge(place)
+    }
+
+    /// A consumer has refused a stored message, or failed with it, and it stays.
+    mutating func countFailureOfStored(_ index: Index<Entry>) {
+        let place = memory.place(of: queues[index].pointee.message).pointee
+        if place.position == 0 { return }
+        store.write(failureCount: queues[index].pointee.failureCount, of: place.reference)
+    }
+
+    // MARK: Groups
+
+    /// What is stored from here to `endGroup` counts together or not at all. Nothing is delivered meanwhile.
+    ///
+    /// Returns what `endGroup` is told.
+    mutating func beginGroup() -> OpenGroup {
+        defer { isDispatching = true }
+        return OpenGroup(first: store.beginGroup(), wasDispatching: isDispatching)
+    }
+
+    /// - Parameters:
+    ///   - transaction: whose part the group is, if it has parts with other workers.
+    ///   - isJoined: the group is a part of the one around it.
+    mutating func endGroup(
+        _ group: OpenGroup, transaction: UInt64 = 0, partCount: UInt16 = 1, isJoined: Bool = false
+    ) {
+        if !store.hasFailed, !isJoined { writeGroup(group.first, transaction, partCount) }
+        store.endGroup(isJoined ? store.operations.count : group.first)
+        if !store.isGrouping, !deadLettersDue.isEmpty { deadLetterDue() }
+        isDispatching = group.wasDispatching
+        if !isDispatching { dispatchWhatWaits() }
+    }
+
+    /// What failed too often within the group, which has put it back: its move is a group of its own.
+    private mutating func deadLetterDue() {
+        let due = deadLettersDue
+        deadLettersDue.removeAll(keepingCapacity: true)
+        for entry in due where queues.isReady(entry) {
+            deadLetter(entry.index, reason: "delivery-limit", isKeptOtherwise: true)
+        }
+    }
+
+    private mutating func writeGroup(_ first: Int, _ transaction: UInt64, _ partCount: UInt16) {
+        let size = sizeOfGroup(first)
+        if size.count == 0, partCount == 1 { return }
+        let isPart = size.count > 1 || partCount > 1
+        let byteCount = size.byteCount + (isPart ? RecordWriter.partByteCount : 0)
+        guard store.fitsSegment(byteCount) else { return writeLargeGroup(first) }
+        let writer = store.staging.room(byteCount, store.milliseconds)
+        let position = writer.pointee.position
+        if isPart { writer.pointee.beginPart(transaction: transaction, partCount: partCount) }
+        let acknowledgedBefore = store.groupAcknowledged.count
+        for place in first..<store.operations.count {
+            switch store.operations[place] {
+            case .message(let handle): setPlace(of: handle.index, writer.pointee.write(record(of: handle.index)))
+            case .failure(let count, let reference): writer.pointee.write(failureCount: count, of: reference)
+            case .acknowledgement(let place): store.groupAcknowledged.append(place.reference)
+            case .nothing: break
+            }
+        }
+        store.writeGroupAcknowledged(writer, from: acknowledgedBefore)
+        if isPart { writer.pointee.endPart() }
+        store.didWrite()
+        countGroup(first)
+        if partCount > 1 { store.opened(part: transaction, at: position) }
+    }
+
+    private func sizeOfGroup(_ first: Int) -> (count: Int, byteCount: Int) {
+        var count = 0
+        var byteCount = 0
+        var acknowledgedCount = 0
+        for place in first..<store.operations.count {
+            switch store.operations[place] {
+            case .message(let handle):
+                byteCount += record(of: handle.index).recordByteCount
+                count += 1
+            case .failure:
+                byteCount += RecordWriter.acknowledgementByteCount(1)
+                count += 1
+            case .acknowledgement: acknowledgedCount += 1
+            case .nothing: break
+            }
+        }
+        if acknowledgedCount > 0 {
+            byteCount += RecordWriter.acknowledgementByteCount(acknowledgedCount)
+            count += 1
+        }
+        return (count, byteCount)
+    }
+
+    /// After the group is written: messages live in its segment, and others live no more.
+    private mutating func countGroup(_ first: Int) {
+        for place in first..<store.operations.count {
+            switch store.operations[place] {
+            case .message: store.count(store.staging.sequence)
+            case .acknowledgement(let place): store.release(place)
+            case .failure, .nothing: break
+            }
+        }
+    }
+
+    /// A group that is larger than a segment, which COMMIT does not let happen: its records count for themselves.
+    private mutating func writeLargeGroup(_ first: Int) {
+        notice(
+            .storageFailed,
+            "what belongs together does not fit into a segment, and is stored piece by piece (storage.segment-bytes)")
+        for place in first..<store.operations.count {
+            switch store.operations[place] {
+            case .message(let handle): setPlace(of: handle.index, store.write(record(of: handle.index)))
+            case .failure(let count, let reference): store.writeAlone(failureCount: count, of: reference)
+            case .acknowledgement(let place): store.acknowledgeAlone(place)
+            case .nothing: break
+            }
+        }
+    }
+
+    // MARK: Answers
+
+    mutating func fileAnswered(_ completion: Completion) {
+        invariant(store.isEnabled, "a file's completion for a core that uses no files")
+        switch store.answered(completion, &submissions, now: now) {
+        case .nothing: break
+        case .durable: logBecameDurable()
+        case .room: storeHasRoom()
+        case .short:
+            notice(
+                .diskFull,
+                "the disk has no room for the log: messages that are to be stored are refused until it has "
+                    + "(storage.directory)")
+        case .failed(let errorNumber, let what): storeFailed(errorNumber, what)
+        }
+    }
+
+    private mutating func logBecameDurable() {
+        becameDurable(upTo: store.durablePosition)
+        answerBarriers()
+        advanceTransactions()
+        if store.tellReleases() { wakeFirst() }
+        storeHasRoom()
+    }
+
+    /// Those who waited for the disk go on, and not when the timer fires.
+    private mutating func storeHasRoom() {
+        if sessions.nobodyWaitsForRoom { return }
+        if case .open = store.admission(0) { resumeWaitingForRoom() }
+    }
+
+    /// Nobody knows what is on the disk: what waits for it never becomes true.
+    private mutating func storeFailed(_ errorNumber: Int32, _ what: StaticString) {
+        store.didFail()
+        hasStorageFailed = true
+        notice(
+            .storageFailed,
+            "\(what): \(errorText(errorNumber)); nothing is stored any more by worker \(index) (storage.on-error)")
+        while case let pending = pendings.firstUndurable, !pending.isNone {
+            failStored(sessions[pendings[pending].pointee.session], receipt: receiptOfPending(pending))
+            invariant(pendings.firstUndurable != pending, "what waits for the log belongs to an open session")
+        }
+        answerBarriers()
+        storeHasRoom()
+    }
+
+    /// What the client was about to be told may not be true.
+    mutating func failStored(_ session: UnsafeMutablePointer<Session>, receipt: UnsafeRawBufferPointer?) {
+        fail(session, Refusal.storageFailed.message, Refusal.storageFailed.explanation(limits), receipt: receipt)
+    }
+
+    // MARK: Other workers that wait
+
+    /// Another worker asks whether what it has sent is applied; of what is stored, whether it is durable.
+    mutating func barrierReached(_ barrier: Barrier, from peer: Int) {
+        guard barrier.isStored, store.isEnabled, store.gatheredPosition > store.durablePosition else {
+            return peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: false), to: peer)
+        }
+        guard !store.hasFailed else {
+            return peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: true), to: peer)
+        }
+        store.barriers.append(
+            HeldBarrier(position: store.gatheredPosition, peer: UInt16(peer), pending: barrier.pending))
+    }
+
+    private mutating func answerBarriers() {
+        var count = 0
+        while count < store.barriers.count,
+            store.hasFailed || store.barriers[count].position <= store.durablePosition
+        {
+            let barrier = store.barriers[count]
+            let isDurable = barrier.position <= store.durablePosition
+            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: !isDurable), to: Int(barrier.peer))
+            count += 1
+        }
+        if count > 0 { store.barriers.removeFirst(count) }
+    }
+
+    // MARK: The turn's end
+
+    @inline(__always)
+    mutating func advanceStore() {
+        if store.hasWork || now >= store.deadline { advanceStoreNow() }
+    }
+
+    @inline(never)
+    private mutating func advanceStoreNow() {
+        store.advance(&submissions, at: moment)
+        if store.reportReady() { wakeFirst() }
+        if store.hasToTellThatEarlierAreGone() {
+            for peer in 0..<shardCount where peer != index { submissions.append(Submission(.wake, peer: UInt16(peer))) }
+        }
+        if store.tellsFullness() { fabric.reportStore(shard: index, isFull: store.isFull) }
+    }
+
+    /// Worker 0 removes the segments of earlier lives.
+    private mutating func wakeFirst() {
+        if index != 0 { submissions.append(Submission(.wake, peer: 0)) }
+        store.hasWork = true
+    }
+}
+
+/// A group that is open: see `Shard.beginGroup`.
+struct OpenGroup: BitwiseCopyable {
+    var first: Int
+    var wasDispatching: Bool
+}
