@@ -67,8 +67,8 @@ final class DiskBench {
     /// The answers until nothing is under way, in their order.
     func settle() -> [Completion] {
         var all: [Completion] = []
-        while disk.isBusy(0), disk.violation == nil {
-            now += 5_000
+        while let due = disk.nextDue(0), disk.violation == nil {
+            now = max(now + 1, due)
             disk.collect(0, now: now, &answers)
             for place in 0..<answers.count { all.append(answers[place]) }
             answers.removeAll()

@@ -87,7 +87,7 @@ struct DiskTests {
     func appendsOvertake() {
         let orders = Set(
             (1...50).map { seed in
-                let bench = DiskBench(seed: seed)
+                let bench = DiskBench(seed: UInt64(seed))
                 let file = bench.create("log")
                 bench.submit(
                     bench.append([[1]], to: file, at: 0), bench.append([[2]], to: file, at: 1),
@@ -123,7 +123,7 @@ struct DiskTests {
             _ = bench.settle()
             return bench.disk.violation ?? "none"
         }
-        #expect(violation { $0.submit(.sync(Slot(index: 60, generation: 1))) }.contains("there is none"))
+        #expect(violation { bench, _ in bench.submit(.sync(Slot(index: 60, generation: 1))) }.contains("there is none"))
         #expect(
             violation { bench, _ in
                 let slot = bench.newSlot()
@@ -136,7 +136,9 @@ struct DiskTests {
         #expect(
             violation { $0.submit($0.append([[1, 2]], to: $1, at: 0), $0.append([[3]], to: $1, at: 1)) }
                 .contains("same place"))
-        #expect(violation { $0.submit($0.append([[1]], to: $0.directory, at: 0)) }.contains("it is no file"))
+        #expect(
+            violation { bench, _ in bench.submit(bench.append([[1]], to: bench.directory, at: 0)) }
+                .contains("it is no file"))
         #expect(violation { $0.submit(.delete($0.text("log"), in: $1)) }.contains("no directory"))
         #expect(violation { $0.submit($0.append([[1]], to: $1, at: -1)) }.contains("offset below 0"))
         #expect(
@@ -205,7 +207,7 @@ struct DiskTests {
 
         let fates = Set(
             (1...100).map { seed in
-                let bench = DiskBench(seed: seed)
+                let bench = DiskBench(seed: UInt64(seed))
                 let file = bench.create("log")
                 _ = bench.value(.sync(bench.directory))
                 _ = bench.value(bench.append([[UInt8](letters: "a")], to: file, at: 0))

@@ -84,6 +84,9 @@ final class SimulatedDisk {
     /// Whether operations of the worker are under way.
     func isBusy(_ worker: Int) -> Bool { !workers[worker].operations.isEmpty }
 
+    /// When something is due for the worker. nil: nothing is under way.
+    func nextDue(_ worker: Int) -> UInt64? { workers[worker].operations.lazy.filter(\.isBegun).map(\.due).min() }
+
     // MARK: Submissions
 
     /// - Parameter now: monotonic nanoseconds.

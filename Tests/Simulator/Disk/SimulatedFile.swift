@@ -15,10 +15,14 @@ final class SimulatedFile {
         let end: Int
         /// A failed sync has thrown it away: only a later write to the same sector brings it to the disk.
         var isForgotten = false
+        /// Sectors that are on stable storage with these bytes, or later ones.
+        var syncedSectors: Set<Int> = []
 
-        var sectors: Range<Int> {
-            guard !bytes.isEmpty else { return 0..<0 }
-            return offset / sectorByteCount..<(offset + bytes.count - 1) / sectorByteCount + 1
+        /// The others.
+        var sectors: [Int] {
+            guard !bytes.isEmpty else { return [] }
+            let all = offset / sectorByteCount...(offset + bytes.count - 1) / sectorByteCount
+            return all.filter { !syncedSectors.contains($0) }
         }
     }
 
@@ -119,6 +123,7 @@ final class SimulatedFile {
         }
         for (place, change) in unsynced.enumerated() {
             for sector in change.sectors where last[sector, default: -1] >= place {
+                unsynced[place].syncedSectors.insert(sector)
                 let first = max(sector * Self.sectorByteCount, change.offset)
                 let end = min((sector + 1) * Self.sectorByteCount, change.offset + change.bytes.count, byteCount)
                 guard first < end else { continue }
