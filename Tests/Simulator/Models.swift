@@ -73,8 +73,8 @@ final class Message {
     var mayBeGone = false
     /// The next life did not find it.
     var isLost = false
-    /// An ERROR said that it could not be stored. The disk may have it all the same.
-    var wasRefusedByStorage = false
+    /// A life that had it did not end in order: it may have been delivered.
+    var wasInCrash = false
 
     init(
         number: Int, publisher: Int, destination: String, written: String, isQueue: Bool, bodyByteCount: Int,

@@ -25,7 +25,6 @@ extension Oracle {
         checkDestination(frame, destination, of: message, subscription)
         switch message.state {
         case .kept: violate("message \(number) was delivered before its COMMIT")
-        case .refused where message.wasRefusedByStorage && message.life < life: break
         case .refused: violate("message \(number) was delivered although it was refused or aborted")
         case .issued, .confirmed: break
         }

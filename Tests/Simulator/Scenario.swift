@@ -257,7 +257,9 @@ struct Scenario {
             framesAreTight
         case "Heart-beat missed": heartBeats
         case "Frame too slow", "Transaction too old": hasJumped
-        case "Shutting down": drains
+        case "Shutting down": drains || storage != nil
+        case "Storage failed": storage?.fails == true
+        case "Disk full": storage?.fails == true || storage?.diskIsTight == true
         default: false
         }
     }

@@ -2,8 +2,10 @@ import Broker
 
 // What a crash of the broker may take, and what it must not.
 extension Oracle {
-    /// The broker has ended without a word. Its connections are lost, and what it kept in memory.
-    func brokerCrashed(_ peers: [Peer]) {
+    /// The broker has ended. Its connections are lost, and what it kept in memory.
+    ///
+    /// - Parameter isOrderly: it had the time to store all that it had taken.
+    func brokerEnded(_ peers: [Peer], isOrderly: Bool) {
         life += 1
         // Whoever may have been about to be told of an ERROR never is: what was suspected cannot be judged any more.
         suspicions.removeAll()
@@ -20,7 +22,13 @@ extension Oracle {
         for transaction in transactions where transaction.state == .open { abandon(transaction) }
         for message in messages where message.life > 0 && message.life < life {
             if isExcused || excused.contains(message.destination) || isGone(message) { message.mayBeGone = true }
-            message.crash()
+            if isOrderly {
+                if message.state == .confirmed { message.isPromised = true }
+                if message.ackIsConfirmed { message.ackIsPromised = true }
+            } else {
+                message.wasInCrash = true
+            }
+            message.endLife()
         }
         excusedQueues.removeAll()
         disorderedQueues.removeAll()
@@ -98,13 +106,15 @@ extension Oracle {
         }
         switch message.state {
         case .kept: violate("recovery found message \(number) of a transaction without COMMIT")
-        case .refused where !message.wasRefusedByStorage:
-            violate("recovery found message \(number), which was refused or aborted")
-        case .refused, .issued, .confirmed: break
+        case .refused: violate("recovery found message \(number), which was refused or aborted")
+        case .issued, .confirmed: break
         }
         if message.ackIsPromised { violate("recovery found message \(number) although its ACK was confirmed") }
         if message.isLost { violate("recovery found message \(number), which an earlier recovery did not find") }
-        if !found.isRedelivered { violate("recovery found message \(number) and takes it for never delivered") }
+        let mayHaveBeenDelivered = message.wasInCrash || message.deliveries > message.deliveriesOfDeadLetter
+        if !found.isRedelivered, mayHaveBeenDelivered, found.queue == message.destination {
+            violate("recovery found message \(number) and takes it for never delivered")
+        }
     }
 
     /// A transaction whose COMMIT was written before a crash, and not confirmed, is there as a whole or not at all.
@@ -129,7 +139,7 @@ extension Oracle {
             violate("message \(number) was delivered in life \(life) although its ACK was confirmed before")
         }
         // As a dead letter it may be a new message of this life.
-        if !isRedelivered, !isDeadLetter {
+        if !isRedelivered, !isDeadLetter, message.wasInCrash || message.deliveries > 0 {
             violate("message \(number) of life \(message.life) was delivered in life \(life) without redelivered:true")
         }
         message.mayBeGone = false
@@ -148,7 +158,7 @@ extension Oracle {
 
 extension Message {
     /// The broker that had it is gone. What its consumers did and were not told of may have been lost, too.
-    fileprivate func crash() {
+    fileprivate func endLife() {
         holder = nil
         refuser = nil
         wasTakenAutomatically = false

@@ -59,8 +59,9 @@ extension Simulation {
         let segment = state.segments[Int(message.segment)]
         disk!.withBytes(of: segment.name.description, in: StorageScenario.directory) { bytes in
             let offset = JournalFormat.offset(of: message.position) - Int(segment.name.sequence) * segment.byteCount
-            guard let record = try? RecordReader.read(
-                bytes, at: offset, position: message.position, worker: message.worker)
+            guard
+                let record = try? RecordReader.read(
+                    bytes, at: offset, position: message.position, worker: message.worker)
             else { return oracle.violate("recovery found a message at \(offset) of \(segment.name), where none is") }
             var content = record.message
             content.orderKey = message.orderKey

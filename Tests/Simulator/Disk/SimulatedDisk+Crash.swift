@@ -18,6 +18,13 @@ extension SimulatedDisk {
         forgetFilesWithoutNames()
     }
 
+    /// The process ends when it has nothing more to do.
+    func endProcess(workerCount: Int) {
+        // What is under way all the same is carried out.
+        for (operation, worker) in begunOperations() { leave(operation, worker, bytes: { $0 }) }
+        forgetHandles(workerCount)
+    }
+
     /// The machine stops: what was synced stays, and of the rest what `keeps` says; nil: it is random.
     func crashMachine(workerCount: Int, _ keeps: CrashChoice? = nil) {
         count(.machineCrash)
