@@ -63,7 +63,7 @@ final class Message {
     /// Its SEND said `persistent:true`.
     var isPersistent = false
     /// The broker's life in which it was written; 0: it was not.
-    var life = 0
+    var brokerLife = 0
     /// The RECEIPT of its own SEND or COMMIT has come, and that of its own ACK.
     var isPromised = false
     var ackIsPromised = false
@@ -198,7 +198,7 @@ final class Transaction {
     /// Messages of queues that its COMMIT acknowledges.
     var acknowledged: [Message] = []
     /// The broker's life in which its COMMIT was written; 0: it was not.
-    var life = 0
+    var brokerLife = 0
 
     init(name: String, peer: Peer) {
         self.name = name

@@ -38,7 +38,7 @@ extension Oracle {
         }
         let isRedelivered = frame.value("redelivered") == "true"
         let isDeadLetter = destination != message.written
-        if message.life < life {
+        if message.brokerLife < life {
             checkRecovered(message, isRedelivered: isRedelivered, isDeadLetter: isDeadLetter)
         }
         if subscription.isQueue {
@@ -52,7 +52,7 @@ extension Oracle {
         let key = message.publisher << 20 | destinationKey(message)
         let last = subscription.lastSequence[key, default: 0]
         // What a crash did not take keeps its place, though all of it says that it may have been delivered before.
-        let isFirstOfLife = message.life < life && message.lifeOfDelivery < life
+        let isFirstOfLife = message.brokerLife < life && message.lifeOfDelivery < life
         if !isRedelivered || isFirstOfLife, !isDeadLetter {
             if message.sequence < last {
                 let text = "message \(number) after a later one of the same publisher and destination"
@@ -186,7 +186,7 @@ extension Oracle {
             if count != nil || isRedelivered { violate("delivery-count without redelivered, or the reverse") }
             return
         }
-        if message.life < life {
+        if message.brokerLife < life {
             // How often it was delivered before may be lost.
             if count < 2 { violate("message \(message.number) of an earlier life: delivery-count:\(count)") }
             return

@@ -43,7 +43,7 @@ extension Oracle {
         var example = ""
         for message in messages where message.isQueue && (message.state == .confirmed || isRecovered(message)) {
             if isGone(message) || mayBeLost(message) { continue }
-            if message.life < life, !mustHaveSurvived(message) { continue }
+            if message.brokerLife < life, !mustHaveSurvived(message) { continue }
             lost += 1
             example = "message \(message.number) for \(message.destination)"
         }

@@ -65,7 +65,7 @@ final class Oracle {
         case .commit(let transaction, let acknowledged):
             transaction.state = .commitIssued
             transaction.wantsReceipt = receipt
-            transaction.life = life
+            transaction.brokerLife = life
             transaction.acknowledged = acknowledged
             for message in transaction.messages { issue(message, by: peer) }
             for message in acknowledged { wroteACK(message, by: peer) }
@@ -83,7 +83,7 @@ final class Oracle {
     private func issue(_ message: Message, by peer: Peer) {
         message.state = .issued
         message.issuedStep = step
-        message.life = life
+        message.brokerLife = life
         if let life = message.life {
             message.expiryEarliest = message.expiryIsAbsolute ? life : wall + life
             if message.expiryIsAbsolute { message.expiryLatest = life }

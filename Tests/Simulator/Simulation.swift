@@ -101,7 +101,11 @@ public final class Simulation {
         self.log = log
         random = Random(seed: seed, steering: steering)
         scenario = Scenario(&random, stores: crashes)
-        disk = scenario.storage.map { Self.makeDisk($0, scenario.shardCount, &random) }
+        if let storage = scenario.storage {
+            disk = Self.makeDisk(storage, scenario.shardCount, &random)
+        } else {
+            disk = nil
+        }
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
         oracle = Oracle(scenario)
         oracle.wall = wallStart + 1000

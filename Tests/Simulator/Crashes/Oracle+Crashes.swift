@@ -20,7 +20,7 @@ extension Oracle {
         // A dead letter that was lost so may have been anybody's.
         let isExcused = scenario.deadLetters.map(excused.contains) ?? false
         for transaction in transactions where transaction.state == .open { abandon(transaction) }
-        for message in messages where message.life > 0 && message.life < life {
+        for message in messages where message.brokerLife > 0 && message.brokerLife < life {
             if isExcused || excused.contains(message.destination) || isGone(message) { message.mayBeGone = true }
             if isOrderly {
                 if message.state == .confirmed { message.isPromised = true }
@@ -84,13 +84,13 @@ extension Oracle {
             }
             last[key] = message.sequence
         }
-        for message in messages where message.life > 0 && isStored(message) {
+        for message in messages where message.brokerLife > 0 && isStored(message) {
             if places[message.number] != nil {
                 message.mayBeGone = false
                 continue
             }
             if message.isPromised, !message.mayBeGone, !mayBeLost(message) {
-                violate("message \(message.number) was promised in life \(message.life) and is lost in life \(life)")
+                violate("message \(message.number) was promised in life \(message.brokerLife) and is lost in life \(life)")
             }
             message.isLost = true
         }
@@ -133,14 +133,14 @@ extension Oracle {
     func checkRecovered(_ message: Message, isRedelivered: Bool, isDeadLetter: Bool) {
         let number = message.number
         if !isStored(message) || message.isLost {
-            violate("message \(number) of life \(message.life) was delivered in life \(life), and was not on the disk")
+            violate("message \(number) of life \(message.brokerLife) was delivered in life \(life), and was not on the disk")
         }
         if message.ackIsPromised {
             violate("message \(number) was delivered in life \(life) although its ACK was confirmed before")
         }
         // As a dead letter it may be a new message of this life.
         if !isRedelivered, !isDeadLetter, message.wasInCrash || message.deliveries > 0 {
-            violate("message \(number) of life \(message.life) was delivered in life \(life) without redelivered:true")
+            violate("message \(number) of life \(message.brokerLife) was delivered in life \(life) without redelivered:true")
         }
         message.mayBeGone = false
     }
@@ -150,10 +150,10 @@ extension Oracle {
 
     /// Recovery found it, and nobody was seen to have it for good since.
     func isRecovered(_ message: Message) -> Bool {
-        message.life > 0 && message.life < life && mustHaveSurvived(message)
+        message.brokerLife > 0 && message.brokerLife < life && mustHaveSurvived(message)
     }
 
-    func isOld(_ transaction: Transaction) -> Bool { transaction.life > 0 && transaction.life < life }
+    func isOld(_ transaction: Transaction) -> Bool { transaction.brokerLife > 0 && transaction.brokerLife < life }
 }
 
 extension Message {

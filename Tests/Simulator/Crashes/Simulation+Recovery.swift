@@ -38,7 +38,10 @@ extension Simulation {
     private func restore(_ state: RecoveredState) {
         for queue in state.queues where queue.isMade {
             let owner = owner(of: queue.name)
-            queue.withRecord { shards[owner].restore($0) }
+            queue.withRecord {
+                let outcome = shards[owner].restore($0)
+                if outcome != .restored { oracle.violate("shard \(owner) does not restore a queue: \(outcome)") }
+            }
         }
         for message in state.messages {
             let owner = owner(of: state.queues[Int(message.queue)].name)
