@@ -73,7 +73,7 @@ public struct MessageReference: BitwiseCopyable, Hashable, Sendable {
     static let byteCount = 10
 }
 
-public enum RecordType: UInt8, CaseIterable, Sendable {
+public enum RecordType: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     /// The first record of each segment.
     case segmentHeader = 1
     /// Nothing follows in this segment; the log goes on in the next one. Not needed where the last record ends with the

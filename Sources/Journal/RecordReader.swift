@@ -18,7 +18,7 @@ public struct Record: BitwiseCopyable {
 }
 
 /// Why bytes that should be a record are none.
-public enum RecordDamage: UInt8, Error, Sendable, CaseIterable, CustomStringConvertible {
+public enum RecordDamage: UInt8, BitwiseCopyable, Error, Sendable, CaseIterable, CustomStringConvertible {
     /// Zeros, or a whole record of another place, worker or life: nothing was written here in this life.
     case vacant
     /// The bytes are not the beginning of a record of this place. A segment that is used again holds such bytes behind

@@ -1,5 +1,5 @@
 import CJournal
-public import Slabs
+import Slabs
 
 /// Writes records one behind the other into the caller's memory. It allocates nothing.
 ///

@@ -140,7 +140,7 @@ struct MessageStore: ~Copyable {
     var gatheredPosition: LogPosition {
         if hasFailed { return .max }
         // The record of what was acknowledged in this turn ends behind that.
-        staging.endPosition + (acknowledged.isEmpty ? 0 : 1)
+        return staging.endPosition + (acknowledged.isEmpty ? 0 : 1)
     }
 
     /// Nothing waits for the disk.

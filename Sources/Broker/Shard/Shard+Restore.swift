@@ -1,6 +1,6 @@
 public import Journal
 import STOMP
-public import Slabs
+import Slabs
 
 /// What became of something of an earlier life.
 public enum RestoreOutcome: Sendable, Equatable {

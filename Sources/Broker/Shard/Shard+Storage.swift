@@ -250,10 +250,12 @@ extension Shard {
     /// Another worker asks whether what it has sent is applied; of what is stored, whether it is durable.
     mutating func barrierReached(_ barrier: Barrier, from peer: Int) {
         guard barrier.isStored, store.isEnabled, store.gatheredPosition > store.durablePosition else {
-            return peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: false), to: peer)
+            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: false), to: peer)
+            return
         }
         guard !store.hasFailed else {
-            return peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: true), to: peer)
+            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: true), to: peer)
+            return
         }
         store.barriers.append(
             HeldBarrier(position: store.gatheredPosition, peer: UInt16(peer), pending: barrier.pending))
