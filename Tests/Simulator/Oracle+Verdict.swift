@@ -58,7 +58,7 @@ extension Oracle {
         var lost = 0
         var example = ""
         for message in messages where message.state == .confirmed && message.isQueue && !isGone(message) {
-            if mayHaveExpired(message) { continue }
+            if mayHaveExpired(message) || message.brokerLife < life { continue }
             guard let owner = owned.first(where: { reaches($0, message) }) else { continue }
             lost += 1
             example = "message \(message.number) for \(message.destination) of client \(owner.peer.id)"

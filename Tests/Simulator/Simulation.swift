@@ -57,9 +57,13 @@ public final class Simulation {
     private(set) var shards: UnsafeMutablePointer<Shard>
     private(set) var fabric: Fabric
     private(set) var workers: UnsafeMutablePointer<Worker>
+    /// How many shards and workers there are; none between two lives.
+    private var madeCount = 0
     /// Only in runs with storage.
     let disk: SimulatedDisk?
     var peers: [Peer] = []
+    /// The place in `peers` of the first client of the broker's present life.
+    var firstOfLife = 0
     var now: UInt64 = 1_000_000_000 { didSet { oracle.wall = wallMilliseconds } }
     let wallStart: UInt64 = 1_700_000_000_000
     var completions = Batch<Completion>(capacity: 64)
@@ -110,8 +114,8 @@ public final class Simulation {
         oracle = Oracle(scenario)
         oracle.wall = wallStart + 1000
         fabric = Fabric(shardCount: 1, mailboxByteCountMax: 0)
-        shards = .allocate(capacity: 0)
-        workers = .allocate(capacity: 0)
+        shards = UnsafeMutablePointer(bitPattern: 1 << 12)!
+        workers = UnsafeMutablePointer(bitPattern: 1 << 12)!
         arena = .allocate(byteCount: Self.arenaByteCount, alignment: 64)
         plantInDisk()
         beginLife()
@@ -122,6 +126,7 @@ public final class Simulation {
         fabric = Fabric(
             shardCount: scenario.shardCount, mailboxByteCountMax: scenario.options.limits.mailboxByteCountMax)
         shards = .allocate(capacity: scenario.shardCount)
+        madeCount = scenario.shardCount
         for index in 0..<scenario.shardCount {
             do throws(SlabError) {
                 let shard = try Shard(
@@ -138,10 +143,12 @@ public final class Simulation {
     }
 
     func endShards() {
-        shards.deinitialize(count: scenario.shardCount)
+        guard madeCount > 0 else { return }
+        shards.deinitialize(count: madeCount)
         shards.deallocate()
-        workers.deinitialize(count: scenario.shardCount)
+        workers.deinitialize(count: madeCount)
         workers.deallocate()
+        madeCount = 0
     }
 
     deinit {

@@ -4,8 +4,10 @@ import Broker
 extension Oracle {
     /// The broker has ended. Its connections are lost, and what it kept in memory.
     ///
-    /// - Parameter isOrderly: it had the time to store all that it had taken.
-    func brokerEnded(_ peers: [Peer], isOrderly: Bool) {
+    /// - Parameters:
+    ///   - isOrderly: it had the time to say what became of its messages.
+    ///   - hasStored: it had the time to store all that it had taken, and a disk that works.
+    func brokerEnded(_ peers: [Peer], isOrderly: Bool, hasStored: Bool) {
         life += 1
         // Whoever may have been about to be told of an ERROR never is: what was suspected cannot be judged any more.
         suspicions.removeAll()
@@ -22,12 +24,11 @@ extension Oracle {
         for transaction in transactions where transaction.state == .open { abandon(transaction) }
         for message in messages where message.brokerLife > 0 && message.brokerLife < life {
             if isExcused || excused.contains(message.destination) || isGone(message) { message.mayBeGone = true }
-            if isOrderly {
+            if hasStored {
                 if message.state == .confirmed { message.isPromised = true }
                 if message.ackIsConfirmed { message.ackIsPromised = true }
-            } else {
-                message.wasInCrash = true
             }
+            if !isOrderly, message.brokerLife == life - 1 { message.wasInCrash = true }
             message.endLife()
         }
         excusedQueues.removeAll()

@@ -35,15 +35,17 @@ extension Simulation {
         if hasFailed { return }
         let former = scenario.shardCount
         let shardCount = random.chance(500) ? former : random.pick([1, 1, 2, 2, 3, 4])
-        let isOrderly = ending == .orderly && !(0..<former).contains { shards[$0].hasStorageFailed }
+        let hasStored = ending == .orderly && !(0..<former).contains { shards[$0].hasStorageFailed }
         switch ending {
         case .process: disk.crashProcess(workerCount: shardCount)
         case .machine: disk.crashMachine(workerCount: shardCount)
         case .orderly: disk.endProcess(workerCount: shardCount)
         }
         trace.add(shardCount)
-        oracle.brokerEnded(peers.filter { $0.stage != .closed }, isOrderly: isOrderly)
+        oracle.brokerEnded(
+            peers.filter { $0.stage != .closed }, isOrderly: ending == .orderly, hasStored: hasStored)
         endShards()
+        firstOfLife = peers.count
         answers.removeAll()
         receiptAnswers.removeAll()
         memset(arena, 0xA5, arenaUsed)

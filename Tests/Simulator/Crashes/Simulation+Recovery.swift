@@ -30,6 +30,8 @@ extension Simulation {
         oracle.recovered(state.messages.map { found($0, state) })
         if hasFailed { return }
         var options = scenario.optionsOfBroker(canary)
+        // Names of temporary destinations differ from life to life.
+        options.seed ^= random.next()
         options.storage = storage.options(life: state.lifeMax + 1, state.segments)
         makeShards(options)
         restore(state)

@@ -40,12 +40,14 @@ extension SimulatedDisk {
             count(.entriesReordered, loss.reorderedCount)
         }
         forgetFilesWithoutNames()
-        for file in files {
-            let loss = file.crash(keeps)
+        let losses = files.map { $0.crash(keeps) }
+        for loss in losses {
             count(.writeDropped, loss.droppedCount)
             count(.writeTorn, loss.tornCount)
-            count(.writesReordered, loss.reorderedCount)
             count(.growthDropped, loss.growthDroppedCount)
+        }
+        if let firstLost = losses.flatMap(\.lost).min() {
+            count(.writesReordered, losses.flatMap(\.kept).count { $0 > firstLost })
         }
     }
 

@@ -26,12 +26,14 @@ final class SimulatedFile {
         }
     }
 
-    /// How many changes a crash has damaged, in which way.
+    /// What a crash has done to unsynced changes.
     struct Loss {
         var droppedCount = 0
         var tornCount = 0
-        var reorderedCount = 0
         var growthDroppedCount = 0
+        /// Numbers of writes of which nothing, or not all, is on the disk, and of those of which something is.
+        var lost: [Int] = []
+        var kept: [Int] = []
     }
 
     private(set) var bytes: [UInt8] = []
@@ -102,13 +104,13 @@ final class SimulatedFile {
             guard change.end > durableBytes.count else { continue }
             if keeps(.growth, change.number) { end = max(end, change.end) } else { loss.growthDroppedCount += 1 }
         }
-        var hasLost = false
-        for (place, change) in unsynced.enumerated() where !change.bytes.isEmpty {
-            let keptCount = change.sectors.count { last[$0, default: -1] >= place && $0 * Self.sectorByteCount < end }
+        for (place, change) in unsynced.enumerated() where !change.sectors.isEmpty {
+            let sectors = change.sectors
+            let keptCount = sectors.count { last[$0, default: -1] >= place && $0 * Self.sectorByteCount < end }
             if keptCount == 0 { loss.droppedCount += 1 }
-            if keptCount > 0, keptCount < change.sectors.count { loss.tornCount += 1 }
-            if keptCount > 0, hasLost { loss.reorderedCount += 1 }
-            if keptCount < change.sectors.count { hasLost = true }
+            if keptCount > 0, keptCount < sectors.count { loss.tornCount += 1 }
+            if keptCount > 0 { loss.kept.append(change.number) }
+            if keptCount < sectors.count { loss.lost.append(change.number) }
         }
         persist(byteCount: end, upTo: last)
         unsynced = []
