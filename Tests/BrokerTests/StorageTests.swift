@@ -124,7 +124,8 @@ struct StorageTests {
         broker.run()
         broker.kernel.beginDrain()
         broker.advance(milliseconds: 20_000)
-        #expect(broker.shard(0).pointee.isDrained)
+        let isDrained = broker.shard(0).pointee.isDrained
+        #expect(isDrained)
         #expect(!broker.notices.contains { $0.kind == .undelivered })
         broker = StoreFixture.start(broker.disk.restarted(afterPowerCut: true))
         client = broker.connect()

@@ -1,6 +1,6 @@
 internal import Glibc
 public import IO
-public import Slabs
+internal import Slabs
 
 /// A directory of files for the shards of a `FakeKernel`.
 ///

@@ -130,7 +130,7 @@ struct Barrier: PeerMessage {
     /// The asker's.
     var pending: Handle<PendingOperation>
     /// Some of it may be stored, and has to be durable.
-    var isStored: Bool
+    var isStored = false
 }
 
 struct BarrierAnswer: PeerMessage {
@@ -138,7 +138,7 @@ struct BarrierAnswer: PeerMessage {
     /// As in the question.
     var pending: Handle<PendingOperation>
     /// What was to be stored may not be: the log has failed.
-    var hasFailed: Bool
+    var hasFailed = false
 }
 
 // MARK: Transactions that are stored
@@ -157,7 +157,7 @@ struct TransactionPart: PeerMessage {
 struct TransactionStep: PeerMessage {
     static var kind: PeerMessageKind { .transactionStep }
     var transaction: UInt64
-    var step: MessageStore.Step
+    var step: CommitStep
 }
 
 // MARK: Room in queues
@@ -178,7 +178,7 @@ struct RoomRequest: PeerMessage {
 
     init(
         session: Handle<Session>, pending: Handle<PendingOperation>, byteCount: UInt32, address: UInt32,
-        keptFrame: UInt64, isPersistent: Bool
+        keptFrame: UInt64, isPersistent: Bool = false
     ) {
         self.session = session
         self.pending = pending

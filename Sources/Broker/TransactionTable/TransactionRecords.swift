@@ -34,7 +34,7 @@ struct CheckedSend: BitwiseCopyable {
     /// the frame to have that in place.
     var asksForMore: Bool
     /// It says `persistent:true`.
-    var isPersistent: Bool
+    var isPersistent = false
 }
 
 /// Room in a queue that is kept for a frame of a COMMIT.
