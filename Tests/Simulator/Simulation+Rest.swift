@@ -188,7 +188,7 @@ extension Simulation {
 
     /// Everyone leaves, the drainer last: what others gave back on their way out is taken too.
     private func depart() {
-        let others = peers.filter { $0 !== drainer }
+        let others = peers[firstOfLife...].filter { $0 !== drainer }
         depart(others)
         guard !hasFailed, let drainer else { return }
         settle("the last deliveries")
