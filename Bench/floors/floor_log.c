@@ -3,9 +3,9 @@
 //     floor_log PORT FOLDER [uring|thread]
 //
 // STOMP, as far as `stampede-bench durable` speaks it: CONNECT, SUBSCRIBE to a queue, SEND and ACK. The consumers of a
-// queue get its messages in turn. A SEND with `persistent:true` is appended to a log, and its RECEIPT leaves when the log
-// is on stable storage up to there. Any other SEND has its RECEIPT at once. It validates nothing, keeps no messages (what
-// nobody consumes is dropped), and never reads its log: it is no broker but a yardstick.
+// queue get its messages in turn. A SEND with `persistent:true` is appended to a log, and its RECEIPT leaves when the
+// log is on stable storage up to there. Any other SEND has its RECEIPT at once. It validates nothing, keeps no messages
+// (what nobody consumes is dropped), and never reads its log: it is no broker but a yardstick.
 //
 // Group commit: while a group is being written, what arrives gathers for the next one. Acknowledgements promise nothing
 // to anybody, so they start no group: they go with the next one, or after LAZY_MILLISECONDS.

@@ -19,7 +19,7 @@ _Noreturn void die(const char *what);
 /// - Parameter with_ring: the kernel's io_uring writes. Otherwise, or if that is not compiled in, a thread does.
 int log_open(const char *folder, bool with_ring);
 
-/// Starts to write a group to stable storage, filled up with zeros to whole blocks. It is the log's until it is written.
+/// Starts to write a group to stable storage, filled up with zeros to whole blocks. It is the log's until then.
 void log_write(struct bytes *group);
 
 /// Whether the group is on stable storage. It ends the program if the write failed.
