@@ -78,6 +78,11 @@ let package = Package(
             ],
             path: "Bench/Load",
             swiftSettings: swiftSettings),
+        // The least that a durable queue can cost: the yardstick of `stampede-bench durable`.
+        .executableTarget(
+            name: "floor_log", path: "Bench/floors",
+            cSettings: [.define("STAMPEDE_URING", .when(traits: ["URing"]))],
+            linkerSettings: [.linkedLibrary("uring", .when(traits: ["URing"])), .linkedLibrary("pthread")]),
         // Bad clients of every kind, and a bound on the memory of a process: for the tests and for `stampede-bench`.
         .target(
             name: "Attacks", dependencies: ["CProcess", "Slabs"], path: "Bench/Attacks", swiftSettings: swiftSettings),
@@ -115,7 +120,8 @@ let package = Package(
         .testTarget(
             name: "LoadTests",
             // The programs themselves too: the load is put on a broker that runs.
-            dependencies: ["CProcess", "Load", "stampede-bench", "stampede"], swiftSettings: swiftSettings),
+            dependencies: ["CProcess", "Load", "floor_log", "stampede-bench", "stampede"],
+            swiftSettings: swiftSettings),
         // What is fuzzed, and what replays the corpus in every test run.
         .target(
             name: "FuzzFrames", dependencies: ["STOMP"], path: "Tests/Fuzz/Frames", swiftSettings: swiftSettings),

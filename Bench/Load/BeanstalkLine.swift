@@ -57,10 +57,11 @@ enum BeanstalkLine {
         return UnsafeRawBufferPointer(start: start, count: UnsafeRawPointer(space) - start)
     }
 
-    /// USING stands for CONNECTED of STOMP. The answer to `ignore`, after which one tube is left, stands for the answer
-    /// to a subscription.
+    /// USING stands for CONNECTED of STOMP, INSERTED for RECEIPT. The answer to `ignore`, after which one tube is left,
+    /// stands for the answer to a subscription.
     private static func kind(_ line: FrameScanner.Line) -> FrameScanner.Kind {
-        if begins(line, "INSERTED ") || begins(line, "DELETED") { return .other }
+        if begins(line, "INSERTED ") { return .receipt }
+        if begins(line, "DELETED") { return .other }
         if begins(line, "USING ") { return .connected }
         if begins(line, "WATCHING ") { return line.byteCount == 10 && begins(line, "WATCHING 1") ? .receipt : .other }
         return .error

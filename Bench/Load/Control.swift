@@ -123,6 +123,8 @@ public struct Anomalies: Codable, Sendable, Equatable {
     public var corrupt = 0
     /// Connections that the server or the network ended.
     public var ended = 0
+    /// Messages that should have been confirmed and were not.
+    public var unconfirmed = 0
 
     public init() {}
 
@@ -134,6 +136,7 @@ public struct Anomalies: Codable, Sendable, Equatable {
         misordered += other.misordered
         corrupt += other.corrupt
         ended += other.ended
+        unconfirmed += other.unconfirmed
     }
 }
 
@@ -143,6 +146,9 @@ struct ThreadReport: Sendable {
     var anomalies = Anomalies()
     /// Nanoseconds from the time at which a message was made (paced: was due) to its delivery.
     var latencies = Histogram<UInt64>(highestTrackableValue: 3_600_000_000_000, numberOfSignificantValueDigits: .two)
+    /// Nanoseconds from the time at which a message was made to its confirmation.
+    var confirmationLatencies = Histogram<UInt64>(
+        highestTrackableValue: 3_600_000_000_000, numberOfSignificantValueDigits: .two)
     var silences = Silences()
     var driver = ""
 }

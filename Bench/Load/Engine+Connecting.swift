@@ -32,6 +32,9 @@ extension Engine where D: ~Copyable {
     mutating func greeted(_ place: Int) {
         guard clients[place].phase == .greeting else { return }
         if plan.dialect == .nats { say(requests.connect, place) }
+        if let confirmed = requests.confirmed, clients[place].publisher != 0 {
+            say(confirmed.listen[Int(clients[place].publisher) - 1], place)
+        }
         guard clients[place].subscription != 0, plan.backlog == 0 else { return becameReady(place) }
         subscribe(place)
     }

@@ -43,7 +43,7 @@ extension Engine where D: ~Copyable {
     mutating func publish() {
         guard phase == .warmUp || phase == .measure else { return }
         switch plan.flow {
-        case .closed: publishWindows()
+        case .closed: if plan.isConfirmed { publishConfirmed() } else { publishWindows() }
         case .paced: publishDue()
         case .broadcast:
             guard !share.publishers.isEmpty else { return }
@@ -127,7 +127,7 @@ extension Engine where D: ~Copyable {
         return next + 1
     }
 
-    private func writeDecimal(_ bytes: UnsafeMutableRawPointer, _ value: UInt64) -> UnsafeMutableRawPointer {
+    func writeDecimal(_ bytes: UnsafeMutableRawPointer, _ value: UInt64) -> UnsafeMutableRawPointer {
         var digitCount = 1
         var bound: UInt64 = 10
         while value >= bound {

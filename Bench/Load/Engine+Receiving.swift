@@ -99,6 +99,7 @@ extension Engine where D: ~Copyable {
 
     private mutating func receipt(_ frame: FrameScanner.Frame, _ place: Int) {
         if clients[place].phase == .subscribing { return subscribed(place) }
+        if plan.isConfirmed { return confirmed(frame, place) }
         guard plan.usesReceipts, clients[place].publisher != 0 else { return }
         let publisher = Int(clients[place].publisher) - 1
         var count = publishers[publisher].completed + UInt64(plan.flow == .closed ? plan.segment : 1)
@@ -113,8 +114,8 @@ extension Engine where D: ~Copyable {
             return
         }
         report.counts.confirmed += Int(count - publishers[publisher].completed)
-        // Without subscribers, a confirmed message counts as arrived. In a backlog it does not.
-        if plan.backlog == 0 { report.counts.outstanding -= Int(count - publishers[publisher].completed) }
+        // Without subscribers, a confirmed message counts as arrived. In a backlog for subscribers it does not.
+        if plan.backlog == 0 || plan.subscriberCount == 0 { report.counts.outstanding -= Int(count - publishers[publisher].completed) }
         publishers[publisher].completed = count
         allowPublishing(publisher)
     }
@@ -215,8 +216,9 @@ extension Engine where D: ~Copyable {
         let state = publishers + publisher
         state.pointee.receivedCount += 1
         state.pointee.receivedSum &+= sequence
-        // Messages of a backlog were already counted by receipts.
-        guard plan.backlog == 0 else { return state.pointee.receivedCount <= state.pointee.next }
+        if plan.isOrdered, sequence + 1 != state.pointee.receivedCount { report.anomalies.misordered += 1 }
+        // Messages of a backlog, and others with receipts, are counted by these.
+        guard plan.backlog == 0, !plan.isConfirmed else { return state.pointee.receivedCount <= state.pointee.next }
         guard state.pointee.completed < state.pointee.next else { return false }
         state.pointee.completed += 1
         if state.pointee.next - state.pointee.completed + UInt64(plan.segment) <= UInt64(plan.window) {
@@ -257,15 +259,20 @@ extension Engine where D: ~Copyable {
     // MARK: Acknowledgements
 
     private mutating func acknowledge(_ frame: FrameScanner.Frame, _ place: Int) {
-        let found =
-            plan.dialect == .beanstalk
-            ? BeanstalkLine.identifier(of: frame) : FrameScanner.value(of: "ack", in: frame)
-        guard let identifier = found else {
+        guard let identifier = identifier(of: frame) else {
             report.anomalies.corrupt += 1
             return
         }
         if plan.acknowledgement == .clientIndividual { return sayAcknowledgement(identifier, place) }
         pendingAcknowledgement = identifier
+    }
+
+    private func identifier(of frame: FrameScanner.Frame) -> UnsafeRawBufferPointer? {
+        switch plan.dialect {
+        case .beanstalk: BeanstalkLine.identifier(of: frame)
+        case .nats: JetStream.replySubject(of: frame)
+        case .stomp, .mqtt, .resp: FrameScanner.value(of: "ack", in: frame)
+        }
     }
 
     /// With cumulative acknowledgements, the last message of a receive acknowledges the others.

@@ -28,6 +28,9 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
     let publishers: UnsafeMutablePointer<Publisher>
     /// For topics: the next sequence that a subscriber expects from each publisher of its destination.
     let expectations: UnsafeMutablePointer<UInt32>
+    /// With confirmations: when the messages under way were made. `plan.window` places for each publisher, by the low
+    /// bits of the sequence. 0: confirmed.
+    let unconfirmed: UnsafeMutablePointer<UInt64>
 
     var phase = Control.Phase.connect
     var now = monotonicNanoseconds()
@@ -48,6 +51,9 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
     /// Deliveries with the same time stamp are recorded together.
     var latencyStamp: UInt64 = 0
     var latencyCount: UInt64 = 0
+    /// Confirmations of messages with the same time stamp are recorded together.
+    var confirmationStamp: UInt64 = 0
+    var confirmationCount: UInt64 = 0
 
     let connectingCountMax: Int
     /// The longest wait. A new phase wakes the thread.
@@ -77,13 +83,18 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         let expectationCount = setup.share.subscribers.count * setup.plan.publishersPerDestination + 1
         expectations = .allocate(capacity: expectationCount)
         expectations.initialize(repeating: 0, count: expectationCount)
+        let unconfirmedCount = setup.plan.isConfirmed ? setup.share.publishers.count * setup.plan.window : 1
+        unconfirmed = .allocate(capacity: max(unconfirmedCount, 1))
+        unconfirmed.initialize(repeating: 0, count: max(unconfirmedCount, 1))
         castRoles()
+        if setup.plan.isFilled { countFilled() }
     }
 
     deinit {
         clients.deallocate()
         publishers.deallocate()
         expectations.deallocate()
+        unconfirmed.deallocate()
     }
 
     private mutating func castRoles() {
@@ -130,6 +141,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
             for position in 0..<completions.count { handle(completions[position]) }
             completions.removeAll()
             recordLatency()
+            recordConfirmations()
             control.publish(report.counts, phase, thread: thread)
         }
     }

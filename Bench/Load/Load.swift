@@ -34,6 +34,8 @@ public final class Load: Sendable {
         public var counts: Counts
         public var anomalies: Anomalies
         public var latency: Latency
+        /// From a message to its confirmation, where the plan has them.
+        public var confirmationLatency: Latency
         public var silences: Silences
         public var driver: String
     }
@@ -42,6 +44,7 @@ public final class Load: Sendable {
     private let threads: [LoadThread]
     private let peers: WakeDirectory
     private let clientCount: Int
+    private let isConfirmed: Bool
 
     public init(_ plan: Plan, target: Target, threadCount: Int = 1) throws(DriverError) {
         let peers = try WakeDirectory(workerCount: threadCount)
@@ -60,6 +63,7 @@ public final class Load: Sendable {
         self.peers = peers
         self.control = control
         clientCount = plan.clientCount
+        isConfirmed = plan.isConfirmed
         for thread in threads { thread.start() }
     }
 
@@ -136,8 +140,9 @@ public final class Load: Sendable {
         phase = .drain
         return wait(seconds: seconds, progress) {
             self.control.isEntered(.drain) && $0.outstanding <= 0
+                && (!self.isConfirmed || $0.confirmed >= $0.published)
         } measure: {
-            $0.delivered
+            $0.delivered + $0.confirmed
         }
     }
 
@@ -172,13 +177,15 @@ public final class Load: Sendable {
             sum.counts.add(report.counts)
             sum.anomalies.add(report.anomalies)
             sum.latencies.add(report.latencies)
+            sum.confirmationLatencies.add(report.confirmationLatencies)
             sum.silences.add(report.silences)
             sum.driver = report.driver
         }
         // Messages that never arrived.
         sum.anomalies.lost += max(sum.counts.outstanding, 0)
+        if isConfirmed { sum.anomalies.unconfirmed += max(sum.counts.published - sum.counts.confirmed, 0) }
         return Report(
-            counts: sum.counts, anomalies: sum.anomalies, latency: Latency(sum.latencies), silences: sum.silences,
-            driver: sum.driver)
+            counts: sum.counts, anomalies: sum.anomalies, latency: Latency(sum.latencies),
+            confirmationLatency: Latency(sum.confirmationLatencies), silences: sum.silences, driver: sum.driver)
     }
 }

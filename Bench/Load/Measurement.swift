@@ -18,10 +18,15 @@ public struct Measurement: Sendable {
     /// Runs the measurement on new threads. `progress` is called some hundred times a second.
     public func run(progress: (String) -> Void = { _ in }) throws(DriverError) -> Outcome {
         let kernelBefore = KernelMemory.current.total
-        let load = try Load(plan, target: target)
         var outcome = Outcome()
         outcome.scenario = plan.name
         outcome.clients = plan.clientCount
+        if plan.usesJetStream, let failure = JetStream.make(plan, target: target) {
+            outcome.failure = failure
+            return outcome
+        }
+        defer { if plan.usesJetStream { _ = JetStream.remove(plan, target: target) } }
+        let load = try Load(plan, target: target)
         let isReady = load.awaitReady { progress("connecting \($0.ready)/\(plan.clientCount)") }
         if isReady {
             load.phase = .warmUp
@@ -31,6 +36,7 @@ public struct Measurement: Sendable {
             pause(schedule.seconds, load) { progress("measuring, \($0.delivered) delivered") }
             let after = Sample(server, load)
             outcome.fill(from: before, to: after, plan)
+            if plan.isConfirmed { outcome.confirmation = before.confirming.confirmation(until: after.confirming) }
             outcome.serverResidentBytes = server?.residentByteCount ?? 0
             outcome.kernelGrowthBytes = KernelMemory.current.total - kernelBefore
             if plan.stalledPerDestination > 0 {
@@ -45,6 +51,7 @@ public struct Measurement: Sendable {
         outcome.anomalies = report.anomalies
         outcome.cut = report.counts.cut
         outcome.latency = report.latency
+        outcome.confirmation?.latency = report.confirmationLatency
         outcome.loadDriver = report.driver
         outcome.failure = load.control.failure
         return outcome
@@ -80,11 +87,13 @@ private struct Sample {
     var counts: Counts
     var server: ServerProcess.Times?
     var load: ServerProcess.Times
+    var confirming: ConfirmationSample
 
     init(_ server: ServerProcess?, _ load: Load) {
         self.server = server?.times
         self.load = ServerProcess.current.times
         counts = load.control.counts
+        confirming = ConfirmationSample(server, counts)
         time = monotonicNanoseconds()
     }
 }

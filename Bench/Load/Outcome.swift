@@ -44,6 +44,8 @@ public struct Outcome: Codable, Sendable {
     public var loadShare = 0.0
     public var loadWaitShare = 0.0
     public var latency = Latency()
+    /// nil: messages are not confirmed one by one.
+    public var confirmation: Confirmation?
     /// Bytes: the memory of the process at the end, and the growth of kernel memory since before the first connection.
     public var serverResidentBytes = 0
     public var kernelGrowthBytes = 0

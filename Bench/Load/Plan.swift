@@ -67,6 +67,16 @@ public struct Plan: Sendable {
     /// Queues: the number of messages of each publisher that are queued before the first consumer subscribes. A
     /// multiple of `segment`. 0: the consumers subscribe before the first message.
     public var backlog = 0
+    /// Each message is confirmed: by a RECEIPT, by JetStream's answer, by INSERTED of beanstalkd. With a closed flow a
+    /// publisher has at most `window` messages that are not confirmed, and all of them at most `unconsumedMax` that no
+    /// consumer has received.
+    public var isConfirmed = false
+    /// STOMP: SENDs have `persistent:true`. NATS: the stream is on disk. Others have no such choice.
+    public var isPersistent = false
+    /// Queues with one consumer: each publisher's messages must come in the order in which they were sent.
+    public var isOrdered = false
+    /// The backlog is already queued, by a load whose plan had no subscribers.
+    public var isFilled = false
     /// Milliseconds between heart-beats in both directions, 0: none.
     public var heartBeatMilliseconds = 0
     /// STOMP: a client sends CONNECT and SUBSCRIBE in one segment, without waiting for CONNECTED.
@@ -92,6 +102,11 @@ public struct Plan: Sendable {
     /// The number of messages that a publisher sends at a time, and the step in which the progress of subscribers is
     /// counted.
     public var segment: Int { max(1, window / segmentsPerWindow) }
+
+    var usesJetStream: Bool { isConfirmed && dialect == .nats }
+
+    /// A queue that grows without end would be another scenario.
+    var unconsumedMax: Int { max(4 * window * publisherCount, 4096) }
 
     static let bodyByteCountMin = Body.leadByteCount
 

@@ -31,6 +31,8 @@ struct Requests: Sendable {
     /// The bytes before and after the identifier of an acknowledged message.
     let acknowledgementStart: Text
     let acknowledgementEnd: Text
+    /// nil: messages are not confirmed one by one.
+    let confirmed: ConfirmedRequests?
 
     /// In STOMP, a SEND with a receipt consists of `receiptStart`, the id of the receipt, a line feed, and the head
     /// without its command.
@@ -39,8 +41,8 @@ struct Requests: Sendable {
 
     init(_ plan: Plan) {
         let names = (0..<Self.destinationCount(plan)).map(plan.destinationName)
-        acknowledgementStart = Text(plan.dialect == .beanstalk ? BeanstalkLine.deleteStart : "ACK\nid:")
-        acknowledgementEnd = Text(plan.dialect == .beanstalk ? BeanstalkLine.deleteEnd : "\n\n\0")
+        (acknowledgementStart, acknowledgementEnd) = Self.acknowledgement(plan.dialect)
+        confirmed = plan.isConfirmed ? ConfirmedRequests(plan) : nil
         switch plan.dialect {
         case .stomp:
             let interval = plan.heartBeatMilliseconds
@@ -49,13 +51,15 @@ struct Requests: Sendable {
                     + "heart-beat:\(interval),\(interval)\n\n\0")
             let mode = plan.acknowledgement.rawValue
             subscribe = names.map { Text("SUBSCRIBE\nid:1\ndestination:\($0)\nack:\(mode)\nreceipt:s\n\n\0") }
-            sendHead = names.map { Text("SEND\ndestination:\($0)\ncontent-length:\(plan.bodyByteCount)\n\n") }
+            sendHead = names.map { Text("SEND\n\(ConfirmedRequests.head(plan, $0))") }
             sendTail = Text("\0")
             ping = heartBeat
         case .nats:
             connect = Text("CONNECT {\"verbose\":false,\"pedantic\":false}\r\n")
             let group = plan.delivery == .queue ? "workers " : ""
-            subscribe = names.map { Text("SUB \($0) \(group)1\r\nPING\r\n") }
+            subscribe = names.map {
+                Text("SUB \(plan.isConfirmed ? JetStream.deliverySubject($0) : $0) \(group)1\r\nPING\r\n")
+            }
             sendHead = names.map { Text("PUB \($0) \(plan.bodyByteCount)\r\n") }
             sendTail = Text("\r\n")
             ping = Text("PING\r\n")
@@ -78,6 +82,14 @@ struct Requests: Sendable {
             sendHead = names.map { Text(RESPValue.publishHead(to: $0, bodyByteCount: plan.bodyByteCount)) }
             sendTail = Text("\r\n")
             ping = Text(RESPValue.ping)
+        }
+    }
+
+    private static func acknowledgement(_ dialect: Plan.Dialect) -> (start: Text, end: Text) {
+        switch dialect {
+        case .beanstalk: (Text(BeanstalkLine.deleteStart), Text(BeanstalkLine.deleteEnd))
+        case .nats: (Text(JetStream.acknowledgementStart), Text(JetStream.acknowledgementEnd))
+        case .stomp, .mqtt, .resp: (Text("ACK\nid:"), Text("\n\n\0"))
         }
     }
 

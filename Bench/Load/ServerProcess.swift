@@ -85,7 +85,7 @@ public struct ServerProcess: Sendable {
 
     // MARK: Reading /proc
 
-    private static func field(_ name: String, in path: String) -> Int {
+    static func field(_ name: String, in path: String) -> Int {
         let line = text(path).split(separator: "\n").first { $0.hasPrefix("\(name):") }
         return line.flatMap { Int($0.split(separator: " ").dropFirst().first ?? "") } ?? 0
     }

@@ -69,7 +69,8 @@ enum OutcomeTable {
         if !anomalies.isClean {
             lines.append(
                 "  WRONG: \(anomalies.lost) lost, \(anomalies.duplicated) duplicated, \(anomalies.misordered) out of order, "
-                    + "\(anomalies.corrupt) damaged, \(anomalies.ended) connections ended")
+                    + "\(anomalies.corrupt) damaged, \(anomalies.ended) connections ended, "
+                    + "\(anomalies.unconfirmed) not confirmed")
         }
         if outcome.isDisturbed { lines.append("  disturbed: one side waited for a core; run this again") }
         if outcome.cut > 0 { lines.append("  the server disconnected \(outcome.cut) stalled subscriber") }

@@ -49,6 +49,17 @@ enum Peer: String, CaseIterable {
         return path.split(separator: ":").map(String.init) + ["/usr/sbin", "/sbin"]
     }
 
+    /// Those whose queues survive a crash, and whose confirmation of a message means that it does.
+    static let durable: [Peer] = [.nats, .beanstalkd, .rabbitmq]
+
+    /// Storing to disk, with each message confirmed after it is there. nil, after a warning: it is not installed.
+    func durableKind() throws -> ServerKind? {
+        var kind = try kind()
+        // RabbitMQ stores what is persistent in any case.
+        if self != .rabbitmq { kind?.path = try Self.script("\(rawValue)-durable.sh") }
+        return kind
+    }
+
     /// The folder of the package: above the built program, or the current folder.
     private static func script(_ name: String) throws -> String {
         let starts = [ServerKind.besideUs, FileManager.default.currentDirectoryPath + "/."]

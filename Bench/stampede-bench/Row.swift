@@ -12,6 +12,13 @@ struct Row: Sendable {
     private var rate: Double?
     /// Whether its latency at half of the peak rate is measured too.
     private(set) var hasLatency = false
+    /// A row of `durable`, which has a plan of its own.
+    private var durable: DurableLoad?
+
+    init(_ load: DurableLoad) {
+        self.init(load.name, .queue)
+        durable = load
+    }
 
     private init(
         _ name: String, _ scenario: Scenario, publishers: Int? = nil, subscribers: Int? = nil, number: Int? = nil,
@@ -30,6 +37,7 @@ struct Row: Sendable {
 
     /// - Parameter rate: messages a second of all publishers together, instead of the flow of the row.
     func plan(_ dialect: Plan.Dialect, rate messagesPerSecond: Double? = nil) throws -> Plan {
+        if let durable { return try durable.plan(dialect) }
         var options = ScenarioOptions(
             publishers: publishers, subscribers: subscribers, number: number, body: body, rate: rate)
         options.ack = ack
@@ -42,7 +50,8 @@ struct Row: Sendable {
 
     /// Only STOMP has cumulative acknowledgements. beanstalkd has only acknowledged queues, and RESP only topics.
     func isPossible(_ dialect: Plan.Dialect) -> Bool {
-        switch dialect {
+        if let durable { return durable.isPossible(dialect) }
+        return switch dialect {
         case .stomp: true
         case .nats, .mqtt: ack != .client
         case .beanstalk, .resp: ack == nil && dialect.knows(scenario.delivery)

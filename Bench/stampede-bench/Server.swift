@@ -19,6 +19,8 @@ struct ServerKind: Sendable {
     /// The text of the file `configuration.yaml` in its folder.
     var configuration: String?
     var workers = 1
+    /// Where its folder is made. nil: where temporary files are, which may be memory.
+    var folderParent: String?
 
     /// The broker of this package.
     ///
@@ -98,7 +100,7 @@ final class RunningServer {
         self.kind = kind
         let port = try Self.freePort()
         self.port = port
-        let folder = try kind.arguments.contains { $0.contains("FOLDER") } ? TemporaryFolders.make() : ""
+        let folder = try kind.arguments.contains { $0.contains("FOLDER") } ? TemporaryFolders.make(in: kind.folderParent) : ""
         self.folder = folder
         try kind.configuration?.write(toFile: "\(folder)/configuration.yaml", atomically: true, encoding: .utf8)
         guard let file = tmpfile() else { throw StartError(description: "no temporary file: errno \(errno)") }
@@ -142,15 +144,15 @@ final class RunningServer {
     func pause() { kill(process.identifier, SIGSTOP) }
     func resume() { kill(process.identifier, SIGCONT) }
 
-    /// Sends SIGTERM, and after a while SIGKILL.
-    func end() {
+    /// Sends a signal, and after a while SIGKILL.
+    func end(_ signal: Int32 = SIGTERM) {
         guard !hasEnded else { return }
         hasEnded = true
         defer { if !folder.isEmpty { TemporaryFolders.remove(folder) } }
-        kill(process.identifier, SIGTERM)
+        kill(process.identifier, signal)
         resume()
         let stepMicroseconds: UInt32 = 5000
-        for _ in 0..<Int(Self.endSeconds * 1e6 / Double(stepMicroseconds)) {
+        for _ in 0..<Int(max(Self.endSeconds, kind.startSeconds) * 1e6 / Double(stepMicroseconds)) {
             if waitpid(process.identifier, nil, WNOHANG) == process.identifier { return }
             usleep(stepMicroseconds)
         }

@@ -5,9 +5,9 @@ import Synchronization
 enum TemporaryFolders {
     private static let paths = Mutex<Set<String>>([])
 
-    static func make() throws -> String {
+    static func make(in parent: String? = nil) throws -> String {
         _ = interruption
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("stampede-bench-\(UUID())").path
+        let folder = (parent ?? FileManager.default.temporaryDirectory.path) + "/stampede-bench-\(UUID())"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         paths.withLock { _ = $0.insert(folder) }
         return folder

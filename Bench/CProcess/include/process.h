@@ -3,8 +3,9 @@
 #define PROCESS_H
 
 #include <stdint.h>
-// Swift's Glibc leaves it out.
+// Swift's Glibc leaves them out.
 #include <sys/epoll.h>
+#include <sys/vfs.h>
 
 /// Binds the calling thread, and what it will start, to one CPU. 0, or -errno.
 int process_bind(int cpu);
