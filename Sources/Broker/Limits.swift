@@ -1,3 +1,4 @@
+public import IO
 public import Slabs
 
 /// Every bound of the broker, with its default, its unit and what happens at it.
@@ -140,12 +141,7 @@ public struct ListenerOptions: Sendable, Equatable {
     /// As it is bound, for the log: "127.0.0.1:61613".
     public var address: String
     /// How the frames travel.
-    public var transport = Transport.plain
-
-    public enum Transport: Sendable {
-        /// STOMP over TCP, as it is.
-        case plain
-    }
+    public var transport = TransportKind.stomp
 
     public init(address: String) { self.address = address }
 }
