@@ -49,9 +49,9 @@ struct SchemaTests {
     @Test("The example of a listener in the reference holds every key, each with its default")
     func listenerExampleHoldsDefaults() throws {
         let reference = ConfigurationReference.yaml
-        let start = try #require(reference.firstRange(of: "# An entry with options")).upperBound
-        let lines = reference[start...].split(separator: "\n").prefix { $0.hasPrefix("#") }
-        let example = lines.map { $0.dropFirst(2) }.filter { $0.drop { $0 == " " }.first != "#" }.dropFirst(0)
+        let start = try #require(reference.firstRange(of: "# An entry with options")).lowerBound
+        let lines = reference[start...].split(separator: "\n").dropFirst().prefix { $0.hasPrefix("#") }
+        let example = lines.map { $0.dropFirst(2) }.filter { $0.drop { $0 == " " }.first != "#" }
         var listener = try ListenerSettings("unix:/run/stampede/stampede.sock")
         for option in Schema.listenerOptions {
             let name = option.path.split(separator: ".").last ?? ""

@@ -194,6 +194,8 @@ final class DriverBench {
     var driver: AnyDriver
     let peers: WakeDirectory
     let port: UInt16
+    /// The Unix socket that it listens on, instead of a port.
+    private let file: UnixSocketFile?
     private var submissions = Batch<Submission>(capacity: 64)
     private var completions = Batch<Completion>(capacity: 64)
     private var nextIndex: UInt32 = 1
@@ -214,6 +216,7 @@ final class DriverBench {
         let peers = try peers ?? WakeDirectory(workerCount: 1)
         self.peers = peers
         port = group.port
+        file = unix
         driver = try AnyDriver(
             variant, options: options, listeners: [group.take(worker: 0)], wake: peers[worker], peers: peers)
     }

@@ -243,7 +243,9 @@ extension DriverTests {
             }
             while !bench.turn().contains(where: { $0.kind == .woken }) {}
             var ownCount = 0
-            for _ in 0..<50 {
+            for count in 0..<60 {
+                // The last ten come when this worker has stopped to accept. Its ACCEPT may still take one.
+                if count == 50 { bench.turn([Submission(.stopAccepting)], deadline: 0) }
                 let client = try Client(unix: place.path)
                 // Whichever worker has it closes it.
                 var end: [UInt8]?
@@ -257,14 +259,8 @@ extension DriverTests {
                 }
                 #expect(end == [])
             }
-            #expect(ownCount + acceptedCount.load(ordering: .relaxed) == 50)
-            bench.turn([Submission(.stopAccepting)], deadline: 0)
-            bench.turn([], deadline: 0)
-            for _ in 0..<10 {
-                let client = try Client(unix: place.path)
-                #expect(client.receive() == [])
-            }
             #expect(ownCount + acceptedCount.load(ordering: .relaxed) == 60)
+            #expect(acceptedCount.load(ordering: .relaxed) >= 9)
         }
     }
 }

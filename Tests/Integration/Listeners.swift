@@ -117,7 +117,7 @@ extension Integration {
             _ = try RawClient(broker, .v1_2)
             try clients[0].disconnect()
             let counters = try broker.counters(workers: workers)
-            #expect(counters["connections-refused"] == 1 && counters["limit.connections-max"] == 1, "\(counters)")
+            #expect(counters["refused"] == 1 && counters["limit.connections-max"] == 1, "\(counters)")
         }
 
         @Test func `A Unix socket that cannot be made ends the broker with the reason`() throws {
