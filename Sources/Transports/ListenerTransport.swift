@@ -3,6 +3,8 @@ public import IO
 /// How the connections of a listener are carried, and what is demanded of them before STOMP begins.
 public struct ListenerTransport: Sendable {
     public var kind = TransportKind.stomp
+    /// WebSocket: the paths at which it may be opened, compared as they are.
+    public var paths = ["/ws", "/stomp", "/"]
     /// WebSocket: which pages may connect.
     public var origins = OriginRules(origins: [])
     /// WebSocket: the longest message, in bytes. A longer one is refused (close code 1009) before it arrives. It may hold

@@ -85,5 +85,7 @@ struct SendArena: ~Copyable {
     }
 
     @inline(__always)
-    func isHeader(_ pointer: UnsafeRawPointer) -> Bool { pointer >= UnsafeRawPointer(headers) && pointer < headers + headerCount * Self.headerStride }
+    func isHeader(_ pointer: UnsafeRawPointer) -> Bool {
+        pointer >= UnsafeRawPointer(headers) && pointer < headers + headerCount * Self.headerStride
+    }
 }

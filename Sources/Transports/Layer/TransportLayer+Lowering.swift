@@ -23,7 +23,7 @@ extension TransportLayer {
         submitOwn()
         for place in 0..<extras.count { submissions.append(extras[place]) }
         extras.removeAll()
-        strangers.removeAll()
+        forgetArrivals()
         deadline = nextDeadline
     }
 
@@ -78,6 +78,8 @@ extension TransportLayer {
         }
         sends.removeAll()
         sendCursor = 0
+        // Other bytes may lie there now.
+        checkedText = CheckedText()
         arena.removeAll()
         if blocks.hasToUnmap { blocks.unmapSome() }
     }
@@ -107,7 +109,9 @@ extension TransportLayer {
         if flags.contains(.isClosing) { return }
         if flags.isSuperset(of: [.lingers, .peerEnded]) { return submitClose(record) }
         if flags.contains(.awaitsWritable) {
-            if askForWritable(record) { extras.append(Submission(.awaitWritable, connection: record.pointee.connection)) }
+            if askForWritable(record) {
+                extras.append(Submission(.awaitWritable, connection: record.pointee.connection))
+            }
             return
         }
         // Who waits for the socket is listed again when it takes bytes; who owes the core's bytes, by the core's send.
