@@ -5,6 +5,7 @@ import Glibc
 import IO
 public import Logging
 import Slabs
+import Transports
 
 /// The broker as a process: listeners, worker threads, signals.
 public enum StampedeServer {
@@ -74,12 +75,13 @@ public enum StampedeServer {
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
         broker.identityKey = KeyedHash(low: .random(in: 0...UInt64.max), high: .random(in: 0...UInt64.max))
 
+        let transports: [ListenerTransport] = []
         let control = Control(workerCount: workerCount)
         var workers: [Worker] = []
         for index in 0..<workerCount {
             let worker = Worker(
                 index: index, kind: driver, driverOptions: driverOptions, broker: broker, fabric: fabric,
-                peers: peers, listeners: listeners[index], control: control, logger: logger)
+                peers: peers, listeners: listeners[index], transports: transports, control: control, logger: logger)
             worker.start()
             workers.append(worker)
         }

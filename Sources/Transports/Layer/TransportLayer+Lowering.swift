@@ -8,7 +8,9 @@ extension TransportLayer {
     /// each poll, and `raise` after it.
     ///
     /// - Parameter now: monotonic nanoseconds.
-    public mutating func lower(_ submissions: inout Batch<Submission>, now: UInt64) {
+    /// - Returns: when the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`:
+    ///   never.
+    public mutating func lower(_ submissions: inout Batch<Submission>, now: UInt64) -> UInt64 {
         self.now = now
         forgetLastPoll()
         closeLingering()
@@ -24,7 +26,7 @@ extension TransportLayer {
         for place in 0..<extras.count { submissions.append(extras[place]) }
         extras.removeAll()
         forgetArrivals()
-        deadline = nextDeadline
+        return nextDeadline
     }
 
     /// Returns whether the submission is passed on.

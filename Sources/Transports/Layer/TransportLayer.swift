@@ -70,10 +70,7 @@ public struct TransportLayer: ~Copyable {
     var noticeCount = 0
     var notices: [TransportNotice] = []
 
-    /// When the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
-    /// Stored, as `hasNotices` is: a computed property that another module reads would copy the layer.
-    public internal(set) var deadline: UInt64 = .max
-    /// `takeNotices` has something to tell.
+    /// `takeNotices` has something to tell. Stored: a computed property that another module reads would copy the layer.
     public internal(set) var hasNotices = false
     /// `nextUnverified` has somebody to ask for.
     public internal(set) var hasUnverified = false
