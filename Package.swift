@@ -58,10 +58,12 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
+        // A client's end of a WebSocket, as a machine without a socket: for the commands, the load generator and tests.
+        .target(name: "ClientWebSocket", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede",
             dependencies: [
-                "Broker", "Capacity", "Configuration", "Drivers", "IO", "STOMP", "Server",
+                "Broker", "Capacity", "ClientWebSocket", "Configuration", "Drivers", "IO", "STOMP", "Server",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -71,7 +73,7 @@ let package = Package(
         .target(
             name: "Load",
             dependencies: [
-                "Drivers", "IO", "Slabs",
+                "ClientWebSocket", "Drivers", "IO", "Slabs",
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             path: "Bench/Load",
@@ -122,6 +124,8 @@ let package = Package(
             dependencies: ["Broker", "Configuration", "FakeKernel", "FuzzFrames", "IO", "STOMP", "Simulator"],
             path: "Tests/Fuzz/Broker", swiftSettings: swiftSettings),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ClientWebSocketTests", dependencies: ["ClientWebSocket"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
@@ -137,7 +141,7 @@ let package = Package(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.
             dependencies: [
-                "Capacity", "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
+                "Capacity", "ClientWebSocket", "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),

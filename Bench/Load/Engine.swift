@@ -1,3 +1,4 @@
+import ClientWebSocket
 import Drivers
 import Glibc
 import IO
@@ -14,6 +15,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
     let thread: Int
     let addresses: Addresses
     let body: Body
+    let usesWebSocket: Bool
 
     var driver: D
     var submissions = Batch<Submission>(capacity: 4096)
@@ -28,6 +30,12 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
     let publishers: UnsafeMutablePointer<Publisher>
     /// For topics: the next sequence that a subscriber expects from each publisher of its destination.
     let expectations: UnsafeMutablePointer<UInt32>
+
+    /// With WebSocket: for each client, where it is in the frames of the server.
+    let readers: UnsafeMutablePointer<ServerFrameReader>
+    /// With WebSocket: heads of answers to handshakes, and payloads of control frames, that are incomplete, by client.
+    var pieces: [Int: [UInt8]] = [:]
+    var masks = MaskKeys()
 
     var phase = Control.Phase.connect
     var now = monotonicNanoseconds()
@@ -61,6 +69,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         control = setup.control
         thread = setup.thread
         addresses = setup.addresses
+        usesWebSocket = setup.usesWebSocket
         connectingCountMax = setup.connectingCountMax
         body = Body(byteCount: setup.plan.bodyByteCount)
         partials = PartialPool(byteCount: setup.plan.bodyByteCount + Self.framesHeadByteCountMax)
@@ -72,6 +81,8 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         clientCount = setup.share.subscribers.count + separatePublishers
         clients = .allocate(capacity: clientCount + 1)
         clients.initialize(repeating: Client(), count: clientCount + 1)
+        readers = .allocate(capacity: setup.usesWebSocket ? clientCount + 1 : 1)
+        readers.initialize(repeating: ServerFrameReader(), count: setup.usesWebSocket ? clientCount + 1 : 1)
         publishers = .allocate(capacity: setup.share.publishers.count + 1)
         publishers.initialize(repeating: Publisher(), count: setup.share.publishers.count + 1)
         let expectationCount = setup.share.subscribers.count * setup.plan.publishersPerDestination + 1
@@ -82,6 +93,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
 
     deinit {
         clients.deallocate()
+        readers.deallocate()
         publishers.deallocate()
         expectations.deallocate()
     }
@@ -173,6 +185,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         switch completion.kind {
         case .received:
             guard isCurrent(completion) else { return }
+            if usesWebSocket { return receivedFrames(place, completion.pointer!, Int(completion.value)) }
             received(place, completion.pointer!, Int(completion.value))
         case .writable:
             guard isCurrent(completion) else { return }
@@ -204,7 +217,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         if clients[place].outbox == 0 { clients[place].outbox = outboxes.take(for: UInt32(place)) }
         let index = clients[place].outbox
         let outbox = outboxes[index]
-        outbox.pointee.reserve(byteCount)
+        if usesWebSocket { openMessage(outbox, place, byteCount) } else { outbox.pointee.reserve(byteCount) }
         if !outbox.pointee.isListed, !outbox.pointee.awaitsWritable {
             outbox.pointee.isListed = true
             toSend.append(index)
@@ -230,6 +243,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
                 outboxes.giveBack(index)
                 continue
             }
+            if usesWebSocket { seal(outbox) }
             submissions.append(
                 Submission(
                     .send, connection: slot(place),

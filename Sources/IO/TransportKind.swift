@@ -14,6 +14,8 @@ public enum TransportKind: UInt8, Sendable, CaseIterable, BitwiseCopyable {
     /// STOMP over WebSocket over TLS.
     case wss
 
+    /// The bytes of the socket are those of STOMP: nothing is needed between the driver and the core.
+    @inlinable public var isPlain: Bool { self == .stomp }
     @inlinable public var usesTLS: Bool { self == .stomps || self == .wss }
     @inlinable public var usesWebSocket: Bool { self == .ws || self == .wss }
 
@@ -24,6 +26,23 @@ public enum TransportKind: UInt8, Sendable, CaseIterable, BitwiseCopyable {
         case .stomps: "stomps"
         case .ws: "ws"
         case .wss: "wss"
+        }
+    }
+
+    /// - Parameter scheme: in any case of letters (RFC 3986, section 3.1).
+    public init?(scheme: String) {
+        let lowercase = scheme.lowercased()
+        guard let kind = Self.allCases.first(where: { $0.scheme == lowercase }) else { return nil }
+        self = kind
+    }
+
+    /// The TCP port where a URL names none. They are RabbitMQ's, which clients know.
+    public var defaultPort: UInt16 {
+        switch self {
+        case .stomp: 61613
+        case .stomps: 61614
+        case .ws: 15674
+        case .wss: 15673
         }
     }
 }

@@ -199,12 +199,23 @@ final class Worker: @unchecked Sendable {
             if let address { metadata["proxy"] = "\(address)" }
         }
         let listener = Int(client.listener.rawValue)
+        if listener < broker.listeners.count, broker.listeners[listener].isUnix,
+            let peer = credentials(client, &driver)
+        {
+            metadata["peer"] = "\(peer)"
+        }
         if broker.listeners.count > 1, listener < broker.listeners.count {
             metadata["listener"] = "\(broker.listeners[listener].address)"
         }
         if !client.session.isEmpty { metadata["session"] = "\(client.session)" }
         if !client.login.isEmpty { metadata["login"] = "\(client.login)" }
         return metadata
+    }
+
+    /// The process at the other end of a Unix socket.
+    private func credentials<D: Driver & ~Copyable>(_ client: Notice.Client, _ driver: inout D) -> PeerCredentials? {
+        client.connection.isNone
+            ? driver.peerCredentials(ofAccepted: client.descriptor) : driver.peerCredentials(of: client.connection)
     }
 }
 

@@ -12,6 +12,8 @@ public struct ListenerTransport: Sendable {
     public var messageByteCountMax = 16 << 20
     /// Each connection begins with a PROXY header, and one without it is closed.
     public var expectsProxyHeader = false
+    /// It is a Unix socket: its peers have no addresses.
+    public var isUnix = false
     /// The peers that may send one. Empty: all.
     public var proxies: [AddressRange] = []
 

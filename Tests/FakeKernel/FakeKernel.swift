@@ -54,7 +54,9 @@ public final class FakeKernel {
     public init(shardCount: Int, options: BrokerOptions, connectionCountMax: Int, now: UInt64 = 5_000_000_000) {
         self.shardCount = shardCount
         self.now = now
-        fabric = Fabric(shardCount: shardCount, mailboxByteCountMax: options.limits.mailboxByteCountMax)
+        fabric = Fabric(
+            shardCount: shardCount, mailboxByteCountMax: options.limits.mailboxByteCountMax,
+            listenerCount: options.listeners.count)
         adopted = Array(repeating: [:], count: shardCount)
         events = Array(repeating: [], count: shardCount)
         isListening = Array(repeating: true, count: shardCount)

@@ -67,6 +67,8 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasLeft = SessionFlags(rawValue: 1 << 17)
     /// The RECEIPT of the frame that is parsed again has met its conditions.
     static let receiptIsCleared = SessionFlags(rawValue: 1 << 18)
+    /// Its sends are copied: its listener is not plain TCP.
+    static let copiesSends = SessionFlags(rawValue: 1 << 19)
 }
 
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are under way.

@@ -95,7 +95,8 @@ extension Shard {
         let offer = UInt32(limits.heartBeatSendMilliseconds)
         let want = UInt32(limits.heartBeatReceiveMilliseconds)
         session.pointee.sendInterval = offer == 0 || wish.1 == 0 ? 0 : max(offer, wish.1)
-        session.pointee.receiveInterval = want == 0 || wish.0 == 0 ? 0 : max(want, wish.0)
+        session.pointee.receiveInterval = expectedInterval(
+            want == 0 || wish.0 == 0 ? 0 : max(want, wish.0), session.pointee.listener)
         session.pointee.version = version
         keepLogin(session)
         authenticate(session)

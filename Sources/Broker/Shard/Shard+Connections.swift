@@ -46,14 +46,21 @@ extension Shard {
 
     private mutating func accepted(_ completion: Completion) {
         if isDraining { return refuse(completion, "the broker is shutting down") }
-        switch sessions.admit(completion.origin, clock: clock) {
+        var origin = completion.origin
+        if listeners.hasOptions {
+            guard passesListener(completion) else { return }
+            origin = accountableOrigin(origin)
+        }
+        switch sessions.admit(origin, clock: clock) {
         case .admitted(let place):
             let session = sessions[place]
+            if listeners.hasOptions { entered(session) }
             counters.connectionsAccepted &+= 1
             reportLoad()
             submissions.append(Submission(.adopt, connection: session.pointee.slot, value: completion.value))
             arm(session, after: UInt32(limits.connectMillisecondsMax))
         case .refused(let limit):
+            leaveListener(origin.listener)
             if limit == .connections, let peer = fabric.shardWithRoom(besides: index) {
                 counters.connectionsHandedOn &+= 1
                 submissions.append(Submission(handOff: completion.value, to: UInt16(peer), from: completion.origin))
@@ -77,7 +84,7 @@ extension Shard {
         }
     }
 
-    private mutating func refuse(_ completion: Completion, _ reason: String) {
+    mutating func refuse(_ completion: Completion, _ reason: String) {
         counters.connectionsRefused &+= 1
         submissions.append(Submission(.refuse, value: completion.value))
         notice(.connectionRefused, descriptor: completion.value, at: completion.origin.listener, reason)

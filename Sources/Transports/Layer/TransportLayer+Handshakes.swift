@@ -15,7 +15,10 @@ extension TransportLayer {
         arrivals.append(
             Arrival(descriptor: completion.value, listener: listener, isStranger: facts.checksProxy))
         if facts.checksProxy { hasUnverified = true }
-        guard facts.expectsProxyHeader else { return raised.append(completion) }
+        // What a Unix socket has in place of an address is the core's own.
+        guard facts.expectsProxyHeader, !listeners[Int(listener.rawValue)].isUnix else {
+            return raised.append(completion)
+        }
         raised.append(Completion(accepted: completion.value, from: ConnectionOrigin(listener: listener, address: 0)))
     }
 
