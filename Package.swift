@@ -57,7 +57,7 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Broker", "Configuration", "Drivers", "IO", "Slabs",
+                "Broker", "Configuration", "Drivers", "IO", "Slabs", "Transports",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),

@@ -8,9 +8,8 @@ public import Slabs
 @frozen
 public struct Submission: BitwiseCopyable {
     public enum Kind: UInt8, BitwiseCopyable, Sendable {
-        /// `value` is an accepted descriptor (from `.accepted`), and `peer` the index of its listener. From now on its
-        /// name is `connection`. The driver starts to receive. `.received`, `.receiveEnded` or `.receiveFailed` follow
-        /// at any later time.
+        /// `value` is an accepted descriptor (from `.accepted`). From now on its name is `connection`. The driver
+        /// starts to receive. `.received`, `.receiveEnded` or `.receiveFailed` follow at any later time.
         case adopt
         /// `value` is an accepted descriptor that the core refuses, for example because of a limit. The driver closes
         /// it. No answer.

@@ -89,6 +89,7 @@ extension TransportLayer {
         _ record: UnsafeMutablePointer<TransportRecord>, _ send: LoweredSend, _ result: Int32
     ) {
         if send.coreByteCount == 0 { return failed(record, result) }
+        record.pointee.stage = .failed
         answer(record, send, Int(result))
     }
 

@@ -56,7 +56,8 @@ extension TransportLayer {
         while left > 0 {
             switch record.pointee.stage {
             case .proxy, .request:
-                let consumed = record.pointee.stage == .proxy
+                let consumed =
+                    record.pointee.stage == .proxy
                     ? takeProxyHeader(record, bytes, left) : takeRequest(record, bytes, left)
                 bytes += consumed
                 left -= consumed
@@ -66,7 +67,7 @@ extension TransportLayer {
                     Completion(
                         .received, connection: record.pointee.connection, value: Int32(truncatingIfNeeded: left),
                         pointer: bytes))
-            case .ended: return
+            case .ended, .failed: return
             }
         }
     }
@@ -103,7 +104,7 @@ extension TransportLayer {
         case .failed(let code):
             record.pointee.closeCode = code
             counters.protocolErrors &+= 1
-            notice(record, "the client does not keep to WebSocket (RFC 6455): its connection is closed with \(code.rawValue)")
+            notice(record, "the client breaks the rules of WebSocket (RFC 6455): close code \(code.rawValue)")
             return true
         case .control(let opcode, let offset, let byteCount, let isLast):
             let piece = UnsafeRawBufferPointer(start: chunk.bytes + offset, count: byteCount)
@@ -169,7 +170,7 @@ extension TransportLayer {
     ///
     /// - Parameter isRaising: the core is told by the completions that are raised now, rather than by the next ones.
     mutating func end(_ record: UnsafeMutablePointer<TransportRecord>, isRaising: Bool = true) {
-        record.pointee.stage = .ended
+        if record.pointee.stage != .failed { record.pointee.stage = .ended }
         if record.pointee.kept != 0 {
             blocks.release(record.pointee.kept)
             record.pointee.kept = 0
@@ -190,8 +191,8 @@ extension TransportLayer {
     /// - Parameter result: -errno.
     mutating func failed(_ record: UnsafeMutablePointer<TransportRecord>, _ result: Int32) {
         record.pointee.flags.insert(.peerEnded)
+        record.pointee.stage = .failed
         if record.pointee.flags.contains(.lingers) { return list(record) }
-        record.pointee.stage = .ended
         record.pointee.flags.insert(.endIsReported)
         raised.append(Completion(.receiveFailed, connection: record.pointee.connection, value: result))
     }

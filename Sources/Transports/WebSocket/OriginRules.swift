@@ -36,7 +36,7 @@ public struct OriginRules: Sendable, Equatable {
     /// stand for the first labels of the host.
     public static func isPattern(_ text: String) -> Bool {
         let octets = lowered(text.utf8)
-        guard let (scheme, host, port) = parts(of: octets[...]), !scheme.isEmpty, port.map({ !$0.isEmpty }) ?? true
+        guard let (_, host, port) = parts(of: octets[...]), port.map({ !$0.isEmpty }) ?? true
         else { return false }
         if host.starts(with: "*.".utf8) { return isName(host.dropFirst(2)) }
         return isName(host) || isBracketed(host)
@@ -69,7 +69,8 @@ public struct OriginRules: Sendable, Equatable {
     private static func parts(
         of origin: ArraySlice<UInt8>
     ) -> (scheme: ArraySlice<UInt8>, host: ArraySlice<UInt8>, port: ArraySlice<UInt8>?)? {
-        guard let colon = origin.firstIndex(of: UInt8(ascii: ":")), origin[colon...].starts(with: "://".utf8),
+        guard let colon = origin.firstIndex(of: UInt8(ascii: ":")), colon > origin.startIndex,
+            origin[colon...].starts(with: "://".utf8),
             let (host, port) = parts(ofAuthority: origin[(colon + 3)...])
         else { return nil }
         return (origin[..<colon], host, port)

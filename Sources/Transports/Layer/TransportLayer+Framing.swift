@@ -1,5 +1,5 @@
 internal import Glibc
-public import IO
+internal import IO
 internal import Slabs
 
 /// The frame under construction.
@@ -108,7 +108,8 @@ extension TransportLayer {
 
     /// How many of the layer's pending bytes were put into the send.
     @inline(__always)
-    private mutating func pendingByteCount(_ send: LoweredSend, _ record: UnsafeMutablePointer<TransportRecord>) -> Int {
+    private mutating func pendingByteCount(_ send: LoweredSend, _ record: UnsafeMutablePointer<TransportRecord>) -> Int
+    {
         if _fastPath(send.pending == 0) { return 0 }
         let end = record.pointee.pending == send.pending ? Int(record.pointee.pendingOffset) : blocks.used(send.pending)
         return end - Int(send.pendingOffset)

@@ -23,8 +23,6 @@ public struct HTTPUpgrade: Sendable {
         public var versionBits: UInt8 { self == .none ? 0b111 : 1 << (rawValue - 1) }
     }
 
-    /// Where STOMP is: compared as they are.
-    static let paths: [StaticString] = ["/ws", "/stomp", "/"]
     /// The longest head. Browsers send less than 1 KiB, and some more in cookies.
     public static var headByteCountMax: Int { 8192 }
 
@@ -80,21 +78,24 @@ public struct HTTPUpgrade: Sendable {
     // MARK: The request
 
     /// - Parameter head: with the empty line at its end.
-    public init(_ head: UnsafeRawBufferPointer, origins: OriginRules) throws(HTTPRefusal) {
+    public init(_ head: UnsafeRawBufferPointer, for listener: ListenerTransport) throws(HTTPRefusal) {
         let request = try HTTPRequest(head)
-        guard Self.paths.contains(where: { request.path.elementsEqual(Self.octets($0)) }) else { throw .unknownPath }
+        guard listener.paths.contains(where: { request.path.elementsEqual($0.utf8) }) else {
+            throw .unknownPath(listener.paths.first ?? "/")
+        }
+        let path = String(decoding: request.path, as: UTF8.self)
         guard request.method.elementsEqual("GET".utf8) else {
-            throw request.method.elementsEqual("HEAD".utf8) ? .upgradeRequired : .methodNotAllowed
+            throw request.method.elementsEqual("HEAD".utf8) ? .upgradeRequired(path) : .methodNotAllowed
         }
         guard let host = try request.value("host"), !host.isEmpty else { throw .malformed("there is no Host") }
-        guard request.lists("upgrade", "websocket") else { throw .upgradeRequired }
+        guard request.lists("upgrade", "websocket") else { throw .upgradeRequired(path) }
         guard request.lists("connection", "upgrade") else {
             throw .malformed("Connection does not list Upgrade; a proxy in between may have removed it")
         }
         guard let version = try request.value("sec-websocket-version") else {
             throw .malformed("there is no Sec-WebSocket-Version")
         }
-        guard version.elementsEqual("13".utf8) else { throw .upgradeRequired }
+        guard version.elementsEqual("13".utf8) else { throw .upgradeRequired(path) }
         guard let key = try request.value("sec-websocket-key"), AcceptKey.isKey(key) else {
             throw .malformed("there is no Sec-WebSocket-Key of 16 octets in base64")
         }
@@ -102,7 +103,9 @@ public struct HTTPUpgrade: Sendable {
         guard request.values("transfer-encoding").isEmpty,
             try request.value("content-length").map({ $0.elementsEqual("0".utf8) }) ?? true
         else { throw .malformed("a handshake has no body") }
-        if let origin = try request.value("origin"), !origins.allow(origin, host: host) { throw .originNotAllowed }
+        if let origin = try request.value("origin"), !listener.origins.allow(origin, host: host) {
+            throw .originNotAllowed
+        }
         subprotocol = Self.subprotocol(request)
         answer = Self.answer(AcceptKey.answer(to: key), subprotocol)
     }

@@ -1,4 +1,4 @@
-public import IO
+internal import IO
 public import Slabs
 
 // What comes before STOMP: the PROXY header, the request that opens a WebSocket, and what they say of the client.
@@ -7,48 +7,58 @@ extension TransportLayer {
 
     /// Behind a proxy the client's address is not known yet, and the proxy's is not the client's.
     mutating func accepted(_ completion: Completion) {
-        let listener = Int(completion.origin.listener.rawValue)
-        guard listener < factCount, facts[listener].expectsProxyHeader else { return raised.append(completion) }
-        raised.append(
-            Completion(
-                accepted: completion.value, from: ConnectionOrigin(listener: completion.origin.listener, address: 0)))
-        if facts[listener].checksProxy {
-            unverified.append(Stranger(descriptor: completion.value, listener: completion.origin.listener))
-            strangers.append(completion.value)
-            hasUnverified = true
+        let listener = completion.origin.listener
+        guard Int(listener.rawValue) < factCount, !facts[Int(listener.rawValue)].isPlain else {
+            return raised.append(completion)
         }
+        let facts = facts[Int(listener.rawValue)]
+        arrivals.append(
+            Arrival(descriptor: completion.value, listener: listener, isStranger: facts.checksProxy))
+        if facts.checksProxy { hasUnverified = true }
+        // What a Unix socket has in place of an address is the core's own.
+        guard facts.expectsProxyHeader, !listeners[Int(listener.rawValue)].isUnix else {
+            return raised.append(completion)
+        }
+        raised.append(Completion(accepted: completion.value, from: ConnectionOrigin(listener: listener, address: 0)))
     }
 
     /// The descriptor of an accepted connection whose peer's address the driver is to be asked for, before the core's
-    /// turn; `verify` takes the answer. Without one the peer is a stranger.
-    public mutating func nextUnverified() -> (descriptor: Int32, listener: ListenerID)? {
-        guard !unverified.isEmpty else {
-            hasUnverified = false
-            return nil
+    /// turn; `verify` takes the answer. A peer that is not known to be a proxy is a stranger.
+    public mutating func nextUnverified() -> Int32? {
+        while verifyCursor < arrivals.count {
+            verifyCursor += 1
+            if arrivals[verifyCursor - 1].isStranger { return arrivals[verifyCursor - 1].descriptor }
         }
-        let stranger = unverified.removeLast()
-        return (stranger.descriptor, stranger.listener)
+        hasUnverified = false
+        return nil
     }
 
-    /// - Parameter address: as `Driver.peerAddress` writes it. nil: not known.
-    public mutating func verify(_ descriptor: Int32, listener: ListenerID, address: String?) {
-        guard let address = address.flatMap({ ClientAddress($0) }),
-            listeners[Int(listener.rawValue)].proxies.contains(where: { $0.contains(address) })
-        else { return }
-        takeStranger(descriptor)
+    /// - Parameter address: of the peer of what `nextUnverified` has returned, as `Driver.peerAddress` writes it. nil: not
+    ///   known.
+    public mutating func verify(_ address: String?) {
+        let arrival = arrivals[verifyCursor - 1]
+        guard let address = address.flatMap({ ClientAddress($0) }) else { return }
+        arrivals[verifyCursor - 1].isStranger = !listeners[Int(arrival.listener.rawValue)].proxies.contains {
+            $0.contains(address)
+        }
     }
 
-    /// Whether the peer of an accepted connection may not be a proxy; it is forgotten.
-    mutating func isStranger(_ descriptor: Int32) -> Bool { takeStranger(descriptor) }
-
-    @discardableResult
-    private mutating func takeStranger(_ descriptor: Int32) -> Bool {
-        for place in 0..<strangers.count where strangers[place] == descriptor {
-            strangers[place] = strangers[strangers.count - 1]
-            strangers.keepFirst(strangers.count - 1)
-            return true
+    /// What is known of a connection that the core adopts. nil: it is plain.
+    mutating func takeArrival(_ descriptor: Int32) -> Arrival? {
+        for _ in 0..<arrivals.count {
+            if arrivalCursor >= arrivals.count { arrivalCursor = 0 }
+            let arrival = arrivals[arrivalCursor]
+            arrivalCursor += 1
+            if arrival.descriptor == descriptor { return arrival }
         }
-        return false
+        return nil
+    }
+
+    /// All of them were adopted, refused or handed on.
+    mutating func forgetArrivals() {
+        arrivals.removeAll()
+        arrivalCursor = 0
+        verifyCursor = 0
     }
 
     // MARK: PROXY
@@ -108,7 +118,7 @@ extension TransportLayer {
         case .complete(let headByteCount):
             let request = UnsafeRawBufferPointer(rebasing: head[..<headByteCount])
             do throws(HTTPRefusal) {
-                let upgrade = try HTTPUpgrade(request, origins: listeners[record.pointee.listener].origins)
+                let upgrade = try HTTPUpgrade(request, for: listeners[record.pointee.listener])
                 open(record, upgrade, request)
             } catch {
                 refuse(record, error)
@@ -168,7 +178,9 @@ extension TransportLayer {
         _ record: UnsafeMutablePointer<TransportRecord>, _ bytes: UnsafeRawPointer, _ byteCount: Int, isGathered: Bool
     ) -> Int {
         if !isGathered,
-            !keep(record, UnsafeRawBufferPointer(start: bytes, count: byteCount), byteCountMax: HTTPUpgrade.headByteCountMax)
+            !keep(
+                record, UnsafeRawBufferPointer(start: bytes, count: byteCount),
+                byteCountMax: HTTPUpgrade.headByteCountMax)
         {
             end(record)
         }
@@ -252,10 +264,12 @@ extension TransportLayer {
     }
 }
 
-/// An accepted connection whose peer may not be a proxy.
-struct Stranger: BitwiseCopyable {
+/// An accepted connection that is not plain.
+struct Arrival: BitwiseCopyable {
     var descriptor: Int32
     var listener: ListenerID
+    /// Its peer has to be a proxy, and is not known to be one.
+    var isStranger: Bool
 }
 
 /// What a transport knows of a client, for whoever authenticates it and for the log.

@@ -13,6 +13,8 @@ enum InputStage: UInt8, BitwiseCopyable {
     case plain
     /// The input has ended for the core: what still arrives is thrown away.
     case ended
+    /// The connection has failed: nothing can be sent either.
+    case failed
 }
 
 struct TransportFlags: OptionSet, BitwiseCopyable {
@@ -50,7 +52,7 @@ struct TransportFlags: OptionSet, BitwiseCopyable {
     static let coreHasSent = TransportFlags(rawValue: 1 << 15)
 }
 
-/// A connection that is not plain: what remains of it while it idles, 56 bytes.
+/// A connection that is not plain: what remains of it while it idles, 60 bytes.
 ///
 /// The bytes that leave are, in this order:
 ///

@@ -1,5 +1,5 @@
 internal import Glibc
-public import IO
+internal import IO
 internal import Slabs
 
 // How a connection ends.
@@ -29,7 +29,7 @@ extension TransportLayer {
         let hasAnswer = flags.contains(.isOpen) ? !flags.contains(.closeIsQueued) : record.pointee.pending != 0
         let waits = flags.contains(.awaitsWritable) || flags.contains(.isWritableAsked)
         // Within a frame nothing else can be said, and a socket that takes nothing is not waited for.
-        guard !isReset, hasAnswer, record.pointee.owed == 0, !waits else {
+        guard !isReset, hasAnswer, record.pointee.owed == 0, !waits, record.pointee.stage != .failed else {
             record.pointee.flags.insert(.isClosing)
             return true
         }

@@ -4,12 +4,12 @@ public enum HTTPRefusal: Error, Equatable, Sendable {
     case malformed(Reason)
     /// 403: the page may not connect (`OriginRules`).
     case originNotAllowed
-    /// 404
-    case unknownPath
+    /// 404. The path is one that is known.
+    case unknownPath(String)
     /// 405: neither GET nor HEAD.
     case methodNotAllowed
     /// 426: a request for a page, not for a WebSocket; or for another version of WebSocket.
-    case upgradeRequired
+    case upgradeRequired(String)
     /// 431: the head is longer than `HTTPUpgrade.headByteCountMax`, or has more than `HTTPRequest.headerCountMax` headers.
     case headTooLarge
 
@@ -51,12 +51,12 @@ public enum HTTPRefusal: Error, Equatable, Sendable {
         case .malformed(let reason): "This is no WebSocket handshake: \(reason)."
         case .originNotAllowed:
             "Pages of this origin may not connect. The broker's configuration says which may: listeners[].origins."
-        case .unknownPath: "There is nothing here. STOMP over WebSocket is at /ws."
+        case .unknownPath(let path): "There is nothing here. STOMP over WebSocket is at \(path)."
         case .methodNotAllowed: "A WebSocket is opened with GET."
-        case .upgradeRequired:
+        case .upgradeRequired(let path):
             """
             This is Stampede, a message broker. It speaks STOMP over WebSocket (version 13) here, and serves no pages: \
-            connect to /ws with a STOMP client.
+            connect to \(path) with a STOMP client.
             """
         case .headTooLarge: "The head of the request is too large."
         }
@@ -67,7 +67,8 @@ public enum HTTPRefusal: Error, Equatable, Sendable {
         let body = explanation + "\n"
         var text = "HTTP/1.1 \(status) \(phrase)\r\n"
         switch self {
-        case .upgradeRequired: text += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: Upgrade, close\r\n"
+        case .upgradeRequired:
+            text += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: Upgrade, close\r\n"
         case .methodNotAllowed: text += "Allow: GET\r\nConnection: close\r\n"
         default: text += "Connection: close\r\n"
         }

@@ -7,7 +7,7 @@ public import Slabs
 ///     core --submissions--> lower --> driver --completions--> raise --> core
 ///
 /// The worker calls `lower` with the core's submissions before each poll and `raise` with the driver's completions after
-/// it. Connections of plain listeners pass untouched; each of the others has a record of 56 bytes. The layer makes no
+/// it. Connections of plain listeners pass untouched; each of the others has a record of 60 bytes. The layer makes no
 /// system call and reads no clock. A broker that has only plain listeners makes no layer.
 ///
 /// For the core a transported connection is a sequence of bytes like any other, with the contract of
@@ -24,6 +24,8 @@ public struct TransportLayer: ~Copyable {
         var expectsProxyHeader: Bool
         var checksProxy: Bool
         var messageByteCountMax: UInt32
+
+        var isPlain: Bool { !usesWebSocket && !expectsProxyHeader }
     }
 
     let listeners: [ListenerTransport]
@@ -53,9 +55,13 @@ public struct TransportLayer: ~Copyable {
     var later = Batch<Handle<TransportRecord>>(capacity: 256)
     var lingering = Batch<Lingerer>(capacity: 64)
     var lingeringHead = 0
-    /// Descriptors of accepted connections whose peer may not be a proxy.
-    var strangers = Batch<Int32>(capacity: 16)
-    var unverified = Batch<Stranger>(capacity: 16)
+    /// Connections that were accepted in the last poll and are not plain: the core adopts, refuses or hands them on before
+    /// the next one.
+    var arrivals = Batch<Arrival>(capacity: 64)
+    /// Where the search for the next one to be adopted begins: they are adopted in their order.
+    var arrivalCursor = 0
+    /// Arrivals whose peer is not known yet to be a proxy: those before this one have been asked for.
+    var verifyCursor = 0
 
     var checkedText = CheckedText()
     var now: UInt64
@@ -64,10 +70,7 @@ public struct TransportLayer: ~Copyable {
     var noticeCount = 0
     var notices: [TransportNotice] = []
 
-    /// When the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
-    /// Stored, as `hasNotices` is: a computed property that another module reads would copy the layer.
-    public internal(set) var deadline: UInt64 = .max
-    /// `takeNotices` has something to tell.
+    /// `takeNotices` has something to tell. Stored: a computed property that another module reads would copy the layer.
     public internal(set) var hasNotices = false
     /// `nextUnverified` has somebody to ask for.
     public internal(set) var hasUnverified = false
@@ -146,8 +149,8 @@ public struct TransportLayer: ~Copyable {
 
     /// A connection was adopted by the core.
     mutating func adopt(_ submission: Submission) {
-        let listener = Int(submission.peer)
-        guard listener < factCount, facts[listener].usesWebSocket || facts[listener].expectsProxyHeader else { return }
+        guard let arrival = takeArrival(submission.value) else { return }
+        let listener = Int(arrival.listener.rawValue)
         let handle: Handle<TransportRecord> = records.allocate()
         invariant(!handle.isNone, "there is a record for each of the core's connections")
         invariant(places[submission.connection.index] == 0, "a slot was adopted twice without a close between")
@@ -157,7 +160,7 @@ public struct TransportLayer: ~Copyable {
         record.pointee.closeCode = .normal
         record.pointee.stage =
             facts[listener].expectsProxyHeader ? .proxy : facts[listener].usesWebSocket ? .request : .plain
-        if facts[listener].checksProxy, isStranger(submission.value) {
+        if arrival.isStranger {
             notice(record, "a PROXY header is not accepted from this address (listeners[].proxy-protocol)")
             counters.handshakesRefused &+= 1
             end(record, isRaising: false)

@@ -8,7 +8,9 @@ extension TransportLayer {
     /// each poll, and `raise` after it.
     ///
     /// - Parameter now: monotonic nanoseconds.
-    public mutating func lower(_ submissions: inout Batch<Submission>, now: UInt64) {
+    /// - Returns: when the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`:
+    ///   never.
+    public mutating func lower(_ submissions: inout Batch<Submission>, now: UInt64) -> UInt64 {
         self.now = now
         forgetLastPoll()
         closeLingering()
@@ -23,8 +25,8 @@ extension TransportLayer {
         submitOwn()
         for place in 0..<extras.count { submissions.append(extras[place]) }
         extras.removeAll()
-        strangers.removeAll()
-        deadline = nextDeadline
+        forgetArrivals()
+        return nextDeadline
     }
 
     /// Returns whether the submission is passed on.
@@ -78,6 +80,8 @@ extension TransportLayer {
         }
         sends.removeAll()
         sendCursor = 0
+        // Other bytes may lie there now.
+        checkedText = CheckedText()
         arena.removeAll()
         if blocks.hasToUnmap { blocks.unmapSome() }
     }
@@ -107,7 +111,9 @@ extension TransportLayer {
         if flags.contains(.isClosing) { return }
         if flags.isSuperset(of: [.lingers, .peerEnded]) { return submitClose(record) }
         if flags.contains(.awaitsWritable) {
-            if askForWritable(record) { extras.append(Submission(.awaitWritable, connection: record.pointee.connection)) }
+            if askForWritable(record) {
+                extras.append(Submission(.awaitWritable, connection: record.pointee.connection))
+            }
             return
         }
         // Who waits for the socket is listed again when it takes bytes; who owes the core's bytes, by the core's send.
