@@ -42,6 +42,11 @@ let package = Package(
         .target(name: "COctets"),
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Broker", dependencies: ["IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+        // The C shim over OpenSSL 3 (libssl-dev). No trait: a broker that can be reached from outside is not an option.
+        .target(name: "CTLS", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        // PROXY headers, TLS and WebSocket: byte machines, and the layers of them between core and driver.
+        .target(
+            name: "Transports", dependencies: ["COctets", "CTLS", "IO", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         // What a machine allows, and what N connections take: values alone, for the probe of both programs.
         .target(name: "Capacity", swiftSettings: swiftSettings),
@@ -52,7 +57,7 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Broker", "Configuration", "Drivers", "IO", "Slabs",
+                "Broker", "Configuration", "Drivers", "IO", "Slabs", "Transports",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
@@ -128,6 +133,9 @@ let package = Package(
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
             name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "STOMP", "Slabs"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "Transports"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),

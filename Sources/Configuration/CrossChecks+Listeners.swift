@@ -49,15 +49,18 @@ extension EffectiveSettings {
                 Schema.webSocketOptions.filter { $0.path == "paths" }, at: path,
                 "the path in the URL is the only one; allowed: one of both")
         }
+        if listener.isUnix, case .networks = listener.proxies {
+            refuse(Schema.proxyOptions, at: path, "the peers of a Unix socket have no addresses; allowed: true")
+        }
         checkBuilt(listener, at: path)
     }
 
     /// What no part of the broker carries out yet.
     private mutating func checkBuilt(_ listener: ListenerSettings, at path: String) {
-        if !listener.transport.isPlain {
+        if listener.transport.usesTLS {
             reportListeners("found \(listener.url); \(listener.transport.scheme):// is not built in yet")
         }
-        refuse(Schema.webSocketOptions + Schema.proxyOptions + Schema.accessOptions, at: path, "it is not built in yet")
+        refuse(Schema.accessOptions, at: path, "it is not built in yet")
     }
 
     private mutating func refuse(_ options: [Setting<ListenerSettings>], at path: String, _ reason: String) {

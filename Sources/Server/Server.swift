@@ -73,7 +73,8 @@ public enum StampedeServer {
         for index in 0..<workerCount {
             let worker = Worker(
                 index: index, kind: driver, driverOptions: driverOptions, broker: broker, fabric: fabric,
-                peers: peers, listeners: listeners.descriptors[index], control: control, logger: logger)
+                peers: peers, listeners: listeners.descriptors[index], transports: listeners.transports,
+                control: control, logger: logger)
             worker.start()
             workers.append(worker)
         }

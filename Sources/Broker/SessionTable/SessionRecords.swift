@@ -79,6 +79,8 @@ struct Session: SlabRecord {
     var version: Version
     /// That accepted the connection, with whichever worker.
     var listener: ListenerID
+    /// That CONNECT may negotiate: all, unless the client's transport has agreed on one.
+    var versions: VersionSet
     var flags: SessionFlags
     var subscriptionCount: UInt16
     var transactionCount: UInt16

@@ -21,7 +21,7 @@ extension Shard {
         case .permitted: permitted(Handle(completion.connection), isAllowed: completion.value == 0)
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
             invariant(false, "a file's completion for a core that uses no files")
-        case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed, .authenticated:
+        case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed, .authenticated, .identified:
             guard let session = sessions.find(Handle(completion.connection)) else {
                 counters.staleCompletions &+= 1
                 return
@@ -34,6 +34,7 @@ extension Shard {
             case .writable: output.writable(session)
             case .closed: closed(session)
             case .authenticated: authenticated(session, isAllowed: completion.value == 0)
+            case .identified: identified(session, completion)
             case .accepted, .acceptFailed, .woken, .sendIncomplete, .fileOpened, .fileAppended, .fileRead,
                 .fileAllocated, .fileSynced, .fileDeleted, .fileClosed, .durable, .permitted:
                 break
@@ -70,7 +71,7 @@ extension Shard {
         }
     }
 
-    private func reasonToRefuse(_ limit: LimitKind) -> String {
+    func reasonToRefuse(_ limit: LimitKind) -> String {
         switch limit {
         case .connectionsPerSecond: return "too many new connections in a second (limits.\(limit.key))"
         case .connectionsPerAddress: return "too many connections from this address (limits.\(limit.key))"
