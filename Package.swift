@@ -42,6 +42,11 @@ let package = Package(
         .target(name: "COctets"),
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Broker", dependencies: ["IO", "Journal", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+        // The C shim over OpenSSL 3 (libssl-dev). No trait: a broker that can be reached from outside is not an option.
+        .target(name: "CTLS", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        // PROXY headers, TLS and WebSocket: byte machines, and the layers of them between core and driver.
+        .target(
+            name: "Transports", dependencies: ["COctets", "CTLS", "IO", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         // What a machine allows, and what N connections take: values alone, for the probe of both programs.
         .target(name: "Capacity", swiftSettings: swiftSettings),
@@ -56,14 +61,17 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Broker", "Configuration", "Drivers", "IO", "Journal", "Slabs",
+                "Broker", "Configuration", "Drivers", "IO", "Journal", "Slabs", "Transports",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
+        // A client's end of a WebSocket, as a machine without a socket: for the commands, the load generator and tests.
+        .target(name: "ClientWebSocket", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede",
             dependencies: [
-                "Broker", "Capacity", "Configuration", "Drivers", "IO", "Journal", "STOMP", "Server",
+                "Broker", "Capacity", "ClientWebSocket", "Configuration", "Drivers", "IO", "Journal", "STOMP",
+                "Server",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -73,7 +81,7 @@ let package = Package(
         .target(
             name: "Load",
             dependencies: [
-                "Drivers", "IO", "Slabs",
+                "ClientWebSocket", "Drivers", "IO", "Slabs",
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             path: "Bench/Load",
@@ -135,10 +143,15 @@ let package = Package(
         .testTarget(
             name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames", "FuzzJournal"],
             swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ClientWebSocketTests", dependencies: ["ClientWebSocket"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
             name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "Journal", "STOMP", "Slabs"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "Transports"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
@@ -154,8 +167,8 @@ let package = Package(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.
             dependencies: [
-                "Capacity", "Configuration", "Broker", "IO", "Journal", "JournalFixtures", "STOMP", "Server",
-                "stampede",
+                "Capacity", "ClientWebSocket", "Configuration", "Broker", "IO", "Journal", "JournalFixtures", "STOMP",
+                "Server", "stampede",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),

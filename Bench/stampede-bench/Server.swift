@@ -21,21 +21,22 @@ struct ServerKind: Sendable {
     var workers = 1
     /// Where its folder is made. nil: where temporary files are, which may be memory.
     var folderParent: String?
+    var transport = ClientTransport.tcp
 
     /// The broker of this package.
     ///
     /// - Parameter workers: nil: as in `config`, the path of a configuration file.
     static func stampede(
         driver: LoadDriver, path: String, workers: Int? = 1, host: String = "127.0.0.1", config: String? = nil,
-        settings: [String] = []
+        settings: [String] = [], transport: ClientTransport = .tcp
     ) -> ServerKind {
-        var values = ["listeners=\(host):PORT", "io.driver=\(driver.rawValue)", "log.level=warning"]
+        var values = ["listeners=\(transport.scheme)\(host):PORT", "io.driver=\(driver.rawValue)", "log.level=warning"]
         if let workers { values.append("io.workers=\(workers)") }
         values += settings
         let file = config.map { ["--config", $0] } ?? []
         return ServerKind(
-            name: driver.rawValue, path: path, arguments: ["serve"] + file + values.flatMap { ["--set", $0] },
-            workers: workers ?? 1)
+            name: driver.rawValue + transport.suffix, path: path,
+            arguments: ["serve"] + file + values.flatMap { ["--set", $0] }, workers: workers ?? 1, transport: transport)
     }
 
     /// With larger queues than by default, which only a file can configure.

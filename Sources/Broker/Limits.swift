@@ -1,3 +1,4 @@
+public import IO
 public import Slabs
 
 /// Every bound of the broker, with its default, its unit and what happens at it.
@@ -139,15 +140,20 @@ public struct DestinationPolicy: Sendable, Equatable {
 
 /// What the core knows of a listener.
 public struct ListenerOptions: Sendable, Equatable {
-    /// As it is bound, for the log: "127.0.0.1:61613".
+    /// As it is bound, for the log: "127.0.0.1:61613", "ws://127.0.0.1:15674", "unix:/run/stampede.sock".
     public var address: String
     /// How the frames travel.
-    public var transport = Transport.plain
-
-    public enum Transport: Sendable {
-        /// STOMP over TCP, as it is.
-        case plain
-    }
+    public var transport = TransportKind.stomp
+    /// It is a Unix socket.
+    ///
+    /// Its workers accept from one socket, and the kernel tends to wake the same one, so a connection goes on to the
+    /// worker that has the fewest. It has no zero-copy sends, and its peers have credentials instead of addresses.
+    public var isUnix = false
+    /// Connections of the listener, of all workers together. At the limit: a new one is refused. 0: no such limit.
+    public var connectionCountMax = 0
+    /// A heart-beat a minute suffices, whatever interval was agreed: browsers run the timers of hidden pages no more
+    /// often.
+    public var hasLenientHeartBeats = false
 
     public init(address: String) { self.address = address }
 }

@@ -26,32 +26,6 @@ extension EffectiveSettings {
         #endif
     }
 
-    private mutating func checkListeners() {
-        if settings.listeners.count > ListenerID.countMax {
-            report(
-                origin(of: "listeners"), "listeners",
-                "found \(settings.listeners.count) addresses; allowed: at most \(ListenerID.countMax)")
-        }
-        var seen: Set<ListenAddress> = []
-        for listener in settings.listeners where listener.port != 0 && !seen.insert(listener).inserted {
-            report(origin(of: "listeners"), "listeners", "found \(listener) twice; allowed: each address once")
-        }
-        // The kernel would refuse the second one, as if another process used the port.
-        for listener in settings.listeners where !listener.isUnspecified {
-            let whole = seen.first { $0.isUnspecified && $0.isIPv6 == listener.isIPv6 && $0.port == listener.port }
-            guard let whole else { continue }
-            report(
-                origin(of: "listeners"), "listeners",
-                "found \(listener) beside \(whole), which includes it; allowed: one of them")
-        }
-        for listener in settings.listeners {
-            guard let version4 = listener.mappedVersion4 else { continue }
-            report(
-                origin(of: "listeners"), "listeners",
-                "found \(listener), an IPv4 address written as one of IPv6; allowed: \(version4)")
-        }
-    }
-
     /// The most bytes of each pool of a worker.
     private static var receiveBufferByteCountMax: Int { 1 << 30 }
 

@@ -11,17 +11,6 @@ enum Schema {
     static let destinationsWhy =
         "Limits and policies of the destinations that match a name or pattern; the first that matches applies."
 
-    private static let listeners: [Setting<Settings>] = [
-        Setting(
-            path: "listeners",
-            form: .list(allowed: ListenAddress.allowed, accepts: { ListenAddress($0) != nil }),
-            why: "Addresses to accept clients on. There are no users yet: anyone who can connect may do anything.",
-            get: { .list($0.listeners.map(\.description)) },
-            set: { settings, value in
-                if case .list(let items) = value { settings.listeners = items.compactMap { ListenAddress($0) } }
-            })
-    ]
-
     private static let log: [Setting<Settings>] = [
         .choice(
             "log.level", \.logLevel,

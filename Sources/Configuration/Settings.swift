@@ -6,8 +6,8 @@ public import IO
 /// `Config/stampede.yaml` documents every key. `Schema` connects keys and fields. `EffectiveSettings.load` guarantees
 /// all ranges and all rules of `CrossChecks.swift`.
 public struct Settings: Sendable {
-    /// The addresses that clients connect to. At least one.
-    public var listeners = [ListenAddress.standard]
+    /// Where clients connect. At least one.
+    public var listeners = [ListenerSettings.standard]
     public var driver = DriverPreference.auto
     /// The configured number of worker threads. 0: one per available CPU. See
     /// `resolvedWorkerCount(availableCPUCount:)`.
@@ -29,9 +29,9 @@ public struct Settings: Sendable {
         workerCount > 0 ? workerCount : min(max(availableCPUCount, 1), Self.workerCountMax)
     }
 
-    /// The addresses that other machines can reach. The broker warns about them, because no users can be configured
+    /// The listeners that other machines can reach. The broker warns about them, because no users can be configured
     /// yet.
-    public var exposedListeners: [ListenAddress] {
+    public var exposedListeners: [ListenerSettings] {
         listeners.filter { !$0.isLoopback }
     }
 }

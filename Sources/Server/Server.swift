@@ -31,11 +31,11 @@ public enum StampedeServer {
         let isFallback = settings.driver == .auto && choice.kind == .epoll
         let prefix = isFallback ? "using epoll: " : ""
         logger.log(level: isFallback ? .warning : .debug, "\(prefix)\(choice.reason)")
-        for address in settings.exposedListeners {
+        for listener in settings.exposedListeners {
             logger.warning(
                 """
-                other machines can reach \(address), and any login is accepted; protect it by a firewall or a proxy, or \
-                listen on 127.0.0.1
+                other machines can reach \(listener), and any login is accepted; protect it by a firewall or a proxy, \
+                or listen on 127.0.0.1
                 """)
         }
         let store = try openStore(settings, logger)
@@ -74,21 +74,15 @@ public enum StampedeServer {
         let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
         let peers = try WakeDirectory(workerCount: workerCount)
         let fabric = Fabric(
-            shardCount: workerCount, mailboxByteCountMax: settings.broker.limits.mailboxByteCountMax)
-        var boundAddresses: [String] = []
-        var listeners = [[Int32]](repeating: [], count: workerCount)
-        for address in settings.listeners {
-            var group = try ListenerGroup(
-                address: address.description, workerCount: workerCount, options: settings.driverOptions)
-            boundAddresses.append(group.boundAddress)
-            for worker in 0..<workerCount { listeners[worker].append(group.take(worker: worker)) }
-        }
+            shardCount: workerCount, mailboxByteCountMax: settings.broker.limits.mailboxByteCountMax,
+            listenerCount: settings.listeners.count)
+        var listeners = try Listeners(settings, workerCount: workerCount)
 
         var driverOptions = settings.driverOptions
         driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
         driverOptions.usesFiles = store != nil
         var broker = settings.broker
-        broker.listeners = boundAddresses.map { ListenerOptions(address: $0) }
+        broker.listeners = listeners.options
         broker.zeroCopyByteCountMin = driverOptions.zeroCopyByteCountMin
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
         broker.identityKey = KeyedHash(low: .random(in: 0...UInt64.max), high: .random(in: 0...UInt64.max))
@@ -100,7 +94,8 @@ public enum StampedeServer {
         for index in 0..<workerCount {
             let worker = Worker(
                 index: index, kind: driver, driverOptions: driverOptions, broker: broker, store: store,
-                fabric: fabric, peers: peers, listeners: listeners[index], control: control, logger: logger)
+                fabric: fabric, peers: peers, listeners: listeners.descriptors[index],
+                transports: listeners.transports, control: control, logger: logger)
             worker.start()
             workers.append(worker)
         }
@@ -112,13 +107,15 @@ public enum StampedeServer {
             "ready",
             metadata: [
                 "version": "\(settings.broker.version)", "config": "\(file ?? "none")",
-                "listening": "\(boundAddresses.joined(separator: ","))", "driver": "\(driver.rawValue)",
+                "listening": "\(listeners.options.map(\.address).joined(separator: ","))",
+                "driver": "\(driver.rawValue)",
                 "features": "\(control.level)", "workers": .stringConvertible(workerCount),
                 "connections-max": .stringConvertible(control.connectionCountMax),
             ])
         warnOfSmallCapacity(control.connectionCountMax, settings, logger)
         awaitEnd(control, peers, logger)
         for worker in workers { worker.join() }
+        listeners.removeFiles()
         logger.notice("stopped", metadata: control.totals())
         return 0
     }

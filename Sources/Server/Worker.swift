@@ -4,26 +4,29 @@ import Glibc
 import IO
 import Logging
 import Slabs
+import Transports
 
 /// A worker: a thread with its own shard and driver.
 final class Worker: @unchecked Sendable {
-    private let index: Int
+    let index: Int
     private let kind: DriverChoice.Kind
     private let driverOptions: DriverOptions
-    private let broker: BrokerOptions
+    let broker: BrokerOptions
     /// Until the shard has what it owns of it.
     private var store: RecoveredStore?
     private let fabric: Fabric
     private let peers: WakeDirectory
     private let listeners: [Int32]
-    private let control: Control
-    private let logger: Logger
+    /// By `ListenerID`.
+    private let transports: [ListenerTransport]
+    let control: Control
+    let logger: Logger
     private var thread = pthread_t()
 
     init(
         index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions,
-        store: RecoveredStore?, fabric: Fabric, peers: WakeDirectory, listeners: [Int32], control: Control,
-        logger: Logger
+        store: RecoveredStore?, fabric: Fabric, peers: WakeDirectory, listeners: [Int32],
+        transports: [ListenerTransport], control: Control, logger: Logger
     ) {
         self.index = index
         self.kind = kind
@@ -33,6 +36,7 @@ final class Worker: @unchecked Sendable {
         self.fabric = fabric
         self.peers = peers
         self.listeners = listeners
+        self.transports = transports
         self.control = control
         var logger = logger
         logger[metadataKey: "worker"] = .stringConvertible(index)
@@ -81,11 +85,15 @@ final class Worker: @unchecked Sendable {
                     return control.didFail(DriverError(.other, error.description))
                 }
                 let tableCount = driver.connectionCountMax
+                // A broker whose listeners are all plain has no layer.
+                let layer =
+                    transports.allSatisfy(\.isPlain)
+                    ? nil : try TransportLayer(listeners: transports, connectionCountMax: tableCount)
                 let limit = broker.limits.connectionCountMax
                 control.didStart(
                     level: driver.level, connectionCountMax: limit == 0 ? tableCount : min(limit, tableCount))
                 guard control.mayServe() else { return driver.shutDown() }
-                loop(shard, driver)
+                loop(shard, driver, layer)
             } catch {
                 driver.shutDown()
                 throw DriverError(.other, error.explanation(worker: index))
@@ -95,22 +103,28 @@ final class Worker: @unchecked Sendable {
         }
     }
 
-    private func loop<D: Driver & ~Copyable>(_ shard: consuming Shard, _ driver: consuming D) {
+    private func loop<D: Driver & ~Copyable>(
+        _ shard: consuming Shard, _ driver: consuming D, _ layer: consuming TransportLayer?
+    ) {
         let mailbox = fabric.mailbox(index)
         var completions = Batch<Completion>(capacity: 4096)
         var reportCount = 0
+        var now = Clock.monotonicNanoseconds
+        let hasLayer = layer != nil
         while true {
             var deadline = shard.deadline
+            if hasLayer { deadline = min(deadline, layer!.lower(&shard.submissions, now: now)) }
             // A batch that was posted since the turn makes `prepareToSleep` return false. The sender of a later batch
             // sees that this worker sleeps, and wakes it.
             if deadline != 0, !mailbox.prepareToSleep() { deadline = 0 }
             driver.poll(shard.submissions, deadline: deadline, completions: &completions)
             mailbox.didWake()
+            if hasLayer { raise(&completions, &layer!, &driver) }
             if control.isDraining { shard.beginDrain() }
-            shard.turn(
-                completions, now: Clock.monotonicNanoseconds, wallMilliseconds: Clock.wallMilliseconds)
+            now = Clock.monotonicNanoseconds
+            shard.turn(completions, now: now, wallMilliseconds: Clock.wallMilliseconds)
             completions.removeAll()
-            if shard.hasNotices { log(shard.takeNotices(), &driver) }
+            if shard.hasNotices { log(shard.takeNotices(), &driver, &layer) }
             if control.reportCount != reportCount {
                 reportCount = control.reportCount
                 let report = WorkerReport(
@@ -147,7 +161,9 @@ final class Worker: @unchecked Sendable {
         }
     }
 
-    private func log<D: Driver & ~Copyable>(_ notices: [Notice], _ driver: inout D) {
+    private func log<D: Driver & ~Copyable>(
+        _ notices: [Notice], _ driver: inout D, _ layer: inout TransportLayer?
+    ) {
         for notice in notices {
             let kind = notice.kind.rawValue
             if notice.occurrenceCount > 0 {
@@ -168,7 +184,7 @@ final class Worker: @unchecked Sendable {
             }
             let level = Self.level(of: notice.kind)
             guard logger.logLevel <= level else { continue }
-            var metadata = notice.client.map { who($0, &driver) } ?? [:]
+            var metadata = notice.client.map { who($0, &driver, &layer) } ?? [:]
             if !notice.destination.isEmpty {
                 metadata["subscription"] = "\(notice.subscription)"
                 metadata["destination"] = "\(notice.destination)"
@@ -189,20 +205,37 @@ final class Worker: @unchecked Sendable {
 
     /// The log fields of a client: its number, which is unique in this process, its address, listener, session and
     /// login.
-    private func who<D: Driver & ~Copyable>(_ client: Notice.Client, _ driver: inout D) -> Logger.Metadata {
+    private func who<D: Driver & ~Copyable>(
+        _ client: Notice.Client, _ driver: inout D, _ layer: inout TransportLayer?
+    ) -> Logger.Metadata {
         var metadata: Logger.Metadata = [:]
         if client.number != 0 { metadata["connection"] = .stringConvertible(client.number) }
         let address =
             client.connection.isNone
             ? driver.peerAddress(ofAccepted: client.descriptor) : driver.peerAddress(of: client.connection)
         if let address { metadata["address"] = "\(address)" }
+        if layer != nil, let source = layer!.clientAddress(of: client.connection) {
+            metadata["address"] = "\(source)"
+            if let address { metadata["proxy"] = "\(address)" }
+        }
         let listener = Int(client.listener.rawValue)
+        if listener < broker.listeners.count, broker.listeners[listener].isUnix,
+            let peer = credentials(client, &driver)
+        {
+            metadata["peer"] = "\(peer)"
+        }
         if broker.listeners.count > 1, listener < broker.listeners.count {
             metadata["listener"] = "\(broker.listeners[listener].address)"
         }
         if !client.session.isEmpty { metadata["session"] = "\(client.session)" }
         if !client.login.isEmpty { metadata["login"] = "\(client.login)" }
         return metadata
+    }
+
+    /// The process at the other end of a Unix socket.
+    private func credentials<D: Driver & ~Copyable>(_ client: Notice.Client, _ driver: inout D) -> PeerCredentials? {
+        client.connection.isNone
+            ? driver.peerCredentials(ofAccepted: client.descriptor) : driver.peerCredentials(of: client.connection)
     }
 }
 

@@ -9,7 +9,10 @@ struct SettingsOptions: ParsableArguments {
     )
     var config: String?
 
-    @Option(help: ArgumentHelp("Accept clients on HOST:PORT; may be repeated.", valueName: "host:port"))
+    @Option(
+        help: ArgumentHelp(
+            "Accept clients on HOST:PORT, or on a URL such as unix:/run/stampede/stampede.sock; may be repeated.",
+            valueName: "url"))
     var listen: [String] = []
 
     @Option(help: "Which driver to use: auto, uring or epoll.")

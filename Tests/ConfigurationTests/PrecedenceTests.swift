@@ -79,7 +79,7 @@ struct PrecedenceTests {
             ),
             (
                 [:], "listeners=127.0.0.1:1,",
-                "--set: listeners: found \"127.0.0.1:1,\"; allowed: one or several of \(ListenAddress.allowed)"
+                "--set: listeners: found \"\"; allowed: one or several of \(ListenerURL.allowed)"
             ),
         ])
     func errors(environment: [String: String], assignment: String, expected: String) {

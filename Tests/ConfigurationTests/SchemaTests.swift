@@ -34,7 +34,9 @@ struct SchemaTests {
 
     @Test("The example of a destination in the reference holds every key, each with its default")
     func exampleHoldsDefaults() throws {
-        let lines = ConfigurationReference.yaml.split(separator: "\n")
+        let reference = ConfigurationReference.yaml
+        let lines = reference[try #require(reference.firstRange(of: "None by default")).lowerBound...]
+            .split(separator: "\n")
         let example = lines.filter { $0.hasPrefix("#   - ") || $0.hasPrefix("#     ") && !$0.hasPrefix("#     #") }
             .filter { !$0.contains("stampede ") }.map { $0.dropFirst(2) }.joined(separator: "\n")
         let effective = try EffectiveSettings.load(yaml: "destinations:\n" + example)
@@ -42,6 +44,44 @@ struct SchemaTests {
         for key in Schema.destinationKeys {
             #expect(effective.origins["destinations[0].\(key.path)"] != nil, "\(key.path)")
         }
+    }
+
+    @Test("The example of a listener in the reference holds every key, each with its default")
+    func listenerExampleHoldsDefaults() throws {
+        let reference = ConfigurationReference.yaml
+        let start = try #require(reference.firstRange(of: "# An entry with options")).lowerBound
+        let lines = reference[start...].split(separator: "\n").dropFirst().prefix { $0.hasPrefix("#") }
+        let example = lines.map { $0.dropFirst(2) }.filter { $0.drop { $0 == " " }.first != "#" }
+        var listener = try ListenerSettings("unix:/run/stampede/stampede.sock")
+        for option in Schema.listenerOptions {
+            let name = option.path.split(separator: ".").last ?? ""
+            let line = try #require(example.first { $0.drop { $0 == " " }.hasPrefix("\(name): ") })
+            let value = line.drop { $0 == " " }.dropFirst(name.count + 2)
+            #expect(value == option.format(option.get(listener)), "\(option.path)")
+            option.set(&listener, option.get(listener))
+        }
+        #expect(listener == (try ListenerSettings("unix:/run/stampede/stampede.sock")))
+    }
+
+    @Test("Every field of ListenerSettings but its URL has exactly one key")
+    func listenerSettingsAreCovered() throws {
+        var changed = ["url"]
+        for key in Schema.listenerOptions {
+            let before = ListenerSettings.standard
+            var after = before
+            let other: SettingValue =
+                switch key.path {
+                case "proxy-protocol": .list(["10.0.0.0/8"])
+                case "mode": .text("0600")
+                default:
+                    if case .list = key.form { .list(["/other"]) } else { Self.otherValue(than: key.get(before), key) }
+                }
+            key.set(&after, other)
+            changed += Self.differingFields(before, after)
+            #expect(key.get(after) == other, "\(key.path)")
+        }
+        let fields = Mirror(reflecting: ListenerSettings.standard).children.compactMap(\.label)
+        #expect(changed.sorted() == fields.sorted())
     }
 
     @Test("Every field of Limits has exactly one key")

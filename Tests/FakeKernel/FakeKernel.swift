@@ -62,7 +62,9 @@ public final class FakeKernel {
         self.disk = disk
         self.shardCount = shardCount
         self.now = now
-        fabric = Fabric(shardCount: shardCount, mailboxByteCountMax: options.limits.mailboxByteCountMax)
+        fabric = Fabric(
+            shardCount: shardCount, mailboxByteCountMax: options.limits.mailboxByteCountMax,
+            listenerCount: options.listeners.count)
         adopted = Array(repeating: [:], count: shardCount)
         events = Array(repeating: [], count: shardCount)
         isListening = Array(repeating: true, count: shardCount)

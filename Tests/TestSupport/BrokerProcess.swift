@@ -11,7 +11,8 @@ public final class BrokerProcess: Sendable {
         /// The text of a configuration file, for what `--set` cannot say. Empty: none.
         public var file: String
         public var logFormat: String
-        /// The arguments of `--listen`, separated by commas.
+        /// The arguments of `--listen`, separated by commas. Empty: the listeners are in `file`. One has to be on
+        /// 127.0.0.1.
         public var address: String
         /// The errno with which io_uring's system calls fail. 0: they work.
         public var ioUringErrno: Int32

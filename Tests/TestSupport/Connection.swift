@@ -20,6 +20,30 @@ final class Connection {
         descriptor = try Self.open(port: port, receiveBufferByteCount: receiveBufferByteCount)
     }
 
+    /// - Parameter path: of a Unix socket.
+    init(unix path: String) throws { descriptor = try Self.open(unix: path) }
+
+    /// A connected, non-blocking Unix socket.
+    private static func open(unix path: String) throws -> Int32 {
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { throw Failure("socket: errno \(errno)", at: Place(#fileID, #line)) }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix($0.count - 1)) }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard result == 0 else {
+            let reason = errno
+            Glibc.close(descriptor)
+            throw Failure("connect to \(path): \(String(cString: strerror(reason)))", at: Place(#fileID, #line))
+        }
+        _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
+        return descriptor
+    }
+
     /// A connected, non-blocking socket.
     static func open(port: UInt16, receiveBufferByteCount: Int32 = 0) throws -> Int32 {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)

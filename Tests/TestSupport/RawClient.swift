@@ -19,6 +19,15 @@ public final class RawClient {
         version = .v1_2
     }
 
+    /// Opens a connection and a session in `version` through a Unix socket.
+    public init(
+        unix path: String, _ version: ProtocolVersion, _ fileID: String = #fileID, _ line: Int = #line
+    ) throws {
+        connection = try Connection(unix: path)
+        self.version = .v1_2
+        try connect(version, [:], fileID, line)
+    }
+
     /// Opens a connection and a session in `version`.
     public convenience init(
         _ broker: BrokerProcess, _ version: ProtocolVersion, _ headers: KeyValuePairs<String, String> = [:],

@@ -120,12 +120,24 @@ struct SessionTable: ~Copyable {
         session.pointee.state = .fresh
         session.pointee.version = .v1_2
         session.pointee.listener = origin.listener
+        session.pointee.versions = .all
         session.pointee.lastReceived = clock
         session.pointee.lastSent = clock
         session.pointee.since = clock
         session.pointee.number = takeNumber()
         if needsAddresses { addresses.enter(handle.index, origin.address) }
         return .admitted(handle.index)
+    }
+
+    /// A proxy has named the address of its client, which was not known. False: as many connections as there may be have
+    /// it.
+    mutating func learnAddress(_ address: UInt64, of index: Index<Session>) -> Bool {
+        if connectionsPerAddressMax > 0, !addresses.admits(address, max: connectionsPerAddressMax) { return false }
+        if needsAddresses {
+            addresses.leave(index)
+            addresses.enter(index, address)
+        }
+        return true
     }
 
     /// A bucket of one second of the configured rate.

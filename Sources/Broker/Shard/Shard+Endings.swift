@@ -136,7 +136,9 @@ extension Shard {
         dropOutput(session, isReleased: true)
         timers.cancel(session.pointee.timer)
         counters.connectionsClosed &+= 1
+        let listener = session.pointee.listener
         sessions.remove(session.pointee.index, memory: &memory)
+        leaveListener(listener)
         reportLoad()
     }
 }

@@ -110,10 +110,12 @@ extension Shard {
             let interval = receiveDeadline(session)
             if passed(session.pointee.lastReceived, interval) {
                 counters.heartBeatsMissed &+= 1
+                let isLenient = listeners.hasLenientHeartBeats(session.pointee.listener)
                 return fail(
                     session, "Heart-beat missed",
-                    "nothing was received for \(interval) ms; the interval agreed at CONNECT is "
-                        + "\(session.pointee.receiveInterval) ms")
+                    "nothing was received for \(interval) ms; the interval "
+                        + (isLenient ? "that this listener expects" : "agreed at CONNECT")
+                        + " is \(session.pointee.receiveInterval) ms")
             }
             rearm(session, session.pointee.lastReceived, interval)
         }

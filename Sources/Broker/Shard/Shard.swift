@@ -21,6 +21,7 @@ public struct Shard: ~Copyable {
     let frameLimits: FrameLimits
     let fabric: Fabric
     let policies: PolicyTable
+    let listeners: ListenerTable
 
     // Records
     var sessions: SessionTable
@@ -151,6 +152,7 @@ public struct Shard: ~Copyable {
         self.shardCount = shardCount
         frameLimits = FrameLimits(limits)
         policies = PolicyTable(options.destinationPolicies)
+        listeners = ListenerTable(options.listeners)
         self.sessions = sessions
         self.output = output
         self.subscriptions = subscriptions
