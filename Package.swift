@@ -52,7 +52,7 @@ let package = Package(
         .target(name: "Capacity", swiftSettings: swiftSettings),
         .target(
             name: "Configuration",
-            dependencies: ["Broker", "Capacity", "IO", .product(name: "Yams", package: "Yams")],
+            dependencies: ["Broker", "Capacity", "IO", "Transports", .product(name: "Yams", package: "Yams")],
             swiftSettings: swiftSettings),
         .target(
             name: "Server",
@@ -67,6 +67,7 @@ let package = Package(
             name: "stampede",
             dependencies: [
                 "Broker", "Capacity", "ClientWebSocket", "Configuration", "Drivers", "IO", "STOMP", "Server",
+                "Transports",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
