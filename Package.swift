@@ -135,6 +135,10 @@ let package = Package(
         .testTarget(
             name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "STOMP", "Slabs"],
             swiftSettings: swiftSettings),
+        // Echoes WebSocket messages, for suites that test servers from outside.
+        .executableTarget(
+            name: "stampede-websocket-echo", dependencies: ["Transports"], path: "Tests/WebSocketEcho",
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "Transports"],
             swiftSettings: swiftSettings),

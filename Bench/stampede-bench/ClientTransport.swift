@@ -1,4 +1,4 @@
-public import ArgumentParser
+import ArgumentParser
 import Load
 
 /// How the bytes of the load travel.

@@ -54,7 +54,8 @@ public struct ListenerURL: Sendable, Hashable, CustomStringConvertible {
             return
         }
         guard let kind = TransportKind(scheme: String(scheme)) else {
-            throw Fault("unknown scheme \(excerpt(String(scheme))); allowed: stomp://, stomps://, ws://, wss://, unix:/")
+            let known = "stomp://, stomps://, ws://, wss://, unix:/"
+            throw Fault("unknown scheme \(excerpt(String(scheme))); allowed: \(known)")
         }
         let authority = rest.prefix { $0 != "/" && $0 != "?" && $0 != "#" }
         transport = kind

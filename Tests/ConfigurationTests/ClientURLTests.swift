@@ -13,7 +13,7 @@ struct ClientURLTests {
     init() throws { stampede = try Executable() }
 
     /// A server's end of a WebSocket, whose messages are whole frames of STOMP.
-    private struct WebSocketPeer {
+    private struct WebSocketPeer: ~Copyable {
         private var bytes: [UInt8] = []
         private var decoder = ClientFrameDecoder(version: .v1_2)
         private(set) var closeCode: Int?
@@ -78,14 +78,19 @@ struct ClientURLTests {
             let request = try socket.open(peer)
             #expect(request.first == "GET /ws HTTP/1.1")
             #expect(request.contains("Sec-WebSocket-Protocol: v12.stomp, v11.stomp, v10.stomp"))
-            let connect = try #require(try socket.next(peer))
-            #expect(connect.command == .connect && connect["login"] == "al ice" && connect["passcode"] == "secret")
+            let connect = try socket.next(peer)
+            #expect(connect?.command == .connect && connect?["login"] == "al ice" && connect?["passcode"] == "secret")
             try peer.send([0x89, 1, 0x70])
             try socket.send(peer, ClientFrame(.connected, [("version", "1.2")]))
-            for body in ["one", "two"] { #expect(try socket.next(peer)?.text == body) }
-            let goodbye = try #require(try socket.next(peer))
-            try socket.send(peer, ClientFrame(.receipt, [("receipt-id", goodbye["receipt"] ?? "")]))
-            #expect(try socket.next(peer) == nil && socket.closeCode == 1000)
+            for body in ["one", "two"] {
+                let frame = try socket.next(peer)
+                #expect(frame?.text == body && frame?["persistent"] == "true")
+            }
+            let goodbye = try socket.next(peer)
+            try socket.send(peer, ClientFrame(.receipt, [("receipt-id", goodbye?["receipt"] ?? "")]))
+            let end = try socket.next(peer)
+            let closeCode = socket.closeCode
+            #expect(end == nil && closeCode == 1000)
         }
         let outcome = try stampede.run(
             ["sink", "/queue/a", "--url", "ws://al%20ice@127.0.0.1:\(broker.port)", "--persistent"],

@@ -9,13 +9,15 @@ struct ListenerTests {
     @Test(
         "A URL is read and written in its shortest form",
         arguments: [
-            ("127.0.0.1:61613", "127.0.0.1:61613", TransportKind.stomp), ("stomp://127.0.0.1", "127.0.0.1:61613", .stomp),
+            ("127.0.0.1:61613", "127.0.0.1:61613", TransportKind.stomp),
+            ("stomp://127.0.0.1", "127.0.0.1:61613", .stomp),
             ("stomp://localhost:1/", "127.0.0.1:1", .stomp), ("STOMP://[::1]", "[::1]:61613", .stomp),
             ("stomps://0.0.0.0", "stomps://0.0.0.0:61614", .stomps), ("ws://127.0.0.1", "ws://127.0.0.1:15674", .ws),
             ("wss://[::]:443/a/b", "wss://[::]:443/a/b", .wss), ("wss://[::]", "wss://[::]:15673", .wss),
             ("unix:/run/s.sock", "unix:/run/s.sock", .stomp), ("unix:///run/s.sock", "unix:/run/s.sock", .stomp),
             ("ws+unix:/run/s.sock", "ws+unix:/run/s.sock", .ws),
-            ("unix:/a?mode=660", "unix:/a", .stomp), ("unix:/a?mode=0600&group=mqm", "unix:/a?mode=0600&group=mqm", .stomp),
+            ("unix:/a?mode=660", "unix:/a", .stomp),
+            ("unix:/a?mode=0600&group=mqm", "unix:/a?mode=0600&group=mqm", .stomp),
             ("unix:/a?owner=0", "unix:/a?owner=0", .stomp),
         ])
     func urls(text: String, expected: String, transport: TransportKind) throws {
@@ -33,7 +35,8 @@ struct ListenerTests {
             ("ws://user@127.0.0.1", "no user"), ("stomp://127.0.0.1/ws", "only ws:// and wss:// have a path"),
             ("ws://127.0.0.1/a?b", "no path"), ("ws://127.0.0.1?a", "no path"), ("ws://127.0.0.1:99999", "no address"),
             ("unix:run/s.sock", "absolute path"), ("unix:", "absolute path"), ("unix:/", "absolute path"),
-            ("unix://run/s.sock", "absolute path"), ("unix:/a?mode=999", "mode is"), ("unix:/a?colour=red", "unknown option"),
+            ("unix://run/s.sock", "absolute path"), ("unix:/a?mode=999", "mode is"),
+            ("unix:/a?colour=red", "unknown option"),
             ("unix:/a?", "unknown option"), ("unix:/" + String(repeating: "a", count: 107), "107 bytes"),
             ("unix:/a\u{7}", "control characters"), ("somewhere", "allowed: one or several of"),
             ("127.0.0.1:1?mode=0600", "allowed: one or several of"),
@@ -90,7 +93,8 @@ struct ListenerTests {
         let effective = try EffectiveSettings.load(
             yaml: "listeners: [{url: \"127.0.0.1:1\", connections-max: 5}]",
             commandLine: [
-                Override(path: "listeners", text: "unix:/a?mode=0600,127.0.0.1:2", origin: .commandLine(option: "--listen"))
+                Override(
+                    path: "listeners", text: "unix:/a?mode=0600,127.0.0.1:2", origin: .commandLine(option: "--listen"))
             ])
         #expect(effective.settings.listeners.map(\.description) == ["unix:/a?mode=0600", "127.0.0.1:2"])
         #expect(effective.origin(of: "listeners") == .commandLine(option: "--listen"))
@@ -100,7 +104,10 @@ struct ListenerTests {
     @Test(
         "An error in a listener names its line, its key and what is right",
         arguments: [
-            ("listeners:\n  - {mode: 0600}", "2: listeners[0]: the key url is missing; allowed: \(ListenerURL.allowed)"),
+            (
+                "listeners:\n  - {mode: 0600}",
+                "2: listeners[0]: the key url is missing; allowed: \(ListenerURL.allowed)"
+            ),
             (
                 "listeners:\n  - url: tcp://a",
                 "2: listeners[0].url: found \"tcp://a\"; unknown scheme \"tcp\"; allowed: stomp://, stomps://, ws://, "
@@ -121,7 +128,10 @@ struct ListenerTests {
                 "2: listeners[0].url: given more than once, first in line 2"
             ),
             ("listeners: [unix:/a, unix:/a]", "1: listeners: found unix:/a twice; allowed: each address once"),
-            ("listeners: [[unix:/a]]", "1: listeners[0]: found a list; allowed: one or several of \(ListenerURL.allowed)"),
+            (
+                "listeners: [[unix:/a]]",
+                "1: listeners[0]: found a list; allowed: one or several of \(ListenerURL.allowed)"
+            ),
         ])
     func errors(yaml: String, expected: String) {
         let error = #expect(throws: ConfigurationError.self) { _ = try EffectiveSettings.load(yaml: yaml) }

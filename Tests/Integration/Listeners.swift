@@ -108,7 +108,8 @@ extension Integration {
             let broker = try BrokerProcess(
                 BrokerProcess.Settings(
                     driver, workers: workers,
-                    file: "listeners:\n  - 127.0.0.1:0\n  - {url: \"unix:\(path)\", connections-max: 2}\n", address: ""))
+                    file: "listeners:\n  - 127.0.0.1:0\n  - {url: \"unix:\(path)\", connections-max: 2}\n", address: "")
+            )
             let clients = try (0..<2).map { _ in try RawClient(unix: path, .v1_2) }
             #expect(throws: Failure.self) { _ = try RawClient(unix: path, .v1_2) }
             let line = try #require(try broker.process.errorLine { $0.contains("connection refused") })

@@ -4,7 +4,7 @@ import IO
 import Testing
 
 @Suite("Options of listeners")
-struct ListenerTests {
+struct ListenerOptionsTests {
     private static func options(_ change: (inout ListenerOptions) -> Void) -> BrokerOptions {
         TestBroker.options { options in
             var second = ListenerOptions(address: "127.0.0.1:2")
