@@ -42,14 +42,17 @@ let package = Package(
         .target(name: "COctets"),
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Broker", dependencies: ["IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
-        // PROXY headers and WebSocket: byte machines, and the layer of them between core and driver.
-        .target(name: "Transports", dependencies: ["COctets", "IO", "Slabs"], swiftSettings: swiftSettings),
+        // The C shim over OpenSSL 3 (libssl-dev). No trait: a broker that can be reached from outside is not an option.
+        .target(name: "CTLS", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        // PROXY headers, TLS and WebSocket: byte machines, and the layers of them between core and driver.
+        .target(
+            name: "Transports", dependencies: ["COctets", "CTLS", "IO", "Slabs"], swiftSettings: swiftSettings),
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         // What a machine allows, and what N connections take: values alone, for the probe of both programs.
         .target(name: "Capacity", swiftSettings: swiftSettings),
         .target(
             name: "Configuration",
-            dependencies: ["Broker", "Capacity", "IO", .product(name: "Yams", package: "Yams")],
+            dependencies: ["Broker", "Capacity", "IO", "Transports", .product(name: "Yams", package: "Yams")],
             swiftSettings: swiftSettings),
         .target(
             name: "Server",
@@ -64,6 +67,7 @@ let package = Package(
             name: "stampede",
             dependencies: [
                 "Broker", "Capacity", "ClientWebSocket", "Configuration", "Drivers", "IO", "STOMP", "Server",
+                "Transports",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -141,7 +145,7 @@ let package = Package(
             name: "stampede-websocket-echo", dependencies: ["Transports"], path: "Tests/WebSocketEcho",
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "TransportsTests", dependencies: ["COctets", "IO", "Slabs", "Transports"],
+            name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "Transports"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
