@@ -56,7 +56,7 @@ let package = Package(
         .target(name: "Journal", dependencies: ["CJournal", "Slabs"], swiftSettings: swiftSettings),
         .target(
             name: "Configuration",
-            dependencies: ["Broker", "Capacity", "IO", .product(name: "Yams", package: "Yams")],
+            dependencies: ["Broker", "Capacity", "IO", "Transports", .product(name: "Yams", package: "Yams")],
             swiftSettings: swiftSettings),
         .target(
             name: "Server",
@@ -71,7 +71,7 @@ let package = Package(
             name: "stampede",
             dependencies: [
                 "Broker", "Capacity", "ClientWebSocket", "Configuration", "Drivers", "IO", "Journal", "STOMP",
-                "Server",
+                "Server", "Transports",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -140,8 +140,11 @@ let package = Package(
         .target(
             name: "FuzzJournal", dependencies: ["FuzzFrames", "Journal", "JournalFixtures"], path: "Tests/Fuzz/Journal",
             swiftSettings: swiftSettings),
+        .target(
+            name: "FuzzTransports", dependencies: ["FuzzFrames", "Transports"], path: "Tests/Fuzz/Transports",
+            swiftSettings: swiftSettings),
         .testTarget(
-            name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames", "FuzzJournal"],
+            name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames", "FuzzJournal", "FuzzTransports"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "ClientWebSocketTests", dependencies: ["ClientWebSocket"], swiftSettings: swiftSettings),
@@ -149,6 +152,10 @@ let package = Package(
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
         .testTarget(
             name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "Journal", "STOMP", "Slabs"],
+            swiftSettings: swiftSettings),
+        // Echoes WebSocket messages, for suites that test servers from outside.
+        .executableTarget(
+            name: "stampede-websocket-echo", dependencies: ["Transports"], path: "Tests/WebSocketEcho",
             swiftSettings: swiftSettings),
         .testTarget(
             name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "Transports"],
@@ -198,6 +205,9 @@ if Context.environment["STAMPEDE_FUZZING"] == "1" {
         .executableTarget(
             name: "stampede-fuzz-journal", dependencies: ["FuzzDriver", "FuzzFrames", "FuzzJournal"],
             path: "Tests/Fuzz/MainJournal", swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-fuzz-transports", dependencies: ["FuzzDriver", "FuzzFrames", "FuzzTransports"],
+            path: "Tests/Fuzz/MainTransports", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-fuzz", dependencies: ["FuzzBroker", "FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/Main",
             swiftSettings: swiftSettings),

@@ -8,6 +8,8 @@ public import IO
 public struct Settings: Sendable {
     /// Where clients connect. At least one.
     public var listeners = [ListenerSettings.standard]
+    /// Certificates and rules of listeners with TLS.
+    public var tls = TLSSettings()
     public var driver = DriverPreference.auto
     /// The configured number of worker threads. 0: one per available CPU. See
     /// `resolvedWorkerCount(availableCPUCount:)`.

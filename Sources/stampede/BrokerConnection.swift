@@ -35,7 +35,8 @@ struct BrokerConnection: ~Copyable {
     static func open(_ options: ClientOptions) throws -> BrokerConnection {
         let broker = try options.broker
         let credentials = try options.credentials(for: broker)
-        var connection = BrokerConnection(ClientChannel(try broker.connect(), to: broker))
+        var connection = try BrokerConnection(
+            ClientChannel(try broker.connect(), to: broker, try options.tlsContext(for: broker)))
         let deadline = now() + handshakeMillisecondsMax
         try connection.openTransport(broker, until: deadline)
         try connection.shakeHands(host: broker.virtualHost, credentials: credentials, until: deadline)
@@ -45,9 +46,9 @@ struct BrokerConnection: ~Copyable {
     private mutating func openTransport(_ broker: BrokerURL, until deadline: Int) throws {
         while !channel.isOpen {
             guard !channel.isEnded else {
-                throw Failure.operation("the broker closed the connection during the WebSocket handshake")
+                throw Failure.operation("the broker closed the connection during the handshake of the transport")
             }
-            try waitForHandshake("the WebSocket handshake", until: deadline)
+            try waitForHandshake("the handshake of the transport", until: deadline)
         }
     }
 

@@ -4,7 +4,9 @@ import IO
 /// A broker as a client names it.
 ///
 ///     stomp://user@broker.example:61613       TCP
+///     stomps://broker.example                 TLS
 ///     ws://127.0.0.1:15674/ws                 WebSocket
+///     wss://broker.example/ws                 WebSocket over TLS
 ///     unix:/run/stampede/stampede.sock        a Unix socket; also unix:///run/...
 struct BrokerURL {
     /// A name or address, and a port.
@@ -47,7 +49,8 @@ struct BrokerURL {
         let reason: String
     }
 
-    static let forms = "stomp://[LOGIN@]HOST[:PORT], ws://[LOGIN@]HOST[:PORT][/PATH] or unix:/PATH"
+    static let forms =
+        "stomp:// or stomps://[LOGIN@]HOST[:PORT], ws:// or wss://[LOGIN@]HOST[:PORT][/PATH], or unix:/PATH"
 
     let transport: TransportKind
     let place: Place
@@ -71,7 +74,6 @@ struct BrokerURL {
         }
         guard let mark = text.firstRange(of: "://"), let kind = TransportKind(scheme: String(text[..<mark.lowerBound]))
         else { throw Fault(reason: "allowed: \(Self.forms)") }
-        guard !kind.usesTLS else { throw Fault(reason: "this build has no TLS for clients; allowed: \(Self.forms)") }
         var authority = text[mark.upperBound...].prefix { $0 != "/" && $0 != "?" && $0 != "#" }
         let path = text[authority.endIndex...]
         guard kind.usesWebSocket || path.isEmpty || path == "/" else {
@@ -138,6 +140,13 @@ struct BrokerURL {
         case .host(let host): host.description
         case .unix: "localhost"
         }
+    }
+
+    /// The name that the certificate of the broker must have, or its address.
+    var serverName: (text: String, isAddress: Bool) {
+        var address = in6_addr()
+        let isAddress = [AF_INET, AF_INET6].contains { inet_pton($0, virtualHost, &address) == 1 }
+        return (virtualHost, isAddress)
     }
 
     /// Returns a connected non-blocking socket.

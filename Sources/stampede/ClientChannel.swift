@@ -1,13 +1,16 @@
 import ClientWebSocket
 import Glibc
+import Transports
 
-/// The bytes of a client's conversation with a broker, in whatever they travel: a socket, or a WebSocket in it.
+/// The bytes of a client's conversation with a broker, in whatever they travel: a socket, TLS in it, and a WebSocket in
+/// either.
 ///
 /// It never waits. Bytes to be sent are queued until `flush`; received ones are what the broker has sent as STOMP.
 struct ClientChannel: ~Copyable {
     private static let receiveByteCount = 64 << 10
 
     let fd: Int32
+    private var tls: TLSClientStream?
     private var webSocket: WebSocketStream?
     private var outgoing: [UInt8] = []
     private var outgoingStart = 0
@@ -18,12 +21,27 @@ struct ClientChannel: ~Copyable {
     private(set) var closeReason: String?
 
     /// Takes ownership of a connected non-blocking socket, and begins the handshake of the transport.
-    init(_ fd: Int32, to broker: BrokerURL) {
+    ///
+    /// - Parameter context: whom to trust, and who the client is, if the URL asks for TLS.
+    init(_ fd: Int32, to broker: BrokerURL, _ context: TLSContext?) throws {
         self.fd = fd
+        if let context {
+            tls = try Self.makeTLS(context, broker)
+            takeCiphertext()
+        }
         guard broker.transport.usesWebSocket else { return }
         let stream = WebSocketStream(WebSocketHandshake(host: broker.authority, path: broker.path))
-        outgoing = stream.handshake.request
         webSocket = stream
+        queue(stream.handshake.request)
+    }
+
+    private static func makeTLS(_ context: TLSContext, _ broker: BrokerURL) throws -> TLSClientStream {
+        let name = broker.serverName
+        do throws(TLSProblem) {
+            return try TLSClientStream(context, serverName: name.text, isAddress: name.isAddress)
+        } catch {
+            throw Failure.operation(error.description)
+        }
     }
 
     deinit { close(fd) }
@@ -32,24 +50,44 @@ struct ClientChannel: ~Copyable {
     var outgoingByteCount: Int { outgoing.count - outgoingStart }
 
     /// Frames may be sent.
-    var isOpen: Bool { webSocket?.isOpen ?? true }
+    var isOpen: Bool {
+        webSocket?.isOpen ?? tls?.isOpen ?? true
+    }
 
     /// Queues bytes. With WebSocket they are one message.
     mutating func send(_ bytes: [UInt8]) {
-        outgoing += webSocket?.message(bytes) ?? bytes
+        queue(webSocket?.message(bytes) ?? bytes)
+    }
+
+    private mutating func queue(_ bytes: [UInt8]) {
+        guard let tls else { return outgoing += bytes }
+        tls.send(bytes)
+        takeCiphertext()
+    }
+
+    private mutating func takeCiphertext() {
+        outgoing += tls!.output
+        tls!.output = []
     }
 
     /// Says goodbye in the transport, as far as the socket takes it at once. Nothing more is sent.
     mutating func end() {
-        guard let webSocket, webSocket.isOpen, !isEnded else { return }
-        outgoing += webSocket.closing()
-        _ = try? flush()
+        if isEnded { return }
+        if let webSocket, webSocket.isOpen { queue(webSocket.closing()) }
+        if let tls {
+            tls.close()
+            takeCiphertext()
+        }
+        if outgoingByteCount > 0 { _ = try? flush() }
     }
 
     /// Takes what has arrived. An empty array: nothing, or the end.
     mutating func receive() throws -> [UInt8] {
         let count = recv(fd, &chunk, chunk.count, 0)
-        if count > 0 { return try opened(chunk[..<count]) }
+        if count > 0 {
+            if let tls { return try decrypted(chunk[..<count], tls) }
+            return try opened(chunk[..<count])
+        }
         if count == 0 || errno == ECONNRESET {
             // Frames that arrived before a reset may give the reason. They were returned before.
             isEnded = true
@@ -59,7 +97,21 @@ struct ClientChannel: ~Copyable {
         return []
     }
 
-    /// The bytes of STOMP in bytes of the socket. A close frame ends the conversation like the end of the socket does.
+    /// close_notify ends the conversation like the end of the socket does.
+    private mutating func decrypted(_ bytes: ArraySlice<UInt8>, _ tls: TLSClientStream) throws -> [UInt8] {
+        let plaintext = tls.receive(bytes)
+        if let failure = tls.failure {
+            // The broker is told why.
+            takeCiphertext()
+            _ = try? flush()
+            throw Failure.operation(failure.description)
+        }
+        takeCiphertext()
+        if tls.isEnded { isEnded = true }
+        return plaintext.isEmpty ? [] : try opened(plaintext[...])
+    }
+
+    /// The bytes of STOMP in bytes of the connection. A close frame ends the conversation like the end of the socket does.
     private mutating func opened(_ bytes: ArraySlice<UInt8>) throws -> [UInt8] {
         guard webSocket != nil else { return Array(bytes) }
         var payload: [UInt8] = []
@@ -70,8 +122,9 @@ struct ClientChannel: ~Copyable {
         } catch {
             failure = error
         }
-        outgoing += webSocket!.replies
+        let replies = webSocket!.replies
         webSocket!.replies = []
+        if !replies.isEmpty { queue(replies) }
         guard let failure else { return payload }
         guard case .closed(let code, let reason) = failure else { throw Failure.operation("\(failure)") }
         isEnded = true

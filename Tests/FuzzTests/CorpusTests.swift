@@ -1,13 +1,14 @@
 import FuzzBroker
 import FuzzFrames
 import FuzzJournal
+import FuzzTransports
 import Glibc
 import Testing
 
-private let targets = FuzzTarget.frames + FuzzTarget.broker + FuzzTarget.journal
-
 /// The corpus through the functions that the fuzzer calls, without the fuzzer.
 struct CorpusTests {
+    static let targets =
+        FuzzTarget.frames + FuzzTarget.broker + FuzzTarget.journal + FuzzTarget.transports
     static let folder = #filePath.split(separator: "/").dropLast(2).map { "/" + $0 }.joined() + "/Fuzz/corpus"
 
     /// The files of a folder, by name.
@@ -35,7 +36,7 @@ struct CorpusTests {
 
     @Test(arguments: targets.map(\.name))
     func `every input of the corpus leads to agreement`(_ name: String) throws {
-        let target = try #require(targets.first { $0.name == name })
+        let target = try #require(Self.targets.first { $0.name == name })
         let folder = "\(Self.folder)/\(target.corpus)"
         let files = Self.files(in: folder)
         #expect(!files.isEmpty, "no corpus in \(folder)")
@@ -48,7 +49,7 @@ struct CorpusTests {
 
     @Test(arguments: targets.map(\.name))
     func `no input and short inputs lead to agreement`(_ name: String) throws {
-        let check = try #require(targets.first { $0.name == name }).makeCheck()
+        let check = try #require(Self.targets.first { $0.name == name }).makeCheck()
         for count in 0..<12 {
             for octet in [UInt8(0), 0xFF, 0x0A] {
                 let fault = [UInt8](repeating: octet, count: count).withUnsafeBytes { check($0) }

@@ -20,7 +20,6 @@ extension TLSLayer {
         feedStarved()
         continueHandshakes()
         for place in 0..<completions.count { raise(completions[place]) }
-        setDeadline()
         swap(&completions, &raised)
     }
 

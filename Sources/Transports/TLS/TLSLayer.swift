@@ -62,10 +62,7 @@ public struct TLSLayer: ~Copyable {
     var notices: [TransportNotice] = []
     var nowSeconds: Int64
 
-    /// When the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
-    /// Stored, as `hasNotices` is: a computed property that another module reads would copy the layer.
-    public internal(set) var deadline: UInt64 = .max
-    /// `takeNotices` has something to tell.
+    /// `takeNotices` has something to tell. Stored: a computed property that another module reads would copy the layer.
     public internal(set) var hasNotices = false
     public internal(set) var counters = TLSCounters()
 

@@ -223,7 +223,7 @@ final class LayerHarness {
     func turn() {
         turnCount += 1
         submitOutput()
-        layer.lower(&submissions)
+        _ = layer.lower(&submissions)
         var answers: [Completion] = []
         var closed: [UInt32] = []
         for index in sockets.keys { sockets[index]!.sendCount = 0 }
