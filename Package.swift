@@ -44,7 +44,7 @@ let package = Package(
         // What clients may do: patterns of destinations, compared with names and with each other.
         .target(name: "Permissions", swiftSettings: swiftSettings),
         .target(
-            name: "Broker", dependencies: ["IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+            name: "Broker", dependencies: ["IO", "Permissions", "STOMP", "Slabs"], swiftSettings: swiftSettings),
         // The C shim over crypt(3) of libxcrypt and OpenSSL's digests and signatures.
         .target(name: "CAccess", linkerSettings: [.linkedLibrary("crypt"), .linkedLibrary("crypto")]),
         // Who clients are: users file, password hashes, tokens.
@@ -135,7 +135,7 @@ let package = Package(
         .testTarget(name: "PermissionsTests", dependencies: ["Permissions"], swiftSettings: swiftSettings),
         .testTarget(name: "AccessTests", dependencies: ["Access", "Permissions"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "STOMP", "Slabs"],
+            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "Permissions", "STOMP", "Slabs"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),

@@ -136,6 +136,7 @@ extension Shard {
         dropOutput(session, isReleased: true)
         timers.cancel(session.pointee.timer)
         counters.connectionsClosed &+= 1
+        if gate.isOn { gate.leave(session.pointee.index) }
         sessions.remove(session.pointee.index, memory: &memory)
         reportLoad()
     }
