@@ -57,19 +57,19 @@ let package = Package(
         .target(name: "Capacity", swiftSettings: swiftSettings),
         .target(
             name: "Configuration",
-            dependencies: ["Broker", "Capacity", "IO", .product(name: "Yams", package: "Yams")],
+            dependencies: ["Access", "Broker", "Capacity", "IO", .product(name: "Yams", package: "Yams")],
             swiftSettings: swiftSettings),
         .target(
             name: "Server",
             dependencies: [
-                "Broker", "Configuration", "Drivers", "IO", "Slabs",
+                "Access", "Broker", "Configuration", "Drivers", "IO", "Permissions", "Slabs",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede",
             dependencies: [
-                "Broker", "Capacity", "Configuration", "Drivers", "IO", "STOMP", "Server",
+                "Access", "Broker", "Capacity", "Configuration", "Drivers", "IO", "STOMP", "Server",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -155,7 +155,7 @@ let package = Package(
             name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport",
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "Conformance", dependencies: ["TestSupport", "stampede"], swiftSettings: swiftSettings),
+            name: "Conformance", dependencies: ["CAccess", "TestSupport", "stampede"], swiftSettings: swiftSettings),
         .testTarget(
             name: "Integration", dependencies: ["Attacks", "TestSupport", "stampede"], exclude: ["clients"],
             swiftSettings: swiftSettings),

@@ -11,6 +11,7 @@ extension EffectiveSettings {
         checkFrames()
         checkMemory()
         checkDestinations()
+        checkAccess()
     }
 
     // MARK: Driver

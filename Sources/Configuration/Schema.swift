@@ -3,7 +3,7 @@ import Broker
 /// The table of every key, in the order of the configuration file.
 enum Schema {
     /// All keys except those of `destinations`.
-    static let settings: [Setting<Settings>] = listeners + io + limits + destinationDefaults + log
+    static let settings: [Setting<Settings>] = listeners + access + io + limits + destinationDefaults + log
 
     /// The key whose value is a list of `destinationKeys` mappings.
     static let destinations = "destinations"
@@ -15,7 +15,7 @@ enum Schema {
         Setting(
             path: "listeners",
             form: .list(allowed: ListenAddress.allowed, accepts: { ListenAddress($0) != nil }),
-            why: "Addresses to accept clients on. There are no users yet: anyone who can connect may do anything.",
+            why: "Addresses to accept clients on. Without `access`, anyone who can connect may do anything.",
             get: { .list($0.listeners.map(\.description)) },
             set: { settings, value in
                 if case .list(let items) = value { settings.listeners = items.compactMap { ListenAddress($0) } }

@@ -1,3 +1,4 @@
+public import Access
 import Broker
 public import Configuration
 import Drivers
@@ -11,12 +12,16 @@ public enum StampedeServer {
     /// Runs the broker until a signal ends it. Returns the exit code of the process: 0 after a drain, 1 if the broker
     /// could not start.
     ///
-    /// - Parameter file: the configuration file, for the log line "ready". nil: none was read.
-    public static func run(_ settings: Settings, file: String? = nil, logger: Logger) -> Int32 {
+    /// - Parameters:
+    ///   - authenticator: decides who may connect. nil: nobody is asked.
+    ///   - file: the configuration file, for the log line "ready". nil: none was read.
+    public static func run(
+        _ settings: Settings, authenticator: Authenticator? = nil, file: String? = nil, logger: Logger
+    ) -> Int32 {
         Signals.block()
         raiseDescriptorLimit()
         do throws(DriverError) {
-            return try serve(settings, file, logger)
+            return try serve(settings, authenticator, file, logger)
         } catch {
             logger.error("\(error.description)")
             return 1
@@ -24,14 +29,14 @@ public enum StampedeServer {
     }
 
     private static func serve(
-        _ settings: Settings, _ file: String?, _ logger: Logger
+        _ settings: Settings, _ authenticator: Authenticator?, _ file: String?, _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let choice = try DriverChoice(settings.driver).choose(descriptors: settings.driverOptions.descriptors)
         // A warning if io_uring could not be used.
         let isFallback = settings.driver == .auto && choice.kind == .epoll
         let prefix = isFallback ? "using epoll: " : ""
         logger.log(level: isFallback ? .warning : .debug, "\(prefix)\(choice.reason)")
-        for address in settings.exposedListeners {
+        for address in settings.exposedListeners where authenticator == nil {
             logger.warning(
                 """
                 other machines can reach \(address), and any login is accepted; protect it by a firewall or a proxy, or \
@@ -39,19 +44,20 @@ public enum StampedeServer {
                 """)
         }
         do throws(DriverError) {
-            return try serve(settings, choice.kind, file, logger)
+            return try serve(settings, authenticator, choice.kind, file, logger)
         } catch {
             // The rings of all workers need more memory than the ring of the self-test. No client was served yet, so
             // the broker can still switch to epoll.
             guard settings.driver == .auto, choice.kind == .uring, error.reason == .noMemory else { throw error }
             logger.warning(
                 "using epoll: the kernel has no memory for the rings of all workers: \(error.description)")
-            return try serve(settings, .epoll, file, logger)
+            return try serve(settings, authenticator, .epoll, file, logger)
         }
     }
 
     private static func serve(
-        _ settings: Settings, _ driver: DriverChoice.Kind, _ file: String?, _ logger: Logger
+        _ settings: Settings, _ authenticator: Authenticator?, _ driver: DriverChoice.Kind, _ file: String?,
+        _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
         let peers = try WakeDirectory(workerCount: workerCount)
@@ -67,8 +73,16 @@ public enum StampedeServer {
         }
 
         var driverOptions = settings.driverOptions
-        driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
         var broker = settings.broker
+        let access = authenticator.map {
+            AccessPool(
+                $0, settings.access, patienceMilliseconds: broker.limits.connectMillisecondsMax, peers: peers)
+        }
+        if let authenticator {
+            broker.authentication = .external
+            broker.access = authenticator.table
+        }
+        driverOptions.findsPeerAddress = broker.needsAddresses
         broker.listeners = boundAddresses.map { ListenerOptions(address: $0) }
         broker.zeroCopyByteCountMin = driverOptions.zeroCopyByteCountMin
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
@@ -79,7 +93,7 @@ public enum StampedeServer {
         for index in 0..<workerCount {
             let worker = Worker(
                 index: index, kind: driver, driverOptions: driverOptions, broker: broker, fabric: fabric,
-                peers: peers, listeners: listeners[index], control: control, logger: logger)
+                peers: peers, listeners: listeners[index], control: control, access: access, logger: logger)
             worker.start()
             workers.append(worker)
         }
@@ -87,6 +101,7 @@ public enum StampedeServer {
             for worker in workers { worker.join() }
             throw failure
         }
+        access?.start()
         logger.notice(
             "ready",
             metadata: [
@@ -96,8 +111,9 @@ public enum StampedeServer {
                 "connections-max": .stringConvertible(control.connectionCountMax),
             ])
         warnOfSmallCapacity(control.connectionCountMax, settings, logger)
-        awaitEnd(control, peers, logger)
+        awaitEnd(control, peers, access, settings, logger)
         for worker in workers { worker.join() }
+        access?.stop()
         logger.notice("stopped", metadata: control.totals())
         return 0
     }
@@ -119,12 +135,16 @@ public enum StampedeServer {
     }
 
     /// Handles signals until one ends the broker; then starts the drain. A second one ends the process at once.
-    private static func awaitEnd(_ control: Control, _ peers: WakeDirectory, _ logger: Logger) {
+    private static func awaitEnd(
+        _ control: Control, _ peers: WakeDirectory, _ access: AccessPool?, _ settings: Settings, _ logger: Logger
+    ) {
         while true {
             switch Signals.wait() {
             case SIGUSR1:
                 control.requestReport()
                 for worker in 0..<peers.count { peers[worker].wake() }
+            case SIGHUP where access != nil:
+                access?.reload(settings, logger)
             case SIGHUP:
                 logger.warning(
                     "SIGHUP is ignored: the broker cannot reload its configuration yet; restart it after a change")

@@ -2,8 +2,8 @@ import Glibc
 
 /// The signals of the broker. The main thread waits for them with sigwait(3), so there are no signal handlers.
 ///
-/// SIGTERM, SIGINT and SIGQUIT drain and end the broker. SIGUSR1 logs the counters. SIGHUP, which usually means
-/// "reload", is logged and has no effect. SIGPIPE and SIGUSR2 are ignored. SIGHUP is ignored without a log line if it
+/// SIGTERM, SIGINT and SIGQUIT drain and end the broker. SIGUSR1 logs the counters. SIGHUP reads the
+/// users file and the keys of `access` again; without these it is logged and has no effect. SIGPIPE and SIGUSR2 are ignored. SIGHUP is ignored without a log line if it
 /// was ignored when the broker was started, as nohup(1) does.
 enum Signals {
     /// Blocks the signals. Must be called before any thread is started, because threads inherit the mask.

@@ -15,12 +15,13 @@ final class Worker: @unchecked Sendable {
     private let peers: WakeDirectory
     private let listeners: [Int32]
     private let control: Control
+    private let access: AccessPool?
     private let logger: Logger
     private var thread = pthread_t()
 
     init(
         index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions, fabric: Fabric,
-        peers: WakeDirectory, listeners: [Int32], control: Control, logger: Logger
+        peers: WakeDirectory, listeners: [Int32], control: Control, access: AccessPool?, logger: Logger
     ) {
         self.index = index
         self.kind = kind
@@ -30,6 +31,7 @@ final class Worker: @unchecked Sendable {
         self.peers = peers
         self.listeners = listeners
         self.control = control
+        self.access = access
         var logger = logger
         logger[metadataKey: "worker"] = .stringConvertible(index)
         self.logger = logger
@@ -88,17 +90,21 @@ final class Worker: @unchecked Sendable {
         let mailbox = fabric.mailbox(index)
         var completions = Batch<Completion>(capacity: 4096)
         var reportCount = 0
+        var accessNumber = 0
         while true {
             var deadline = shard.deadline
+            if let access, access.hasAnswers(worker: index) { deadline = 0 }
             // A batch that was posted since the turn makes `prepareToSleep` return false. The sender of a later batch
             // sees that this worker sleeps, and wakes it.
             if deadline != 0, !mailbox.prepareToSleep() { deadline = 0 }
             driver.poll(shard.submissions, deadline: deadline, completions: &completions)
             mailbox.didWake()
             if control.isDraining { shard.beginDrain() }
+            if let access { accessNumber = bring(access, &shard, accessNumber) }
             shard.turn(
                 completions, now: Clock.monotonicNanoseconds, wallMilliseconds: Clock.wallMilliseconds)
             completions.removeAll()
+            if let access, shard.hasQuestions { access.ask(shard.takeQuestions(), worker: index) }
             if shard.hasNotices { log(shard.takeNotices(), &driver) }
             if control.reportCount != reportCount {
                 reportCount = control.reportCount
@@ -113,6 +119,14 @@ final class Worker: @unchecked Sendable {
             control.takeLast(
                 WorkerReport(worker: index, counters: shard.counters, driverCounters: driver.counters)))
         driver.shutDown()
+    }
+
+    /// Brings the shard the table in force and the answers that lie ready. Returns the table's number.
+    private func bring(_ access: AccessPool, _ shard: inout Shard, _ number: Int) -> Int {
+        let current = access.number
+        if current != number { shard.replaceAccess(access.table) }
+        if access.hasAnswers(worker: index) { shard.answer(access.takeAnswers(worker: index)) }
+        return current
     }
 
     /// Logs the totals, then the counters of each worker.
@@ -150,8 +164,8 @@ final class Worker: @unchecked Sendable {
             let level = Self.level(of: notice.kind)
             guard logger.logLevel <= level else { continue }
             var metadata = notice.client.map { who($0, &driver) } ?? [:]
+            if !notice.subscription.isEmpty { metadata["subscription"] = "\(notice.subscription)" }
             if !notice.destination.isEmpty {
-                metadata["subscription"] = "\(notice.subscription)"
                 metadata["destination"] = "\(notice.destination)"
             }
             logger.log(level: level, "\(kind): \(notice.text)", metadata: metadata)
@@ -162,7 +176,7 @@ final class Worker: @unchecked Sendable {
         switch kind {
         case .protocolError, .connectionFailed: .info
         case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .tooManyDestinations,
-            .notPersistent, .undelivered:
+            .notPersistent, .undelivered, .loginRefused, .accessRefused:
             .warning
         }
     }
