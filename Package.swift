@@ -105,7 +105,7 @@ let package = Package(
             swiftSettings: swiftSettings),
         // The broker on a simulated kernel, with simulated clients and an oracle that judges what they see.
         .target(
-            name: "Simulator", dependencies: ["Broker", "IO", "Slabs"], path: "Tests/Simulator",
+            name: "Simulator", dependencies: ["Broker", "IO", "Permissions", "Slabs"], path: "Tests/Simulator",
             // A run is one thread's. Debug builds check that accesses are exclusive; a campaign would spend a tenth of its
             // time on it.
             swiftSettings: swiftSettings + [
@@ -127,7 +127,10 @@ let package = Package(
             name: "FuzzFrames", dependencies: ["STOMP"], path: "Tests/Fuzz/Frames", swiftSettings: swiftSettings),
         .target(
             name: "FuzzBroker",
-            dependencies: ["Broker", "Configuration", "FakeKernel", "FuzzFrames", "IO", "STOMP", "Simulator"],
+            dependencies: [
+                "Access", "Broker", "Configuration", "FakeKernel", "FuzzFrames", "IO", "Permissions", "STOMP",
+                "Simulator",
+            ],
             path: "Tests/Fuzz/Broker", swiftSettings: swiftSettings),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
@@ -144,7 +147,7 @@ let package = Package(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.
             dependencies: [
-                "Capacity", "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
+                "Access", "Capacity", "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),

@@ -274,7 +274,7 @@ struct Access {
         try file.replace(with: "users:\n  alice:\n    hash: \"\(Self.quickHash)\"\n    roles: [clint]\n")
         try reload(broker, "stay as they were")
         let line = try #require(try broker.process.errorLine { $0.contains("unknown role") })
-        #expect(line.contains("\(file.path):2: users.alice.roles: unknown role \"clint\""), "\(line)")
+        #expect(line.contains("\(file.path):2: users.alice.roles: unknown role") && line.contains("clint"), "\(line)")
         try alice.publish(to: "/topic/out", "as before")
         try client(broker, "bob").disconnect()
     }
@@ -291,7 +291,7 @@ struct Access {
         let file = try TemporaryFile(holding: example.text, suffix: ".yaml")
         let process = try BrokerProcess.start(.init(driver, ["access.users": file.path]))
         #expect(try process.waitForExit() == .exited(2))
-        #expect(process.errorLines.contains { $0.contains("\(file.path):1: ") && $0.contains(example.problem) })
+        #expect(process.errorLines.contains { $0.contains("\(file.path):") && $0.contains(example.problem) })
     }
 
     // MARK: Tokens

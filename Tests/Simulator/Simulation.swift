@@ -8,6 +8,14 @@ import Slabs
 /// A run has three acts: disorder, in which clients act and faults strike; rest, in which faults stop, everyone reads
 /// and acknowledges and a drainer empties the queues; and departure, after which nothing may be left.
 public final class Simulation {
+    /// What runs are made of.
+    public enum Mode: String, CaseIterable, Sendable {
+        /// Every client may do anything.
+        case plain
+        /// Clients have names and permissions, which change now and then.
+        case permissions
+    }
+
     /// What a run found.
     public struct Outcome: Sendable {
         public var seed: UInt64
@@ -76,6 +84,10 @@ public final class Simulation {
     var answers: [Answer] = []
     var receiptAnswers: [ReceiptAnswer] = []
     var receiptRandom: Random
+    /// What concerns permissions is drawn apart.
+    var accessRandom: Random
+    /// A table that a worker has not got yet.
+    var nextTables: [Int?]
     /// Empties the queues in the end.
     var drainer: Peer?
     var drainerCount = 0
@@ -83,19 +95,24 @@ public final class Simulation {
     static let drainerAddress: UInt64 = 99
     var didDrain = false
 
+    /// - Parameter mode: that of the canary, if there is one.
     public static func run(
-        seed: UInt64, steering: [UInt8] = [], canary: Canary? = nil, log: ((String) -> Void)? = nil
+        seed: UInt64, steering: [UInt8] = [], mode: Mode = .plain, canary: Canary? = nil,
+        log: ((String) -> Void)? = nil
     ) -> Outcome {
-        let simulation = Simulation(seed: seed, steering: steering, canary: canary)
+        let mode = canary?.mode == .permissions ? .permissions : mode
+        let simulation = Simulation(seed: seed, steering: steering, mode: mode, canary: canary)
         simulation.log = log
         return simulation.run()
     }
 
-    private init(seed: UInt64, steering: [UInt8], canary: Canary?) {
+    private init(seed: UInt64, steering: [UInt8], mode: Mode, canary: Canary?) {
         self.seed = seed
         self.canary = canary
         random = Random(seed: seed, steering: steering)
-        scenario = Scenario(&random)
+        scenario = Scenario(&random, mode: mode)
+        accessRandom = Random(seed: seed ^ 0x5045_524D_4954)
+        nextTables = Array(repeating: nil, count: scenario.shardCount)
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
         oracle = Oracle(scenario)
         oracle.wall = wallStart + 1000
@@ -155,6 +172,7 @@ public final class Simulation {
         for event in 0..<scenario.eventCount {
             oracle.step += 1
             if event == drainStep { beginDrain() }
+            changeAccess()
             if random.chance(450) { act() } else { step(random.below(scenario.shardCount)) }
             advanceClock()
             if hasFailed { return }
@@ -232,6 +250,7 @@ public final class Simulation {
             PeerBatches.free(batch)  // those it links to are lost too
         }
         if isDraining { shards[index].beginDrain() }
+        giveTable(index)
         for position in 0..<completions.count { trace(completions[position]) }
         plantBeforeTurn()
         workers[index].turnWall = wallMilliseconds

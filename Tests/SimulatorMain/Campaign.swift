@@ -19,6 +19,7 @@ struct Campaign {
     }
 
     var canary: String?
+    var mode = Simulation.Mode.plain
     var isVerbose = false
     /// At the end, one hash of all seeds' traces: the same where every seed's trace is the same.
     var printsCombinedTrace = false
@@ -52,7 +53,7 @@ struct Campaign {
         setenv("MALLOC_TRIM_THRESHOLD_", "\(1 << 30)", 0)
         while totals.violations < violationsMax {
             while workers.count < jobs, let range = ranges.popLast() {
-                guard let worker = Worker(range, canary: canary, patience: patience) else {
+                guard let worker = Worker(range, mode, canary: canary, patience: patience) else {
                     print("could not start a worker: \(String(cString: strerror(errno)))")
                     exit(1)
                 }
@@ -147,7 +148,7 @@ private struct Worker {
     private var text: [UInt8] = []
 
     /// nil with `errno` set: no process or no pipe could be had.
-    init?(_ range: ClosedRange<UInt64>, canary: String?, patience: Int) {
+    init?(_ range: ClosedRange<UInt64>, _ mode: Simulation.Mode, canary: String?, patience: Int) {
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { return nil }
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
@@ -155,6 +156,7 @@ private struct Worker {
         posix_spawn_file_actions_init(&actions)
         posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
         var words = ["stampede-simulate", "--worker", "--patience", "\(patience)"]
+        words += ["--mode", mode.rawValue]
         words += ["--seeds", "\(range.lowerBound)..\(range.upperBound)"]
         if let canary { words += ["--canary", canary] }
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]

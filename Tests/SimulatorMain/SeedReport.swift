@@ -33,10 +33,10 @@ struct SeedReport {
 
     /// Runs the seeds and tells of each on standard output. A seed that takes longer than `patience` seconds ends the
     /// process (SIGALRM), one that breaks an invariant does so, too: the next seed after the last report was it.
-    static func work(seeds: ClosedRange<UInt64>, canary: Canary?, patience: Int) {
+    static func work(seeds: ClosedRange<UInt64>, _ mode: Simulation.Mode, canary: Canary?, patience: Int) {
         for seed in seeds {
             alarm(UInt32(patience))
-            let outcome = Simulation.run(seed: seed, canary: canary)
+            let outcome = Simulation.run(seed: seed, mode: mode, canary: canary)
             let faults = outcome.faultCounts.map { "\($0)" }.joined(separator: ",")
             let violation = (outcome.violation ?? "").replacing("\n", with: " ")
             print(

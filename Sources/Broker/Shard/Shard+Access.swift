@@ -180,7 +180,7 @@ extension Shard {
     public mutating func replaceAccess(_ table: AccessTable) { gate.replace(table) }
 
     /// Sessions that are looked at in one turn after the permissions have changed.
-    private static var sessionsPerTurnMax: Int { 4096 }
+    private static var sessionsPerTurnMax: Int { 1024 }
 
     /// Goes on with the walk over all sessions.
     mutating func walkSessions() {
