@@ -41,12 +41,23 @@ let package = Package(
         // The vector instructions that the parser searches with, as inline functions.
         .target(name: "COctets"),
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
-        .target(name: "Broker", dependencies: ["IO", "Journal", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+        // What clients may do: patterns of destinations, compared with names and with each other.
+        .target(name: "Permissions", swiftSettings: swiftSettings),
+        .target(
+            name: "Broker", dependencies: ["IO", "Journal", "Permissions", "STOMP", "Slabs"],
+            swiftSettings: swiftSettings),
         // The C shim over OpenSSL 3 (libssl-dev). No trait: a broker that can be reached from outside is not an option.
         .target(name: "CTLS", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         // PROXY headers, TLS and WebSocket: byte machines, and the layers of them between core and driver.
         .target(
             name: "Transports", dependencies: ["COctets", "CTLS", "IO", "Slabs"], swiftSettings: swiftSettings),
+        // The C shim over crypt(3) of libxcrypt and OpenSSL's digests and signatures.
+        .target(name: "CAccess", linkerSettings: [.linkedLibrary("crypt"), .linkedLibrary("crypto")]),
+        // Who clients are: users file, password hashes, tokens.
+        .target(
+            name: "Access",
+            dependencies: ["CAccess", "Permissions", .product(name: "Yams", package: "Yams")],
+            swiftSettings: swiftSettings),
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         // What a machine allows, and what N connections take: values alone, for the probe of both programs.
         .target(name: "Capacity", swiftSettings: swiftSettings),
@@ -56,12 +67,14 @@ let package = Package(
         .target(name: "Journal", dependencies: ["CJournal", "Slabs"], swiftSettings: swiftSettings),
         .target(
             name: "Configuration",
-            dependencies: ["Broker", "Capacity", "IO", "Transports", .product(name: "Yams", package: "Yams")],
+            dependencies: [
+                "Access", "Broker", "Capacity", "IO", "Transports", .product(name: "Yams", package: "Yams"),
+            ],
             swiftSettings: swiftSettings),
         .target(
             name: "Server",
             dependencies: [
-                "Broker", "Configuration", "Drivers", "IO", "Journal", "Slabs", "Transports",
+                "Access", "Broker", "Configuration", "Drivers", "IO", "Journal", "Permissions", "Slabs", "Transports",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
@@ -70,7 +83,7 @@ let package = Package(
         .executableTarget(
             name: "stampede",
             dependencies: [
-                "Broker", "Capacity", "ClientWebSocket", "Configuration", "Drivers", "IO", "Journal", "STOMP",
+                "Access", "Broker", "Capacity", "ClientWebSocket", "Configuration", "Drivers", "IO", "Journal", "STOMP",
                 "Server", "Transports",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -112,7 +125,8 @@ let package = Package(
             swiftSettings: swiftSettings),
         // The broker on a simulated kernel, with simulated clients and an oracle that judges what they see.
         .target(
-            name: "Simulator", dependencies: ["Broker", "IO", "Journal", "Slabs"], path: "Tests/Simulator",
+            name: "Simulator", dependencies: ["Broker", "IO", "Journal", "Permissions", "Slabs"],
+            path: "Tests/Simulator",
             // A run is one thread's. Debug builds check that accesses are exclusive; a campaign would spend a tenth of its
             // time on it.
             swiftSettings: swiftSettings + [
@@ -135,7 +149,10 @@ let package = Package(
             name: "FuzzFrames", dependencies: ["STOMP"], path: "Tests/Fuzz/Frames", swiftSettings: swiftSettings),
         .target(
             name: "FuzzBroker",
-            dependencies: ["Broker", "Configuration", "FakeKernel", "FuzzFrames", "IO", "STOMP", "Simulator"],
+            dependencies: [
+                "Access", "Broker", "Configuration", "FakeKernel", "FuzzFrames", "IO", "Permissions", "STOMP",
+                "Simulator",
+            ],
             path: "Tests/Fuzz/Broker", swiftSettings: swiftSettings),
         .target(
             name: "FuzzJournal", dependencies: ["FuzzFrames", "Journal", "JournalFixtures"], path: "Tests/Fuzz/Journal",
@@ -150,8 +167,10 @@ let package = Package(
             name: "ClientWebSocketTests", dependencies: ["ClientWebSocket"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
+        .testTarget(name: "PermissionsTests", dependencies: ["Permissions"], swiftSettings: swiftSettings),
+        .testTarget(name: "AccessTests", dependencies: ["Access", "Permissions"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "Journal", "STOMP", "Slabs"],
+            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "Journal", "Permissions", "STOMP", "Slabs"],
             swiftSettings: swiftSettings),
         // Echoes WebSocket messages, for suites that test servers from outside.
         .executableTarget(
@@ -174,8 +193,8 @@ let package = Package(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.
             dependencies: [
-                "Capacity", "ClientWebSocket", "Configuration", "Broker", "IO", "Journal", "JournalFixtures", "STOMP",
-                "Server", "stampede",
+                "Access", "Capacity", "ClientWebSocket", "Configuration", "Broker", "IO", "Journal", "JournalFixtures",
+                "STOMP", "Server", "stampede",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
@@ -185,7 +204,8 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport",
             swiftSettings: swiftSettings),
-        .testTarget(name: "Conformance", dependencies: ["TestSupport", "stampede"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "Conformance", dependencies: ["CAccess", "TestSupport", "stampede"], swiftSettings: swiftSettings),
         .testTarget(
             name: "Integration", dependencies: ["Attacks", "TestSupport", "stampede"], exclude: ["clients"],
             swiftSettings: swiftSettings),

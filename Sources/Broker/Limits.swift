@@ -1,4 +1,5 @@
 public import IO
+public import Permissions
 public import Slabs
 
 /// Every bound of the broker, with its default, its unit and what happens at it.
@@ -162,6 +163,8 @@ public struct ListenerOptions: Sendable, Equatable {
 public struct BrokerOptions: Sendable {
     public var limits = Limits()
     public var authentication = Authentication.none
+    /// What clients may do, who are who the answers to `Authentication.external` say. nil: anything.
+    public var access: AccessTable?
     public var receiptConditions = ReceiptConditions.none
     /// nil: nothing is stored.
     public var storage: StorageOptions?
@@ -181,6 +184,8 @@ public struct BrokerOptions: Sendable {
     public var zeroCopyByteCountMin = 0
     /// Seed of hash tables.
     public var seed: UInt64 = 0
+    /// A limit counts by address, or logins do: the driver has to find it out.
+    public var needsAddresses: Bool { limits.needsAddresses || access != nil }
     /// Makes session ids and the names of temporary destinations unguessable.
     public var identityKey = KeyedHash(low: 0, high: 0)
 

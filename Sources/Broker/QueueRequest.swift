@@ -69,6 +69,8 @@ extension Shard {
                     "x-dead-letter-routing-key must be a queue's name, or begin with /queue/ or /topic/; no wildcards")
                 return nil
             }
+            let bytes = UnsafeRawBufferPointer(start: scratch.key, count: name)
+            if gate.isOn, !admitsIndirect(context, .xDeadLetterRoutingKey, bytes, orReads: false) { return nil }
             request.deadLetterByteCount = UInt32(name)
         }
         return request

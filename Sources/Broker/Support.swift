@@ -55,6 +55,10 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var messagesRedelivered: UInt64 = 0
     public var messagesAcknowledged: UInt64 = 0
     public var errorsSent: UInt64 = 0
+    /// Clients that were told that they may not connect, or not stay.
+    public var loginsRefused: UInt64 = 0
+    /// Frames that asked for what their client may not do.
+    public var accessRefused: UInt64 = 0
     public var receiptsSent: UInt64 = 0
     public var heartBeatsSent: UInt64 = 0
     public var heartBeatsMissed: UInt64 = 0
@@ -91,6 +95,8 @@ public struct Counters: Sendable, BitwiseCopyable {
         messagesRedelivered &+= other.messagesRedelivered
         messagesAcknowledged &+= other.messagesAcknowledged
         errorsSent &+= other.errorsSent
+        loginsRefused &+= other.loginsRefused
+        accessRefused &+= other.accessRefused
         receiptsSent &+= other.receiptsSent
         heartBeatsSent &+= other.heartBeatsSent
         heartBeatsMissed &+= other.heartBeatsMissed

@@ -4,7 +4,7 @@ import Broker
 enum Schema {
     /// All keys except those of `destinations`.
     static let settings: [Setting<Settings>] =
-        listeners + tls + io + limits + storage + destinationDefaults + log
+        listeners + tls + access + io + limits + storage + destinationDefaults + log
 
     /// The key whose value is a list of `destinationKeys` mappings.
     static let destinations = "destinations"

@@ -1,3 +1,4 @@
+public import Access
 public import Broker
 public import IO
 
@@ -17,6 +18,7 @@ public struct Settings: Sendable {
     public var driverOptions = DriverOptions()
     public var broker = BrokerOptions()
     public var storage = StorageSettings()
+    public var access = AccessSettings()
     public var logLevel = LogLevel.info
     public var logFormat = LogFormat.text
 
@@ -31,8 +33,14 @@ public struct Settings: Sendable {
         workerCount > 0 ? workerCount : min(max(availableCPUCount, 1), Self.workerCountMax)
     }
 
-    /// The listeners that other machines can reach. The broker warns about them, because no users can be configured
-    /// yet.
+    /// What patterns of destinations can match at all.
+    public var patternLimits: PatternLimits {
+        PatternLimits(
+            nameByteCountMax: broker.limits.destinationNameByteCountMax,
+            levelCountMax: broker.limits.destinationLevelCountMax)
+    }
+
+    /// The listeners that other machines can reach. The broker warns about them where it asks nobody who they are.
     public var exposedListeners: [ListenerSettings] {
         listeners.filter { !$0.isLoopback }
     }

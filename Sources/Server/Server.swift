@@ -1,3 +1,4 @@
+public import Access
 import Broker
 public import Configuration
 import Drivers
@@ -11,12 +12,16 @@ public enum StampedeServer {
     /// Runs the broker until a signal ends it. Returns the exit code of the process: 0 after a drain, 1 if the broker
     /// could not start.
     ///
-    /// - Parameter file: the configuration file, for the log line "ready". nil: none was read.
-    public static func run(_ settings: Settings, file: String? = nil, logger: Logger) -> Int32 {
+    /// - Parameters:
+    ///   - authenticator: decides who may connect. nil: nobody is asked.
+    ///   - file: the configuration file, for the log line "ready". nil: none was read.
+    public static func run(
+        _ settings: Settings, authenticator: Authenticator? = nil, file: String? = nil, logger: Logger
+    ) -> Int32 {
         Signals.block()
         raiseDescriptorLimit()
         do throws(DriverError) {
-            return try serve(settings, file, logger)
+            return try serve(settings, authenticator, file, logger)
         } catch {
             logger.error("\(error.description)")
             return 1
@@ -24,14 +29,14 @@ public enum StampedeServer {
     }
 
     private static func serve(
-        _ settings: Settings, _ file: String?, _ logger: Logger
+        _ settings: Settings, _ authenticator: Authenticator?, _ file: String?, _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let choice = try DriverChoice(settings.driver).choose(descriptors: settings.driverOptions.descriptors)
         // A warning if io_uring could not be used.
         let isFallback = settings.driver == .auto && choice.kind == .epoll
         let prefix = isFallback ? "using epoll: " : ""
         logger.log(level: isFallback ? .warning : .debug, "\(prefix)\(choice.reason)")
-        for listener in settings.exposedListeners {
+        for listener in settings.exposedListeners where authenticator == nil {
             logger.warning(
                 """
                 other machines can reach \(listener), and any login is accepted; protect it by a firewall or a proxy, \
@@ -44,15 +49,16 @@ public enum StampedeServer {
             logger.notice("stopped while the store was read")
             return 0
         }
+        let parts = ServerParts(authenticator: authenticator, certificates: certificates, store: store)
         do throws(DriverError) {
-            return try serve(settings, certificates, choice.kind, store, file, logger)
+            return try serve(settings, parts, choice.kind, file, logger)
         } catch {
             // The rings of all workers need more memory than the ring of the self-test. No client was served yet, so
             // the broker can still switch to epoll.
             guard settings.driver == .auto, choice.kind == .uring, error.reason == .noMemory else { throw error }
             logger.warning(
                 "using epoll: the kernel has no memory for the rings of all workers: \(error.description)")
-            return try serve(settings, certificates, .epoll, store, file, logger)
+            return try serve(settings, parts, .epoll, file, logger)
         }
     }
 
@@ -69,8 +75,7 @@ public enum StampedeServer {
     }
 
     private static func serve(
-        _ settings: Settings, _ certificates: Certificates, _ driver: DriverChoice.Kind, _ store: RecoveredStore?,
-        _ file: String?,
+        _ settings: Settings, _ parts: ServerParts, _ driver: DriverChoice.Kind, _ file: String?,
         _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
@@ -81,9 +86,17 @@ public enum StampedeServer {
         var listeners = try Listeners(settings, workerCount: workerCount)
 
         var driverOptions = settings.driverOptions
-        driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
-        driverOptions.usesFiles = store != nil
         var broker = settings.broker
+        let access = parts.authenticator.map {
+            AccessPool(
+                $0, settings.access, patienceMilliseconds: broker.limits.connectMillisecondsMax, peers: peers)
+        }
+        if let authenticator = parts.authenticator {
+            broker.authentication = .external
+            broker.access = authenticator.table
+        }
+        driverOptions.findsPeerAddress = broker.needsAddresses
+        driverOptions.usesFiles = parts.store != nil
         broker.listeners = listeners.options
         broker.zeroCopyByteCountMin = driverOptions.zeroCopyByteCountMin
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
@@ -95,10 +108,10 @@ public enum StampedeServer {
         var workers: [Worker] = []
         for index in 0..<workerCount {
             let worker = Worker(
-                index: index, kind: driver, driverOptions: driverOptions, broker: broker, store: store,
+                index: index, kind: driver, driverOptions: driverOptions, broker: broker, store: parts.store,
                 fabric: fabric, peers: peers, listeners: listeners.descriptors[index],
-                transports: listeners.transports, tlsOptions: certificates.layerOptions, control: control,
-                logger: logger)
+                transports: listeners.transports, tlsOptions: parts.certificates.layerOptions, control: control,
+                access: access, logger: logger)
             worker.start()
             workers.append(worker)
         }
@@ -106,6 +119,7 @@ public enum StampedeServer {
             for worker in workers { worker.join() }
             throw failure
         }
+        access?.start()
         logger.notice(
             "ready",
             metadata: [
@@ -116,9 +130,10 @@ public enum StampedeServer {
                 "connections-max": .stringConvertible(control.connectionCountMax),
             ])
         warnOfSmallCapacity(control.connectionCountMax, settings, logger)
-        certificates.warnOfExpiry(logger)
-        awaitEnd(control, peers, certificates, logger)
+        parts.certificates.warnOfExpiry(logger)
+        awaitEnd(control, peers, parts.certificates, access, settings, logger)
         for worker in workers { worker.join() }
+        access?.stop()
         listeners.removeFiles()
         logger.notice("stopped", metadata: control.totals())
         return 0
@@ -142,7 +157,8 @@ public enum StampedeServer {
 
     /// Handles signals until one ends the broker; then starts the drain. A second one ends the process at once.
     private static func awaitEnd(
-        _ control: Control, _ peers: WakeDirectory, _ certificates: Certificates, _ logger: Logger
+        _ control: Control, _ peers: WakeDirectory, _ certificates: Certificates, _ access: AccessPool?,
+        _ settings: Settings, _ logger: Logger
     ) {
         while true {
             switch Signals.wait(secondsMax: Certificates.warningIntervalSeconds) {
@@ -150,7 +166,9 @@ public enum StampedeServer {
             case SIGUSR1:
                 control.requestReport()
                 for worker in 0..<peers.count { peers[worker].wake() }
-            case SIGHUP: certificates.reload(logger)
+            case SIGHUP:
+                certificates.reload(logger)
+                access?.reload(settings, logger)
             case let signal?:
                 logger.notice("draining", metadata: ["signal": "\(Signals.name(signal))"])
                 control.requestDrain()
@@ -178,4 +196,13 @@ extension DriverChoice {
         case .epoll: self = .epoll
         }
     }
+}
+
+/// What is read from files before the workers start.
+private struct ServerParts {
+    /// nil: nobody is asked who may connect.
+    var authenticator: Authenticator?
+    var certificates: Certificates
+    /// nil: nothing is stored.
+    var store: RecoveredStore?
 }

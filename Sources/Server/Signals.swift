@@ -2,8 +2,8 @@ import Glibc
 
 /// The signals of the broker. The main thread waits for them with sigtimedwait(2), so there are no signal handlers.
 ///
-/// SIGTERM, SIGINT and SIGQUIT drain and end the broker. SIGUSR1 logs the counters. SIGHUP reads certificates
-/// again. SIGPIPE, SIGUSR2 and SIGXFSZ are ignored. SIGHUP is ignored without a log line if it
+/// SIGTERM, SIGINT and SIGQUIT drain and end the broker. SIGUSR1 logs the counters. SIGHUP reads certificates, the users
+/// file and the keys of `access` again. SIGPIPE, SIGUSR2 and SIGXFSZ are ignored. SIGHUP is ignored without a log line if it
 /// was ignored when the broker was started, as nohup(1) does.
 enum Signals {
     /// Blocks the signals. Must be called before any thread is started, because threads inherit the mask.

@@ -22,13 +22,16 @@ final class Worker: @unchecked Sendable {
     /// nil: no listener has TLS.
     private let tlsOptions: TLSLayerOptions?
     let control: Control
+    /// nil: nobody is asked who may connect.
+    private let access: AccessPool?
     let logger: Logger
     private var thread = pthread_t()
 
     init(
         index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions,
         store: RecoveredStore?, fabric: Fabric, peers: WakeDirectory, listeners: [Int32],
-        transports: [ListenerTransport], tlsOptions: TLSLayerOptions?, control: Control, logger: Logger
+        transports: [ListenerTransport], tlsOptions: TLSLayerOptions?, control: Control, access: AccessPool?,
+        logger: Logger
     ) {
         self.index = index
         self.kind = kind
@@ -41,6 +44,7 @@ final class Worker: @unchecked Sendable {
         self.transports = transports
         self.tlsOptions = tlsOptions
         self.control = control
+        self.access = access
         var logger = logger
         logger[metadataKey: "worker"] = .stringConvertible(index)
         self.logger = logger
@@ -121,11 +125,13 @@ final class Worker: @unchecked Sendable {
         let mailbox = fabric.mailbox(index)
         var completions = Batch<Completion>(capacity: 4096)
         var reportCount = 0
+        var accessNumber = 0
         var now = Clock.monotonicNanoseconds
         let hasLayer = layer != nil
         let hasTLS = tls != nil
         while true {
             var deadline = shard.deadline
+            if let access, access.hasAnswers(worker: index) { deadline = 0 }
             if hasLayer { deadline = min(deadline, layer!.lower(&shard.submissions, now: now)) }
             if hasTLS { deadline = min(deadline, tls!.lower(&shard.submissions)) }
             // A batch that was posted since the turn makes `prepareToSleep` return false. The sender of a later batch
@@ -136,9 +142,11 @@ final class Worker: @unchecked Sendable {
             if hasTLS { raise(&completions, &tls!, &driver) }
             if hasLayer { raise(&completions, &layer!, &driver) }
             if control.isDraining { shard.beginDrain() }
+            if let access { accessNumber = bring(access, &shard, accessNumber) }
             now = Clock.monotonicNanoseconds
             shard.turn(completions, now: now, wallMilliseconds: Clock.wallMilliseconds)
             completions.removeAll()
+            if let access, shard.hasQuestions { access.ask(shard.takeQuestions(), worker: index) }
             if shard.hasNotices { log(shard.takeNotices(), &driver, &layer) }
             if control.reportCount != reportCount {
                 reportCount = control.reportCount
@@ -161,6 +169,14 @@ final class Worker: @unchecked Sendable {
     private func endForWantOfStorage() -> Never {
         logger.critical("the store cannot be written any more: the broker ends (storage.on-error: stop)")
         _exit(1)
+    }
+
+    /// Brings the shard the table in force and the answers that lie ready. Returns the table's number.
+    private func bring(_ access: AccessPool, _ shard: inout Shard, _ number: Int) -> Int {
+        let current = access.number
+        if current != number { shard.replaceAccess(access.table) }
+        if access.hasAnswers(worker: index) { shard.answer(access.takeAnswers(worker: index)) }
+        return current
     }
 
     /// Logs the totals, then the counters of each worker.
@@ -200,8 +216,8 @@ final class Worker: @unchecked Sendable {
             let level = Self.level(of: notice.kind)
             guard logger.logLevel <= level else { continue }
             var metadata = notice.client.map { who($0, &driver, &layer) } ?? [:]
+            if !notice.subscription.isEmpty { metadata["subscription"] = "\(notice.subscription)" }
             if !notice.destination.isEmpty {
-                metadata["subscription"] = "\(notice.subscription)"
                 metadata["destination"] = "\(notice.destination)"
             }
             logger.log(level: level, "\(kind): \(notice.text)", metadata: metadata)
@@ -212,7 +228,7 @@ final class Worker: @unchecked Sendable {
         switch kind {
         case .protocolError, .connectionFailed: .info
         case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .tooManyDestinations,
-            .notPersistent, .undelivered, .diskFull:
+            .notPersistent, .undelivered, .diskFull, .loginRefused, .accessRefused:
             .warning
         case .storageFailed: .error
         }

@@ -1,3 +1,4 @@
+import Access
 import ArgumentParser
 import Configuration
 import Foundation
@@ -47,6 +48,20 @@ struct SettingsOptions: ParsableArguments {
             if readsCertificates { try effective.checkCertificates(nowSeconds: Int64(time(nil))) }
             return effective
         } catch let error as ConfigurationError {
+            throw Failure.usage(error.problems.map(\.description))
+        }
+    }
+
+    /// Who decides about clients: the users file and the keys of `access`, read and checked. nil: nobody is asked.
+    func authenticator(
+        _ settings: Settings, warn: (String) -> Void = { Console.error("warning: \($0)") }
+    ) throws -> Authenticator? {
+        guard settings.access.isOn else { return nil }
+        do throws(AccessError) {
+            let authenticator = try Authenticator.load(settings.access, settings.patternLimits)
+            for warning in authenticator.warnings { warn(warning) }
+            return authenticator
+        } catch {
             throw Failure.usage(error.problems.map(\.description))
         }
     }

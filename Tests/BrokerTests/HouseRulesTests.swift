@@ -7,6 +7,7 @@ import Testing
 /// it and never `Shard`, which puts them together:
 ///
 ///     Shard
+///       AccessGate
 ///       PeerLink        Fabric
 ///       Output            MemoryBudget
 ///       TopicRouter       DestinationDirectory  MemoryBudget
@@ -25,6 +26,7 @@ import Testing
 struct HouseRulesTests {
     /// The files of each part, and the parts that it may know.
     private static let parts: [(name: String, files: [String], knows: Set<String>)] = [
+        ("AccessGate", ["AccessGate/"], []),
         ("PeerLink", ["PeerLink/"], ["Fabric", "QueueHolders"]),
         ("Output", ["Output/"], ["MemoryBudget"]),
         ("TopicRouter", ["TopicRouter/"], ["DestinationDirectory", "MemoryBudget"]),

@@ -89,6 +89,11 @@ struct SchemaTests {
         expectCoverage(of: { $0.broker.limits }, by: Schema.limits, except: [])
     }
 
+    @Test("Every field of AccessSettings has exactly one key")
+    func accessIsCovered() {
+        expectCoverage(of: { $0.access }, by: Schema.access, except: [])
+    }
+
     @Test("Every field of DriverOptions has exactly one key, but the one that follows from a limit")
     func driverOptionsAreCovered() {
         let keys = Schema.io.filter { !["io.driver", "io.workers"].contains($0.path) }
@@ -120,6 +125,8 @@ struct SchemaTests {
         #expect(try !EffectiveSettings.load(yaml: "").settings.driverOptions.findsPeerAddress)
         let effective = try EffectiveSettings.load(yaml: "limits: {connections-per-address-max: 4}")
         #expect(effective.settings.driverOptions.findsPeerAddress)
+        let users = try EffectiveSettings.load(yaml: "access: {users: users.yaml}")
+        #expect(users.settings.driverOptions.findsPeerAddress, "logins are counted by address")
     }
 
     @Test("Every key takes the ends of its range and refuses what lies beyond", arguments: Schema.settings.map(\.path))
@@ -151,9 +158,13 @@ struct SchemaTests {
                 #expect(setting.get(settings) == .text(name))
             }
             for text in ["", "Auto", "nonsense"] { #expect(setting.parse(text) == nil) }
-        case .text, .list:
+        case .text:
+            // What is off by default is an empty text.
+            #expect((setting.parse("") != nil) == (setting.get(Settings()) == .text("")))
+            #expect(setting.parse("a\u{7}") == nil)
+        case .list:
             // Unless nothing is the default.
-            if setting.get(Settings()) != .text("") { #expect(setting.parse("") == nil) }
+            if setting.get(Settings()) != .list([]) { #expect(setting.parse("") == nil) }
         }
     }
 

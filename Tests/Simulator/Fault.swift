@@ -65,6 +65,10 @@ public enum Canary: String, CaseIterable, Sendable {
     case admitPatterns = "admit-patterns"
     /// The broker lets clients in before they are allowed to.
     case askNobody = "ask-nobody"
+    /// The broker does not know what clients may do.
+    case permitAll = "permit-all"
+    /// The broker does not hear that clients may do something else than before.
+    case ignoreReload = "ignore-reload"
     /// RECEIPTs wait for nothing.
     case confirmUnasked = "confirm-unasked"
     /// The broker takes the log for durable before it is.
@@ -109,6 +113,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .admitAll: "of address"
         case .admitPatterns: "different patterns"
         case .askNobody: "before it was allowed"
+        case .permitAll, .ignoreReload: "was not permitted to"
         case .confirmUnasked: "before anybody was asked"
         case .confirmUndurable: "before it was durable"
         case .permitEarly: "before it was permitted"
@@ -129,6 +134,14 @@ public enum Canary: String, CaseIterable, Sendable {
         switch self {
         case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced: true
         default: false
+        }
+    }
+
+    /// In which runs it shows.
+    public var mode: Simulation.Mode {
+        switch self {
+        case .permitAll, .ignoreReload: .permissions
+        default: .plain
         }
     }
 

@@ -277,6 +277,11 @@ final class Peer {
 
     /// Whether it may connect, once that is decided.
     var isAllowed: Bool?
+    /// Who it says it is, and may be; and in wall-clock milliseconds until when. 0: for ever.
+    var user = ""
+    var expiresAt: UInt64 = 0
+    /// It has done, or begun, what it may not do, or may not do any more.
+    var mayBeRefused = false
     /// Frames whose RECEIPT waits, by what they call it.
     var askedReceipts: [Int: AskedReceipt] = [:]
 

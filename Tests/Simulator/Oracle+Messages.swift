@@ -23,6 +23,7 @@ extension Oracle {
         let message = messages[number]
         checkContent(frame, of: message, peer)
         checkDestination(frame, destination, of: message, subscription)
+        checkAccess(message, destination == message.written ? message.destination : destination, subscription, peer)
         switch message.state {
         case .kept: violate("message \(number) was delivered before its COMMIT")
         case .refused: violate("message \(number) was delivered although it was refused or aborted")

@@ -21,6 +21,10 @@ final class Oracle {
     /// Names of temporary destinations as others see them, with their connection.
     var replyOwners: [String: Int] = [:]
     var hasJumped = false
+    /// Who may do what; nil: everybody anything.
+    var access: AccessHistory?
+    /// The name of each client.
+    var users: [Int: String] = [:]
     /// Wall-clock milliseconds.
     var wall: UInt64 = 0
     /// Of each worker: how far its log is durable, and the turns that it has had.
@@ -37,6 +41,7 @@ final class Oracle {
 
     init(_ scenario: Scenario) {
         self.scenario = scenario
+        access = scenario.access.map { AccessHistory($0) }
         durablePositions = [LogPosition](repeating: 0, count: scenario.shardCount)
         turnCounts = [Int](repeating: 0, count: scenario.shardCount)
     }
@@ -233,7 +238,8 @@ final class Oracle {
         if text.isEmpty { violate("ERROR without message") }
         let isForbidden = text == "Access refused" && isForbidden(frame.value("receipt-id"), peer)
         let isRefusal =
-            isForbidden || text == "Access refused" && peer.isAllowed == false
+            isForbidden || text == "Access refused" && (peer.isAllowed == false || peer.mayBeRefused)
+            || text == "Token expired" && peer.expiresAt != 0 && peer.expiresAt <= wall
             || text == "Not connected in time" && scenario.authenticates && peer.connectedEnd == .max
         if !peer.misbehaved, !isRefusal, !scenario.permits(error: text, hasJumped: hasJumped) {
             violate("honest client \(peer.id): ERROR \(text): \(String(decoding: frame.body, as: UTF8.self))")

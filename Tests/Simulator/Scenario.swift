@@ -50,6 +50,8 @@ struct Scenario {
     let holdersAreTight: Bool
     /// Somebody is asked whether a client may connect.
     let authenticates: Bool
+    /// What clients may do. nil: anything.
+    let access: AccessPlan?
     /// Receipts wait for a log and for permission.
     let receiptsWait: Bool
     /// A queue that nobody uses for so long loses its messages, in milliseconds. 0: never.
@@ -62,7 +64,7 @@ struct Scenario {
     }
 
     /// - Parameter stores: the broker has a disk, and crashes. What is not about that is tight in fewer ways then.
-    init(_ random: inout Random, stores: Bool = false) {
+    init(_ random: inout Random, stores: Bool = false, mode: Simulation.Mode = .plain) {
         let shards = [1, 1, 1, 2, 2, 2, 3, 3, 4, 8][random.below(10)]
         eventCount = random.range(100...600)
         peerCountMax = random.range(2...10)
@@ -141,7 +143,8 @@ struct Scenario {
         if holdersAreTight { options.limits.destinationsPerConnectionMax = apart.range(1...2) }
         idleWithMessagesMilliseconds = apart.chance(60) && !stores ? apart.pick([100, 1000]) : 0
         let idleMilliseconds = apart.pick([20, 300_000])
-        authenticates = apart.chance(150) && !stores
+        let asksSomebody = apart.chance(150) && !stores
+        authenticates = asksSomebody || mode == .permissions
         if authenticates { options.authentication = .external }
         receiptsWait = apart.chance(150) && !stores
         if receiptsWait { options.receiptConditions = .external }
@@ -149,6 +152,13 @@ struct Scenario {
         topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
         patterns = ["/topic/a.*", "/topic/#", "/topic/a.>", "/topic/*.b.**", "/topic/x/*"]
         queues = (0..<random.range(1...4)).map { "/queue/q\($0)" }
+        if mode == .permissions {
+            var drawn = Random(seed: options.seed ^ 0x4143_4345_5353)
+            access = AccessPlan(&drawn, topics: topics, patterns: patterns, queues: queues)
+        } else {
+            access = nil
+        }
+        options.access = access?.tables[0].table
         if let deadLetters {
             var policy = DestinationPolicy(pattern: deadLetters)
             policy.deliveryCountMax = 0
@@ -228,6 +238,7 @@ struct Scenario {
             where options.destinationPolicies[place].deliveryCountMax > 1 {
                 options.destinationPolicies[place].deliveryCountMax = 1
             }
+        case .permitAll: options.access = nil
         case .askNobody: options.authentication = .none
         case .confirmUnasked: options.receiptConditions = .none
         case .fillAll: options.limits.destinationsPerConnectionMax = 0

@@ -42,6 +42,8 @@ extension Simulation {
 
     private func publish(_ peer: Peer, to destination: String, isQueue: Bool, asks: Bool = false) {
         guard peer.canPublish else { return }
+        let isOwn = destination.hasPrefix("/reply-") || destination.hasPrefix("/temp-")
+        guard dares(peer, { isOwn || $0.mayPublish(to: destination) }) else { return }
         // The replies to one temporary queue are its owner's; each asker subscribes one by the first request.
         if asks, !mayHaveTemporary(peer) { return }
         var size = random.below(min(scenario.bodyByteCountMax, 64) + 1)
@@ -132,6 +134,8 @@ extension Simulation {
     }
 
     func subscribe(_ peer: Peer, to destination: String, isQueue: Bool, mode: AckMode, receipt: Int) {
+        let isOwn = destination.hasPrefix("/temp-")
+        guard dares(peer, { isOwn || $0.certainlyMaySubscribe(to: destination) }) else { return }
         var spelled = destination
         var id = "\(random.below(6))"
         var hasId = true

@@ -247,6 +247,8 @@ extension Simulation {
             let audit = shards[index].audit()
             // Messages that nobody took stay, with their expiry timers.
             let expected = didDrain ? ShardAudit() : shards[index].auditOfReadyMessages()
+            let counts = shards[index].accessCounts
+            if counts.sessions > 0 || counts.sets > 0 { oracle.violate("shard \(index) leaks permissions: \(counts)") }
             if audit != expected { oracle.violate("shard \(index) leaks: \(audit), expected \(expected)") }
         }
     }

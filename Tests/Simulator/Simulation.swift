@@ -8,6 +8,14 @@ import Slabs
 /// A run has three acts: disorder, in which clients act and faults strike; rest, in which faults stop, everyone reads
 /// and acknowledges and a drainer empties the queues; and departure, after which nothing may be left.
 public final class Simulation {
+    /// What runs are made of.
+    public enum Mode: String, CaseIterable, Sendable {
+        /// Every client may do anything.
+        case plain
+        /// Clients have names and permissions, which change now and then.
+        case permissions
+    }
+
     /// What a run found.
     public struct Outcome: Sendable {
         public var seed: UInt64
@@ -83,6 +91,10 @@ public final class Simulation {
     var answers: [Answer] = []
     var receiptAnswers: [ReceiptAnswer] = []
     var receiptRandom: Random
+    /// What concerns permissions is drawn apart.
+    var accessRandom: Random
+    /// A table that a worker has not got yet.
+    var nextTables: [Int?]
     /// Empties the queues in the end.
     var drainer: Peer?
     var drainerCount = 0
@@ -90,26 +102,34 @@ public final class Simulation {
     static let drainerAddress: UInt64 = 99
     var didDrain = false
 
-    /// - Parameter crashes: the broker stores messages, ends in the middle of the run, and begins again.
+    /// - Parameters:
+    ///   - crashes: the broker stores messages, ends in the middle of the run, and begins again.
+    ///   - mode: that of the canary, if there is one.
     public static func run(
-        seed: UInt64, steering: [UInt8] = [], crashes: Bool = false, canary: Canary? = nil,
+        seed: UInt64, steering: [UInt8] = [], crashes: Bool = false, mode: Mode = .plain, canary: Canary? = nil,
         log: ((String) -> Void)? = nil
     ) -> Outcome {
-        let simulation = Simulation(seed: seed, steering: steering, crashes: crashes, canary: canary, log: log)
+        let mode = canary?.mode == .permissions ? .permissions : mode
+        let simulation = Simulation(
+            seed: seed, steering: steering, crashes: crashes, mode: mode, canary: canary, log: log)
         return simulation.run()
     }
 
-    private init(seed: UInt64, steering: [UInt8], crashes: Bool, canary: Canary?, log: ((String) -> Void)?) {
+    private init(
+        seed: UInt64, steering: [UInt8], crashes: Bool, mode: Mode, canary: Canary?, log: ((String) -> Void)?
+    ) {
         self.seed = seed
         self.canary = canary
         self.log = log
         random = Random(seed: seed, steering: steering)
-        scenario = Scenario(&random, stores: crashes)
+        scenario = Scenario(&random, stores: crashes, mode: mode)
         if let storage = scenario.storage {
             disk = Self.makeDisk(storage, scenario.shardCount, &random)
         } else {
             disk = nil
         }
+        accessRandom = Random(seed: seed ^ 0x5045_524D_4954)
+        nextTables = Array(repeating: nil, count: scenario.shardCount)
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
         oracle = Oracle(scenario)
         oracle.wall = wallStart + 1000
@@ -189,6 +209,7 @@ public final class Simulation {
             if event == drainStep { beginDrain() }
             if disk != nil { endLives(at: event) }
             if hasFailed { return }
+            changeAccess()
             if random.chance(450) { act() } else { step(random.below(scenario.shardCount)) }
             advanceClock()
             if hasFailed { return }
@@ -266,6 +287,7 @@ public final class Simulation {
             PeerBatches.free(batch)  // those it links to are lost too
         }
         if isDraining { shards[index].beginDrain() }
+        giveTable(index)
         for position in 0..<completions.count { trace(completions[position]) }
         plantBeforeTurn()
         workers[index].turnWall = wallMilliseconds

@@ -22,6 +22,7 @@ struct Campaign {
     /// The broker stores messages and crashes.
     var crashes = false
     var canary: String?
+    var mode = Simulation.Mode.plain
     var isVerbose = false
     /// At the end, one hash of all seeds' traces: the same where every seed's trace is the same.
     var printsCombinedTrace = false
@@ -55,7 +56,7 @@ struct Campaign {
         setenv("MALLOC_TRIM_THRESHOLD_", "\(1 << 30)", 0)
         while totals.violations < violationsMax {
             while workers.count < jobs, let range = ranges.popLast() {
-                guard let worker = Worker(range, crashes: crashes, canary: canary, patience: patience) else {
+                guard let worker = Worker(range, mode, crashes: crashes, canary: canary, patience: patience) else {
                     print("could not start a worker: \(String(cString: strerror(errno)))")
                     exit(1)
                 }
@@ -159,7 +160,7 @@ private struct Worker {
     private var text: [UInt8] = []
 
     /// nil with `errno` set: no process or no pipe could be had.
-    init?(_ range: ClosedRange<UInt64>, crashes: Bool, canary: String?, patience: Int) {
+    init?(_ range: ClosedRange<UInt64>, _ mode: Simulation.Mode, crashes: Bool, canary: String?, patience: Int) {
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { return nil }
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
@@ -167,6 +168,7 @@ private struct Worker {
         posix_spawn_file_actions_init(&actions)
         posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
         var words = ["stampede-simulate", "--worker", "--patience", "\(patience)"]
+        words += ["--mode", mode.rawValue]
         words += ["--seeds", "\(range.lowerBound)..\(range.upperBound)"]
         if crashes { words.append("--crashes") }
         if let canary { words += ["--canary", canary] }

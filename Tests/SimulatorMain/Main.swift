@@ -17,6 +17,8 @@ struct Simulate: ParsableCommand {
     var crashes = false
     @Option(help: "A planted bug: \(Canary.allCases.map(\.rawValue).joined(separator: ", ")).")
     var canary: String?
+    @Option(help: "What runs are made of: \(Simulation.Mode.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var mode = Simulation.Mode.plain.rawValue
     @Option(help: "Print everything that happens in the run of this seed.")
     var trace: UInt64?
     @Flag(help: "Print each seed with its trace hash.")
@@ -54,8 +56,9 @@ struct Simulate: ParsableCommand {
             guard let known = Canary(rawValue: canary) else { throw ValidationError("no canary is named '\(canary)'") }
             planted = known
         }
+        guard let mode = Simulation.Mode(rawValue: mode) else { throw ValidationError("no mode is named '\(mode)'") }
         if let trace {
-            let outcome = Simulation.run(seed: trace, crashes: crashes, canary: planted) { line in
+            let outcome = Simulation.run(seed: trace, crashes: crashes, mode: mode, canary: planted) { line in
                 print(line)
             }
             report(outcome)
@@ -66,10 +69,14 @@ struct Simulate: ParsableCommand {
         guard let first = bounds.first, let last = bounds.last, first <= last else {
             throw ValidationError("--seeds: allowed: FIRST..LAST")
         }
-        if worker { return SeedReport.work(seeds: first...last, crashes: crashes, canary: planted, patience: patience) }
+        if worker {
+            return SeedReport.work(
+                seeds: first...last, mode, crashes: crashes, canary: planted, patience: patience)
+        }
         var campaign = Campaign(seeds: first...last, jobs: max(jobs, 1))
         campaign.crashes = crashes
         campaign.canary = canary
+        campaign.mode = mode
         campaign.isVerbose = verbose
         campaign.printsCombinedTrace = combinedTrace
         campaign.violationsMax = violations

@@ -34,10 +34,12 @@ struct SeedReport {
 
     /// Runs the seeds and tells of each on standard output. A seed that takes longer than `patience` seconds ends the
     /// process (SIGALRM), one that breaks an invariant does so, too: the next seed after the last report was it.
-    static func work(seeds: ClosedRange<UInt64>, crashes: Bool, canary: Canary?, patience: Int) {
+    static func work(
+        seeds: ClosedRange<UInt64>, _ mode: Simulation.Mode, crashes: Bool, canary: Canary?, patience: Int
+    ) {
         for seed in seeds {
             alarm(UInt32(patience))
-            let outcome = Simulation.run(seed: seed, crashes: crashes, canary: canary)
+            let outcome = Simulation.run(seed: seed, crashes: crashes, mode: mode, canary: canary)
             let counts = outcome.faultCounts + outcome.storageFaultCounts
             let faults = counts.map { "\($0)" }.joined(separator: ",")
             let violation = (outcome.violation ?? "").replacing("\n", with: " ")

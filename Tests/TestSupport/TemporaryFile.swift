@@ -47,6 +47,12 @@ public final class TemporaryFile: Sendable {
 
     deinit { unlink(path) }
 
+    /// Puts another text in its place, at once.
+    public func replace(with text: String) throws {
+        let other = try TemporaryFile(holding: text)
+        guard rename(other.path, path) == 0 else { throw Failure("rename: errno \(errno)", at: Place(#fileID, #line)) }
+    }
+
     public static func contents(of path: String) throws -> String {
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw Failure("\(path): errno \(errno)", at: Place(#fileID, #line)) }

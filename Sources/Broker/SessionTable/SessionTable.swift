@@ -43,10 +43,11 @@ struct SessionTable: ~Copyable {
     private let needsAddresses: Bool
 
     /// - Parameters:
+    ///   - keepsAddresses: somebody asks where connections come from.
     ///   - worker: which of `workerCount` it is.
     ///   - clock: the time in milliseconds.
     init(
-        _ limits: Limits, worker: Int, of workerCount: Int, clock: UInt32, seed: UInt64
+        _ limits: Limits, keepsAddresses: Bool = false, worker: Int, of workerCount: Int, clock: UInt32, seed: UInt64
     ) throws(SlabError) {
         let records = try Slab<Session>(recordCountMax: limits.connectionCountMax)
         let inputs = try PartialInputs(sessionCountMax: limits.connectionCountMax, limits)
@@ -64,7 +65,7 @@ struct SessionTable: ~Copyable {
         allowanceSince = clock
         connectionsPerSecondMax = limits.connectionsPerSecondMax
         connectionsPerAddressMax = limits.connectionsPerAddressMax
-        needsAddresses = limits.needsAddresses
+        needsAddresses = keepsAddresses || limits.needsAddresses
     }
 
     // MARK: Records

@@ -10,6 +10,12 @@ extension Shard {
         let session = context.session
         let index = transactionOfFrame(context)
         if index.isNone { return .done }
+        guard gate.hasPassed(session.pointee.index) else {
+            // The permissions have changed, and its frames are not looked at yet.
+            suspend(session)
+            resumeSoon(session)
+            return .retry
+        }
         if isDraining {
             failFrame(context, "Shutting down", "the broker is shutting down; the transaction is aborted")
             return .done
@@ -179,7 +185,7 @@ extension Shard {
         if session.pointee.state != .connected { returnRoomElsewhere(kept.pointee.room, of: send) }
     }
 
-    private mutating func parse(_ session: UnsafeMutablePointer<Session>, _ kept: UnsafePointer<KeptFrame>) {
+    mutating func parse(_ session: UnsafeMutablePointer<Session>, _ kept: UnsafePointer<KeptFrame>) {
         let bytes = TransactionTable.bytes(of: kept)
         var state = ParserState()
         let result = parseFrame(

@@ -135,6 +135,11 @@ extension Shard {
             remove(index)
             index = .none
         }
+        if gate.isOn,
+            !admits(context, subscribes ? .subscribe : .publish, name, index, isPattern: kind == .pattern)
+        {
+            return .none
+        }
         if kind != .queue {
             return !index.isNone ? index : create(context, name, kind, QueueRequest(), subscribes: subscribes)
         }

@@ -67,6 +67,7 @@ extension Shard {
         let isUncommon = frame.hasAny(Self.uncommon)
         if isUncommon {
             if frame.has(.persistent) { target.isPersistent = asksForPersistence(session) }
+            if gate.isOn, frame.has(.userId), !admitsUserID(context) { return nil }
             if frame.has(.replyTo) {
                 guard let temporary = replyDestination(context) else { return nil }
                 target.replyTo = temporary
@@ -101,7 +102,8 @@ extension Shard {
     /// Headers of SEND that most frames do not have, and that take a closer look.
     @inline(__always)
     private static var uncommon: UInt64 {
-        HeaderName.replyTo.bit | HeaderName.persistent.bit | QueueRequest.bits | QueueRequest.unsupportedBits
+        HeaderName.replyTo.bit | HeaderName.persistent.bit | HeaderName.userId.bit | QueueRequest.bits
+            | QueueRequest.unsupportedBits
     }
 
     /// The message is where it was to go: RECEIPT, unless that ended or suspended the session.

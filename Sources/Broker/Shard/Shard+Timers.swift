@@ -106,6 +106,7 @@ extension Shard {
     }
 
     private mutating func checkConnected(_ session: UnsafeMutablePointer<Session>) {
+        if gate.isOn, endIfTokenExpired(session) { return }
         if session.pointee.receiveInterval != 0, !session.pointee.flags.contains(.receivePaused) {
             let interval = receiveDeadline(session)
             if passed(session.pointee.lastReceived, interval) {

@@ -38,6 +38,8 @@ public struct Shard: ~Copyable {
     private var hasToldFullForTopics = false
     var timers: TimerWheel
     let identity: SessionIdentity
+    /// Who the sessions are, and what they may do.
+    var gate: AccessGate
 
     // Work of this turn
     var output: Output
@@ -107,6 +109,9 @@ public struct Shard: ~Copyable {
     /// `takeNotices` has something to tell. Stored, for a computed property that another module reads costs a copy of the shard.
     public internal(set) var hasNotices = false
     var questions: [AuthenticationQuestion] = []
+    /// `takeQuestions` has something to ask. Stored, as `hasNotices` is.
+    public internal(set) var hasQuestions = false
+    var answers: [AuthenticationAnswer] = []
     var receiptQuestions: [ReceiptQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
@@ -129,7 +134,8 @@ public struct Shard: ~Copyable {
         let capacity = ShardCapacity(limits, workerCount: shardCount)
         let clock = UInt32(truncatingIfNeeded: now / 1_000_000)
         let sessions = try SessionTable(
-            limits, worker: index, of: shardCount, clock: clock, seed: options.seed &+ 0xA24B_AED4_963E_E407)
+            limits, keepsAddresses: options.needsAddresses, worker: index, of: shardCount, clock: clock,
+            seed: options.seed &+ 0xA24B_AED4_963E_E407)
         let output = try Output(limits, zeroCopyByteCountMin: options.zeroCopyByteCountMin)
         let router = try TopicRouter(limits, seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         let destinations = try DestinationDirectory(
@@ -167,6 +173,7 @@ public struct Shard: ~Copyable {
         self.timers = timers
         queuesToDispatch = Batch(capacity: 16)
         identity = SessionIdentity(key: options.identityKey, worker: index)
+        gate = AccessGate(options.access)
         peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
         scratch = Scratch(limits)
@@ -193,6 +200,8 @@ public struct Shard: ~Copyable {
         endFailedSessions()
         finishSends(completions)
         readPeers()
+        if gate.isWalking { walkSessions() }
+        if !answers.isEmpty { applyAnswers() }
         for i in 0..<completions.count { apply(completions[i]) }
         timers.advance(to: now)
         while let expired = timers.popExpired() { timerFired(expired) }
@@ -287,7 +296,7 @@ public struct Shard: ~Copyable {
 
     @inline(__always)
     private var nextDeadline: UInt64 {
-        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming
+        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || gate.isWalking
             || memory.blocks.hasToUnmap || store.hasWork
         {
             return 0
