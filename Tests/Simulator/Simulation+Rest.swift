@@ -5,6 +5,8 @@ extension Simulation {
     func rest() {
         isAtRest = true
         scenario.faults = scenario.faults.map { _ in 0 }
+        if disk != nil { endLivesThatFail() }
+        if hasFailed { return }
         for peer in peers where peer.stage != .closed && !peer.clientIsGone {
             if peer.misbehaved || peer.readsNever || peer.doesNotConnect || peer.phase == .fresh { leave(peer) }
         }

@@ -67,6 +67,8 @@ public final class Simulation {
     private(set) var workers: UnsafeMutablePointer<Worker>
     /// How many shards and workers there are; none between two lives.
     private var madeCount = 0
+    /// What the server wrote to stable storage before it started the shards: the number of the last life.
+    var lifeBegun: UInt32 = 0
     /// Only in runs with storage.
     let disk: SimulatedDisk?
     var peers: [Peer] = []

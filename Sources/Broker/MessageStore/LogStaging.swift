@@ -150,9 +150,10 @@ struct LogStaging: ~Copyable {
     mutating func writeCleanEnd(_ milliseconds: UInt64) {
         invariant(isEmpty, "the log is on stable storage when it ends")
         if segmentByteCount - offset < RecordWriter.emptyByteCount * 2 { endSegment() }
+        // The header of a segment that begins with this is not on stable storage yet.
+        let durable = endPosition
         if isSealed { openPiece(0, milliseconds, hasMark: false) }
-        let position = writer.pointee.position
-        writer.pointee.writeCleanEnd(durable: position)
+        writer.pointee.writeCleanEnd(durable: durable)
         didWrite()
         isSealed = true
     }

@@ -23,9 +23,28 @@ extension Simulation {
         }
     }
 
+    /// Operations do not fail any more, and there is room.
+    private func mendDisk() {
+        guard let disk else { return }
+        for fault in StorageFault.allCases where fault != .shortWrite && fault != .shortRead {
+            disk.faults[fault.rawValue] = 0
+        }
+        disk.blockCountMax = .max
+    }
+
     func endLives(at event: Int) {
         for (_, ending) in scenario.storage!.endings.filter({ $0.event == event }) where !hasFailed { endLife(ending) }
+        // The server ends a broker that can store nothing more, if it is to.
+        if !hasFailed, scenario.storage!.onError == .stop, hasStorageFailed { endLife(random.pick([.process, .orderly])) }
     }
+
+    /// The last life begins on a disk that works.
+    func endLivesThatFail() {
+        mendDisk()
+        if hasStorageFailed { endLife(random.pick(StorageScenario.Ending.allCases)) }
+    }
+
+    private var hasStorageFailed: Bool { (0..<scenario.shardCount).contains { shards[$0].hasStorageFailed } }
 
     /// The broker ends, and another begins on what it left.
     func endLife(_ ending: StorageScenario.Ending) {
@@ -35,7 +54,7 @@ extension Simulation {
         if hasFailed { return }
         let former = scenario.shardCount
         let shardCount = random.chance(500) ? former : random.pick([1, 1, 2, 2, 3, 4])
-        let hasStored = ending == .orderly && !(0..<former).contains { shards[$0].hasStorageFailed }
+        let hasStored = ending == .orderly && !hasStorageFailed
         switch ending {
         case .process: disk.crashProcess(workerCount: shardCount)
         case .machine: disk.crashMachine(workerCount: shardCount)
@@ -86,6 +105,8 @@ extension Simulation {
                 if hasFailed { return }
             }
             now += UInt64(random.pick([0, 100_000, 1_000_000]))
+            // Somebody makes room on the disk.
+            if now - start > 20_000_000_000 { disk?.blockCountMax = .max }
             if now - start > patience {
                 let left = (0..<scenario.shardCount).filter { !workers[$0].isDrained }
                 return oracle.violate("shards \(left) do not end although they drain")

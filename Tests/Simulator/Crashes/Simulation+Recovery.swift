@@ -23,16 +23,22 @@ extension Simulation {
         if canary == .loseSegment, names.count > 1, strikesCanary(oneIn: 2) { names.removeLast() }
         var recovery = Recovery()
         for name in names { disk.withBytes(of: name.description, in: directory) { recovery.read(name, $0) } }
-        let state = recovery.finish()
+        var state = recovery.finish()
         if let finding = state.findings.first(where: \.isFatal) {
             return oracle.violate("the broker does not start: \(finding.description)")
         }
+        if lifeBegun > state.lifeMax {
+            // A life has begun, and may have delivered what it was given, that came to no log of its own.
+            for place in state.messages.indices { state.messages[place].isRedelivered = true }
+        }
+        lifeBegun = max(lifeBegun, state.lifeMax) + 1
         oracle.recovered(state.messages.map { found($0, state) })
+        if let log { log("\(moment) life \(lifeBegun) begins with \(state.messages.count) messages") }
         if hasFailed { return }
         var options = scenario.optionsOfBroker(canary)
         // Names of temporary destinations differ from life to life.
         options.seed ^= random.next()
-        options.storage = storage.options(life: state.lifeMax + 1, state.segments)
+        options.storage = storage.options(life: lifeBegun, state.segments)
         makeShards(options)
         restore(state)
     }
@@ -127,7 +133,7 @@ extension StorageScenario {
         options.segmentByteCount = segmentByteCount
         options.earlier = EarlierSegments(earlier)
         options.commit = commit
-        options.onError = .refuse
+        options.onError = onError
         return options
     }
 }

@@ -16,6 +16,7 @@ struct StorageScenario {
     let endings: [(event: Int, ending: Ending)]
     let segmentByteCount: Int
     let commit: StorageOptions.Commit
+    let onError: StorageOptions.ErrorPolicy
     /// Chances of the disk's faults in thousandths, by `StorageFault`.
     let faults: [Int]
     /// Of 1,000 messages to queues so many are persistent.
@@ -39,6 +40,7 @@ struct StorageScenario {
         endings = events.sorted().map { ($0, random.pick([.process, .machine, .machine, .orderly])) }
         segmentByteCount = random.pick([16 << 10, 16 << 10, 32 << 10, 64 << 10])
         commit = random.pick([.durableAppend, .appendAndSync])
+        onError = random.pick([.stop, .refuse])
         persistentPerThousand = random.pick([500, 900, 1000])
         permitsAuto = random.chance(300)
         var faults = [Int](repeating: 0, count: StorageFault.allCases.count)
