@@ -102,7 +102,7 @@ public enum StampedeServer {
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
         broker.identityKey = KeyedHash(low: .random(in: 0...UInt64.max), high: .random(in: 0...UInt64.max))
 
-        broker.storage = store?.options(workerCount: workerCount)
+        broker.storage = parts.store?.options(workerCount: workerCount)
 
         let control = Control(workerCount: workerCount)
         var workers: [Worker] = []
