@@ -17,6 +17,8 @@ import Testing
 ///         DeliveryTable
 ///       QueueEngine       MemoryBudget  TimerWheel
 ///         QueueHolders
+///       MessageStore
+///         LogStaging  SegmentFiles
 ///       SessionTable      MemoryBudget
 ///         PartialInputs  LoginTable  AddressTable
 @Suite("House rules of the core")
@@ -32,6 +34,9 @@ struct HouseRulesTests {
         ("SubscriptionTable", ["SubscriptionTable/"], ["TopicRouter", "MemoryBudget"]),
         ("ReceiptOrder", ["ReceiptOrder/"], ["MemoryBudget"]),
         ("TransactionTable", ["TransactionTable/"], ["MemoryBudget"]),
+        ("MessageStore", ["MessageStore/"], ["LogStaging", "SegmentFiles"]),
+        ("LogStaging", ["MessageStore/LogStaging.swift"], []),
+        ("SegmentFiles", ["MessageStore/SegmentFiles.swift"], []),
         ("MemoryBudget", ["MemoryBudget.swift"], []),
         ("SessionTable", ["SessionTable/"], ["PartialInputs", "LoginTable", "AddressTable", "MemoryBudget"]),
         ("PartialInputs", ["SessionTable/PartialInputs.swift"], ["MemoryBudget"]),

@@ -59,12 +59,13 @@ struct Destination: SlabRecord {
     func stores(isPersistent: Bool) -> Bool { storage == .always || storage == .byHeader && isPersistent }
 }
 
-/// Other workers, one bit each.
+/// Workers, one bit each.
 struct PeerSet: BitwiseCopyable {
     private(set) var low: UInt64 = 0
     private(set) var high: UInt64 = 0
 
     var isEmpty: Bool { low | high == 0 }
+    var count: Int { low.nonzeroBitCount + high.nonzeroBitCount }
 
     func contains(_ peer: Int) -> Bool { (peer < 64 ? low >> UInt64(peer) : high >> UInt64(peer - 64)) & 1 == 1 }
 

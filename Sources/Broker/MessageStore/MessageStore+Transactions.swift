@@ -15,16 +15,11 @@ import Slabs
 // Recovery takes a part for good if it finds all of them, or a log that says that there were all. So a part stays until
 // every log says so.
 extension MessageStore {
-    /// What is told about a transaction.
-    enum Step: UInt8, BitwiseCopyable {
-        case durable, complete, ended, forget
-    }
-
     /// The worker that began a transaction.
     static func coordinator(of transaction: UInt64) -> Int { Int(transaction >> 36 & 0xFF) }
 
     /// A new transaction of these workers.
-    mutating func beginTransaction(_ participants: ReceiptWorkers) -> UInt64 {
+    mutating func beginTransaction(_ participants: PeerSet) -> UInt64 {
         nextTransaction += 1
         commits[nextTransaction] = OpenCommit(
             participants: participants, durableDue: UInt16(participants.count), endedDue: UInt16(participants.count))
@@ -40,7 +35,7 @@ extension MessageStore {
     }
 
     /// The next step of a part that the log's being on stable storage has brought. nil: there is no other.
-    mutating func nextStep() -> (transaction: UInt64, step: Step)? {
+    mutating func nextStep() -> (transaction: UInt64, step: CommitStep)? {
         for index in 0..<openParts.count {
             let part = openParts.base + index
             guard part.pointee.end <= syncedPosition else { continue }
@@ -85,7 +80,7 @@ extension MessageStore {
     // MARK: As the coordinator
 
     /// One of the participants has done a step. Returns the next one for all of them. nil: others have not done it.
-    mutating func answered(_ step: Step, of transaction: UInt64) -> (step: Step, participants: ReceiptWorkers)? {
+    mutating func answered(_ step: CommitStep, of transaction: UInt64) -> (step: CommitStep, participants: PeerSet)? {
         guard var commit = commits[transaction] else { return nil }
         switch step {
         case .durable:

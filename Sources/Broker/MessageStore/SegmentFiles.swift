@@ -187,7 +187,9 @@ struct SegmentFiles: ~Copyable {
     /// Removes the name of a segment, of this life or another.
     ///
     /// - Parameter name: where the name is kept until the answer.
-    mutating func remove(_ segment: SegmentName, _ name: UnsafeMutableRawPointer, _ submissions: inout Batch<Submission>) {
+    mutating func remove(
+        _ segment: SegmentName, _ name: UnsafeMutableRawPointer, _ submissions: inout Batch<Submission>
+    ) {
         segment.write(to: name)
         submissions.append(
             .delete(UnsafePointer(name.assumingMemoryBound(to: CChar.self)), in: Self.directory))

@@ -67,26 +67,14 @@ struct OpenPart: BitwiseCopyable {
 
 /// A transaction of several workers, with the one that began it: answers that are due.
 struct OpenCommit: BitwiseCopyable {
-    var participants: ReceiptWorkers
+    var participants: PeerSet
     var durableDue: UInt16
     var endedDue: UInt16
 }
 
-/// Workers, one bit each.
-struct ReceiptWorkers: BitwiseCopyable, Equatable {
-    var low: UInt64 = 0
-    var high: UInt64 = 0
-
-    var count: Int { low.nonzeroBitCount + high.nonzeroBitCount }
-    var isEmpty: Bool { low | high == 0 }
-
-    func contains(_ worker: Int) -> Bool {
-        (worker < 64 ? low >> UInt64(worker) : high >> UInt64(worker - 64)) & 1 == 1
-    }
-
-    mutating func insert(_ worker: Int) {
-        if worker < 64 { low |= 1 << UInt64(worker) } else { high |= 1 << UInt64(worker - 64) }
-    }
+/// What is told about a transaction of several workers: see `MessageStore+Transactions`.
+enum CommitStep: UInt8, BitwiseCopyable {
+    case durable, complete, ended, forget
 }
 
 /// What counts together or not at all, before it is written.

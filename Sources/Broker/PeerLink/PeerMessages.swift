@@ -157,7 +157,7 @@ struct TransactionPart: PeerMessage {
 struct TransactionStep: PeerMessage {
     static var kind: PeerMessageKind { .transactionStep }
     var transaction: UInt64
-    var step: MessageStore.Step
+    var step: CommitStep
 }
 
 // MARK: Room in queues

@@ -31,11 +31,11 @@ extension Shard {
         _ index: Index<Destination>, _ message: Message, of holder: QueueHolder, _ move: inout DeadLetterMove
     ) {
         let owner = Int(destinations[index].pointee.owner)
-        var participants = ReceiptWorkers()
+        var participants = PeerSet()
         if move.mayHaveParts, destinations[index].pointee.stores(isPersistent: message.isPersistent) {
             // One part is the message, with the owner, the other the acknowledgement here.
-            participants.insert(owner)
-            participants.insert(self.index)
+            participants.set(owner, true)
+            participants.set(self.index, true)
             move.transaction = store.beginTransaction(participants)
             peers.keepsTogether = true
             peers.write(TransactionPart(transaction: move.transaction, partCount: 2, isEnd: false), to: owner)

@@ -18,6 +18,12 @@ extension Shard {
         DestinationDirectory.owner(ofQueue: name, workerCount: shardCount)
     }
 
+    /// What was stored in earlier lives comes before all that comes now.
+    mutating func beginLog() {
+        queues.beginOrder(at: store.durablePosition)
+        pendings.beginLog(at: store.durablePosition)
+    }
+
     // MARK: Restoring
 
     /// A message that lives, of a queue that this shard holds. In any order; by order key is best.

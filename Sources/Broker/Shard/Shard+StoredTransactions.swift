@@ -6,7 +6,7 @@ extension Shard {
     struct StoredParts: BitwiseCopyable {
         /// 0: one worker has all of it.
         var transaction: UInt64
-        var participants: ReceiptWorkers
+        var participants: PeerSet
         /// This worker's part, if it has one.
         var group: OpenGroup?
     }
@@ -56,30 +56,34 @@ extension Shard {
     }
 
     /// The workers that may have something of the transaction to store.
-    private mutating func participants(_ index: Index<Transaction>) -> ReceiptWorkers {
-        var participants = ReceiptWorkers()
+    private mutating func participants(_ index: Index<Transaction>) -> PeerSet {
+        var participants = PeerSet()
         var cursor = KeptCursor()
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
             case .send(let send):
                 guard let destination = destinations.find(send.destination) else {
                     // It was forgotten meanwhile, and is made again.
-                    if !kept.pointee.room.queue.isNone { participants.insert(Int(kept.pointee.room.owner)) }
+                    if !kept.pointee.room.queue.isNone { participants.set(Int(kept.pointee.room.owner), true) }
                     continue
                 }
-                guard destination.pointee.stores(isPersistent: send.isPersistent) else { continue }
-                participants.insert(
-                    destination.pointee.kind == .remoteQueue ? Int(destination.pointee.owner) : self.index)
+                if destination.pointee.stores(isPersistent: send.isPersistent) {
+                    participants.set(holder(of: destination), true)
+                }
             case .settlement(let delivery, _):
                 guard subscriptions.isLive(delivery) else { continue }
                 let subscription = subscriptions[subscriptions[delivery.index].pointee.subscription]
-                guard subscription.pointee.flags.contains(.givesStored) else { continue }
-                let destination = destinations[subscription.pointee.destination]
-                participants.insert(
-                    destination.pointee.kind == .remoteQueue ? Int(destination.pointee.owner) : self.index)
+                if subscription.pointee.flags.contains(.givesStored) {
+                    participants.set(holder(of: destinations[subscription.pointee.destination]), true)
+                }
             }
         }
         return participants
+    }
+
+    /// The worker that holds a queue.
+    private func holder(of destination: UnsafePointer<Destination>) -> Int {
+        destination.pointee.kind == .remoteQueue ? Int(destination.pointee.owner) : index
     }
 
     // MARK: With other workers
@@ -115,7 +119,7 @@ extension Shard {
         }
     }
 
-    private mutating func tell(_ step: MessageStore.Step, of transaction: UInt64, to worker: Int) {
+    private mutating func tell(_ step: CommitStep, of transaction: UInt64, to worker: Int) {
         let message = TransactionStep(transaction: transaction, step: step)
         if worker == index { transactionStep(message) } else { peers.write(message, to: worker) }
     }

@@ -349,8 +349,10 @@ extension Shard {
             let candidate = destinations.named(at: place)
             guard !candidate.isNone, !destinations[candidate].pointee.queue.isNone else { continue }
             let queue = queues[destinations[candidate].pointee.queue]
-            let storedCount = store.isEnabled && !store.hasFailed ? queues.storedCount(destinations[candidate].pointee.queue) : 0
-            let lostCount = Int(queue.pointee.messageCount) - storedCount
+            var lostCount = Int(queue.pointee.messageCount)
+            if store.isEnabled, !store.hasFailed {
+                lostCount -= queues.storedCount(destinations[candidate].pointee.queue)
+            }
             guard lostCount > 0 else { continue }
             counters.messagesDropped &+= UInt64(lostCount)
             var notice = Notice(kind: .undelivered, text: destinationText(candidate))

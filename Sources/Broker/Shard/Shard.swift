@@ -1,5 +1,4 @@
 public import IO
-import Journal
 import STOMP
 public import Slabs
 
@@ -142,8 +141,6 @@ public struct Shard: ~Copyable {
             seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
         let transactions = try TransactionTable(recordCountMax: capacity.transactionCount, limits)
         let pendings = try ReceiptOrder(sessionCountMax: capacity.sessionCount, options.receiptConditions)
-        let store = MessageStore(
-            options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
         let memory = try MemoryBudget(limits)
         let timers = try TimerWheel(timerCountMax: capacity.timerCount, now: now)
 
@@ -162,7 +159,8 @@ public struct Shard: ~Copyable {
         self.queues = queues
         self.transactions = transactions
         self.pendings = pendings
-        self.store = store
+        store = MessageStore(
+            options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
         self.memory = memory
         self.timers = timers
         queuesToDispatch = Batch(capacity: 16)
@@ -176,12 +174,7 @@ public struct Shard: ~Copyable {
         self.wallMilliseconds = wallMilliseconds
         // The highest octet is never 0: that is how ACK tells a message-id from an `ack` header's value.
         nextIdentity = UInt64(index + 1) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
-        if let storage = options.storage {
-            // What was stored in earlier lives comes before all that comes now.
-            self.queues.beginOrder(at: JournalFormat.position(life: storage.life, offset: 0))
-            self.pendings.beginLog(at: self.store.durablePosition)
-        }
-        // Others may hand connections to this worker before it has accepted one itself.
+        if options.storage != nil { beginLog() }
         reportLoad()
     }
 
