@@ -136,9 +136,7 @@ struct ReceiptOrder: ~Copyable {
     /// Forgets an operation that is in no list of a session, a destination or a queue. Answers to it are stale from now on.
     mutating func free(_ index: Index<PendingOperation>, _ memory: inout MemoryBudget) {
         let pending = pendings[index]
-        if pending.pointee.isReady, pending.pointee.position > durablePosition {
-            undurable.remove(index, in: pendings)
-        }
+        if pending.pointee.awaitsLog { undurable.remove(index, in: pendings) }
         if pending.pointee.receipt != 0 { memory.blocks.release(pending.pointee.receipt) }
         pendings.free(index)
     }
@@ -207,7 +205,7 @@ struct ReceiptOrder: ~Copyable {
             // What comes behind it in the session's list leaves behind it.
             session.pointee.flags.remove(.hasStored)
             pending.pointee.position = gathered
-            if gathered > durablePosition { undurable.append(index, in: pendings) }
+            awaitLog(index)
         }
         if conditions != .none { setConditions(of: index, session, keepsLog: gathered == nil) }
         return workers
@@ -226,7 +224,13 @@ struct ReceiptOrder: ~Copyable {
         guard keepsLog else { return }
         lastPosition += 1
         pendings[index].pointee.position = lastPosition
-        if lastPosition > durablePosition { undurable.append(index, in: pendings) }
+        awaitLog(index)
+    }
+
+    private mutating func awaitLog(_ index: Index<PendingOperation>) {
+        guard pendings[index].pointee.position > durablePosition else { return }
+        pendings[index].pointee.awaitsLog = true
+        undurable.append(index, in: pendings)
     }
 
     /// The session's first operation, if it may leave. None: there is none, or it has to wait.
@@ -261,6 +265,7 @@ struct ReceiptOrder: ~Copyable {
         }
         durablePosition = pendings[index].pointee.position
         undurable.remove(index, in: pendings)
+        pendings[index].pointee.awaitsLog = false
         return index
     }
 
