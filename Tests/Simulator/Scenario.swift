@@ -66,7 +66,7 @@ struct Scenario {
     /// - Parameter stores: the broker has a disk, and crashes. What is not about that is tight in fewer ways then.
     init(_ random: inout Random, stores: Bool = false, mode: Simulation.Mode = .plain) {
         let shards = [1, 1, 1, 2, 2, 2, 3, 3, 4, 8][random.below(10)]
-        eventCount = random.range(100...600)
+        eventCount = random.range(100...600) * (stores ? 3 : 1)
         peerCountMax = random.range(2...10)
         let wantsTightConnections = random.chance(170) && !stores
         let wantsTightDestinations = random.chance(60) && !stores
@@ -94,10 +94,10 @@ struct Scenario {
         drains = random.chance(140) && !stores
         heartBeats = random.chance(300)
         expires = random.chance(200)
-        burst = random.pick([1, 1, 2, 4, 8])
+        burst = random.pick(stores ? [2, 4, 8, 8, 16] : [1, 1, 2, 4, 8])
         deliveryCountMax = random.pick([0, 0, 2, 3, 10])
         deadLetters = random.chance(700) ? "/queue/DLQ" : nil
-        bodyByteCountMax = memoryIsTight ? 400 : random.pick([16, 200, 200, 2000, 5000])
+        bodyByteCountMax = memoryIsTight ? 400 : random.pick([16, 200, 200, 2000, stores ? 2000 : 5000])
         socketByteCounts = random.pick([64...512, 512...4096, 4096...65536, 65536...65536])
 
         var limits = Limits()
@@ -263,7 +263,8 @@ struct Scenario {
         case "Too many destinations": destinationsAreTight || holdersAreTight
         case "Too many subscriptions": subscriptionsAreTight
         case "Too many patterns": patternsAreTight
-        case "Too many transactions", "Transaction too large": transactionsAreTight
+        case "Too many transactions": transactionsAreTight
+        case "Transaction too large": transactionsAreTight || storage?.segmentsAreTight == true
         case "Frame too large", "Body too long", "Header too long", "Headers too long", "Too many headers":
             framesAreTight
         case "Heart-beat missed": heartBeats
@@ -271,6 +272,7 @@ struct Scenario {
         case "Shutting down": drains || storage != nil
         case "Storage failed": storage?.fails == true
         case "Disk full": storage?.fails == true || storage?.diskIsTight == true
+        case "Message too large": storage?.segmentsAreTight == true
         default: false
         }
     }

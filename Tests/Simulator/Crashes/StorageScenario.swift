@@ -26,6 +26,8 @@ struct StorageScenario {
 
     /// Operations on files fail.
     let fails: Bool
+    /// Messages and transactions may be too large for a segment.
+    var segmentsAreTight: Bool { segmentByteCount < 16 << 10 }
     /// The disk may be full. The blocks of it; nil: no limit.
     let blockCountMax: Int?
     var diskIsTight: Bool { blockCountMax != nil }
@@ -34,18 +36,18 @@ struct StorageScenario {
 
     /// - Parameter isCalm: no faults but the crashes.
     init(_ random: inout Random, eventCount: Int, isCalm: Bool) {
-        var events = (0..<random.range(1...4)).map { _ in random.range(1...eventCount) }
+        var events = (0..<random.range(1...5)).map { _ in random.range(1...eventCount) }
         // Now and then a life is short: the next begins in the middle of what the last one began with.
         if random.chance(300) { events.append(events[0] + random.range(1...12)) }
-        endings = events.sorted().map { ($0, random.pick([.process, .machine, .machine, .orderly])) }
-        segmentByteCount = random.pick([16 << 10, 16 << 10, 32 << 10, 64 << 10])
+        endings = events.sorted().map { ($0, random.pick([.process, .process, .machine, .machine, .machine, .orderly])) }
+        segmentByteCount = random.pick([4 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10])
         commit = random.pick([.durableAppend, .appendAndSync])
         onError = random.pick([.stop, .refuse])
         persistentPerThousand = random.pick([500, 900, 1000])
         permitsAuto = random.chance(300)
         var faults = [Int](repeating: 0, count: StorageFault.allCases.count)
-        fails = !isCalm && random.chance(400)
-        blockCountMax = !isCalm && random.chance(100) ? random.range(8...40) * segmentByteCount / 4096 : nil
+        fails = !isCalm && random.chance(500)
+        blockCountMax = !isCalm && random.chance(100) ? random.range(8...40) * max(segmentByteCount / 4096, 1) : nil
         for fault in StorageFault.allCases where !isCalm && random.chance(500) {
             switch fault {
             case .shortWrite, .shortRead: faults[fault.rawValue] = random.range(1...500)
