@@ -20,6 +20,8 @@ extension TLSLayer {
             carryOn(record)
         }
         listed.removeFirst(count)
+        arrivals.removeAll()
+        arrivalCursor = 0
         swap(&submissions, &lowered)
         return deadline
     }
