@@ -20,7 +20,7 @@ struct LayerLifeTests {
 /// Some connections, plain, WebSocket and behind a proxy, to which everything happens that can happen.
 private struct RandomLife {
     var random: Random
-    let harness: LayerHarness
+    let harness: TransportHarness
     var leftovers: [String] = []
 
     init(_ seed: UInt64) {
@@ -31,7 +31,7 @@ private struct RandomLife {
         proxied.expectsProxyHeader = true
         var proxiedPlain = ListenerTransport()
         proxiedPlain.expectsProxyHeader = true
-        harness = LayerHarness([ListenerTransport(), webSocket, proxied, proxiedPlain])
+        harness = TransportHarness([ListenerTransport(), webSocket, proxied, proxiedPlain])
     }
 
     mutating func run() {

@@ -74,7 +74,7 @@ final class FakeConnection {
 }
 
 /// The layer between a driver and a core that keep to the contract of `Submission.Kind` and check that it does.
-final class LayerHarness {
+final class TransportHarness {
     var layer: TransportLayer
     var now: UInt64 = 10_000_000_000
     var connections: [FakeConnection] = []
@@ -91,10 +91,10 @@ final class LayerHarness {
         layer = try! TransportLayer(listeners: listeners, connectionCountMax: 64, now: now)
     }
 
-    static func webSocket(_ change: (inout ListenerTransport) -> Void = { _ in }) -> LayerHarness {
+    static func webSocket(_ change: (inout ListenerTransport) -> Void = { _ in }) -> TransportHarness {
         var listener = HTTPUpgradeTests.listener
         change(&listener)
-        return LayerHarness([listener])
+        return TransportHarness([listener])
     }
 
     // MARK: Connections
