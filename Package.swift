@@ -109,7 +109,7 @@ let package = Package(
             name: "Attacks", dependencies: ["CProcess", "Slabs"], path: "Bench/Attacks", swiftSettings: swiftSettings),
         // The broker's inner parts, one operation at a time.
         .target(
-            name: "Micro", dependencies: ["Broker", "CProcess", "FakeKernel", "IO", "STOMP", "Slabs"],
+            name: "Micro", dependencies: ["Broker", "CProcess", "FakeKernel", "IO", "STOMP", "Slabs", "Transports"],
             path: "Bench/Micro", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-bench",
@@ -202,7 +202,7 @@ let package = Package(
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         // The broker as a process, and clients that talk to it over real sockets.
         .target(
-            name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["CTestSupport", "ClientWebSocket"], path: "Tests/TestSupport",
             swiftSettings: swiftSettings),
         .testTarget(
             name: "Conformance", dependencies: ["CAccess", "TestSupport", "stampede"], swiftSettings: swiftSettings),

@@ -152,6 +152,7 @@ final class Worker: @unchecked Sendable {
                 reportCount = control.reportCount
                 let report = WorkerReport(
                     worker: index, counters: shard.counters, driverCounters: driver.counters,
+                    transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters(),
                     connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount)
                 log(control.take(report, number: reportCount))
             }
@@ -160,7 +161,9 @@ final class Worker: @unchecked Sendable {
         }
         log(
             control.takeLast(
-                WorkerReport(worker: index, counters: shard.counters, driverCounters: driver.counters)))
+                WorkerReport(
+                    worker: index, counters: shard.counters, driverCounters: driver.counters,
+                    transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters())))
         driver.shutDown()
     }
 

@@ -157,7 +157,7 @@ extension Simulation {
 
     /// The worker has the new table from its next turn on.
     func giveTable(_ index: Int) {
-        guard let table = nextTables[index], let access = oracle.access else { return }
+        guard let access = oracle.access, let table = nextTables[index] else { return }
         nextTables[index] = nil
         if canary != .ignoreReload { shards[index].replaceAccess(access.plan.tables[table].table) }
         // Its turn comes at once: nothing of this step is decided by the old one.

@@ -33,14 +33,14 @@ public final class BrokerProcess: Sendable {
             self.values = values
             self.file = file
             self.logFormat = logFormat
-            self.address = address
+            self.address = driver == .webSocket && address == "127.0.0.1:0" ? "ws://127.0.0.1:0" : address
             self.ioUringErrno = ioUringErrno
             self.driverArgument = driverArgument
         }
 
         var arguments: [String] {
             var arguments = ["serve"] + address.split(separator: ",").flatMap { ["--listen", String($0)] }
-            arguments += ["--driver", driverArgument ?? driver.rawValue]
+            arguments += ["--driver", driverArgument ?? driver.argument]
             arguments += ["--workers", "\(workers)", "--log-format", logFormat]
             if values["storage.directory"] != nil { arguments += ["--set", "storage.enabled=true"] }
             for (key, value) in values.sorted(by: { $0.key < $1.key }) { arguments += ["--set", "\(key)=\(value)"] }
@@ -51,6 +51,8 @@ public final class BrokerProcess: Sendable {
     public let process: ChildProcess
     public let port: UInt16
     public let readyLine: String
+    /// Clients reach it by WebSocket.
+    let speaksWebSocket: Bool
 
     /// Starts a broker and waits until it accepts connections.
     public init(_ settings: Settings, _ fileID: String = #fileID, _ line: Int = #line) throws {
@@ -63,6 +65,7 @@ public final class BrokerProcess: Sendable {
             throw Failure("no port in the ready line: \(readyLine)", at: Place(fileID, line))
         }
         self.readyLine = readyLine
+        speaksWebSocket = settings.driver == .webSocket
         self.port = port
     }
 

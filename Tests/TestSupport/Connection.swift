@@ -1,3 +1,4 @@
+import ClientWebSocket
 import Glibc
 
 /// A TCP connection to a broker on the loopback interface: every wait is bounded, none sleeps.
@@ -14,10 +15,29 @@ final class Connection {
     private(set) var received: ArraySlice<UInt8> = []
     private(set) var end: End?
     private var chunk = [UInt8](repeating: 0, count: 65536)
+    /// The frames around the bytes. nil: there are none.
+    private var webSocket: WebSocketStream?
+    private var messageCount = 0
 
-    /// - Parameter receiveBufferByteCount: SO_RCVBUF, for a client that is to be slow. 0: the system's.
-    init(port: UInt16, receiveBufferByteCount: Int32 = 0) throws {
+    /// - Parameters:
+    ///   - receiveBufferByteCount: SO_RCVBUF, for a client that is to be slow. 0: the system's.
+    ///   - usesWebSocket: opens one, and puts what is sent into its messages.
+    init(port: UInt16, receiveBufferByteCount: Int32 = 0, usesWebSocket: Bool = false) throws {
         descriptor = try Self.open(port: port, receiveBufferByteCount: receiveBufferByteCount)
+        if usesWebSocket { try openWebSocket(port: port) }
+    }
+
+    /// No subprotocol is offered, so that all versions can be tested.
+    private func openWebSocket(port: UInt16) throws {
+        let handshake = WebSocketHandshake(host: "127.0.0.1:\(port)", path: "/ws", subprotocols: [])
+        try sendRaw(handshake.request, until: Deadline())
+        webSocket = WebSocketStream(handshake)
+        let deadline = Deadline()
+        while webSocket?.isOpen == false {
+            guard end == nil, try receive(until: deadline) else {
+                throw Failure("the broker has not opened a WebSocket", at: Place(#fileID, #line))
+            }
+        }
     }
 
     /// - Parameter path: of a Unix socket.
@@ -87,7 +107,11 @@ final class Connection {
 
     /// Ends the sending side: the broker reads to the end and may still send.
     func finishSending() {
-        shutdown(descriptor, Int32(SHUT_WR))
+        if let webSocket {
+            try? sendRaw(webSocket.closing(), until: Deadline())
+        } else {
+            shutdown(descriptor, Int32(SHUT_WR))
+        }
     }
 
     /// Sends all of `bytes`, and meanwhile takes in what comes: a peer that waits for its reader cannot wait for ever.
@@ -95,6 +119,25 @@ final class Connection {
     /// Returns false when the peer closed the connection first.
     @discardableResult
     func send(_ bytes: [UInt8], until deadline: Deadline = Deadline()) throws -> Bool {
+        guard webSocket != nil, !bytes.isEmpty else { return try sendRaw(bytes, until: deadline) }
+        return try sendRaw(message(bytes), until: deadline)
+    }
+
+    /// The bytes as a message of one, two or three fragments, in turn.
+    private func message(_ bytes: [UInt8]) -> [UInt8] {
+        let count = min(messageCount % 3 + 1, bytes.count)
+        messageCount += 1
+        let isText = String(validating: bytes, as: UTF8.self) != nil
+        return (0..<count).flatMap { place in
+            ClientFrameHeader.frame(
+                opcode: place > 0 ? 0 : isText ? 1 : 2, isLast: place == count - 1,
+                Array(bytes[bytes.count * place / count..<bytes.count * (place + 1) / count]),
+                key: .random(in: 0...UInt32.max))
+        }
+    }
+
+    @discardableResult
+    private func sendRaw(_ bytes: [UInt8], until deadline: Deadline) throws -> Bool {
         var sent = 0
         while sent < bytes.count {
             let count = bytes[sent...].withUnsafeBytes {
@@ -132,7 +175,7 @@ final class Connection {
         while end == nil {
             let count = recv(descriptor, &chunk, chunk.count, 0)
             if count > 0 {
-                received += chunk[..<count]
+                take(chunk[..<count])
             } else if count == 0 {
                 end = .orderly
             } else if errno == EAGAIN {
@@ -141,6 +184,24 @@ final class Connection {
                 end = .reset
             }
         }
+    }
+
+    private func take(_ bytes: ArraySlice<UInt8>) {
+        guard webSocket != nil else {
+            received += bytes
+            return
+        }
+        do throws(WebSocketFailure) {
+            received += try webSocket!.receive(bytes)
+            if let failure = webSocket!.end { throw failure }
+        } catch {
+            // A close frame is the broker's orderly end. Anything else that ends a WebSocket is a fault.
+            if case .closed = error { end = .orderly } else { end = .reset }
+        }
+        // Short, so the socket takes them.
+        let replies = webSocket!.replies
+        webSocket!.replies = []
+        if !replies.isEmpty { _ = Glibc.send(descriptor, replies, replies.count, Int32(MSG_NOSIGNAL)) }
     }
 
     /// Returns false at the deadline.
