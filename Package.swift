@@ -67,6 +67,7 @@ let package = Package(
             name: "stampede",
             dependencies: [
                 "Broker", "Capacity", "ClientWebSocket", "Configuration", "Drivers", "IO", "STOMP", "Server",
+                "Transports",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

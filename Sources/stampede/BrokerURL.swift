@@ -4,7 +4,9 @@ import IO
 /// A broker as a client names it.
 ///
 ///     stomp://user@broker.example:61613       TCP
+///     stomps://broker.example                 TLS
 ///     ws://127.0.0.1:15674/ws                 WebSocket
+///     wss://broker.example/ws                 WebSocket over TLS
 ///     unix:/run/stampede/stampede.sock        a Unix socket; also unix:///run/...
 struct BrokerURL {
     /// A name or address, and a port.
@@ -47,7 +49,7 @@ struct BrokerURL {
         let reason: String
     }
 
-    static let forms = "stomp://[LOGIN@]HOST[:PORT], ws://[LOGIN@]HOST[:PORT][/PATH] or unix:/PATH"
+    static let forms = "stomp:// or stomps://[LOGIN@]HOST[:PORT], ws:// or wss://[LOGIN@]HOST[:PORT][/PATH], unix:/PATH"
 
     let transport: TransportKind
     let place: Place
@@ -71,7 +73,6 @@ struct BrokerURL {
         }
         guard let mark = text.firstRange(of: "://"), let kind = TransportKind(scheme: String(text[..<mark.lowerBound]))
         else { throw Fault(reason: "allowed: \(Self.forms)") }
-        guard !kind.usesTLS else { throw Fault(reason: "this build has no TLS for clients; allowed: \(Self.forms)") }
         var authority = text[mark.upperBound...].prefix { $0 != "/" && $0 != "?" && $0 != "#" }
         let path = text[authority.endIndex...]
         guard kind.usesWebSocket || path.isEmpty || path == "/" else {
@@ -123,6 +124,9 @@ struct BrokerURL {
         }
         return String(validating: bytes, as: UTF8.self)
     }
+
+    /// "wss://".
+    var scheme: String { "\(transport.scheme)://" }
 
     /// The `host` header of CONNECT.
     var virtualHost: String {

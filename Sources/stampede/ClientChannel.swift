@@ -1,13 +1,17 @@
 import ClientWebSocket
 import Glibc
+import Transports
 
-/// The bytes of a client's conversation with a broker, in whatever they travel: a socket, or a WebSocket in it.
+/// The bytes of a client's conversation with a broker, in whatever they travel:
+///
+///     STOMP  ->  [WebSocket]  ->  [TLS]  ->  socket
 ///
 /// It never waits. Bytes to be sent are queued until `flush`; received ones are what the broker has sent as STOMP.
 struct ClientChannel: ~Copyable {
     private static let receiveByteCount = 64 << 10
 
     let fd: Int32
+    private var tls: TLSClientStream?
     private var webSocket: WebSocketStream?
     private var outgoing: [UInt8] = []
     private var outgoingStart = 0
@@ -17,13 +21,18 @@ struct ClientChannel: ~Copyable {
     /// What the broker said when it closed the WebSocket. nil: nothing.
     private(set) var closeReason: String?
 
-    /// Takes ownership of a connected non-blocking socket, and begins the handshake of the transport.
-    init(_ fd: Int32, to broker: BrokerURL) {
+    /// Takes ownership of a connected non-blocking socket, and begins the handshakes of the transport.
+    init(_ fd: Int32, to broker: BrokerURL, _ tls: consuming TLSClientStream?) throws {
         self.fd = fd
-        guard broker.transport.usesWebSocket else { return }
-        let stream = WebSocketStream(WebSocketHandshake(host: broker.authority, path: broker.path))
-        outgoing = stream.handshake.request
-        webSocket = stream
+        isSecure = tls == nil
+        self.tls = tls
+        var request: [UInt8] = []
+        if broker.transport.usesWebSocket {
+            let stream = WebSocketStream(WebSocketHandshake(host: broker.authority, path: broker.path))
+            request = stream.handshake.request
+            webSocket = stream
+        }
+        try secure(request)
     }
 
     deinit { close(fd) }
@@ -32,17 +41,42 @@ struct ClientChannel: ~Copyable {
     var outgoingByteCount: Int { outgoing.count - outgoingStart }
 
     /// Frames may be sent.
-    var isOpen: Bool { webSocket?.isOpen ?? true }
+    var isOpen: Bool { webSocket?.isOpen ?? isSecure }
+
+    /// The handshake of TLS is done, or there is none.
+    private var isSecure: Bool
 
     /// Queues bytes. With WebSocket they are one message.
-    mutating func send(_ bytes: [UInt8]) {
-        outgoing += webSocket?.message(bytes) ?? bytes
+    mutating func send(_ bytes: [UInt8]) throws {
+        try secure(webSocket?.message(bytes) ?? bytes)
+    }
+
+    /// Queues bytes of the transport inside of TLS, and what TLS itself has to send.
+    private mutating func secure(_ bytes: [UInt8]) throws {
+        guard tls != nil else { return outgoing += bytes }
+        do throws(TLSFailure) {
+            if !bytes.isEmpty { try tls!.send(bytes) }
+        } catch {
+            throw ClientSecurity.explain(error)
+        }
+        takeCiphertext()
+    }
+
+    private mutating func takeCiphertext() {
+        let state = tls!.take()
+        outgoing += state.output
+        isSecure = state.isOpen
+        if state.isEnded { isEnded = true }
     }
 
     /// Says goodbye in the transport, as far as the socket takes it at once. Nothing more is sent.
     mutating func end() {
-        guard let webSocket, webSocket.isOpen, !isEnded else { return }
-        outgoing += webSocket.closing()
+        guard !isEnded, isOpen else { return }
+        if let webSocket { try? secure(webSocket.closing()) }
+        if tls != nil {
+            tls!.close()
+            try? secure([])
+        }
         _ = try? flush()
     }
 
@@ -59,8 +93,24 @@ struct ClientChannel: ~Copyable {
         return []
     }
 
-    /// The bytes of STOMP in bytes of the socket. A close frame ends the conversation like the end of the socket does.
+    /// The bytes of STOMP in bytes of the socket. The end of TLS and a close frame end the conversation like the end of
+    /// the socket does.
     private mutating func opened(_ bytes: ArraySlice<UInt8>) throws -> [UInt8] {
+        guard tls != nil else { return try unframed(bytes) }
+        var plaintext: [UInt8] = []
+        do throws(TLSFailure) {
+            plaintext = try tls!.receive(bytes)
+        } catch {
+            // The broker is told why, as far as the socket takes it.
+            takeCiphertext()
+            _ = try? flush()
+            throw ClientSecurity.explain(error)
+        }
+        takeCiphertext()
+        return plaintext.isEmpty ? [] : try unframed(plaintext[...])
+    }
+
+    private mutating func unframed(_ bytes: ArraySlice<UInt8>) throws -> [UInt8] {
         guard webSocket != nil else { return Array(bytes) }
         var payload: [UInt8] = []
         var failure: WebSocketFailure?
@@ -70,8 +120,9 @@ struct ClientChannel: ~Copyable {
         } catch {
             failure = error
         }
-        outgoing += webSocket!.replies
+        let replies = webSocket!.replies
         webSocket!.replies = []
+        try secure(replies)
         guard let failure else { return payload }
         guard case .closed(let code, let reason) = failure else { throw Failure.operation("\(failure)") }
         isEnded = true
@@ -103,5 +154,15 @@ struct ClientChannel: ~Copyable {
             throw Failure.operation("the connection failed: \(String(cString: strerror(errno)))")
         }
         return false
+    }
+}
+
+extension TLSClientStream {
+    /// What is to be sent, and how far the conversation is. A method, because reading properties of an optional that
+    /// cannot be copied would consume it.
+    fileprivate mutating func take() -> (output: [UInt8], isOpen: Bool, isEnded: Bool) {
+        let bytes = output
+        output = []
+        return (bytes, isOpen, isEnded)
     }
 }

@@ -21,6 +21,8 @@ struct ClientOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Read the passcode from the first line of FILE.", valueName: "file"))
     var passcodeFile: String?
 
+    @OptionGroup var security: ClientSecurity
+
     @Flag(name: .shortAndLong, help: "Report on standard error what the broker has confirmed.")
     var verbose = false
 
@@ -34,6 +36,7 @@ struct ClientOptions: ParsableArguments {
         }
         do {
             let broker = try broker
+            try security.check(for: broker)
             if login != nil && broker.user != nil {
                 throw ValidationError("--login and the login in --url: allowed: one of both")
             }
