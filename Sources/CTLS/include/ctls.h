@@ -104,6 +104,8 @@ typedef struct tls_certificate_facts {
 tls_context *tls_context_create_server(const tls_server_rules *rules, tls_ticket_keys *keys);
 /// A context for clients. It trusts nobody yet.
 tls_context *tls_context_create_client(bool requires_tls13, const char *protocol);
+/// A client's context takes whatever certificate the server shows, or whoever is between.
+void tls_context_trust_anyone(tls_context *context);
 void tls_context_release(tls_context *context);
 
 /// Adds a chain (the leaf first) and its key, both PEM. The first certificate of a server is the default.

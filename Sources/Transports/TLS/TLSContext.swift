@@ -61,17 +61,20 @@ public final class TLSContext: @unchecked Sendable {
     ///
     /// - Parameters:
     ///   - authoritiesFile: the certificates that the server's chain must end in. nil: those that the system trusts.
+    ///   - trustsAnyone: the server's certificate is not verified, so anybody in between can read and change everything.
     ///   - certificate: the client's own. nil: none.
     public init(
-        client name: TLSProtocol, authoritiesFile: String?, certificate: TLSOptions.Certificate? = nil,
-        versionMin: TLSOptions.VersionMin = .tls12, nowSeconds: Int64
+        client name: TLSProtocol, authoritiesFile: String?, trustsAnyone: Bool = false,
+        certificate: TLSOptions.Certificate? = nil, versionMin: TLSOptions.VersionMin = .tls12, nowSeconds: Int64
     ) throws(TLSProblem) {
         guard let created = tls_context_create_client(versionMin == .tls13, name.rawValue) else {
             throw Self.libraryProblem
         }
         pointer = created
         if let certificate { try add(certificate, index: 0, nowSeconds: nowSeconds) }
-        if let authoritiesFile {
+        if trustsAnyone {
+            tls_context_trust_anyone(pointer)
+        } else if let authoritiesFile {
             try addAuthorities(authoritiesFile, nowSeconds: nowSeconds) { _ in }
         } else if !tls_context_trust_system(pointer) {
             throw Self.libraryProblem
