@@ -158,9 +158,8 @@ struct ClientChannel: ~Copyable {
 }
 
 extension TLSClientStream {
-    /// What is to be sent, and how far the conversation is. A method, because reading properties of an optional that
-    /// cannot be copied would consume it.
-    fileprivate mutating func take() -> (output: [UInt8], isOpen: Bool, isEnded: Bool) {
+    /// What is to be sent, and how far the conversation is.
+    fileprivate func take() -> (output: [UInt8], isOpen: Bool, isEnded: Bool) {
         let bytes = output
         output = []
         return (bytes, isOpen, isEnded)
