@@ -40,7 +40,9 @@ final class Ledger: Sendable {
     func didSee(_ message: String) {
         state.withLock { state in
             if !state.sent.contains(message) { state.faults.append("nobody sent \(message.prefix(80))") }
-            if state.done.contains(message) { state.faults.append("\(Self.short(message)) came again after its RECEIPT, in round \(state.round)") }
+            if state.done.contains(message) {
+                state.faults.append("\(Self.short(message)) came again after its RECEIPT, in round \(state.round)")
+            }
             state.seen.insert(message)
             if Int(message.prefix { $0 != "-" }) != state.round { state.recovered.insert(message) }
         }
