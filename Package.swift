@@ -148,7 +148,8 @@ let package = Package(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.
             dependencies: [
-                "Capacity", "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
+                "Capacity", "Configuration", "Broker", "IO", "Journal", "JournalFixtures", "STOMP", "Server",
+                "stampede",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),

@@ -112,12 +112,17 @@ extension EffectiveSettings {
     private mutating func reportLargeFrame(_ small: [String]) {
         let memory = "limits.message-memory-bytes"
         let isMemorySmall = origins[memory] == nil && integer(at: memory) / 16 < frameByteCountMax
-        guard !small.isEmpty || isMemorySmall, let path = Self.frameKeys.first(where: { origins[$0] != nil }) else {
+        let segment = "storage.segment-bytes"
+        let segmentByteCountMin = segmentByteCountMin(transactionByteCount: frameByteCountMax)
+        let isSegmentSmall =
+            settings.storage.isEnabled && origins[segment] == nil && integer(at: segment) < segmentByteCountMin
+        guard !small.isEmpty || isMemorySmall || isSegmentSmall, let path = Self.frameKeys.first(where: { origins[$0] != nil }) else {
             return
         }
         var wants: [String] = []
         if !small.isEmpty { wants.append("\(small.joined(separator: ", ")) of at least \(frameNote)") }
         if isMemorySmall { wants.append("\(memory) of at least \(Unit.bytes.format(frameByteCountMax * 16))") }
+        if isSegmentSmall { wants.append("\(segment) of at least \(Unit.bytes.format(segmentByteCountMin))") }
         report(
             origin(of: path), path,
             "found \(described(path)), which needs larger limits beside it: \(wants.joined(separator: "; and "))")
@@ -178,23 +183,26 @@ extension EffectiveSettings {
         "limits.body-bytes + limits.headers-bytes = \(Unit.bytes.format(frameByteCountMax))"
     }
 
-    /// A segment has room for the largest record and for the largest transaction, twice, so that not each one begins a
-    /// new segment.
+    /// A segment has room for the largest transaction, twice, so that not each one begins a new segment. A largest frame is
+    /// no larger.
     private mutating func checkStorage() {
         let path = "storage.segment-bytes"
-        // What is stored beside a frame: the record's header, and zeros up to a multiple of 64.
-        let recordByteCount = 192
-        let frame = frameByteCountMax + recordByteCount
-        let transactionKeys = ["limits.transaction-bytes", "limits.frames-per-transaction-max"]
-        let transaction = integer(at: transactionKeys[0]) + integer(at: transactionKeys[1]) * recordByteCount
-        let needed = 2 * max(frame, transaction)
+        let keys = ["limits.transaction-bytes", "limits.frames-per-transaction-max"]
+        let needed = segmentByteCountMin(transactionByteCount: integer(at: keys[0]))
         guard settings.storage.isEnabled, integer(at: path) < needed else { return }
-        let keys = frame > transaction ? Self.frameKeys : transactionKeys
-        let what = frame > transaction ? frameNote : keys.joined(separator: " and ")
+        // `reportLargeFrame` reports it.
+        if origins[path] == nil, !keys.contains(where: { origins[$0] != nil }) { return }
         report(
             blamed([path] + keys), path,
-            "found \(described(path)); allowed: twice what \(what) may take on disk, at least "
-                + "\(Unit.bytes.format(needed)); or storage.enabled: false")
+            "found \(described(path)); allowed: twice what \(keys.joined(separator: " and ")) may take on disk, at "
+                + "least \(Unit.bytes.format(needed)); or storage.enabled: false")
+    }
+
+    /// What is stored beside a frame: the record's header and fields, and zeros up to a multiple of 64.
+    private static let recordByteCount = 192
+
+    private func segmentByteCountMin(transactionByteCount: Int) -> Int {
+        2 * (transactionByteCount + integer(at: "limits.frames-per-transaction-max") * Self.recordByteCount)
     }
 
     // MARK: Destinations

@@ -84,6 +84,7 @@ public struct EffectiveSettings: Sendable {
     /// Sets fields that have no key of their own, because they follow from other values.
     private mutating func derive() {
         settings.driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
+        settings.driverOptions.usesFiles = settings.storage.isEnabled
     }
 
     mutating func report(_ origin: Origin, _ path: String, _ text: String) {

@@ -13,7 +13,7 @@ extension Schema {
             }),
         .choice(
             "storage.sync", \.storage.sync,
-            "receipt: a RECEIPT waits for the disk. interval: it does not; a crash of the machine loses what is newer."),
+            "receipt: RECEIPT waits for the disk. interval: it does not; a crash of the machine loses what is newer."),
         .milliseconds(
             "storage.sync-interval-ms", \.storage.syncIntervalMilliseconds, 1...600_000,
             "sync: interval: how often what was written is brought to stable storage."),

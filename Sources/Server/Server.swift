@@ -86,6 +86,7 @@ public enum StampedeServer {
 
         var driverOptions = settings.driverOptions
         driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
+        driverOptions.usesFiles = store != nil
         var broker = settings.broker
         broker.listeners = boundAddresses.map { ListenerOptions(address: $0) }
         broker.zeroCopyByteCountMin = driverOptions.zeroCopyByteCountMin

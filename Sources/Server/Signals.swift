@@ -3,13 +3,15 @@ import Glibc
 /// The signals of the broker. The main thread waits for them with sigwait(3), so there are no signal handlers.
 ///
 /// SIGTERM, SIGINT and SIGQUIT drain and end the broker. SIGUSR1 logs the counters. SIGHUP, which usually means
-/// "reload", is logged and has no effect. SIGPIPE and SIGUSR2 are ignored. SIGHUP is ignored without a log line if it
+/// "reload", is logged and has no effect. SIGPIPE, SIGUSR2 and SIGXFSZ are ignored. SIGHUP is ignored without a log line if it
 /// was ignored when the broker was started, as nohup(1) does.
 enum Signals {
     /// Blocks the signals. Must be called before any thread is started, because threads inherit the mask.
     static func block() {
         signal(SIGPIPE, SIG_IGN)
         signal(SIGUSR2, SIG_IGN)
+        // A segment beyond RLIMIT_FSIZE is an error of the write, and not the end of the broker.
+        signal(SIGXFSZ, SIG_IGN)
         var set = waited
         pthread_sigmask(SIG_BLOCK, &set, nil)
     }

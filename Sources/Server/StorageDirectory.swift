@@ -13,7 +13,7 @@ public struct StorageError: Error, CustomStringConvertible {
 ///     LLLLLLLL-WWWW-SSSSSSSS.log     segments, see `SegmentName`
 ///
 /// Other names are left alone.
-public struct StorageDirectory: ~Copyable {
+public struct StorageDirectory: ~Copyable, Sendable {
     /// Absolute, without symbolic links.
     public let path: String
     let descriptor: Int32
@@ -29,29 +29,30 @@ public struct StorageDirectory: ~Copyable {
         case inspection
     }
 
+    private init(path: String, descriptor: Int32, lock: Int32) {
+        self.path = path
+        self.descriptor = descriptor
+        self.lock = lock
+    }
+
     /// Opens and locks the directory.
-    ///
-    /// - Parameter name: how the operator calls it, for errors: "storage.directory".
-    public init(_ path: String, for use: Use) throws(StorageError) {
-        if use == .broker { try Self.make(path) }
-        guard let resolved = realpath(path, nil) else { throw Self.failure(path, "cannot be opened", errno) }
+    public static func open(_ path: String, for use: Use) throws(StorageError) -> StorageDirectory {
+        if use == .broker { try make(path) }
+        guard let resolved = realpath(path, nil) else { throw failure(path, "cannot be opened", errno) }
         defer { free(resolved) }
-        self.path = String(cString: resolved)
-        descriptor = Glibc.open(self.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw Self.failure(path, "cannot be opened", errno) }
+        let absolute = String(cString: resolved)
+        let descriptor = Glibc.open(absolute, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw failure(path, "cannot be opened", errno) }
+        let lock: Int32
         do throws(StorageError) {
             lock = try Self.lock(descriptor, path, use)
         } catch {
             close(descriptor)
             throw error
         }
-        do throws(StorageError) {
-            try checkFormat(use)
-        } catch {
-            if lock >= 0 { close(lock) }
-            close(descriptor)
-            throw error
-        }
+        let directory = StorageDirectory(path: absolute, descriptor: descriptor, lock: lock)
+        try directory.checkFormat(use)
+        return directory
     }
 
     deinit {
@@ -142,14 +143,14 @@ public struct StorageDirectory: ~Copyable {
         let file = openat(descriptor, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw Self.failure(path, "cannot be written (file \(temporary))", errno) }
         defer { close(file) }
-        try bytes.withUnsafeBytes { (all) throws(StorageError) in
-            var rest = all
-            while !rest.isEmpty {
-                let count = Glibc.write(file, rest.baseAddress!, rest.count)
-                if count < 0, errno == EINTR { continue }
-                guard count > 0 else { throw Self.failure(path, "cannot be written (file \(temporary))", errno) }
-                rest = UnsafeRawBufferPointer(rebasing: rest[count...])
+        var offset = 0
+        while offset < bytes.count {
+            let count = bytes.withUnsafeBytes {
+                Glibc.write(file, $0.baseAddress! + offset, $0.count - offset)
             }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw Self.failure(path, "cannot be written (file \(temporary))", errno) }
+            offset += count
         }
         guard fsync(file) == 0, renameat(descriptor, temporary, descriptor, name) == 0, fsync(descriptor) == 0 else {
             throw Self.failure(path, "cannot be written (file \(name))", errno)

@@ -34,8 +34,8 @@ public struct DumpedRecord: Encodable, Sendable {
     public var version: Int?
 
     private enum CodingKeys: String, CodingKey {
-        case segment, byte, bytes, type, name, damage, queue, identity, expires, failures, headers, body, of, transaction
-        case parts, durable, workers, version, replaces
+        case segment, byte, bytes, type, name, damage, queue, identity, expires, failures, headers, body, of
+        case transaction, parts, durable, workers, version, replaces
         case isRedelivered = "redelivered"
         case bodyBytes = "body-bytes"
         case firstSegment = "first-segment"

@@ -2,7 +2,7 @@ import Broker
 import Configuration
 import Drivers
 import Glibc
-public import Journal
+import Journal
 import Logging
 
 /// The store of this run: locked, read, and ready to hand over what lives.
@@ -52,7 +52,9 @@ final class RecoveredStore: Sendable {
             queue.name.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: shard.shardCount) } == index
         }
         for (queue, isOwned) in zip(state.queues, isOwned) where isOwned {
-            queue.withRecord { shard.restore($0) }
+            var outcome = RestoreOutcome.restored
+            queue.withRecord { outcome = shard.restore($0) }
+            try judge(outcome, index)
         }
         var windows = RecordWindows(directory.directory)
         for message in state.messages where isOwned[Int(message.queue)] {
@@ -61,13 +63,17 @@ final class RecoveredStore: Sendable {
             record.failureCount = message.failureCount
             record.orderKey = message.orderKey
             if message.isRedelivered { record.flags.insert(.isRedelivered) }
-            switch shard.restore(RecoveredMessage(reference: message.reference, record: record)) {
-            case .restored: break
-            case .noMemory: throw tooMuch(index, "limits.message-memory-bytes")
-            case .tooMany: throw tooMuch(index, "limits.queued-messages-max, limits.destinations-max")
-            }
+            try judge(shard.restore(RecoveredMessage(reference: message.reference, record: record)), index)
         }
         if index == 0 { shard.restore(transactions: state.unsealedTransactions) }
+    }
+
+    private func judge(_ outcome: RestoreOutcome, _ worker: Int) throws(StorageError) {
+        switch outcome {
+        case .restored: break
+        case .noMemory: throw tooMuch(worker, "limits.message-memory-bytes")
+        case .tooMany: throw tooMuch(worker, "limits.queued-messages-max, limits.destinations-max")
+        }
     }
 
     private func tooMuch(_ worker: Int, _ keys: String) -> StorageError {
@@ -89,7 +95,7 @@ enum StorageRecovery {
         _ settings: StorageSettings, _ logger: Logger
     ) throws(StorageError) -> RecoveredStore? {
         let environment = Dictionary(
-            uniqueKeysWithValues: ["STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"].compactMap { name in
+            uniqueKeysWithValues: ["STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"].compactMap { (name: String) in
                 getenv(name).map { (name, String(cString: $0)) }
             })
         guard let path = settings.directory(environment: environment) else {
@@ -99,13 +105,7 @@ enum StorageRecovery {
                     storage.directory, or storage.enabled: false
                     """)
         }
-        let directory: StorageDirectory
-        do throws(StorageError) {
-            directory = try StorageDirectory(path, for: .broker)
-        } catch {
-            throw StorageError(
-                description: "storage.directory: \(error); or set storage.enabled: false")
-        }
+        let directory = try openDirectory(path)
         let started = Clock.monotonicNanoseconds
         guard let state = try read(directory, syncs: true, progress: Progress(logger, since: started)) else {
             return nil
@@ -126,6 +126,16 @@ enum StorageRecovery {
                 "milliseconds": .stringConvertible(elapsed / 1_000_000),
             ])
         return RecoveredStore(directory, state, settings)
+    }
+
+    private static func openDirectory(_ path: String) throws(StorageError) -> StorageDirectory {
+        do throws(StorageError) {
+            return try StorageDirectory.open(path, for: .broker)
+        } catch {
+            throw StorageError(
+                description: "storage.directory: \(error). The broker needs a directory of its own, or "
+                    + "storage.enabled: false")
+        }
     }
 
     /// Reads all segments. nil: `progress` stopped it.

@@ -1,5 +1,5 @@
 import Glibc
-public import Journal
+import Journal
 
 extension StorageDirectory {
     /// The most places that one repair mends: more than that is no damage but another file system's content.
@@ -48,7 +48,8 @@ extension StorageDirectory {
     }
 
     private func cannotMend(_ finding: RecoveryFinding) -> StorageError {
-        StorageError(description: "\(path)/\(finding.description). It cannot be mended; move the file away to give it up")
+        StorageError(
+            description: "\(path)/\(finding.description). It cannot be mended; move the file away to give it up")
     }
 
     private borrowing func fatalFinding(

@@ -1,4 +1,4 @@
-public import Journal
+import Journal
 
 /// What `stampede storage verify` says of a directory.
 public struct StorageReport: Encodable, Sendable {

@@ -21,8 +21,9 @@ final class Worker: @unchecked Sendable {
     private var thread = pthread_t()
 
     init(
-        index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions, store: RecoveredStore?,
-        fabric: Fabric, peers: WakeDirectory, listeners: [Int32], control: Control, logger: Logger
+        index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions,
+        store: RecoveredStore?, fabric: Fabric, peers: WakeDirectory, listeners: [Int32], control: Control,
+        logger: Logger
     ) {
         self.index = index
         self.kind = kind
@@ -98,6 +99,8 @@ final class Worker: @unchecked Sendable {
         let mailbox = fabric.mailbox(index)
         var completions = Batch<Completion>(capacity: 4096)
         var reportCount = 0
+        var endsIfStorageFails = false
+        if case .stop = broker.storage?.onError { endsIfStorageFails = true }
         while true {
             var deadline = shard.deadline
             // A batch that was posted since the turn makes `prepareToSleep` return false. The sender of a later batch
@@ -117,7 +120,7 @@ final class Worker: @unchecked Sendable {
                     connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount)
                 log(control.take(report, number: reportCount))
             }
-            if shard.hasStorageFailed { endForWantOfStorage() }
+            if shard.hasStorageFailed, endsIfStorageFails { endForWantOfStorage() }
             if shard.isDrained { break }
         }
         log(

@@ -20,8 +20,8 @@ struct Storage: ParsableCommand {
 
         func open(_ use: StorageDirectory.Use) throws -> StorageDirectory {
             do {
-                return try StorageDirectory(directory, for: use)
-            } catch let error as StorageError {
+                return try StorageDirectory.open(directory, for: use)
+            } catch {
                 throw Failure.operation(error.description)
             }
         }
@@ -67,7 +67,8 @@ struct Storage: ParsableCommand {
         func validate() throws {
             if contents, !json { throw ValidationError("--contents goes with --json") }
             if let segment, SegmentName(fileName: segment) == nil {
-                throw ValidationError("--segment: found \"\(segment)\"; allowed: a name such as 00000001-0000-00000000.log")
+                throw ValidationError(
+                    "--segment: found \"\(segment)\"; allowed: a name such as 00000001-0000-00000000.log")
             }
         }
 

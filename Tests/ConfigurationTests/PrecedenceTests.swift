@@ -281,7 +281,7 @@ struct CrossCheckTests {
             problems(yaml: "limits: {body-bytes: 64MiB}") == [
                 "stampede.yaml:1: limits.body-bytes: found 64MiB, which needs larger limits beside it: \(four) of at "
                     + "least limits.body-bytes + limits.headers-bytes = 65568KiB; and limits.message-memory-bytes of at "
-                    + "least 1049088KiB"
+                    + "least 1049088KiB; and storage.segment-bytes of at least 131511KiB"
             ])
         #expect(
             problems(yaml: "limits: {body-bytes: 16MiB}") == [

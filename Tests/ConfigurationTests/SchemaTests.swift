@@ -56,6 +56,11 @@ struct SchemaTests {
             of: { $0.driverOptions }, by: keys, except: ["findsPeerAddress", "opensConnections", "usesFiles"])
     }
 
+    @Test("Every field of StorageSettings has exactly one key")
+    func storageIsCovered() {
+        expectCoverage(of: { $0.storage }, by: Schema.storage, except: [])
+    }
+
     @Test("Every field of DestinationPolicy has exactly one key")
     func destinationPolicyIsCovered() {
         var changed: [String] = []
@@ -107,7 +112,8 @@ struct SchemaTests {
             }
             for text in ["", "Auto", "nonsense"] { #expect(setting.parse(text) == nil) }
         case .text, .list:
-            #expect(setting.parse("") == nil)
+            // Unless nothing is the default.
+            if setting.get(Settings()) != .text("") { #expect(setting.parse("") == nil) }
         }
     }
 
@@ -118,6 +124,8 @@ struct SchemaTests {
             let value = setting.get(settings)
             if case .list(let items) = value {
                 #expect(setting.parseOverride(items.joined(separator: ",")) == value, "\(setting.path)")
+            } else if case .text(let text) = value {
+                #expect(setting.parse(text) == value, "\(setting.path)")
             } else {
                 #expect(setting.parse(setting.format(value)) == value, "\(setting.path)")
             }
@@ -145,7 +153,7 @@ struct SchemaTests {
             guard case .integer(let quantity) = setting.form else { continue }
             let endings =
                 switch quantity.unit {
-                case .bytes: ["bytes"]
+                case .bytes: ["bytes", "bytes-max"]
                 case .bytesPerSecond: ["bytes-per-second-min"]
                 case .milliseconds: ["-ms", "-ms-min"]
                 case .microseconds: ["-microseconds"]

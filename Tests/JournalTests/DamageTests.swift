@@ -52,7 +52,7 @@ struct DamageTests {
     func `any bit of a segment flipped is found, or is of no use`(_ cleanly: Bool) {
         let sample = Self.sample(cleanly: cleanly)
         let end = sample.ends.last!
-        for bit in 0..<4096 * 8 {
+        for bit in 0..<4096 * 8 where bit < end * 8 + 1024 || bit % 61 == 0 {
             var files = sample.files
             files[sample.name]![bit / 8] ^= 1 << UInt8(bit % 8)
             let state = recover(files)

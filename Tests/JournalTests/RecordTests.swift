@@ -194,7 +194,7 @@ struct RecordTests {
                 do throws(RecordDamage) { _ = try page.read(at: offset); damage = nil } catch { damage = error }
                 page.memory[offset + bit / 8] ^= 1 << UInt8(bit % 8)
                 // It is never taken for a place where nothing was written.
-                #expect(damage == .checksum || damage == .length, "\(record.type), bit \(bit): \(String(describing: damage))")
+                #expect(damage == .checksum || damage == .length, "\(record.type), bit \(bit)")
             }
             offset += record.byteCount
         }

@@ -166,7 +166,7 @@ struct RecoveryTests {
         // One of two workers did not end.
         let other = TestLog(life: 3, worker: 1)
         other.send("4")
-        #expect(recover(last.files + other.files).messages.allSatisfy(\.isRedelivered))
+        #expect(recover(last.files + other.files).messages.map(\.isRedelivered) == [true, true])
     }
 
     @Test func `the newest record of a queue counts, and pins its segment`() {

@@ -44,7 +44,7 @@ struct TransactionTests {
         #expect(state.unsealedTransactions == [])
         #expect(state.segments.map(\.liveMessageCount) == [2, 0, 0])
         part(third, 3) { $0.message("now", to: "/queue/c") }
-        #expect(live(files) == ["a: never", "b: never", "c: now", "a: behind"])
+        #expect(live(files).sorted() == ["a: behind", "a: never", "b: never", "c: now"])
     }
 
     @Test func `a part counts by the end in its own log when the other part's segment is freed`() {
