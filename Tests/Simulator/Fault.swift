@@ -79,6 +79,16 @@ public enum Canary: String, CaseIterable, Sendable {
     case refuseSome = "refuse-some"
     /// The broker does not know a consumer's window.
     case ignoreWindow = "ignore-window"
+    /// The broker is told that the log is on stable storage before it is.
+    case confirmUnsynced = "confirm-unsynced"
+    /// A directory is not synced.
+    case loseDirectorySync = "lose-directory-sync"
+    /// Recovery takes what an earlier life left behind the log's end for the log's.
+    case believeOldRecords = "believe-old-records"
+    /// A segment is removed although a promise depends on it.
+    case loseSegment = "lose-segment"
+    /// Recovery relies on bytes that only the kernel has.
+    case recoverUnsynced = "recover-unsynced"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -107,8 +117,18 @@ public enum Canary: String, CaseIterable, Sendable {
         case .refuseSome: "refused for no reason"
         case .ignoreWindow: "window is"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
-            .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang:
+            .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang, .loseDirectorySync,
+            .believeOldRecords, .loseSegment, .recoverUnsynced:
             ""
+        case .confirmUnsynced: "was promised"
+        }
+    }
+
+    /// Only a broker that stores messages has it.
+    public var isOfStorage: Bool {
+        switch self {
+        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced: true
+        default: false
         }
     }
 

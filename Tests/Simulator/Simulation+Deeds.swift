@@ -61,6 +61,10 @@ extension Simulation {
         frame.add("destination", message.written, version: peer.version)
         frame.add("x-number", "\(message.number)")
         if let text { frame.add("x-text", text, version: peer.version) }
+        if let storage = scenario.storage, scenario.queues.contains(destination), !asks {
+            message.isPersistent = random.chance(storage.persistentPerThousand)
+            if message.isPersistent { frame.add("persistent", "true") }
+        }
         if scenario.expires, random.chance(200) {
             let life = random.pick([1, 20, 1000, 600_000])
             message.expiryIsAbsolute = random.chance(300)
@@ -122,8 +126,9 @@ extension Simulation {
         let destination =
             isQueue
             ? random.pick(scenario.queues) : random.pick(random.chance(600) ? scenario.topics : scenario.patterns)
-        subscribe(
-            peer, to: destination, isQueue: isQueue, mode: random.pick([.auto, .client, .individual]), receipt: 800)
+        let permitsAuto = !isQueue || scenario.storage?.permitsAuto ?? true
+        let modes: [AckMode] = permitsAuto ? [.auto, .client, .individual] : [.client, .individual]
+        subscribe(peer, to: destination, isQueue: isQueue, mode: random.pick(modes), receipt: 800)
     }
 
     func subscribe(_ peer: Peer, to destination: String, isQueue: Bool, mode: AckMode, receipt: Int) {

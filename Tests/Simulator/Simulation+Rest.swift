@@ -5,6 +5,8 @@ extension Simulation {
     func rest() {
         isAtRest = true
         scenario.faults = scenario.faults.map { _ in 0 }
+        if disk != nil { endLivesThatFail() }
+        if hasFailed { return }
         for peer in peers where peer.stage != .closed && !peer.clientIsGone {
             if peer.misbehaved || peer.readsNever || peer.doesNotConnect || peer.phase == .fresh { leave(peer) }
         }
@@ -188,7 +190,7 @@ extension Simulation {
 
     /// Everyone leaves, the drainer last: what others gave back on their way out is taken too.
     private func depart() {
-        let others = peers.filter { $0 !== drainer }
+        let others = peers[firstOfLife...].filter { $0 !== drainer }
         depart(others)
         guard !hasFailed, let drainer else { return }
         settle("the last deliveries")

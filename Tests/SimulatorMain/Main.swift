@@ -13,6 +13,8 @@ struct Simulate: ParsableCommand {
     var seeds = "1..1000"
     @Option(help: "How many processes.")
     var jobs = 1
+    @Flag(help: "The broker stores messages, ends in the middle of the run, and begins again on what it left.")
+    var crashes = false
     @Option(help: "A planted bug: \(Canary.allCases.map(\.rawValue).joined(separator: ", ")).")
     var canary: String?
     @Option(help: "Print everything that happens in the run of this seed.")
@@ -53,7 +55,7 @@ struct Simulate: ParsableCommand {
             planted = known
         }
         if let trace {
-            let outcome = Simulation.run(seed: trace, canary: planted) { line in
+            let outcome = Simulation.run(seed: trace, crashes: crashes, canary: planted) { line in
                 print(line)
             }
             report(outcome)
@@ -64,8 +66,9 @@ struct Simulate: ParsableCommand {
         guard let first = bounds.first, let last = bounds.last, first <= last else {
             throw ValidationError("--seeds: allowed: FIRST..LAST")
         }
-        if worker { return SeedReport.work(seeds: first...last, canary: planted, patience: patience) }
+        if worker { return SeedReport.work(seeds: first...last, crashes: crashes, canary: planted, patience: patience) }
         var campaign = Campaign(seeds: first...last, jobs: max(jobs, 1))
+        campaign.crashes = crashes
         campaign.canary = canary
         campaign.isVerbose = verbose
         campaign.printsCombinedTrace = combinedTrace
@@ -75,7 +78,7 @@ struct Simulate: ParsableCommand {
         if campaign.totals.violations > 0 { throw ExitCode(1) }
         let rare = campaign.rareFaults(below: requireStrikes)
         if !rare.isEmpty {
-            print("these struck less than \(requireStrikes) times: \(rare.map { "\($0)" }.joined(separator: ", "))")
+            print("these struck less than \(requireStrikes) times: \(rare.joined(separator: ", "))")
             throw ExitCode(1)
         }
     }

@@ -43,7 +43,9 @@ struct SimulatorTests {
         #expect(hashes.count == 50)
     }
 
-    @Test("A planted bug is found, by the check that is meant to", arguments: Canary.allCases.filter { !$0.isDeadly })
+    @Test(
+        "A planted bug is found, by the check that is meant to",
+        arguments: Canary.allCases.filter { !$0.isDeadly && !$0.isOfStorage })
     func canariesAreFound(canary: Canary) {
         let wasFound = (1...500).contains { seed in
             guard let violation = Simulation.run(seed: UInt64(seed), canary: canary).violation else { return false }
