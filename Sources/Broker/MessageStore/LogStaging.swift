@@ -13,8 +13,6 @@ struct StagedPiece: BitwiseCopyable {
     var offset: Int
     /// Where its mark goes. -1: it has none.
     var markOffset: Int
-    /// The last record is the end of the segment.
-    var endsSegment = false
 }
 
 /// The end of the log: records that are not on stable storage yet.
@@ -138,7 +136,6 @@ struct LogStaging: ~Copyable {
         if offset < segmentByteCount {
             if isSealed { openPiece(0, 0, hasMark: false) }
             writer.pointee.writeSegmentEnd()
-            last.pointee.endsSegment = true
             didWrite()
         }
         isSealed = true
@@ -204,15 +201,13 @@ struct LogStaging: ~Copyable {
         }
     }
 
-    /// The append is done with. Returns where the log is behind it; the end of a segment does not count: somebody may wait
-    /// for a record that was to come here, and is in the next segment.
+    /// The append is done with. Returns where the log is behind it.
     mutating func finishAppend() -> LogPosition {
         invariant(submittedCount > 0, "an append that is answered was submitted")
         var end = 0
         for index in 0..<submittedCount {
             let piece = pieces[index]
             end = Int(piece.sequence) * segmentByteCount + piece.offset + piece.writer.byteCount
-            if piece.endsSegment { end -= RecordWriter.emptyByteCount }
             byteCount -= piece.writer.byteCount
             if piece.byteCountMax == Self.pieceByteCount, spares.count < Self.sparesMax {
                 spares.append(piece.base)

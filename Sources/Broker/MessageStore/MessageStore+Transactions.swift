@@ -36,6 +36,15 @@ extension MessageStore {
                 holdsReceipts: holdsReceipts))
     }
 
+    /// End of turn: barriers that wait for what was acknowledged in it.
+    mutating func placeBarriers() {
+        var index = barriers.count
+        while index > 0, barriers[index - 1].position == .max {
+            index -= 1
+            barriers[index].position = staging.endPosition
+        }
+    }
+
     /// What happened up to here is stored, and stays so whatever happens to other workers' logs.
     var confirmedPosition: LogPosition {
         var position = durablePosition

@@ -11,7 +11,7 @@ import Slabs
 /// **Durable.** `durablePosition` says how far the log is. `gatheredPosition` is where it has to be for all that happened so
 /// far: a RECEIPT is given that one, and waits in `ReceiptOrder`.
 ///
-/// **Acknowledgements** of a turn are one record, written at its end.
+/// **Acknowledgements** of a turn are one record, written at its end. Who waits for one is told then where it is.
 ///
 /// **Groups** (`beginGroup`, `endGroup`): what counts together or not at all. It is gathered as operations, for its size has
 /// to be known: a group lies in one append and one segment.
@@ -144,12 +144,10 @@ struct MessageStore: ~Copyable {
         return true
     }
 
-    /// Where the log has to be durable for all that happened so far.
-    @inline(__always)
+    /// Where the log has to be durable for all that happened so far. `.max`: where it is at the end of this turn, for what
+    /// was acknowledged has no record yet; or, after a failure, it never is.
     var gatheredPosition: LogPosition {
-        if hasFailed { return .max }
-        // The record of what was acknowledged in this turn ends behind that.
-        return staging.endPosition + (acknowledged.isEmpty ? 0 : 1)
+        hasFailed || !acknowledged.isEmpty ? .max : staging.endPosition
     }
 
     /// Nothing waits for the disk.

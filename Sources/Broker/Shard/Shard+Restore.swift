@@ -140,7 +140,8 @@ extension Shard {
         guard storeChecks > Self.storeChecksMax else { return false }
         notice(
             .storageFailed,
-            "the log could not be ended in order, for the disk did not answer or is full: what was not confirmed is lost")
+            "the log could not be ended in order, for the disk did not answer or is full: what was not confirmed is lost"
+        )
         return true
     }
 

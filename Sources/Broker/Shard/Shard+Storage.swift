@@ -310,6 +310,10 @@ extension Shard {
     private mutating func advanceStoreNow() {
         if store.wantsCompaction() { compactStore() }
         store.advance(&submissions, at: moment)
+        if !store.hasFailed {
+            pendings.placeGathered(at: store.staging.endPosition)
+            store.placeBarriers()
+        }
         if store.reportReady() { wakeFirst() }
         if store.hasToTellThatEarlierAreGone() {
             for peer in 0..<shardCount where peer != index { submissions.append(Submission(.wake, peer: UInt16(peer))) }
