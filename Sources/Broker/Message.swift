@@ -109,7 +109,7 @@ extension MemoryBudget {
         if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
         message.writeContent(&writer, version: .v1_2)
         if isStored {
-            place(of: block).initialize(to: StoredPlace(position: 0, orderKey: 0, worker: 0, earlierSegment: -1))
+            place(of: block).initialize(to: .new)
         }
         return block
     }

@@ -129,6 +129,8 @@ final class Worker: @unchecked Sendable {
         var now = Clock.monotonicNanoseconds
         let hasLayer = layer != nil
         let hasTLS = tls != nil
+        var endsIfStorageFails = false
+        if case .stop = broker.storage?.onError { endsIfStorageFails = true }
         while true {
             var deadline = shard.deadline
             if let access, access.hasAnswers(worker: index) { deadline = 0 }
@@ -156,7 +158,7 @@ final class Worker: @unchecked Sendable {
                     connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount)
                 log(control.take(report, number: reportCount))
             }
-            if shard.hasStorageFailed { endForWantOfStorage() }
+            if shard.hasStorageFailed, endsIfStorageFails { endForWantOfStorage() }
             if shard.isDrained { break }
         }
         log(

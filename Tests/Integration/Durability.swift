@@ -115,11 +115,20 @@ extension Integration {
                 ledger.start { try Self.consume("/queue/kill-\(number)", broker, ledger, untilEmpty: true) }
             }
             #expect(ledger.awaitClients())
+            try Self.takeDead(broker, ledger)
             #expect(ledger.faults == [])
             #expect(ledger.promisedCount > Self.roundCount)
             #expect(ledger.doneCount > 0)
+            #expect(ledger.deadCount > 0)
             #expect(try broker.terminate() == .exited(0))
             #expect(folder.names().count < 40, "segments of earlier runs are removed: \(folder.names())")
+        }
+
+        private static func takeDead(_ broker: BrokerProcess, _ ledger: Ledger) throws {
+            let client = try RawClient(broker, .v1_2)
+            try client.perform("SEND", ["destination": "/queue/DLQ"], body: "end")
+            try client.subscribe(to: "/queue/DLQ")
+            while case let message = try client.nextFrame(), message.text != "end" { ledger.didSeeDead(message.text) }
         }
 
         /// Sends messages and transactions until the broker is gone. Bodies are told apart by their beginnings.
@@ -167,7 +176,14 @@ extension Integration {
                 }
                 if untilEmpty, message.text == "end" { return }
                 ledger.didSee(message.text)
-                try client.acknowledge(message)
+                if message.body.count % 9 == 5 {
+                    // It moves to the dead-letter queue, which another worker may own, or stays: never both or neither.
+                    ledger.willReject(message.text)
+                    try client.perform("NACK", ["id": message["ack"] ?? "", "requeue": "false"])
+                } else {
+                    ledger.willAcknowledge(message.text)
+                    try client.acknowledge(message)
+                }
                 ledger.didFinish(message.text)
             }
         }

@@ -40,7 +40,7 @@ extension Oracle {
         let isRedelivered = frame.value("redelivered") == "true"
         let isDeadLetter = destination != message.written
         if message.brokerLife < life {
-            checkRecovered(message, isRedelivered: isRedelivered, isDeadLetter: isDeadLetter)
+            checkRecovered(message, isRedelivered: isRedelivered, isDeadLetter: isDeadLetter, subscription)
         }
         if subscription.isQueue {
             checkQueue(message, isRedelivered, isDeadLetter, subscription)

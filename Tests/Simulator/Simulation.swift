@@ -88,7 +88,7 @@ public final class Simulation {
     var log: ((String) -> Void)?
     var undelivered = 0
     /// The shard whose turn it is, for the log.
-    private var activeShard = 0
+    var activeShard = 0
     var canaryCount = 0
     var answers: [Answer] = []
     var receiptAnswers: [ReceiptAnswer] = []

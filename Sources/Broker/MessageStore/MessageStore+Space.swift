@@ -60,6 +60,7 @@ extension MessageStore {
 
     /// The message's record is needed no more, once its acknowledgement is on stable storage.
     mutating func release(_ place: StoredPlace) {
+        liveByteCount -= Int(place.byteCount)
         if place.earlierSegment >= 0 {
             releases.append(EarlierRelease(segment: place.earlierSegment, at: .max))
         } else {
@@ -192,6 +193,40 @@ extension MessageStore {
         removal.earlierUnderWay = -1
         removal.changeCountSeen = -1
         if removal.goneEarlierCount == removal.goneEarlier.count { earlier.areGone.store(true, ordering: .releasing) }
+    }
+
+    // MARK: Compaction
+
+    /// So many segments are no reason to write messages again.
+    private static var segmentCountToCompact: Int { 4 }
+
+    /// Whether messages at the front of the log are written again at its end, so that the segments that a few of them pin may
+    /// go: when the segments take three times what lives in them.
+    mutating func wantsCompaction() -> Bool {
+        guard !hasFailed, !hasEnded, !isFull else { return false }
+        if compaction != nil { return true }
+        // What one pass has left is not this worker's, or about to go.
+        let front = removal.hasEarlier ? -1 : Int(firstNeeded)
+        if front == compactedFront { return false }
+        let byteCount = segmentsByteCount
+        guard byteCount > Self.segmentCountToCompact * options.segmentByteCount, byteCount > 3 * liveByteCount,
+            freeCount == 0, case .open = admission(0)
+        else { return false }
+        if !removal.hasEarlier {
+            // The segment at the front has to be one that is not written any more, and not free already.
+            guard firstNeeded < staging.firstSequence, !liveCounts.isEmpty, liveCounts[0] > 0 else { return false }
+        }
+        compaction = Index<Entry>.none
+        compactedFront = front
+        return true
+    }
+
+    /// The message's segment is at the front.
+    func isAtFront(_ place: StoredPlace) -> Bool {
+        if place.position == 0 { return false }
+        if place.earlierSegment >= 0 { return true }
+        return !removal.hasEarlier
+            && JournalFormat.offset(of: place.position) / options.segmentByteCount == Int(firstNeeded)
     }
 
     /// Bytes of the segments that this worker answers for: its own, and its share of those of earlier lives.

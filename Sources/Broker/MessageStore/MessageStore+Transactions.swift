@@ -29,10 +29,33 @@ extension MessageStore {
     // MARK: As a participant
 
     /// A part was written, from `position` to the end of the log.
-    mutating func opened(part transaction: UInt64, at position: LogPosition) {
+    mutating func opened(part transaction: UInt64, at position: LogPosition, holdsReceipts: Bool) {
         openParts.append(
-            OpenPart(transaction: transaction, position: position, end: staging.endPosition, state: .written))
+            OpenPart(
+                transaction: transaction, position: position, end: staging.endPosition, state: .written,
+                holdsReceipts: holdsReceipts))
     }
+
+    /// End of turn: barriers that wait for what was acknowledged in it.
+    mutating func placeBarriers() {
+        var index = barriers.count
+        while index > 0, barriers[index - 1].position == .max {
+            index -= 1
+            barriers[index].position = staging.endPosition
+        }
+    }
+
+    /// What happened up to here is stored, and stays so whatever happens to other workers' logs.
+    var confirmedPosition: LogPosition {
+        var position = durablePosition
+        for index in 0..<openParts.count where openParts[index].holdsReceipts {
+            position = min(position, openParts[index].position)
+        }
+        return position
+    }
+
+    /// The transaction will never be complete. What waits for it has to be told.
+    mutating func giveUp(_ transaction: UInt64) { part(transaction)?.pointee.holdsReceipts = false }
 
     /// The next step of a part that the log's being on stable storage has brought. nil: there is no other.
     mutating func nextStep() -> (transaction: UInt64, step: CommitStep)? {
@@ -61,10 +84,11 @@ extension MessageStore {
 
     /// All parts of the transaction are on stable storage.
     mutating func complete(_ transaction: UInt64) {
-        guard !hasFailed, let part = part(transaction) else { return }
+        guard !hasFailed, !hasEnded, let part = part(transaction) else { return }
         write(transactionEnd: transaction)
         part.pointee.end = staging.endPosition
         part.pointee.state = .ending
+        part.pointee.holdsReceipts = false
     }
 
     /// All logs say so.
@@ -91,7 +115,7 @@ extension MessageStore {
             commit.endedDue -= 1
             commits[transaction] = commit.endedDue == 0 ? nil : commit
             return commit.endedDue == 0 ? (.forget, commit.participants) : nil
-        case .complete, .forget: return nil
+        case .complete, .forget, .failed: return nil
         }
     }
 }

@@ -11,7 +11,7 @@ import Slabs
 /// **Durable.** `durablePosition` says how far the log is. `gatheredPosition` is where it has to be for all that happened so
 /// far: a RECEIPT is given that one, and waits in `ReceiptOrder`.
 ///
-/// **Acknowledgements** of a turn are one record, written at its end.
+/// **Acknowledgements** of a turn are one record, written at its end. Who waits for one is told then where it is.
 ///
 /// **Groups** (`beginGroup`, `endGroup`): what counts together or not at all. It is gathered as operations, for its size has
 /// to be known: a group lies in one append and one segment.
@@ -35,6 +35,8 @@ struct MessageStore: ~Copyable {
     /// Something has changed since the last `advance`.
     var hasWork: Bool
     private(set) var hasFailed = false
+    /// The last record is written.
+    private(set) var hasEnded = false
 
     /// What is confirmed may be told up to here: as `StorageOptions.sync` says.
     private(set) var durablePosition: LogPosition
@@ -64,6 +66,13 @@ struct MessageStore: ~Copyable {
     /// Messages that live, and other records that are needed, of each segment from `firstNeeded` on.
     var liveCounts = Batch<UInt32>(capacity: 64)
     var firstNeeded: UInt32 = 0
+    /// Of the records of all messages of this shard that live.
+    var liveByteCount = 0
+    /// How far the entries were looked through for those of the segments at the front, which are written again. nil: they
+    /// are not.
+    var compaction: Index<Entry>?
+    /// What was at the front in the last pass: a segment of this life; -1: those of earlier ones. -2: there was none.
+    var compactedFront = -2
     /// What the marks of the append under way say, and what is on stable storage.
     var submittedFirstNeeded: UInt32 = 0
     var durableFirstNeeded: UInt32 = 0
@@ -116,8 +125,8 @@ struct MessageStore: ~Copyable {
         return files.isShort || files.isAtLimit || isAppendRefused ? .full : .wait
     }
 
-    /// What a record takes beside the message, with the name of its queue.
-    private static var overheadByteCountMax: Int { 1024 }
+    /// What a record takes beside the message, with the name of its queue; and what a move to a dead-letter destination adds.
+    private static var overheadByteCountMax: Int { 4096 }
 
     /// Records of so many bytes, which stay together, fit into a segment.
     func fitsSegment(_ byteCount: Int) -> Bool {
@@ -135,12 +144,10 @@ struct MessageStore: ~Copyable {
         return true
     }
 
-    /// Where the log has to be durable for all that happened so far.
-    @inline(__always)
+    /// Where the log has to be durable for all that happened so far. `.max`: where it is at the end of this turn, for what
+    /// was acknowledged has no record yet; or, after a failure, it never is.
     var gatheredPosition: LogPosition {
-        if hasFailed { return .max }
-        // The record of what was acknowledged in this turn ends behind that.
-        return staging.endPosition + (acknowledged.isEmpty ? 0 : 1)
+        hasFailed || !acknowledged.isEmpty ? .max : staging.endPosition
     }
 
     /// Nothing waits for the disk.
@@ -152,6 +159,7 @@ struct MessageStore: ~Copyable {
         let reference = staging.room(message.recordByteCount, milliseconds).pointee.write(message)
         didWrite()
         count(staging.sequence)
+        liveByteCount += message.recordByteCount
         return reference
     }
 
@@ -255,6 +263,9 @@ struct MessageStore: ~Copyable {
         groupAcknowledged.keepFirst(first)
     }
 
+    /// Before the first turn: a message of an earlier life lives.
+    mutating func countRestored(_ byteCount: Int) { liveByteCount += byteCount }
+
     // MARK: State
 
     mutating func didFail() {
@@ -264,6 +275,7 @@ struct MessageStore: ~Copyable {
     }
 
     mutating func writeCleanEnd() {
+        hasEnded = true
         staging.writeCleanEnd(milliseconds)
         hasWork = true
     }

@@ -8,12 +8,19 @@ struct StoredPlace: BitwiseCopyable {
     /// The position of the message's first record.
     var orderKey: LogPosition
     var worker: UInt16
+    /// Of its record.
+    var byteCount: UInt32
     /// Among the segments of earlier lives. -1: it is in a segment of this life.
     var earlierSegment: Int32
 
-    static var byteCount: Int { 24 }
+    static var byteCount: Int { 32 }
 
     var reference: MessageReference { MessageReference(position: position, worker: worker) }
+
+    /// Not in the log yet.
+    static var new: StoredPlace {
+        StoredPlace(position: 0, orderKey: 0, worker: 0, byteCount: 0, earlierSegment: -1)
+    }
 }
 
 /// Whether something may be stored now.
@@ -63,6 +70,9 @@ struct OpenPart: BitwiseCopyable {
     /// What has to be on stable storage for the next step.
     var end: LogPosition
     var state: State
+    /// What is confirmed to be stored is no more than what is before it, until all parts are durable: nobody else waits for
+    /// them.
+    var holdsReceipts: Bool
 }
 
 /// A transaction of several workers, with the one that began it: answers that are due.
@@ -75,6 +85,8 @@ struct OpenCommit: BitwiseCopyable {
 /// What is told about a transaction of several workers: see `MessageStore+Transactions`.
 enum CommitStep: UInt8, BitwiseCopyable {
     case durable, complete, ended, forget
+    /// A participant's log has failed: the transaction will never be complete.
+    case failed
 }
 
 /// What counts together or not at all, before it is written.

@@ -71,6 +71,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     var consumerCount: Int { consumerRecords.liveCount }
 
     func nextLive(after index: Index<Queue>) -> Index<Queue> { queueRecords.nextLive(after: index) }
+    func nextEntry(after index: Index<Entry>) -> Index<Entry> { entryRecords.nextLive(after: index) }
     /// The entry behind one that is ready, or that the same consumer has. None: it is the last.
     func next(after index: Index<Entry>) -> Index<Entry> { EntryList.next(after: index, in: entryRecords) }
     func next(after index: Index<Consumer>) -> Index<Consumer> { ConsumerChain.next(after: index, in: consumerRecords) }

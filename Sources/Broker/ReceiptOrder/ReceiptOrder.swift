@@ -272,6 +272,15 @@ struct ReceiptOrder: ~Copyable {
     /// The first of those that wait for the log. None: there is none.
     var firstUndurable: Index<PendingOperation> { undurable.first }
 
+    /// The turn ends: those that wait for what it has written wait for the log up to here. They were given `.max`.
+    mutating func placeGathered(at position: LogPosition) {
+        var index = undurable.last
+        while !index.isNone, pendings[index].pointee.position == .max {
+            pendings[index].pointee.position = position
+            index = List<WaitLink>.previous(before: index, in: pendings)
+        }
+    }
+
     /// The client may do what it did.
     func permit(_ index: Index<PendingOperation>) { pendings[index].pointee.awaitsPermission = false }
 

@@ -24,6 +24,7 @@ extension Shard {
         if memoryIsFull(context), transactions[index].pointee.frameCount > transactions[index].pointee.settlementCount {
             return waitForRoom(context)
         }
+        guard fitsStore(context, index) else { return .done }
         recordAllowance -= 1 + Int(transactions[index].pointee.frameCount) / Self.framesPerRecord
         // The frames of the transaction take the place of COMMIT under the parser.
         guard let pending = makePending(context, .commit, receipt: frame.rawValue(.receipt)) else { return .done }

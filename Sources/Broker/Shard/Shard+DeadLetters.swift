@@ -38,7 +38,9 @@ extension Shard {
         let group = beginGroup()
         var move = DeadLetterMove(mayHaveParts: queues[index].pointee.isStored && !isJoined)
         deadLetter(index, &move, reason: reason, isKeptOtherwise: isKeptOtherwise)
-        endGroup(group, transaction: move.transaction, partCount: move.transaction == 0 ? 1 : 2, isJoined: isJoined)
+        endGroup(
+            group, transaction: move.transaction, partCount: move.transaction == 0 ? 1 : 2, isJoined: isJoined,
+            holdsReceipts: true)
     }
 
     private mutating func deadLetter(

@@ -34,10 +34,14 @@ extension Shard {
         guard let index = restoredQueue(message.record.queueName) else { return .tooMany }
         let place = StoredPlace(
             position: message.reference.position, orderKey: message.record.orderKey, worker: message.reference.worker,
+            byteCount: UInt32(message.record.recordByteCount),
             earlierSegment: Int32(store.options.earlier?.index(of: message.reference) ?? -1))
         invariant(place.earlierSegment >= 0, "a restored message is in a segment of an earlier life")
         let restored = queues.restore(index, message, place, &memory, &timers, at: moment)
-        if restored == .restored { updateIdle(queues[index].pointee.destination) }
+        if restored == .restored {
+            store.countRestored(Int(place.byteCount))
+            updateIdle(queues[index].pointee.destination)
+        }
         return restored
     }
 
@@ -127,9 +131,18 @@ extension Shard {
         }
     }
 
+    /// A disk that is full, or hangs, is waited for so long; counted in checks, as `awaitOthers` does.
+    private static var storeChecksMax: Int { 500 }
+
     private mutating func waitForStore() -> Bool {
         store.syncSoon(now)
-        return false
+        storeChecks += 1
+        guard storeChecks > Self.storeChecksMax else { return false }
+        notice(
+            .storageFailed,
+            "the log could not be ended in order, for the disk did not answer or is full: what was not confirmed is lost"
+        )
+        return true
     }
 
     /// Those that were delivered, and come back, may have been seen: the next life is to say so.

@@ -50,7 +50,7 @@ extension Shard {
         if !queueArguments.isEmpty { writeArguments(of: queues[index].pointee.queue) }
         if store.isGrouping { return store.operations.append(.message(queues.handle(index))) }
         let record = record(of: index)
-        setPlace(of: index, store.write(record))
+        setPlace(of: index, store.write(record), record)
     }
 
     /// An entry as the log has it.
@@ -67,11 +67,11 @@ extension Shard {
             headersByteCount: message.headersByteCount, bodyByteCount: message.bodyByteCount)
     }
 
-    private func setPlace(of index: Index<Entry>, _ reference: MessageReference) {
-        let place = memory.place(of: queues[index].pointee.message)
-        place.pointee.position = reference.position
-        place.pointee.orderKey = reference.position
-        place.pointee.worker = reference.worker
+    /// - Parameter record: that is at the place.
+    private func setPlace(of index: Index<Entry>, _ reference: MessageReference, _ record: MessageRecord) {
+        memory.place(of: queues[index].pointee.message).pointee = StoredPlace(
+            position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
+            worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
     }
 
     /// A stored message leaves the broker.
@@ -101,10 +101,15 @@ extension Shard {
     /// - Parameters:
     ///   - transaction: whose part the group is, if it has parts with other workers.
     ///   - isJoined: the group is a part of the one around it.
+    ///   - holdsReceipts: see `OpenPart.holdsReceipts`.
     mutating func endGroup(
-        _ group: OpenGroup, transaction: UInt64 = 0, partCount: UInt16 = 1, isJoined: Bool = false
+        _ group: OpenGroup, transaction: UInt64 = 0, partCount: UInt16 = 1, isJoined: Bool = false,
+        holdsReceipts: Bool = false
     ) {
-        if !store.hasFailed, !isJoined { writeGroup(group.first, transaction, partCount) }
+        if !store.hasFailed, !isJoined {
+            let position = writeGroup(group.first, transaction, partCount)
+            if partCount > 1 { store.opened(part: transaction, at: position, holdsReceipts: holdsReceipts) }
+        }
         store.endGroup(isJoined ? store.operations.count : group.first)
         if !store.isGrouping, !deadLettersDue.isEmpty { deadLetterDue() }
         isDispatching = group.wasDispatching
@@ -120,19 +125,26 @@ extension Shard {
         }
     }
 
-    private mutating func writeGroup(_ first: Int, _ transaction: UInt64, _ partCount: UInt16) {
+    /// Returns where it begins.
+    private mutating func writeGroup(_ first: Int, _ transaction: UInt64, _ partCount: UInt16) -> LogPosition {
         let size = sizeOfGroup(first)
-        if size.count == 0, partCount == 1 { return }
+        if size.count == 0, partCount == 1 { return 0 }
         let isPart = size.count > 1 || partCount > 1
         let byteCount = size.byteCount + (isPart ? RecordWriter.partByteCount : 0)
-        guard store.fitsSegment(byteCount) else { return writeLargeGroup(first) }
+        guard store.fitsSegment(byteCount) else {
+            writeLargeGroup(first)
+            return 0
+        }
         let writer = store.staging.room(byteCount, store.milliseconds)
         let position = writer.pointee.position
         if isPart { writer.pointee.beginPart(transaction: transaction, partCount: partCount) }
         let acknowledgedBefore = store.groupAcknowledged.count
         for place in first..<store.operations.count {
             switch store.operations[place] {
-            case .message(let handle): setPlace(of: handle.index, writer.pointee.write(record(of: handle.index)))
+            case .message(let handle):
+                let record = record(of: handle.index)
+                setPlace(of: handle.index, writer.pointee.write(record), record)
+                store.liveByteCount += record.recordByteCount
             case .failure(let count, let reference): writer.pointee.write(failureCount: count, of: reference)
             case .acknowledgement(let place): store.groupAcknowledged.append(place.reference)
             case .nothing: break
@@ -142,7 +154,7 @@ extension Shard {
         if isPart { writer.pointee.endPart() }
         store.didWrite()
         countGroup(first)
-        if partCount > 1 { store.opened(part: transaction, at: position) }
+        return position
     }
 
     private func sizeOfGroup(_ first: Int) -> (count: Int, byteCount: Int) {
@@ -186,7 +198,9 @@ extension Shard {
             "what belongs together does not fit into a segment, and is stored piece by piece (storage.segment-bytes)")
         for place in first..<store.operations.count {
             switch store.operations[place] {
-            case .message(let handle): setPlace(of: handle.index, store.write(record(of: handle.index)))
+            case .message(let handle):
+                let record = record(of: handle.index)
+                setPlace(of: handle.index, store.write(record), record)
             case .failure(let count, let reference): store.writeAlone(failureCount: count, of: reference)
             case .acknowledgement(let place): store.acknowledgeAlone(place)
             case .nothing: break
@@ -212,11 +226,17 @@ extension Shard {
     }
 
     private mutating func logBecameDurable() {
-        becameDurable(upTo: store.durablePosition)
-        answerBarriers()
+        confirmStored()
         advanceTransactions()
         if store.tellReleases() { wakeFirst() }
         storeHasRoom()
+    }
+
+    /// Tells those who wait for the log how far it is.
+    mutating func confirmStored() {
+        if store.hasFailed { return }
+        becameDurable(upTo: store.confirmedPosition)
+        answerBarriers()
     }
 
     /// Those who waited for the disk go on, and not when the timer fires.
@@ -232,12 +252,18 @@ extension Shard {
         notice(
             .storageFailed,
             "\(what): \(errorText(errorNumber)); nothing is stored any more by worker \(index) (storage.on-error)")
+        failWhatWaits()
+        failTransactions()
+        storeHasRoom()
+    }
+
+    /// What waits for the log, or for another one, will not become true.
+    mutating func failWhatWaits() {
         while case let pending = pendings.firstUndurable, !pending.isNone {
             failStored(sessions[pendings[pending].pointee.session], receipt: receiptOfPending(pending))
             invariant(pendings.firstUndurable != pending, "what waits for the log belongs to an open session")
         }
-        answerBarriers()
-        storeHasRoom()
+        answerBarriers(fails: true)
     }
 
     /// What the client was about to be told may not be true.
@@ -249,7 +275,7 @@ extension Shard {
 
     /// Another worker asks whether what it has sent is applied; of what is stored, whether it is durable.
     mutating func barrierReached(_ barrier: Barrier, from peer: Int) {
-        guard barrier.isStored, store.isEnabled, store.gatheredPosition > store.durablePosition else {
+        guard barrier.isStored, store.isEnabled, store.gatheredPosition > store.confirmedPosition else {
             peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: false), to: peer)
             return
         }
@@ -261,13 +287,12 @@ extension Shard {
             HeldBarrier(position: store.gatheredPosition, peer: UInt16(peer), pending: barrier.pending))
     }
 
-    private mutating func answerBarriers() {
+    private mutating func answerBarriers(fails: Bool = false) {
+        let confirmed = store.confirmedPosition
         var count = 0
-        while count < store.barriers.count,
-            store.hasFailed || store.barriers[count].position <= store.durablePosition
-        {
+        while count < store.barriers.count, fails || store.barriers[count].position <= confirmed {
             let barrier = store.barriers[count]
-            let isDurable = barrier.position <= store.durablePosition
+            let isDurable = barrier.position <= confirmed
             peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: !isDurable), to: Int(barrier.peer))
             count += 1
         }
@@ -283,12 +308,63 @@ extension Shard {
 
     @inline(never)
     private mutating func advanceStoreNow() {
+        if store.wantsCompaction() { compactStore() }
         store.advance(&submissions, at: moment)
+        if !store.hasFailed {
+            pendings.placeGathered(at: store.staging.endPosition)
+            store.placeBarriers()
+        }
         if store.reportReady() { wakeFirst() }
         if store.hasToTellThatEarlierAreGone() {
             for peer in 0..<shardCount where peer != index { submissions.append(Submission(.wake, peer: UInt16(peer))) }
         }
         if store.tellsFullness() { fabric.reportStore(shard: index, isFull: store.isFull) }
+    }
+
+    /// So much is looked through, and written again, in a turn at most.
+    private static var entriesPerCompactionMax: Int { 1024 }
+    private static var bytesPerCompactionMax: Int { 1 << 20 }
+
+    /// Writes messages of the segments at the front again, at the end of the log.
+    private mutating func compactStore() {
+        guard var index = store.compaction else { return }
+        var byteCount = 0
+        for _ in 0..<Self.entriesPerCompactionMax where byteCount < Self.bytesPerCompactionMax {
+            index = queues.nextEntry(after: index)
+            if index.isNone {
+                store.compaction = nil
+                return compactArguments()
+            }
+            guard queues[index].pointee.isStored else { continue }
+            let place = memory.place(of: queues[index].pointee.message).pointee
+            if store.isAtFront(place) { byteCount += writeAgain(index, place) }
+        }
+        store.compaction = index
+        store.hasWork = true
+    }
+
+    /// Returns how many bytes it took.
+    private mutating func writeAgain(_ index: Index<Entry>, _ place: StoredPlace) -> Int {
+        var record = record(of: index)
+        record.flags.insert(.isCopy)
+        if queues[index].pointee.isRedelivered { record.flags.insert(.isRedelivered) }
+        record.failureCount = queues[index].pointee.failureCount
+        record.orderKey = place.orderKey
+        record.original = place.reference
+        setPlace(of: index, store.write(record), record)
+        // The copy says that the original is of no more use.
+        store.release(place)
+        return record.recordByteCount
+    }
+
+    /// The same for what queues were made with.
+    private mutating func compactArguments() {
+        for (index, arguments) in queueArguments where arguments.segment == store.firstNeeded {
+            let segment = store.firstNeeded
+            queueArguments[index]?.segment = nil
+            writeArguments(of: index)
+            store.unpin(segment)
+        }
     }
 
     /// Worker 0 removes the segments of earlier lives.

@@ -1,3 +1,4 @@
+import Journal
 import Slabs
 
 // COMMIT of what is stored: the records of a transaction count together, in the logs of all workers that have some.
@@ -24,6 +25,23 @@ extension Shard {
                 receipt: receiptOfPending(context.commit))
             return false
         }
+    }
+
+    private static var referenceByteCount: Int { RecordWriter.acknowledgementByteCount(64) / 64 }
+
+    /// What is stored of a transaction lies in one segment. False: it does not fit, and ERROR was sent.
+    mutating func fitsStore(_ context: FrameContext, _ index: Index<Transaction>) -> Bool {
+        guard store.isEnabled else { return true }
+        let transaction = transactions[index]
+        // Headers may double by escapes, and records have heads and names.
+        let byteCountMax =
+            Int(transaction.pointee.framesByteCount) * 2 + Int(transaction.pointee.frameCount) * 2048
+            + subscriptions.deliveryCount * Self.referenceByteCount
+        if store.fitsSegment(byteCountMax) || participants(index).isEmpty { return true }
+        failFrame(
+            context, "Transaction too large",
+            "what a transaction stores has to fit into a segment (storage.segment-bytes); none of it was applied")
+        return false
     }
 
     /// A transaction is about to be applied: opens its parts. nil: it stores nothing.
@@ -97,12 +115,29 @@ extension Shard {
         } else if let group = remotePart {
             remotePart = nil
             endGroup(group, transaction: part.transaction, partCount: part.partCount)
+            if store.hasFailed, part.partCount > 1 {
+                tell(.failed, of: part.transaction, to: MessageStore.coordinator(of: part.transaction))
+            }
+        }
+    }
+
+    /// The log has failed: those whose transactions have a part in it will wait in vain.
+    mutating func failTransactions() {
+        for place in 0..<store.openParts.count where store.openParts[place].state == .written {
+            let transaction = store.openParts[place].transaction
+            tell(.failed, of: transaction, to: MessageStore.coordinator(of: transaction))
         }
     }
 
     mutating func transactionStep(_ message: TransactionStep) {
         switch message.step {
-        case .complete: store.complete(message.transaction)
+        case .complete:
+            store.complete(message.transaction)
+            confirmStored()
+        case .failed:
+            failWhatWaits()
+            store.giveUp(message.transaction)
+            confirmStored()
         case .forget: store.forget(message.transaction)
         case .durable, .ended:
             guard let next = store.answered(message.step, of: message.transaction) else { return }

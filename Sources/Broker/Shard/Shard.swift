@@ -65,6 +65,7 @@ public struct Shard: ~Copyable {
     /// Messages that failed too often in a transaction: they go to their dead-letter destinations behind it.
     var deadLettersDue: [Handle<Entry>] = []
     var storeEnding = StoreEnding.none
+    var storeChecks = 0
     /// The log cannot be written any more: see `StorageOptions.onError`. Stored, as `hasNotices` is.
     public internal(set) var hasStorageFailed = false
 

@@ -79,6 +79,7 @@ extension Simulation {
     /// Each worker may be in the middle of its submissions.
     private func breakOff() {
         for index in 0..<scenario.shardCount where !workers[index].isCarriedOut && random.chance(500) {
+            activeShard = index
             carryOut(index, countMax: random.below(shards[index].submissions.count + 1))
             if hasFailed { return }
         }

@@ -22,6 +22,7 @@ extension Simulation {
         var names = disk.names(in: directory).compactMap(SegmentName.init(fileName:)).sorted()
         if canary == .loseSegment, names.count > 1, strikesCanary(oneIn: 2) { names.removeLast() }
         var recovery = Recovery()
+        if log != nil { for name in names { logRecords(of: name) } }
         for name in names { disk.withBytes(of: name.description, in: directory) { recovery.read(name, $0) } }
         var state = recovery.finish()
         if let finding = state.findings.first(where: \.isFatal) {
@@ -59,6 +60,32 @@ extension Simulation {
             }
         }
         shards[0].restore(transactions: state.unsealedTransactions)
+    }
+
+    /// All records of a segment, up to the first place where none is.
+    private func logRecords(of name: SegmentName) {
+        disk!.withBytes(of: name.description, in: StorageScenario.directory) { bytes in
+            var end = 0
+            while let record = try? RecordReader.read(bytes, at: end, position: nil, worker: name.worker) {
+                var text = "\(name) \(end) \(record.type)"
+                switch record.type {
+                case .message:
+                    let content = UnsafeRawBufferPointer(
+                        start: record.message.content, count: record.message.headersByteCount)
+                    text += " \(record.position) \(readable(record.message.queueName)) \(readable(content))"
+                case .acknowledgement:
+                    for place in 0..<record.referenceCount {
+                        let one = record.reference(at: place)
+                        text += " \(one.position)/\(one.worker)"
+                    }
+                case .transactionPart: text += " \(record.transaction) of \(record.partCount), \(record.detail) bytes"
+                case .mark: text += " durable \(record.detail) first \(record.firstSequence)"
+                default: text += " \(record.detail)"
+                }
+                log?(text)
+                end += record.byteCount
+            }
+        }
     }
 
     private func owner(of queue: [UInt8]) -> Int {

@@ -13,9 +13,7 @@ extension SimulatedDisk {
             leave(operation, worker, bytes: { $0.prefix(random.range(0...$0.count)) })
         }
         forgetHandles(workerCount)
-        for path in directories.keys.sorted() { directories[path]!.evict() }
-        for file in files { file.evict() }
-        forgetFilesWithoutNames()
+        evict()
     }
 
     /// The process ends when it has nothing more to do.
@@ -23,6 +21,13 @@ extension SimulatedDisk {
         // What is under way all the same is carried out.
         for (operation, worker) in begunOperations() { leave(operation, worker, bytes: { $0 }) }
         forgetHandles(workerCount)
+        evict()
+    }
+
+    private func evict() {
+        for path in directories.keys.sorted() { directories[path]!.evict() }
+        for file in files { file.evict() }
+        forgetFilesWithoutNames()
     }
 
     /// The machine stops: what was synced stays, and of the rest what `keeps` says; nil: it is random.
