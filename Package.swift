@@ -140,7 +140,7 @@ let package = Package(
             name: "stampede-websocket-echo", dependencies: ["Transports"], path: "Tests/WebSocketEcho",
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "Transports"],
+            name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "TestSupport", "Transports"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
@@ -157,11 +157,12 @@ let package = Package(
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         // The broker as a process, and clients that talk to it over real sockets.
         .target(
-            name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["CTestSupport", "ClientWebSocket", "IO", "Transports"],
+            path: "Tests/TestSupport",
             swiftSettings: swiftSettings),
         .testTarget(name: "Conformance", dependencies: ["TestSupport", "stampede"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "Integration", dependencies: ["Attacks", "TestSupport", "stampede"], exclude: ["clients"],
+            name: "Integration", dependencies: ["Attacks", "IO", "TestSupport", "stampede"], exclude: ["clients"],
             swiftSettings: swiftSettings),
     ]
 )
