@@ -87,7 +87,7 @@ let package = Package(
             name: "Attacks", dependencies: ["CProcess", "Slabs"], path: "Bench/Attacks", swiftSettings: swiftSettings),
         // The broker's inner parts, one operation at a time.
         .target(
-            name: "Micro", dependencies: ["Broker", "CProcess", "FakeKernel", "IO", "STOMP", "Slabs"],
+            name: "Micro", dependencies: ["Broker", "CProcess", "FakeKernel", "IO", "STOMP", "Slabs", "Transports"],
             path: "Bench/Micro", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-bench",
@@ -127,7 +127,12 @@ let package = Package(
             name: "FuzzBroker",
             dependencies: ["Broker", "Configuration", "FakeKernel", "FuzzFrames", "IO", "STOMP", "Simulator"],
             path: "Tests/Fuzz/Broker", swiftSettings: swiftSettings),
-        .testTarget(name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames"], swiftSettings: swiftSettings),
+        .target(
+            name: "FuzzTransports", dependencies: ["FuzzFrames", "Transports"], path: "Tests/Fuzz/Transports",
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames", "FuzzTransports"],
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "ClientWebSocketTests", dependencies: ["ClientWebSocket"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
@@ -177,6 +182,9 @@ if Context.environment["STAMPEDE_FUZZING"] == "1" {
         .executableTarget(
             name: "stampede-fuzz-frames", dependencies: ["FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/MainFrames",
             swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-fuzz-transports", dependencies: ["FuzzDriver", "FuzzFrames", "FuzzTransports"],
+            path: "Tests/Fuzz/MainTransports", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-fuzz", dependencies: ["FuzzBroker", "FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/Main",
             swiftSettings: swiftSettings),

@@ -49,22 +49,30 @@ public struct VersionSet: OptionSet, BitwiseCopyable, Sendable {
 ///
 /// Source: STOMP 1.1 and 1.2, section Protocol Negotiation.
 public enum AcceptVersion {
-    /// The highest version in `list` that is one of `versions` too, or nil where there is none.
+    /// The highest version in `list` that Stampede speaks too, or nil where there is none.
     ///
     /// Spaces and tabs around the commas are tolerated; what is no version at all is passed over. A CONNECT without
     /// the header means 1.0, which is for the caller to decide.
-    public static func highestCommon(_ list: UnsafeRawBufferPointer, among versions: VersionSet = .all) -> Version? {
+    public static func highestCommon(_ list: UnsafeRawBufferPointer) -> Version? {
         var best: Version?
         var start = 0
         while start <= list.count {
             var end = start
             while end < list.count && list[end] != Byte.comma { end += 1 }
-            if let version = version(list, start, end), versions.contains(version), best.map({ $0 < version }) ?? true {
-                best = version
-            }
+            if let version = version(list, start, end), best.map({ $0 < version }) ?? true { best = version }
             start = end + 1
         }
         return best
+    }
+
+    /// The same, but for one of `versions`.
+    public static func highestCommon(_ list: UnsafeRawBufferPointer, among versions: VersionSet) -> Version? {
+        if versions == .all { return highestCommon(list) }
+        return Version.allCases.last { versions.contains($0) && names(list, $0) }
+    }
+
+    private static func names(_ list: UnsafeRawBufferPointer, _ wanted: Version) -> Bool {
+        list.split(separator: Byte.comma).contains { version(list, $0.startIndex, $0.endIndex) == wanted }
     }
 
     private static func version(_ list: UnsafeRawBufferPointer, _ start: Int, _ end: Int) -> Version? {

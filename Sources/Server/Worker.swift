@@ -134,6 +134,7 @@ final class Worker: @unchecked Sendable {
                 reportCount = control.reportCount
                 let report = WorkerReport(
                     worker: index, counters: shard.counters, driverCounters: driver.counters,
+                    transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters(),
                     connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount)
                 log(control.take(report, number: reportCount))
             }
@@ -141,7 +142,9 @@ final class Worker: @unchecked Sendable {
         }
         log(
             control.takeLast(
-                WorkerReport(worker: index, counters: shard.counters, driverCounters: driver.counters)))
+                WorkerReport(
+                    worker: index, counters: shard.counters, driverCounters: driver.counters,
+                    transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters())))
         driver.shutDown()
     }
 

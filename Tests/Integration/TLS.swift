@@ -270,7 +270,6 @@ extension Integration {
         @Test func `Keys of TLS without a listener that has it are an error`() throws {
             let process = try BrokerProcess.start(
                 BrokerProcess.Settings(.epoll, ["tls.certificate": files.file("server.pem")]))
-            if TestTransport.current.usesTLS { return }
             #expect(try process.waitForExit() == .exited(2))
             #expect(process.errorLines.joined().contains("has no effect: no listener has TLS"))
         }

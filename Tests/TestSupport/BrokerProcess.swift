@@ -1,5 +1,5 @@
 import Glibc
-public import IO
+import IO
 
 /// A broker under test: `stampede serve` on a free port of the loopback interface.
 public final class BrokerProcess: Sendable {
@@ -34,23 +34,20 @@ public final class BrokerProcess: Sendable {
             self.values = values
             self.file = file
             self.logFormat = logFormat
-            self.address = address
+            let transport = driver.transport
+            let isStandard = address == "127.0.0.1:0" && !transport.isPlain
+            self.address = isStandard ? "\(transport.scheme)://\(address)" : address
+            if transport.usesTLS {
+                let pair = TestCertificates.shared.pair("server")
+                self.values.merge(["tls.certificate": pair.chainFile, "tls.key": pair.keyFile]) { given, _ in given }
+            }
             self.ioUringErrno = ioUringErrno
             self.driverArgument = driverArgument
         }
 
-        /// How the tests' clients talk to the broker: where a test does not say otherwise, as the whole run does.
-        var transport: TransportKind { address == "127.0.0.1:0" ? TestTransport.current : .stomp }
-
         var arguments: [String] {
-            var arguments = ["serve"]
-            if transport.isPlain {
-                arguments += address.split(separator: ",").flatMap { ["--listen", String($0)] }
-            } else {
-                arguments += ["--listen", "\(transport.scheme)://\(address)"]
-            }
-            let values = values.merging(TestTransport.values(transport)) { chosen, _ in chosen }
-            arguments += ["--driver", driverArgument ?? driver.rawValue]
+            var arguments = ["serve"] + address.split(separator: ",").flatMap { ["--listen", String($0)] }
+            arguments += ["--driver", driverArgument ?? driver.argument]
             arguments += ["--workers", "\(workers)", "--log-format", logFormat]
             for (key, value) in values.sorted(by: { $0.key < $1.key }) { arguments += ["--set", "\(key)=\(value)"] }
             return arguments
@@ -60,12 +57,12 @@ public final class BrokerProcess: Sendable {
     public let process: ChildProcess
     public let port: UInt16
     public let readyLine: String
-    public let transport: TransportKind
+    /// How its clients' frames travel.
+    let transport: TransportKind
 
     /// Starts a broker and waits until it accepts connections.
     public init(_ settings: Settings, _ fileID: String = #fileID, _ line: Int = #line) throws {
         process = try Self.start(settings)
-        transport = settings.transport
         guard let readyLine = try process.errorLine(where: { $0.contains("ready") }) else {
             let status = try process.waitForExit()
             throw Failure("the broker ended (\(status)): \(process.errorLines)", at: Place(fileID, line))
@@ -74,6 +71,7 @@ public final class BrokerProcess: Sendable {
             throw Failure("no port in the ready line: \(readyLine)", at: Place(fileID, line))
         }
         self.readyLine = readyLine
+        transport = settings.driver.transport
         self.port = port
     }
 

@@ -155,7 +155,7 @@ struct HTTPUpgradeTests {
 
     @Test func `each refusal is a whole answer that says what is wrong`() throws {
         let refusals: [HTTPRefusal] = [
-            .malformed("there is no Host"), .originNotAllowed, .unknownPath("/ws"), .methodNotAllowed,
+            .malformed("there is no Host"), .originNotAllowed("null"), .unknownPath("/ws"), .methodNotAllowed,
             .upgradeRequired("/ws"), .headTooLarge,
         ]
         for refusal in refusals {

@@ -20,7 +20,7 @@ struct LayerSendingTests {
     }
 
     @Test func `text is sent as text, anything else as binary`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         for (bytes, opcode) in [
             (Self.frame("Köln"), 1), (Self.frame("Köln").map { $0 == 0xC3 ? 0xFF : $0 }, 2), ([0x0A], 1),
@@ -42,7 +42,7 @@ struct LayerSendingTests {
     }
 
     @Test func `many connections that get the same get the same`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connections = (0..<10).map { _ in harness.open() }
         for connection in connections { connection.output = [Self.frame("to all"), Self.frame("\u{FC}")] }
         harness.turn()
@@ -56,7 +56,7 @@ struct LayerSendingTests {
     }
 
     @Test func `a message ends with a frame of STOMP, also where the send does not`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         // 64 runs a send: the first one ends within a frame.
         let frames = (0..<40).map { Self.frame("number \($0)") }
@@ -72,7 +72,7 @@ struct LayerSendingTests {
     }
 
     @Test func `long sends are cut into messages at the ends of frames`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         let frames = (0..<60).map { Self.frame(String(repeating: "x", count: 17_000 + $0)) }
         connection.output = frames
@@ -86,8 +86,8 @@ struct LayerSendingTests {
     }
 
     /// Two pings are to be answered, and the core sends three runs of which two are messages of their own.
-    private static func prepare(_ zeroCopy: Bool = false) -> (LayerHarness, FakeConnection) {
-        let harness = LayerHarness.webSocket()
+    private static func prepare(_ zeroCopy: Bool = false) -> (TransportHarness, FakeConnection) {
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         connection.usesZeroCopy = zeroCopy
         connection.write(WireFrame(opcode: 9, payload: [1, 2, 3]), WireFrame(opcode: 9, payload: [4]))
@@ -160,7 +160,7 @@ struct LayerSendingTests {
 
     @Test func `pongs that fall short are finished by the layer itself`() {
         for room in 0...8 {
-            let harness = LayerHarness.webSocket()
+            let harness = TransportHarness.webSocket()
             let connection = harness.open()
             connection.room = room
             connection.write(WireFrame(opcode: 9, payload: [1, 2, 3]), WireFrame(opcode: 9, payload: [4]))
@@ -177,7 +177,7 @@ struct LayerSendingTests {
     }
 
     @Test func `a flood of pings is answered by the last ones`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         connection.room = 0
         for number in 0..<100 as Range<UInt8> {
@@ -195,7 +195,7 @@ struct LayerSendingTests {
 
     @Test func `the core's end is a close frame, then the end of the stream`() {
         for room in [0, 1, 3, 4, Int.max] {
-            let harness = LayerHarness.webSocket()
+            let harness = TransportHarness.webSocket()
             let connection = harness.open()
             connection.room = room
             harness.submissions.append(Submission(.shutdownWrite, connection: connection.slot))
@@ -212,7 +212,7 @@ struct LayerSendingTests {
     }
 
     @Test func `a drain is told by the code`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         harness.layer.beginDrain()
         harness.submissions.append(Submission(.shutdownWrite, connection: connection.slot))
@@ -222,7 +222,7 @@ struct LayerSendingTests {
     }
 
     @Test func `a reset is a reset, and a close within a frame is one at once`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let reset = harness.open()
         harness.close(reset, reset: true)
         harness.turn()
@@ -239,7 +239,7 @@ struct LayerSendingTests {
     }
 
     @Test func `who was paused is read to the end when it lingers`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         harness.submissions.append(Submission(.pauseReceive, connection: connection.slot))
         harness.turn()
@@ -253,7 +253,7 @@ struct LayerSendingTests {
     }
 
     @Test func `before the handshake what the core says is nobody's`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.accept()
         connection.output = [Self.frame("late")]
         harness.turn()
@@ -267,7 +267,7 @@ struct LayerSendingTests {
     @Test func `random conversations arrive whole in both directions`() {
         for seed in 1...200 as ClosedRange<UInt64> {
             var random = Random(seed)
-            let harness = LayerHarness.webSocket()
+            let harness = TransportHarness.webSocket()
             let connections = (0..<3).map { _ in harness.open() }
             var sent = [[UInt8]](repeating: [], count: 3)
             var outputs = [[UInt8]](repeating: [], count: 3)

@@ -7,7 +7,7 @@ import Testing
 @Suite("The layer: receiving")
 struct LayerReceivingTests {
     @Test func `a connection opens, says what it has to say, and is closed in order`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.accept()
         let request = HTTPUpgradeTests.request(adding: ["Sec-WebSocket-Protocol: v10.stomp, v11.stomp"])
         connection.write(request + WireFrame.text("CONNECT\n\n\0").masked())
@@ -42,7 +42,7 @@ struct LayerReceivingTests {
             HTTPUpgradeTests.request() + WireFrame.text("a").masked() + WireFrame(opcode: 9, payload: [1, 2]).masked()
             + WireFrame.text("b").masked()
         for split in 1..<bytes.count {
-            let harness = LayerHarness.webSocket()
+            let harness = TransportHarness.webSocket()
             let connection = harness.accept()
             connection.write(Array(bytes[..<split]))
             connection.write(Array(bytes[split...]))
@@ -55,7 +55,7 @@ struct LayerReceivingTests {
     }
 
     @Test func `bytes that come one by one are understood`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.accept()
         let bytes = HTTPUpgradeTests.request() + WebSocketDecoderTests.wire(WebSocketDecoderTests.stream)
         for octet in bytes { connection.write([octet]) }
@@ -67,7 +67,7 @@ struct LayerReceivingTests {
     }
 
     @Test func `each chunk is passed on in one piece`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         connection.write(.text("one\0"), WireFrame(opcode: 9, payload: []), .text("two\0"), .text("three\0"))
         harness.turn()
@@ -77,7 +77,7 @@ struct LayerReceivingTests {
 
     @Test func `who does not keep to the protocol is told, after what was received before is answered`() {
         for (name, code, fault) in WebSocketDecoderTests.faults {
-            let harness = LayerHarness.webSocket { $0.messageByteCountMax = 1 << 20 }
+            let harness = TransportHarness.webSocket { $0.messageByteCountMax = 1 << 20 }
             let connection = harness.open()
             connection.write(WireFrame.text("good").masked() + fault)
             harness.turn()
@@ -105,7 +105,7 @@ struct LayerReceivingTests {
     @Test func `a malformed close frame has its answer`() {
         for (payload, code) in [([3], 1002), ([0x03, 0xEC], 1002), ([0x03, 0xE8, 0xFF], 1007)] as [([UInt8], Int)] {
             for split in 0...6 + payload.count {
-                let harness = LayerHarness.webSocket()
+                let harness = TransportHarness.webSocket()
                 let connection = harness.open()
                 let frame = WireFrame(opcode: 8, payload: payload).masked()
                 connection.write(Array(frame[..<split]))
@@ -119,7 +119,7 @@ struct LayerReceivingTests {
     }
 
     @Test func `a close frame without a code is answered by one`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         connection.write(WireFrame(opcode: 8, payload: []))
         harness.turns(3)
@@ -128,7 +128,7 @@ struct LayerReceivingTests {
     }
 
     @Test func `a bare end is an end, and is answered by a close frame`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         connection.write(Array(WireFrame.text("abc").masked().dropLast()))
         connection.peerEnds = true
@@ -141,7 +141,7 @@ struct LayerReceivingTests {
     }
 
     @Test func `a failure is passed on`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         connection.sendFailure = 104
         connection.output = [Array("x\0\n".utf8)]
@@ -152,7 +152,7 @@ struct LayerReceivingTests {
 
     @Test func `a request that is refused is answered and the connection closed`() {
         for (status, bytes) in HTTPUpgradeTests.refused {
-            let harness = LayerHarness.webSocket()
+            let harness = TransportHarness.webSocket()
             let connection = harness.accept()
             connection.write(bytes)
             harness.turns(4)
@@ -168,7 +168,7 @@ struct LayerReceivingTests {
     }
 
     @Test func `a head that does not end is refused at its limit`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.accept()
         let bytes = Array("GET /ws HTTP/1.1\r\nX: ".utf8) + [UInt8](repeating: 0x79, count: 9000)
         for start in stride(from: 0, to: bytes.count, by: 100) {
@@ -181,7 +181,7 @@ struct LayerReceivingTests {
 
     @Test func `a record takes 60 bytes, and an idle WebSocket no block`() {
         #expect(MemoryLayout<TransportRecord>.stride == 60)
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open()
         connection.output = [Array("CONNECTED\n\n\0\n".utf8)]
         harness.turns(2)
@@ -189,7 +189,7 @@ struct LayerReceivingTests {
     }
 
     @Test func `what the request says is known until the core has answered`() {
-        let harness = LayerHarness.webSocket()
+        let harness = TransportHarness.webSocket()
         let connection = harness.open(adding: ["Authorization: Bearer secret", "Origin: http://localhost"])
         let before = harness.layer.identity(of: connection.slot)
         #expect(before.webSocket?.authorization == Array("Bearer secret".utf8))
@@ -204,12 +204,12 @@ struct LayerReceivingTests {
 struct LayerProxyTests {
     static let header = Array("PROXY TCP4 198.51.100.9 192.0.2.1 5 6\r\n".utf8)
 
-    static func harness(_ kind: TransportKind, proxies: [String] = []) -> LayerHarness {
+    static func harness(_ kind: TransportKind, proxies: [String] = []) -> TransportHarness {
         var listener = HTTPUpgradeTests.listener
         listener.kind = kind
         listener.expectsProxyHeader = true
         listener.proxies = proxies.compactMap { AddressRange($0) }
-        return LayerHarness([ListenerTransport(), listener])
+        return TransportHarness([ListenerTransport(), listener])
     }
 
     @Test func `the client's address replaces the proxy's, and STOMP follows as it is`() {

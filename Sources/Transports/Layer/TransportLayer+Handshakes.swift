@@ -148,7 +148,7 @@ extension TransportLayer {
 
     private mutating func refuse(_ record: UnsafeMutablePointer<TransportRecord>, _ refusal: HTTPRefusal) {
         counters.handshakesRefused &+= 1
-        notice(record, "no WebSocket: \(refusal.status), \(refusal.explanation)")
+        notice(record, "no WebSocket: \(refusal.logText)")
         forgetKept(record)
         _ = refusal.answer.withUnsafeBytes { queue(record, $0) }
         end(record)

@@ -74,7 +74,7 @@ public struct TransportLayer: ~Copyable {
     public internal(set) var hasNotices = false
     /// `nextUnverified` has somebody to ask for.
     public internal(set) var hasUnverified = false
-    public internal(set) var counters = TransportCounters()
+    var counters = TransportCounters()
 
     /// How long a peer may take, after the last byte that it is sent, to end its side. Then the connection is closed.
     static var lingerNanoseconds: UInt64 { 3_000_000_000 }
@@ -113,6 +113,9 @@ public struct TransportLayer: ~Copyable {
     private static func blockByteCountMax(_ connectionCountMax: Int) -> Int {
         min(max(connectionCountMax << 10, 16 << 20), 256 << 20)
     }
+
+    /// The counters, by a call: a property that another module reads would copy the layer.
+    public mutating func currentCounters() -> TransportCounters { counters }
 
     // MARK: Records
 
@@ -201,6 +204,21 @@ public struct TransportCounters: Equatable, Sendable, BitwiseCopyable {
     public var pings: UInt64 = 0
 
     public init() {}
+
+    public mutating func add(_ other: TransportCounters) {
+        webSocketsOpened &+= other.webSocketsOpened
+        handshakesRefused &+= other.handshakesRefused
+        protocolErrors &+= other.protocolErrors
+        pings &+= other.pings
+    }
+
+    /// By the names that the log gives them. Those that are 0 are left out.
+    public var named: [(String, UInt64)] {
+        [
+            ("websockets", webSocketsOpened), ("handshakes-refused", handshakesRefused),
+            ("websocket-errors", protocolErrors), ("websocket-pings", pings),
+        ].filter { $0.1 > 0 }
+    }
 }
 
 /// A line for the log: what was wrong with a connection.

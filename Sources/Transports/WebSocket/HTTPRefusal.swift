@@ -2,8 +2,9 @@
 public enum HTTPRefusal: Error, Equatable, Sendable {
     /// 400. The text says what is wrong.
     case malformed(Reason)
-    /// 403: the page may not connect (`OriginRules`).
-    case originNotAllowed
+    /// 403: the page may not connect (`OriginRules`). The origin is for the log: at most 256 characters, all of them
+    /// printable ASCII.
+    case originNotAllowed(String)
     /// 404. The path is one that is known.
     case unknownPath(String)
     /// 405: neither GET nor HEAD.
@@ -45,7 +46,13 @@ public enum HTTPRefusal: Error, Equatable, Sendable {
         }
     }
 
-    /// For the client and the log.
+    /// For the log: who asked, where that is not said by the address.
+    public var logText: String {
+        guard case .originNotAllowed(let origin) = self else { return "\(status), \(explanation)" }
+        return "\(status), pages of the origin \(origin) may not connect (listeners[].origins)"
+    }
+
+    /// For the client.
     public var explanation: String {
         switch self {
         case .malformed(let reason): "This is no WebSocket handshake: \(reason)."

@@ -104,7 +104,8 @@ public struct HTTPUpgrade: Sendable {
             try request.value("content-length").map({ $0.elementsEqual("0".utf8) }) ?? true
         else { throw .malformed("a handshake has no body") }
         if let origin = try request.value("origin"), !listener.origins.allow(origin, host: host) {
-            throw .originNotAllowed
+            let text = origin.prefix(256).map { (0x21...0x7E).contains($0) ? $0 : UInt8(ascii: "?") }
+            throw .originNotAllowed(String(decoding: text, as: UTF8.self))
         }
         subprotocol = Self.subprotocol(request)
         answer = Self.answer(AcceptKey.answer(to: key), subprotocol)

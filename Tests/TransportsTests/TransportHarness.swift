@@ -41,6 +41,9 @@ final class FakeConnection {
     var zeroCopyInFlight = false
     /// The core flushes and closes when its input has ended.
     var closesAtEnd = true
+    /// The core flushes, shuts its side down and waits for the peer's end.
+    var ends = false
+    var hasShutDown = false
     var hasClosed = false
     var closedIsReported = false
     var versionBits: UInt8 = 0
@@ -71,7 +74,7 @@ final class FakeConnection {
 }
 
 /// The layer between a driver and a core that keep to the contract of `Submission.Kind` and check that it does.
-final class LayerHarness {
+final class TransportHarness {
     var layer: TransportLayer
     var now: UInt64 = 10_000_000_000
     var connections: [FakeConnection] = []
@@ -88,10 +91,10 @@ final class LayerHarness {
         layer = try! TransportLayer(listeners: listeners, connectionCountMax: 64, now: now)
     }
 
-    static func webSocket(_ change: (inout ListenerTransport) -> Void = { _ in }) -> LayerHarness {
+    static func webSocket(_ change: (inout ListenerTransport) -> Void = { _ in }) -> TransportHarness {
         var listener = HTTPUpgradeTests.listener
         change(&listener)
-        return LayerHarness([listener])
+        return TransportHarness([listener])
     }
 
     // MARK: Connections
@@ -154,7 +157,9 @@ final class LayerHarness {
 
     private func buildSends() {
         for connection in connections
-        where !connection.output.isEmpty && !connection.coreAwaitsWritable && !connection.hasClosed {
+        where !connection.output.isEmpty && !connection.coreAwaitsWritable && !connection.hasClosed
+            && !connection.hasShutDown
+        {
             let runs = connection.output.prefix(64)
             connection.sending = runs.reduce(0) { $0 + $1.count }
             if runs.count == 1 {
@@ -226,6 +231,11 @@ final class LayerHarness {
                 connection.sending = 0
             }
             guard !connection.hasClosed, connection.closesAtEnd else { continue }
+            if connection.ends, !connection.hasShutDown, connection.output.isEmpty, connection.receiveEndCount == 0 {
+                connection.hasShutDown = true
+                submissions.append(Submission(.shutdownWrite, connection: connection.slot))
+                continue
+            }
             if connection.failure != 0 || connection.receiveEndCount > 0 && connection.output.isEmpty {
                 connection.output = []
                 close(connection)
