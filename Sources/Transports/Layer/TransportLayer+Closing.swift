@@ -12,7 +12,10 @@ internal import Slabs
 extension TransportLayer {
     /// Returns whether the submission is passed on.
     mutating func lowerShutdown(_ record: UnsafeMutablePointer<TransportRecord>) -> Bool {
-        if record.pointee.flags.contains(.isOpen), record.pointee.owed == 0 { queueClose(record) }
+        let isOpen = record.pointee.flags.contains(.isOpen)
+        if isOpen, record.pointee.owed == 0 { queueClose(record) }
+        // A request that comes now is not answered any more.
+        if !isOpen, facts(of: record).usesWebSocket, record.pointee.stage != .failed { record.pointee.stage = .ended }
         guard record.pointee.pending != 0, record.pointee.owed == 0 else {
             record.pointee.flags.insert(.isShutDown)
             return true

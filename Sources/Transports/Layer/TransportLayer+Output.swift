@@ -43,7 +43,7 @@ extension TransportLayer {
 
     /// A pong that there is no memory for is not sent.
     mutating func queuePong(_ record: UnsafeMutablePointer<TransportRecord>, _ payload: UnsafeRawBufferPointer) {
-        if record.pointee.flags.contains(.closeIsQueued) { return }
+        if !record.pointee.flags.isDisjoint(with: [.closeIsQueued, .isShutDown]) { return }
         let block = record.pointee.pending
         if block != 0 {
             let start = max(record.pointee.pendingOffset, record.pointee.pendingBefore)
