@@ -40,9 +40,10 @@ public struct Settings: Sendable {
             levelCountMax: broker.limits.destinationLevelCountMax)
     }
 
-    /// The listeners that other machines can reach. The broker warns about them where it asks nobody who they are.
+    /// The listeners that other machines can reach and that require no certificate. The broker warns about them where it
+    /// asks nobody who they are.
     public var exposedListeners: [ListenerSettings] {
-        listeners.filter { !$0.isLoopback }
+        listeners.filter { !$0.isLoopback && !($0.transport.usesTLS && tls.clientCertificates == .required) }
     }
 }
 

@@ -1,4 +1,5 @@
 import Glibc
+import IO
 
 /// A broker under test: `stampede serve` on a free port of the loopback interface.
 public final class BrokerProcess: Sendable {
@@ -33,7 +34,13 @@ public final class BrokerProcess: Sendable {
             self.values = values
             self.file = file
             self.logFormat = logFormat
-            self.address = driver == .webSocket && address == "127.0.0.1:0" ? "ws://127.0.0.1:0" : address
+            let transport = driver.transport
+            let isStandard = address == "127.0.0.1:0" && !transport.isPlain
+            self.address = isStandard ? "\(transport.scheme)://\(address)" : address
+            if transport.usesTLS {
+                let pair = TestCertificates.shared.pair("server")
+                self.values.merge(["tls.certificate": pair.chainFile, "tls.key": pair.keyFile]) { given, _ in given }
+            }
             self.ioUringErrno = ioUringErrno
             self.driverArgument = driverArgument
         }
@@ -51,8 +58,8 @@ public final class BrokerProcess: Sendable {
     public let process: ChildProcess
     public let port: UInt16
     public let readyLine: String
-    /// Clients reach it by WebSocket.
-    let speaksWebSocket: Bool
+    /// How its clients' frames travel.
+    let transport: TransportKind
 
     /// Starts a broker and waits until it accepts connections.
     public init(_ settings: Settings, _ fileID: String = #fileID, _ line: Int = #line) throws {
@@ -65,7 +72,7 @@ public final class BrokerProcess: Sendable {
             throw Failure("no port in the ready line: \(readyLine)", at: Place(fileID, line))
         }
         self.readyLine = readyLine
-        speaksWebSocket = settings.driver == .webSocket
+        transport = settings.driver.transport
         self.port = port
     }
 

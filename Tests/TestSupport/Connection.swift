@@ -1,5 +1,7 @@
 import ClientWebSocket
 import Glibc
+import IO
+import Transports
 
 /// A TCP connection to a broker on the loopback interface: every wait is bounded, none sleeps.
 final class Connection {
@@ -18,14 +20,38 @@ final class Connection {
     /// The frames around the bytes. nil: there are none.
     private var webSocket: WebSocketStream?
     private var messageCount = 0
+    /// Below them. nil: there is no TLS.
+    private var tls: TLSClientStream?
 
     /// - Parameters:
     ///   - receiveBufferByteCount: SO_RCVBUF, for a client that is to be slow. 0: the system's.
-    ///   - usesWebSocket: opens one, and puts what is sent into its messages.
-    init(port: UInt16, receiveBufferByteCount: Int32 = 0, usesWebSocket: Bool = false) throws {
+    ///   - transport: what is opened in the connection; what is sent goes through it.
+    init(port: UInt16, receiveBufferByteCount: Int32 = 0, transport: TransportKind = .stomp) throws {
         descriptor = try Self.open(port: port, receiveBufferByteCount: receiveBufferByteCount)
-        if usesWebSocket { try openWebSocket(port: port) }
+        if transport.usesTLS { try openTLS(transport.usesWebSocket ? .http : .stomp) }
+        if transport.usesWebSocket { try openWebSocket(port: port) }
     }
+
+    private func openTLS(_ name: TLSProtocol) throws {
+        let tls = try TLSClientStream(Self.contexts[name]!, serverName: "localhost", isAddress: false)
+        self.tls = tls
+        let deadline = Deadline()
+        try sendCiphertext(until: deadline)
+        while !tls.isOpen {
+            guard end == nil, try receive(until: deadline) else {
+                throw Failure("the handshake of TLS did not end: \(tls.failure as Any)", at: Place(#fileID, #line))
+            }
+        }
+    }
+
+    private static let contexts: [TLSProtocol: TLSContext] = {
+        var contexts: [TLSProtocol: TLSContext] = [:]
+        for name in TLSProtocol.allCases {
+            contexts[name] = try! TLSContext(
+                client: name, authoritiesFile: TestCertificates.shared.file("ca.pem"), nowSeconds: Int64(time(nil)))
+        }
+        return contexts
+    }()
 
     /// No subprotocol is offered, so that all versions can be tested.
     private func openWebSocket(port: UInt16) throws {
@@ -108,8 +134,12 @@ final class Connection {
     /// Ends the sending side: the broker reads to the end and may still send.
     func finishSending() {
         if let webSocket {
-            try? sendRaw(webSocket.closing(), until: Deadline())
+            _ = try? sendRaw(webSocket.closing(), until: Deadline())
         } else {
+            if let tls {
+                tls.close()
+                _ = try? sendCiphertext(until: Deadline())
+            }
             shutdown(descriptor, Int32(SHUT_WR))
         }
     }
@@ -128,16 +158,34 @@ final class Connection {
         let count = min(messageCount % 3 + 1, bytes.count)
         messageCount += 1
         let isText = String(validating: bytes, as: UTF8.self) != nil
-        return (0..<count).flatMap { place in
-            ClientFrameHeader.frame(
-                opcode: place > 0 ? 0 : isText ? 1 : 2, isLast: place == count - 1,
-                Array(bytes[bytes.count * place / count..<bytes.count * (place + 1) / count]),
-                key: .random(in: 0...UInt32.max))
+        var message: [UInt8] = []
+        for place in 0..<count {
+            let start = bytes.count * place / count
+            let end = bytes.count * (place + 1) / count
+            let opcode: UInt8 = place > 0 ? 0 : isText ? 1 : 2
+            message += ClientFrameHeader.frame(
+                opcode: opcode, isLast: place == count - 1, Array(bytes[start..<end]),
+                key: UInt32.random(in: 0...UInt32.max))
         }
+        return message
     }
 
     @discardableResult
     private func sendRaw(_ bytes: [UInt8], until deadline: Deadline) throws -> Bool {
+        guard let tls else { return try sendToSocket(bytes, until: deadline) }
+        tls.send(bytes)
+        return try sendCiphertext(until: deadline)
+    }
+
+    @discardableResult
+    private func sendCiphertext(until deadline: Deadline) throws -> Bool {
+        guard let tls, !tls.output.isEmpty else { return true }
+        let bytes = tls.output
+        tls.output = []
+        return try sendToSocket(bytes, until: deadline)
+    }
+
+    private func sendToSocket(_ bytes: [UInt8], until deadline: Deadline) throws -> Bool {
         var sent = 0
         while sent < bytes.count {
             let count = bytes[sent...].withUnsafeBytes {
@@ -162,6 +210,8 @@ final class Connection {
         guard end == nil else { return true }
         guard try wait(for: POLLIN, until: deadline) else { return false }
         takeIn()
+        // What TLS says besides: its handshake, and answers to changes of keys.
+        try sendCiphertext(until: deadline)
         return true
     }
 
@@ -175,7 +225,7 @@ final class Connection {
         while end == nil {
             let count = recv(descriptor, &chunk, chunk.count, 0)
             if count > 0 {
-                take(chunk[..<count])
+                if let tls { decrypt(chunk[..<count], tls) } else { take(chunk[..<count]) }
             } else if count == 0 {
                 end = .orderly
             } else if errno == EAGAIN {
@@ -184,6 +234,14 @@ final class Connection {
                 end = .reset
             }
         }
+    }
+
+    private func decrypt(_ bytes: ArraySlice<UInt8>, _ tls: TLSClientStream) {
+        let plaintext = tls.receive(bytes)
+        if !plaintext.isEmpty { take(plaintext[...]) }
+        // The socket's own end after close_notify is not waited for. What came before a WebSocket's end counts.
+        if end == nil, tls.isEnded { end = .orderly }
+        if end == nil, tls.failure != nil { end = .reset }
     }
 
     private func take(_ bytes: ArraySlice<UInt8>) {

@@ -1,20 +1,35 @@
+import IO
+
 /// The drivers that the tests of a real broker run on.
 public enum DriverUnderTest: String, CaseIterable, Sendable, CustomStringConvertible {
     #if URing
         case uring
     #endif
     case epoll
-    /// The driver that the broker itself chooses, and clients that reach it by WebSocket.
+    /// The driver that the broker itself chooses, and clients that reach it by WebSocket, by TLS, or by WebSocket over
+    /// TLS.
     case webSocket
+    case tls
+    case secureWebSocket
 
     /// The argument of `--driver`.
-    var argument: String { self == .webSocket ? "auto" : rawValue }
+    var argument: String { transport.isPlain ? rawValue : "auto" }
+
+    /// How the clients' frames travel.
+    var transport: TransportKind {
+        switch self {
+        case .webSocket: .ws
+        case .tls: .stomps
+        case .secureWebSocket: .wss
+        default: .stomp
+        }
+    }
 
     public var description: String { rawValue }
 
     /// The drivers that this build and this kernel have: the arguments of every test of a real broker.
     public static let available: [DriverUnderTest] = allCases.filter {
-        $0 != .webSocket && $0.absenceReason == nil
+        $0.transport.isPlain && $0.absenceReason == nil
     }
 
     /// Why this kernel does not let the driver run; nil where it does.
@@ -22,7 +37,7 @@ public enum DriverUnderTest: String, CaseIterable, Sendable, CustomStringConvert
 
     private static let absenceReasons: [DriverUnderTest: String] = {
         var reasons: [DriverUnderTest: String] = [:]
-        for driver in allCases where driver != .epoll && driver != .webSocket {
+        for driver in allCases where driver != .epoll && driver.transport.isPlain {
             // The broker itself is asked, since only it knows what it needs. A broker that cannot start with epoll
             // either is broken, not lacking io_uring: then both drivers stay in, and their tests fail.
             do {
