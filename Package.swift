@@ -52,7 +52,7 @@ let package = Package(
         .target(name: "Capacity", swiftSettings: swiftSettings),
         .target(
             name: "Configuration",
-            dependencies: ["Broker", "Capacity", "IO", .product(name: "Yams", package: "Yams")],
+            dependencies: ["Broker", "Capacity", "IO", "Transports", .product(name: "Yams", package: "Yams")],
             swiftSettings: swiftSettings),
         .target(
             name: "Server",
@@ -135,8 +135,12 @@ let package = Package(
         .testTarget(
             name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "STOMP", "Slabs"],
             swiftSettings: swiftSettings),
+        // Echoes WebSocket messages, for suites that test servers from outside.
+        .executableTarget(
+            name: "stampede-websocket-echo", dependencies: ["Transports"], path: "Tests/WebSocketEcho",
+            swiftSettings: swiftSettings),
         .testTarget(
-            name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "Transports"],
+            name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "TestSupport", "Transports"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
@@ -153,11 +157,12 @@ let package = Package(
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         // The broker as a process, and clients that talk to it over real sockets.
         .target(
-            name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["CTestSupport", "ClientWebSocket", "IO", "Transports"],
+            path: "Tests/TestSupport",
             swiftSettings: swiftSettings),
         .testTarget(name: "Conformance", dependencies: ["TestSupport", "stampede"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "Integration", dependencies: ["Attacks", "TestSupport", "stampede"], exclude: ["clients"],
+            name: "Integration", dependencies: ["Attacks", "IO", "TestSupport", "stampede"], exclude: ["clients"],
             swiftSettings: swiftSettings),
     ]
 )

@@ -57,9 +57,6 @@ extension EffectiveSettings {
 
     /// What no part of the broker carries out yet.
     private mutating func checkBuilt(_ listener: ListenerSettings, at path: String) {
-        if listener.transport.usesTLS {
-            reportListeners("found \(listener.url); \(listener.transport.scheme):// is not built in yet")
-        }
         refuse(Schema.accessOptions, at: path, "it is not built in yet")
     }
 

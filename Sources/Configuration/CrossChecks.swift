@@ -6,6 +6,7 @@ extension EffectiveSettings {
     mutating func crossCheck() {
         checkBuild()
         checkListeners()
+        checkTLS()
         checkRing()
         checkKeepalive()
         checkFrames()

@@ -3,7 +3,7 @@ import Broker
 /// The table of every key, in the order of the configuration file.
 enum Schema {
     /// All keys except those of `destinations`.
-    static let settings: [Setting<Settings>] = listeners + io + limits + destinationDefaults + log
+    static let settings: [Setting<Settings>] = listeners + tls + io + limits + destinationDefaults + log
 
     /// The key whose value is a list of `destinationKeys` mappings.
     static let destinations = "destinations"

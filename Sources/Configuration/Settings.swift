@@ -8,6 +8,8 @@ public import IO
 public struct Settings: Sendable {
     /// Where clients connect. At least one.
     public var listeners = [ListenerSettings.standard]
+    /// Certificates and rules of listeners with TLS.
+    public var tls = TLSSettings()
     public var driver = DriverPreference.auto
     /// The configured number of worker threads. 0: one per available CPU. See
     /// `resolvedWorkerCount(availableCPUCount:)`.
@@ -28,10 +30,10 @@ public struct Settings: Sendable {
         workerCount > 0 ? workerCount : min(max(availableCPUCount, 1), Self.workerCountMax)
     }
 
-    /// The listeners that other machines can reach. The broker warns about them, because no users can be configured
-    /// yet.
+    /// The listeners that other machines can reach and that require no certificate. The broker warns about them,
+    /// because no users can be configured yet.
     public var exposedListeners: [ListenerSettings] {
-        listeners.filter { !$0.isLoopback }
+        listeners.filter { !$0.isLoopback && !($0.transport.usesTLS && tls.clientCertificates == .required) }
     }
 }
 

@@ -38,20 +38,22 @@ public enum StampedeServer {
                 or listen on 127.0.0.1
                 """)
         }
+        let certificates = try Certificates(settings)
         do throws(DriverError) {
-            return try serve(settings, choice.kind, file, logger)
+            return try serve(settings, certificates, choice.kind, file, logger)
         } catch {
             // The rings of all workers need more memory than the ring of the self-test. No client was served yet, so
             // the broker can still switch to epoll.
             guard settings.driver == .auto, choice.kind == .uring, error.reason == .noMemory else { throw error }
             logger.warning(
                 "using epoll: the kernel has no memory for the rings of all workers: \(error.description)")
-            return try serve(settings, .epoll, file, logger)
+            return try serve(settings, certificates, .epoll, file, logger)
         }
     }
 
     private static func serve(
-        _ settings: Settings, _ driver: DriverChoice.Kind, _ file: String?, _ logger: Logger
+        _ settings: Settings, _ certificates: Certificates, _ driver: DriverChoice.Kind, _ file: String?,
+        _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
         let peers = try WakeDirectory(workerCount: workerCount)
@@ -74,7 +76,7 @@ public enum StampedeServer {
             let worker = Worker(
                 index: index, kind: driver, driverOptions: driverOptions, broker: broker, fabric: fabric,
                 peers: peers, listeners: listeners.descriptors[index], transports: listeners.transports,
-                control: control, logger: logger)
+                tlsOptions: certificates.layerOptions, control: control, logger: logger)
             worker.start()
             workers.append(worker)
         }
@@ -92,7 +94,8 @@ public enum StampedeServer {
                 "connections-max": .stringConvertible(control.connectionCountMax),
             ])
         warnOfSmallCapacity(control.connectionCountMax, settings, logger)
-        awaitEnd(control, peers, logger)
+        certificates.warnOfExpiry(logger)
+        awaitEnd(control, peers, certificates, logger)
         for worker in workers { worker.join() }
         listeners.removeFiles()
         logger.notice("stopped", metadata: control.totals())
@@ -116,16 +119,17 @@ public enum StampedeServer {
     }
 
     /// Handles signals until one ends the broker; then starts the drain. A second one ends the process at once.
-    private static func awaitEnd(_ control: Control, _ peers: WakeDirectory, _ logger: Logger) {
+    private static func awaitEnd(
+        _ control: Control, _ peers: WakeDirectory, _ certificates: Certificates, _ logger: Logger
+    ) {
         while true {
-            switch Signals.wait() {
+            switch Signals.wait(secondsMax: Certificates.warningIntervalSeconds) {
+            case nil: certificates.warnOfExpiry(logger)
             case SIGUSR1:
                 control.requestReport()
                 for worker in 0..<peers.count { peers[worker].wake() }
-            case SIGHUP:
-                logger.warning(
-                    "SIGHUP is ignored: the broker cannot reload its configuration yet; restart it after a change")
-            case let signal:
+            case SIGHUP: certificates.reload(logger)
+            case let signal?:
                 logger.notice("draining", metadata: ["signal": "\(Signals.name(signal))"])
                 control.requestDrain()
                 for worker in 0..<peers.count { peers[worker].wake() }

@@ -17,13 +17,16 @@ final class Worker: @unchecked Sendable {
     private let listeners: [Int32]
     /// By `ListenerID`.
     private let transports: [ListenerTransport]
+    /// nil: no listener has TLS.
+    private let tlsOptions: TLSLayerOptions?
     let control: Control
     let logger: Logger
     private var thread = pthread_t()
 
     init(
         index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions, fabric: Fabric,
-        peers: WakeDirectory, listeners: [Int32], transports: [ListenerTransport], control: Control, logger: Logger
+        peers: WakeDirectory, listeners: [Int32], transports: [ListenerTransport],
+        tlsOptions: TLSLayerOptions?, control: Control, logger: Logger
     ) {
         self.index = index
         self.kind = kind
@@ -33,6 +36,7 @@ final class Worker: @unchecked Sendable {
         self.peers = peers
         self.listeners = listeners
         self.transports = transports
+        self.tlsOptions = tlsOptions
         self.control = control
         var logger = logger
         logger[metadataKey: "worker"] = .stringConvertible(index)
@@ -78,11 +82,12 @@ final class Worker: @unchecked Sendable {
                 let layer =
                     transports.allSatisfy(\.isPlain)
                     ? nil : try TransportLayer(listeners: transports, connectionCountMax: tableCount)
+                let tls = try makeTLSLayer(connectionCountMax: tableCount)
                 let limit = broker.limits.connectionCountMax
                 control.didStart(
                     level: driver.level, connectionCountMax: limit == 0 ? tableCount : min(limit, tableCount))
                 guard control.mayServe() else { return driver.shutDown() }
-                loop(shard, driver, layer)
+                loop(shard, driver, layer, tls)
             } catch {
                 driver.shutDown()
                 throw DriverError(.other, error.explanation(worker: index))
@@ -92,22 +97,33 @@ final class Worker: @unchecked Sendable {
         }
     }
 
+    private func makeTLSLayer(connectionCountMax: Int) throws(SlabError) -> TLSLayer? {
+        guard let tlsOptions else { return nil }
+        return try TLSLayer(
+            listeners: tlsOptions.listeners, tickets: tlsOptions.tickets, connectionCountMax: connectionCountMax,
+            nowSeconds: Clock.wallSeconds)
+    }
+
     private func loop<D: Driver & ~Copyable>(
-        _ shard: consuming Shard, _ driver: consuming D, _ layer: consuming TransportLayer?
+        _ shard: consuming Shard, _ driver: consuming D, _ layer: consuming TransportLayer?,
+        _ tls: consuming TLSLayer?
     ) {
         let mailbox = fabric.mailbox(index)
         var completions = Batch<Completion>(capacity: 4096)
         var reportCount = 0
         var now = Clock.monotonicNanoseconds
         let hasLayer = layer != nil
+        let hasTLS = tls != nil
         while true {
             var deadline = shard.deadline
             if hasLayer { deadline = min(deadline, layer!.lower(&shard.submissions, now: now)) }
+            if hasTLS { deadline = min(deadline, tls!.lower(&shard.submissions)) }
             // A batch that was posted since the turn makes `prepareToSleep` return false. The sender of a later batch
             // sees that this worker sleeps, and wakes it.
             if deadline != 0, !mailbox.prepareToSleep() { deadline = 0 }
             driver.poll(shard.submissions, deadline: deadline, completions: &completions)
             mailbox.didWake()
+            if hasTLS { raise(&completions, &tls!, &driver) }
             if hasLayer { raise(&completions, &layer!, &driver) }
             if control.isDraining { shard.beginDrain() }
             now = Clock.monotonicNanoseconds
@@ -223,6 +239,7 @@ final class Worker: @unchecked Sendable {
 enum Clock {
     static var monotonicNanoseconds: UInt64 { read(CLOCK_MONOTONIC) }
     static var wallMilliseconds: UInt64 { read(CLOCK_REALTIME) / 1_000_000 }
+    static var wallSeconds: Int64 { Int64(read(CLOCK_REALTIME) / 1_000_000_000) }
 
     private static func read(_ clock: clockid_t) -> UInt64 {
         var time = timespec()

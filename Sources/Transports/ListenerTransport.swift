@@ -20,5 +20,5 @@ public struct ListenerTransport: Sendable {
     public init() {}
 
     /// The bytes of its connections are those of STOMP: there is nothing to do for the layer.
-    public var isPlain: Bool { kind == .stomp && !expectsProxyHeader }
+    public var isPlain: Bool { !kind.usesWebSocket && !expectsProxyHeader }
 }

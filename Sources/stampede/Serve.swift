@@ -9,8 +9,8 @@ struct Serve: ParsableCommand {
         abstract: "Run the broker.",
         discussion: """
             A line on standard error says when the broker accepts clients. SIGTERM, SIGINT and SIGQUIT drain it and \
-            end it; a second SIGTERM or SIGINT ends it at once. SIGUSR1 logs the counters. SIGHUP is logged and \
-            ignored: there is no reload yet.
+            end it; a second SIGTERM or SIGINT ends it at once. SIGUSR1 logs the counters. SIGHUP reads the \
+            certificates again; the rest of the configuration is read at the start only.
             """)
 
     @OptionGroup var options: SettingsOptions

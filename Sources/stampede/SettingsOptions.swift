@@ -33,13 +33,18 @@ struct SettingsOptions: ParsableArguments {
 
     /// The configuration from these options, the environment and the file.
     ///
-    /// - Parameter warn: called for each warning, with one line.
-    func load(warn: (String) -> Void = { Console.error("warning: \($0)") }) throws -> EffectiveSettings {
+    /// - Parameters:
+    ///   - readsCertificates: the files of certificates and keys are checked too.
+    ///   - warn: called for each warning, with one line.
+    func load(
+        readsCertificates: Bool = true, warn: (String) -> Void = { Console.error("warning: \($0)") }
+    ) throws -> EffectiveSettings {
         if config == "" { throw Failure.usage(["--config: found \"\"; allowed: the name of a file"]) }
         do {
             let effective = try EffectiveSettings.load(
                 file: config, environment: ProcessInfo.processInfo.environment, commandLine: try overrides())
             for warning in effective.warnings { warn(warning.description) }
+            if readsCertificates { try effective.checkCertificates(nowSeconds: Int64(time(nil))) }
             return effective
         } catch let error as ConfigurationError {
             throw Failure.usage(error.problems.map(\.description))

@@ -1,4 +1,5 @@
 import Glibc
+public import IO
 
 /// A broker under test: `stampede serve` on a free port of the loopback interface.
 public final class BrokerProcess: Sendable {
@@ -38,8 +39,17 @@ public final class BrokerProcess: Sendable {
             self.driverArgument = driverArgument
         }
 
+        /// How the tests' clients talk to the broker: where a test does not say otherwise, as the whole run does.
+        var transport: TransportKind { address == "127.0.0.1:0" ? TestTransport.current : .stomp }
+
         var arguments: [String] {
-            var arguments = ["serve"] + address.split(separator: ",").flatMap { ["--listen", String($0)] }
+            var arguments = ["serve"]
+            if transport.isPlain {
+                arguments += address.split(separator: ",").flatMap { ["--listen", String($0)] }
+            } else {
+                arguments += ["--listen", "\(transport.scheme)://\(address)"]
+            }
+            let values = values.merging(TestTransport.values(transport)) { chosen, _ in chosen }
             arguments += ["--driver", driverArgument ?? driver.rawValue]
             arguments += ["--workers", "\(workers)", "--log-format", logFormat]
             for (key, value) in values.sorted(by: { $0.key < $1.key }) { arguments += ["--set", "\(key)=\(value)"] }
@@ -50,10 +60,12 @@ public final class BrokerProcess: Sendable {
     public let process: ChildProcess
     public let port: UInt16
     public let readyLine: String
+    public let transport: TransportKind
 
     /// Starts a broker and waits until it accepts connections.
     public init(_ settings: Settings, _ fileID: String = #fileID, _ line: Int = #line) throws {
         process = try Self.start(settings)
+        transport = settings.transport
         guard let readyLine = try process.errorLine(where: { $0.contains("ready") }) else {
             let status = try process.waitForExit()
             throw Failure("the broker ended (\(status)): \(process.errorLines)", at: Place(fileID, line))

@@ -1,4 +1,5 @@
 import Glibc
+import IO
 
 /// A TCP connection to a broker on the loopback interface: every wait is bounded, none sleeps.
 final class Connection {
@@ -14,10 +15,22 @@ final class Connection {
     private(set) var received: ArraySlice<UInt8> = []
     private(set) var end: End?
     private var chunk = [UInt8](repeating: 0, count: 65536)
+    /// nil: the bytes of the socket are those of STOMP.
+    private var transport: ClientTransport?
 
     /// - Parameter receiveBufferByteCount: SO_RCVBUF, for a client that is to be slow. 0: the system's.
-    init(port: UInt16, receiveBufferByteCount: Int32 = 0) throws {
+    init(port: UInt16, receiveBufferByteCount: Int32 = 0, transport kind: TransportKind = .stomp) throws {
         descriptor = try Self.open(port: port, receiveBufferByteCount: receiveBufferByteCount)
+        transport = try ClientTransport(kind, port: port)
+        guard let transport else { return }
+        let deadline = Deadline()
+        while !transport.isOpen {
+            try sendRaw(transport.takeOutput(), until: deadline)
+            guard end == nil, try receive(until: deadline) else {
+                throw Failure("the handshake of the transport did not end", at: Place(#fileID, #line))
+            }
+        }
+        try sendRaw(transport.takeOutput(), until: deadline)
     }
 
     /// - Parameter path: of a Unix socket.
@@ -87,6 +100,10 @@ final class Connection {
 
     /// Ends the sending side: the broker reads to the end and may still send.
     func finishSending() {
+        if let transport {
+            transport.end()
+            _ = try? sendRaw(transport.takeOutput(), until: Deadline())
+        }
         shutdown(descriptor, Int32(SHUT_WR))
     }
 
@@ -95,6 +112,13 @@ final class Connection {
     /// Returns false when the peer closed the connection first.
     @discardableResult
     func send(_ bytes: [UInt8], until deadline: Deadline = Deadline()) throws -> Bool {
+        guard let transport else { return try sendRaw(bytes, until: deadline) }
+        transport.send(bytes)
+        return try sendRaw(transport.takeOutput(), until: deadline)
+    }
+
+    @discardableResult
+    private func sendRaw(_ bytes: [UInt8], until deadline: Deadline) throws -> Bool {
         var sent = 0
         while sent < bytes.count {
             let count = bytes[sent...].withUnsafeBytes {
@@ -104,7 +128,7 @@ final class Connection {
                 sent += count
             } else if errno == EAGAIN {
                 try wait(for: POLLIN | POLLOUT, until: deadline)
-                takeIn()
+                try takeIn()
             } else if errno == EPIPE || errno == ECONNRESET {
                 return false
             } else if errno != EINTR {
@@ -118,7 +142,9 @@ final class Connection {
     func receive(until deadline: Deadline) throws -> Bool {
         guard end == nil else { return true }
         guard try wait(for: POLLIN, until: deadline) else { return false }
-        takeIn()
+        try takeIn()
+        // The transport's answers.
+        if let transport { try sendRaw(transport.takeOutput(), until: deadline) }
         return true
     }
 
@@ -128,11 +154,12 @@ final class Connection {
     }
 
     /// Takes in what has arrived, without waiting.
-    private func takeIn() {
+    private func takeIn() throws {
         while end == nil {
             let count = recv(descriptor, &chunk, chunk.count, 0)
             if count > 0 {
-                received += chunk[..<count]
+                received += try transport?.receive(chunk[..<count]) ?? Array(chunk[..<count])
+                if transport?.isEnded == true { end = .orderly }
             } else if count == 0 {
                 end = .orderly
             } else if errno == EAGAIN {

@@ -15,7 +15,8 @@ public final class RawClient {
 
     /// Opens a connection without sending anything.
     public init(_ broker: BrokerProcess, receiveBufferByteCount: Int32 = 0) throws {
-        connection = try Connection(port: broker.port, receiveBufferByteCount: receiveBufferByteCount)
+        connection = try Connection(
+            port: broker.port, receiveBufferByteCount: receiveBufferByteCount, transport: broker.transport)
         version = .v1_2
     }
 

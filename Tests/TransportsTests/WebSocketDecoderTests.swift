@@ -29,7 +29,7 @@ struct Decoded: Equatable {
             var chunk = WebSocketDecoder.Chunk(base, piece.count)
             loop: while true {
                 switch decoder.decode(&chunk, byteCountMax: byteCountMax) {
-                case .needsBytes: break loop
+                case .needsBytes, .messageEnded: break loop
                 case .failed(let code):
                     result.failure = code
                     break loop

@@ -100,7 +100,7 @@ extension TransportLayer {
         _ record: UnsafeMutablePointer<TransportRecord>
     ) -> Bool {
         switch event {
-        case .needsBytes: return false
+        case .needsBytes, .messageEnded: return false
         case .failed(let code):
             record.pointee.closeCode = code
             counters.protocolErrors &+= 1

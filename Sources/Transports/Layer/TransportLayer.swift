@@ -99,7 +99,6 @@ public struct TransportLayer: ~Copyable {
         factCount = listeners.count
         facts = .allocate(capacity: max(listeners.count, 1))
         for (place, listener) in listeners.enumerated() {
-            invariant(!listener.kind.usesTLS, "the layer has no TLS")
             facts[place] = Facts(
                 usesWebSocket: listener.kind.usesWebSocket, expectsProxyHeader: listener.expectsProxyHeader,
                 checksProxy: listener.expectsProxyHeader && !listener.proxies.isEmpty,

@@ -1,9 +1,7 @@
-import CTLS
-
 /// The client's side of a connection, over arrays: for programs that talk to one broker. It never waits.
 ///
 /// Bytes to be sent before the handshake is done are kept until it is.
-public struct TLSClientStream: ~Copyable {
+public final class TLSClientStream {
     private let wire: TLSWire
     private var engine: TLSEngine
     private var early: [UInt8] = []
@@ -11,6 +9,8 @@ public struct TLSClientStream: ~Copyable {
     public var output: [UInt8] = []
     /// The broker has sent close_notify: nothing more is received.
     public private(set) var isEnded = false
+    /// Why the connection cannot be used any more. nil: it can.
+    public private(set) var failure: TLSFailure?
 
     private static let chunkByteCount = 64 << 10
 
@@ -25,7 +25,7 @@ public struct TLSClientStream: ~Copyable {
         else { throw failure }
         self.wire = wire
         self.engine = engine
-        _ = try? receive([])
+        _ = receive([])
     }
 
     deinit { engine.free() }
@@ -35,10 +35,9 @@ public struct TLSClientStream: ~Copyable {
 
     public var identity: TLSIdentity { engine.identity }
 
-    /// Takes ciphertext and returns what it holds. An empty array: nothing yet, or the end.
-    public mutating func receive(_ bytes: ArraySlice<UInt8>) throws(TLSFailure) -> [UInt8] {
+    /// Takes ciphertext and returns what it holds. An empty array: nothing yet, the end, or a failure.
+    public func receive(_ bytes: ArraySlice<UInt8>) -> [UInt8] {
         var plaintext: [UInt8] = []
-        var failure = TLSFailure.none
         bytes.withUnsafeBytes { bytes in
             withUnsafeTemporaryAllocation(byteCount: 2 * Self.chunkByteCount, alignment: 16) { room in
                 var input = bytes
@@ -53,30 +52,32 @@ public struct TLSClientStream: ~Copyable {
                     output += answer.prefix(ciphertext.count)
                 } while result.outcome == .plaintextFull || result.outcome == .outputFull
                 isEnded = result.outcome == .ended
-                failure = result.failure
+                if result.outcome == .failed { failure = result.failure }
             }
         }
-        if failure != .none { throw failure }
         if engine.isEstablished, !early.isEmpty {
             let bytes = early
             early = []
-            try send(bytes)
+            send(bytes)
         }
         return plaintext
     }
 
-    /// Encrypts bytes into `output`, or keeps them until the handshake is done.
-    public mutating func send(_ bytes: [UInt8]) throws(TLSFailure) {
-        guard engine.isEstablished else { return early += bytes }
+    /// Encrypts bytes into `output`, or keeps them until the handshake is done. After a failure they are lost.
+    public func send(_ bytes: [UInt8]) {
+        guard engine.isEstablished else {
+            if failure == nil { early += bytes }
+            return
+        }
         var offset = 0
         while offset < bytes.count {
             let taken = encrypt(bytes[offset...])
-            guard taken > 0 else { throw TLSFailure(.notOpen) }
+            guard taken > 0 else { return failure = failure ?? TLSFailure(.notOpen) }
             offset += taken
         }
     }
 
-    private mutating func encrypt(_ bytes: ArraySlice<UInt8>) -> Int {
+    private func encrypt(_ bytes: ArraySlice<UInt8>) -> Int {
         bytes.withUnsafeBytes { bytes in
             withUnsafeTemporaryAllocation(byteCount: Self.chunkByteCount, alignment: 16) { room in
                 var ciphertext = TLSOutput(base: room.baseAddress!, capacity: room.count)
@@ -88,7 +89,7 @@ public struct TLSClientStream: ~Copyable {
     }
 
     /// Says goodbye. Nothing can be sent any more.
-    public mutating func close() {
+    public func close() {
         withUnsafeTemporaryAllocation(byteCount: 256, alignment: 16) { room in
             var ciphertext = TLSOutput(base: room.baseAddress!, capacity: room.count)
             engine.close(output: &ciphertext, wire: wire)
@@ -96,5 +97,3 @@ public struct TLSClientStream: ~Copyable {
         }
     }
 }
-
-extension TLSFailure: Error {}

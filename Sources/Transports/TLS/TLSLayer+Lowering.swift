@@ -5,7 +5,10 @@ internal import Slabs
 // From the core to the driver.
 extension TLSLayer {
     /// Changes the submissions of the core into those for the driver. What they point to is valid until the next `lower`.
-    public mutating func lower(_ submissions: inout Batch<Submission>) {
+    ///
+    /// - Returns: when the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`:
+    ///   never.
+    public mutating func lower(_ submissions: inout Batch<Submission>) -> UInt64 {
         lowered.removeAll()
         sends.removeAll()
         arena.removeAll()
@@ -17,13 +20,13 @@ extension TLSLayer {
             carryOn(record)
         }
         listed.removeFirst(count)
-        setDeadline()
+        arrivals.removeAll()
+        arrivalCursor = 0
         swap(&submissions, &lowered)
+        return deadline
     }
 
-    mutating func setDeadline() {
-        deadline = listed.isEmpty && reports.isEmpty && !canContinueHandshakes ? .max : 0
-    }
+    var deadline: UInt64 { listed.isEmpty && reports.isEmpty && !canContinueHandshakes ? .max : 0 }
 
     @inline(__always)
     private mutating func lower(_ submission: Submission) {

@@ -20,7 +20,6 @@ extension TLSLayer {
         feedStarved()
         continueHandshakes()
         for place in 0..<completions.count { raise(completions[place]) }
-        setDeadline()
         swap(&completions, &raised)
     }
 
@@ -30,7 +29,10 @@ extension TLSLayer {
         case .received, .receiveEnded, .receiveFailed, .sendIncomplete, .writable, .closed:
             guard let record = find(completion.connection) else { return raised.append(completion) }
             raise(completion, of: record)
-        case .accepted, .acceptFailed, .sendReleased, .woken, .fileOpened, .fileAppended, .fileRead, .fileAllocated,
+        case .accepted:
+            noteArrival(completion)
+            raised.append(completion)
+        case .acceptFailed, .sendReleased, .woken, .fileOpened, .fileAppended, .fileRead, .fileAllocated,
             .fileSynced, .fileDeleted, .fileClosed, .authenticated, .durable, .permitted, .identified:
             raised.append(completion)
         }

@@ -45,6 +45,9 @@ public struct TLSLayer: ~Copyable {
     var reports = Batch<Completion>(capacity: 64)
     var raised = Batch<Completion>(capacity: 4096)
 
+    /// Connections that were accepted by listeners with TLS, for the core's answer. Both come in the same order, mostly.
+    var arrivals = Batch<TLSArrival>(capacity: 64)
+    var arrivalCursor = 0
     /// Connections for which the next `lower` has something to do.
     var listed = Batch<Handle<TLSRecord>>(capacity: 256)
     /// Handshakes that wait for their turn: those that have begun, and those that have not.
@@ -62,10 +65,7 @@ public struct TLSLayer: ~Copyable {
     var notices: [TransportNotice] = []
     var nowSeconds: Int64
 
-    /// When the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never.
-    /// Stored, as `hasNotices` is: a computed property that another module reads would copy the layer.
-    public internal(set) var deadline: UInt64 = .max
-    /// `takeNotices` has something to tell.
+    /// `takeNotices` has something to tell. Stored: a computed property that another module reads would copy the layer.
     public internal(set) var hasNotices = false
     public internal(set) var counters = TLSCounters()
 
@@ -164,10 +164,26 @@ public struct TLSLayer: ~Copyable {
         listed.append(handle(record))
     }
 
+    mutating func noteArrival(_ completion: Completion) {
+        let listener = Int(completion.origin.listener.rawValue)
+        guard listener < factCount, facts[listener].usesTLS else { return }
+        arrivals.append(TLSArrival(descriptor: completion.value, listener: listener))
+    }
+
+    /// The listener of an accepted connection. nil: it has no TLS.
+    private mutating func takeArrival(_ descriptor: Int32) -> Int? {
+        for _ in 0..<arrivals.count {
+            if arrivalCursor >= arrivals.count { arrivalCursor = 0 }
+            let arrival = arrivals[arrivalCursor]
+            arrivalCursor += 1
+            if arrival.descriptor == descriptor { return arrival.listener }
+        }
+        return nil
+    }
+
     /// A connection was adopted by the core.
     mutating func adopt(_ submission: Submission) {
-        let listener = Int(submission.peer)
-        guard listener < factCount, facts[listener].usesTLS else { return }
+        guard let listener = takeArrival(submission.value) else { return }
         let handle: Handle<TLSRecord> = records.allocate()
         invariant(!handle.isNone, "there is a record for each of the core's connections")
         invariant(places[submission.connection.index] == 0, "a slot was adopted twice without a close between")
@@ -238,6 +254,12 @@ public struct TLSListener: Sendable {
         self.expectsProxyHeader = expectsProxyHeader
         self.hasWebSockets = hasWebSockets
     }
+}
+
+/// An accepted connection that the core has not answered yet.
+struct TLSArrival: BitwiseCopyable {
+    var descriptor: Int32
+    var listener: Int
 }
 
 /// The counters of a layer since it was made.

@@ -31,7 +31,7 @@ public struct CloseCode: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
     /// reason in UTF-8.
     ///
     /// - Returns: the code to answer with: the peer's own, or the one that says what is wrong with its frame.
-    static func answer(to payload: UnsafeRawBufferPointer) -> (code: CloseCode, isError: Bool) {
+    public static func answer(to payload: UnsafeRawBufferPointer) -> (code: CloseCode, isError: Bool) {
         guard !payload.isEmpty else { return (.none, false) }
         guard payload.count >= 2 else { return (.protocolError, true) }
         let code = CloseCode(rawValue: UInt16(payload[0]) << 8 | UInt16(payload[1]))

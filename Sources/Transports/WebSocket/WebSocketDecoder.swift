@@ -53,6 +53,9 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         /// A piece of a control frame's payload, which may be the whole of it: `byteCount` bytes at `offset` of the
         /// chunk, unmasked. They stay there until `decode` is called again. `isLast`: it ends the frame.
         case control(opcode: UInt8, offset: Int, byteCount: Int, isLast: Bool)
+        /// A message of text or binary data is complete. Only for those who ask for it: STOMP's frames tell their ends
+        /// themselves.
+        case messageEnded(opcode: UInt8)
         /// The client is wrong, and this is the code to close with.
         case failed(CloseCode)
     }
@@ -97,11 +100,17 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
 
     /// Decodes on, up to the end of the chunk, a control frame or a fault.
     ///
-    /// - Parameter byteCountMax: the longest message. What is announced to be longer fails before it arrives.
-    public mutating func decode(_ chunk: inout Chunk, byteCountMax: UInt32) -> Event {
+    /// - Parameters:
+    ///   - byteCountMax: the longest message. What is announced to be longer fails before it arrives.
+    ///   - stopsAtMessageEnds: `.messageEnded` is answered.
+    public mutating func decode(
+        _ chunk: inout Chunk, byteCountMax: UInt32, stopsAtMessageEnds: Bool = false
+    ) -> Event {
         while true {
             if step == Step.payload {
+                let opcode = messageOpcode
                 if let event = takePayload(&chunk) { return event }
+                if stopsAtMessageEnds, opcode != messageOpcode { return .messageEnded(opcode: opcode) }
                 if step == Step.payload { return .needsBytes }
             }
             guard chunk.left > 0 else { return .needsBytes }

@@ -52,7 +52,7 @@ public enum WebSocketFramer {
     ///
     /// - Parameter place: two bytes more of room than the payload has, which is `WebSocketDecoder.controlByteCountMax`
     ///   bytes at most.
-    static func writeControl(
+    public static func writeControl(
         opcode: UInt8, _ payload: UnsafeRawBufferPointer, to place: UnsafeMutableRawPointer
     ) -> Int {
         let count = writeHeader(opcode: opcode, isLast: true, payloadByteCount: payload.count, to: place)
@@ -61,7 +61,7 @@ public enum WebSocketFramer {
     }
 
     /// Writes a close frame, and returns its length: 2 bytes without a code, else 4.
-    static func writeClose(_ code: CloseCode, to place: UnsafeMutableRawPointer) -> Int {
+    public static func writeClose(_ code: CloseCode, to place: UnsafeMutableRawPointer) -> Int {
         guard code != .none else {
             return writeHeader(opcode: WebSocketDecoder.Opcode.close, isLast: true, payloadByteCount: 0, to: place)
         }

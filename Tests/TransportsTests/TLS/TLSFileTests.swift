@@ -1,4 +1,4 @@
-import Foundation
+import TestSupport
 import Testing
 
 @testable import Transports
@@ -41,8 +41,7 @@ struct TLSFileTests {
         Self.expect(
             Self.problem("none.pem", "server.key"), .certificate(index: 0), "none.pem", "No such file or directory")
         Self.expect(Self.problem("server.pem", "none.key"), .key(index: 0), "none.key", "No such file or directory")
-        try? FileManager.default.createDirectory(atPath: Self.files.file("folder"), withIntermediateDirectories: true)
-        Self.expect(Self.problem("folder", "server.key"), .certificate(index: 0), "folder", "is not a file")
+        Self.expect(Self.problem(".", "server.key"), .certificate(index: 0), ".", "is not a file")
         Self.files.write("", to: "empty.pem")
         Self.expect(Self.problem("empty.pem", "server.key"), .certificate(index: 0), "empty.pem", "it is empty")
         Self.files.write(String(repeating: "x", count: TLSFiles.byteCountMax + 1), to: "long.pem")
@@ -151,7 +150,7 @@ struct TLSFileTests {
         for _ in 0..<300 {
             var bytes = certificate
             for _ in 0..<4 { bytes[Int(next()) * bytes.count / 256] = next() }
-            try! Data(bytes).write(to: URL(filePath: Self.files.file("noise.pem")))
+            Self.files.write(bytes, to: "noise.pem")
             _ = Self.problem("noise.pem", "server.key")
             _ = Self.problem("server.pem", "noise.pem")
         }

@@ -10,7 +10,7 @@ import Testing
 ///
 /// Listener 0 is plain, listener 1 has TLS, listener 2 expects a proxy's header before TLS, listener 3 has WebSockets in
 /// TLS.
-final class LayerHarness {
+final class TLSLayerHarness {
     /// A connection as the driver sees it.
     struct Socket {
         /// Bytes that the socket takes in the next poll.
@@ -84,7 +84,12 @@ final class LayerHarness {
     func adopt(_ index: UInt32, listener: UInt16 = 1) {
         sockets[index] = Socket()
         sessions[index] = Session()
-        submit(Submission(.adopt, connection: slot(index), value: Int32(index), peer: listener))
+        let origin = ConnectionOrigin(listener: ListenerID(rawValue: UInt8(listener)), address: 0)
+        var accepted = Batch<Completion>(capacity: 1)
+        accepted.append(Completion(accepted: Int32(index), from: origin))
+        layer.raise(&accepted, nowSeconds: TestContexts.now)
+        #expect(accepted.count == 1 && accepted[0].kind == .accepted)
+        submit(Submission(.adopt, connection: slot(index), value: Int32(index)))
     }
 
     func submit(_ submission: Submission) { submissions.append(submission) }
@@ -223,7 +228,7 @@ final class LayerHarness {
     func turn() {
         turnCount += 1
         submitOutput()
-        layer.lower(&submissions)
+        _ = layer.lower(&submissions)
         var answers: [Completion] = []
         var closed: [UInt32] = []
         for index in sockets.keys { sockets[index]!.sendCount = 0 }

@@ -13,7 +13,7 @@ struct TLSLayerTests {
 
     @Test("What clients send arrives decrypted, and what the core sends arrives encrypted")
     func echo() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         var client = try harness.connect(1)
         client.send(Self.bytes(100_000))
         harness.exchange(1, &client)
@@ -32,7 +32,7 @@ struct TLSLayerTests {
 
     @Test("Connections of other listeners pass untouched")
     func plain() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         harness.adopt(5, listener: 0)
         harness.receive(5, Array("CONNECT".utf8))
         harness.sessions[5]!.output = Array("CONNECTED".utf8)
@@ -46,7 +46,7 @@ struct TLSLayerTests {
     func shortSends(listener: UInt16) throws {
         var generator = SplitMix(seed: 42)
         for round in 0..<20 {
-            let harness = try LayerHarness()
+            let harness = try TLSLayerHarness()
             var client = try harness.connect(1, listener: listener)
             let expected = Self.bytes(Int.random(in: 1...600_000, using: &generator), seed: round)
             harness.sessions[1]!.pieceByteCount = [37, 1000, 20_000][round % 3]
@@ -77,7 +77,7 @@ struct TLSLayerTests {
 
     @Test("A full socket stops the core, which has only the window encrypted ahead")
     func window() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         var client = try harness.connect(1)
         harness.sockets[1]!.room = 0
         harness.sessions[1]!.output = Self.bytes(1_000_000)
@@ -98,7 +98,7 @@ struct TLSLayerTests {
 
     @Test("Without memory for ciphertext a connection waits until there is some")
     func starved() throws {
-        let harness = try LayerHarness(blockByteCountMax: 512 << 10)
+        let harness = try TLSLayerHarness(blockByteCountMax: 512 << 10)
         var first = try harness.connect(1)
         var second = try harness.connect(2)
         var third = try harness.connect(3)
@@ -126,7 +126,7 @@ struct TLSLayerTests {
 
     @Test("The end of the core's output is close_notify, then the socket's end; a full socket delays both")
     func shutdown() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         var client = try harness.connect(1)
         harness.sessions[1]!.output = Array("bye".utf8)
         harness.sessions[1]!.wantsShutdown = true
@@ -144,7 +144,7 @@ struct TLSLayerTests {
     @Test("The core hears of the end once: by close_notify, by a bare FIN, or both")
     func peerEnds() throws {
         for (saysGoodbye, sendsFIN) in [(true, false), (false, true), (true, true)] {
-            let harness = try LayerHarness()
+            let harness = try TLSLayerHarness()
             var client = try harness.connect(1)
             client.send(Array("last".utf8))
             if saysGoodbye { client.close() }
@@ -163,7 +163,7 @@ struct TLSLayerTests {
 
     @Test("What is not TLS fails the connection, is told once, and gets no answer")
     func notTLS() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         harness.adopt(1)
         harness.receive(1, Array("CONNECT\n\n\0".utf8))
         harness.turn()
@@ -183,7 +183,7 @@ struct TLSLayerTests {
 
     @Test("A failure sends its alert before the connection is closed, and no reset overtakes it")
     func alert() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         var client = try harness.connect(1)
         client.send(Array("hello".utf8))
         var bytes = client.takeOutput()
@@ -202,7 +202,7 @@ struct TLSLayerTests {
 
     @Test("What the core says before the handshake is done goes nowhere, and the socket ends")
     func timeout() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         var client = TLSPeer(client: try TestContexts.client())
         harness.adopt(1)
         client.receive()
@@ -221,7 +221,7 @@ struct TLSLayerTests {
 
     @Test("A storm of handshakes takes a few steps a turn, and those who are in are served in each")
     func storm() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         var member = try harness.connect(1)
         let context = try TestContexts.client()
         let count: UInt32 = 21
@@ -253,7 +253,7 @@ struct TLSLayerTests {
 
     @Test("A handshake that waits for its turn keeps a bounded number of bytes")
     func keptBytes() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         let context = try TestContexts.client()
         for index: UInt32 in 1...40 {
             var client = TLSPeer(client: context)
@@ -275,7 +275,7 @@ struct TLSLayerTests {
     func proxyHeader() throws {
         let header = Array("PROXY TCP4 192.0.2.1 198.51.100.1 50000 61613\r\n".utf8)
         for split in 0...header.count {
-            let harness = try LayerHarness()
+            let harness = try TLSLayerHarness()
             var client = TLSPeer(client: try TestContexts.client())
             harness.adopt(1, listener: 2)
             client.receive()
@@ -293,7 +293,7 @@ struct TLSLayerTests {
 
     @Test("A connection without its proxy's header is left to the layer above")
     func noProxyHeader() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         var client = TLSPeer(client: try TestContexts.client())
         harness.adopt(1, listener: 2)
         client.receive()
@@ -306,7 +306,7 @@ struct TLSLayerTests {
 
     @Test("The identity is known after the handshake, and new certificates serve new connections")
     func identityAndReload() throws {
-        let harness = try LayerHarness()
+        let harness = try TLSLayerHarness()
         harness.adopt(9)
         #expect(harness.layer.identity(of: harness.slot(9)) == nil)
         var client = try harness.connect(1)

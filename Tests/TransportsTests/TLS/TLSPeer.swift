@@ -1,6 +1,7 @@
 import CTLS
 import Glibc
 import Slabs
+import TestSupport
 import Testing
 
 @testable import Transports

@@ -1,5 +1,5 @@
-import Foundation
-import Transports
+import Glibc
+public import Transports
 
 /// Certificates that are made for this run of the tests, in a directory that is removed at its end. No key is in the
 /// repository.
@@ -7,15 +7,20 @@ import Transports
 ///     ca.pem            signs the certificates below
 ///     other-ca.pem      signs stranger.pem
 ///     NAME.pem, NAME.key
-final class TestCertificates: Sendable {
+public final class TestCertificates: Sendable {
     /// Made once for all tests of the process.
-    static let shared = TestCertificates()
+    public static let shared = TestCertificates()
 
-    let directory: String
+    public let directory: String
+    private static let kept = Monitor<TemporaryDirectory?>(nil)
+
+    private static func remove() { kept.withLock { $0 = nil } }
 
     private init() {
-        directory = NSTemporaryDirectory() + "stampede-tls-\(UUID().uuidString)"
-        try! FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        let folder = try! TemporaryDirectory()
+        directory = folder.path
+        Self.kept.withLock { $0 = folder }
+        atexit { TestCertificates.remove() }
         // Without a configuration of its own, the command would read the machine's.
         write("[req]\ndistinguished_name = dn\n[dn]\n", to: "openssl.cnf")
         makeAuthority("ca")
@@ -32,17 +37,24 @@ final class TestCertificates: Sendable {
         openssl("x509", "-in", file("server.pem"), "-outform", "der", "-out", file("server.der"))
     }
 
-    func file(_ name: String) -> String { "\(directory)/\(name)" }
+    public func file(_ name: String) -> String { "\(directory)/\(name)" }
 
-    func pair(_ name: String) -> TLSOptions.Certificate {
+    public func pair(_ name: String) -> TLSOptions.Certificate {
         TLSOptions.Certificate(chainFile: file("\(name).pem"), keyFile: file("\(name).key"))
     }
 
-    func write(_ text: String, to name: String) {
-        try! text.write(toFile: file(name), atomically: true, encoding: .utf8)
+    public func write(_ text: String, to name: String) { write(Array(text.utf8), to: name) }
+
+    public func write(_ bytes: [UInt8], to name: String) {
+        // Another file with the same name, as whoever renews a certificate should do it.
+        let path = file(name)
+        unlink(path)
+        let fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        precondition(fd >= 0 && Glibc.write(fd, bytes, bytes.count) == bytes.count, "\(path): errno \(errno)")
+        close(fd)
     }
 
-    func text(of name: String) -> String { try! String(contentsOfFile: file(name), encoding: .utf8) }
+    public func text(of name: String) -> String { try! TemporaryFile.contents(of: file(name)) }
 
     private func makeAuthority(_ name: String) {
         openssl(
@@ -51,7 +63,7 @@ final class TestCertificates: Sendable {
             "-keyout", file("\(name).key"), "-out", file("\(name).pem"))
     }
 
-    func make(
+    public func make(
         _ name: String, subject: String, names: String? = nil, authority: String = "ca", days: Int = 30,
         key: [String] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     ) {
@@ -65,16 +77,8 @@ final class TestCertificates: Sendable {
     private func openssl(_ arguments: String...) { openssl(arguments) }
 
     private func openssl(_ arguments: [String]) {
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = ["openssl"] + arguments
-        let errors = Pipe()
-        process.standardError = errors
-        process.standardOutput = FileHandle.nullDevice
-        try! process.run()
-        let text = errors.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        precondition(
-            process.terminationStatus == 0, "openssl \(arguments): \(String(decoding: text, as: UTF8.self))")
+        let process = try! ChildProcess("openssl", arguments)
+        let status = try! process.waitForExit()
+        precondition(status == .exited(0), "openssl \(arguments): \(process.errorLines)")
     }
 }
