@@ -197,7 +197,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
             clients[place].phase = .idle
             liveCount -= 1
         case .sendIncomplete, .woken: break
-        case .accepted, .acceptFailed, .sendReleased, .authenticated, .durable, .permitted:
+        case .accepted, .acceptFailed, .sendReleased, .authenticated, .durable, .permitted, .identified:
             invariant(false, "a client's driver reported a server's event")
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
             invariant(false, "a file's completion for a client that uses no files")

@@ -218,7 +218,7 @@ public final class Simulation {
         case .sendReleased: completion.value <= 1
         case .woken, .writable: true
         case .accepted, .acceptFailed, .receiveEnded, .receiveFailed, .sendIncomplete, .closed: false
-        case .authenticated, .durable, .permitted: false
+        case .authenticated, .durable, .permitted, .identified: false
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed: false
         }
     }
