@@ -35,8 +35,8 @@ struct BrokerConnection: ~Copyable {
     static func open(_ options: ClientOptions) throws -> BrokerConnection {
         let broker = try options.broker
         let credentials = try options.credentials(for: broker)
-        let tls = try options.security.stream(to: broker)
-        var connection = BrokerConnection(try ClientChannel(try broker.connect(), to: broker, tls))
+        var connection = try BrokerConnection(
+            ClientChannel(try broker.connect(), to: broker, try options.tlsContext(for: broker)))
         let deadline = now() + handshakeMillisecondsMax
         try connection.openTransport(broker, until: deadline)
         try connection.shakeHands(host: broker.virtualHost, credentials: credentials, until: deadline)
@@ -46,9 +46,9 @@ struct BrokerConnection: ~Copyable {
     private mutating func openTransport(_ broker: BrokerURL, until deadline: Int) throws {
         while !channel.isOpen {
             guard !channel.isEnded else {
-                throw Failure.operation("the broker closed the connection during the handshake of \(broker.scheme)")
+                throw Failure.operation("the broker closed the connection during the handshake of the transport")
             }
-            try waitForHandshake("the handshake of \(broker.scheme)", until: deadline)
+            try waitForHandshake("the handshake of the transport", until: deadline)
         }
     }
 
@@ -68,7 +68,7 @@ struct BrokerConnection: ~Copyable {
             ("accept-version", "1.0,1.1,1.2"), ("host", host), ("heart-beat", "\(interval),\(interval)"),
         ]
         headers += credentials
-        try send(ClientFrame(.connect, headers))
+        send(ClientFrame(.connect, headers))
         while true {
             if let connected = try popFrame() {
                 guard connected.command == .connected else {
@@ -91,8 +91,8 @@ struct BrokerConnection: ~Copyable {
     // MARK: Frames
 
     /// Queues a frame. `wait` sends it.
-    mutating func send(_ frame: ClientFrame) throws {
-        try channel.send(frame.encoded(decoder.version))
+    mutating func send(_ frame: ClientFrame) {
+        channel.send(frame.encoded(decoder.version))
     }
 
     /// The next frame that has arrived. nil: none. Throws at an ERROR or the end of the stream, which end the command.
@@ -119,7 +119,7 @@ struct BrokerConnection: ~Copyable {
     ///
     /// - Parameter onFrame: called for every frame that comes before the receipt.
     mutating func disconnect(millisecondsMax: Int = 10_000, onFrame: (ClientFrame) -> Void = { _ in }) throws {
-        try send(ClientFrame(.disconnect, [("receipt", "bye")]))
+        send(ClientFrame(.disconnect, [("receipt", "bye")]))
         let deadline = Self.now() + millisecondsMax
         while true {
             while let frame = try popFrame() {
@@ -184,7 +184,7 @@ struct BrokerConnection: ~Copyable {
     private mutating func beat(receives: Bool) throws {
         let now = Self.now()
         if sendInterval > 0 && now >= lastSent + sendInterval / 2 && outgoingByteCount == 0 {
-            try channel.send([UInt8(ascii: "\n")])
+            channel.send([UInt8(ascii: "\n")])
             try flush()
         }
         // Unread bytes in the socket may be a heart-beat, so the time-out only applies while the command receives.

@@ -49,7 +49,8 @@ struct BrokerURL {
         let reason: String
     }
 
-    static let forms = "stomp:// or stomps://[LOGIN@]HOST[:PORT], ws:// or wss://[LOGIN@]HOST[:PORT][/PATH], unix:/PATH"
+    static let forms =
+        "stomp:// or stomps://[LOGIN@]HOST[:PORT], ws:// or wss://[LOGIN@]HOST[:PORT][/PATH], or unix:/PATH"
 
     let transport: TransportKind
     let place: Place
@@ -125,9 +126,6 @@ struct BrokerURL {
         return String(validating: bytes, as: UTF8.self)
     }
 
-    /// "wss://".
-    var scheme: String { "\(transport.scheme)://" }
-
     /// The `host` header of CONNECT.
     var virtualHost: String {
         switch place {
@@ -142,6 +140,13 @@ struct BrokerURL {
         case .host(let host): host.description
         case .unix: "localhost"
         }
+    }
+
+    /// The name that the certificate of the broker must have, or its address.
+    var serverName: (text: String, isAddress: Bool) {
+        var address = in6_addr()
+        let isAddress = [AF_INET, AF_INET6].contains { inet_pton($0, virtualHost, &address) == 1 }
+        return (virtualHost, isAddress)
     }
 
     /// Returns a connected non-blocking socket.

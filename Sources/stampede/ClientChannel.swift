@@ -2,9 +2,8 @@ import ClientWebSocket
 import Glibc
 import Transports
 
-/// The bytes of a client's conversation with a broker, in whatever they travel:
-///
-///     STOMP  ->  [WebSocket]  ->  [TLS]  ->  socket
+/// The bytes of a client's conversation with a broker, in whatever they travel: a socket, TLS in it, and a WebSocket in
+/// either.
 ///
 /// It never waits. Bytes to be sent are queued until `flush`; received ones are what the broker has sent as STOMP.
 struct ClientChannel: ~Copyable {
@@ -21,18 +20,28 @@ struct ClientChannel: ~Copyable {
     /// What the broker said when it closed the WebSocket. nil: nothing.
     private(set) var closeReason: String?
 
-    /// Takes ownership of a connected non-blocking socket, and begins the handshakes of the transport.
-    init(_ fd: Int32, to broker: BrokerURL, _ tls: consuming TLSClientStream?) throws {
+    /// Takes ownership of a connected non-blocking socket, and begins the handshake of the transport.
+    ///
+    /// - Parameter context: whom to trust, and who the client is, if the URL asks for TLS.
+    init(_ fd: Int32, to broker: BrokerURL, _ context: TLSContext?) throws {
         self.fd = fd
-        isSecure = tls == nil
-        self.tls = tls
-        var request: [UInt8] = []
-        if broker.transport.usesWebSocket {
-            let stream = WebSocketStream(WebSocketHandshake(host: broker.authority, path: broker.path))
-            request = stream.handshake.request
-            webSocket = stream
+        if let context {
+            tls = try Self.makeTLS(context, broker)
+            takeCiphertext()
         }
-        try secure(request)
+        guard broker.transport.usesWebSocket else { return }
+        let stream = WebSocketStream(WebSocketHandshake(host: broker.authority, path: broker.path))
+        webSocket = stream
+        queue(stream.handshake.request)
+    }
+
+    private static func makeTLS(_ context: TLSContext, _ broker: BrokerURL) throws -> TLSClientStream {
+        let name = broker.serverName
+        do throws(TLSProblem) {
+            return try TLSClientStream(context, serverName: name.text, isAddress: name.isAddress)
+        } catch {
+            throw Failure.operation(error.description)
+        }
     }
 
     deinit { close(fd) }
@@ -41,49 +50,44 @@ struct ClientChannel: ~Copyable {
     var outgoingByteCount: Int { outgoing.count - outgoingStart }
 
     /// Frames may be sent.
-    var isOpen: Bool { webSocket?.isOpen ?? isSecure }
-
-    /// The handshake of TLS is done, or there is none.
-    private var isSecure: Bool
-
-    /// Queues bytes. With WebSocket they are one message.
-    mutating func send(_ bytes: [UInt8]) throws {
-        try secure(webSocket?.message(bytes) ?? bytes)
+    var isOpen: Bool {
+        webSocket?.isOpen ?? tls?.isOpen ?? true
     }
 
-    /// Queues bytes of the transport inside of TLS, and what TLS itself has to send.
-    private mutating func secure(_ bytes: [UInt8]) throws {
-        guard tls != nil else { return outgoing += bytes }
-        do throws(TLSFailure) {
-            if !bytes.isEmpty { try tls!.send(bytes) }
-        } catch {
-            throw ClientSecurity.explain(error)
-        }
+    /// Queues bytes. With WebSocket they are one message.
+    mutating func send(_ bytes: [UInt8]) {
+        queue(webSocket?.message(bytes) ?? bytes)
+    }
+
+    private mutating func queue(_ bytes: [UInt8]) {
+        guard let tls else { return outgoing += bytes }
+        tls.send(bytes)
         takeCiphertext()
     }
 
     private mutating func takeCiphertext() {
-        let state = tls!.take()
-        outgoing += state.output
-        isSecure = state.isOpen
-        if state.isEnded { isEnded = true }
+        outgoing += tls!.output
+        tls!.output = []
     }
 
     /// Says goodbye in the transport, as far as the socket takes it at once. Nothing more is sent.
     mutating func end() {
-        guard !isEnded, isOpen else { return }
-        if let webSocket { try? secure(webSocket.closing()) }
-        if tls != nil {
-            tls!.close()
-            try? secure([])
+        if isEnded { return }
+        if let webSocket, webSocket.isOpen { queue(webSocket.closing()) }
+        if let tls {
+            tls.close()
+            takeCiphertext()
         }
-        _ = try? flush()
+        if outgoingByteCount > 0 { _ = try? flush() }
     }
 
     /// Takes what has arrived. An empty array: nothing, or the end.
     mutating func receive() throws -> [UInt8] {
         let count = recv(fd, &chunk, chunk.count, 0)
-        if count > 0 { return try opened(chunk[..<count]) }
+        if count > 0 {
+            if let tls { return try decrypted(chunk[..<count], tls) }
+            return try opened(chunk[..<count])
+        }
         if count == 0 || errno == ECONNRESET {
             // Frames that arrived before a reset may give the reason. They were returned before.
             isEnded = true
@@ -93,24 +97,22 @@ struct ClientChannel: ~Copyable {
         return []
     }
 
-    /// The bytes of STOMP in bytes of the socket. The end of TLS and a close frame end the conversation like the end of
-    /// the socket does.
-    private mutating func opened(_ bytes: ArraySlice<UInt8>) throws -> [UInt8] {
-        guard tls != nil else { return try unframed(bytes) }
-        var plaintext: [UInt8] = []
-        do throws(TLSFailure) {
-            plaintext = try tls!.receive(bytes)
-        } catch {
-            // The broker is told why, as far as the socket takes it.
+    /// close_notify ends the conversation like the end of the socket does.
+    private mutating func decrypted(_ bytes: ArraySlice<UInt8>, _ tls: TLSClientStream) throws -> [UInt8] {
+        let plaintext = tls.receive(bytes)
+        if let failure = tls.failure {
+            // The broker is told why.
             takeCiphertext()
             _ = try? flush()
-            throw ClientSecurity.explain(error)
+            throw Failure.operation(failure.description)
         }
         takeCiphertext()
-        return plaintext.isEmpty ? [] : try unframed(plaintext[...])
+        if tls.isEnded { isEnded = true }
+        return plaintext.isEmpty ? [] : try opened(plaintext[...])
     }
 
-    private mutating func unframed(_ bytes: ArraySlice<UInt8>) throws -> [UInt8] {
+    /// The bytes of STOMP in bytes of the connection. A close frame ends the conversation like the end of the socket does.
+    private mutating func opened(_ bytes: ArraySlice<UInt8>) throws -> [UInt8] {
         guard webSocket != nil else { return Array(bytes) }
         var payload: [UInt8] = []
         var failure: WebSocketFailure?
@@ -122,7 +124,7 @@ struct ClientChannel: ~Copyable {
         }
         let replies = webSocket!.replies
         webSocket!.replies = []
-        try secure(replies)
+        if !replies.isEmpty { queue(replies) }
         guard let failure else { return payload }
         guard case .closed(let code, let reason) = failure else { throw Failure.operation("\(failure)") }
         isEnded = true
@@ -154,14 +156,5 @@ struct ClientChannel: ~Copyable {
             throw Failure.operation("the connection failed: \(String(cString: strerror(errno)))")
         }
         return false
-    }
-}
-
-extension TLSClientStream {
-    /// What is to be sent, and how far the conversation is.
-    fileprivate func take() -> (output: [UInt8], isOpen: Bool, isEnded: Bool) {
-        let bytes = output
-        output = []
-        return (bytes, isOpen, isEnded)
     }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import Transports
 
 /// The connection options of `tap` and `sink`.
 struct ClientOptions: ParsableArguments {
@@ -21,7 +22,22 @@ struct ClientOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Read the passcode from the first line of FILE.", valueName: "file"))
     var passcodeFile: String?
 
-    @OptionGroup var security: ClientSecurity
+    @Option(
+        help: ArgumentHelp(
+            "With TLS: trust the issuers in FILE (PEM).", discussion: "Default: those that the system trusts.",
+            valueName: "file"))
+    var ca: String?
+
+    @Option(help: ArgumentHelp("With TLS: show the certificate in FILE (PEM).", valueName: "file"))
+    var certificate: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "The private key of --certificate.", discussion: "Default: it is in the same file.", valueName: "file"))
+    var key: String?
+
+    @Flag(help: "With TLS: accept any certificate of the broker, so that whoever is in between can read everything.")
+    var insecure = false
 
     @Flag(name: .shortAndLong, help: "Report on standard error what the broker has confirmed.")
     var verbose = false
@@ -36,7 +52,16 @@ struct ClientOptions: ParsableArguments {
         }
         do {
             let broker = try broker
-            try security.check(for: broker)
+            let tlsOptions = [
+                ("--ca", ca), ("--certificate", certificate), ("--key", key), ("--insecure", insecure ? "" : nil),
+            ]
+            if !broker.transport.usesTLS, let unused = tlsOptions.first(where: { $0.1 != nil }) {
+                throw ValidationError("\(unused.0): it has no effect without TLS; allowed: with stomps:// or wss://")
+            }
+            if key != nil && certificate == nil {
+                throw ValidationError("--key: it has no effect without --certificate")
+            }
+            if insecure && ca != nil { throw ValidationError("--insecure and --ca: allowed: one of both") }
             if login != nil && broker.user != nil {
                 throw ValidationError("--login and the login in --url: allowed: one of both")
             }
@@ -48,6 +73,26 @@ struct ClientOptions: ParsableArguments {
     /// The broker that the options name.
     var broker: BrokerURL {
         get throws { try BrokerURL(url ?? "stomp://\(host ?? "127.0.0.1:61613")") }
+    }
+
+    /// Whom to trust, and who the client is. nil: the URL asks for no TLS.
+    func tlsContext(for broker: BrokerURL) throws -> TLSContext? {
+        guard broker.transport.usesTLS else { return nil }
+        do throws(TLSProblem) {
+            return try TLSContext(
+                client: broker.transport.usesWebSocket ? .http : .stomp, authoritiesFile: ca, trustsAnyone: insecure,
+                certificate: certificate.map { TLSOptions.Certificate(chainFile: $0, keyFile: key ?? $0) },
+                nowSeconds: Int64(time(nil)))
+        } catch {
+            let option =
+                switch error.role {
+                case .certificate: "--certificate: "
+                case .key: key == nil ? "--certificate: " : "--key: "
+                case .authorities: "--ca: "
+                case .library: ""
+                }
+            throw Failure.usage(["\(option)\(error.description)"])
+        }
     }
 
     /// The login and passcode headers of CONNECT.

@@ -92,7 +92,7 @@ struct Sink: ParsableCommand {
                 progress.sentCount += 1
                 let isConfirmed = progress.sentCount.isMultiple(of: receiptInterval ?? 1)
                 let receipt = isConfirmed ? [("receipt", "\(progress.sentCount)")] : []
-                try connection.send(ClientFrame(.send, headers + receipt, body: line))
+                connection.send(ClientFrame(.send, headers + receipt, body: line))
             } else if hasRoom && reader.isEnded {
                 return
             } else {

@@ -46,7 +46,7 @@ struct Tap: ParsableCommand {
         try Interruption.prepare()
         client.hint(about: destination)
         var connection = try BrokerConnection.open(client)
-        try connection.send(
+        connection.send(
             ClientFrame(
                 .subscribe,
                 [("id", "0"), ("destination", destination), ("ack", ack.rawValue), ("receipt", "subscribed")]
@@ -86,7 +86,7 @@ struct Tap: ParsableCommand {
             if messageCount == countMax && printer.isEmpty { return }
             let output = printer.isEmpty ? nil : (fd: STDOUT_FILENO, events: POLLOUT)
             let isReady = try connection.wait(for: output, receives: printer.hasRoom && messageCount < countMax)
-            if isReady { try acknowledge(try printer.write(), on: &connection) }
+            if isReady { acknowledge(try printer.write(), on: &connection) }
         }
     }
 
@@ -100,8 +100,8 @@ struct Tap: ParsableCommand {
     }
 
     /// With `client`, an ACK covers all messages up to its own, so only the last one is acknowledged.
-    private func acknowledge(_ printed: [ClientFrame], on connection: inout BrokerConnection) throws {
-        for frame in ack == .client ? printed.suffix(1) : printed[...] { try connection.send(frame) }
+    private func acknowledge(_ printed: [ClientFrame], on connection: inout BrokerConnection) {
+        for frame in ack == .client ? printed.suffix(1) : printed[...] { connection.send(frame) }
     }
 }
 
