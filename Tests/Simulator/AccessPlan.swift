@@ -141,6 +141,7 @@ extension Simulation {
         if !peer.isDrainer, accessRandom.chance(100) {
             peer.expiresAt = wallMilliseconds + UInt64(accessRandom.pick([10, 200, 3000]))
         }
+        if oracle.access?.user(peer.user) == nil { peer.mayBeRefused = true }
         oracle.users[peer.id] = peer.user
     }
 

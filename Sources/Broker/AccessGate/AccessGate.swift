@@ -41,8 +41,8 @@ struct AccessGate: ~Copyable {
         var identity: AccessIdentity
         /// nil: a client of this name may not be connected any more.
         var permissions: PermissionSet?
-        /// Of the table that they were made from.
-        var table: ObjectIdentifier
+        /// What they were made from. Kept, for an address alone could be that of a later table.
+        var table: AccessTable
         /// Never used again, so that what is remembered of another set is not taken for this one's.
         var serial: UInt64
         var sessionCount: Int
@@ -111,7 +111,7 @@ struct AccessGate: ~Copyable {
             token: identity.rules == nil && identity.roles.isEmpty ? nil : ObjectIdentifier(identity))
         let index = Int(session.rawValue)
         while places.count <= index { places.append(0) }
-        if let place = placesByKey[key], sets[place].table == ObjectIdentifier(table) {
+        if let place = placesByKey[key], sets[place].table === table {
             sets[place].sessionCount += 1
             places[index] = UInt32(place + 1)
             return
@@ -119,7 +119,7 @@ struct AccessGate: ~Copyable {
         lastSerial += 1
         let set = SharedSet(
             key: key, identity: identity, permissions: table.permissions(of: identity, clientID: clientIDs[session]),
-            table: ObjectIdentifier(table), serial: lastSerial, sessionCount: 1)
+            table: table, serial: lastSerial, sessionCount: 1)
         let place = freePlaces.popLast() ?? sets.count
         if place == sets.count { sets.append(set) } else { sets[place] = set }
         // Where there is one of the same name from an older table, its sessions leave it one by one.
@@ -181,7 +181,7 @@ struct AccessGate: ~Copyable {
     /// The place of the session's set, made from the table in force.
     private mutating func currentPlace(of session: Index<Session>) -> Int? {
         guard let place = place(of: session) else { return nil }
-        if sets[place].table == ObjectIdentifier(table) { return place }
+        if sets[place].table === table { return place }
         let identity = sets[place].identity
         part(session, place)
         join(session, identity)
