@@ -23,7 +23,8 @@ struct Durable: ParsableCommand {
     @Option(name: [.customShort("p"), .long], help: "Publishers. Can be repeated. Default: 1, 10 and 100.")
     var publishers: [Int] = []
 
-    @Option(help: "Messages of a publisher without a receipt, a power of two. Can be repeated. Default: 1, 64 and 1024.")
+    @Option(
+        help: "Messages of a publisher without a receipt, a power of two. Can be repeated. Default: 1, 64 and 1024.")
     var window: [Int] = []
 
     @Option(name: [.customShort("b"), .long], help: "Body size in bytes. Default: 64, with --depth 1024.")

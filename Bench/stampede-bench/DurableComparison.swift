@@ -24,7 +24,7 @@ struct DurableComparison {
                 \(loads.first?.body ?? 0) bytes; one consumer that acknowledges each message. Medians of \(runs.rounds) \
                 interleaved rounds, \(runs.seconds.formatted) s each after \(runs.warmUp.formatted) s of warm-up. Server and \
                 load generator each on a CPU of its own. \(field.thrownAwayText). \(Comparison.legend); - the peer has no such \
-                thing.
+                thing, or would need more than \(Int(DurableLoad.windowSecondsMax)) s for all windows.
                 """,
             sections: sections)
     }
@@ -49,7 +49,9 @@ struct DurableComparison {
         return Comparison.ratio(ours / theirs.dropFirst().reduce(first, better))
     }
 
-    private func cells(_ load: DurableLoad, _ text: @escaping (Double) -> String, _ value: (DurableLoad, String) -> Double?)
+    private func cells(
+        _ load: DurableLoad, _ text: @escaping (Double) -> String, _ value: (DurableLoad, String) -> Double?
+    )
         -> [String]
     {
         field.cells(load.name) { value(load, $0).map(text) }
