@@ -151,7 +151,7 @@ struct Comparison {
         return "\(OutcomeTable.grouped(p50.median)) / \(OutcomeTable.grouped(p99.median))"
     }
 
-    private var shares: Section {
+    var shares: Section {
         let lines = rows.map { row in
             [row]
                 + cells(row) { server in

@@ -114,7 +114,7 @@ struct DurableServerOptions: ParsableArguments {
     @Option(help: "The broker's program. Default: the one beside this program.")
     var stampede: String?
 
-    @Option(help: "A setting of the broker, as in storage.commit=durable-append. Can be repeated.")
+    @Option(help: "A setting of the broker, as in storage.commit=write-and-sync. Can be repeated.")
     var set: [String] = []
 
     @Option(

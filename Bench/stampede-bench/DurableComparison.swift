@@ -11,7 +11,9 @@ struct DurableComparison {
     private var ours: String { field.servers.contains(Comparison.ours) ? Comparison.ours : LoadDriver.epoll.rawValue }
     private var peers: [String] { field.servers.filter { Peer(rawValue: $0) != nil } }
 
-    var sections: [Section] { [rates, latencies, costs, written, inMemory, field.thrownAway("Runs thrown away")] }
+    var sections: [Section] {
+        [rates, latencies, costs, written, inMemory, field.shares, field.thrownAway("Runs thrown away")]
+    }
 
     func report(_ runs: DurableRunOptions) -> Report {
         let machine = Machine()
