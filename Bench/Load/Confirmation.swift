@@ -2,6 +2,8 @@ import Glibc
 
 /// What it cost to have each message confirmed.
 public struct Confirmation: Codable, Sendable {
+    /// Whether they were confirmed as persistent ones.
+    public var isPersistent = false
     public var messages = 0
     public var messagesPerSecond = 0.0
     /// Microseconds of server CPU, also that of threads which have ended, per confirmed message.

@@ -115,7 +115,9 @@ extension Engine where D: ~Copyable {
         }
         report.counts.confirmed += Int(count - publishers[publisher].completed)
         // Without subscribers, a confirmed message counts as arrived. In a backlog for subscribers it does not.
-        if plan.backlog == 0 || plan.subscriberCount == 0 { report.counts.outstanding -= Int(count - publishers[publisher].completed) }
+        if plan.backlog == 0 || plan.subscriberCount == 0 {
+            report.counts.outstanding -= Int(count - publishers[publisher].completed)
+        }
         publishers[publisher].completed = count
         allowPublishing(publisher)
     }
@@ -217,8 +219,9 @@ extension Engine where D: ~Copyable {
         state.pointee.receivedCount += 1
         state.pointee.receivedSum &+= sequence
         if plan.isOrdered, sequence + 1 != state.pointee.receivedCount { report.anomalies.misordered += 1 }
-        // Messages of a backlog, and others with receipts, are counted by these.
-        guard plan.backlog == 0, !plan.isConfirmed else { return state.pointee.receivedCount <= state.pointee.next }
+        // Messages of a backlog, and those that are confirmed one by one, are counted by their receipts.
+        if plan.isConfirmed { return report.counts.delivered < report.counts.published }
+        guard plan.backlog == 0 else { return state.pointee.receivedCount <= state.pointee.next }
         guard state.pointee.completed < state.pointee.next else { return false }
         state.pointee.completed += 1
         if state.pointee.next - state.pointee.completed + UInt64(plan.segment) <= UInt64(plan.window) {

@@ -171,7 +171,8 @@ struct FrameScanner {
         let next = line.next + count + 2
         guard next <= end else { return nil }
         return Frame(
-            kind: JetStream.kind(start, body: line.next, byteCount: count), head: start, headByteCount: line.byteCount, body: line.next, bodyByteCount: count,
+            kind: JetStream.kind(start, body: line.next, byteCount: count), head: start, headByteCount: line.byteCount,
+            body: line.next, bodyByteCount: count,
             next: next)
     }
 

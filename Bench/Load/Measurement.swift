@@ -36,7 +36,10 @@ public struct Measurement: Sendable {
             pause(schedule.seconds, load) { progress("measuring, \($0.delivered) delivered") }
             let after = Sample(server, load)
             outcome.fill(from: before, to: after, plan)
-            if plan.isConfirmed { outcome.confirmation = before.confirming.confirmation(until: after.confirming) }
+            if plan.isConfirmed {
+                outcome.confirmation = before.confirming.confirmation(until: after.confirming)
+                outcome.confirmation?.isPersistent = plan.isPersistent
+            }
             outcome.serverResidentBytes = server?.residentByteCount ?? 0
             outcome.kernelGrowthBytes = KernelMemory.current.total - kernelBefore
             if plan.stalledPerDestination > 0 {

@@ -105,8 +105,8 @@ public struct Plan: Sendable {
 
     var usesJetStream: Bool { isConfirmed && dialect == .nats }
 
-    /// A queue that grows without end would be another scenario.
-    var unconsumedMax: Int { max(4 * window * publisherCount, 4096) }
+    /// A window of each publisher, and some more. A queue that grows without end would be another scenario.
+    var unconsumedMax: Int { window * publisherCount + 1024 }
 
     static let bodyByteCountMin = Body.leadByteCount
 

@@ -40,6 +40,12 @@ struct Comparison {
 
     func rate(_ row: String, _ server: String) -> Double? { median(row, server, \.deliveredPerSecond)?.median }
 
+    /// The most messages that a server confirmed in a second, in a row of either kind. nil: none was confirmed.
+    func bestConfirmedRate(_ server: String, isPersistent: Bool?) -> Double? {
+        outcomes.filter { $0.server == server && $0.confirmation?.isPersistent == isPersistent }
+            .compactMap { $0.confirmation?.messagesPerSecond }.max()
+    }
+
     // MARK: Ratios
 
     static let ours = "uring"
@@ -145,7 +151,7 @@ struct Comparison {
         return "\(OutcomeTable.grouped(p50.median)) / \(OutcomeTable.grouped(p99.median))"
     }
 
-    private var shares: Section {
+    var shares: Section {
         let lines = rows.map { row in
             [row]
                 + cells(row) { server in

@@ -59,7 +59,7 @@ struct DepthReport: Codable, Sendable {
 
     var isClean: Bool { failure == nil && anomalies.isClean }
     /// The time without any progress after which the measurement fails.
-    private static let patienceSeconds = 30.0
+    var patienceSeconds = 30.0
 
     init(_ plan: Plan) {
         scenario = "depth of \(plan.backlog * plan.publisherCount), bodies of \(plan.bodyByteCount) bytes"
@@ -126,11 +126,11 @@ struct DepthReport: Codable, Sendable {
         let process = server.process
         let load = try Load(plan, target: Self.target(server))
         var isReached = false
-        if load.awaitReady(seconds: Self.patienceSeconds) {
+        if load.awaitReady(seconds: patienceSeconds) {
             let written = process.writtenByteCount
             let watch = Stopwatch(process)
             begin(load)
-            isReached = load.wait(seconds: Self.patienceSeconds) {
+            isReached = load.wait(seconds: patienceSeconds) {
                 let mebibytes = process.residentByteCount >> 20
                 progress.show("\(name) \(measure($0))/\(messages), the broker has \(mebibytes) MiB")
             } until: {

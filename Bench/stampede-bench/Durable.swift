@@ -23,7 +23,8 @@ struct Durable: ParsableCommand {
     @Option(name: [.customShort("p"), .long], help: "Publishers. Can be repeated. Default: 1, 10 and 100.")
     var publishers: [Int] = []
 
-    @Option(help: "Messages of a publisher without a receipt, a power of two. Can be repeated. Default: 1, 64 and 1024.")
+    @Option(
+        help: "Messages of a publisher without a receipt, a power of two. Can be repeated. Default: 1, 64 and 1024.")
     var window: [Int] = []
 
     @Option(name: [.customShort("b"), .long], help: "Body size in bytes. Default: 64, with --depth 1024.")
@@ -113,7 +114,7 @@ struct DurableServerOptions: ParsableArguments {
     @Option(help: "The broker's program. Default: the one beside this program.")
     var stampede: String?
 
-    @Option(help: "A setting of the broker, as in storage.commit=durable-append. Can be repeated.")
+    @Option(help: "A setting of the broker, as in storage.commit=write-and-sync. Can be repeated.")
     var set: [String] = []
 
     @Option(

@@ -11,7 +11,9 @@ struct DurableComparison {
     private var ours: String { field.servers.contains(Comparison.ours) ? Comparison.ours : LoadDriver.epoll.rawValue }
     private var peers: [String] { field.servers.filter { Peer(rawValue: $0) != nil } }
 
-    var sections: [Section] { [rates, latencies, costs, written, inMemory, field.thrownAway("Runs thrown away")] }
+    var sections: [Section] {
+        [rates, latencies, costs, written, inMemory, field.shares, field.thrownAway("Runs thrown away")]
+    }
 
     func report(_ runs: DurableRunOptions) -> Report {
         let machine = Machine()
@@ -24,7 +26,7 @@ struct DurableComparison {
                 \(loads.first?.body ?? 0) bytes; one consumer that acknowledges each message. Medians of \(runs.rounds) \
                 interleaved rounds, \(runs.seconds.formatted) s each after \(runs.warmUp.formatted) s of warm-up. Server and \
                 load generator each on a CPU of its own. \(field.thrownAwayText). \(Comparison.legend); - the peer has no such \
-                thing.
+                thing, or would need more than \(Int(DurableLoad.windowSecondsMax)) s for all windows.
                 """,
             sections: sections)
     }
@@ -49,7 +51,9 @@ struct DurableComparison {
         return Comparison.ratio(ours / theirs.dropFirst().reduce(first, better))
     }
 
-    private func cells(_ load: DurableLoad, _ text: @escaping (Double) -> String, _ value: (DurableLoad, String) -> Double?)
+    private func cells(
+        _ load: DurableLoad, _ text: @escaping (Double) -> String, _ value: (DurableLoad, String) -> Double?
+    )
         -> [String]
     {
         field.cells(load.name) { value(load, $0).map(text) }

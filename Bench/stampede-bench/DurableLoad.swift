@@ -9,6 +9,9 @@ struct DurableLoad: Sendable, Hashable {
     /// Whether a confirmation means that the message is on stable storage, or only that the server has it in memory.
     var isPersistent = true
 
+    /// How long a server may need for all windows together.
+    static let windowSecondsMax = 20.0
+
     var name: String { "\(isPersistent ? "durable" : "in memory") P=\(publishers) W=\(window)" }
 
     /// The same load without the disk.

@@ -38,7 +38,11 @@ struct Field {
         try fleet.start(kinds)
         calibrator.begin()
         for (position, row) in rows.enumerated() {
-            let able = kinds.filter { row.isPossible($0.dialect) }
+            let able = kinds.filter {
+                row.isPossible($0.dialect)
+                    && row.isWithinReach(
+                        ofRate: comparison.bestConfirmedRate($0.name, isPersistent: row.isPersistent))
+            }
             for outcome in try measure(row, able, "row \(position + 1)/\(rows.count) \(row.name)") {
                 comparison.add(outcome)
             }

@@ -48,6 +48,16 @@ struct Row: Sendable {
         return plan
     }
 
+    /// The persistence that the rates of other rows have to have to say something about this one's. nil: none does.
+    var isPersistent: Bool? { durable?.isPersistent }
+
+    /// Whether a server that has reached this rate in other rows answers the windows of this one within a moment. Measuring
+    /// anything else would take minutes, and would leave work behind for the rows after it.
+    func isWithinReach(ofRate messagesPerSecond: Double?) -> Bool {
+        guard let durable, let messagesPerSecond, messagesPerSecond > 0 else { return true }
+        return Double(durable.publishers * durable.window) <= messagesPerSecond * DurableLoad.windowSecondsMax
+    }
+
     /// Only STOMP has cumulative acknowledgements. beanstalkd has only acknowledged queues, and RESP only topics.
     func isPossible(_ dialect: Plan.Dialect) -> Bool {
         if let durable { return durable.isPossible(dialect) }

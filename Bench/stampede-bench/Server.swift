@@ -101,7 +101,8 @@ final class RunningServer {
         self.kind = kind
         let port = try Self.freePort()
         self.port = port
-        let folder = try kind.arguments.contains { $0.contains("FOLDER") } ? TemporaryFolders.make(in: kind.folderParent) : ""
+        let needsFolder = kind.arguments.contains { $0.contains("FOLDER") }
+        let folder = try needsFolder ? TemporaryFolders.make(in: kind.folderParent) : ""
         self.folder = folder
         try kind.configuration?.write(toFile: "\(folder)/configuration.yaml", atomically: true, encoding: .utf8)
         guard let file = tmpfile() else { throw StartError(description: "no temporary file: errno \(errno)") }

@@ -19,7 +19,10 @@ struct DuplicateTests {
         queue.acknowledgement = .clientIndividual
         var pacedQueue = plan("paced queue", .queue)
         pacedQueue.flow = .paced(messagesPerSecond: 1_000_000)
-        return [plan("topic", .topic), queue, pacedQueue, plan("reply", .reply)]
+        var confirmed = queue
+        confirmed.name = "confirmed queue"
+        confirmed.isConfirmed = true
+        return [plan("topic", .topic), queue, pacedQueue, plan("reply", .reply), confirmed]
     }()
 
     @Test(arguments: plans.indices)

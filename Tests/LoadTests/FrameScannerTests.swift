@@ -116,7 +116,8 @@ struct FrameScannerTests {
             let frames = scan(stream, cutAt: cut, .beanstalk)
             #expect(
                 frames.map(\.0) == [
-                    .connected, .other, .receipt, .receipt, .message, .other, .message, .other, .message, .other, .error,
+                    .connected, .other, .receipt, .receipt, .message, .other, .message, .other, .message, .other,
+                    .error,
                 ], "cut at \(cut)")
             #expect(frames.filter { $0.0 == .message }.map(\.1) == (1...3).map { Self.body($0) }, "cut at \(cut)")
         }
