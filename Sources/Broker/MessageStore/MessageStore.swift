@@ -32,6 +32,8 @@ struct MessageStore: ~Copyable {
     let workerCount: Int
     var staging: LogStaging
     var files: SegmentFiles
+    /// See `askForSegment`.
+    var isSegmentWanted = false
     /// Something has changed since the last `advance`.
     var hasWork: Bool
     private(set) var hasFailed = false
@@ -123,6 +125,12 @@ struct MessageStore: ~Copyable {
         if available == 0 { return files.isShort || files.isAtLimit ? .full : .open }
         if staging.endOffset + byteCount + options.reservedByteCount <= available { return .open }
         return files.isShort || files.isAtLimit || isAppendRefused ? .full : .wait
+    }
+
+    /// Somebody waits who needs more room than is left in the segment: the next one is made early.
+    mutating func askForSegment() {
+        isSegmentWanted = true
+        hasWork = true
     }
 
     /// What a record takes beside the message, with the name of its queue; and what a move to a dead-letter destination adds.
