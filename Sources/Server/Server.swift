@@ -74,14 +74,7 @@ public enum StampedeServer {
 
         var driverOptions = settings.driverOptions
         var broker = settings.broker
-        let access = authenticator.map {
-            AccessPool(
-                $0, settings.access, patienceMilliseconds: broker.limits.connectMillisecondsMax, peers: peers)
-        }
-        if let authenticator {
-            broker.authentication = .external
-            broker.access = authenticator.table
-        }
+        let access = authenticator.map { AccessPool($0, settings.access, &broker, peers) }
         driverOptions.findsPeerAddress = broker.needsAddresses
         broker.listeners = boundAddresses.map { ListenerOptions(address: $0) }
         broker.zeroCopyByteCountMin = driverOptions.zeroCopyByteCountMin
