@@ -41,25 +41,50 @@ let package = Package(
         // The vector instructions that the parser searches with, as inline functions.
         .target(name: "COctets"),
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
-        .target(name: "Broker", dependencies: ["IO", "STOMP", "Slabs"], swiftSettings: swiftSettings),
+        // What clients may do: patterns of destinations, compared with names and with each other.
+        .target(name: "Permissions", swiftSettings: swiftSettings),
+        .target(
+            name: "Broker", dependencies: ["IO", "Journal", "Permissions", "STOMP", "Slabs"],
+            swiftSettings: swiftSettings),
+        // The C shim over OpenSSL 3 (libssl-dev). No trait: a broker that can be reached from outside is not an option.
+        .target(name: "CTLS", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        // PROXY headers, TLS and WebSocket: byte machines, and the layers of them between core and driver.
+        .target(
+            name: "Transports", dependencies: ["COctets", "CTLS", "IO", "Slabs"], swiftSettings: swiftSettings),
+        // The C shim over crypt(3) of libxcrypt and OpenSSL's digests and signatures.
+        .target(name: "CAccess", linkerSettings: [.linkedLibrary("crypt"), .linkedLibrary("crypto")]),
+        // Who clients are: users file, password hashes, tokens.
+        .target(
+            name: "Access",
+            dependencies: ["CAccess", "Permissions", .product(name: "Yams", package: "Yams")],
+            swiftSettings: swiftSettings),
         .target(name: "Drivers", dependencies: ["IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
         // What a machine allows, and what N connections take: values alone, for the probe of both programs.
         .target(name: "Capacity", swiftSettings: swiftSettings),
+        // CRC32C by the processor's instruction.
+        .target(name: "CJournal"),
+        // What is on disk: records, segments, and what recovery makes of them. It does no I/O.
+        .target(name: "Journal", dependencies: ["CJournal", "Slabs"], swiftSettings: swiftSettings),
         .target(
             name: "Configuration",
-            dependencies: ["Broker", "Capacity", "IO", .product(name: "Yams", package: "Yams")],
+            dependencies: [
+                "Access", "Broker", "Capacity", "IO", "Transports", .product(name: "Yams", package: "Yams"),
+            ],
             swiftSettings: swiftSettings),
         .target(
             name: "Server",
             dependencies: [
-                "Broker", "Configuration", "Drivers", "IO", "Slabs",
+                "Access", "Broker", "Configuration", "Drivers", "IO", "Journal", "Permissions", "Slabs", "Transports",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
+        // A client's end of a WebSocket, as a machine without a socket: for the commands, the load generator and tests.
+        .target(name: "ClientWebSocket", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede",
             dependencies: [
-                "Broker", "Capacity", "Configuration", "Drivers", "IO", "STOMP", "Server",
+                "Access", "Broker", "Capacity", "ClientWebSocket", "Configuration", "Drivers", "IO", "Journal", "STOMP",
+                "Server", "Transports",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -69,7 +94,7 @@ let package = Package(
         .target(
             name: "Load",
             dependencies: [
-                "Drivers", "IO", "Slabs",
+                "ClientWebSocket", "Drivers", "IO", "Slabs",
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             path: "Bench/Load",
@@ -84,7 +109,7 @@ let package = Package(
             name: "Attacks", dependencies: ["CProcess", "Slabs"], path: "Bench/Attacks", swiftSettings: swiftSettings),
         // The broker's inner parts, one operation at a time.
         .target(
-            name: "Micro", dependencies: ["Broker", "CProcess", "FakeKernel", "IO", "STOMP", "Slabs"],
+            name: "Micro", dependencies: ["Broker", "CProcess", "FakeKernel", "IO", "STOMP", "Slabs", "Transports"],
             path: "Bench/Micro", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-bench",
@@ -100,7 +125,8 @@ let package = Package(
             swiftSettings: swiftSettings),
         // The broker on a simulated kernel, with simulated clients and an oracle that judges what they see.
         .target(
-            name: "Simulator", dependencies: ["Broker", "IO", "Slabs"], path: "Tests/Simulator",
+            name: "Simulator", dependencies: ["Broker", "IO", "Journal", "Permissions", "Slabs"],
+            path: "Tests/Simulator",
             // A run is one thread's. Debug builds check that accesses are exclusive; a campaign would spend a tenth of its
             // time on it.
             swiftSettings: swiftSettings + [
@@ -123,22 +149,52 @@ let package = Package(
             name: "FuzzFrames", dependencies: ["STOMP"], path: "Tests/Fuzz/Frames", swiftSettings: swiftSettings),
         .target(
             name: "FuzzBroker",
-            dependencies: ["Broker", "Configuration", "FakeKernel", "FuzzFrames", "IO", "STOMP", "Simulator"],
+            dependencies: [
+                "Access", "Broker", "Configuration", "FakeKernel", "FuzzFrames", "IO", "Permissions", "STOMP",
+                "Simulator",
+            ],
             path: "Tests/Fuzz/Broker", swiftSettings: swiftSettings),
-        .testTarget(name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames"], swiftSettings: swiftSettings),
+        .target(
+            name: "FuzzJournal", dependencies: ["FuzzFrames", "Journal", "JournalFixtures"], path: "Tests/Fuzz/Journal",
+            swiftSettings: swiftSettings),
+        .target(
+            name: "FuzzTransports", dependencies: ["FuzzFrames", "Transports"], path: "Tests/Fuzz/Transports",
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["FuzzBroker", "FuzzFrames", "FuzzJournal", "FuzzTransports"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ClientWebSocketTests", dependencies: ["ClientWebSocket"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
+        .testTarget(name: "PermissionsTests", dependencies: ["Permissions"], swiftSettings: swiftSettings),
+        .testTarget(name: "AccessTests", dependencies: ["Access", "Permissions"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "STOMP", "Slabs"],
+            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "Journal", "Permissions", "STOMP", "Slabs"],
+            swiftSettings: swiftSettings),
+        // Echoes WebSocket messages, for suites that test servers from outside.
+        .executableTarget(
+            name: "stampede-websocket-echo", dependencies: ["Transports"], path: "Tests/WebSocketEcho",
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "TestSupport", "Transports"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),
+        // Logs as the broker writes them, for tests and for the fuzzer.
+        .target(
+            name: "JournalFixtures", dependencies: ["Journal"], path: "Tests/JournalFixtures",
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "JournalTests", dependencies: ["CJournal", "Journal", "JournalFixtures"],
+            swiftSettings: swiftSettings),
         .testTarget(name: "CapacityTests", dependencies: ["Capacity"], swiftSettings: swiftSettings),
         .testTarget(
             name: "ConfigurationTests",
             // The executable itself, because the command line is tested by running it.
             dependencies: [
-                "Capacity", "Configuration", "Broker", "IO", "STOMP", "Server", "stampede",
+                "Access", "Capacity", "ClientWebSocket", "Configuration", "Broker", "IO", "Journal", "JournalFixtures",
+                "STOMP", "Server", "stampede",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
@@ -146,11 +202,13 @@ let package = Package(
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         // The broker as a process, and clients that talk to it over real sockets.
         .target(
-            name: "TestSupport", dependencies: ["CTestSupport"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["CTestSupport", "ClientWebSocket", "IO", "Transports"],
+            path: "Tests/TestSupport",
             swiftSettings: swiftSettings),
-        .testTarget(name: "Conformance", dependencies: ["TestSupport", "stampede"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "Integration", dependencies: ["Attacks", "TestSupport", "stampede"], exclude: ["clients"],
+            name: "Conformance", dependencies: ["CAccess", "TestSupport", "stampede"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "Integration", dependencies: ["Attacks", "IO", "TestSupport", "stampede"], exclude: ["clients"],
             swiftSettings: swiftSettings),
     ]
 )
@@ -165,6 +223,12 @@ if Context.environment["STAMPEDE_FUZZING"] == "1" {
         .executableTarget(
             name: "stampede-fuzz-frames", dependencies: ["FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/MainFrames",
             swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-fuzz-journal", dependencies: ["FuzzDriver", "FuzzFrames", "FuzzJournal"],
+            path: "Tests/Fuzz/MainJournal", swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "stampede-fuzz-transports", dependencies: ["FuzzDriver", "FuzzFrames", "FuzzTransports"],
+            path: "Tests/Fuzz/MainTransports", swiftSettings: swiftSettings),
         .executableTarget(
             name: "stampede-fuzz", dependencies: ["FuzzBroker", "FuzzDriver", "FuzzFrames"], path: "Tests/Fuzz/Main",
             swiftSettings: swiftSettings),

@@ -5,6 +5,8 @@ struct Client: BitwiseCopyable {
         case idle
         /// The connection is being opened.
         case connecting
+        /// The handshake of WebSocket is sent.
+        case upgrading
         /// CONNECT is sent.
         case greeting
         /// SUBSCRIBE is sent.

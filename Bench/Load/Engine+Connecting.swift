@@ -22,6 +22,11 @@ extension Engine where D: ~Copyable {
     }
 
     mutating func connected(_ place: Int) {
+        guard !usesWebSocket else { return upgrade(place) }
+        greet(place)
+    }
+
+    mutating func greet(_ place: Int) {
         clients[place].phase = .greeting
         // A NATS server sends first.
         guard plan.dialect != .nats else { return }

@@ -1,3 +1,4 @@
+import ClientWebSocket
 import Drivers
 import Glibc
 import IO
@@ -14,6 +15,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
     let thread: Int
     let addresses: Addresses
     let body: Body
+    let usesWebSocket: Bool
 
     var driver: D
     var submissions = Batch<Submission>(capacity: 4096)
@@ -31,6 +33,12 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
     /// With confirmations: when the messages under way were made. `plan.window` places for each publisher, by the low
     /// bits of the sequence. 0: confirmed.
     let unconfirmed: UnsafeMutablePointer<UInt64>
+
+    /// With WebSocket: for each client, where it is in the frames of the server.
+    let readers: UnsafeMutablePointer<ServerFrameReader>
+    /// With WebSocket: heads of answers to handshakes, and payloads of control frames, that are incomplete, by client.
+    var pieces: [Int: [UInt8]] = [:]
+    var masks = MaskKeys()
 
     var phase = Control.Phase.connect
     var now = monotonicNanoseconds()
@@ -67,6 +75,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         control = setup.control
         thread = setup.thread
         addresses = setup.addresses
+        usesWebSocket = setup.usesWebSocket
         connectingCountMax = setup.connectingCountMax
         body = Body(byteCount: setup.plan.bodyByteCount)
         partials = PartialPool(byteCount: setup.plan.bodyByteCount + Self.framesHeadByteCountMax)
@@ -78,6 +87,8 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         clientCount = setup.share.subscribers.count + separatePublishers
         clients = .allocate(capacity: clientCount + 1)
         clients.initialize(repeating: Client(), count: clientCount + 1)
+        readers = .allocate(capacity: setup.usesWebSocket ? clientCount + 1 : 1)
+        readers.initialize(repeating: ServerFrameReader(), count: setup.usesWebSocket ? clientCount + 1 : 1)
         publishers = .allocate(capacity: setup.share.publishers.count + 1)
         publishers.initialize(repeating: Publisher(), count: setup.share.publishers.count + 1)
         let expectationCount = setup.share.subscribers.count * setup.plan.publishersPerDestination + 1
@@ -92,6 +103,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
 
     deinit {
         clients.deallocate()
+        readers.deallocate()
         publishers.deallocate()
         expectations.deallocate()
         unconfirmed.deallocate()
@@ -185,6 +197,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         switch completion.kind {
         case .received:
             guard isCurrent(completion) else { return }
+            if usesWebSocket { return receivedFrames(place, completion.pointer!, Int(completion.value)) }
             received(place, completion.pointer!, Int(completion.value))
         case .writable:
             guard isCurrent(completion) else { return }
@@ -196,7 +209,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
             clients[place].phase = .idle
             liveCount -= 1
         case .sendIncomplete, .woken: break
-        case .accepted, .acceptFailed, .sendReleased, .authenticated, .durable, .permitted:
+        case .accepted, .acceptFailed, .sendReleased, .authenticated, .durable, .permitted, .identified:
             invariant(false, "a client's driver reported a server's event")
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
             invariant(false, "a file's completion for a client that uses no files")
@@ -216,7 +229,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         if clients[place].outbox == 0 { clients[place].outbox = outboxes.take(for: UInt32(place)) }
         let index = clients[place].outbox
         let outbox = outboxes[index]
-        outbox.pointee.reserve(byteCount)
+        if usesWebSocket { openMessage(outbox, place, byteCount) } else { outbox.pointee.reserve(byteCount) }
         if !outbox.pointee.isListed, !outbox.pointee.awaitsWritable {
             outbox.pointee.isListed = true
             toSend.append(index)
@@ -242,6 +255,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
                 outboxes.giveBack(index)
                 continue
             }
+            if usesWebSocket { seal(outbox) }
             submissions.append(
                 Submission(
                     .send, connection: slot(place),

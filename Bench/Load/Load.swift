@@ -19,6 +19,10 @@ public final class Load: Sendable {
         /// The threads of the load have real-time priority (sched(7), SCHED_FIFO) if the process may set it. Then they
         /// measure the server, even while other processes use the CPU.
         public var isUrgent = false
+        /// The path of a WebSocket. nil: the protocol of the plan is in TCP as it is.
+        public var webSocketPath: String?
+        /// STOMP: who the clients say that they are.
+        public var credentials = Credentials()
 
         /// - Parameter host: an IPv4 address, or localhost.
         public init?(host: String, port: UInt16) {
@@ -26,6 +30,17 @@ public final class Load: Sendable {
             guard inet_pton(AF_INET, host == "localhost" ? "127.0.0.1" : host, &address) == 1 else { return nil }
             self.address = UInt32(bigEndian: address.s_addr)
             self.port = port
+        }
+    }
+
+    /// The login and the passcode of every client.
+    public struct Credentials: Sendable, Equatable {
+        public var login: String
+        public var passcode: String
+
+        public init(login: String = "guest", passcode: String = "guest") {
+            self.login = login
+            self.passcode = passcode
         }
     }
 
@@ -49,14 +64,15 @@ public final class Load: Sendable {
     public init(_ plan: Plan, target: Target, threadCount: Int = 1) throws(DriverError) {
         let peers = try WakeDirectory(workerCount: threadCount)
         let control = Control(threadCount: threadCount)
-        let requests = Requests(plan)
+        let requests = Requests(
+            plan, credentials: target.credentials, webSocketPath: target.webSocketPath ?? "/")
         let addresses = Addresses(address: target.address, port: target.port, clientCount: plan.clientCount)
         let shares = Share.of(plan, threadCount: threadCount)
         threads = shares.enumerated().map { thread, share in
             LoadThread(
                 ThreadSetup(
                     plan: plan, share: share, requests: requests, control: control, thread: thread,
-                    addresses: addresses,
+                    addresses: addresses, usesWebSocket: target.webSocketPath != nil,
                     connectingCountMax: max(16, Self.connectingCountMax / threadCount), driver: target.driver,
                     isUrgent: target.isUrgent, options: Self.options(plan, share), peers: peers))
         }

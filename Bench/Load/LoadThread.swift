@@ -17,6 +17,7 @@ struct ThreadSetup: Sendable {
     var control: Control
     var thread: Int
     var addresses: Addresses
+    var usesWebSocket = false
     /// Connections that the thread opens at a time.
     var connectingCountMax: Int
     var driver: LoadDriver

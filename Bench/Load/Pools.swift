@@ -15,6 +15,8 @@ struct Outbox: BitwiseCopyable {
     var isListed = false
     var client: UInt32
     var nextFree: UInt32 = 0
+    /// With WebSocket: where the message begins that bytes are appended to, with room for its header. -1: none does.
+    var messageStart = -1
 
     mutating func reserve(_ byteCount: Int) {
         guard end + byteCount > capacity else { return }

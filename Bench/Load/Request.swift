@@ -1,3 +1,4 @@
+import ClientWebSocket
 import Glibc
 
 /// Bytes that are prepared once and sent many times.
@@ -39,7 +40,13 @@ struct Requests: Sendable {
     static let receiptStart = Text("SEND\nreceipt:")
     static let sendCommandByteCount = 5
 
-    init(_ plan: Plan) {
+    /// With WebSocket: the handshake of every client. They share a key, which only tells that the server answers it.
+    let handshake: WebSocketHandshake
+    let upgrade: Text
+
+    init(_ plan: Plan, credentials: Load.Credentials = Load.Credentials(), webSocketPath: String = "/") {
+        handshake = WebSocketHandshake(host: "localhost", path: webSocketPath, subprotocols: ["v12.stomp"])
+        upgrade = Text(handshake.request)
         let names = (0..<Self.destinationCount(plan)).map(plan.destinationName)
         (acknowledgementStart, acknowledgementEnd) = Self.acknowledgement(plan.dialect)
         confirmed = plan.isConfirmed ? ConfirmedRequests(plan) : nil
@@ -47,8 +54,8 @@ struct Requests: Sendable {
         case .stomp:
             let interval = plan.heartBeatMilliseconds
             connect = Text(
-                "CONNECT\naccept-version:1.2\nhost:localhost\nlogin:guest\npasscode:guest\n"
-                    + "heart-beat:\(interval),\(interval)\n\n\0")
+                "CONNECT\naccept-version:1.2\nhost:localhost\nlogin:\(credentials.login)\n"
+                    + "passcode:\(credentials.passcode)\nheart-beat:\(interval),\(interval)\n\n\0")
             let mode = plan.acknowledgement.rawValue
             subscribe = names.map { Text("SUBSCRIBE\nid:1\ndestination:\($0)\nack:\(mode)\nreceipt:s\n\n\0") }
             sendHead = names.map { Text("SEND\n\(ConfirmedRequests.head(plan, $0))") }

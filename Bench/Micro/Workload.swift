@@ -11,7 +11,7 @@ public struct MicroCase: Sendable {
     public let summary: String
     public let make: @Sendable () -> any Workload
 
-    public static let all: [MicroCase] = parsing + encoding + memory + shards
+    public static let all: [MicroCase] = parsing + encoding + memory + shards + transports
 }
 
 /// Keeps a result alive, so that the compiler cannot remove the code that computes it.

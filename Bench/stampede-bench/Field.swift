@@ -156,6 +156,7 @@ struct Field {
 
     private func target(_ server: RunningServer) -> Load.Target {
         var target = Load.Target(host: "127.0.0.1", port: server.port)!
+        target.webSocketPath = server.kind.transport.webSocketPath
         target.driver = TargetOptions.bestDriver
         return target
     }

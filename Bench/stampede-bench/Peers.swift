@@ -97,11 +97,15 @@ struct ServerOptions: ParsableArguments {
     @Option(help: "A setting of the broker, as in io.uring.sq-entries=8192. Can be repeated.")
     var set: [String] = []
 
+    @Flag(help: "Measure the broker over WebSocket too, on each of its drivers.")
+    var ws = false
+
     func kinds() throws -> [ServerKind] {
         let path = stampede ?? ServerKind.besideUs
         let drivers = LoadDriver.allCases.filter { $0 == .epoll || TargetOptions.bestDriver == .uring }
         if drivers.count == 1 { warn("io_uring cannot be used here (stampede probe says why)") }
         var kinds = drivers.map { ServerKind.stampede(driver: $0, path: path, settings: set) }
+        if ws { kinds += drivers.map { .stampede(driver: $0, path: path, settings: set, transport: .ws) } }
         if let baseline {
             for driver in drivers {
                 var kind = ServerKind.stampede(driver: driver, path: baseline, settings: set)

@@ -21,21 +21,22 @@ struct ServerKind: Sendable {
     var workers = 1
     /// Where its folder is made. nil: where temporary files are, which may be memory.
     var folderParent: String?
+    var transport = ClientTransport.tcp
 
     /// The broker of this package.
     ///
     /// - Parameter workers: nil: as in `config`, the path of a configuration file.
     static func stampede(
         driver: LoadDriver, path: String, workers: Int? = 1, host: String = "127.0.0.1", config: String? = nil,
-        settings: [String] = []
+        settings: [String] = [], transport: ClientTransport = .tcp
     ) -> ServerKind {
-        var values = ["listeners=\(host):PORT", "io.driver=\(driver.rawValue)", "log.level=warning"]
+        var values = ["listeners=\(transport.scheme)\(host):PORT", "io.driver=\(driver.rawValue)", "log.level=warning"]
         if let workers { values.append("io.workers=\(workers)") }
         values += settings
         let file = config.map { ["--config", $0] } ?? []
         return ServerKind(
-            name: driver.rawValue, path: path, arguments: ["serve"] + file + values.flatMap { ["--set", $0] },
-            workers: workers ?? 1)
+            name: driver.rawValue + transport.suffix, path: path,
+            arguments: ["serve"] + file + values.flatMap { ["--set", $0] }, workers: workers ?? 1, transport: transport)
     }
 
     /// With larger queues than by default, which only a file can configure.
@@ -110,6 +111,8 @@ final class RunningServer {
         let values = kind.arguments.map {
             $0.replacingOccurrences(of: "PORT", with: "\(port)").replacingOccurrences(of: "FOLDER", with: folder)
         }
+        // A store of the operator's is none of ours. By the environment, which older builds take too; a setting beats it.
+        setenv("STAMPEDE_STORAGE_ENABLED", "false", 0)
         var arguments = ([kind.path] + values).map { strdup($0) }
         arguments.append(nil)
         let identifier = process_start(kind.path, arguments, cpu ?? -1, log)

@@ -43,6 +43,15 @@ struct TargetOptions: ParsableArguments {
         help: "The CPU to bind the load generator to; -1: none. Default: 1 with --start, none for many threads.")
     var cpu: Int32?
 
+    @Option(help: "How the load travels: tcp, or ws (STOMP in WebSocket, on the path /ws).")
+    var transport = ClientTransport.tcp
+
+    @Option(help: "STOMP: the login of every client.")
+    var login = Load.Credentials().login
+
+    @Option(help: "STOMP: the passcode of every client.")
+    var passcode = Load.Credentials().passcode
+
     @Option(help: "The load generator's own driver: uring or epoll. Default: uring where it works.")
     var driver: LoadDriver?
 
@@ -112,7 +121,10 @@ struct TargetOptions: ParsableArguments {
             return .stampede(
                 driver: driver, path: stampede ?? ServerKind.besideUs, workers: config == nil ? workers : nil,
                 host: host,
-                config: config, settings: set)
+                config: config, settings: set, transport: transport)
+        }
+        guard transport == .tcp else {
+            throw ValidationError("--transport ws: --start uring and --start epoll have it; --start \(start) has not")
         }
         guard let peer = Peer(rawValue: start) else { return .floor(path: start) }
         guard let kind = try peer.kind() else { throw ExitCode(1) }
@@ -124,6 +136,8 @@ struct TargetOptions: ParsableArguments {
             throw ValidationError("--host \(host): an IPv4 address is expected")
         }
         target.driver = driver ?? Self.bestDriver
+        target.webSocketPath = transport.webSocketPath
+        target.credentials = Load.Credentials(login: login, passcode: passcode)
         return target
     }
 

@@ -1,11 +1,12 @@
+public import Permissions
 public import Slabs
 
 /// Who decides whether a client may connect.
 public enum Authentication: Sendable {
     /// Nobody: CONNECT is answered at once.
     case none
-    /// Whoever drives the shard: it takes the questions (`Shard.takeQuestions`) and answers each with the completion
-    /// `.authenticated`, at any later time.
+    /// Whoever drives the shard: it takes the questions (`Shard.takeQuestions`) and answers each, at any later time: with the
+    /// completion `.authenticated`, or where there are permissions (`BrokerOptions.access`) by `Shard.answer`.
     case external
 }
 
@@ -17,4 +18,31 @@ public struct AuthenticationQuestion: Sendable {
     public var login: [UInt8]?
     /// A secret: not for the log.
     public var passcode: [UInt8]?
+    public var clientID: [UInt8]?
+    /// `ConnectionOrigin.address`. 0: not known.
+    public var address: UInt64
+}
+
+/// Who a client is, or that it may not connect.
+public struct AuthenticationAnswer: Sendable {
+    /// As in the question.
+    public var connection: Slot
+    /// nil: it may not connect.
+    public var identity: AccessIdentity?
+    /// As in the question: what `{client-id}` in a pattern stands for.
+    public var clientID: [UInt8]?
+    /// Why it may not, for the ERROR and for the log. It says nothing that helps to guess.
+    public var explanation: StaticString
+
+    public init(allowing connection: Slot, as identity: AccessIdentity, clientID: [UInt8]?) {
+        self.connection = connection
+        self.identity = identity
+        self.clientID = clientID
+        explanation = ""
+    }
+
+    public init(refusing connection: Slot, because explanation: StaticString) {
+        self.connection = connection
+        self.explanation = explanation
+    }
 }

@@ -1,3 +1,4 @@
+import IO
 public import Slabs
 import Synchronization
 
@@ -9,6 +10,12 @@ public final class Fabric: Sendable {
     public let shardCount: Int
     let mailboxes: [Mailbox]
     private let loads: [Load]
+    /// By `ListenerID`: connections of all shards, of listeners with a limit.
+    private let listeners: [Listener]
+
+    private final class Listener: Sendable {
+        let connectionCount = Atomic<Int>(0)
+    }
 
     private final class Load: Sendable {
         let connectionCount = Atomic<Int>(0)
@@ -20,15 +27,18 @@ public final class Fabric: Sendable {
         /// A `LimitKind`, or `nothing`.
         let fullLimit = Atomic<UInt8>(Load.nothing)
         let topicsFillMemory = Atomic<Bool>(false)
+        let storeIsFull = Atomic<Bool>(false)
 
         static let nothing = UInt8.max
     }
 
-    public init(shardCount: Int, mailboxByteCountMax: Int) {
+    /// - Parameter listenerCount: of the listeners of `BrokerOptions`.
+    public init(shardCount: Int, mailboxByteCountMax: Int, listenerCount: Int = 0) {
         invariant(shardCount >= 1 && shardCount <= 128, "a fabric has 1 to 128 shards")
         self.shardCount = shardCount
         mailboxes = (0..<shardCount).map { _ in Mailbox(byteCountMax: mailboxByteCountMax) }
         loads = (0..<shardCount).map { _ in Load() }
+        listeners = (0..<listenerCount).map { _ in Listener() }
     }
 
     public func mailbox(_ shard: Int) -> Mailbox { mailboxes[shard] }
@@ -55,6 +65,11 @@ public final class Fabric: Sendable {
     func fullLimit(_ shard: Int) -> LimitKind {
         LimitKind(rawValue: loads[shard].fullLimit.load(ordering: .relaxed)) ?? .mailbox
     }
+
+    /// So much waits for a shard's disk that no more is to be stored there now.
+    func storeIsFull(_ shard: Int) -> Bool { loads[shard].storeIsFull.load(ordering: .relaxed) }
+
+    func reportStore(shard: Int, isFull: Bool) { loads[shard].storeIsFull.store(isFull, ordering: .relaxed) }
 
     /// A shard takes no more messages to topics now.
     func isFullForTopics(_ shard: Int) -> Bool {
@@ -116,5 +131,34 @@ public final class Fabric: Sendable {
             }
         }
         return best
+    }
+
+    /// The shard with the fewest connections, if it has fewer than `count` and room. nil: none has.
+    func shardWithFewer(than count: Int, besides shard: Int) -> Int? {
+        var best: Int?
+        var fewest = count
+        for candidate in 0..<shardCount where candidate != shard {
+            let held = loads[candidate].connectionCount.load(ordering: .relaxed)
+            if held < fewest, held < loads[candidate].connectionCountMax.load(ordering: .relaxed) {
+                best = candidate
+                fewest = held
+            }
+        }
+        return best
+    }
+
+    // MARK: Listeners
+
+    /// Counts a connection of a listener. False: it has `max` already.
+    func enterListener(_ listener: ListenerID, max: Int) -> Bool {
+        let count = listeners[Int(listener.rawValue)].connectionCount.add(1, ordering: .relaxed).newValue
+        if count <= max { return true }
+        leaveListener(listener)
+        return false
+    }
+
+    func leaveListener(_ listener: ListenerID) {
+        let count = listeners[Int(listener.rawValue)].connectionCount.subtract(1, ordering: .relaxed).newValue
+        invariant(count >= 0, "a listener has lost more connections than it had")
     }
 }

@@ -1,3 +1,5 @@
+public import IO
+public import Permissions
 public import Slabs
 
 /// Every bound of the broker, with its default, its unit and what happens at it.
@@ -123,6 +125,8 @@ public struct DestinationPolicy: Sendable, Equatable {
     public var deliveryCountMax = 10
     /// Where messages go that were delivered too often, refused for good, or expired. Empty: they are dropped, counted.
     public var deadLetterDestination = "/queue/DLQ"
+    /// Which messages of a queue are stored, if the broker has a store.
+    public var storage = StoragePolicy.byHeader
     /// Expired messages go to the dead-letter destination too.
     public var deadLettersExpired = false
     /// How long a queue without messages, consumers and waiting publishers is remembered, with what its first user asked of
@@ -137,15 +141,20 @@ public struct DestinationPolicy: Sendable, Equatable {
 
 /// What the core knows of a listener.
 public struct ListenerOptions: Sendable, Equatable {
-    /// As it is bound, for the log: "127.0.0.1:61613".
+    /// As it is bound, for the log: "127.0.0.1:61613", "ws://127.0.0.1:15674", "unix:/run/stampede.sock".
     public var address: String
     /// How the frames travel.
-    public var transport = Transport.plain
-
-    public enum Transport: Sendable {
-        /// STOMP over TCP, as it is.
-        case plain
-    }
+    public var transport = TransportKind.stomp
+    /// It is a Unix socket.
+    ///
+    /// Its workers accept from one socket, and the kernel tends to wake the same one, so a connection goes on to the
+    /// worker that has the fewest. It has no zero-copy sends, and its peers have credentials instead of addresses.
+    public var isUnix = false
+    /// Connections of the listener, of all workers together. At the limit: a new one is refused. 0: no such limit.
+    public var connectionCountMax = 0
+    /// A heart-beat a minute suffices, whatever interval was agreed: browsers run the timers of hidden pages no more
+    /// often.
+    public var hasLenientHeartBeats = false
 
     public init(address: String) { self.address = address }
 }
@@ -154,7 +163,11 @@ public struct ListenerOptions: Sendable, Equatable {
 public struct BrokerOptions: Sendable {
     public var limits = Limits()
     public var authentication = Authentication.none
+    /// What clients may do, who are who the answers to `Authentication.external` say. nil: anything.
+    public var access: AccessTable?
     public var receiptConditions = ReceiptConditions.none
+    /// nil: nothing is stored.
+    public var storage: StorageOptions?
     /// By `ListenerID`.
     public var listeners: [ListenerOptions] = []
     /// In order of precedence: the first whose pattern matches applies. None: the defaults of `DestinationPolicy`.
@@ -171,6 +184,8 @@ public struct BrokerOptions: Sendable {
     public var zeroCopyByteCountMin = 0
     /// Seed of hash tables.
     public var seed: UInt64 = 0
+    /// A limit counts by address, or logins do: the driver has to find it out.
+    public var needsAddresses: Bool { limits.needsAddresses || access != nil }
     /// Makes session ids and the names of temporary destinations unguessable.
     public var identityKey = KeyedHash(low: 0, high: 0)
 

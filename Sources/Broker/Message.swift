@@ -14,6 +14,8 @@ struct Message {
     /// The header lines begin with `destination`, because it is not the canonical name: an alias, as the SEND wrote it,
     /// or a topic's name on its way to the subscriber of a pattern.
     var carriesDestination = false
+    /// Its SEND says `persistent:true`; of one in a queue: it is stored.
+    var isPersistent = false
     var identity: UInt64
     /// Wall-clock milliseconds; 0: never.
     var expiresAt: UInt64
@@ -84,8 +86,16 @@ extension MemoryBudget {
     /// Copies a message to a block of its own: `StoredMessage`, then the content. 0: no memory.
     ///
     /// `extra` are header lines that go in front of the message's own; they must be plain.
-    mutating func store(_ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)) -> BlockIndex {
-        let byteCount = StoredMessage.byteCount + extra.count + message.contentByteCount
+    ///
+    /// - Parameter isStored: it goes to the log: its `StoredPlace` is behind the content.
+    mutating func store(
+        _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0), isStored: Bool = false
+    ) -> BlockIndex {
+        let contentByteCount = extra.count + message.contentByteCount
+        let byteCount =
+            isStored
+            ? StoredMessage.placeOffset(contentByteCount: contentByteCount) + StoredPlace.byteCount
+            : StoredMessage.byteCount + contentByteCount
         guard hasStore(byteCount) else { return 0 }
         let block = blocks.allocate(byteCount: byteCount)
         if block == 0 { return 0 }
@@ -94,11 +104,23 @@ extension MemoryBudget {
             to: StoredMessage(
                 headersByteCount: UInt32(extra.count + message.headersByteCount),
                 bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain,
-                carriesDestination: message.carriesDestination))
+                carriesDestination: message.carriesDestination, isStored: isStored))
         var writer = FrameWriter(at: base + StoredMessage.byteCount)
         if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
         message.writeContent(&writer, version: .v1_2)
+        if isStored {
+            place(of: block).initialize(to: .new)
+        }
         return block
+    }
+
+    /// Where a stored message is in the log.
+    func place(of block: BlockIndex) -> UnsafeMutablePointer<StoredPlace> {
+        let base = blocks.base(block)
+        let head = base.assumingMemoryBound(to: StoredMessage.self)
+        assert(head.pointee.isStored, "the message is stored")
+        let offset = StoredMessage.placeOffset(contentByteCount: head.pointee.contentByteCount)
+        return (base + offset).assumingMemoryBound(to: StoredPlace.self)
     }
 
     func stored(_ block: BlockIndex, identity: UInt64, expiresAt: UInt64) -> Message {
@@ -108,7 +130,7 @@ extension MemoryBudget {
         return Message(
             headers: headers, headersByteCount: Int(head.headersByteCount),
             body: headers + Int(head.headersByteCount) + 1, bodyByteCount: Int(head.bodyByteCount),
-            isPlain: head.isPlain, carriesDestination: head.carriesDestination, identity: identity,
-            expiresAt: expiresAt)
+            isPlain: head.isPlain, carriesDestination: head.carriesDestination, isPersistent: head.isStored,
+            identity: identity, expiresAt: expiresAt)
     }
 }

@@ -14,6 +14,10 @@ public struct Notice: Sendable {
         case undelivered = "undelivered messages"
         case tooManyDestinations = "too many destinations"
         case notPersistent = "messages are not stored"
+        case storageFailed = "storage failed"
+        case diskFull = "disk full"
+        case loginRefused = "login refused"
+        case accessRefused = "access refused"
     }
 
     /// The client that a notice is about.
@@ -37,6 +41,7 @@ public struct Notice: Sendable {
     public var text: String
     /// Of `slowConsumer`: the subscription that did not take its messages. Of others: empty.
     public var subscription = ""
+    /// Of `slowConsumer` and `accessRefused`: what it is about. Of others: empty.
     public var destination = ""
     /// Of `undelivered`: how many, of the queue that `text` names.
     public var messageCount = 0

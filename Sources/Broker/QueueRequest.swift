@@ -16,6 +16,12 @@ struct QueueRequest: BitwiseCopyable {
     /// The canonical name of a queue or topic, in `Scratch.key`, or in a message of another worker. 0: none.
     var deadLetterByteCount: UInt32 = 0
 
+    /// Anything but what the policy says.
+    var asksForAnything: Bool {
+        messageCountMax != .max || byteCountMax != .max || messageMillisecondsMax != .max || hasOverflow
+            || deadLetterByteCount != 0
+    }
+
     static var byteCount: Int { MemoryLayout<QueueRequest>.size }
 
     static var bits: UInt64 {
@@ -63,6 +69,8 @@ extension Shard {
                     "x-dead-letter-routing-key must be a queue's name, or begin with /queue/ or /topic/; no wildcards")
                 return nil
             }
+            let bytes = UnsafeRawBufferPointer(start: scratch.key, count: name)
+            if gate.isOn, !admitsIndirect(context, .xDeadLetterRoutingKey, bytes, orReads: false) { return nil }
             request.deadLetterByteCount = UInt32(name)
         }
         return request

@@ -55,6 +55,10 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var messagesRedelivered: UInt64 = 0
     public var messagesAcknowledged: UInt64 = 0
     public var errorsSent: UInt64 = 0
+    /// Clients that were told that they may not connect, or not stay.
+    public var loginsRefused: UInt64 = 0
+    /// Frames that asked for what their client may not do.
+    public var accessRefused: UInt64 = 0
     public var receiptsSent: UInt64 = 0
     public var heartBeatsSent: UInt64 = 0
     public var heartBeatsMissed: UInt64 = 0
@@ -91,6 +95,8 @@ public struct Counters: Sendable, BitwiseCopyable {
         messagesRedelivered &+= other.messagesRedelivered
         messagesAcknowledged &+= other.messagesAcknowledged
         errorsSent &+= other.errorsSent
+        loginsRefused &+= other.loginsRefused
+        accessRefused &+= other.accessRefused
         receiptsSent &+= other.receiptsSent
         heartBeatsSent &+= other.heartBeatsSent
         heartBeatsMissed &+= other.heartBeatsMissed
@@ -127,12 +133,13 @@ func printable(_ bytes: UnsafeRawBufferPointer) -> String {
 /// Why a worker did not take what a client of another worker, or its own, asked of it: the words of the ERROR.
 enum Refusal: UInt8, BitwiseCopyable {
     case destinations = 1, queue, memory, destinationsOfConnection, destinationsOfAddress
+    case diskFull, storageFailed, tooLargeToStore
 
     /// Which the log is told as a warning.
     var isOfDestinations: Bool {
         switch self {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
-        case .queue, .memory: false
+        case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore: false
         }
     }
 
@@ -141,16 +148,21 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: "Too many destinations"
         case .queue: "Queue full"
         case .memory: "Out of memory"
+        case .diskFull: "Disk full"
+        case .storageFailed: "Storage failed"
+        case .tooLargeToStore: "Message too large"
         }
     }
 
-    var limit: LimitKind {
+    /// nil: it is no limit of `limits`.
+    var limit: LimitKind? {
         switch self {
         case .destinations: .destinations
         case .destinationsOfConnection: .destinationsPerConnection
         case .destinationsOfAddress: .destinationsPerAddress
         case .queue: .queue
         case .memory: .messageMemory
+        case .diskFull, .storageFailed, .tooLargeToStore: nil
         }
     }
 
@@ -167,6 +179,13 @@ enum Refusal: UInt8, BitwiseCopyable {
                 + "(limits.destinations-per-address-max)"
         case .queue: "the queue has reached its limit (messages-max or bytes-max in its policy)"
         case .memory: "the broker has reached its memory limit (limits.message-memory-bytes); try again later"
+        case .diskFull:
+            "the disk, or storage.bytes-max, leaves no room for messages that are stored; consumers make room"
+        case .storageFailed:
+            "the broker could not write to its storage directory, and nobody knows what of the last messages and "
+                + "acknowledgements is stored; its log has the reason"
+        case .tooLargeToStore:
+            "the message does not fit into a segment of the store (storage.segment-bytes)"
         }
     }
 }

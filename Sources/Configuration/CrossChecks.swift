@@ -6,11 +6,14 @@ extension EffectiveSettings {
     mutating func crossCheck() {
         checkBuild()
         checkListeners()
+        checkTLS()
         checkRing()
         checkKeepalive()
         checkFrames()
         checkMemory()
+        checkStorage()
         checkDestinations()
+        checkAccess()
     }
 
     // MARK: Driver
@@ -23,32 +26,6 @@ extension EffectiveSettings {
                     "found \"uring\", but this build has epoll only; allowed: auto, epoll")
             }
         #endif
-    }
-
-    private mutating func checkListeners() {
-        if settings.listeners.count > ListenerID.countMax {
-            report(
-                origin(of: "listeners"), "listeners",
-                "found \(settings.listeners.count) addresses; allowed: at most \(ListenerID.countMax)")
-        }
-        var seen: Set<ListenAddress> = []
-        for listener in settings.listeners where listener.port != 0 && !seen.insert(listener).inserted {
-            report(origin(of: "listeners"), "listeners", "found \(listener) twice; allowed: each address once")
-        }
-        // The kernel would refuse the second one, as if another process used the port.
-        for listener in settings.listeners where !listener.isUnspecified {
-            let whole = seen.first { $0.isUnspecified && $0.isIPv6 == listener.isIPv6 && $0.port == listener.port }
-            guard let whole else { continue }
-            report(
-                origin(of: "listeners"), "listeners",
-                "found \(listener) beside \(whole), which includes it; allowed: one of them")
-        }
-        for listener in settings.listeners {
-            guard let version4 = listener.mappedVersion4 else { continue }
-            report(
-                origin(of: "listeners"), "listeners",
-                "found \(listener), an IPv4 address written as one of IPv6; allowed: \(version4)")
-        }
     }
 
     /// The most bytes of each pool of a worker.
@@ -111,12 +88,17 @@ extension EffectiveSettings {
     private mutating func reportLargeFrame(_ small: [String]) {
         let memory = "limits.message-memory-bytes"
         let isMemorySmall = origins[memory] == nil && integer(at: memory) / 16 < frameByteCountMax
-        guard !small.isEmpty || isMemorySmall, let path = Self.frameKeys.first(where: { origins[$0] != nil }) else {
+        let segment = "storage.segment-bytes"
+        let segmentByteCountMin = segmentByteCountMin(transactionByteCount: frameByteCountMax)
+        let isSegmentSmall =
+            settings.storage.isEnabled && origins[segment] == nil && integer(at: segment) < segmentByteCountMin
+        guard !small.isEmpty || isMemorySmall || isSegmentSmall, let path = Self.frameKeys.first(where: { origins[$0] != nil }) else {
             return
         }
         var wants: [String] = []
         if !small.isEmpty { wants.append("\(small.joined(separator: ", ")) of at least \(frameNote)") }
         if isMemorySmall { wants.append("\(memory) of at least \(Unit.bytes.format(frameByteCountMax * 16))") }
+        if isSegmentSmall { wants.append("\(segment) of at least \(Unit.bytes.format(segmentByteCountMin))") }
         report(
             origin(of: path), path,
             "found \(described(path)), which needs larger limits beside it: \(wants.joined(separator: "; and "))")
@@ -175,6 +157,28 @@ extension EffectiveSettings {
 
     private var frameNote: String {
         "limits.body-bytes + limits.headers-bytes = \(Unit.bytes.format(frameByteCountMax))"
+    }
+
+    /// A segment has room for the largest transaction, twice, so that not each one begins a new segment. A largest frame is
+    /// no larger.
+    private mutating func checkStorage() {
+        let path = "storage.segment-bytes"
+        let keys = ["limits.transaction-bytes", "limits.frames-per-transaction-max"]
+        let needed = segmentByteCountMin(transactionByteCount: integer(at: keys[0]))
+        guard settings.storage.isEnabled, integer(at: path) < needed else { return }
+        // `reportLargeFrame` reports it.
+        if origins[path] == nil, !keys.contains(where: { origins[$0] != nil }) { return }
+        report(
+            blamed([path] + keys), path,
+            "found \(described(path)); allowed: twice what \(keys.joined(separator: " and ")) may take on disk, at "
+                + "least \(Unit.bytes.format(needed)); or storage.enabled: false")
+    }
+
+    /// What is stored beside a frame: the record's header and fields, and zeros up to a multiple of 64.
+    private static let recordByteCount = 192
+
+    private func segmentByteCountMin(transactionByteCount: Int) -> Int {
+        2 * (transactionByteCount + integer(at: "limits.frames-per-transaction-max") * Self.recordByteCount)
     }
 
     // MARK: Destinations

@@ -83,7 +83,8 @@ public struct EffectiveSettings: Sendable {
 
     /// Sets fields that have no key of their own, because they follow from other values.
     private mutating func derive() {
-        settings.driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
+        settings.driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses || settings.access.isOn
+        settings.driverOptions.usesFiles = settings.storage.isEnabled
     }
 
     mutating func report(_ origin: Origin, _ path: String, _ text: String) {
@@ -132,14 +133,18 @@ extension EffectiveSettings {
 
     mutating func apply(_ override: Override) {
         let path = override.path
-        if let setting = Schema.setting(at: path) {
+        if path == Schema.listenersPath {
+            applyListeners(override)
+        } else if let setting = Schema.setting(at: path) {
             if let value = setting.parseOverride(override.text) {
                 setting.set(&settings, value)
                 origins[path] = override.origin
             } else {
                 report(override.origin, path, "found \(excerpt(override.text)); allowed: \(setting.allowed)")
             }
-        } else if path == Schema.destinations || path.hasPrefix(Schema.destinations + "[") {
+        } else if [Schema.destinations, Schema.listenersPath].contains(where: { path.hasPrefix($0 + "[") })
+            || path == Schema.destinations
+        {
             report(override.origin, path, "can be set in a file only")
         } else if Schema.sections.contains(path) {
             report(override.origin, path, "is a section, not a key")
@@ -147,5 +152,21 @@ extension EffectiveSettings {
             let note = Suggestion.note(for: path, among: Schema.settings.map(\.path))
             report(override.origin, "", "unknown key \(excerpt(path))\(note)")
         }
+    }
+
+    /// Replaces all listeners by URLs.
+    private mutating func applyListeners(_ override: Override) {
+        var listeners: [ListenerSettings] = []
+        for item in override.text.split(separator: ",", omittingEmptySubsequences: false) {
+            do throws(ListenerURL.Fault) {
+                listeners.append(try ListenerSettings(String(item)))
+            } catch {
+                report(override.origin, override.path, "found \(excerpt(String(item))); \(error.reason)")
+                return
+            }
+        }
+        settings.listeners = listeners
+        origins = origins.filter { !$0.key.hasPrefix(Schema.listenersPath) }
+        origins[override.path] = override.origin
     }
 }

@@ -7,6 +7,10 @@ extension EffectiveSettings {
         var writer = YAMLWriter()
         for setting in Schema.settings {
             if setting.path == "log.level" { writeDestinations(to: &writer) }
+            if setting.path == Schema.listenersPath, hasListenerOptions {
+                writeListeners(to: &writer)
+                continue
+            }
             writer.write(setting.path, setting.format(setting.get(settings)), note: "\(origin(of: setting.path))")
         }
         return writer.text
@@ -30,6 +34,33 @@ extension EffectiveSettings {
     }
 }
 
+extension EffectiveSettings {
+    /// Whether a listener has options that a URL cannot have.
+    private var hasListenerOptions: Bool {
+        settings.listeners.contains { (try? ListenerSettings($0.description)) != $0 }
+    }
+
+    private func writeListeners(to writer: inout YAMLWriter) {
+        writer.write(Schema.listenersPath, "", note: "\(origin(of: Schema.listenersPath))")
+        for (index, listener) in settings.listeners.enumerated() {
+            let path = "\(Schema.listenersPath)[\(index)]"
+            let url = "  - \(Schema.listenerURL): \(quoted(listener.url.description))"
+            writer.line(url, note: "\(origins["\(path).\(Schema.listenerURL)"] ?? origin(of: Schema.listenersPath))")
+            let plain = ListenerSettings(url: listener.url)
+            var section = Substring()
+            for option in Schema.listenerOptions where option.get(listener) != option.get(plain) {
+                let parts = option.path.split(separator: ".")
+                if parts.count > 1, parts[0] != section { writer.line("    \(parts[0]):") }
+                section = parts.count > 1 ? parts[0] : ""
+                let indentation = parts.count > 1 ? "      " : "    "
+                writer.line(
+                    "\(indentation)\(parts[parts.count - 1]): \(option.format(option.get(listener)))",
+                    note: "\(origin(of: "\(path).\(option.path)"))")
+            }
+        }
+    }
+}
+
 /// The documentation of all keys: the text of Config/stampede.yaml. It is generated from the table of keys, so that
 /// both agree.
 public enum ConfigurationReference {
@@ -42,6 +73,7 @@ public enum ConfigurationReference {
             writer.open(sectionsOf: setting.path, separated: true)
             writer.comment(setting.why)
             writer.comment(form(of: setting))
+            if setting.path == Schema.listenersPath { writeListenerOptions(to: &writer) }
             writer.write(setting.path, setting.format(setting.get(defaults)))
         }
         return writer.text
@@ -56,7 +88,8 @@ public enum ConfigurationReference {
         "A file holds only what differs from here. Any key can also be set by `--set KEY=VALUE`, as in",
         "`--set io.uring.sq-entries=8192`, or by an environment variable, as in STAMPEDE_IO_URING_SQ_ENTRIES=8192;",
         "a list's items are separated by commas there. The command line beats the environment, which beats the file.",
-        "Unknown keys, wrong types and values out of range are errors. `destinations` can be set in a file only.",
+        "Unknown keys, wrong types and values out of range are errors. `destinations`, and options of a listener, can",
+        "be set in a file only.",
         "",
         "This file is made by `stampede config --reference`.",
     ]
@@ -64,6 +97,25 @@ public enum ConfigurationReference {
     /// The line below the reason: "Allowed: a power of two from 64 to 32768, a whole number."
     private static func form<Root>(of setting: Setting<Root>) -> String {
         "Allowed: \(setting.allowed)."
+    }
+
+    private static func writeListenerOptions(to writer: inout YAMLWriter) {
+        writer.comment("An entry with options, each with its default:")
+        writer.comment("")
+        writer.comment("    # \(Schema.listenerURLWhy)")
+        writer.comment("  - \(Schema.listenerURL): \(quoted("unix:/run/stampede/stampede.sock"))")
+        var section = Substring()
+        for option in Schema.listenerOptions {
+            let parts = option.path.split(separator: ".")
+            writer.comment("")
+            if parts.count > 1, parts[0] != section { writer.comment("    \(parts[0]):") }
+            section = parts.count > 1 ? parts[0] : ""
+            let indentation = parts.count > 1 ? "      " : "    "
+            writer.comment("\(indentation)# \(option.why)")
+            writer.comment("\(indentation)# \(form(of: option))")
+            let value = option.format(option.get(ListenerSettings.standard))
+            writer.comment("\(indentation)\(parts[parts.count - 1]): \(value)")
+        }
     }
 
     private static func writeDestinations(to writer: inout YAMLWriter) {

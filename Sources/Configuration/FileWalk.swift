@@ -33,7 +33,9 @@ struct FileWalk {
     private mutating func read(_ mapping: Node.Mapping, section: String) {
         for entry in entries(of: mapping, section: section) {
             let path = section.isEmpty ? entry.name : "\(section).\(entry.name)"
-            if let setting = Schema.setting(at: path) {
+            if path == Schema.listenersPath {
+                readListeners(entry)
+            } else if let setting = Schema.setting(at: path) {
                 if let value = value(of: entry, path: path, setting) {
                     setting.set(&effective.settings, value)
                     effective.origins[path] = origin(entry.key)
@@ -77,19 +79,87 @@ struct FileWalk {
 
     private mutating func readDestination(_ mapping: Node.Mapping, path: String) {
         var policy = DestinationPolicy(pattern: "")
+        read(mapping, path: path, keys: Schema.destinationKeys, into: &policy)
+        effective.settings.broker.destinationPolicies.append(policy)
+    }
+
+    /// Reads one entry of a list of mappings. Its keys may have sections.
+    private mutating func read<Root>(
+        _ mapping: Node.Mapping, path: String, section: String = "", keys: [Setting<Root>], into root: inout Root
+    ) {
         for entry in entries(of: mapping, section: path) {
+            let name = section.isEmpty ? entry.name : "\(section).\(entry.name)"
             let keyPath = "\(path).\(entry.name)"
-            guard let key = Schema.destinationKey(at: entry.name) else {
-                let note = Suggestion.note(for: entry.name, among: Schema.destinationKeys.map(\.path))
-                report(entry.key, keyPath, "unknown key\(note)")
-                continue
-            }
-            if let value = value(of: entry, path: keyPath, key) {
-                key.set(&policy, value)
-                effective.origins[keyPath] = origin(entry.key)
+            if let key = keys.first(where: { $0.path == name }) {
+                if let value = value(of: entry, path: keyPath, key) {
+                    key.set(&root, value)
+                    effective.origins[keyPath] = origin(entry.key)
+                }
+            } else if keys.contains(where: { $0.path.hasPrefix(name + ".") }) {
+                if case .mapping(let inner) = entry.value {
+                    read(inner, path: keyPath, section: name, keys: keys, into: &root)
+                } else {
+                    report(entry.value, keyPath, "found \(entry.value.kind); allowed: a mapping of keys")
+                }
+            } else {
+                report(entry.key, keyPath, "unknown key\(Suggestion.note(for: name, among: keys.map(\.path)))")
             }
         }
-        effective.settings.broker.destinationPolicies.append(policy)
+    }
+
+    // MARK: Listeners
+
+    private mutating func readListeners(_ entry: Entry) {
+        let items: [Node]
+        switch entry.value {
+        case .sequence(let sequence): items = Array(sequence)
+        default: items = [entry.value]
+        }
+        if items.isEmpty {
+            report(entry.value, Schema.listenersPath, "found an empty list; allowed: \(Self.listenersAllowed)")
+        }
+        let isList = entry.value.sequence != nil
+        var listeners: [ListenerSettings] = []
+        for (index, item) in items.enumerated() {
+            let path = isList ? "\(Schema.listenersPath)[\(index)]" : Schema.listenersPath
+            if let listener = readListener(item, path: path) { listeners.append(listener) }
+        }
+        guard !items.isEmpty, listeners.count == items.count else { return }
+        effective.settings.listeners = listeners
+        effective.origins[Schema.listenersPath] = origin(entry.key)
+    }
+
+    private static var listenersAllowed: String { "one or several of \(ListenerURL.allowed)" }
+
+    private mutating func readListener(_ node: Node, path: String) -> ListenerSettings? {
+        if case .mapping(let mapping) = node { return readListener(mapping, in: node, path: path) }
+        guard case .scalar(let scalar) = node, !node.isNothing else {
+            report(node, path, "found \(node.kind); allowed: \(Self.listenersAllowed)")
+            return nil
+        }
+        do throws(ListenerURL.Fault) {
+            return try ListenerSettings(scalar.string)
+        } catch {
+            report(node, path, "found \(excerpt(scalar.string)); \(error.reason)")
+            return nil
+        }
+    }
+
+    /// The URL is read first, because the other keys may replace the options in it.
+    private mutating func readListener(
+        _ mapping: Node.Mapping, in node: Node, path: String
+    ) -> ListenerSettings? {
+        guard let url = mapping.first(where: { $0.key.string == Schema.listenerURL }) else {
+            report(node, path, "the key url is missing; allowed: \(ListenerURL.allowed)")
+            return nil
+        }
+        let problemCount = problems.count
+        let urlPath = "\(path).\(Schema.listenerURL)"
+        var listener = readListener(url.value, path: urlPath) ?? .standard
+        effective.origins[urlPath] = origin(url.key)
+        let options = mapping.filter { $0.key.string != Schema.listenerURL }.map { ($0.key, $0.value) }
+        read(Node.Mapping(options), path: path, keys: Schema.listenerOptions, into: &listener)
+        return problems.count == problemCount ? listener : nil
     }
 
     // MARK: Entries
@@ -126,6 +196,7 @@ struct FileWalk {
     /// The value of a key. nil: it is not valid and was reported.
     private mutating func value<Root>(of entry: Entry, path: String, _ setting: Setting<Root>) -> SettingValue? {
         if case .list(_, let accepts) = setting.form, case .sequence(let items) = entry.value {
+            if items.isEmpty, setting.mayBeEmpty { return .list([]) }
             return list(items, in: entry, path: path, accepts: accepts, allowed: setting.allowed)
         }
         guard case .scalar(let scalar) = entry.value, !entry.value.isNothing else {

@@ -10,17 +10,19 @@ public struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
     public let port: UInt16
     public let isIPv6: Bool
 
-    /// The loopback interface with the usual port of STOMP.
-    public static let standard = ListenAddress("127.0.0.1:61613")!
-
-    /// The accepted forms of text, for messages to the operator.
-    static let allowed = "IPV4:PORT, \"[IPV6]:PORT\" or localhost:PORT, with a port from 0 to 65535"
-
-    public init?(_ text: String) {
-        guard let colon = text.lastIndex(of: ":"),
-            let port = Self.port(text[text.index(after: colon)...])
-        else { return nil }
-        var host = text[..<colon]
+    /// - Parameter defaultPort: the port if `text` has none. nil: `text` must have one.
+    public init?(_ text: String, defaultPort: UInt16? = nil) {
+        var host = Substring(text)
+        let port: UInt16
+        if let defaultPort, host.hasPrefix("[") ? host.hasSuffix("]") : !host.contains(":") {
+            port = defaultPort
+        } else {
+            guard let colon = text.lastIndex(of: ":"), let number = Self.port(text[text.index(after: colon)...]) else {
+                return nil
+            }
+            port = number
+            host = text[..<colon]
+        }
         let isBracketed = host.hasPrefix("[") && host.hasSuffix("]") && host.count >= 2
         if isBracketed { host = host.dropFirst().dropLast() }
         let literal = host == "localhost" ? "127.0.0.1" : String(host)

@@ -3,24 +3,14 @@ import Broker
 /// The table of every key, in the order of the configuration file.
 enum Schema {
     /// All keys except those of `destinations`.
-    static let settings: [Setting<Settings>] = listeners + io + limits + destinationDefaults + log
+    static let settings: [Setting<Settings>] =
+        listeners + tls + access + io + limits + storage + destinationDefaults + log
 
     /// The key whose value is a list of `destinationKeys` mappings.
     static let destinations = "destinations"
 
     static let destinationsWhy =
         "Limits and policies of the destinations that match a name or pattern; the first that matches applies."
-
-    private static let listeners: [Setting<Settings>] = [
-        Setting(
-            path: "listeners",
-            form: .list(allowed: ListenAddress.allowed, accepts: { ListenAddress($0) != nil }),
-            why: "Addresses to accept clients on. There are no users yet: anyone who can connect may do anything.",
-            get: { .list($0.listeners.map(\.description)) },
-            set: { settings, value in
-                if case .list(let items) = value { settings.listeners = items.compactMap { ListenAddress($0) } }
-            })
-    ]
 
     private static let log: [Setting<Settings>] = [
         .choice(
@@ -73,6 +63,9 @@ enum Schema {
         .milliseconds(
             "idle-expires-with-messages-ms", \.idleWithMessagesMillisecondsMax, 10...604_800_000, zero: "never",
             "A queue with messages that nobody uses for this long is removed; its messages are dropped."),
+        .choice(
+            "storage", \.storage, [("by-header", .byHeader), ("always", .always), ("never", .never)],
+            "Which messages of a queue are stored: those with persistent:true, all, or none."),
     ]
 
     static func setting(at path: String) -> Setting<Settings>? { byPath[path] }

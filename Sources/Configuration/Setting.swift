@@ -29,6 +29,10 @@ struct Setting<Root>: Sendable {
     let get: @Sendable (Root) -> SettingValue
     /// Sets the field. The value must match `form`.
     let set: @Sendable (inout Root, SettingValue) -> Void
+    /// The value may be a list without items.
+    var mayBeEmpty = false
+    /// Words that may stand in place of a list.
+    var words: [String] = []
 
     /// The text that completes "allowed: ".
     var allowed: String {
@@ -54,7 +58,7 @@ struct Setting<Root>: Sendable {
         case .text(_, let accepts):
             return accepts(text) ? .text(text) : nil
         case .list(_, let accepts):
-            return accepts(text) ? .list([text]) : nil
+            return accepts(text) || words.contains(text) ? .list([text]) : nil
         }
     }
 
@@ -73,6 +77,7 @@ struct Setting<Root>: Sendable {
         case (.flag(let flag), _): "\(flag)"
         case (.text(let text), .choice): text
         case (.text(let text), _): quoted(text)
+        case (.list(let items), _) where items.count == 1 && words.contains(items[0]): items[0]
         case (.list(let items), _): "[\(items.map(quoted).joined(separator: ", "))]"
         }
     }
@@ -131,6 +136,20 @@ extension Setting {
             set: { root, value in
                 if case .text(let text) = value { root[keyPath: field] = text }
             })
+    }
+
+    /// A list of texts.
+    static func list(
+        _ path: String, _ field: Field<[String]>, allowed: String, mayBeEmpty: Bool = true, _ why: String,
+        accepts: @escaping @Sendable (String) -> Bool
+    ) -> Setting {
+        Setting(
+            path: path, form: .list(allowed: allowed, accepts: accepts), why: why,
+            get: { .list($0[keyPath: field]) },
+            set: { root, value in
+                if case .list(let items) = value { root[keyPath: field] = items }
+            },
+            mayBeEmpty: mayBeEmpty)
     }
 
     /// A choice of named values. A field value without a name is shown as the first one.

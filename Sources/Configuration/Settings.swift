@@ -1,3 +1,4 @@
+public import Access
 public import Broker
 public import IO
 
@@ -6,14 +7,18 @@ public import IO
 /// `Config/stampede.yaml` documents every key. `Schema` connects keys and fields. `EffectiveSettings.load` guarantees
 /// all ranges and all rules of `CrossChecks.swift`.
 public struct Settings: Sendable {
-    /// The addresses that clients connect to. At least one.
-    public var listeners = [ListenAddress.standard]
+    /// Where clients connect. At least one.
+    public var listeners = [ListenerSettings.standard]
+    /// Certificates and rules of listeners with TLS.
+    public var tls = TLSSettings()
     public var driver = DriverPreference.auto
     /// The configured number of worker threads. 0: one per available CPU. See
     /// `resolvedWorkerCount(availableCPUCount:)`.
     public var workerCount = 0
     public var driverOptions = DriverOptions()
     public var broker = BrokerOptions()
+    public var storage = StorageSettings()
+    public var access = AccessSettings()
     public var logLevel = LogLevel.info
     public var logFormat = LogFormat.text
 
@@ -28,10 +33,17 @@ public struct Settings: Sendable {
         workerCount > 0 ? workerCount : min(max(availableCPUCount, 1), Self.workerCountMax)
     }
 
-    /// The addresses that other machines can reach. The broker warns about them, because no users can be configured
-    /// yet.
-    public var exposedListeners: [ListenAddress] {
-        listeners.filter { !$0.isLoopback }
+    /// What patterns of destinations can match at all.
+    public var patternLimits: PatternLimits {
+        PatternLimits(
+            nameByteCountMax: broker.limits.destinationNameByteCountMax,
+            levelCountMax: broker.limits.destinationLevelCountMax)
+    }
+
+    /// The listeners that other machines can reach and that require no certificate. The broker warns about them where it
+    /// asks nobody who they are.
+    public var exposedListeners: [ListenerSettings] {
+        listeners.filter { !$0.isLoopback && !($0.transport.usesTLS && tls.clientCertificates == .required) }
     }
 }
 

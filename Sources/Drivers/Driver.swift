@@ -31,7 +31,7 @@ public protocol Driver: ~Copyable {
     consuming func shutDown()
 
     /// The address of a connection's peer, for the log: "192.0.2.1:50000" or "[2001:db8::1]:50000". nil: not known,
-    /// because the connection is gone or the kernel does not support the request.
+    /// because the connection is gone, came through a Unix socket, or the kernel does not support the request.
     ///
     /// - Parameter connection: an adopted connection whose `.close` has not been carried out yet.
     mutating func peerAddress(of connection: Slot) -> String?
@@ -39,6 +39,15 @@ public protocol Driver: ~Copyable {
     /// The address of the peer of a descriptor that was reported as `.accepted` and is not adopted, refused or handed
     /// off.
     mutating func peerAddress(ofAccepted descriptor: Int32) -> String?
+
+    /// The process at the other end of a Unix socket, for the log and for whoever decides whether it may connect. nil:
+    /// the connection came from elsewhere or is gone, or the kernel does not support the request.
+    ///
+    /// - Parameter connection: an adopted connection whose `.close` has not been carried out yet.
+    mutating func peerCredentials(of connection: Slot) -> PeerCredentials?
+
+    /// The same of a descriptor that was reported as `.accepted` and is not adopted, refused or handed off.
+    mutating func peerCredentials(ofAccepted descriptor: Int32) -> PeerCredentials?
 
     /// The most connections that may be adopted at a time. The driver accepts a few more, which can be handed off.
     var connectionCountMax: Int { get }

@@ -1,6 +1,6 @@
 internal import CURing
 import Glibc
-import IO
+public import IO
 public import Slabs
 
 // MARK: - Events
@@ -11,7 +11,9 @@ extension EpollDriver {
     ///
     /// - Returns: 0 or -errno.
     func watchListener(_ index: Int) -> Int32 {
-        epoll_add(epoll, listeners[index], event_in, Self.listenerMark | UInt64(index))
+        // A Unix socket is shared by all workers, and EPOLLEXCLUSIVE wakes only one of them for a connection.
+        let interest = socket_is_unix(listeners[index]) ? event_in | event_exclusive : event_in
+        return epoll_add(epoll, listeners[index], interest, Self.listenerMark | UInt64(index))
     }
 
     /// Accepts from a listener again. The kernel may still be short of memory and refuse; then the listener stops
@@ -126,10 +128,20 @@ extension EpollDriver {
     }
 
     public mutating func peerAddress(of connection: Slot) -> String? {
-        record(of: connection).flatMap { Endpoint(peerOf: $0.pointee.fd)?.text }
+        record(of: connection).flatMap { peerAddress(ofAccepted: $0.pointee.fd) }
     }
 
-    public mutating func peerAddress(ofAccepted descriptor: Int32) -> String? { Endpoint(peerOf: descriptor)?.text }
+    public mutating func peerAddress(ofAccepted descriptor: Int32) -> String? {
+        Endpoint(peerOf: descriptor).flatMap { $0.isInternet ? $0.text : nil }
+    }
+
+    public mutating func peerCredentials(of connection: Slot) -> PeerCredentials? {
+        record(of: connection).flatMap { peerCredentials(ofAccepted: $0.pointee.fd) }
+    }
+
+    public mutating func peerCredentials(ofAccepted descriptor: Int32) -> PeerCredentials? {
+        Drivers.peerCredentials(of: descriptor)
+    }
 }
 
 // MARK: - Receiving

@@ -370,6 +370,8 @@ extension EpollDriver {
 
     private mutating func stopAccepting() {
         for index in listeners.indices where listeners[index] >= 0 {
+            // close(2) alone leaves a socket in the epoll instance as long as other descriptors name it.
+            _ = epoll_remove(epoll, listeners[index])
             close(listeners[index])
             listeners[index] = -1
         }

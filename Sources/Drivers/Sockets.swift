@@ -2,10 +2,13 @@ internal import CURing
 import Glibc
 public import IO
 
-/// The listening sockets of one configured address: one for each worker. They share the port with SO_REUSEPORT.
+/// The listening sockets of one configured address: one for each worker. Those of a TCP address share the port with
+/// SO_REUSEPORT. Those of a Unix socket are descriptors of one socket, because SO_REUSEPORT does not distribute the
+/// connections of Unix sockets.
 public struct ListenerGroup: ~Copyable {
-    /// The bound address: "127.0.0.1:61613", "[::1]:61613".
+    /// The bound address: "127.0.0.1:61613", "[::1]:61613", "unix:/run/stampede.sock".
     public let boundAddress: String
+    /// 0: a Unix socket.
     public let port: UInt16
     private var fds: [Int32]
 
@@ -40,6 +43,15 @@ public struct ListenerGroup: ~Copyable {
         fds = bound
         boundAddress = endpoint.text
         port = endpoint.port
+    }
+
+    /// Listens on a Unix socket for `workerCount` workers.
+    ///
+    /// The file disappears with `file`, which therefore lives as long as the broker.
+    public init(unix file: UnixSocketFile, workerCount: Int) throws(DriverError) {
+        boundAddress = "unix:\(file.options.path)"
+        port = 0
+        fds = try file.listeners(count: workerCount)
     }
 
     deinit { for fd in fds where fd >= 0 { close(fd) } }
@@ -133,6 +145,9 @@ struct Endpoint {
         self.storage = storage
         self.byteCount = socklen_t(byteCount)
     }
+
+    /// Whether it is an address of IPv4 or IPv6.
+    var isInternet: Bool { [AF_INET, AF_INET6].contains(Int32(storage.ss_family)) }
 
     var isVersion6: Bool { Int32(storage.ss_family) == AF_INET6 }
 

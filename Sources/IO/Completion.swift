@@ -60,6 +60,11 @@ public struct Completion: BitwiseCopyable {
         /// The answer to the question in `connection`, whether a client may do something: it may (`value` 0) or may
         /// not. Not reported by a driver but by the authorizer that the core asked.
         case permitted
+        /// The client says more of itself than its socket. If `value` is not 0, it has agreed to speak one of these
+        /// versions of STOMP: bit n for version 1.n. If the address of `origin` is not 0, it is the client's, and the
+        /// connection's peer is a proxy. Not reported by a driver but by the layer of transports, before the first
+        /// `.received`.
+        case identified
     }
 
     public var kind: Kind
@@ -67,10 +72,10 @@ public struct Completion: BitwiseCopyable {
     public var value: Int32
     public var connection: Slot
     public var pointer: UnsafeRawPointer?
-    /// For `accepted`: `ConnectionOrigin.packed`.
+    /// For `accepted` and `identified`: `ConnectionOrigin.packed`.
     public var address: UInt64
 
-    /// For `accepted`: where the connection came from.
+    /// For `accepted` and `identified`: where the connection came from.
     @inlinable public var origin: ConnectionOrigin { ConnectionOrigin(packed: address) }
 
     @inlinable

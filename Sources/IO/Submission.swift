@@ -22,8 +22,9 @@ public struct Submission: BitwiseCopyable {
         /// the socket takes all of them, there is no answer. Otherwise the same poll reports `.sendIncomplete`, before
         /// any other completion of this connection. At most one send per connection and poll.
         case send
-        /// As `send`, from several buffers. `byteCount` is the number of `iovec`s at `pointer` (1 ... 64), `value` the
-        /// sum of their bytes. The `iovec` array also stays valid until `poll` returns.
+        /// As `send`, from several buffers. `byteCount` is the number of `iovec`s at `pointer` (1 ... 64 from a core, and
+        /// 1 ... 96 with what a transport adds), `value` the sum of their bytes. The `iovec` array also stays valid
+        /// until `poll` returns.
         case sendVector
         /// As `send`, but the kernel may read the bytes after `poll` returns. They stay valid until `.sendReleased`,
         /// which is always reported, with the count of bytes taken or -errno. A driver without zero-copy sends normally

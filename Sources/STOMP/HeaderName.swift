@@ -11,7 +11,7 @@ public enum HeaderName: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     case selector, message
     // Messages
     case replyTo, correlationId, expires, expiration, ttl, persistent, priority, timestamp, redelivered, deliveryCount
-    case jmsxGroupId, retain
+    case jmsxGroupId, retain, userId
     // Subscriptions
     case prefetchCount, activemqPrefetchSize, consumerWindowSize, noLocal, activemqNoLocal
     case exclusive, activemqExclusive, browser, filter, durable, activemqSubscriptionName, durableSubscriptionName
@@ -57,6 +57,7 @@ public enum HeaderName: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .deliveryCount: "delivery-count"
         case .jmsxGroupId: "JMSXGroupID"
         case .retain: "retain"
+        case .userId: "user-id"
         case .prefetchCount: "prefetch-count"
         case .activemqPrefetchSize: "activemq.prefetchSize"
         case .consumerWindowSize: "consumer-window-size"

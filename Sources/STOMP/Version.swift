@@ -19,6 +19,32 @@ public enum Version: UInt8, Comparable, BitwiseCopyable, Sendable, CaseIterable 
     public static func < (left: Version, right: Version) -> Bool { left.rawValue < right.rawValue }
 }
 
+/// Versions of the protocol: bit n for version 1.n.
+public struct VersionSet: OptionSet, BitwiseCopyable, Sendable {
+    public let rawValue: UInt8
+
+    @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    public static let all = VersionSet(rawValue: 0b111)
+
+    @inlinable
+    public func contains(_ version: Version) -> Bool { rawValue & 1 << version.rawValue != 0 }
+
+    /// As the `version` header of an ERROR lists them.
+    public var text: StaticString {
+        switch rawValue & Self.all.rawValue {
+        case 0b000: ""
+        case 0b001: "1.0"
+        case 0b010: "1.1"
+        case 0b011: "1.0,1.1"
+        case 0b100: "1.2"
+        case 0b101: "1.0,1.2"
+        case 0b110: "1.1,1.2"
+        default: "1.0,1.1,1.2"
+        }
+    }
+}
+
 /// The `accept-version` header of CONNECT: "1.0,1.1,2.0".
 ///
 /// Source: STOMP 1.1 and 1.2, section Protocol Negotiation.
@@ -37,6 +63,16 @@ public enum AcceptVersion {
             start = end + 1
         }
         return best
+    }
+
+    /// The same, but for one of `versions`.
+    public static func highestCommon(_ list: UnsafeRawBufferPointer, among versions: VersionSet) -> Version? {
+        if versions == .all { return highestCommon(list) }
+        return Version.allCases.last { versions.contains($0) && names(list, $0) }
+    }
+
+    private static func names(_ list: UnsafeRawBufferPointer, _ wanted: Version) -> Bool {
+        list.split(separator: Byte.comma).contains { version(list, $0.startIndex, $0.endIndex) == wanted }
     }
 
     private static func version(_ list: UnsafeRawBufferPointer, _ start: Int, _ end: Int) -> Version? {

@@ -4,6 +4,7 @@ import Glibc
 import Logging
 import Slabs
 import Synchronization
+import Transports
 
 /// The state that the main thread and the workers share: start and failure of workers, drain, reports and totals.
 final class Control: Sendable {
@@ -105,8 +106,7 @@ final class Control: Sendable {
 
     func totals() -> Logger.Metadata {
         state.withLock { state in
-            let sum = WorkerReport.sum(state.reports.values.map(\.report))
-            return sum.counters.metadata(with: sum.driverCounters)
+            WorkerReport.sum(state.reports.values.map(\.report)).totals
         }
     }
 }
@@ -116,13 +116,21 @@ struct WorkerReport {
     var worker = 0
     var counters = Counters()
     var driverCounters = DriverCounters()
+    var transportCounters = TransportCounters()
     var connectionCount = 0
     var blockByteCount = 0
 
     var metadata: Logger.Metadata {
-        var metadata = counters.metadata(with: driverCounters)
+        var metadata = totals
         metadata["connections-now"] = .stringConvertible(connectionCount)
         metadata["memory"] = .stringConvertible(blockByteCount)
+        return metadata
+    }
+
+    /// What was counted since the start.
+    var totals: Logger.Metadata {
+        var metadata = counters.metadata(with: driverCounters)
+        for (name, count) in transportCounters.named { metadata[name] = .stringConvertible(count) }
         return metadata
     }
 
@@ -130,6 +138,7 @@ struct WorkerReport {
         var sum = WorkerReport()
         for report in reports {
             sum.counters.add(report.counters)
+            sum.transportCounters.add(report.transportCounters)
             sum.driverCounters.completionQueueOverflow &+= report.driverCounters.completionQueueOverflow
             sum.driverCounters.receiveBufferExhausted &+= report.driverCounters.receiveBufferExhausted
             sum.connectionCount += report.connectionCount
@@ -149,7 +158,8 @@ extension Counters {
             "messages-acknowledged": messagesAcknowledged, "messages-redelivered": messagesRedelivered,
             "messages-expired": messagesExpired, "messages-dead-lettered": messagesDeadLettered,
             "messages-dropped": messagesDropped, "messages-refused": messagesRefused,
-            "messages-unrouted": messagesUnrouted, "errors": errorsSent, "slow-consumers": slowConsumers,
+            "messages-unrouted": messagesUnrouted, "errors": errorsSent,
+            "logins-refused": loginsRefused, "access-refused": accessRefused, "slow-consumers": slowConsumers,
             "heart-beats-missed": heartBeatsMissed, "bytes-received": bytesReceived, "bytes-sent": bytesSent,
             "log-lines-suppressed": noticesSuppressed, "completion-queue-overflows": driver.completionQueueOverflow,
             "receive-buffers-exhausted": driver.receiveBufferExhausted,

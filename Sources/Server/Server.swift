@@ -1,3 +1,4 @@
+public import Access
 import Broker
 public import Configuration
 import Drivers
@@ -11,12 +12,16 @@ public enum StampedeServer {
     /// Runs the broker until a signal ends it. Returns the exit code of the process: 0 after a drain, 1 if the broker
     /// could not start.
     ///
-    /// - Parameter file: the configuration file, for the log line "ready". nil: none was read.
-    public static func run(_ settings: Settings, file: String? = nil, logger: Logger) -> Int32 {
+    /// - Parameters:
+    ///   - authenticator: decides who may connect. nil: nobody is asked.
+    ///   - file: the configuration file, for the log line "ready". nil: none was read.
+    public static func run(
+        _ settings: Settings, authenticator: Authenticator? = nil, file: String? = nil, logger: Logger
+    ) -> Int32 {
         Signals.block()
         raiseDescriptorLimit()
         do throws(DriverError) {
-            return try serve(settings, file, logger)
+            return try serve(settings, authenticator, file, logger)
         } catch {
             logger.error("\(error.description)")
             return 1
@@ -24,62 +29,89 @@ public enum StampedeServer {
     }
 
     private static func serve(
-        _ settings: Settings, _ file: String?, _ logger: Logger
+        _ settings: Settings, _ authenticator: Authenticator?, _ file: String?, _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let choice = try DriverChoice(settings.driver).choose(descriptors: settings.driverOptions.descriptors)
         // A warning if io_uring could not be used.
         let isFallback = settings.driver == .auto && choice.kind == .epoll
         let prefix = isFallback ? "using epoll: " : ""
         logger.log(level: isFallback ? .warning : .debug, "\(prefix)\(choice.reason)")
-        for address in settings.exposedListeners {
+        for listener in settings.exposedListeners where authenticator == nil {
             logger.warning(
                 """
-                other machines can reach \(address), and any login is accepted; protect it by a firewall or a proxy, or \
-                listen on 127.0.0.1
+                other machines can reach \(listener), and any login is accepted; protect it by a firewall or a proxy, \
+                or listen on 127.0.0.1
                 """)
         }
+        let certificates = try Certificates(settings)
+        let store = try openStore(settings, logger)
+        if settings.storage.isEnabled, store == nil {
+            logger.notice("stopped while the store was read")
+            return 0
+        }
+        let parts = ServerParts(authenticator: authenticator, certificates: certificates, store: store)
         do throws(DriverError) {
-            return try serve(settings, choice.kind, file, logger)
+            return try serve(settings, parts, choice.kind, file, logger)
         } catch {
             // The rings of all workers need more memory than the ring of the self-test. No client was served yet, so
             // the broker can still switch to epoll.
             guard settings.driver == .auto, choice.kind == .uring, error.reason == .noMemory else { throw error }
             logger.warning(
                 "using epoll: the kernel has no memory for the rings of all workers: \(error.description)")
-            return try serve(settings, .epoll, file, logger)
+            return try serve(settings, parts, .epoll, file, logger)
+        }
+    }
+
+    /// Locks and reads the store. nil: there is none, or a signal came.
+    private static func openStore(
+        _ settings: Settings, _ logger: Logger
+    ) throws(DriverError) -> RecoveredStore? {
+        guard settings.storage.isEnabled else { return nil }
+        do throws(StorageError) {
+            return try StorageRecovery.open(settings.storage, logger)
+        } catch {
+            throw DriverError(.other, error.description)
         }
     }
 
     private static func serve(
-        _ settings: Settings, _ driver: DriverChoice.Kind, _ file: String?, _ logger: Logger
+        _ settings: Settings, _ parts: ServerParts, _ driver: DriverChoice.Kind, _ file: String?,
+        _ logger: Logger
     ) throws(DriverError) -> Int32 {
         let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
         let peers = try WakeDirectory(workerCount: workerCount)
         let fabric = Fabric(
-            shardCount: workerCount, mailboxByteCountMax: settings.broker.limits.mailboxByteCountMax)
-        var boundAddresses: [String] = []
-        var listeners = [[Int32]](repeating: [], count: workerCount)
-        for address in settings.listeners {
-            var group = try ListenerGroup(
-                address: address.description, workerCount: workerCount, options: settings.driverOptions)
-            boundAddresses.append(group.boundAddress)
-            for worker in 0..<workerCount { listeners[worker].append(group.take(worker: worker)) }
-        }
+            shardCount: workerCount, mailboxByteCountMax: settings.broker.limits.mailboxByteCountMax,
+            listenerCount: settings.listeners.count)
+        var listeners = try Listeners(settings, workerCount: workerCount)
 
         var driverOptions = settings.driverOptions
-        driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses
         var broker = settings.broker
-        broker.listeners = boundAddresses.map { ListenerOptions(address: $0) }
+        let access = parts.authenticator.map {
+            AccessPool(
+                $0, settings.access, patienceMilliseconds: broker.limits.connectMillisecondsMax, peers: peers)
+        }
+        if let authenticator = parts.authenticator {
+            broker.authentication = .external
+            broker.access = authenticator.table
+        }
+        driverOptions.findsPeerAddress = broker.needsAddresses
+        driverOptions.usesFiles = parts.store != nil
+        broker.listeners = listeners.options
         broker.zeroCopyByteCountMin = driverOptions.zeroCopyByteCountMin
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
         broker.identityKey = KeyedHash(low: .random(in: 0...UInt64.max), high: .random(in: 0...UInt64.max))
+
+        broker.storage = parts.store?.options(workerCount: workerCount)
 
         let control = Control(workerCount: workerCount)
         var workers: [Worker] = []
         for index in 0..<workerCount {
             let worker = Worker(
-                index: index, kind: driver, driverOptions: driverOptions, broker: broker, fabric: fabric,
-                peers: peers, listeners: listeners[index], control: control, logger: logger)
+                index: index, kind: driver, driverOptions: driverOptions, broker: broker, store: parts.store,
+                fabric: fabric, peers: peers, listeners: listeners.descriptors[index],
+                transports: listeners.transports, tlsOptions: parts.certificates.layerOptions, control: control,
+                access: access, logger: logger)
             worker.start()
             workers.append(worker)
         }
@@ -87,17 +119,22 @@ public enum StampedeServer {
             for worker in workers { worker.join() }
             throw failure
         }
+        access?.start()
         logger.notice(
             "ready",
             metadata: [
                 "version": "\(settings.broker.version)", "config": "\(file ?? "none")",
-                "listening": "\(boundAddresses.joined(separator: ","))", "driver": "\(driver.rawValue)",
+                "listening": "\(listeners.options.map(\.address).joined(separator: ","))",
+                "driver": "\(driver.rawValue)",
                 "features": "\(control.level)", "workers": .stringConvertible(workerCount),
                 "connections-max": .stringConvertible(control.connectionCountMax),
             ])
         warnOfSmallCapacity(control.connectionCountMax, settings, logger)
-        awaitEnd(control, peers, logger)
+        parts.certificates.warnOfExpiry(logger)
+        awaitEnd(control, peers, parts.certificates, access, settings, logger)
         for worker in workers { worker.join() }
+        access?.stop()
+        listeners.removeFiles()
         logger.notice("stopped", metadata: control.totals())
         return 0
     }
@@ -119,16 +156,20 @@ public enum StampedeServer {
     }
 
     /// Handles signals until one ends the broker; then starts the drain. A second one ends the process at once.
-    private static func awaitEnd(_ control: Control, _ peers: WakeDirectory, _ logger: Logger) {
+    private static func awaitEnd(
+        _ control: Control, _ peers: WakeDirectory, _ certificates: Certificates, _ access: AccessPool?,
+        _ settings: Settings, _ logger: Logger
+    ) {
         while true {
-            switch Signals.wait() {
+            switch Signals.wait(secondsMax: Certificates.warningIntervalSeconds) {
+            case nil: certificates.warnOfExpiry(logger)
             case SIGUSR1:
                 control.requestReport()
                 for worker in 0..<peers.count { peers[worker].wake() }
             case SIGHUP:
-                logger.warning(
-                    "SIGHUP is ignored: the broker cannot reload its configuration yet; restart it after a change")
-            case let signal:
+                certificates.reload(logger)
+                access?.reload(settings, logger)
+            case let signal?:
                 logger.notice("draining", metadata: ["signal": "\(Signals.name(signal))"])
                 control.requestDrain()
                 for worker in 0..<peers.count { peers[worker].wake() }
@@ -155,4 +196,13 @@ extension DriverChoice {
         case .epoll: self = .epoll
         }
     }
+}
+
+/// What is read from files before the workers start.
+private struct ServerParts {
+    /// nil: nobody is asked who may connect.
+    var authenticator: Authenticator?
+    var certificates: Certificates
+    /// nil: nothing is stored.
+    var store: RecoveredStore?
 }

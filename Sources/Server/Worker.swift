@@ -4,32 +4,47 @@ import Glibc
 import IO
 import Logging
 import Slabs
+import Transports
 
 /// A worker: a thread with its own shard and driver.
 final class Worker: @unchecked Sendable {
-    private let index: Int
+    let index: Int
     private let kind: DriverChoice.Kind
     private let driverOptions: DriverOptions
-    private let broker: BrokerOptions
+    let broker: BrokerOptions
+    /// Until the shard has what it owns of it.
+    private var store: RecoveredStore?
     private let fabric: Fabric
     private let peers: WakeDirectory
     private let listeners: [Int32]
-    private let control: Control
-    private let logger: Logger
+    /// By `ListenerID`.
+    private let transports: [ListenerTransport]
+    /// nil: no listener has TLS.
+    private let tlsOptions: TLSLayerOptions?
+    let control: Control
+    /// nil: nobody is asked who may connect.
+    private let access: AccessPool?
+    let logger: Logger
     private var thread = pthread_t()
 
     init(
-        index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions, fabric: Fabric,
-        peers: WakeDirectory, listeners: [Int32], control: Control, logger: Logger
+        index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions,
+        store: RecoveredStore?, fabric: Fabric, peers: WakeDirectory, listeners: [Int32],
+        transports: [ListenerTransport], tlsOptions: TLSLayerOptions?, control: Control, access: AccessPool?,
+        logger: Logger
     ) {
         self.index = index
         self.kind = kind
         self.driverOptions = driverOptions
         self.broker = broker
+        self.store = store
         self.fabric = fabric
         self.peers = peers
         self.listeners = listeners
+        self.transports = transports
+        self.tlsOptions = tlsOptions
         self.control = control
+        self.access = access
         var logger = logger
         logger[metadataKey: "worker"] = .stringConvertible(index)
         self.logger = logger
@@ -66,15 +81,27 @@ final class Worker: @unchecked Sendable {
             let driver = try D(
                 options: driverOptions, listeners: listeners, wake: peers[index], peers: peers)
             do throws(SlabError) {
-                let shard = try Shard(
+                var shard = try Shard(
                     index: index, options: broker, fabric: fabric, connectionCountMax: driver.connectionCountMax,
                     now: Clock.monotonicNanoseconds, wallMilliseconds: Clock.wallMilliseconds)
+                do throws(StorageError) {
+                    try store?.restore(&shard)
+                    store = nil
+                } catch {
+                    driver.shutDown()
+                    return control.didFail(DriverError(.other, error.description))
+                }
                 let tableCount = driver.connectionCountMax
+                // A broker whose listeners are all plain has no layer.
+                let layer =
+                    transports.allSatisfy(\.isPlain)
+                    ? nil : try TransportLayer(listeners: transports, connectionCountMax: tableCount)
+                let tls = try makeTLSLayer(connectionCountMax: tableCount)
                 let limit = broker.limits.connectionCountMax
                 control.didStart(
                     level: driver.level, connectionCountMax: limit == 0 ? tableCount : min(limit, tableCount))
                 guard control.mayServe() else { return driver.shutDown() }
-                loop(shard, driver)
+                loop(shard, driver, layer, tls)
             } catch {
                 driver.shutDown()
                 throw DriverError(.other, error.explanation(worker: index))
@@ -84,35 +111,77 @@ final class Worker: @unchecked Sendable {
         }
     }
 
-    private func loop<D: Driver & ~Copyable>(_ shard: consuming Shard, _ driver: consuming D) {
+    private func makeTLSLayer(connectionCountMax: Int) throws(SlabError) -> TLSLayer? {
+        guard let tlsOptions else { return nil }
+        return try TLSLayer(
+            listeners: tlsOptions.listeners, tickets: tlsOptions.tickets, connectionCountMax: connectionCountMax,
+            nowSeconds: Clock.wallSeconds)
+    }
+
+    private func loop<D: Driver & ~Copyable>(
+        _ shard: consuming Shard, _ driver: consuming D, _ layer: consuming TransportLayer?,
+        _ tls: consuming TLSLayer?
+    ) {
         let mailbox = fabric.mailbox(index)
         var completions = Batch<Completion>(capacity: 4096)
         var reportCount = 0
+        var accessNumber = 0
+        var now = Clock.monotonicNanoseconds
+        let hasLayer = layer != nil
+        let hasTLS = tls != nil
+        var endsIfStorageFails = false
+        if case .stop = broker.storage?.onError { endsIfStorageFails = true }
         while true {
             var deadline = shard.deadline
+            if let access, access.hasAnswers(worker: index) { deadline = 0 }
+            if hasLayer { deadline = min(deadline, layer!.lower(&shard.submissions, now: now)) }
+            if hasTLS { deadline = min(deadline, tls!.lower(&shard.submissions)) }
             // A batch that was posted since the turn makes `prepareToSleep` return false. The sender of a later batch
             // sees that this worker sleeps, and wakes it.
             if deadline != 0, !mailbox.prepareToSleep() { deadline = 0 }
             driver.poll(shard.submissions, deadline: deadline, completions: &completions)
             mailbox.didWake()
+            if hasTLS { raise(&completions, &tls!, &driver) }
+            if hasLayer { raise(&completions, &layer!, &driver) }
             if control.isDraining { shard.beginDrain() }
-            shard.turn(
-                completions, now: Clock.monotonicNanoseconds, wallMilliseconds: Clock.wallMilliseconds)
+            if let access { accessNumber = bring(access, &shard, accessNumber) }
+            now = Clock.monotonicNanoseconds
+            shard.turn(completions, now: now, wallMilliseconds: Clock.wallMilliseconds)
             completions.removeAll()
-            if shard.hasNotices { log(shard.takeNotices(), &driver) }
+            if let access, shard.hasQuestions { access.ask(shard.takeQuestions(), worker: index) }
+            if shard.hasNotices { log(shard.takeNotices(), &driver, &layer) }
             if control.reportCount != reportCount {
                 reportCount = control.reportCount
                 let report = WorkerReport(
                     worker: index, counters: shard.counters, driverCounters: driver.counters,
+                    transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters(),
                     connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount)
                 log(control.take(report, number: reportCount))
             }
+            if shard.hasStorageFailed, endsIfStorageFails { endForWantOfStorage() }
             if shard.isDrained { break }
         }
         log(
             control.takeLast(
-                WorkerReport(worker: index, counters: shard.counters, driverCounters: driver.counters)))
+                WorkerReport(
+                    worker: index, counters: shard.counters, driverCounters: driver.counters,
+                    transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters())))
         driver.shutDown()
+    }
+
+    /// The log can be written no more, and the operator wants the broker to end then. It does not drain: what clients were
+    /// promised is on disk, and no promise can be made any more.
+    private func endForWantOfStorage() -> Never {
+        logger.critical("the store cannot be written any more: the broker ends (storage.on-error: stop)")
+        _exit(1)
+    }
+
+    /// Brings the shard the table in force and the answers that lie ready. Returns the table's number.
+    private func bring(_ access: AccessPool, _ shard: inout Shard, _ number: Int) -> Int {
+        let current = access.number
+        if current != number { shard.replaceAccess(access.table) }
+        if access.hasAnswers(worker: index) { shard.answer(access.takeAnswers(worker: index)) }
+        return current
     }
 
     /// Logs the totals, then the counters of each worker.
@@ -128,7 +197,9 @@ final class Worker: @unchecked Sendable {
         }
     }
 
-    private func log<D: Driver & ~Copyable>(_ notices: [Notice], _ driver: inout D) {
+    private func log<D: Driver & ~Copyable>(
+        _ notices: [Notice], _ driver: inout D, _ layer: inout TransportLayer?
+    ) {
         for notice in notices {
             let kind = notice.kind.rawValue
             if notice.occurrenceCount > 0 {
@@ -149,9 +220,9 @@ final class Worker: @unchecked Sendable {
             }
             let level = Self.level(of: notice.kind)
             guard logger.logLevel <= level else { continue }
-            var metadata = notice.client.map { who($0, &driver) } ?? [:]
+            var metadata = notice.client.map { who($0, &driver, &layer) } ?? [:]
+            if !notice.subscription.isEmpty { metadata["subscription"] = "\(notice.subscription)" }
             if !notice.destination.isEmpty {
-                metadata["subscription"] = "\(notice.subscription)"
                 metadata["destination"] = "\(notice.destination)"
             }
             logger.log(level: level, "\(kind): \(notice.text)", metadata: metadata)
@@ -162,21 +233,33 @@ final class Worker: @unchecked Sendable {
         switch kind {
         case .protocolError, .connectionFailed: .info
         case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .tooManyDestinations,
-            .notPersistent, .undelivered:
+            .notPersistent, .undelivered, .diskFull, .loginRefused, .accessRefused:
             .warning
+        case .storageFailed: .error
         }
     }
 
     /// The log fields of a client: its number, which is unique in this process, its address, listener, session and
     /// login.
-    private func who<D: Driver & ~Copyable>(_ client: Notice.Client, _ driver: inout D) -> Logger.Metadata {
+    private func who<D: Driver & ~Copyable>(
+        _ client: Notice.Client, _ driver: inout D, _ layer: inout TransportLayer?
+    ) -> Logger.Metadata {
         var metadata: Logger.Metadata = [:]
         if client.number != 0 { metadata["connection"] = .stringConvertible(client.number) }
         let address =
             client.connection.isNone
             ? driver.peerAddress(ofAccepted: client.descriptor) : driver.peerAddress(of: client.connection)
         if let address { metadata["address"] = "\(address)" }
+        if layer != nil, let source = layer!.clientAddress(of: client.connection) {
+            metadata["address"] = "\(source)"
+            if let address { metadata["proxy"] = "\(address)" }
+        }
         let listener = Int(client.listener.rawValue)
+        if listener < broker.listeners.count, broker.listeners[listener].isUnix,
+            let peer = credentials(client, &driver)
+        {
+            metadata["peer"] = "\(peer)"
+        }
         if broker.listeners.count > 1, listener < broker.listeners.count {
             metadata["listener"] = "\(broker.listeners[listener].address)"
         }
@@ -184,12 +267,19 @@ final class Worker: @unchecked Sendable {
         if !client.login.isEmpty { metadata["login"] = "\(client.login)" }
         return metadata
     }
+
+    /// The process at the other end of a Unix socket.
+    private func credentials<D: Driver & ~Copyable>(_ client: Notice.Client, _ driver: inout D) -> PeerCredentials? {
+        client.connection.isNone
+            ? driver.peerCredentials(ofAccepted: client.descriptor) : driver.peerCredentials(of: client.connection)
+    }
 }
 
 /// The clocks. The core does not read them; the worker passes the time to each turn.
 enum Clock {
     static var monotonicNanoseconds: UInt64 { read(CLOCK_MONOTONIC) }
     static var wallMilliseconds: UInt64 { read(CLOCK_REALTIME) / 1_000_000 }
+    static var wallSeconds: Int64 { Int64(read(CLOCK_REALTIME) / 1_000_000_000) }
 
     private static func read(_ clock: clockid_t) -> UInt64 {
         var time = timespec()

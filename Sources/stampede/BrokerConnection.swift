@@ -11,16 +11,11 @@ struct BrokerConnection: ~Copyable {
     /// The connection is considered dead after this many intervals without a byte from the broker.
     private static let heartBeatTolerance = 3
     private static let handshakeMillisecondsMax = 10_000
-    private static let receiveByteCount = 64 << 10
 
-    private let fd: Int32
+    private var channel: ClientChannel
     private var decoder = ClientFrameDecoder(
         limits: FrameLimits(
             headerCountMax: 4096, headerByteCountMax: 65_535, headersByteCountMax: 8 << 20, bodyByteCountMax: 1 << 30))
-    private var outgoing: [UInt8] = []
-    private var outgoingStart = 0
-    private var isEnded = false
-    private var chunk = [UInt8](repeating: 0, count: receiveByteCount)
 
     /// The interval in milliseconds. 0: no heart-beats in this direction.
     private var sendInterval = 0
@@ -32,29 +27,48 @@ struct BrokerConnection: ~Copyable {
     var version: Version { decoder.version }
 
     /// The number of bytes that wait to be sent.
-    var outgoingByteCount: Int { outgoing.count - outgoingStart }
+    var outgoingByteCount: Int { channel.outgoingByteCount }
 
-    /// Takes ownership of a connected non-blocking socket.
-    private init(_ fd: Int32) { self.fd = fd }
+    private init(_ channel: consuming ClientChannel) { self.channel = channel }
 
-    deinit { close(fd) }
-
-    /// Connects and waits for CONNECTED.
+    /// Connects, opens the transport, and waits for CONNECTED.
     static func open(_ options: ClientOptions) throws -> BrokerConnection {
-        guard let address = BrokerAddress(options.host) else { throw Failure.usage(["--host: \(options.host)"]) }
-        var connection = BrokerConnection(try address.connect())
-        try connection.shakeHands(host: address.host, credentials: options.credentials)
+        let broker = try options.broker
+        let credentials = try options.credentials(for: broker)
+        var connection = try BrokerConnection(
+            ClientChannel(try broker.connect(), to: broker, try options.tlsContext(for: broker)))
+        let deadline = now() + handshakeMillisecondsMax
+        try connection.openTransport(broker, until: deadline)
+        try connection.shakeHands(host: broker.virtualHost, credentials: credentials, until: deadline)
         return connection
     }
 
-    private mutating func shakeHands(host: String, credentials: [(String, String)]) throws {
+    private mutating func openTransport(_ broker: BrokerURL, until deadline: Int) throws {
+        while !channel.isOpen {
+            guard !channel.isEnded else {
+                throw Failure.operation("the broker closed the connection during the handshake of the transport")
+            }
+            try waitForHandshake("the handshake of the transport", until: deadline)
+        }
+    }
+
+    private mutating func waitForHandshake(_ step: String, until deadline: Int) throws {
+        try wait(until: deadline)
+        guard Self.now() < deadline else {
+            throw Failure.operation("the broker did not answer \(step) within \(Self.handshakeMillisecondsMax) ms")
+        }
+        guard !Interruption.isRequested else { throw Failure.operation("interrupted while connecting") }
+    }
+
+    private mutating func shakeHands(
+        host: String, credentials: [(String, String)], until deadline: Int
+    ) throws {
         let interval = Self.heartBeatMilliseconds
         var headers = [
             ("accept-version", "1.0,1.1,1.2"), ("host", host), ("heart-beat", "\(interval),\(interval)"),
         ]
         headers += credentials
         send(ClientFrame(.connect, headers))
-        let deadline = Self.now() + Self.handshakeMillisecondsMax
         while true {
             if let connected = try popFrame() {
                 guard connected.command == .connected else {
@@ -63,11 +77,7 @@ struct BrokerConnection: ~Copyable {
                 agreeOnHeartBeats(connected["heart-beat"] ?? "0,0")
                 return
             }
-            try wait(until: deadline)
-            guard Self.now() < deadline else {
-                throw Failure.operation("the broker did not answer CONNECT within \(Self.handshakeMillisecondsMax) ms")
-            }
-            guard !Interruption.isRequested else { throw Failure.operation("interrupted while connecting") }
+            try waitForHandshake("CONNECT", until: deadline)
         }
     }
 
@@ -82,14 +92,17 @@ struct BrokerConnection: ~Copyable {
 
     /// Queues a frame. `wait` sends it.
     mutating func send(_ frame: ClientFrame) {
-        outgoing += frame.encoded(decoder.version)
+        channel.send(frame.encoded(decoder.version))
     }
 
     /// The next frame that has arrived. nil: none. Throws at an ERROR or the end of the stream, which end the command.
     mutating func popFrame() throws -> ClientFrame? {
         do {
             guard let frame = try decoder.pop() else {
-                if isEnded { throw Failure.operation("the broker closed the connection") }
+                if channel.isEnded {
+                    let reason = channel.closeReason.map { " (\($0))" } ?? ""
+                    throw Failure.operation("the broker closed the connection\(reason)")
+                }
                 return nil
             }
             guard frame.command == .error else { return frame }
@@ -110,7 +123,7 @@ struct BrokerConnection: ~Copyable {
         let deadline = Self.now() + millisecondsMax
         while true {
             while let frame = try popFrame() {
-                if frame.command == .receipt && frame["receipt-id"] == "bye" { return }
+                if frame.command == .receipt && frame["receipt-id"] == "bye" { return channel.end() }
                 onFrame(frame)
             }
             guard Self.now() < deadline else {
@@ -135,7 +148,7 @@ struct BrokerConnection: ~Copyable {
     ) throws -> Bool {
         var entries = [
             pollfd(fd: Interruption.isRequested ? -1 : Interruption.descriptor, events: Int16(POLLIN), revents: 0),
-            pollfd(fd: fd, events: 0, revents: 0),
+            pollfd(fd: channel.fd, events: 0, revents: 0),
         ]
         if receives { entries[1].events |= Int16(POLLIN) }
         if outgoingByteCount > 0 { entries[1].events |= Int16(POLLOUT) }
@@ -171,7 +184,7 @@ struct BrokerConnection: ~Copyable {
     private mutating func beat(receives: Bool) throws {
         let now = Self.now()
         if sendInterval > 0 && now >= lastSent + sendInterval / 2 && outgoingByteCount == 0 {
-            outgoing.append(UInt8(ascii: "\n"))
+            channel.send([UInt8(ascii: "\n")])
             try flush()
         }
         // Unread bytes in the socket may be a heart-beat, so the time-out only applies while the command receives.
@@ -182,40 +195,18 @@ struct BrokerConnection: ~Copyable {
     }
 
     private mutating func receive() throws {
-        let count = recv(fd, &chunk, chunk.count, 0)
-        if count > 0 {
-            decoder.push(chunk[..<count])
-            lastReceived = Self.now()
-        } else if count == 0 {
-            isEnded = true
-        } else if errno == ECONNRESET {
-            // Frames that arrived before the reset may give the reason. `popFrame` reports the end after them.
-            isEnded = true
-        } else if errno != EAGAIN && errno != EINTR {
-            throw Failure.operation("the connection failed: \(String(cString: strerror(errno)))")
-        }
+        let bytes = try channel.receive()
+        guard !bytes.isEmpty else { return }
+        lastReceived = Self.now()
+        decoder.push(bytes[...])
     }
 
     private mutating func flush() throws {
-        let start = outgoingStart
-        let count = outgoing.withUnsafeBytes { bytes in
-            Glibc.send(fd, bytes.baseAddress! + start, bytes.count - start, Int32(MSG_NOSIGNAL))
-        }
-        if count >= 0 {
-            outgoingStart += count
+        if try channel.flush() {
             lastSent = Self.now()
-            // The sent bytes are removed in large pieces, so that a long queue is not moved at every send.
-            if outgoingStart == outgoing.count || outgoingStart > 1 << 20 {
-                outgoing.removeFirst(outgoingStart)
-                outgoingStart = 0
-            }
-        } else if errno == EPIPE || errno == ECONNRESET {
-            // The last frames of the broker matter more than the error of this send.
-            outgoing.removeAll()
-            outgoingStart = 0
+        } else if outgoingByteCount == 0 {
+            // The broker takes no more bytes; its last frames may say why.
             try receive()
-        } else if errno != EAGAIN && errno != EINTR {
-            throw Failure.operation("the connection failed: \(String(cString: strerror(errno)))")
         }
     }
 

@@ -1,31 +1,114 @@
 import ArgumentParser
 import Glibc
+import Transports
 
 /// The connection options of `tap` and `sink`.
 struct ClientOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("The broker to connect to.", valueName: "host:port"))
-    var host = "127.0.0.1:61613"
+    @Option(
+        help: ArgumentHelp(
+            "The broker to connect to: \(BrokerURL.forms).", discussion: "Default: stomp://127.0.0.1:61613.",
+            valueName: "url"))
+    var url: String?
 
-    @Option(help: "The login to present.")
+    @Option(help: ArgumentHelp("The same for STOMP over TCP, without a scheme.", valueName: "host:port"))
+    var host: String?
+
+    @Option(help: "The login to present. A URL may name it instead: stomp://LOGIN@HOST.")
     var login: String?
 
-    @Option(
-        help: "The passcode to present. Other users can see a command's arguments: prefer the variable STOMP_PASSCODE.")
+    @Option(help: "The passcode. Other users can see it here: prefer --passcode-file or the variable STOMP_PASSCODE.")
     var passcode: String?
+
+    @Option(help: ArgumentHelp("Read the passcode from the first line of FILE.", valueName: "file"))
+    var passcodeFile: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "With TLS: trust the issuers in FILE (PEM).", discussion: "Default: those that the system trusts.",
+            valueName: "file"))
+    var ca: String?
+
+    @Option(help: ArgumentHelp("With TLS: show the certificate in FILE (PEM).", valueName: "file"))
+    var certificate: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "The private key of --certificate.", discussion: "Default: it is in the same file.", valueName: "file"))
+    var key: String?
+
+    @Flag(help: "With TLS: accept any certificate of the broker, so that whoever is in between can read everything.")
+    var insecure = false
 
     @Flag(name: .shortAndLong, help: "Report on standard error what the broker has confirmed.")
     var verbose = false
 
     func validate() throws {
-        guard BrokerAddress(host) != nil else {
+        if url != nil && host != nil { throw ValidationError("--url and --host: allowed: one of both") }
+        if passcode != nil && passcodeFile != nil {
+            throw ValidationError("--passcode and --passcode-file: allowed: one of both")
+        }
+        if let host, BrokerURL.Host(host, defaultPort: 61613) == nil {
             throw ValidationError("--host: found \"\(host)\"; allowed: HOST:PORT, [IPV6]:PORT or HOST (port 61613)")
+        }
+        do {
+            let broker = try broker
+            let tlsOptions = [
+                ("--ca", ca), ("--certificate", certificate), ("--key", key), ("--insecure", insecure ? "" : nil),
+            ]
+            if !broker.transport.usesTLS, let unused = tlsOptions.first(where: { $0.1 != nil }) {
+                throw ValidationError("\(unused.0): it has no effect without TLS; allowed: with stomps:// or wss://")
+            }
+            if key != nil && certificate == nil {
+                throw ValidationError("--key: it has no effect without --certificate")
+            }
+            if insecure && ca != nil { throw ValidationError("--insecure and --ca: allowed: one of both") }
+            if login != nil && broker.user != nil {
+                throw ValidationError("--login and the login in --url: allowed: one of both")
+            }
+        } catch let fault as BrokerURL.Fault {
+            throw ValidationError("--url: found \"\(url ?? "")\"; \(fault.reason)")
+        }
+    }
+
+    /// The broker that the options name.
+    var broker: BrokerURL {
+        get throws { try BrokerURL(url ?? "stomp://\(host ?? "127.0.0.1:61613")") }
+    }
+
+    /// Whom to trust, and who the client is. nil: the URL asks for no TLS.
+    func tlsContext(for broker: BrokerURL) throws -> TLSContext? {
+        guard broker.transport.usesTLS else { return nil }
+        do throws(TLSProblem) {
+            return try TLSContext(
+                client: broker.transport.usesWebSocket ? .http : .stomp, authoritiesFile: ca, trustsAnyone: insecure,
+                certificate: certificate.map { TLSOptions.Certificate(chainFile: $0, keyFile: key ?? $0) },
+                nowSeconds: Int64(time(nil)))
+        } catch {
+            let option =
+                switch error.role {
+                case .certificate: "--certificate: "
+                case .key: key == nil ? "--certificate: " : "--key: "
+                case .authorities: "--ca: "
+                case .library: ""
+                }
+            throw Failure.usage(["\(option)\(error.description)"])
         }
     }
 
     /// The login and passcode headers of CONNECT.
-    var credentials: [(String, String)] {
-        let passcode = passcode ?? getenv("STOMP_PASSCODE").map { String(cString: $0) }
-        return [("login", login), ("passcode", passcode)].compactMap { name, value in value.map { (name, $0) } }
+    func credentials(for broker: BrokerURL) throws -> [(String, String)] {
+        var passcode = passcode
+        if passcode != nil {
+            Console.error(
+                "warning: --passcode: other users can see it in the list of processes; use --passcode-file or the "
+                    + "variable STOMP_PASSCODE")
+        } else if let passcodeFile {
+            passcode = try PasscodeFile.read(passcodeFile)
+        } else {
+            passcode = getenv("STOMP_PASSCODE").map { String(cString: $0) }
+        }
+        return [("login", login ?? broker.user), ("passcode", passcode)]
+            .compactMap { name, value in value.map { (name, $0) } }
     }
 
     /// Warns about a destination without a leading slash, which is seldom what was meant.
@@ -51,74 +134,31 @@ struct ClientOptions: ParsableArguments {
     }
 }
 
-/// The host name or address of a broker, and its port.
-struct BrokerAddress {
-    let host: String
-    let port: String
+/// A file with a passcode in its first line.
+private enum PasscodeFile {
+    /// A passcode is a header of CONNECT, which has few kilobytes.
+    private static let byteCountMax = 4096
 
-    /// Parses `host:port`, `[ipv6]:port`, `host` or `[ipv6]`. The default port is 61613.
-    init?(_ text: String) {
-        var rest = Substring(text)
-        if rest.first == "[" {
-            guard let end = rest.firstIndex(of: "]") else { return nil }
-            host = String(rest[rest.index(after: rest.startIndex)..<end])
-            rest = rest[rest.index(after: end)...]
-        } else {
-            let name = rest.prefix { $0 != ":" }
-            host = String(name)
-            rest = rest.dropFirst(name.count)
+    static func read(_ path: String) throws -> String {
+        let fd = open(path, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { throw failure(path, String(cString: strerror(errno))) }
+        defer { close(fd) }
+        var status = stat()
+        if fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0 {
+            Console.error("warning: other users can read \(path); protect it: chmod 600 \(path)")
         }
-        guard !host.isEmpty else { return nil }
-        if rest.isEmpty {
-            port = "61613"
-        } else {
-            guard rest.first == ":", let number = UInt16(rest.dropFirst()), number > 0 else { return nil }
-            port = String(number)
+        var bytes = [UInt8](repeating: 0, count: byteCountMax)
+        let count = Glibc.read(fd, &bytes, bytes.count)
+        guard count >= 0 else { throw failure(path, String(cString: strerror(errno))) }
+        guard count < byteCountMax else { throw failure(path, "it has \(byteCountMax) bytes or more") }
+        let line = bytes[..<count].prefix { $0 != UInt8(ascii: "\n") && $0 != UInt8(ascii: "\r") }
+        guard !line.isEmpty, let text = String(validating: line, as: UTF8.self) else {
+            throw failure(path, "its first line is empty or not UTF-8")
         }
+        return text
     }
 
-    /// Returns a connected non-blocking socket.
-    ///
-    /// Tries all addresses of the name, one after the other, each for `secondsMax`.
-    func connect(secondsMax: Int32 = 10) throws -> Int32 {
-        var hints = addrinfo()
-        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        var list: UnsafeMutablePointer<addrinfo>?
-        let result = getaddrinfo(host, port, &hints, &list)
-        guard result == 0 else {
-            throw Failure.operation("cannot find \(host): \(String(cString: gai_strerror(result)))")
-        }
-        defer { freeaddrinfo(list) }
-        var reason = ENOENT
-        var candidate = list
-        while let address = candidate?.pointee {
-            candidate = address.ai_next
-            let type = address.ai_socktype | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-            let fd = socket(address.ai_family, type, address.ai_protocol)
-            guard fd >= 0 else {
-                reason = errno
-                continue
-            }
-            reason = Self.finishConnecting(fd, address, secondsMax: secondsMax)
-            if reason == 0 { return fd }
-            close(fd)
-        }
-        throw Failure.operation("cannot connect to \(host) port \(port): \(String(cString: strerror(reason)))")
-    }
-
-    /// Returns 0 or an errno.
-    private static func finishConnecting(_ fd: Int32, _ address: addrinfo, secondsMax: Int32) -> Int32 {
-        if Glibc.connect(fd, address.ai_addr, address.ai_addrlen) == 0 { return 0 }
-        guard errno == EINPROGRESS else { return errno }
-        var wanted = pollfd(fd: fd, events: Int16(POLLOUT), revents: 0)
-        switch poll(&wanted, 1, secondsMax * 1000) {
-        case 0: return ETIMEDOUT
-        case 1: break
-        default: return errno
-        }
-        var reason: Int32 = 0
-        var size = socklen_t(MemoryLayout<Int32>.size)
-        guard getsockopt(fd, SOL_SOCKET, SO_ERROR, &reason, &size) == 0 else { return errno }
-        return reason
+    private static func failure(_ path: String, _ reason: String) -> Failure {
+        .usage(["--passcode-file: \(path): \(reason)"])
     }
 }

@@ -18,7 +18,9 @@ struct Config: ParsableCommand {
         if reference {
             Console.write(ConfigurationReference.yaml, to: STDOUT_FILENO)
         } else {
-            Console.write(try options.load().explanation, to: STDOUT_FILENO)
+            let effective = try options.load()
+            _ = try options.authenticator(effective.settings)
+            Console.write(effective.explanation, to: STDOUT_FILENO)
         }
     }
 }

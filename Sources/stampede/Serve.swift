@@ -9,8 +9,8 @@ struct Serve: ParsableCommand {
         abstract: "Run the broker.",
         discussion: """
             A line on standard error says when the broker accepts clients. SIGTERM, SIGINT and SIGQUIT drain it and \
-            end it; a second SIGTERM or SIGINT ends it at once. SIGUSR1 logs the counters. SIGHUP is logged and \
-            ignored: there is no reload yet.
+            end it; a second SIGTERM or SIGINT ends it at once. SIGUSR1 logs the counters. SIGHUP reads certificates, the \
+            users file and the keys of `access` again; the rest of the configuration is read at the start only.
             """)
 
     @OptionGroup var options: SettingsOptions
@@ -20,9 +20,11 @@ struct Serve: ParsableCommand {
         var warnings: [String] = []
         let effective = try options.load { warnings.append($0) }
         let settings = effective.settings
+        let authenticator = try options.authenticator(settings) { warnings.append($0) }
         ServerLog.bootstrap(format: settings.logFormat, level: settings.logLevel)
         let logger = Logger(label: "stampede")
         for warning in warnings { logger.warning("\(warning)") }
-        throw ExitCode(StampedeServer.run(settings, file: effective.file, logger: logger))
+        throw ExitCode(
+            StampedeServer.run(settings, authenticator: authenticator, file: effective.file, logger: logger))
     }
 }

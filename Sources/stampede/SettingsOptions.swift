@@ -1,3 +1,4 @@
+import Access
 import ArgumentParser
 import Configuration
 import Foundation
@@ -9,7 +10,10 @@ struct SettingsOptions: ParsableArguments {
     )
     var config: String?
 
-    @Option(help: ArgumentHelp("Accept clients on HOST:PORT; may be repeated.", valueName: "host:port"))
+    @Option(
+        help: ArgumentHelp(
+            "Accept clients on HOST:PORT, or on a URL such as unix:/run/stampede/stampede.sock; may be repeated.",
+            valueName: "url"))
     var listen: [String] = []
 
     @Option(help: "Which driver to use: auto, uring or epoll.")
@@ -30,15 +34,34 @@ struct SettingsOptions: ParsableArguments {
 
     /// The configuration from these options, the environment and the file.
     ///
-    /// - Parameter warn: called for each warning, with one line.
-    func load(warn: (String) -> Void = { Console.error("warning: \($0)") }) throws -> EffectiveSettings {
+    /// - Parameters:
+    ///   - readsCertificates: the files of certificates and keys are checked too.
+    ///   - warn: called for each warning, with one line.
+    func load(
+        readsCertificates: Bool = true, warn: (String) -> Void = { Console.error("warning: \($0)") }
+    ) throws -> EffectiveSettings {
         if config == "" { throw Failure.usage(["--config: found \"\"; allowed: the name of a file"]) }
         do {
             let effective = try EffectiveSettings.load(
                 file: config, environment: ProcessInfo.processInfo.environment, commandLine: try overrides())
             for warning in effective.warnings { warn(warning.description) }
+            if readsCertificates { try effective.checkCertificates(nowSeconds: Int64(time(nil))) }
             return effective
         } catch let error as ConfigurationError {
+            throw Failure.usage(error.problems.map(\.description))
+        }
+    }
+
+    /// Who decides about clients: the users file and the keys of `access`, read and checked. nil: nobody is asked.
+    func authenticator(
+        _ settings: Settings, warn: (String) -> Void = { Console.error("warning: \($0)") }
+    ) throws -> Authenticator? {
+        guard settings.access.isOn else { return nil }
+        do throws(AccessError) {
+            let authenticator = try Authenticator.load(settings.access, settings.patternLimits)
+            for warning in authenticator.warnings { warn(warning) }
+            return authenticator
+        } catch {
             throw Failure.usage(error.problems.map(\.description))
         }
     }

@@ -22,9 +22,12 @@ struct Sink: ParsableCommand {
         help: ArgumentHelp("A header of each SEND; may be repeated.", valueName: "name:value"))
     var headers: [String] = []
 
+    @Flag(help: "Ask the broker to keep the messages over a restart (the header persistent:true).")
+    var persistent = false
+
     @Option(
         name: .customLong("receipt"), parsing: .unconditional,
-        help: "Ask for a receipt every N messages, and stop reading while four receipts are missing.")
+        help: "Ask for a receipt every N messages (default: 1), and stop reading while four receipts are missing.")
     var receiptInterval: Int?
 
     /// The most unconfirmed messages. When it is reached, no more lines are read.
@@ -40,7 +43,8 @@ struct Sink: ParsableCommand {
     func run() throws {
         try Interruption.prepare()
         client.hint(about: destination)
-        let headers = [("destination", destination)] + (try ClientOptions.headers(self.headers))
+        var headers = [("destination", destination)] + (try ClientOptions.headers(self.headers))
+        if persistent { headers.append(("persistent", "true")) }
         var progress = Progress()
         do {
             var connection = try BrokerConnection.open(client)

@@ -9,7 +9,7 @@ struct Stampede: ParsableCommand {
         commandName: "stampede",
         abstract: "A STOMP message broker on io_uring.",
         version: BrokerOptions().version,
-        subcommands: [Serve.self, Config.self, Probe.self, Tap.self, Sink.self])
+        subcommands: [Serve.self, Config.self, Probe.self, Storage.self, Tap.self, Sink.self, User.self])
 
     /// Runs the command and ends the process. Exit code 0: success. 1: the machine, the network or a peer did not allow
     /// it. 2: the command line or the configuration is wrong.

@@ -7,6 +7,7 @@ import Testing
 /// it and never `Shard`, which puts them together:
 ///
 ///     Shard
+///       AccessGate
 ///       PeerLink        Fabric
 ///       Output            MemoryBudget
 ///       TopicRouter       DestinationDirectory  MemoryBudget
@@ -17,12 +18,15 @@ import Testing
 ///         DeliveryTable
 ///       QueueEngine       MemoryBudget  TimerWheel
 ///         QueueHolders
+///       MessageStore
+///         LogStaging  SegmentFiles
 ///       SessionTable      MemoryBudget
 ///         PartialInputs  LoginTable  AddressTable
 @Suite("House rules of the core")
 struct HouseRulesTests {
     /// The files of each part, and the parts that it may know.
     private static let parts: [(name: String, files: [String], knows: Set<String>)] = [
+        ("AccessGate", ["AccessGate/"], []),
         ("PeerLink", ["PeerLink/"], ["Fabric", "QueueHolders"]),
         ("Output", ["Output/"], ["MemoryBudget"]),
         ("TopicRouter", ["TopicRouter/"], ["DestinationDirectory", "MemoryBudget"]),
@@ -32,6 +36,9 @@ struct HouseRulesTests {
         ("SubscriptionTable", ["SubscriptionTable/"], ["TopicRouter", "MemoryBudget"]),
         ("ReceiptOrder", ["ReceiptOrder/"], ["MemoryBudget"]),
         ("TransactionTable", ["TransactionTable/"], ["MemoryBudget"]),
+        ("MessageStore", ["MessageStore/"], ["LogStaging", "SegmentFiles"]),
+        ("LogStaging", ["MessageStore/LogStaging.swift"], []),
+        ("SegmentFiles", ["MessageStore/SegmentFiles.swift"], []),
         ("MemoryBudget", ["MemoryBudget.swift"], []),
         ("SessionTable", ["SessionTable/"], ["PartialInputs", "LoginTable", "AddressTable", "MemoryBudget"]),
         ("PartialInputs", ["SessionTable/PartialInputs.swift"], ["MemoryBudget"]),

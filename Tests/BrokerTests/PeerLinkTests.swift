@@ -20,10 +20,11 @@ struct PeerLinkTests {
             check(ConsumerRemoval.self), check(ConsumerPause.self), check(QueueDelivery.self),
             check(EntrySettlement.self), check(Barrier.self), check(BarrierAnswer.self), check(RoomRequest.self),
             check(RoomWait.self), check(RoomAnswer.self), check(RoomCancellation.self), check(RoomReturn.self),
+            check(TransactionPart.self), check(TransactionStep.self),
         ]
         // One type for each kind, and a kind for each type.
-        #expect(kinds.map(\.rawValue) == Array(0..<20))
-        #expect(PeerMessageKind(rawValue: 20) == nil)
+        #expect(kinds.map(\.rawValue) == Array(0..<22))
+        #expect(PeerMessageKind(rawValue: 22) == nil)
         #expect(MemoryLayout<PeerMessageHead>.size <= PeerMessageHead.byteCount)
         #expect(PeerMessageHead.stride(0) == 40 && PeerMessageHead.stride(1) == 48 && PeerMessageHead.stride(8) == 48)
     }

@@ -14,10 +14,15 @@ final class TestBroker {
     private(set) var notices: [Notice] = []
     private(set) var clients: [Client] = []
 
-    /// - Parameter connectionCountMax: what the driver's table holds, of each shard.
-    init(shards shardCount: Int = 1, connectionCountMax: Int = 256, _ options: BrokerOptions) {
+    /// - Parameters:
+    ///   - connectionCountMax: what the driver's table holds, of each shard.
+    ///   - disk: the directory of `BrokerOptions.storage`.
+    init(
+        shards shardCount: Int = 1, connectionCountMax: Int = 256, disk: FakeDisk? = nil, _ options: BrokerOptions
+    ) {
         self.options = options
-        kernel = FakeKernel(shardCount: shardCount, options: options, connectionCountMax: connectionCountMax)
+        kernel = FakeKernel(
+            shardCount: shardCount, options: options, connectionCountMax: connectionCountMax, disk: disk)
         kernel.didTurn = { [unowned self] index in notices += shard(index).pointee.takeNotices() }
     }
 

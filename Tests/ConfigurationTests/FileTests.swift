@@ -125,13 +125,13 @@ struct FileTests {
             ("io", "1: found \"io\"; allowed: a mapping of sections and keys"),
             (
                 "listeners: [\"127.0.0.1:1\", here]",
-                "1: listeners[1]: found \"here\"; allowed: one or several of IPV4:PORT, \"[IPV6]:PORT\" or "
-                    + "localhost:PORT, with a port from 0 to 65535"
+                "1: listeners[1]: found \"here\"; allowed: one or several of "
+                    + ListenerURL.allowed
             ),
             (
                 "listeners: []",
-                "1: listeners: found an empty list; allowed: one or several of IPV4:PORT, \"[IPV6]:PORT\" or "
-                    + "localhost:PORT, with a port from 0 to 65535"
+                "1: listeners: found an empty list; allowed: one or several of "
+                    + ListenerURL.allowed
             ),
             ("io:\n  wokers: 2", "2: io.wokers: unknown key; did you mean io.workers?"),
             ("workers: 2", "1: workers: unknown key; did you mean io.workers?"),

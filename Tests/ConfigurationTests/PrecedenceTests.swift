@@ -79,7 +79,7 @@ struct PrecedenceTests {
             ),
             (
                 [:], "listeners=127.0.0.1:1,",
-                "--set: listeners: found \"127.0.0.1:1,\"; allowed: one or several of \(ListenAddress.allowed)"
+                "--set: listeners: found \"\"; allowed: one or several of \(ListenerURL.allowed)"
             ),
         ])
     func errors(environment: [String: String], assignment: String, expected: String) {
@@ -281,7 +281,7 @@ struct CrossCheckTests {
             problems(yaml: "limits: {body-bytes: 64MiB}") == [
                 "stampede.yaml:1: limits.body-bytes: found 64MiB, which needs larger limits beside it: \(four) of at "
                     + "least limits.body-bytes + limits.headers-bytes = 65568KiB; and limits.message-memory-bytes of at "
-                    + "least 1049088KiB"
+                    + "least 1049088KiB; and storage.segment-bytes of at least 131511KiB"
             ])
         #expect(
             problems(yaml: "limits: {body-bytes: 16MiB}") == [

@@ -105,7 +105,9 @@ struct ListenAddressTests {
         }
         var settings = Settings()
         #expect(settings.exposedListeners.isEmpty)
-        settings.listeners = ["0.0.0.0:1", "127.0.0.1:1", "[::]:1"].compactMap { ListenAddress($0) }
+        settings.listeners = try ["0.0.0.0:1", "127.0.0.1:1", "[::]:1", "unix:/a"].map {
+            try ListenerSettings($0)
+        }
         #expect(settings.exposedListeners.map(\.description) == ["0.0.0.0:1", "[::]:1"])
     }
 }

@@ -34,7 +34,9 @@ struct SchemaTests {
 
     @Test("The example of a destination in the reference holds every key, each with its default")
     func exampleHoldsDefaults() throws {
-        let lines = ConfigurationReference.yaml.split(separator: "\n")
+        let reference = ConfigurationReference.yaml
+        let lines = reference[try #require(reference.firstRange(of: "None by default")).lowerBound...]
+            .split(separator: "\n")
         let example = lines.filter { $0.hasPrefix("#   - ") || $0.hasPrefix("#     ") && !$0.hasPrefix("#     #") }
             .filter { !$0.contains("stampede ") }.map { $0.dropFirst(2) }.joined(separator: "\n")
         let effective = try EffectiveSettings.load(yaml: "destinations:\n" + example)
@@ -44,9 +46,52 @@ struct SchemaTests {
         }
     }
 
+    @Test("The example of a listener in the reference holds every key, each with its default")
+    func listenerExampleHoldsDefaults() throws {
+        let reference = ConfigurationReference.yaml
+        let start = try #require(reference.firstRange(of: "# An entry with options")).lowerBound
+        let lines = reference[start...].split(separator: "\n").dropFirst().prefix { $0.hasPrefix("#") }
+        let example = lines.map { $0.dropFirst(2) }.filter { $0.drop { $0 == " " }.first != "#" }
+        var listener = try ListenerSettings("unix:/run/stampede/stampede.sock")
+        for option in Schema.listenerOptions {
+            let name = option.path.split(separator: ".").last ?? ""
+            let line = try #require(example.first { $0.drop { $0 == " " }.hasPrefix("\(name): ") })
+            let value = line.drop { $0 == " " }.dropFirst(name.count + 2)
+            #expect(value == option.format(option.get(listener)), "\(option.path)")
+            option.set(&listener, option.get(listener))
+        }
+        #expect(listener == (try ListenerSettings("unix:/run/stampede/stampede.sock")))
+    }
+
+    @Test("Every field of ListenerSettings but its URL has exactly one key")
+    func listenerSettingsAreCovered() throws {
+        var changed = ["url"]
+        for key in Schema.listenerOptions {
+            let before = ListenerSettings.standard
+            var after = before
+            let other: SettingValue =
+                switch key.path {
+                case "proxy-protocol": .list(["10.0.0.0/8"])
+                case "mode": .text("0600")
+                default:
+                    if case .list = key.form { .list(["/other"]) } else { Self.otherValue(than: key.get(before), key) }
+                }
+            key.set(&after, other)
+            changed += Self.differingFields(before, after)
+            #expect(key.get(after) == other, "\(key.path)")
+        }
+        let fields = Mirror(reflecting: ListenerSettings.standard).children.compactMap(\.label)
+        #expect(changed.sorted() == fields.sorted())
+    }
+
     @Test("Every field of Limits has exactly one key")
     func limitsAreCovered() {
         expectCoverage(of: { $0.broker.limits }, by: Schema.limits, except: [])
+    }
+
+    @Test("Every field of AccessSettings has exactly one key")
+    func accessIsCovered() {
+        expectCoverage(of: { $0.access }, by: Schema.access, except: [])
     }
 
     @Test("Every field of DriverOptions has exactly one key, but the one that follows from a limit")
@@ -54,6 +99,11 @@ struct SchemaTests {
         let keys = Schema.io.filter { !["io.driver", "io.workers"].contains($0.path) }
         expectCoverage(
             of: { $0.driverOptions }, by: keys, except: ["findsPeerAddress", "opensConnections", "usesFiles"])
+    }
+
+    @Test("Every field of StorageSettings has exactly one key")
+    func storageIsCovered() {
+        expectCoverage(of: { $0.storage }, by: Schema.storage, except: [])
     }
 
     @Test("Every field of DestinationPolicy has exactly one key")
@@ -75,6 +125,8 @@ struct SchemaTests {
         #expect(try !EffectiveSettings.load(yaml: "").settings.driverOptions.findsPeerAddress)
         let effective = try EffectiveSettings.load(yaml: "limits: {connections-per-address-max: 4}")
         #expect(effective.settings.driverOptions.findsPeerAddress)
+        let users = try EffectiveSettings.load(yaml: "access: {users: users.yaml}")
+        #expect(users.settings.driverOptions.findsPeerAddress, "logins are counted by address")
     }
 
     @Test("Every key takes the ends of its range and refuses what lies beyond", arguments: Schema.settings.map(\.path))
@@ -106,8 +158,13 @@ struct SchemaTests {
                 #expect(setting.get(settings) == .text(name))
             }
             for text in ["", "Auto", "nonsense"] { #expect(setting.parse(text) == nil) }
-        case .text, .list:
-            #expect(setting.parse("") == nil)
+        case .text:
+            // What is off by default is an empty text.
+            #expect((setting.parse("") != nil) == (setting.get(Settings()) == .text("")))
+            #expect(setting.parse("a\u{7}") == nil)
+        case .list:
+            // Unless nothing is the default.
+            if setting.get(Settings()) != .list([]) { #expect(setting.parse("") == nil) }
         }
     }
 
@@ -118,6 +175,8 @@ struct SchemaTests {
             let value = setting.get(settings)
             if case .list(let items) = value {
                 #expect(setting.parseOverride(items.joined(separator: ",")) == value, "\(setting.path)")
+            } else if case .text(let text) = value {
+                #expect(setting.parse(text) == value, "\(setting.path)")
             } else {
                 #expect(setting.parse(setting.format(value)) == value, "\(setting.path)")
             }
@@ -145,7 +204,7 @@ struct SchemaTests {
             guard case .integer(let quantity) = setting.form else { continue }
             let endings =
                 switch quantity.unit {
-                case .bytes: ["bytes"]
+                case .bytes: ["bytes", "bytes-max"]
                 case .bytesPerSecond: ["bytes-per-second-min"]
                 case .milliseconds: ["-ms", "-ms-min"]
                 case .microseconds: ["-microseconds"]

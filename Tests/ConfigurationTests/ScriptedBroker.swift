@@ -90,8 +90,19 @@ final class ScriptedBroker: Sendable {
             }
         }
 
+        /// Some bytes as they are on the socket; none at its end.
+        func receiveBytes() throws -> [UInt8] {
+            var chunk = [UInt8](repeating: 0, count: 4096)
+            let count = recv(fd, &chunk, chunk.count, 0)
+            guard count >= 0 else { throw Ended(what: "nothing more came") }
+            return Array(chunk[..<count])
+        }
+
         func send(_ frames: ClientFrame...) throws {
-            let bytes = frames.flatMap { $0.encoded(decoder.version) + [UInt8(ascii: "\n")] }
+            try send(frames.flatMap { $0.encoded(decoder.version) + [UInt8(ascii: "\n")] })
+        }
+
+        func send(_ bytes: [UInt8]) throws {
             guard Glibc.send(fd, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else {
                 throw Ended(what: "the client takes no more")
             }

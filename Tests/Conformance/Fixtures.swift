@@ -1,8 +1,9 @@
 import TestSupport
 import Testing
 
-/// The first argument of every case: it runs once on each driver that this build and this kernel have.
-let drivers = DriverUnderTest.available
+/// The first argument of every case: it runs once on each driver that this build and this kernel have, and once with
+/// clients that reach the broker by WebSocket.
+let drivers = DriverUnderTest.available + [.webSocket, .tls, .secureWebSocket]
 
 extension DriverUnderTest {
     /// The broker with default settings and one worker that the cases share. One worker, so that a RECEIPT to a

@@ -146,6 +146,20 @@ struct AnyDriver: ~Copyable {
         return epoll!.pointee.peerAddress(ofAccepted: descriptor)
     }
 
+    mutating func peerCredentials(of connection: Slot) -> PeerCredentials? {
+        #if URing
+            if let uring { return uring.pointee.peerCredentials(of: connection) }
+        #endif
+        return epoll!.pointee.peerCredentials(of: connection)
+    }
+
+    mutating func peerCredentials(ofAccepted descriptor: Int32) -> PeerCredentials? {
+        #if URing
+            if let uring { return uring.pointee.peerCredentials(ofAccepted: descriptor) }
+        #endif
+        return epoll!.pointee.peerCredentials(ofAccepted: descriptor)
+    }
+
     mutating func shutDown() {
         if let epoll {
             epoll.move().shutDown()
@@ -180,6 +194,8 @@ final class DriverBench {
     var driver: AnyDriver
     let peers: WakeDirectory
     let port: UInt16
+    /// The Unix socket that it listens on, instead of a port.
+    private let file: UnixSocketFile?
     private var submissions = Batch<Submission>(capacity: 64)
     private var completions = Batch<Completion>(capacity: 64)
     private var nextIndex: UInt32 = 1
@@ -189,15 +205,18 @@ final class DriverBench {
 
     init(
         _ variant: DriverVariant, peers: WakeDirectory? = nil, worker: Int = 0, address: String = "127.0.0.1:0",
-        _ configure: (inout DriverOptions) -> Void = { _ in }
+        unix: UnixSocketFile? = nil, _ configure: (inout DriverOptions) -> Void = { _ in }
     ) throws {
         var options = DriverOptions()
         options.connectionCountMax = 1200
         configure(&options)
-        var group = try ListenerGroup(address: address, workerCount: 1)
+        var group =
+            try unix.map { try ListenerGroup(unix: $0, workerCount: 1) }
+            ?? ListenerGroup(address: address, workerCount: 1)
         let peers = try peers ?? WakeDirectory(workerCount: 1)
         self.peers = peers
         port = group.port
+        file = unix
         driver = try AnyDriver(
             variant, options: options, listeners: [group.take(worker: 0)], wake: peers[worker], peers: peers)
     }
@@ -320,6 +339,18 @@ final class Client {
                 result = -1
             }
         }
+        guard result == 0 else { throw ConnectError(errorNumber: errno) }
+    }
+
+    /// Connects to a Unix socket.
+    init(unix path: String) throws {
+        fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        try #require(fd >= 0)
+        var limit = timeval(tv_sec: 5, tv_usec: 0)
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        let address = try #require(UnixAddress(path))
+        let result = retryingInterrupts { address.withPointer { Glibc.connect(fd, $0, $1) } }
         guard result == 0 else { throw ConnectError(errorNumber: errno) }
     }
 

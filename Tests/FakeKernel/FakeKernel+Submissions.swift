@@ -27,7 +27,8 @@ extension FakeKernel {
         case .connect: throw Violation("the broker opens no connections")
         case .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
             .syncFile, .deleteFile, .closeFile:
-            throw Violation("the broker uses no files")
+            guard let disk else { throw Violation("the broker uses no files") }
+            disk.submit(submission, of: index)
         }
     }
 
@@ -50,9 +51,12 @@ extension FakeKernel {
     private func handOff(_ submission: Submission, _ index: Int) throws(Violation) {
         let socket = try newcomer(of: submission, index)
         let peer = try peer(of: submission, index)
-        guard submission.origin == socket.origin else {
+        // The peers of Unix sockets have no address, and are marked when they are handed off.
+        let isMarked = socket.origin.address == 0 && submission.origin.listener == socket.origin.listener
+        guard submission.origin == socket.origin || isMarked else {
             throw Violation("a connection is handed off as one of origin \(submission.origin)")
         }
+        socket.origin = submission.origin
         handOffs.append((submission.value, peer))
         if shard(peer).pointee.isDrained {
             socket.stage = .closed

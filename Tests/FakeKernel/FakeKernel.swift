@@ -47,14 +47,24 @@ public final class FakeKernel {
 
     /// The first broken rule that was not taken yet. While there is one, no turns run.
     public private(set) var fault: String?
+    /// The files of the shards. nil: they have none.
+    public let disk: FakeDisk?
     /// Called after each turn, with the index of the shard.
     public var didTurn: ((Int) -> Void)?
 
-    /// - Parameter connectionCountMax: the size of the driver's table, for each shard.
-    public init(shardCount: Int, options: BrokerOptions, connectionCountMax: Int, now: UInt64 = 5_000_000_000) {
+    /// - Parameters:
+    ///   - connectionCountMax: the size of the driver's table, for each shard.
+    ///   - disk: the directory of `BrokerOptions.storage`.
+    public init(
+        shardCount: Int, options: BrokerOptions, connectionCountMax: Int, now: UInt64 = 5_000_000_000,
+        disk: FakeDisk? = nil
+    ) {
+        self.disk = disk
         self.shardCount = shardCount
         self.now = now
-        fabric = Fabric(shardCount: shardCount, mailboxByteCountMax: options.limits.mailboxByteCountMax)
+        fabric = Fabric(
+            shardCount: shardCount, mailboxByteCountMax: options.limits.mailboxByteCountMax,
+            listenerCount: options.listeners.count)
         adopted = Array(repeating: [:], count: shardCount)
         events = Array(repeating: [], count: shardCount)
         isListening = Array(repeating: true, count: shardCount)
@@ -135,6 +145,7 @@ public final class FakeKernel {
         if newcomers.values.contains(where: { $0.shard == index && $0.stage == .offered }) {
             fail("shard \(index): no answer for an accepted connection")
         }
+        answerFiles()
         let lent = collect(index)
         fabric.mailbox(index).didWake()
         workers[index].turn(now: now, wallMilliseconds: wallMilliseconds)
@@ -144,6 +155,20 @@ public final class FakeKernel {
             buffer.deallocate()
         }
         didTurn?(index)
+    }
+
+    /// Carries file operations out, unless the test does.
+    private func answerFiles() {
+        guard let disk, !disk.isHeld else { return }
+        while stepDisk() {}
+    }
+
+    /// Carries the next file operation out. Its shard hears of it in its next turn. False: there is none.
+    @discardableResult
+    public func stepDisk() -> Bool {
+        guard let (answer, shard) = disk?.step() else { return false }
+        post(answer, to: shard)
+        return true
     }
 
     /// Appends the events to the completions of a shard. Returns the memory of the received bytes.

@@ -21,7 +21,7 @@ public final class FakeSocket {
 
     public let descriptor: Int32
     /// Its origin, as in `Completion.Kind.accepted`.
-    public let origin: ConnectionOrigin
+    public internal(set) var origin: ConnectionOrigin
     public internal(set) var stage = Stage.waiting
     /// The shard that has the connection, or to which it will be reported.
     public internal(set) var shard: Int

@@ -1,10 +1,14 @@
 import FuzzBroker
 import FuzzFrames
+import FuzzJournal
+import FuzzTransports
 import Glibc
 import Testing
 
 /// The corpus through the functions that the fuzzer calls, without the fuzzer.
 struct CorpusTests {
+    static let targets =
+        FuzzTarget.frames + FuzzTarget.broker + FuzzTarget.journal + FuzzTarget.transports
     static let folder = #filePath.split(separator: "/").dropLast(2).map { "/" + $0 }.joined() + "/Fuzz/corpus"
 
     /// The files of a folder, by name.
@@ -30,9 +34,9 @@ struct CorpusTests {
         }
     }
 
-    @Test(arguments: (FuzzTarget.frames + FuzzTarget.broker).map(\.name))
+    @Test(arguments: targets.map(\.name))
     func `every input of the corpus leads to agreement`(_ name: String) throws {
-        let target = try #require((FuzzTarget.frames + FuzzTarget.broker).first { $0.name == name })
+        let target = try #require(Self.targets.first { $0.name == name })
         let folder = "\(Self.folder)/\(target.corpus)"
         let files = Self.files(in: folder)
         #expect(!files.isEmpty, "no corpus in \(folder)")
@@ -43,9 +47,9 @@ struct CorpusTests {
         }
     }
 
-    @Test(arguments: (FuzzTarget.frames + FuzzTarget.broker).map(\.name))
+    @Test(arguments: targets.map(\.name))
     func `no input and short inputs lead to agreement`(_ name: String) throws {
-        let check = try #require((FuzzTarget.frames + FuzzTarget.broker).first { $0.name == name }).makeCheck()
+        let check = try #require(Self.targets.first { $0.name == name }).makeCheck()
         for count in 0..<12 {
             for octet in [UInt8(0), 0xFF, 0x0A] {
                 let fault = [UInt8](repeating: octet, count: count).withUnsafeBytes { check($0) }

@@ -45,7 +45,7 @@ extension Integration {
             #expect(try broker.terminate() == .exited(0))
         }
 
-        /// The README says that messages live in memory.
+        /// Without a store, messages live in memory.
         @Test(arguments: drivers)
         func `After kill -9 a new broker takes the port, its clients come back, and the queue is empty`(
             on driver: DriverUnderTest

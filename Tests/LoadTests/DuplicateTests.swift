@@ -98,6 +98,8 @@ private struct EchoingDriver: ~Copyable, Driver {
 
     mutating func peerAddress(of connection: Slot) -> String? { nil }
     mutating func peerAddress(ofAccepted descriptor: Int32) -> String? { nil }
+    mutating func peerCredentials(of connection: Slot) -> PeerCredentials? { nil }
+    mutating func peerCredentials(ofAccepted descriptor: Int32) -> PeerCredentials? { nil }
     consuming func shutDown() {}
 
     mutating func poll(

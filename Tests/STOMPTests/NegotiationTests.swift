@@ -17,6 +17,23 @@ import Testing
 
     @Test(
         arguments: [
+            ("1.0,1.1,1.2", 0b111, Version.v1_2), ("1.0,1.1,1.2", 0b010, .v1_1), ("1.2,1.0", 0b010, nil),
+            ("1.1", 0b011, .v1_1), (" 1.0 ,,1.2", 0b001, .v1_0), ("1.2", 0, nil), ("", 0b100, nil),
+        ] as [(String, UInt8, Version?)])
+    func theHighestCommonVersionIsOneOfThoseAllowed(list: String, versions: UInt8, version: Version?) {
+        let found = Array(list.utf8).withUnsafeBytes {
+            AcceptVersion.highestCommon($0, among: VersionSet(rawValue: versions))
+        }
+        #expect(found == version)
+    }
+
+    @Test func setsOfVersionsAreListed() {
+        let texts = (0..<8 as Range<UInt8>).map { VersionSet(rawValue: $0).text.description }
+        #expect(texts == ["", "1.0", "1.1", "1.0,1.1", "1.2", "1.0,1.2", "1.1,1.2", "1.0,1.1,1.2"])
+    }
+
+    @Test(
+        arguments: [
             ("0,0", 0, 0), ("1000,2000", 1000, 2000), ("4294967295,1", 4_294_967_295, 1), (" 5 , 6 ", 5, 6),
         ] as [(String, UInt32, UInt32)])
     func heartBeatsAreRead(value: String, first: UInt32, second: UInt32) {

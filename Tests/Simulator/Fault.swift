@@ -65,6 +65,10 @@ public enum Canary: String, CaseIterable, Sendable {
     case admitPatterns = "admit-patterns"
     /// The broker lets clients in before they are allowed to.
     case askNobody = "ask-nobody"
+    /// The broker does not know what clients may do.
+    case permitAll = "permit-all"
+    /// The broker does not hear that clients may do something else than before.
+    case ignoreReload = "ignore-reload"
     /// RECEIPTs wait for nothing.
     case confirmUnasked = "confirm-unasked"
     /// The broker takes the log for durable before it is.
@@ -79,6 +83,16 @@ public enum Canary: String, CaseIterable, Sendable {
     case refuseSome = "refuse-some"
     /// The broker does not know a consumer's window.
     case ignoreWindow = "ignore-window"
+    /// The broker is told that the log is on stable storage before it is.
+    case confirmUnsynced = "confirm-unsynced"
+    /// A directory is not synced.
+    case loseDirectorySync = "lose-directory-sync"
+    /// Recovery takes what an earlier life left behind the log's end for the log's.
+    case believeOldRecords = "believe-old-records"
+    /// A segment is removed although a promise depends on it.
+    case loseSegment = "lose-segment"
+    /// Recovery relies on bytes that only the kernel has.
+    case recoverUnsynced = "recover-unsynced"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -99,6 +113,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .admitAll: "of address"
         case .admitPatterns: "different patterns"
         case .askNobody: "before it was allowed"
+        case .permitAll, .ignoreReload: "was not permitted to"
         case .confirmUnasked: "before anybody was asked"
         case .confirmUndurable: "before it was durable"
         case .permitEarly: "before it was permitted"
@@ -107,8 +122,26 @@ public enum Canary: String, CaseIterable, Sendable {
         case .refuseSome: "refused for no reason"
         case .ignoreWindow: "window is"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
-            .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang:
+            .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang, .loseDirectorySync,
+            .believeOldRecords, .loseSegment, .recoverUnsynced:
             ""
+        case .confirmUnsynced: "was promised"
+        }
+    }
+
+    /// Only a broker that stores messages has it.
+    public var isOfStorage: Bool {
+        switch self {
+        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced: true
+        default: false
+        }
+    }
+
+    /// In which runs it shows.
+    public var mode: Simulation.Mode {
+        switch self {
+        case .permitAll, .ignoreReload: .permissions
+        default: .plain
         }
     }
 

@@ -59,6 +59,22 @@ final class Message {
     var askedReply: String?
     var replyName: String?
     weak var transaction: Transaction?
+    // Of runs in which the broker crashes
+    /// Its SEND said `persistent:true`.
+    var isPersistent = false
+    /// The broker's life in which it was written; 0: it was not.
+    var brokerLife = 0
+    /// The RECEIPT of its own SEND or COMMIT has come, and that of its own ACK.
+    var isPromised = false
+    var ackIsPromised = false
+    /// The last life in which it was delivered.
+    var lifeOfDelivery = 0
+    /// When the broker crashed somebody may have had it for good.
+    var mayBeGone = false
+    /// The next life did not find it.
+    var isLost = false
+    /// A life that had it did not end in order: it may have been delivered.
+    var wasInCrash = false
 
     init(
         number: Int, publisher: Int, destination: String, written: String, isQueue: Bool, bodyByteCount: Int,
@@ -179,6 +195,10 @@ final class Transaction {
     unowned let peer: Peer
     var messages: [Message] = []
     var settlements: [Settlement] = []
+    /// Messages of queues that its COMMIT acknowledges.
+    var acknowledged: [Message] = []
+    /// The broker's life in which its COMMIT was written; 0: it was not.
+    var brokerLife = 0
 
     init(name: String, peer: Peer) {
         self.name = name
@@ -257,6 +277,11 @@ final class Peer {
 
     /// Whether it may connect, once that is decided.
     var isAllowed: Bool?
+    /// Who it says it is, and may be; and in wall-clock milliseconds until when. 0: for ever.
+    var user = ""
+    var expiresAt: UInt64 = 0
+    /// It has done, or begun, what it may not do, or may not do any more.
+    var mayBeRefused = false
     /// Frames whose RECEIPT waits, by what they call it.
     var askedReceipts: [Int: AskedReceipt] = [:]
 

@@ -23,6 +23,7 @@ extension Oracle {
         let message = messages[number]
         checkContent(frame, of: message, peer)
         checkDestination(frame, destination, of: message, subscription)
+        checkAccess(message, destination == message.written ? message.destination : destination, subscription, peer)
         switch message.state {
         case .kept: violate("message \(number) was delivered before its COMMIT")
         case .refused: violate("message \(number) was delivered although it was refused or aborted")
@@ -38,6 +39,9 @@ extension Oracle {
         }
         let isRedelivered = frame.value("redelivered") == "true"
         let isDeadLetter = destination != message.written
+        if message.brokerLife < life {
+            checkRecovered(message, isRedelivered: isRedelivered, isDeadLetter: isDeadLetter, subscription)
+        }
         if subscription.isQueue {
             checkQueue(message, isRedelivered, isDeadLetter, subscription)
             checkDeliveryCount(frame, message, isRedelivered, isDeadLetter, subscription)
@@ -48,13 +52,16 @@ extension Oracle {
         }
         let key = message.publisher << 20 | destinationKey(message)
         let last = subscription.lastSequence[key, default: 0]
-        if !isRedelivered, !isDeadLetter {
+        // What a crash did not take keeps its place, though all of it says that it may have been delivered before.
+        let isFirstOfLife = message.brokerLife < life && message.lifeOfDelivery < life
+        if !isRedelivered || isFirstOfLife, !isDeadLetter {
             if message.sequence < last {
                 let text = "message \(number) after a later one of the same publisher and destination"
                 if subscription.isQueue { disorders.append((step, text, message.destination)) } else { violate(text) }
             }
             subscription.lastSequence[key] = max(last, message.sequence)
         }
+        message.lifeOfDelivery = life
         message.deliveries += 1
         if isDeadLetter { message.deliveriesOfDeadLetter += 1 }
         subscription.see(number)
@@ -178,6 +185,11 @@ extension Oracle {
         let count = frame.value("delivery-count").map { Int($0) ?? 0 }
         guard let count, isRedelivered else {
             if count != nil || isRedelivered { violate("delivery-count without redelivered, or the reverse") }
+            return
+        }
+        if message.brokerLife < life {
+            // How often it was delivered before may be lost.
+            if count < 2 { violate("message \(message.number) of an earlier life: delivery-count:\(count)") }
             return
         }
         let seen = isDeadLetter ? message.deliveriesOfDeadLetter : message.deliveries - message.deliveriesOfDeadLetter

@@ -41,8 +41,9 @@ extension Oracle {
     func judgeQueues(_ counters: Counters) {
         var lost = 0
         var example = ""
-        for message in messages where message.state == .confirmed && message.isQueue {
+        for message in messages where message.isQueue && (message.state == .confirmed || isRecovered(message)) {
             if isGone(message) || mayBeLost(message) { continue }
+            if message.brokerLife < life, !mustHaveSurvived(message) { continue }
             lost += 1
             example = "message \(message.number) for \(message.destination)"
         }
@@ -57,7 +58,7 @@ extension Oracle {
         var lost = 0
         var example = ""
         for message in messages where message.state == .confirmed && message.isQueue && !isGone(message) {
-            if mayHaveExpired(message) { continue }
+            if mayHaveExpired(message) || message.brokerLife < life { continue }
             guard let owner = owned.first(where: { reaches($0, message) }) else { continue }
             lost += 1
             example = "message \(message.number) for \(message.destination) of client \(owner.peer.id)"
@@ -66,7 +67,7 @@ extension Oracle {
     }
 
     /// A consumer has it for good.
-    private func isGone(_ message: Message) -> Bool { message.ackIsIssued || message.wasTakenAutomatically }
+    func isGone(_ message: Message) -> Bool { message.ackIsIssued || message.wasTakenAutomatically }
 
     private func mayHaveExpired(_ message: Message) -> Bool { message.expiryEarliest <= wall }
 
@@ -89,7 +90,7 @@ extension Oracle {
     ///
     /// Those whose COMMIT was confirmed are judged message by message; here are the others.
     func judgeTransactions(_ counters: Counters, hasDrained: Bool) {
-        for transaction in transactions where transaction.state == .commitIssued {
+        for transaction in transactions where transaction.state == .commitIssued && !isOld(transaction) {
             // For want of memory the rest may be impossible, and then the client is told.
             let lost = counters.messagesDropped + counters.messagesRefused
             if scenario.memoryIsTight, lost > 0 || transaction.peer.wasEndedByBroker { continue }

@@ -5,8 +5,10 @@ import Broker
 /// It knows nothing of how the broker works. It hears of frames when clients write them and when their last byte is with
 /// the kernel (`step` orders both over all connections), and keeps a model of each message and subscription.
 final class Oracle {
-    let scenario: Scenario
+    var scenario: Scenario
     var step = 1
+    /// Of the broker: one more than it has crashed.
+    var life = 1
     private(set) var violation: String?
     var messages: [Message] = []
     var subscriptions: [Subscription] = []
@@ -19,6 +21,10 @@ final class Oracle {
     /// Names of temporary destinations as others see them, with their connection.
     var replyOwners: [String: Int] = [:]
     var hasJumped = false
+    /// Who may do what; nil: everybody anything.
+    var access: AccessHistory?
+    /// The name of each client.
+    var users: [Int: String] = [:]
     /// Wall-clock milliseconds.
     var wall: UInt64 = 0
     /// Of each worker: how far its log is durable, and the turns that it has had.
@@ -35,6 +41,7 @@ final class Oracle {
 
     init(_ scenario: Scenario) {
         self.scenario = scenario
+        access = scenario.access.map { AccessHistory($0) }
         durablePositions = [LogPosition](repeating: 0, count: scenario.shardCount)
         turnCounts = [Int](repeating: 0, count: scenario.shardCount)
     }
@@ -63,6 +70,8 @@ final class Oracle {
         case .commit(let transaction, let acknowledged):
             transaction.state = .commitIssued
             transaction.wantsReceipt = receipt
+            transaction.brokerLife = life
+            transaction.acknowledged = acknowledged
             for message in transaction.messages { issue(message, by: peer) }
             for message in acknowledged { wroteACK(message, by: peer) }
         case .settle, .plain: break
@@ -79,6 +88,7 @@ final class Oracle {
     private func issue(_ message: Message, by peer: Peer) {
         message.state = .issued
         message.issuedStep = step
+        message.brokerLife = life
         if let life = message.life {
             message.expiryEarliest = message.expiryIsAbsolute ? life : wall + life
             if message.expiryIsAbsolute { message.expiryLatest = life }
@@ -148,7 +158,7 @@ final class Oracle {
                 return violate("client \(peer.id): RECEIPT \(index) before \(expectation.index)")
             }
             confirm(expectation.kind, peer)
-            if expectation.index == index { return }
+            if expectation.index == index { return promise(expectation.kind) }
         }
         violate("client \(peer.id): RECEIPT \(index) twice or for nothing")
     }
@@ -228,7 +238,8 @@ final class Oracle {
         if text.isEmpty { violate("ERROR without message") }
         let isForbidden = text == "Access refused" && isForbidden(frame.value("receipt-id"), peer)
         let isRefusal =
-            isForbidden || text == "Access refused" && peer.isAllowed == false
+            isForbidden || text == "Access refused" && (peer.isAllowed == false || peer.mayBeRefused)
+            || text == "Token expired" && peer.expiresAt != 0 && peer.expiresAt <= wall
             || text == "Not connected in time" && scenario.authenticates && peer.connectedEnd == .max
         if !peer.misbehaved, !isRefusal, !scenario.permits(error: text, hasJumped: hasJumped) {
             violate("honest client \(peer.id): ERROR \(text): \(String(decoding: frame.body, as: UTF8.self))")
@@ -243,6 +254,8 @@ final class Oracle {
         }
         // For want of memory a frame may be applied and its RECEIPT impossible; who is not permitted hears it afterwards.
         guard !scenario.memoryIsTight, !isForbidden else { return }
+        // The disk failed when the frame had been applied: nobody knows whether it will have been.
+        if text == "Storage failed" { return }
         switch peer.expectations[position].kind {
         case .send(let message): refuse(message)
         case .commit(let transaction, let acknowledged):

@@ -2,13 +2,16 @@ import Broker
 
 /// What one run is made of, all of it drawn from the seed: shards, limits, destinations, habits of clients, faults.
 struct Scenario {
-    let shardCount: Int
+    /// Of the broker's present life.
+    var shardCount: Int
     let eventCount: Int
     let connectionsPerShardMax: Int
     /// Clients that are connected at the same time, and in all.
     let peerCountMax: Int
     let peersInAllMax: Int
     let options: BrokerOptions
+    /// nil: the broker stores nothing and does not crash.
+    let storage: StorageScenario?
     /// Chances of faults in thousandths, by `Fault`.
     var faults: [Int]
     /// What a client may do, by `Deed`, as weights.
@@ -47,6 +50,8 @@ struct Scenario {
     let holdersAreTight: Bool
     /// Somebody is asked whether a client may connect.
     let authenticates: Bool
+    /// What clients may do. nil: anything.
+    let access: AccessPlan?
     /// Receipts wait for a log and for permission.
     let receiptsWait: Bool
     /// A queue that nobody uses for so long loses its messages, in milliseconds. 0: never.
@@ -58,15 +63,16 @@ struct Scenario {
         case request, reply, subscribeTemporary, publishToTemporary, idle
     }
 
-    init(_ random: inout Random) {
+    /// - Parameter stores: the broker has a disk, and crashes. What is not about that is tight in fewer ways then.
+    init(_ random: inout Random, stores: Bool = false, mode: Simulation.Mode = .plain) {
         let shards = [1, 1, 1, 2, 2, 2, 3, 3, 4, 8][random.below(10)]
-        eventCount = random.range(100...600)
+        eventCount = random.range(100...600) * (stores ? 3 : 1)
         peerCountMax = random.range(2...10)
-        let wantsTightConnections = random.chance(170)
-        let wantsTightDestinations = random.chance(60)
-        let wantsTightSubscriptions = random.chance(100)
-        let wantsTightRates = random.chance(30)
-        memoryIsTight = random.chance(120)
+        let wantsTightConnections = random.chance(170) && !stores
+        let wantsTightDestinations = random.chance(60) && !stores
+        let wantsTightSubscriptions = random.chance(100) && !stores
+        let wantsTightRates = random.chance(30) && !stores
+        memoryIsTight = random.chance(120) && !stores
         queuesAreTight = random.chance(300)
         overflow = random.pick([.reject, .dropOldest, .block])
         // Publishers who are made to wait need someone who makes room: the drainer must get in.
@@ -78,20 +84,20 @@ struct Scenario {
         // Where there is no room here, connections are handed on: that takes two workers at least, and many newcomers.
         connectionsPerShardMax = connectionsAreTight ? random.range(1...3) : 32
         shardCount = connectionsAreTight ? max(shards, 2) : shards
-        peersInAllMax = random.range(4...24) + (connectionsAreTight ? 20 : 0)
-        addressesAreTight = random.chance(100)
+        peersInAllMax = random.range(4...24) + (connectionsAreTight ? 20 : 0) + (stores ? 60 : 0)
+        addressesAreTight = random.chance(100) && !stores
         patternsAreTight = random.chance(60)
 
-        outputIsTight = random.chance(120)
+        outputIsTight = random.chance(120) && !stores
         transactionsAreTight = random.chance(100)
         framesAreTight = random.chance(100)
-        drains = random.chance(140)
+        drains = random.chance(140) && !stores
         heartBeats = random.chance(300)
         expires = random.chance(200)
-        burst = random.pick([1, 1, 2, 4, 8])
+        burst = random.pick(stores ? [2, 4, 8, 8, 16] : [1, 1, 2, 4, 8])
         deliveryCountMax = random.pick([0, 0, 2, 3, 10])
         deadLetters = random.chance(700) ? "/queue/DLQ" : nil
-        bodyByteCountMax = memoryIsTight ? 400 : random.pick([16, 200, 200, 2000, 5000])
+        bodyByteCountMax = memoryIsTight ? 400 : random.pick([16, 200, 200, 2000, stores ? 2000 : 5000])
         socketByteCounts = random.pick([64...512, 512...4096, 4096...65536, 65536...65536])
 
         var limits = Limits()
@@ -133,18 +139,26 @@ struct Scenario {
 
         // Drawn apart, so that seeds of scenarios without these stay what they are.
         var apart = Random(seed: ~options.seed)
-        holdersAreTight = apart.chance(200)
+        holdersAreTight = apart.chance(200) && !stores
         if holdersAreTight { options.limits.destinationsPerConnectionMax = apart.range(1...2) }
-        idleWithMessagesMilliseconds = apart.chance(60) ? apart.pick([100, 1000]) : 0
+        idleWithMessagesMilliseconds = apart.chance(60) && !stores ? apart.pick([100, 1000]) : 0
         let idleMilliseconds = apart.pick([20, 300_000])
-        authenticates = apart.chance(150)
+        let asksSomebody = apart.chance(150) && !stores
+        authenticates = asksSomebody || mode == .permissions
         if authenticates { options.authentication = .external }
-        receiptsWait = apart.chance(150)
+        receiptsWait = apart.chance(150) && !stores
         if receiptsWait { options.receiptConditions = .external }
 
         topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
         patterns = ["/topic/a.*", "/topic/#", "/topic/a.>", "/topic/*.b.**", "/topic/x/*"]
         queues = (0..<random.range(1...4)).map { "/queue/q\($0)" }
+        if mode == .permissions {
+            var drawn = Random(seed: options.seed ^ 0x4143_4345_5353)
+            access = AccessPlan(&drawn, topics: topics, patterns: patterns, queues: queues)
+        } else {
+            access = nil
+        }
+        options.access = access?.tables[0].table
         if let deadLetters {
             var policy = DestinationPolicy(pattern: deadLetters)
             policy.deliveryCountMax = 0
@@ -203,7 +217,9 @@ struct Scenario {
         deeds[Deed.refuse.rawValue] /= 2
         deeds[Deed.subscribeTemporary.rawValue] /= 3
         deeds[Deed.publishToTemporary.rawValue] /= 2
+        if stores { deeds[Deed.publishToQueue.rawValue] += 15 }
         self.deeds = deeds
+        storage = stores ? StorageScenario(&random, eventCount: eventCount, isCalm: calm) : nil
     }
 
     /// A message that was delivered too often finds a dead-letter queue with room.
@@ -222,6 +238,7 @@ struct Scenario {
             where options.destinationPolicies[place].deliveryCountMax > 1 {
                 options.destinationPolicies[place].deliveryCountMax = 1
             }
+        case .permitAll: options.access = nil
         case .askNobody: options.authentication = .none
         case .confirmUnasked: options.receiptConditions = .none
         case .fillAll: options.limits.destinationsPerConnectionMax = 0
@@ -246,12 +263,16 @@ struct Scenario {
         case "Too many destinations": destinationsAreTight || holdersAreTight
         case "Too many subscriptions": subscriptionsAreTight
         case "Too many patterns": patternsAreTight
-        case "Too many transactions", "Transaction too large": transactionsAreTight
+        case "Too many transactions": transactionsAreTight
+        case "Transaction too large": transactionsAreTight || storage?.segmentsAreTight == true
         case "Frame too large", "Body too long", "Header too long", "Headers too long", "Too many headers":
             framesAreTight
         case "Heart-beat missed": heartBeats
         case "Frame too slow", "Transaction too old": hasJumped
-        case "Shutting down": drains
+        case "Shutting down": drains || storage != nil
+        case "Storage failed": storage?.fails == true
+        case "Disk full": storage?.fails == true || storage?.diskIsTight == true
+        case "Message too large": storage?.segmentsAreTight == true
         default: false
         }
     }

@@ -1,6 +1,7 @@
 import Broker
 import Glibc
 import IO
+import Permissions
 import Slabs
 
 /// A decision about a client, on its way.
@@ -34,9 +35,24 @@ extension Simulation {
         guard !answers.isEmpty else { return }
         for answer in answers where answer.shard == index && answer.due <= now {
             answer.peer.isAllowed = answer.isAllowed
+            if scenario.access != nil {
+                // As a worker that is woken has them before its turn.
+                completions.append(Completion(.woken))
+                shards[index].answer([self.answer(answer)])
+                continue
+            }
             completions.append(
                 Completion(.authenticated, connection: answer.connection, value: answer.isAllowed ? 0 : -EACCES))
         }
         answers.removeAll { $0.shard == index && $0.due <= now }
+    }
+
+    private func answer(_ answer: Answer) -> AuthenticationAnswer {
+        guard answer.isAllowed else {
+            return AuthenticationAnswer(refusing: answer.connection, because: "the simulator refuses it")
+        }
+        let identity = AccessIdentity(
+            user: Array(answer.peer.user.utf8), source: .user, expiresAt: answer.peer.expiresAt)
+        return AuthenticationAnswer(allowing: answer.connection, as: identity, clientID: nil)
     }
 }

@@ -92,6 +92,8 @@ extension Simulation {
         default: frame.add("accept-version", random.pick(["1.2", "1.0,1.1,1.2", "1.2,1.1"]))
         }
         if random.chance(500) { frame.add("host", "simulated") }
+        drawUser(peer)
+        if !peer.user.isEmpty { frame.add("login", peer.user) }
         if scenario.heartBeats, random.chance(500), !peer.isDrainer {
             let sends = random.pick([0, 50, 200, 1000])
             let wants = random.pick([0, 50, 200, 1000])

@@ -17,6 +17,10 @@ extension Simulation {
         accept(index)
         giveAnswers(index)
         giveReceiptAnswers(index)
+        if let disk {
+            disk.collect(index, now: now, &completions)
+            if let violation = disk.violation { oracle.violate("shard \(index): \(violation)") }
+        }
         for answer in workers[index].answers {
             completions.append(answer)
             if find(answer.connection, index)?.stage == .closing { count(.completionAfterClose) }

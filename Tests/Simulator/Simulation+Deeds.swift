@@ -42,6 +42,8 @@ extension Simulation {
 
     private func publish(_ peer: Peer, to destination: String, isQueue: Bool, asks: Bool = false) {
         guard peer.canPublish else { return }
+        let isOwn = destination.hasPrefix("/reply-") || destination.hasPrefix("/temp-")
+        guard dares(peer, { isOwn || $0.mayPublish(to: destination) }) else { return }
         // The replies to one temporary queue are its owner's; each asker subscribes one by the first request.
         if asks, !mayHaveTemporary(peer) { return }
         var size = random.below(min(scenario.bodyByteCountMax, 64) + 1)
@@ -61,6 +63,10 @@ extension Simulation {
         frame.add("destination", message.written, version: peer.version)
         frame.add("x-number", "\(message.number)")
         if let text { frame.add("x-text", text, version: peer.version) }
+        if let storage = scenario.storage, scenario.queues.contains(destination), !asks {
+            message.isPersistent = random.chance(storage.persistentPerThousand)
+            if message.isPersistent { frame.add("persistent", "true") }
+        }
         if scenario.expires, random.chance(200) {
             let life = random.pick([1, 20, 1000, 600_000])
             message.expiryIsAbsolute = random.chance(300)
@@ -122,11 +128,14 @@ extension Simulation {
         let destination =
             isQueue
             ? random.pick(scenario.queues) : random.pick(random.chance(600) ? scenario.topics : scenario.patterns)
-        subscribe(
-            peer, to: destination, isQueue: isQueue, mode: random.pick([.auto, .client, .individual]), receipt: 800)
+        let permitsAuto = !isQueue || scenario.storage?.permitsAuto ?? true
+        let modes: [AckMode] = permitsAuto ? [.auto, .client, .individual] : [.client, .individual]
+        subscribe(peer, to: destination, isQueue: isQueue, mode: random.pick(modes), receipt: 800)
     }
 
     func subscribe(_ peer: Peer, to destination: String, isQueue: Bool, mode: AckMode, receipt: Int) {
+        let isOwn = destination.hasPrefix("/temp-")
+        guard dares(peer, { isOwn || $0.certainlyMaySubscribe(to: destination) }) else { return }
         var spelled = destination
         var id = "\(random.below(6))"
         var hasId = true

@@ -9,18 +9,19 @@ import Slabs
 // from the seed, in an order that the trace's hash depends on; a connection is also the oracle's record of its client; and
 // bytes lie in one arena, for a campaign plays 10^5 seeds. A new kind of submission has to be added here as well.
 extension Simulation {
-    func carryOut(_ index: Int) {
+    /// - Parameter countMax: of the submissions, when the broker ends in the middle of them.
+    func carryOut(_ index: Int, countMax: Int = .max) {
         workers[index].exchangeCount += 1
         let exchange = workers[index].exchangeCount
         workers[index].answers.removeAll(keepingCapacity: true)
-        let count = shards[index].submissions.count
+        let count = min(shards[index].submissions.count, countMax)
         for position in 0..<count {
             let submission = shards[index].submissions[position]
             trace(submission)
             carryOut(submission, index, exchange)
             if hasFailed { return }
         }
-        if !workers[index].offered.isEmpty {
+        if !workers[index].offered.isEmpty, countMax == .max {
             oracle.violate("shard \(index) did not answer for an accepted connection")
         }
     }
@@ -71,7 +72,9 @@ extension Simulation {
         case .connect: oracle.violate("the broker opens no connections")
         case .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
             .syncFile, .deleteFile, .closeFile:
-            oracle.violate("the broker uses no files")
+            guard let disk else { return oracle.violate("the broker uses no files") }
+            disk.submit(submission, of: index, now: now)
+            if let violation = disk.violation { oracle.violate("shard \(index): \(violation)") }
         case .send, .sendVector, .sendZeroCopy, .awaitWritable, .pauseReceive, .resumeReceive, .shutdownWrite, .close:
             guard let peer = find(submission.connection, index) else {
                 return oracle.violate("\(submission.kind) for a connection that does not exist")
@@ -163,6 +166,11 @@ extension Simulation {
         case .sendVector:
             let vectors = submission.pointer!.assumingMemoryBound(to: iovec.self)
             for position in 0..<submission.byteCount {
+                trace.add(UnsafeRawBufferPointer(start: vectors[position].iov_base, count: vectors[position].iov_len))
+            }
+        case .appendFile, .appendFileDurably:
+            let vectors = submission.pointer!.assumingMemoryBound(to: iovec.self)
+            for position in 0..<Int(submission.peer) {
                 trace.add(UnsafeRawBufferPointer(start: vectors[position].iov_base, count: vectors[position].iov_len))
             }
         default: break

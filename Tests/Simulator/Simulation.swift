@@ -8,6 +8,14 @@ import Slabs
 /// A run has three acts: disorder, in which clients act and faults strike; rest, in which faults stop, everyone reads
 /// and acknowledges and a drainer empties the queues; and departure, after which nothing may be left.
 public final class Simulation {
+    /// What runs are made of.
+    public enum Mode: String, CaseIterable, Sendable {
+        /// Every client may do anything.
+        case plain
+        /// Clients have names and permissions, which change now and then.
+        case permissions
+    }
+
     /// What a run found.
     public struct Outcome: Sendable {
         public var seed: UInt64
@@ -15,6 +23,7 @@ public final class Simulation {
         public var violation: String?
         public var traceHash: UInt64
         public var faultCounts: [Int]
+        public var storageFaultCounts = [Int](repeating: 0, count: StorageFault.allCases.count)
         public var turnCount = 0
         public var frameCount = 0
         public var messageCount = 0
@@ -53,10 +62,18 @@ public final class Simulation {
     let canary: Canary?
     var trace = Trace()
     var faultCounts = [Int](repeating: 0, count: Fault.allCases.count)
-    let shards: UnsafeMutablePointer<Shard>
-    let fabric: Fabric
-    let workers: UnsafeMutablePointer<Worker>
+    private(set) var shards: UnsafeMutablePointer<Shard>
+    private(set) var fabric: Fabric
+    private(set) var workers: UnsafeMutablePointer<Worker>
+    /// How many shards and workers there are; none between two lives.
+    private var madeCount = 0
+    /// What the server wrote to stable storage before it started the shards: the number of the last life.
+    var lifeBegun: UInt32 = 0
+    /// Only in runs with storage.
+    let disk: SimulatedDisk?
     var peers: [Peer] = []
+    /// The place in `peers` of the first client of the broker's present life.
+    var firstOfLife = 0
     var now: UInt64 = 1_000_000_000 { didSet { oracle.wall = wallMilliseconds } }
     let wallStart: UInt64 = 1_700_000_000_000
     var completions = Batch<Completion>(capacity: 64)
@@ -71,11 +88,15 @@ public final class Simulation {
     var log: ((String) -> Void)?
     var undelivered = 0
     /// The shard whose turn it is, for the log.
-    private var activeShard = 0
+    var activeShard = 0
     var canaryCount = 0
     var answers: [Answer] = []
     var receiptAnswers: [ReceiptAnswer] = []
     var receiptRandom: Random
+    /// What concerns permissions is drawn apart.
+    var accessRandom: Random
+    /// A table that a worker has not got yet.
+    var nextTables: [Int?]
     /// Empties the queues in the end.
     var drainer: Peer?
     var drainerCount = 0
@@ -83,30 +104,57 @@ public final class Simulation {
     static let drainerAddress: UInt64 = 99
     var didDrain = false
 
+    /// - Parameters:
+    ///   - crashes: the broker stores messages, ends in the middle of the run, and begins again.
+    ///   - mode: that of the canary, if there is one.
     public static func run(
-        seed: UInt64, steering: [UInt8] = [], canary: Canary? = nil, log: ((String) -> Void)? = nil
+        seed: UInt64, steering: [UInt8] = [], crashes: Bool = false, mode: Mode = .plain, canary: Canary? = nil,
+        log: ((String) -> Void)? = nil
     ) -> Outcome {
-        let simulation = Simulation(seed: seed, steering: steering, canary: canary)
-        simulation.log = log
+        let mode = canary?.mode == .permissions ? .permissions : mode
+        let simulation = Simulation(
+            seed: seed, steering: steering, crashes: crashes, mode: mode, canary: canary, log: log)
         return simulation.run()
     }
 
-    private init(seed: UInt64, steering: [UInt8], canary: Canary?) {
+    private init(
+        seed: UInt64, steering: [UInt8], crashes: Bool, mode: Mode, canary: Canary?, log: ((String) -> Void)?
+    ) {
         self.seed = seed
         self.canary = canary
+        self.log = log
         random = Random(seed: seed, steering: steering)
-        scenario = Scenario(&random)
+        scenario = Scenario(&random, stores: crashes, mode: mode)
+        if let storage = scenario.storage {
+            disk = Self.makeDisk(storage, scenario.shardCount, &random)
+        } else {
+            disk = nil
+        }
+        accessRandom = Random(seed: seed ^ 0x5045_524D_4954)
+        nextTables = Array(repeating: nil, count: scenario.shardCount)
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
         oracle = Oracle(scenario)
         oracle.wall = wallStart + 1000
+        fabric = Fabric(shardCount: 1, mailboxByteCountMax: 0)
+        shards = UnsafeMutablePointer(bitPattern: 1 << 12)!
+        workers = UnsafeMutablePointer(bitPattern: 1 << 12)!
+        arena = .allocate(byteCount: Self.arenaByteCount, alignment: 64)
+        plantInDisk()
+        beginLife()
+    }
+
+    /// Makes the broker, as it is when its process begins.
+    func makeShards(_ options: BrokerOptions) {
         fabric = Fabric(
             shardCount: scenario.shardCount, mailboxByteCountMax: scenario.options.limits.mailboxByteCountMax)
         shards = .allocate(capacity: scenario.shardCount)
+        madeCount = scenario.shardCount
         for index in 0..<scenario.shardCount {
             do throws(SlabError) {
                 let shard = try Shard(
-                    index: index, options: scenario.optionsOfBroker(canary), fabric: fabric,
-                    connectionCountMax: scenario.connectionsPerShardMax, now: now, wallMilliseconds: wallStart)
+                    index: index, options: options, fabric: fabric,
+                    connectionCountMax: scenario.connectionsPerShardMax, now: now,
+                    wallMilliseconds: oracle.life == 1 ? wallStart : wallMilliseconds)
                 (shards + index).initialize(to: shard)
             } catch {
                 fatalError("no address space for a shard: \(error)")
@@ -114,14 +162,19 @@ public final class Simulation {
         }
         workers = .allocate(capacity: scenario.shardCount)
         workers.initialize(repeating: Worker(), count: scenario.shardCount)
-        arena = .allocate(byteCount: Self.arenaByteCount, alignment: 64)
+    }
+
+    func endShards() {
+        guard madeCount > 0 else { return }
+        shards.deinitialize(count: madeCount)
+        shards.deallocate()
+        workers.deinitialize(count: madeCount)
+        workers.deallocate()
+        madeCount = 0
     }
 
     deinit {
-        shards.deinitialize(count: scenario.shardCount)
-        shards.deallocate()
-        workers.deinitialize(count: scenario.shardCount)
-        workers.deallocate()
+        endShards()
         arena.deallocate()
     }
 
@@ -145,6 +198,7 @@ public final class Simulation {
         outcome.turnCount = turnCount
         outcome.frameCount = oracle.framesSeen
         outcome.messageCount = oracle.messagesSeen
+        if let disk { outcome.storageFaultCounts = disk.faultCounts }
         return outcome
     }
 
@@ -155,6 +209,9 @@ public final class Simulation {
         for event in 0..<scenario.eventCount {
             oracle.step += 1
             if event == drainStep { beginDrain() }
+            if disk != nil { endLives(at: event) }
+            if hasFailed { return }
+            changeAccess()
             if random.chance(450) { act() } else { step(random.below(scenario.shardCount)) }
             advanceClock()
             if hasFailed { return }
@@ -218,7 +275,7 @@ public final class Simulation {
         case .sendReleased: completion.value <= 1
         case .woken, .writable: true
         case .accepted, .acceptFailed, .receiveEnded, .receiveFailed, .sendIncomplete, .closed: false
-        case .authenticated, .durable, .permitted: false
+        case .authenticated, .durable, .permitted, .identified: false
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed: false
         }
     }
@@ -232,6 +289,7 @@ public final class Simulation {
             PeerBatches.free(batch)  // those it links to are lost too
         }
         if isDraining { shards[index].beginDrain() }
+        giveTable(index)
         for position in 0..<completions.count { trace(completions[position]) }
         plantBeforeTurn()
         workers[index].turnWall = wallMilliseconds

@@ -15,10 +15,14 @@ struct Campaign {
         var violations = 0
         /// Of all seeds and their traces, whatever the order in which they were run.
         var traces: UInt64 = 0
-        var faults = [Int](repeating: 0, count: Fault.allCases.count)
+        /// Those of storage at the end.
+        var faults = [Int](repeating: 0, count: Fault.allCases.count + StorageFault.allCases.count)
     }
 
+    /// The broker stores messages and crashes.
+    var crashes = false
     var canary: String?
+    var mode = Simulation.Mode.plain
     var isVerbose = false
     /// At the end, one hash of all seeds' traces: the same where every seed's trace is the same.
     var printsCombinedTrace = false
@@ -52,7 +56,7 @@ struct Campaign {
         setenv("MALLOC_TRIM_THRESHOLD_", "\(1 << 30)", 0)
         while totals.violations < violationsMax {
             while workers.count < jobs, let range = ranges.popLast() {
-                guard let worker = Worker(range, canary: canary, patience: patience) else {
+                guard let worker = Worker(range, mode, crashes: crashes, canary: canary, patience: patience) else {
                     print("could not start a worker: \(String(cString: strerror(errno)))")
                     exit(1)
                 }
@@ -67,7 +71,7 @@ struct Campaign {
             "\(totals.seeds) seeds, \(totals.turns) turns, \(totals.frames) frames, \(totals.messages) messages, "
                 + "\(totals.violations) violations, \(Int(Double(totals.seeds) / max(elapsed, 0.001))) seeds/s")
         if printsCombinedTrace { print("combined trace \(String(totals.traces, radix: 16))") }
-        for fault in Fault.allCases { print("  \(fault): \(totals.faults[fault.rawValue])") }
+        for (name, count) in faultCounts(ofBoth: true) { print("  \(name): \(count)") }
     }
 
     /// Waits for a word of any worker.
@@ -128,7 +132,16 @@ struct Campaign {
     }
 
     /// Faults that struck less often than `count` times.
-    func rareFaults(below count: Int) -> [Fault] { Fault.allCases.filter { totals.faults[$0.rawValue] < count } }
+    func rareFaults(below count: Int) -> [String] {
+        faultCounts(ofBoth: false).filter { $0.count < count }.map(\.name)
+    }
+
+    /// A campaign of crashes is there for the faults of storage. The others strike too, but not each of them.
+    private func faultCounts(ofBoth: Bool) -> [(name: String, count: Int)] {
+        let storage = StorageFault.allCases.map { ("\($0)", totals.faults[Fault.allCases.count + $0.rawValue]) }
+        let others = Fault.allCases.map { ("\($0)", totals.faults[$0.rawValue]) }
+        return crashes ? (ofBoth ? others : []) + storage : others
+    }
 
     private func seconds() -> Double {
         var time = timespec()
@@ -147,7 +160,7 @@ private struct Worker {
     private var text: [UInt8] = []
 
     /// nil with `errno` set: no process or no pipe could be had.
-    init?(_ range: ClosedRange<UInt64>, canary: String?, patience: Int) {
+    init?(_ range: ClosedRange<UInt64>, _ mode: Simulation.Mode, crashes: Bool, canary: String?, patience: Int) {
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { return nil }
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
@@ -155,7 +168,9 @@ private struct Worker {
         posix_spawn_file_actions_init(&actions)
         posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
         var words = ["stampede-simulate", "--worker", "--patience", "\(patience)"]
+        words += ["--mode", mode.rawValue]
         words += ["--seeds", "\(range.lowerBound)..\(range.upperBound)"]
+        if crashes { words.append("--crashes") }
         if let canary { words += ["--canary", canary] }
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         var process: pid_t = 0

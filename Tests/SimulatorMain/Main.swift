@@ -13,8 +13,12 @@ struct Simulate: ParsableCommand {
     var seeds = "1..1000"
     @Option(help: "How many processes.")
     var jobs = 1
+    @Flag(help: "The broker stores messages, ends in the middle of the run, and begins again on what it left.")
+    var crashes = false
     @Option(help: "A planted bug: \(Canary.allCases.map(\.rawValue).joined(separator: ", ")).")
     var canary: String?
+    @Option(help: "What runs are made of: \(Simulation.Mode.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var mode = Simulation.Mode.plain.rawValue
     @Option(help: "Print everything that happens in the run of this seed.")
     var trace: UInt64?
     @Flag(help: "Print each seed with its trace hash.")
@@ -52,8 +56,9 @@ struct Simulate: ParsableCommand {
             guard let known = Canary(rawValue: canary) else { throw ValidationError("no canary is named '\(canary)'") }
             planted = known
         }
+        guard let mode = Simulation.Mode(rawValue: mode) else { throw ValidationError("no mode is named '\(mode)'") }
         if let trace {
-            let outcome = Simulation.run(seed: trace, canary: planted) { line in
+            let outcome = Simulation.run(seed: trace, crashes: crashes, mode: mode, canary: planted) { line in
                 print(line)
             }
             report(outcome)
@@ -64,9 +69,14 @@ struct Simulate: ParsableCommand {
         guard let first = bounds.first, let last = bounds.last, first <= last else {
             throw ValidationError("--seeds: allowed: FIRST..LAST")
         }
-        if worker { return SeedReport.work(seeds: first...last, canary: planted, patience: patience) }
+        if worker {
+            return SeedReport.work(
+                seeds: first...last, mode, crashes: crashes, canary: planted, patience: patience)
+        }
         var campaign = Campaign(seeds: first...last, jobs: max(jobs, 1))
+        campaign.crashes = crashes
         campaign.canary = canary
+        campaign.mode = mode
         campaign.isVerbose = verbose
         campaign.printsCombinedTrace = combinedTrace
         campaign.violationsMax = violations
@@ -75,7 +85,7 @@ struct Simulate: ParsableCommand {
         if campaign.totals.violations > 0 { throw ExitCode(1) }
         let rare = campaign.rareFaults(below: requireStrikes)
         if !rare.isEmpty {
-            print("these struck less than \(requireStrikes) times: \(rare.map { "\($0)" }.joined(separator: ", "))")
+            print("these struck less than \(requireStrikes) times: \(rare.joined(separator: ", "))")
             throw ExitCode(1)
         }
     }

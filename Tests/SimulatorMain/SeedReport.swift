@@ -5,7 +5,8 @@ import Simulator
 ///
 ///     SEED TRACE TURNS FRAMES MESSAGES FAULTS VIOLATION LF
 ///
-/// FAULTS are the counts of all faults, separated by commas; VIOLATION is empty, or the text to the line's end.
+/// FAULTS are the counts of all faults, separated by commas, those of storage at the end. VIOLATION is empty, or the text
+/// to the line's end.
 struct SeedReport {
     let seed: UInt64
     let trace: String
@@ -21,7 +22,7 @@ struct SeedReport {
             let messages = Int(words[4])
         else { return nil }
         let faults = words[5].split(separator: ",").compactMap { Int($0) }
-        guard faults.count == Fault.allCases.count else { return nil }
+        guard faults.count == Fault.allCases.count + StorageFault.allCases.count else { return nil }
         self.seed = seed
         trace = String(words[1])
         self.turns = turns
@@ -33,11 +34,14 @@ struct SeedReport {
 
     /// Runs the seeds and tells of each on standard output. A seed that takes longer than `patience` seconds ends the
     /// process (SIGALRM), one that breaks an invariant does so, too: the next seed after the last report was it.
-    static func work(seeds: ClosedRange<UInt64>, canary: Canary?, patience: Int) {
+    static func work(
+        seeds: ClosedRange<UInt64>, _ mode: Simulation.Mode, crashes: Bool, canary: Canary?, patience: Int
+    ) {
         for seed in seeds {
             alarm(UInt32(patience))
-            let outcome = Simulation.run(seed: seed, canary: canary)
-            let faults = outcome.faultCounts.map { "\($0)" }.joined(separator: ",")
+            let outcome = Simulation.run(seed: seed, crashes: crashes, mode: mode, canary: canary)
+            let counts = outcome.faultCounts + outcome.storageFaultCounts
+            let faults = counts.map { "\($0)" }.joined(separator: ",")
             let violation = (outcome.violation ?? "").replacing("\n", with: " ")
             print(
                 "\(seed) \(String(outcome.traceHash, radix: 16)) \(outcome.turnCount) \(outcome.frameCount)",

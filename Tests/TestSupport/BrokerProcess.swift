@@ -1,4 +1,5 @@
 import Glibc
+import IO
 
 /// A broker under test: `stampede serve` on a free port of the loopback interface.
 public final class BrokerProcess: Sendable {
@@ -11,7 +12,8 @@ public final class BrokerProcess: Sendable {
         /// The text of a configuration file, for what `--set` cannot say. Empty: none.
         public var file: String
         public var logFormat: String
-        /// The arguments of `--listen`, separated by commas.
+        /// The arguments of `--listen`, separated by commas. Empty: the listeners are in `file`. One has to be on
+        /// 127.0.0.1.
         public var address: String
         /// The errno with which io_uring's system calls fail. 0: they work.
         public var ioUringErrno: Int32
@@ -32,15 +34,22 @@ public final class BrokerProcess: Sendable {
             self.values = values
             self.file = file
             self.logFormat = logFormat
-            self.address = address
+            let transport = driver.transport
+            let isStandard = address == "127.0.0.1:0" && !transport.isPlain
+            self.address = isStandard ? "\(transport.scheme)://\(address)" : address
+            if transport.usesTLS {
+                let pair = TestCertificates.shared.pair("server")
+                self.values.merge(["tls.certificate": pair.chainFile, "tls.key": pair.keyFile]) { given, _ in given }
+            }
             self.ioUringErrno = ioUringErrno
             self.driverArgument = driverArgument
         }
 
         var arguments: [String] {
             var arguments = ["serve"] + address.split(separator: ",").flatMap { ["--listen", String($0)] }
-            arguments += ["--driver", driverArgument ?? driver.rawValue]
+            arguments += ["--driver", driverArgument ?? driver.argument]
             arguments += ["--workers", "\(workers)", "--log-format", logFormat]
+            if values["storage.directory"] != nil { arguments += ["--set", "storage.enabled=true"] }
             for (key, value) in values.sorted(by: { $0.key < $1.key }) { arguments += ["--set", "\(key)=\(value)"] }
             return arguments
         }
@@ -49,6 +58,8 @@ public final class BrokerProcess: Sendable {
     public let process: ChildProcess
     public let port: UInt16
     public let readyLine: String
+    /// How its clients' frames travel.
+    let transport: TransportKind
 
     /// Starts a broker and waits until it accepts connections.
     public init(_ settings: Settings, _ fileID: String = #fileID, _ line: Int = #line) throws {
@@ -61,6 +72,7 @@ public final class BrokerProcess: Sendable {
             throw Failure("no port in the ready line: \(readyLine)", at: Place(fileID, line))
         }
         self.readyLine = readyLine
+        transport = settings.driver.transport
         self.port = port
     }
 

@@ -162,7 +162,9 @@ public final class ChildProcess: Sendable {
         return file
     }
 
-    private static func environment(adding variables: [String: String]) -> [String] {
+    /// Brokers keep nothing on disk, unless their settings say so: many run at a time, and a store is one broker's.
+    private static func environment(adding others: [String: String]) -> [String] {
+        let variables = ["STAMPEDE_STORAGE_ENABLED": "false"].merging(others) { $1 }
         var result: [String] = []
         var next = environ
         while let variable = next.pointee {
@@ -208,7 +210,7 @@ public final class ChildProcess: Sendable {
 }
 
 /// Runs `body` on a thread of its own.
-func startThread(_ body: @escaping @Sendable () -> Void) {
+public func startThread(_ body: @escaping @Sendable () -> Void) {
     final class Work {
         let body: @Sendable () -> Void
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }

@@ -1,4 +1,7 @@
+import ClientWebSocket
 import Glibc
+import IO
+import Transports
 
 /// A TCP connection to a broker on the loopback interface: every wait is bounded, none sleeps.
 final class Connection {
@@ -14,10 +17,77 @@ final class Connection {
     private(set) var received: ArraySlice<UInt8> = []
     private(set) var end: End?
     private var chunk = [UInt8](repeating: 0, count: 65536)
+    /// The frames around the bytes. nil: there are none.
+    private var webSocket: WebSocketStream?
+    private var messageCount = 0
+    /// Below them. nil: there is no TLS.
+    private var tls: TLSClientStream?
 
-    /// - Parameter receiveBufferByteCount: SO_RCVBUF, for a client that is to be slow. 0: the system's.
-    init(port: UInt16, receiveBufferByteCount: Int32 = 0) throws {
+    /// - Parameters:
+    ///   - receiveBufferByteCount: SO_RCVBUF, for a client that is to be slow. 0: the system's.
+    ///   - transport: what is opened in the connection; what is sent goes through it.
+    init(port: UInt16, receiveBufferByteCount: Int32 = 0, transport: TransportKind = .stomp) throws {
         descriptor = try Self.open(port: port, receiveBufferByteCount: receiveBufferByteCount)
+        if transport.usesTLS { try openTLS(transport.usesWebSocket ? .http : .stomp) }
+        if transport.usesWebSocket { try openWebSocket(port: port) }
+    }
+
+    private func openTLS(_ name: TLSProtocol) throws {
+        let tls = try TLSClientStream(Self.contexts[name]!, serverName: "localhost", isAddress: false)
+        self.tls = tls
+        let deadline = Deadline()
+        try sendCiphertext(until: deadline)
+        while !tls.isOpen {
+            guard end == nil, try receive(until: deadline) else {
+                throw Failure("the handshake of TLS did not end: \(tls.failure as Any)", at: Place(#fileID, #line))
+            }
+        }
+    }
+
+    private static let contexts: [TLSProtocol: TLSContext] = {
+        var contexts: [TLSProtocol: TLSContext] = [:]
+        for name in TLSProtocol.allCases {
+            contexts[name] = try! TLSContext(
+                client: name, authoritiesFile: TestCertificates.shared.file("ca.pem"), nowSeconds: Int64(time(nil)))
+        }
+        return contexts
+    }()
+
+    /// No subprotocol is offered, so that all versions can be tested.
+    private func openWebSocket(port: UInt16) throws {
+        let handshake = WebSocketHandshake(host: "127.0.0.1:\(port)", path: "/ws", subprotocols: [])
+        try sendRaw(handshake.request, until: Deadline())
+        webSocket = WebSocketStream(handshake)
+        let deadline = Deadline()
+        while webSocket?.isOpen == false {
+            guard end == nil, try receive(until: deadline) else {
+                throw Failure("the broker has not opened a WebSocket", at: Place(#fileID, #line))
+            }
+        }
+    }
+
+    /// - Parameter path: of a Unix socket.
+    init(unix path: String) throws { descriptor = try Self.open(unix: path) }
+
+    /// A connected, non-blocking Unix socket.
+    private static func open(unix path: String) throws -> Int32 {
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { throw Failure("socket: errno \(errno)", at: Place(#fileID, #line)) }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix($0.count - 1)) }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard result == 0 else {
+            let reason = errno
+            Glibc.close(descriptor)
+            throw Failure("connect to \(path): \(String(cString: strerror(reason)))", at: Place(#fileID, #line))
+        }
+        _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
+        return descriptor
     }
 
     /// A connected, non-blocking socket.
@@ -63,7 +133,15 @@ final class Connection {
 
     /// Ends the sending side: the broker reads to the end and may still send.
     func finishSending() {
-        shutdown(descriptor, Int32(SHUT_WR))
+        if let webSocket {
+            _ = try? sendRaw(webSocket.closing(), until: Deadline())
+        } else {
+            if let tls {
+                tls.close()
+                _ = try? sendCiphertext(until: Deadline())
+            }
+            shutdown(descriptor, Int32(SHUT_WR))
+        }
     }
 
     /// Sends all of `bytes`, and meanwhile takes in what comes: a peer that waits for its reader cannot wait for ever.
@@ -71,6 +149,43 @@ final class Connection {
     /// Returns false when the peer closed the connection first.
     @discardableResult
     func send(_ bytes: [UInt8], until deadline: Deadline = Deadline()) throws -> Bool {
+        guard webSocket != nil, !bytes.isEmpty else { return try sendRaw(bytes, until: deadline) }
+        return try sendRaw(message(bytes), until: deadline)
+    }
+
+    /// The bytes as a message of one, two or three fragments, in turn.
+    private func message(_ bytes: [UInt8]) -> [UInt8] {
+        let count = min(messageCount % 3 + 1, bytes.count)
+        messageCount += 1
+        let isText = String(validating: bytes, as: UTF8.self) != nil
+        var message: [UInt8] = []
+        for place in 0..<count {
+            let start = bytes.count * place / count
+            let end = bytes.count * (place + 1) / count
+            let opcode: UInt8 = place > 0 ? 0 : isText ? 1 : 2
+            message += ClientFrameHeader.frame(
+                opcode: opcode, isLast: place == count - 1, Array(bytes[start..<end]),
+                key: UInt32.random(in: 0...UInt32.max))
+        }
+        return message
+    }
+
+    @discardableResult
+    private func sendRaw(_ bytes: [UInt8], until deadline: Deadline) throws -> Bool {
+        guard let tls else { return try sendToSocket(bytes, until: deadline) }
+        tls.send(bytes)
+        return try sendCiphertext(until: deadline)
+    }
+
+    @discardableResult
+    private func sendCiphertext(until deadline: Deadline) throws -> Bool {
+        guard let tls, !tls.output.isEmpty else { return true }
+        let bytes = tls.output
+        tls.output = []
+        return try sendToSocket(bytes, until: deadline)
+    }
+
+    private func sendToSocket(_ bytes: [UInt8], until deadline: Deadline) throws -> Bool {
         var sent = 0
         while sent < bytes.count {
             let count = bytes[sent...].withUnsafeBytes {
@@ -95,6 +210,8 @@ final class Connection {
         guard end == nil else { return true }
         guard try wait(for: POLLIN, until: deadline) else { return false }
         takeIn()
+        // What TLS says besides: its handshake, and answers to changes of keys.
+        try sendCiphertext(until: deadline)
         return true
     }
 
@@ -108,7 +225,7 @@ final class Connection {
         while end == nil {
             let count = recv(descriptor, &chunk, chunk.count, 0)
             if count > 0 {
-                received += chunk[..<count]
+                if let tls { decrypt(chunk[..<count], tls) } else { take(chunk[..<count]) }
             } else if count == 0 {
                 end = .orderly
             } else if errno == EAGAIN {
@@ -117,6 +234,32 @@ final class Connection {
                 end = .reset
             }
         }
+    }
+
+    private func decrypt(_ bytes: ArraySlice<UInt8>, _ tls: TLSClientStream) {
+        let plaintext = tls.receive(bytes)
+        if !plaintext.isEmpty { take(plaintext[...]) }
+        // The socket's own end after close_notify is not waited for. What came before a WebSocket's end counts.
+        if end == nil, tls.isEnded { end = .orderly }
+        if end == nil, tls.failure != nil { end = .reset }
+    }
+
+    private func take(_ bytes: ArraySlice<UInt8>) {
+        guard webSocket != nil else {
+            received += bytes
+            return
+        }
+        do throws(WebSocketFailure) {
+            received += try webSocket!.receive(bytes)
+            if let failure = webSocket!.end { throw failure }
+        } catch {
+            // A close frame is the broker's orderly end. Anything else that ends a WebSocket is a fault.
+            if case .closed = error { end = .orderly } else { end = .reset }
+        }
+        // Short, so the socket takes them.
+        let replies = webSocket!.replies
+        webSocket!.replies = []
+        if !replies.isEmpty { _ = Glibc.send(descriptor, replies, replies.count, Int32(MSG_NOSIGNAL)) }
     }
 
     /// Returns false at the deadline.

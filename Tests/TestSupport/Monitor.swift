@@ -1,12 +1,12 @@
 import Glibc
 
 /// State that one thread changes and for which other threads wait.
-final class Monitor<State: Sendable>: @unchecked Sendable {
+public final class Monitor<State: Sendable>: @unchecked Sendable {
     private var state: State
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
-    init(_ state: State) {
+    public init(_ state: State) {
         self.state = state
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(changed, nil)
@@ -19,20 +19,20 @@ final class Monitor<State: Sendable>: @unchecked Sendable {
         mutex.deallocate()
     }
 
-    func withLock<Result>(_ body: (inout State) throws -> Result) rethrows -> Result {
+    public func withLock<Result>(_ body: (inout State) throws -> Result) rethrows -> Result {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         return try body(&state)
     }
 
     /// Changes the state and wakes all waiting threads.
-    func update(_ body: (inout State) -> Void) {
+    public func update(_ body: (inout State) -> Void) {
         withLock { body(&$0) }
         pthread_cond_broadcast(changed)
     }
 
     /// Waits until `body` yields a value, and returns it; nil when the deadline passes first.
-    func wait<Result>(until deadline: Deadline, _ body: (inout State) throws -> Result?) rethrows -> Result? {
+    public func wait<Result>(until deadline: Deadline, _ body: (inout State) throws -> Result?) rethrows -> Result? {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         while true {

@@ -15,8 +15,18 @@ public final class RawClient {
 
     /// Opens a connection without sending anything.
     public init(_ broker: BrokerProcess, receiveBufferByteCount: Int32 = 0) throws {
-        connection = try Connection(port: broker.port, receiveBufferByteCount: receiveBufferByteCount)
+        connection = try Connection(
+            port: broker.port, receiveBufferByteCount: receiveBufferByteCount, transport: broker.transport)
         version = .v1_2
+    }
+
+    /// Opens a connection and a session in `version` through a Unix socket.
+    public init(
+        unix path: String, _ version: ProtocolVersion, _ fileID: String = #fileID, _ line: Int = #line
+    ) throws {
+        connection = try Connection(unix: path)
+        self.version = .v1_2
+        try connect(version, [:], fileID, line)
     }
 
     /// Opens a connection and a session in `version`.

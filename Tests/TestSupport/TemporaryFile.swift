@@ -1,5 +1,34 @@
 import Glibc
 
+/// A directory for files of a test, such as Unix sockets, that lives as long as its owner.
+public final class TemporaryDirectory: Sendable {
+    public let path: String
+
+    public init() throws {
+        // Not in TMPDIR, which may be too long for the path of a Unix socket.
+        var template = Array("/tmp/stampede-test-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { throw Failure("mkdtemp: errno \(errno)", at: Place(#fileID, #line)) }
+        path = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
+    /// Removes the directory and the files in it.
+    deinit {
+        if let directory = opendir(path) {
+            while let entry = readdir(directory) {
+                let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                    String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+                }
+                unlink("\(path)/\(name)")
+            }
+            closedir(directory)
+        }
+        rmdir(path)
+    }
+
+    /// Whether there is a file with this name.
+    public func contains(_ name: String) -> Bool { access("\(path)/\(name)", F_OK) == 0 }
+}
+
 /// A file that lives as long as its owner.
 public final class TemporaryFile: Sendable {
     public let path: String
@@ -17,6 +46,12 @@ public final class TemporaryFile: Sendable {
     }
 
     deinit { unlink(path) }
+
+    /// Puts another text in its place, at once.
+    public func replace(with text: String) throws {
+        let other = try TemporaryFile(holding: text)
+        guard rename(other.path, path) == 0 else { throw Failure("rename: errno \(errno)", at: Place(#fileID, #line)) }
+    }
 
     public static func contents(of path: String) throws -> String {
         let file = open(path, O_RDONLY | O_CLOEXEC)

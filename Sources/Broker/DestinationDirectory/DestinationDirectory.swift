@@ -90,7 +90,10 @@ struct DestinationDirectory: ~Copyable {
 
     /// Which worker holds a queue: the same for all workers, whatever their seeds.
     @inline(__always)
-    func owner(ofQueue name: UnsafeRawBufferPointer) -> Int {
+    func owner(ofQueue name: UnsafeRawBufferPointer) -> Int { Self.owner(ofQueue: name, workerCount: workerCount) }
+
+    @inline(__always)
+    static func owner(ofQueue name: UnsafeRawBufferPointer, workerCount: Int) -> Int {
         if workerCount == 1 { return 0 }
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325
         for byte in name { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
@@ -119,14 +122,18 @@ struct DestinationDirectory: ~Copyable {
 
     /// The stand-in of a queue that another worker holds. It begins idle.
     ///
-    /// - Parameter blocks: its policy makes publishers wait for room.
+    /// - Parameters:
+    ///   - blocks: its policy makes publishers wait for room.
+    ///   - storage: which of its messages are stored.
     mutating func makeRemoteQueue(
-        _ name: UnsafeRawBufferPointer, owner: Int, blocks: Bool, memory: inout MemoryBudget
+        _ name: UnsafeRawBufferPointer, owner: Int, blocks: Bool, storage: StoragePolicy = .never,
+        memory: inout MemoryBudget
     ) -> Index<Destination> {
         let index = make(name, .remoteQueue, memory: &memory)
         if index.isNone { return .none }
         records[index].pointee.owner = UInt16(owner)
         records[index].pointee.blocks = blocks
+        records[index].pointee.storage = storage
         idle.add(index, in: records)
         return index
     }
@@ -178,9 +185,10 @@ struct DestinationDirectory: ~Copyable {
     }
 
     /// The destination has this queue from now on.
-    mutating func attach(_ queue: Index<Queue>, to index: Index<Destination>) {
+    mutating func attach(_ queue: Index<Queue>, to index: Index<Destination>, storage: StoragePolicy = .never) {
         invariant(!records[index].pointee.isIdle, "no queue comes to an idle destination")
         records[index].pointee.queue = queue
+        records[index].pointee.storage = storage
         queueCount += 1
     }
 

@@ -42,6 +42,8 @@ struct Destination: SlabRecord {
     /// Among those that nobody needs and that may be forgotten, while it `isIdle`.
     var idleLink: DoubleLink<Destination>
     var isIdle: Bool
+    /// Of a queue, here or with another worker: which of its messages are stored.
+    var storage: StoragePolicy
     /// Pattern: among all patterns.
     var patternLink: DoubleLink<Destination>
     /// Temporary destination: among those of its connection.
@@ -52,14 +54,18 @@ struct Destination: SlabRecord {
     var matches: RecordArray<Match>
     /// Queues of acknowledging subscriptions that are bound to this topic or pattern.
     var bound: RecordArray<BoundQueue>
+
+    /// A message to it is stored.
+    func stores(isPersistent: Bool) -> Bool { storage == .always || storage == .byHeader && isPersistent }
 }
 
-/// Other workers, one bit each.
+/// Workers, one bit each.
 struct PeerSet: BitwiseCopyable {
     private(set) var low: UInt64 = 0
     private(set) var high: UInt64 = 0
 
     var isEmpty: Bool { low | high == 0 }
+    var count: Int { low.nonzeroBitCount + high.nonzeroBitCount }
 
     func contains(_ peer: Int) -> Bool { (peer < 64 ? low >> UInt64(peer) : high >> UInt64(peer - 64)) & 1 == 1 }
 

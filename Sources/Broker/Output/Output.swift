@@ -236,7 +236,9 @@ struct Output: ~Copyable {
     ) {
         let segment = segments[session.pointee.output.first]
         let byteCount = Int(segment.pointee.byteCount)
-        let isZeroCopy = zeroCopyByteCountMin > 0 && byteCount >= zeroCopyByteCountMin
+        let isZeroCopy =
+            zeroCopyByteCountMin > 0 && byteCount >= zeroCopyByteCountMin
+            && !session.pointee.flags.contains(.copiesSends)
         submissions.append(
             Submission(
                 isZeroCopy ? .sendZeroCopy : .send, connection: session.pointee.slot,

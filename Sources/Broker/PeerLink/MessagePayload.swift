@@ -11,6 +11,7 @@ struct MessagePayloadHead: BitwiseCopyable {
     var identity: UInt64
     var isPlain: Bool
     var carriesDestination: Bool
+    var isPersistent: Bool
 
     static var byteCount: Int { 40 }
 }
@@ -41,8 +42,8 @@ struct MessagePayload {
         message = Message(
             headers: headers, headersByteCount: Int(head.headersByteCount),
             body: headers + Int(head.headersByteCount), bodyByteCount: Int(head.bodyByteCount),
-            isPlain: head.isPlain, carriesDestination: head.carriesDestination, identity: head.identity,
-            expiresAt: head.expiresAt)
+            isPlain: head.isPlain, carriesDestination: head.carriesDestination, isPersistent: head.isPersistent,
+            identity: head.identity, expiresAt: head.expiresAt)
     }
 
     var byteCount: Int {
@@ -56,7 +57,7 @@ struct MessagePayload {
                 nameByteCount: UInt32(name.count), receiptByteCount: UInt32(receipt.count),
                 headersByteCount: UInt32(message.headersByteCount), bodyByteCount: UInt32(message.bodyByteCount),
                 expiresAt: message.expiresAt, identity: message.identity, isPlain: message.isPlain,
-                carriesDestination: message.carriesDestination),
+                carriesDestination: message.carriesDestination, isPersistent: message.isPersistent),
             as: MessagePayloadHead.self)
         var cursor = place + MessagePayloadHead.byteCount
         if name.count > 0 { memcpy(cursor, name.baseAddress!, name.count) }

@@ -19,6 +19,8 @@ struct PeerLink: ~Copyable {
     private(set) var receivedCount: UInt64 = 0
     /// During a drain the others are told how many messages there are before they can read them.
     private var isDraining = false
+    /// What is written now arrives in one batch with what is written next: it is read in one turn.
+    var keepsTogether = false
 
     init(index: Int, fabric: Fabric) {
         self.index = index
@@ -48,7 +50,7 @@ struct PeerLink: ~Copyable {
         invariant(peer != index && peer < peerCount, "a worker writes to others")
         let needed = PeerMessageHead.stride(payloadByteCount)
         if let batch = batches[peer], Int(batch.pointee.capacity - batch.pointee.byteCount) < needed {
-            post(batch, to: peer)
+            if keepsTogether { extend(batch, of: peer, byteCount: needed) } else { post(batch, to: peer) }
         }
         let batch = batches[peer] ?? open(peer, byteCount: needed)
         let place = PeerBatches.bytes(of: batch) + Int(batch.pointee.byteCount)
@@ -70,6 +72,18 @@ struct PeerLink: ~Copyable {
 
     mutating func write<Fields: PeerMessage>(_ fields: Fields, to peer: Int, _ payload: MessagePayload) {
         payload.write(to: write(fields, to: peer, payloadByteCount: payload.byteCount))
+    }
+
+    @inline(never)
+    private func extend(_ batch: PeerBatch, of peer: Int, byteCount: Int) {
+        let used = Int(batch.pointee.byteCount)
+        let larger = PeerBatches.allocate(capacity: max(used + byteCount, used * 2))
+        larger.pointee.sender = batch.pointee.sender
+        larger.pointee.byteCount = batch.pointee.byteCount
+        larger.pointee.messageCount = batch.pointee.messageCount
+        memcpy(PeerBatches.bytes(of: larger), PeerBatches.bytes(of: batch), used)
+        batches[peer] = larger
+        PeerBatches.free(batch)
     }
 
     private func open(_ peer: Int, byteCount: Int) -> PeerBatch {

@@ -10,6 +10,7 @@ enum PeerMessageKind: UInt8, BitwiseCopyable {
     case queueDelivery, entrySettlement
     case barrier, barrierAnswer
     case roomRequest, roomWait, roomAnswer, roomCancellation, roomReturn
+    case transactionPart, transactionStep
 }
 
 /// The fields of one kind of message between workers, at most `PeerMessageHead.fieldsByteCount` bytes.

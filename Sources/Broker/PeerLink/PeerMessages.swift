@@ -129,12 +129,35 @@ struct Barrier: PeerMessage {
     static var kind: PeerMessageKind { .barrier }
     /// The asker's.
     var pending: Handle<PendingOperation>
+    /// Some of it may be stored, and has to be durable.
+    var isStored = false
 }
 
 struct BarrierAnswer: PeerMessage {
     static var kind: PeerMessageKind { .barrierAnswer }
     /// As in the question.
     var pending: Handle<PendingOperation>
+    /// What was to be stored may not be: the log has failed.
+    var hasFailed = false
+}
+
+// MARK: Transactions that are stored
+
+/// What the asker's transaction has for queues of the owner begins, or ends. What is between the two arrives in one batch.
+struct TransactionPart: PeerMessage {
+    static var kind: PeerMessageKind { .transactionPart }
+    /// 0: there is no other part.
+    var transaction: UInt64
+    /// Workers that have a part.
+    var partCount: UInt16
+    var isEnd: Bool
+}
+
+/// A transaction with parts in several logs has come a step on: see `MessageStore+Transactions`.
+struct TransactionStep: PeerMessage {
+    static var kind: PeerMessageKind { .transactionStep }
+    var transaction: UInt64
+    var step: CommitStep
 }
 
 // MARK: Room in queues
@@ -146,11 +169,27 @@ struct RoomRequest: PeerMessage {
     /// The asker's.
     var session: Handle<Session>
     var pending: Handle<PendingOperation>
-    var byteCount: UInt32
+    /// Room in bytes, and in the highest bit whether the message is to be stored.
+    private var byteCountAndFlag: UInt32
     /// As in `QueueHolder`.
     var address: UInt32
     /// Where the asker keeps the frame of the transaction (`KeptCursor.frame`). 0: a SEND of its own.
     var keptFrame: UInt64
+
+    init(
+        session: Handle<Session>, pending: Handle<PendingOperation>, byteCount: UInt32, address: UInt32,
+        keptFrame: UInt64, isPersistent: Bool = false
+    ) {
+        self.session = session
+        self.pending = pending
+        byteCountAndFlag = byteCount | (isPersistent ? 1 << 31 : 0)
+        self.address = address
+        self.keptFrame = keptFrame
+    }
+
+    var byteCount: UInt32 { byteCountAndFlag & ~(1 << 31) }
+    /// The message says `persistent:true`.
+    var isPersistent: Bool { byteCountAndFlag >> 31 == 1 }
 
     /// There is no hurry: a publisher waits, as its queue's policy wants it.
     var mayWait: Bool { keptFrame == 0 }

@@ -15,6 +15,7 @@ extension QueueEngine {
             entry = next(after: entry)
         }
         var unacked = 0
+        var storedWithConsumers = 0
         var consumer = queue.consumers.first
         while !consumer.isNone {
             var bytesOfConsumer = 0
@@ -22,6 +23,7 @@ extension QueueEngine {
             while !entry.isNone {
                 if self[entry].pointee.consumer != consumer { return "an entry is with another consumer" }
                 unacked += 1
+                if self[entry].pointee.isStored { storedWithConsumers += 1 }
                 bytesOfConsumer += Int(self[entry].pointee.byteCount)
                 entry = next(after: entry)
             }
@@ -36,7 +38,9 @@ extension QueueEngine {
             return "holds \(ready) + \(unacked) messages and counts \(queue.messageCount)"
         }
         if bytes > Int(queue.byteCount) { return "holds \(bytes) bytes and counts \(queue.byteCount)" }
-        if ready + unacked > Int(queue.messageCountMax) {
+        // What was restored may exceed a limit that is new.
+        let stored = storedCount(index) + storedWithConsumers
+        if ready + unacked > Int(queue.messageCountMax), stored == 0 {
             return "holds \(ready + unacked) messages, the limit is \(queue.messageCountMax)"
         }
         if !queue.ready.isEmpty, !queue.turns.isEmpty { return "a message and a consumer wait for each other" }

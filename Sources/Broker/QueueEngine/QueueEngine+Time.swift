@@ -24,7 +24,9 @@ extension QueueEngine {
     mutating func scheduleExpiry(_ handle: Handle<Entry>, _ timers: inout TimerWheel, at moment: Moment) {
         let entry = entryRecords[handle.index]
         // No timer is further away than this (34 years), whatever a client asks for: it is set again then.
-        let milliseconds = min(entry.pointee.expiresAt - moment.wallMilliseconds, 1 << 40)
+        // One of an earlier life may be past its time.
+        let rest = entry.pointee.expiresAt - min(entry.pointee.expiresAt, moment.wallMilliseconds)
+        let milliseconds = min(rest, 1 << 40)
         entry.pointee.timer = timers.schedule(
             at: moment.now &+ milliseconds &* 1_000_000, kind: TimerKind.entry.rawValue, owner: handle.slot)
     }
@@ -51,6 +53,19 @@ extension QueueEngine {
         if !hasFired { timers.cancel(queue.pointee.idleTimer) }
         queue.pointee.idleTimer = 0
         idleTimerCount -= 1
+    }
+
+    // MARK: What is stored
+
+    /// Ready messages that are stored. Time is linear in them.
+    func storedCount(_ index: Index<Queue>) -> Int {
+        var count = 0
+        var entry = queueRecords[index].pointee.ready.first
+        while !entry.isNone {
+            if entryRecords[entry].pointee.isStored { count += 1 }
+            entry = EntryList.next(after: entry, in: entryRecords)
+        }
+        return count
     }
 
     // MARK: Who fills queues

@@ -58,6 +58,9 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         queueRecords.find(handle).map { UnsafePointer($0) }
     }
 
+    /// The entry is there, and no consumer has it.
+    func isReady(_ handle: Handle<Entry>) -> Bool { entryRecords.find(handle)?.pointee.state == .ready }
+
     @inline(__always) func isLive(_ handle: Handle<Queue>) -> Bool { queueRecords.isLive(handle) }
     @inline(__always) func isLive(_ handle: Handle<Consumer>) -> Bool { consumerRecords.isLive(handle) }
 
@@ -68,6 +71,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     var consumerCount: Int { consumerRecords.liveCount }
 
     func nextLive(after index: Index<Queue>) -> Index<Queue> { queueRecords.nextLive(after: index) }
+    func nextEntry(after index: Index<Entry>) -> Index<Entry> { entryRecords.nextLive(after: index) }
     /// The entry behind one that is ready, or that the same consumer has. None: it is the last.
     func next(after index: Index<Entry>) -> Index<Entry> { EntryList.next(after: index, in: entryRecords) }
     func next(after index: Index<Consumer>) -> Index<Consumer> { ConsumerChain.next(after: index, in: consumerRecords) }
@@ -92,7 +96,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     /// A queue for a destination, with the limits of its policy. None: there are as many as there may be.
     mutating func make(
         for destination: Index<Destination>, _ policy: borrowing DestinationPolicy, at policyIndex: UInt32,
-        clock: UInt32
+        storage: StoragePolicy = .never, clock: UInt32
     ) -> Index<Queue> {
         let index: Index<Queue> = queueRecords.allocate().index
         if index.isNone { return .none }
@@ -104,6 +108,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         queue.pointee.deliveryCountMax = UInt32(clamping: policy.deliveryCountMax)
         queue.pointee.messageMillisecondsMax = UInt64(policy.messageMillisecondsMax)
         queue.pointee.overflow = policy.overflow
+        queue.pointee.storage = storage
         queue.pointee.lastUsed = clock
         return index
     }
@@ -181,10 +186,15 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
 
     // MARK: Entries
 
+    /// Messages from now on come behind those with a lower place.
+    mutating func beginOrder(at place: UInt64) { nextOrder = max(nextOrder, place) }
+
     /// Puts a message into a queue. `extra` are header lines that go in front of the message's own; they must be plain.
+    ///
+    /// - Parameter isStored: it goes to the log, too.
     mutating func enqueue(
-        _ index: Index<Queue>, _ message: Message, extra: UnsafeRawBufferPointer, _ memory: inout MemoryBudget,
-        _ timers: inout TimerWheel, at moment: Moment
+        _ index: Index<Queue>, _ message: Message, extra: UnsafeRawBufferPointer, isStored: Bool = false,
+        _ memory: inout MemoryBudget, _ timers: inout TimerWheel, at moment: Moment
     ) -> Admission {
         let queue = queueRecords[index]
         var expiresAt = message.expiresAt
@@ -196,7 +206,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         guard hasRoom(index, byteCount: message.contentByteCount) else { return .full }
         let handle: Handle<Entry> = entryRecords.allocate()
         if handle.isNone { return .noMemory }
-        let block = memory.store(message, extra: extra)
+        let block = memory.store(message, extra: extra, isStored: isStored)
         guard block != 0 else {
             entryRecords.free(handle.index)
             return .noMemory
@@ -207,6 +217,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         entry.pointee.identity = message.identity
         entry.pointee.expiresAt = expiresAt
         entry.pointee.byteCount = UInt32(message.contentByteCount)
+        entry.pointee.isStored = isStored
         entry.pointee.order = nextOrder
         nextOrder &+= 1
         queue.pointee.messageCount += 1

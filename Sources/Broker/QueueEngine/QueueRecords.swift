@@ -33,6 +33,8 @@ struct Queue: SlabRecord {
     var holder: QueueHolder
     /// It counts against its holder's limit: it has messages and no consumer.
     var isHeld: Bool
+    /// Which of its messages are stored.
+    var storage: StoragePolicy
     /// Fires when the queue may have been idle for as long as its policy allows. 0: none.
     var idleTimer: UInt32
     /// When a message came in, the last consumer left, or the last message (milliseconds of the shard's clock).
@@ -65,6 +67,8 @@ struct Entry: SlabRecord {
     var failureCount: UInt16
     var state: EntryState
     var isRedelivered: Bool
+    /// It is in the log, or is about to be: its block says where.
+    var isStored: Bool
     /// Order within the queue.
     var order: UInt64
 }
@@ -75,8 +79,13 @@ struct StoredMessage: BitwiseCopyable {
     var bodyByteCount: UInt32
     var isPlain: Bool
     var carriesDestination: Bool
+    /// It is in the log: `StoredPlace` is behind the content.
+    var isStored: Bool
 
     static var byteCount: Int { 16 }
+    /// Where the place in the log is, from the begin of the block.
+    static func placeOffset(contentByteCount: Int) -> Int { (byteCount + contentByteCount + 7) & ~7 }
+
     /// Header lines, LF, body, NUL, LF.
     var contentByteCount: Int { Int(headersByteCount) + 1 + Int(bodyByteCount) + 2 }
 }

@@ -41,6 +41,8 @@ struct PendingOperation: SlabRecord {
     var isGranted: Bool
     /// Somebody is asked whether the client may.
     var awaitsPermission: Bool
+    /// It is among those that wait for the log.
+    var awaitsLog: Bool
     /// `send`, `remoteReservation`: the worker at the other end, which holds the queue or has the publisher; this one where
     /// it has both.
     var peer: UInt16

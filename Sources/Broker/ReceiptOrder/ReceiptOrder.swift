@@ -14,8 +14,9 @@ import Slabs
 /// 2. the log is durable up to the position that it depends on,
 /// 3. whoever is asked has allowed it.
 ///
-/// Without a log and somebody to ask (`ReceiptConditions.none`) the last two are always true: the position is 0, and nobody
-/// is asked.
+/// Without a log, and for a session that has stored nothing since its last RECEIPT, the position is 0; without somebody to ask
+/// (`ReceiptConditions.none`) nobody is. Who writes the log tells where it is; with `ReceiptConditions.external` and no
+/// log, positions are counted.
 ///
 /// What holds: an operation is in its session's list until it leaves or the session ends; one that waits for a registration,
 /// for room or for the log is in that list, too (`waitLink`), whose head the destination, the queue or this part has;
@@ -42,6 +43,9 @@ struct ReceiptOrder: ~Copyable {
         self.remoteSets = remoteSets
         self.conditions = conditions
     }
+
+    /// There is a log, which is durable up to here.
+    mutating func beginLog(at position: LogPosition) { durablePosition = position }
 
     subscript(_ index: Index<PendingOperation>) -> UnsafePointer<PendingOperation> {
         @inline(__always) get { UnsafePointer(pendings[index]) }
@@ -71,13 +75,17 @@ struct ReceiptOrder: ~Copyable {
 
     /// The RECEIPT of the frame under the parser may leave at once.
     @inline(__always)
-    func answersAtOnce(_ session: UnsafeMutablePointer<Session>) -> Bool { isClear(session) && conditions == .none }
+    func answersAtOnce(_ session: UnsafeMutablePointer<Session>) -> Bool {
+        isClear(session) && conditions == .none && !session.pointee.flags.contains(.hasStored)
+    }
 
     /// The frame under the parser may do nothing yet: its answer comes before what it does, and has to wait.
     @inline(__always)
     func holdsBack(_ session: UnsafeMutablePointer<Session>, asksForReceipt: Bool) -> Bool {
         !isClear(session)
-            || conditions != .none && asksForReceipt && !session.pointee.flags.contains(.receiptIsCleared)
+            || asksForReceipt
+                && (session.pointee.flags.contains(.hasStored)
+                    || conditions != .none && !session.pointee.flags.contains(.receiptIsCleared))
     }
 
     /// Puts an operation at the end of the session's list. None: no memory.
@@ -128,9 +136,7 @@ struct ReceiptOrder: ~Copyable {
     /// Forgets an operation that is in no list of a session, a destination or a queue. Answers to it are stale from now on.
     mutating func free(_ index: Index<PendingOperation>, _ memory: inout MemoryBudget) {
         let pending = pendings[index]
-        if pending.pointee.isReady, pending.pointee.position > durablePosition {
-            undurable.remove(index, in: pendings)
-        }
+        if pending.pointee.awaitsLog { undurable.remove(index, in: pendings) }
         if pending.pointee.receipt != 0 { memory.blocks.release(pending.pointee.receipt) }
         pendings.free(index)
     }
@@ -182,30 +188,49 @@ struct ReceiptOrder: ~Copyable {
 
     /// The operation is carried out, as far as this worker is concerned. Returns the workers to send a barrier to, whose
     /// answers it waits for.
-    mutating func finish(_ index: Index<PendingOperation>, of session: UnsafeMutablePointer<Session>) -> Workers {
+    ///
+    /// - Parameter gathered: where the log has to be durable for what the session has stored. nil: there is no log, or
+    ///   somebody else keeps it.
+    mutating func finish(
+        _ index: Index<PendingOperation>, of session: UnsafeMutablePointer<Session>, gathered: LogPosition? = nil
+    ) -> Workers {
         let workers = takeMarked(session)
         let pending = pendings[index]
         if pending.pointee.kind != .gate { pending.pointee.kind = .receipt }
         pending.pointee.isReady = true
         pending.pointee.answersDue = UInt32(workers.low.nonzeroBitCount + workers.high.nonzeroBitCount)
         pending.pointee.position = 0
-        if conditions != .none, pending.pointee.receipt != 0 { setConditions(of: index, session) }
+        guard pending.pointee.receipt != 0 else { return workers }
+        if let gathered, session.pointee.flags.contains(.hasStored) {
+            // What comes behind it in the session's list leaves behind it.
+            session.pointee.flags.remove(.hasStored)
+            pending.pointee.position = gathered
+            awaitLog(index)
+        }
+        if conditions != .none { setConditions(of: index, session, keepsLog: gathered == nil) }
         return workers
     }
 
     /// Gives a RECEIPT a position in the log, and has somebody asked (`awaitsPermission`), unless that was done before its
     /// frame was parsed again.
     private mutating func setConditions(
-        of index: Index<PendingOperation>, _ session: UnsafeMutablePointer<Session>
+        of index: Index<PendingOperation>, _ session: UnsafeMutablePointer<Session>, keepsLog: Bool
     ) {
         if session.pointee.flags.contains(.receiptIsCleared) {
             session.pointee.flags.remove(.receiptIsCleared)
             return
         }
+        pendings[index].pointee.awaitsPermission = true
+        guard keepsLog else { return }
         lastPosition += 1
         pendings[index].pointee.position = lastPosition
-        if lastPosition > durablePosition { undurable.append(index, in: pendings) }
-        pendings[index].pointee.awaitsPermission = true
+        awaitLog(index)
+    }
+
+    private mutating func awaitLog(_ index: Index<PendingOperation>) {
+        guard pendings[index].pointee.position > durablePosition else { return }
+        pendings[index].pointee.awaitsLog = true
+        undurable.append(index, in: pendings)
     }
 
     /// The session's first operation, if it may leave. None: there is none, or it has to wait.
@@ -222,7 +247,9 @@ struct ReceiptOrder: ~Copyable {
     /// The session's first operation leaves: a RECEIPT is written, or the frame is parsed again and does not wait any more.
     mutating func leave(_ session: UnsafeMutablePointer<Session>, _ memory: inout MemoryBudget) {
         let index = takeFirst(of: session)
-        if pendings[index].pointee.kind == .gate { session.pointee.flags.insert(.receiptIsCleared) }
+        if conditions != .none, pendings[index].pointee.kind == .gate {
+            session.pointee.flags.insert(.receiptIsCleared)
+        }
         free(index, &memory)
     }
 
@@ -238,7 +265,20 @@ struct ReceiptOrder: ~Copyable {
         }
         durablePosition = pendings[index].pointee.position
         undurable.remove(index, in: pendings)
+        pendings[index].pointee.awaitsLog = false
         return index
+    }
+
+    /// The first of those that wait for the log. None: there is none.
+    var firstUndurable: Index<PendingOperation> { undurable.first }
+
+    /// The turn ends: those that wait for what it has written wait for the log up to here. They were given `.max`.
+    mutating func placeGathered(at position: LogPosition) {
+        var index = undurable.last
+        while !index.isNone, pendings[index].pointee.position == .max {
+            pendings[index].pointee.position = position
+            index = List<WaitLink>.previous(before: index, in: pendings)
+        }
     }
 
     /// The client may do what it did.

@@ -67,6 +67,12 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasLeft = SessionFlags(rawValue: 1 << 17)
     /// The RECEIPT of the frame that is parsed again has met its conditions.
     static let receiptIsCleared = SessionFlags(rawValue: 1 << 18)
+    /// Has stored something in a queue of this worker since its last RECEIPT.
+    static let hasStored = SessionFlags(rawValue: 1 << 19)
+    /// The same of other workers.
+    static let hasStoredElsewhere = SessionFlags(rawValue: 1 << 20)
+    /// Its sends are copied: its listener is not plain TCP.
+    static let copiesSends = SessionFlags(rawValue: 1 << 21)
 }
 
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are under way.
@@ -77,6 +83,8 @@ struct Session: SlabRecord {
     var version: Version
     /// That accepted the connection, with whichever worker.
     var listener: ListenerID
+    /// That CONNECT may negotiate: all, unless the client's transport has agreed on one.
+    var versions: VersionSet
     var flags: SessionFlags
     var subscriptionCount: UInt16
     var transactionCount: UInt16

@@ -43,10 +43,11 @@ struct SessionTable: ~Copyable {
     private let needsAddresses: Bool
 
     /// - Parameters:
+    ///   - keepsAddresses: somebody asks where connections come from.
     ///   - worker: which of `workerCount` it is.
     ///   - clock: the time in milliseconds.
     init(
-        _ limits: Limits, worker: Int, of workerCount: Int, clock: UInt32, seed: UInt64
+        _ limits: Limits, keepsAddresses: Bool = false, worker: Int, of workerCount: Int, clock: UInt32, seed: UInt64
     ) throws(SlabError) {
         let records = try Slab<Session>(recordCountMax: limits.connectionCountMax)
         let inputs = try PartialInputs(sessionCountMax: limits.connectionCountMax, limits)
@@ -64,7 +65,7 @@ struct SessionTable: ~Copyable {
         allowanceSince = clock
         connectionsPerSecondMax = limits.connectionsPerSecondMax
         connectionsPerAddressMax = limits.connectionsPerAddressMax
-        needsAddresses = limits.needsAddresses
+        needsAddresses = keepsAddresses || limits.needsAddresses
     }
 
     // MARK: Records
@@ -120,12 +121,24 @@ struct SessionTable: ~Copyable {
         session.pointee.state = .fresh
         session.pointee.version = .v1_2
         session.pointee.listener = origin.listener
+        session.pointee.versions = .all
         session.pointee.lastReceived = clock
         session.pointee.lastSent = clock
         session.pointee.since = clock
         session.pointee.number = takeNumber()
         if needsAddresses { addresses.enter(handle.index, origin.address) }
         return .admitted(handle.index)
+    }
+
+    /// A proxy has named the address of its client, which was not known. False: as many connections as there may be have
+    /// it.
+    mutating func learnAddress(_ address: UInt64, of index: Index<Session>) -> Bool {
+        if connectionsPerAddressMax > 0, !addresses.admits(address, max: connectionsPerAddressMax) { return false }
+        if needsAddresses {
+            addresses.leave(index)
+            addresses.enter(index, address)
+        }
+        return true
     }
 
     /// A bucket of one second of the configured rate.

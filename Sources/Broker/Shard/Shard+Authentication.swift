@@ -5,13 +5,12 @@ import Slabs
 // From CONNECT to CONNECTED. Where somebody has to be asked, the frames behind CONNECT wait, unread, and the time that a
 // client has to become CONNECTED goes on.
 extension Shard {
-    public var hasQuestions: Bool { !questions.isEmpty }
-
     /// What is asked since the last call.
     public mutating func takeQuestions() -> [AuthenticationQuestion] {
         if questions.isEmpty { return [] }
         let taken = questions
         questions.removeAll(keepingCapacity: true)
+        hasQuestions = false
         return taken
     }
 
@@ -22,10 +21,13 @@ extension Shard {
         case .external:
             session.pointee.state = .authenticating
             suspend(session)
+            hasQuestions = true
             questions.append(
                 AuthenticationQuestion(
                     connection: session.pointee.slot, login: frame.rawValue(.login).map(Array.init),
-                    passcode: frame.rawValue(.passcode).map(Array.init)))
+                    passcode: frame.rawValue(.passcode).map(Array.init),
+                    clientID: frame.rawValue(.clientId).map(Array.init),
+                    address: sessions.address(of: session.pointee.index)))
         }
     }
 
@@ -39,6 +41,31 @@ extension Shard {
         }
         welcome(session)
         resumeSoon(session)
+    }
+
+    /// What has been decided about clients; applied by the next turn.
+    public mutating func answer(_ answers: [AuthenticationAnswer]) { self.answers += answers }
+
+    mutating func applyAnswers() {
+        for answer in answers {
+            guard let session = sessions.find(Handle(answer.connection)), session.pointee.state == .authenticating
+            else {
+                counters.staleCompletions &+= 1
+                continue
+            }
+            guard let identity = answer.identity else {
+                refuseLogin(session, "Access refused", "\(answer.explanation)")
+                continue
+            }
+            if gate.isOn, !gate.enter(session.pointee.index, identity, clientID: answer.clientID) {
+                refuseLogin(session, "Access refused", "this user may not be connected any more")
+                continue
+            }
+            welcome(session)
+            if gate.isOn { armTokenDeadline(session) }
+            resumeSoon(session)
+        }
+        answers.removeAll(keepingCapacity: true)
     }
 
     private mutating func welcome(_ session: UnsafeMutablePointer<Session>) {

@@ -81,19 +81,9 @@ extension Shard {
     // MARK: CONNECT
 
     private mutating func connect(_ session: UnsafeMutablePointer<Session>) {
-        let version: Version
-        if let list = frame.rawValue(.acceptVersion) {
-            guard let common = AcceptVersion.highestCommon(list) else {
-                notice(.protocolError, session: session.pointee.index, "no common version in \(printable(list))")
-                writeError(
-                    session, "Supported versions are 1.0,1.1,1.2",
-                    "accept-version lists none of the versions that this broker speaks", receipt: nil, version: true)
-                return end(session)
-            }
-            version = common
-        } else {
-            version = .v1_0
-        }
+        let versions = session.pointee.versions
+        let common = frame.rawValue(.acceptVersion).map { AcceptVersion.highestCommon($0, among: versions) } ?? .v1_0
+        guard let version = common, versions.contains(version) else { return refuseVersions(session) }
         var wish: (UInt32, UInt32) = (0, 0)
         if let text = frame.rawValue(.heartBeat) {
             guard let parsed = HeartBeat.parse(text) else {
@@ -105,7 +95,8 @@ extension Shard {
         let offer = UInt32(limits.heartBeatSendMilliseconds)
         let want = UInt32(limits.heartBeatReceiveMilliseconds)
         session.pointee.sendInterval = offer == 0 || wish.1 == 0 ? 0 : max(offer, wish.1)
-        session.pointee.receiveInterval = want == 0 || wish.0 == 0 ? 0 : max(want, wish.0)
+        session.pointee.receiveInterval = expectedInterval(
+            want == 0 || wish.0 == 0 ? 0 : max(want, wish.0), session.pointee.listener)
         session.pointee.version = version
         keepLogin(session)
         authenticate(session)

@@ -10,6 +10,12 @@ extension Shard {
         let session = context.session
         let index = transactionOfFrame(context)
         if index.isNone { return .done }
+        guard gate.hasPassed(session.pointee.index) else {
+            // The permissions have changed, and its frames are not looked at yet.
+            suspend(session)
+            resumeSoon(session)
+            return .retry
+        }
         if isDraining {
             failFrame(context, "Shutting down", "the broker is shutting down; the transaction is aborted")
             return .done
@@ -18,6 +24,7 @@ extension Shard {
         if memoryIsFull(context), transactions[index].pointee.frameCount > transactions[index].pointee.settlementCount {
             return waitForRoom(context)
         }
+        guard fitsStore(context, index) else { return .done }
         recordAllowance -= 1 + Int(transactions[index].pointee.frameCount) / Self.framesPerRecord
         // The frames of the transaction take the place of COMMIT under the parser.
         guard let pending = makePending(context, .commit, receipt: frame.rawValue(.receipt)) else { return .done }
@@ -56,7 +63,9 @@ extension Shard {
                         queue: queues.handle(destinations[target].pointee.queue), owner: UInt16(self.index))
                     transactions.keepRoom(room, for: cursor.frame, memory)
                 case .remoteQueue:
-                    requestRoom(session, target, pending, byteCount: send.byteCount, frame: cursor.frame)
+                    requestRoom(
+                        session, target, pending, byteCount: send.byteCount, frame: cursor.frame,
+                        isPersistent: send.isPersistent)
                     pendings.expectAnswer(pending)
                 case .topic, .pattern, .subscriptionQueue: break
                 }
@@ -101,6 +110,11 @@ extension Shard {
                 receipt: receiptOfPending(pending))
             return false
         }
+        if stores(destinations[target].pointee.queue, isPersistent: send.isPersistent),
+            !admitsToStore(context, byteCount: Int(send.byteCount))
+        {
+            return false
+        }
         queues.reserve(destinations[target].pointee.queue, byteCount: Int(send.byteCount))
         updateIdle(target)
         if queue.pointee.messageCount == 1 { hold(queues.handle(destinations[target].pointee.queue), holder(session)) }
@@ -141,6 +155,7 @@ extension Shard {
         pendings.beginToApply(pending)
         closeTransaction(session, index)
         let context = FrameContext(session, commit: pending, .committing)
+        let parts = store.isEnabled ? beginParts(index) : nil
         var cursor = KeptCursor()
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
@@ -151,6 +166,7 @@ extension Shard {
                 settleFrame(delivery.index, settlement, transaction: index)
             }
         }
+        if let parts { endParts(parts) }
         transactions.free(index, &memory)
         if session.pointee.state == .connected { finishPending(session, pending) }
     }
@@ -170,7 +186,7 @@ extension Shard {
         if session.pointee.state != .connected { returnRoomElsewhere(kept.pointee.room, of: send) }
     }
 
-    private mutating func parse(_ session: UnsafeMutablePointer<Session>, _ kept: UnsafePointer<KeptFrame>) {
+    mutating func parse(_ session: UnsafeMutablePointer<Session>, _ kept: UnsafePointer<KeptFrame>) {
         let bytes = TransactionTable.bytes(of: kept)
         var state = ParserState()
         let result = parseFrame(

@@ -16,12 +16,14 @@ extension Shard {
         switch completion.kind {
         case .accepted: accepted(completion)
         case .acceptFailed: acceptFailed(completion)
-        case .woken, .sendIncomplete: break
+        case .sendIncomplete: break
+        // Another worker may have removed the last segment of earlier lives.
+        case .woken: store.hasWork = store.isEnabled
         case .durable: becameDurable(upTo: completion.address)
         case .permitted: permitted(Handle(completion.connection), isAllowed: completion.value == 0)
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
-            invariant(false, "a file's completion for a core that uses no files")
-        case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed, .authenticated:
+            fileAnswered(completion)
+        case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed, .authenticated, .identified:
             guard let session = sessions.find(Handle(completion.connection)) else {
                 counters.staleCompletions &+= 1
                 return
@@ -34,6 +36,7 @@ extension Shard {
             case .writable: output.writable(session)
             case .closed: closed(session)
             case .authenticated: authenticated(session, isAllowed: completion.value == 0)
+            case .identified: identified(session, completion)
             case .accepted, .acceptFailed, .woken, .sendIncomplete, .fileOpened, .fileAppended, .fileRead,
                 .fileAllocated, .fileSynced, .fileDeleted, .fileClosed, .durable, .permitted:
                 break
@@ -45,14 +48,21 @@ extension Shard {
 
     private mutating func accepted(_ completion: Completion) {
         if isDraining { return refuse(completion, "the broker is shutting down") }
-        switch sessions.admit(completion.origin, clock: clock) {
+        var origin = completion.origin
+        if listeners.hasOptions {
+            guard passesListener(completion) else { return }
+            origin = accountableOrigin(origin)
+        }
+        switch sessions.admit(origin, clock: clock) {
         case .admitted(let place):
             let session = sessions[place]
+            if listeners.hasOptions { entered(session) }
             counters.connectionsAccepted &+= 1
             reportLoad()
             submissions.append(Submission(.adopt, connection: session.pointee.slot, value: completion.value))
             arm(session, after: UInt32(limits.connectMillisecondsMax))
         case .refused(let limit):
+            leaveListener(origin.listener)
             if limit == .connections, let peer = fabric.shardWithRoom(besides: index) {
                 counters.connectionsHandedOn &+= 1
                 submissions.append(Submission(handOff: completion.value, to: UInt16(peer), from: completion.origin))
@@ -63,7 +73,7 @@ extension Shard {
         }
     }
 
-    private func reasonToRefuse(_ limit: LimitKind) -> String {
+    func reasonToRefuse(_ limit: LimitKind) -> String {
         switch limit {
         case .connectionsPerSecond: return "too many new connections in a second (limits.\(limit.key))"
         case .connectionsPerAddress: return "too many connections from this address (limits.\(limit.key))"
@@ -76,7 +86,7 @@ extension Shard {
         }
     }
 
-    private mutating func refuse(_ completion: Completion, _ reason: String) {
+    mutating func refuse(_ completion: Completion, _ reason: String) {
         counters.connectionsRefused &+= 1
         submissions.append(Submission(.refuse, value: completion.value))
         notice(.connectionRefused, descriptor: completion.value, at: completion.origin.listener, reason)

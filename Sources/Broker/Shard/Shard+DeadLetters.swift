@@ -23,10 +23,32 @@ extension Shard {
 
     /// Moves a ready entry to the dead-letter destination of its queue. Without one, or where that is full, the message is
     /// dropped, counted and logged; or stays, if it `isKeptOtherwise`.
+    ///
+    /// Where it is stored, it moves as a whole: the log has it in one place or the other.
     mutating func deadLetter(_ index: Index<Entry>, reason: StaticString, isKeptOtherwise: Bool = false) {
+        guard store.isEnabled else {
+            var move = DeadLetterMove()
+            return deadLetter(index, &move, reason: reason, isKeptOtherwise: isKeptOtherwise)
+        }
+        if store.isGrouping, isKeptOtherwise { return deadLettersDue.append(queues.handle(index)) }
+        // What the group around it has not written yet moves with that group.
+        let isJoined =
+            store.isGrouping && queues[index].pointee.isStored
+            && memory.place(of: queues[index].pointee.message).pointee.position == 0
+        let group = beginGroup()
+        var move = DeadLetterMove(mayHaveParts: queues[index].pointee.isStored && !isJoined)
+        deadLetter(index, &move, reason: reason, isKeptOtherwise: isKeptOtherwise)
+        endGroup(
+            group, transaction: move.transaction, partCount: move.transaction == 0 ? 1 : 2, isJoined: isJoined,
+            holdsReceipts: true)
+    }
+
+    private mutating func deadLetter(
+        _ index: Index<Entry>, _ move: inout DeadLetterMove, reason: StaticString, isKeptOtherwise: Bool
+    ) {
         let origin = nameOf(queues[queues[index].pointee.queue].pointee.destination)
         queues.takeOut(index)
-        let wasKept = moveToDeadLetters(index, origin: origin, reason: reason)
+        let wasKept = moveToDeadLetters(index, &move, origin: origin, reason: reason)
         if !wasKept, isKeptOtherwise { return chargeForSteps(queues.putBack(index)) }
         if wasKept {
             counters.messagesDeadLettered &+= 1
@@ -69,7 +91,7 @@ extension Shard {
     }
 
     private mutating func moveToDeadLetters(
-        _ index: Index<Entry>, origin: UnsafeRawBufferPointer, reason: StaticString
+        _ index: Index<Entry>, _ move: inout DeadLetterMove, origin: UnsafeRawBufferPointer, reason: StaticString
     ) -> Bool {
         guard let (name, kind) = deadLetterName(queues[index].pointee.queue) else { return false }
         var target = findDestination(name)
@@ -101,7 +123,8 @@ extension Shard {
             extra: lines)
         if block == 0 { return false }
         defer { memory.blocks.release(block) }
-        let message = memory.stored(block, identity: old.identity, expiresAt: 0)
+        var message = memory.stored(block, identity: old.identity, expiresAt: 0)
+        message.isPersistent = old.isPersistent
         // Else a client could fill any number of queues by way of dead letters.
         let holder = queues[queues[index].pointee.queue].pointee.holder
         switch destinations[target].pointee.kind {
@@ -112,7 +135,7 @@ extension Shard {
             if wasEmpty { hold(queue, holder) }
             return true
         case .remoteQueue:
-            forwardDeadLetter(target, message, of: holder)
+            forwardDeadLetter(target, message, of: holder, &move)
             return true
         case .topic:
             publish(target, message)
@@ -120,4 +143,12 @@ extension Shard {
         case .pattern, .subscriptionQueue: return false
         }
     }
+}
+
+/// A message on its way to its dead-letter destination.
+struct DeadLetterMove {
+    /// Its queue's log has it: the log of another worker that gets it and this one have parts of one transaction.
+    var mayHaveParts = false
+    /// The transaction. 0: there is none.
+    var transaction: UInt64 = 0
 }

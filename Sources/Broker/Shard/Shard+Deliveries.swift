@@ -67,6 +67,7 @@ extension Shard {
             commitOutput(session, writer.cursor - room)
         }
         counters.messagesDelivered &+= 1
+        if message.isPersistent { subscriptions.markGivesStored(handle.index) }
         // The line feed behind the NUL is not the frame's: without it, too, the client has the message.
         subscriptions.add(
             delivery.index, to: handle.index, session, entry: entry, identity: message.identity,
@@ -182,6 +183,10 @@ extension Shard {
     mutating func settle(_ ended: EndedDelivery, _ settlement: Settlement, byFrame: Bool) {
         let subscription = subscriptions[ended.subscription]
         let destination = destinations[subscription.pointee.destination]
+        if byFrame, subscription.pointee.flags.contains(.givesStored) {
+            sessions[subscription.pointee.session].pointee.flags.insert(
+                destination.pointee.kind == .remoteQueue ? .hasStoredElsewhere : .hasStored)
+        }
         if destination.pointee.kind == .remoteQueue {
             settleAtOwner(
                 Int(destination.pointee.owner), ended.entry, consumer: subscription.pointee.consumer, settlement,

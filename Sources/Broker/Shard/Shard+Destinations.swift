@@ -135,6 +135,11 @@ extension Shard {
             remove(index)
             index = .none
         }
+        if gate.isOn,
+            !admits(context, subscribes ? .subscribe : .publish, name, index, isPattern: kind == .pattern)
+        {
+            return .none
+        }
         if kind != .queue {
             return !index.isNone ? index : create(context, name, kind, QueueRequest(), subscribes: subscribes)
         }
@@ -188,6 +193,7 @@ extension Shard {
         let index = kind == .queue ? makeQueue(name, isTemporary: false) : makeTopic(name, isPattern: kind == .pattern)
         if !index.isNone, !destinations[index].pointee.queue.isNone {
             queues.tighten(destinations[index].pointee.queue, request, deadLetter: scratch.key, &memory)
+            if store.isEnabled { keepArguments(of: destinations[index].pointee.queue, request) }
         }
         if index.isNone { failFrame(context, "Out of memory", "the broker has reached its memory limit") }
         return index
@@ -206,12 +212,14 @@ extension Shard {
     mutating func makeQueue(_ name: UnsafeRawBufferPointer, isTemporary: Bool) -> Index<Destination> {
         let owner = isTemporary ? index : destinations.owner(ofQueue: name)
         if owner != index {
-            let blocks = policies[UInt32(policies.index(of: name))].overflow == .block
-            return destinations.makeRemoteQueue(name, owner: owner, blocks: blocks, memory: &memory)
+            let policy = policies[UInt32(policies.index(of: name))]
+            return destinations.makeRemoteQueue(
+                name, owner: owner, blocks: policy.overflow == .block,
+                storage: store.isEnabled ? policy.storage : .never, memory: &memory)
         }
         let destination = destinations.makeQueue(name, memory: &memory)
         if destination.isNone { return .none }
-        guard attachQueue(to: destination) else {
+        guard attachQueue(to: destination, isNamed: !isTemporary) else {
             destinations.remove(destination, memory: &memory)
             return .none
         }

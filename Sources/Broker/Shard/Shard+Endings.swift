@@ -136,7 +136,10 @@ extension Shard {
         dropOutput(session, isReleased: true)
         timers.cancel(session.pointee.timer)
         counters.connectionsClosed &+= 1
+        let listener = session.pointee.listener
+        if gate.isOn { gate.leave(session.pointee.index) }
         sessions.remove(session.pointee.index, memory: &memory)
+        leaveListener(listener)
         reportLoad()
     }
 }

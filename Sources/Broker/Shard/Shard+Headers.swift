@@ -114,16 +114,26 @@ extension Shard {
         return false
     }
 
-    /// A SEND says `persistent`. It is accepted like any other, for most clients always say so; the log tells once for each
-    /// connection that no message outlives the broker. Its value changes nothing else, so nonsense is no error.
+    /// A SEND has the header `persistent`. True: it is to be stored. Nonsense is no error, for without a store the header
+    /// changes nothing.
     @inline(never)
+    mutating func asksForPersistence(_ session: UnsafeMutablePointer<Session>) -> Bool {
+        guard let text = frame.rawValue(.persistent), boolean(text) == true else { return false }
+        if !store.isEnabled { noticePersistence(session) }
+        return true
+    }
+
+    /// A SEND that says `persistent:true` is accepted like any other where nothing is stored, for most clients always say
+    /// so. The log tells once for each connection that such messages do not outlive the broker.
     mutating func noticePersistence(_ session: UnsafeMutablePointer<Session>) {
-        guard !session.pointee.flags.contains(.hasAskedForPersistence), let text = frame.rawValue(.persistent),
-            boolean(text) == true
-        else { return }
+        guard !session.pointee.flags.contains(.hasAskedForPersistence) else { return }
         session.pointee.flags.insert(.hasAskedForPersistence)
         notice(
             .notPersistent, session: session.pointee.index,
-            "the client sends persistent:true, but messages are kept only in memory and are lost when the broker ends")
+            store.isEnabled
+                ? "the client sends persistent:true to a destination whose messages are kept only in memory: they are lost "
+                    + "when the broker ends"
+                : "the client sends persistent:true, but messages are kept only in memory and are lost when the broker ends"
+        )
     }
 }

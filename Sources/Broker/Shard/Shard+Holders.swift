@@ -39,7 +39,7 @@ extension Shard {
     ) {
         // Other workers may refuse several of a client's frames. It hears of the first.
         guard session.pointee.state.isOpen else { return }
-        counters.limits.count(refusal.limit)
+        if let limit = refusal.limit { counters.limits.count(limit) }
         let explanation = refusal.explanation(limits)
         if refusal.isOfDestinations { notice(.tooManyDestinations, session: session.pointee.index, explanation) }
         fail(session, refusal.message, explanation + more, receipt: receipt)

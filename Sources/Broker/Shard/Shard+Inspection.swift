@@ -37,6 +37,9 @@ extension Shard {
     /// Deliveries that are acknowledged in open transactions.
     package var markedDeliveryCount: Int { subscriptions.markedCount }
 
+    /// Sessions that have an identity, and sets of permissions that they share.
+    package var accessCounts: (sessions: Int, sets: Int) { gate.counts }
+
     // MARK: Destinations
 
     /// The worker that holds a queue.

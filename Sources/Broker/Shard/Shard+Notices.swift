@@ -55,6 +55,17 @@ extension Shard {
         append(notice)
     }
 
+    /// - Parameter destination: what the client may not use. Empty: it is not about one.
+    mutating func noticeAccess(
+        _ kind: Notice.Kind, _ session: UnsafeMutablePointer<Session>, _ text: String, _ destination: String
+    ) {
+        guard admitNotice(kind) else { return }
+        var notice = Notice(kind: kind, text: text)
+        notice.client = client(session)
+        notice.destination = destination
+        append(notice)
+    }
+
     private mutating func admitNotice(_ kind: Notice.Kind) -> Bool {
         counters.notices &+= 1
         if noticeAllowance.isOver(clock: clock) { summariseNotices() }

@@ -55,9 +55,11 @@ extension Shard {
     }
 
     /// `ERROR` with a short `message`, a body that explains, and the `receipt-id` the frame asked for.
+    ///
+    /// - Parameter versions: those that the client might have asked for. nil: it is no matter of versions.
     mutating func writeError(
         _ session: UnsafeMutablePointer<Session>, _ message: StaticString, _ explanation: String,
-        receipt: UnsafeRawBufferPointer?, version supported: Bool = false
+        receipt: UnsafeRawBufferPointer?, versions: VersionSet? = nil
     ) {
         var text = explanation
         let textByteCount = text.utf8.count
@@ -70,7 +72,10 @@ extension Shard {
             writer.write("\nreceipt-id:")
             writer.write(receipt.baseAddress!, receipt.count)
         }
-        if supported { writer.write("\nversion:1.0,1.1,1.2") }
+        if let versions {
+            writer.write("\nversion:")
+            writer.write(versions.text)
+        }
         writer.write("\ncontent-type:text/plain\ncontent-length:")
         writer.writeDecimal(UInt64(textByteCount + 1))
         writer.write("\n\n")

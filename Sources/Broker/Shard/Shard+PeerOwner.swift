@@ -30,6 +30,12 @@ extension Shard {
         {
             return refuseSend(publication, payload.receipt, refusal, to: peer)
         }
+        if stores(queueIndex, isPersistent: message.isPersistent),
+            let refusal = refusalToStore(publication, byteCount: message.contentByteCount)
+        {
+            refuseSend(publication, payload.receipt, refusal, to: peer)
+            return roomIsFree(handle)
+        }
         if !publication.isDeadLetter, queue.pointee.overflow == .dropOldest,
             !queues.hasRoom(queueIndex, byteCount: message.contentByteCount)
         {
@@ -44,6 +50,17 @@ extension Shard {
         }
         // It may have taken less room than it was granted, or none where it had expired.
         if publication.isReserved { roomIsFree(handle) }
+    }
+
+    /// Why the log does not take a message that is to be stored. nil: it does. What COMMIT was granted, and a dead letter, may
+    /// take of what is kept in reserve.
+    private func refusalToStore(_ publication: QueuePublication, byteCount: Int) -> Refusal? {
+        switch store.admission(byteCount) {
+        case .open, .wait: nil
+        case .full: publication.isDeadLetter || publication.isReserved ? nil : .diskFull
+        case .failed: publication.isDeadLetter ? nil : .storageFailed
+        case .tooLarge: .tooLargeToStore
+        }
     }
 
     /// A queue of this worker by its canonical name, made on first use. None: no room.
@@ -117,6 +134,7 @@ extension Shard {
         let index = makeQueue(name, isTemporary: false)
         if !index.isNone {
             queues.tighten(destinations[index].pointee.queue, request, deadLetter: deadLetter, &memory)
+            if store.isEnabled { keepArguments(of: destinations[index].pointee.queue, request) }
         }
     }
 

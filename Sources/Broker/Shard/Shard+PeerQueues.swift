@@ -27,10 +27,26 @@ extension Shard {
     }
 
     /// - Parameter holder: of the queue that it comes from.
-    mutating func forwardDeadLetter(_ index: Index<Destination>, _ message: Message, of holder: QueueHolder) {
+    mutating func forwardDeadLetter(
+        _ index: Index<Destination>, _ message: Message, of holder: QueueHolder, _ move: inout DeadLetterMove
+    ) {
+        let owner = Int(destinations[index].pointee.owner)
+        var participants = PeerSet()
+        if move.mayHaveParts, destinations[index].pointee.stores(isPersistent: message.isPersistent) {
+            // One part is the message, with the owner, the other the acknowledgement here.
+            participants.set(owner, true)
+            participants.set(self.index, true)
+            move.transaction = store.beginTransaction(participants)
+            peers.keepsTogether = true
+            peers.write(TransactionPart(transaction: move.transaction, partCount: 2, isEnd: false), to: owner)
+        }
         peers.write(
-            QueuePublication(sender: holder, byteCount: 0, isReserved: false, isDeadLetter: true),
-            to: Int(destinations[index].pointee.owner), MessagePayload(name: nameOf(index), receipt: nil, message))
+            QueuePublication(sender: holder, byteCount: 0, isReserved: false, isDeadLetter: true), to: owner,
+            MessagePayload(name: nameOf(index), receipt: nil, message))
+        if !participants.isEmpty {
+            peers.write(TransactionPart(transaction: move.transaction, partCount: 2, isEnd: true), to: owner)
+            peers.keepsTogether = false
+        }
     }
 
     mutating func subscribeAtOwner(

@@ -5,14 +5,17 @@ import Slabs
 extension Shard {
     /// A SEND to a queue whose policy is to make publishers wait: it is parsed again when it has room.
     mutating func reserveForSend(
-        _ context: FrameContext, _ index: Index<Destination>
+        _ context: FrameContext, _ target: SendTarget
     ) -> FrameOutcome {
+        let index = target.destination
         let session = context.session
         guard let pending = makePending(context, .send, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings.setRoom(
             UInt32(frame.reservedByteCount), in: .none, at: destinations[index].pointee.owner, of: pending)
         suspend(session)
-        requestRoom(session, index, pending, byteCount: UInt32(frame.reservedByteCount), frame: 0)
+        requestRoom(
+            session, index, pending, byteCount: UInt32(frame.reservedByteCount), frame: 0,
+            isPersistent: target.isPersistent)
         return .retry
     }
 
@@ -21,11 +24,11 @@ extension Shard {
     /// - Parameter place: where a frame of a COMMIT is kept (`KeptCursor.frame`). 0: a SEND of its own.
     mutating func requestRoom(
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ pending: Index<PendingOperation>,
-        byteCount: UInt32, frame place: UInt64
+        byteCount: UInt32, frame place: UInt64, isPersistent: Bool
     ) {
         let request = RoomRequest(
             session: session.pointee.handle, pending: pendings.handle(pending),
-            byteCount: byteCount, address: addressOfHolder(session), keptFrame: place)
+            byteCount: byteCount, address: addressOfHolder(session), keptFrame: place, isPersistent: isPersistent)
         peers.write(request, to: Int(destinations[index].pointee.owner), name: nameOf(index))
     }
 
@@ -66,6 +69,8 @@ extension Shard {
             let refusal = queues.refusal(of: holder, limits)
         {
             answer.refusal = refusal
+        } else if !queueIndex.isNone, let refusal = refusalToStore(request, in: queueIndex) {
+            answer.refusal = refusal
         } else if !queueIndex.isNone {
             let queue = queues[queueIndex]
             if canReserve(queueIndex, byteCount: Int(byteCount)) {
@@ -90,6 +95,15 @@ extension Shard {
             answer.refusal = refusalOfDestination()
         }
         peers.write(answer, to: peer)
+    }
+
+    /// Why the log does not take the message. nil: it does, or need not.
+    private func refusalToStore(_ request: RoomRequest, in queue: Index<Queue>) -> Refusal? {
+        guard stores(queue, isPersistent: request.isPersistent) else { return nil }
+        switch store.admission(Int(request.byteCount)) {
+        case .open, .wait: return nil
+        case .full, .failed, .tooLarge: return refusalOfStore(Int(request.byteCount))
+        }
     }
 
     /// The publisher's worker hears that it has to wait, and where.

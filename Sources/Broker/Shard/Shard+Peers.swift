@@ -18,8 +18,8 @@ extension Shard {
         pendings.mark(peer, of: session)
     }
 
-    mutating func sendBarrier(to peer: Int, _ pending: Index<PendingOperation>) {
-        peers.write(Barrier(pending: pendings.handle(pending)), to: peer)
+    mutating func sendBarrier(to peer: Int, _ pending: Index<PendingOperation>, isStored: Bool) {
+        peers.write(Barrier(pending: pendings.handle(pending), isStored: isStored), to: peer)
     }
 
     mutating func readPeers() {
@@ -57,8 +57,8 @@ extension Shard {
         case .entrySettlement:
             let settlement = message.fields(EntrySettlement.self)
             settle(settlement.entry, consumer: settlement.consumer, settlement.settlement)
-        case .barrier: peers.write(BarrierAnswer(pending: message.fields(Barrier.self).pending), to: peer)
-        case .barrierAnswer: barrierAnswered(message.fields(BarrierAnswer.self).pending)
+        case .barrier: barrierReached(message.fields(), from: peer)
+        case .barrierAnswer: barrierAnswered(message.fields())
         case .roomRequest: reserveForElsewhere(message.fields(), message.payload, from: peer)
         case .roomWait: reservationWaits(message.fields(), from: peer)
         case .roomAnswer: reserveAnswered(message.fields(), from: peer)
@@ -67,6 +67,8 @@ extension Shard {
             let room = message.fields(RoomReturn.self)
             returnRoom(room.queue, byteCount: UInt64(room.byteCount))
             roomIsFree(room.queue)
+        case .transactionPart: transactionPart(message.fields(), from: peer)
+        case .transactionStep: transactionStep(message.fields())
         }
     }
 }

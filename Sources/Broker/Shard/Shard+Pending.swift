@@ -66,16 +66,27 @@ extension Shard {
     /// The operation is carried out, as far as this worker is concerned: it is answered when its turn comes, the other
     /// workers have confirmed what was sent to them, and its conditions are met.
     mutating func finishPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
-        let workers = pendings.finish(index, of: session)
-        forEachPeer(low: workers.low, high: workers.high) { shard, peer in shard.sendBarrier(to: peer, index) }
+        let workers = pendings.finish(index, of: session, gathered: store.isEnabled ? store.gatheredPosition : nil)
+        let isStored = session.pointee.flags.contains(.hasStoredElsewhere)
+        forEachPeer(low: workers.low, high: workers.high) { shard, peer in
+            shard.sendBarrier(to: peer, index, isStored: isStored)
+        }
+        session.pointee.flags.remove(.hasStoredElsewhere)
+        if store.hasFailed, pendings[index].pointee.position > store.durablePosition {
+            return failStored(session, receipt: receiptOfPending(index))
+        }
         if pendings[index].pointee.awaitsPermission { ask(session, index, workers) }
         advancePending(session)
     }
 
-    mutating func barrierAnswered(_ handle: Handle<PendingOperation>) {
+    mutating func barrierAnswered(_ answer: BarrierAnswer) {
+        let handle = answer.pending
         guard let pending = pendings.find(handle) else {
             counters.stalePeerMessages &+= 1
             return
+        }
+        if answer.hasFailed {
+            return failStored(sessions[pending.pointee.session], receipt: receiptOfPending(handle.index))
         }
         guard pendings.countAnswer(handle.index) else { return }
         conditionIsMet(sessions[pending.pointee.session])

@@ -26,11 +26,15 @@ extension Shard {
     // MARK: Queues
 
     /// Gives a destination its queue, with the limits of its policy.
-    mutating func attachQueue(to index: Index<Destination>) -> Bool {
+    ///
+    /// - Parameter isNamed: it outlives the connections that use it, and so may its messages.
+    mutating func attachQueue(to index: Index<Destination>, isNamed: Bool) -> Bool {
         let policyIndex = UInt32(policies.index(of: nameOf(index)))
-        let queue = queues.make(for: index, policies[policyIndex], at: policyIndex, clock: clock)
+        let queue = queues.make(
+            for: index, policies[policyIndex], at: policyIndex,
+            storage: isNamed && store.isEnabled ? policies[policyIndex].storage : .never, clock: clock)
         if queue.isNone { return false }
-        destinations.attach(queue, to: index)
+        destinations.attach(queue, to: index, storage: queues[queue].pointee.storage)
         if policies[policyIndex].idleWithMessagesMillisecondsMax != 0 { armIdle(queue) }
         return true
     }
@@ -38,6 +42,7 @@ extension Shard {
     /// Ends a queue. Its consumers are gone; its messages go to the dead-letter destination or are dropped, counted.
     mutating func removeQueue(_ index: Index<Queue>) {
         let destination = queues[index].pointee.destination
+        if !queueArguments.isEmpty { forgetArguments(of: index) }
         let dropped = closeQueue(index)
         if dropped > 0 {
             counters.messagesDropped &+= UInt64(dropped)
@@ -119,8 +124,10 @@ extension Shard {
     mutating func enqueue(
         _ index: Index<Queue>, _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)
     ) -> Bool {
-        switch queues.enqueue(index, message, extra: extra, &memory, &timers, at: moment) {
-        case .queued:
+        let isStored = stores(index, isPersistent: message.isPersistent)
+        switch queues.enqueue(index, message, extra: extra, isStored: isStored, &memory, &timers, at: moment) {
+        case .queued(let entry):
+            if isStored { keep(entry) }
             if queues[index].pointee.messageCount == 1 { updateIdle(queues[index].pointee.destination) }
             if !queues[index].pointee.turns.isEmpty { dispatch(index) }
             return true
@@ -134,6 +141,7 @@ extension Shard {
     /// An entry that is neither ready nor with a consumer leaves the broker.
     mutating func freeEntry(_ entry: Index<Entry>) {
         let index = queues[entry].pointee.queue
+        if queues[entry].pointee.isStored { acknowledgeStored(entry) }
         queues.free(entry, &memory, &timers)
         let queue = queues[index]
         if !queue.pointee.blocked.isEmpty { unblock(index) }
@@ -225,6 +233,14 @@ extension Shard {
         isDispatching = false
     }
 
+    /// What could not be dispatched while a group of records was open.
+    mutating func dispatchWhatWaits() {
+        if queuesToDispatch.isEmpty { return }
+        isDispatching = true
+        dispatchOthers()
+        isDispatching = false
+    }
+
     private mutating func dispatchLater(_ index: Index<Queue>) {
         let queue = queues.handle(index)
         // Many dead letters mostly go to one queue.
@@ -277,7 +293,7 @@ extension Shard {
         let returned = queues.putBack(entry, how, wallMilliseconds: wallMilliseconds)
         chargeForSteps(returned.stepCount)
         switch returned.outcome {
-        case .ready: break
+        case .ready: if how == .failed, queues[entry].pointee.isStored { countFailureOfStored(entry) }
         case .expired: expire(entry)
         case .failedTooOften: deadLetter(entry, reason: "delivery-limit", isKeptOtherwise: true)
         }

@@ -10,6 +10,8 @@ struct SendTarget: BitwiseCopyable {
     var replyTo = Index<Destination>.none
     /// Its destination is written otherwise than in its canonical form; MESSAGE repeats it as it was written.
     var isAlias = false
+    /// The SEND says `persistent:true`.
+    var isPersistent = false
 }
 
 // SEND: where it goes, whether it has to wait, and what of it is the message.
@@ -64,7 +66,8 @@ extension Shard {
         var target = SendTarget(destination: session.pointee.lastDestination.index)
         let isUncommon = frame.hasAny(Self.uncommon)
         if isUncommon {
-            if frame.has(.persistent) { noticePersistence(session) }
+            if frame.has(.persistent) { target.isPersistent = asksForPersistence(session) }
+            if gate.isOn, frame.has(.userId), !admitsUserID(context) { return nil }
             if frame.has(.replyTo) {
                 guard let temporary = replyDestination(context) else { return nil }
                 target.replyTo = temporary
@@ -82,6 +85,9 @@ extension Shard {
             let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
             target.isAlias = !isDestination(session.pointee.lastDestination, written)
         }
+        if target.isPersistent, store.isEnabled, destinations[target.destination].pointee.storage == .never {
+            noticePersistence(session)
+        }
         return target
     }
 
@@ -96,7 +102,8 @@ extension Shard {
     /// Headers of SEND that most frames do not have, and that take a closer look.
     @inline(__always)
     private static var uncommon: UInt64 {
-        HeaderName.replyTo.bit | HeaderName.persistent.bit | QueueRequest.bits | QueueRequest.unsupportedBits
+        HeaderName.replyTo.bit | HeaderName.persistent.bit | HeaderName.userId.bit | QueueRequest.bits
+            | QueueRequest.unsupportedBits
     }
 
     /// The message is where it was to go: RECEIPT, unless that ended or suspended the session.
@@ -140,6 +147,10 @@ extension Shard {
             return .done
         }
         let queue = queues.handle(destination.pointee.queue)
+        if stores(queue.index, isPersistent: target.isPersistent), let outcome = holdBackStored(context) {
+            if hadReservation { roomIsFree(queue) }
+            return outcome
+        }
         let wasEmpty = queues[queue.index].pointee.messageCount == 0
         guard queues.hasRoom(queue.index, byteCount: frame.reservedByteCount) else {
             return queueIsFull(context, target, queue.index)
@@ -167,11 +178,17 @@ extension Shard {
             if memoryIsFull(context) { return waitForRoom(context) }
             let owner = destination.pointee.owner
             if fabric.isFull(Int(owner)) { return waitForRoom(context, owner: owner) }
+            if target.isPersistent, destination.pointee.storage != .never, fabric.storeIsFull(Int(owner)) {
+                return waitForRoom(context, owner: owner, limit: .messageMemory)
+            }
             if destination.pointee.blocks, !context.session.pointee.flags.contains(.hasReservation) {
-                return reserveForSend(context, target.destination)
+                return reserveForSend(context, target)
             }
         }
         guard let message = messageOfFrame(context, for: target) else { return .done }
+        if destination.pointee.stores(isPersistent: target.isPersistent) {
+            context.session.pointee.flags.insert(.hasStoredElsewhere)
+        }
         sendToOwner(context, target.destination, message)
         return didSend(context)
     }
@@ -195,7 +212,8 @@ extension Shard {
         }
         var message = Message(
             headers: frame.base, headersByteCount: 0, body: frame.base + frame.bodyOffset,
-            bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, identity: takeIdentity(), expiresAt: expiresAt)
+            bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, isPersistent: target.isPersistent,
+            identity: takeIdentity(), expiresAt: expiresAt)
         if frame.isPlain && target.replyTo.isNone && !target.isAlias {
             gatherHeaders(&message)
         } else {

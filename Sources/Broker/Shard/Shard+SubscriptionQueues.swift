@@ -13,7 +13,7 @@ extension Shard {
         guard !created.isNone else {
             return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
         }
-        guard attachQueue(to: created) else {
+        guard attachQueue(to: created, isNamed: false) else {
             destinations.remove(created, memory: &memory)
             return fail(sessions[subscription.pointee.session], "Out of memory", "no room for another subscription")
         }

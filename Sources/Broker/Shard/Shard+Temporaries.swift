@@ -24,6 +24,7 @@ extension Shard {
                 index = .none
             }
         }
+        if gate.isOn, !admitsTemporary(context, written) { return .none }
         guard makeRoomForTemporary(context, keeping: kept) else {
             counters.limits.count(.subscriptionsPerConnection)
             failFrame(
@@ -121,7 +122,9 @@ extension Shard {
         let session = context.session
         let value = frame.value(.replyTo, into: scratch.value, version: session.pointee.version)!
         let isQueue = begins(value, with: "/temp-queue/")
-        guard isQueue || begins(value, with: "/temp-topic/") else { return Index.none }
+        guard isQueue || begins(value, with: "/temp-topic/") else {
+            return !gate.isOn || admitsReplyTo(context, value) ? Index.none : nil
+        }
         guard value.count > 12, value.count <= limits.destinationNameByteCountMax else {
             failReplyTo(context)
             return nil

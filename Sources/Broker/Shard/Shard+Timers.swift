@@ -106,14 +106,17 @@ extension Shard {
     }
 
     private mutating func checkConnected(_ session: UnsafeMutablePointer<Session>) {
+        if gate.isOn, endIfTokenExpired(session) { return }
         if session.pointee.receiveInterval != 0, !session.pointee.flags.contains(.receivePaused) {
             let interval = receiveDeadline(session)
             if passed(session.pointee.lastReceived, interval) {
                 counters.heartBeatsMissed &+= 1
+                let isLenient = listeners.hasLenientHeartBeats(session.pointee.listener)
                 return fail(
                     session, "Heart-beat missed",
-                    "nothing was received for \(interval) ms; the interval agreed at CONNECT is "
-                        + "\(session.pointee.receiveInterval) ms")
+                    "nothing was received for \(interval) ms; the interval "
+                        + (isLenient ? "that this listener expects" : "agreed at CONNECT")
+                        + " is \(session.pointee.receiveInterval) ms")
             }
             rearm(session, session.pointee.lastReceived, interval)
         }
@@ -190,8 +193,9 @@ extension Shard {
     /// - Parameters:
     ///   - isTopic: it may go on while no more than `topicPercentMax` of the memory are taken.
     ///   - owner: it waits for this worker, which is full.
+    ///   - knownLimit: the limit that it waits for; nil: it is found out.
     mutating func waitForRoom(
-        _ context: FrameContext, isTopic: Bool = false, owner: UInt16? = nil
+        _ context: FrameContext, isTopic: Bool = false, owner: UInt16? = nil, limit knownLimit: LimitKind? = nil
     ) -> FrameOutcome {
         let session = context.session
         guard !context.isCommitting else { return .done }
@@ -199,6 +203,7 @@ extension Shard {
             queuesFill(percent: 100)
             ? .queuedMessages : memoryIsFull(context) || memory.inputIsTight ? .messageMemory : .mailbox
         if let owner { limit = fabric.fullLimit(Int(owner)) }
+        if let knownLimit { limit = knownLimit }
         counters.limits.count(limit)
         if sessions.nobodyWaitsForRoom, memoryIsFull(context) { noticeFull(limit) }
         suspend(session)
@@ -219,7 +224,7 @@ extension Shard {
         roomTimer = timers.schedule(at: now &+ 10_000_000, kind: TimerKind.room.rawValue, owner: .none)
     }
 
-    private mutating func resumeWaitingForRoom() {
+    mutating func resumeWaitingForRoom() {
         if memory.inputIsTight {
             // While messages fill the memory, frames wait for them.
             if !messagesFill(percent: 95) { endSlowFrames() }
@@ -300,7 +305,8 @@ extension Shard {
         fabric.reportIdle(shard: index, peerMessagesReceived: peers.receivedCount)
         // Counted in checks, not in time: when all were stopped for a while, the others have had no time either.
         let patience = limits.drainMillisecondsMax + limits.lingerMillisecondsMax + Self.stragglerMillisecondsMax
-        if fabric.isAtRest || restChecks > patience / Int(Self.drainCheckMilliseconds) {
+        let isAtRest = fabric.isAtRest || restChecks > patience / Int(Self.drainCheckMilliseconds)
+        if isAtRest, !store.isEnabled || endsStore() {
             isDrained = true
             reportUndelivered()
         } else if drainTimer == 0 {
@@ -339,17 +345,21 @@ extension Shard {
         }
     }
 
-    /// Messages live in memory: those that nobody took are lost now, and the log says how many of which queue. Nobody
-    /// holds any, and nothing is reserved.
+    /// Messages that are not stored live in memory: those that nobody took are lost now, and the log says how many of which
+    /// queue. Nobody holds any, and nothing is reserved.
     private mutating func reportUndelivered() {
         for place in 0..<destinations.placeCount {
             let candidate = destinations.named(at: place)
             guard !candidate.isNone, !destinations[candidate].pointee.queue.isNone else { continue }
             let queue = queues[destinations[candidate].pointee.queue]
-            guard queue.pointee.messageCount > 0 else { continue }
-            counters.messagesDropped &+= UInt64(queue.pointee.messageCount)
+            var lostCount = Int(queue.pointee.messageCount)
+            if store.isEnabled, !store.hasFailed {
+                lostCount -= queues.storedCount(destinations[candidate].pointee.queue)
+            }
+            guard lostCount > 0 else { continue }
+            counters.messagesDropped &+= UInt64(lostCount)
             var notice = Notice(kind: .undelivered, text: destinationText(candidate))
-            notice.messageCount = Int(queue.pointee.messageCount)
+            notice.messageCount = lostCount
             append(notice)
         }
     }

@@ -107,13 +107,15 @@ extension Shard {
     mutating func keepSend(_ context: FrameContext) -> FrameOutcome {
         let index = transactionWithRoom(context)
         if index.isNone { return .done }
+        if gate.isOn, frame.has(.userId), !admitsUserID(context) { return .done }
         // Whatever can be wrong with it ends the session now rather than half-way through the COMMIT.
         let target = destinationForSend(context, frame.rawValue(.destination)!)
         if target.isNone { return .done }
         let send = CheckedSend(
             destination: destinations.handle(target), byteCount: UInt32(frame.reservedByteCount),
             asksForMore: destinations[target].pointee.isTemporary || frame.has(.replyTo)
-                || frame.hasAny(QueueRequest.bits))
+                || frame.hasAny(QueueRequest.bits),
+            isPersistent: store.isEnabled && frame.has(.persistent) && asksForPersistence(context.session))
         guard expiryOfFrame(context) != nil, !frame.has(.replyTo) || replyDestination(context) != nil else {
             return .done
         }

@@ -21,6 +21,7 @@ public struct Shard: ~Copyable {
     let frameLimits: FrameLimits
     let fabric: Fabric
     let policies: PolicyTable
+    let listeners: ListenerTable
 
     // Records
     var sessions: SessionTable
@@ -30,12 +31,15 @@ public struct Shard: ~Copyable {
     var queues: QueueEngine<FirstInFirstOut>
     var transactions: TransactionTable
     var pendings: ReceiptOrder
+    var store: MessageStore
     var memory: MemoryBudget
     /// What was last told to the other workers.
     private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
     var timers: TimerWheel
     let identity: SessionIdentity
+    /// Who the sessions are, and what they may do.
+    var gate: AccessGate
 
     // Work of this turn
     var output: Output
@@ -52,6 +56,18 @@ public struct Shard: ~Copyable {
     var frame: Frame
     var frameError = FrameError()
     let scratch: Scratch
+
+    // What is stored
+    /// What was asked of queues whose messages are stored, when they were made.
+    var queueArguments: [Index<Queue>: QueueArguments] = [:]
+    /// Another worker's part of a transaction, while it is read.
+    var remotePart: OpenGroup?
+    /// Messages that failed too often in a transaction: they go to their dead-letter destinations behind it.
+    var deadLettersDue: [Handle<Entry>] = []
+    var storeEnding = StoreEnding.none
+    var storeChecks = 0
+    /// The log cannot be written any more: see `StorageOptions.onError`. Stored, as `hasNotices` is.
+    public internal(set) var hasStorageFailed = false
 
     // Time, given by the caller of `turn`
     var now: UInt64
@@ -94,6 +110,9 @@ public struct Shard: ~Copyable {
     /// `takeNotices` has something to tell. Stored, for a computed property that another module reads costs a copy of the shard.
     public internal(set) var hasNotices = false
     var questions: [AuthenticationQuestion] = []
+    /// `takeQuestions` has something to ask. Stored, as `hasNotices` is.
+    public internal(set) var hasQuestions = false
+    var answers: [AuthenticationAnswer] = []
     var receiptQuestions: [ReceiptQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
@@ -116,7 +135,8 @@ public struct Shard: ~Copyable {
         let capacity = ShardCapacity(limits, workerCount: shardCount)
         let clock = UInt32(truncatingIfNeeded: now / 1_000_000)
         let sessions = try SessionTable(
-            limits, worker: index, of: shardCount, clock: clock, seed: options.seed &+ 0xA24B_AED4_963E_E407)
+            limits, keepsAddresses: options.needsAddresses, worker: index, of: shardCount, clock: clock,
+            seed: options.seed &+ 0xA24B_AED4_963E_E407)
         let output = try Output(limits, zeroCopyByteCountMin: options.zeroCopyByteCountMin)
         let router = try TopicRouter(limits, seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         let destinations = try DestinationDirectory(
@@ -139,6 +159,7 @@ public struct Shard: ~Copyable {
         self.shardCount = shardCount
         frameLimits = FrameLimits(limits)
         policies = PolicyTable(options.destinationPolicies)
+        listeners = ListenerTable(options.listeners)
         self.sessions = sessions
         self.output = output
         self.subscriptions = subscriptions
@@ -147,10 +168,13 @@ public struct Shard: ~Copyable {
         self.queues = queues
         self.transactions = transactions
         self.pendings = pendings
+        store = MessageStore(
+            options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
         self.memory = memory
         self.timers = timers
         queuesToDispatch = Batch(capacity: 16)
         identity = SessionIdentity(key: options.identityKey, worker: index)
+        gate = AccessGate(options.access)
         peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
         scratch = Scratch(limits)
@@ -160,7 +184,7 @@ public struct Shard: ~Copyable {
         self.wallMilliseconds = wallMilliseconds
         // The highest octet is never 0: that is how ACK tells a message-id from an `ack` header's value.
         nextIdentity = UInt64(index + 1) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
-        // Others may hand connections to this worker before it has accepted one itself.
+        if options.storage != nil { beginLog() }
         reportLoad()
     }
 
@@ -177,12 +201,15 @@ public struct Shard: ~Copyable {
         endFailedSessions()
         finishSends(completions)
         readPeers()
+        if gate.isWalking { walkSessions() }
+        if !answers.isEmpty { applyAnswers() }
         for i in 0..<completions.count { apply(completions[i]) }
         timers.advance(to: now)
         while let expired = timers.popExpired() { timerFired(expired) }
         resumeSessions()
         if drainIsRequested { advanceDrain() }
         finishOutput()
+        advanceStore()
         tellWhetherFull()
         postBatches()
         if drainIsOver { awaitOthers() }
@@ -270,12 +297,12 @@ public struct Shard: ~Copyable {
 
     @inline(__always)
     private var nextDeadline: UInt64 {
-        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming
-            || memory.blocks.hasToUnmap
+        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || gate.isWalking
+            || memory.blocks.hasToUnmap || store.hasWork
         {
             return 0
         }
-        return min(timers.nextDeadline ?? .max, restsAt)
+        return min(timers.nextDeadline ?? .max, min(restsAt, store.deadline))
     }
 
     public var connectionCount: Int { sessions.liveCount }

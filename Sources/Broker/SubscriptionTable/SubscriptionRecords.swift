@@ -10,6 +10,8 @@ struct SubscriptionFlags: OptionSet, BitwiseCopyable {
     static let pending = SubscriptionFlags(rawValue: 1 << 0)
     /// Takes from a queue (its own, where it is an acknowledging topic subscription).
     static let isConsumer = SubscriptionFlags(rawValue: 1 << 1)
+    /// It was given messages that are stored.
+    static let givesStored = SubscriptionFlags(rawValue: 1 << 2)
 }
 
 /// One SUBSCRIBE.

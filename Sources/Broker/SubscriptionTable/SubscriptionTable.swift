@@ -195,6 +195,11 @@ struct SubscriptionTable: ~Copyable {
     /// The subscription waits for nobody any more.
     mutating func activate(_ place: Index<Subscription>) { subscriptionRecords[place].pointee.flags.remove(.pending) }
 
+    /// It is given messages that are stored: what it says of them is to be stored, too.
+    mutating func markGivesStored(_ place: Index<Subscription>) {
+        subscriptionRecords[place].pointee.flags.insert(.givesStored)
+    }
+
     /// Its consumer with the queue's owner. None: it has none any more.
     mutating func setConsumer(_ consumer: Handle<Consumer>, of place: Index<Subscription>) {
         subscriptionRecords[place].pointee.consumer = consumer

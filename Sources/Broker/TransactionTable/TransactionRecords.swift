@@ -33,6 +33,8 @@ struct CheckedSend: BitwiseCopyable {
     /// It makes or asks for more than its destination: a temporary destination, or the limits of a queue. COMMIT has to read
     /// the frame to have that in place.
     var asksForMore: Bool
+    /// It says `persistent:true`.
+    var isPersistent = false
 }
 
 /// Room in a queue that is kept for a frame of a COMMIT.

@@ -180,6 +180,11 @@ struct TransactionTable: ~Copyable {
 
     // MARK: Going through frames
 
+    /// The session's transaction that was opened before `index`; none after the first.
+    func next(after index: Index<Transaction>) -> Index<Transaction> {
+        TransactionStack.next(after: index, in: transactions)
+    }
+
     /// The frame behind the cursor, which moves on to it. Nil: there is none.
     func next(
         _ cursor: inout KeptCursor, in index: Index<Transaction>, _ memory: borrowing MemoryBudget

@@ -41,6 +41,25 @@ static inline long socket_receive(int fd, void *bytes, size_t byte_count) {
 /// Accepts a non-blocking socket without waiting. With `address`, the peer's address is stored there.
 int socket_accept(int listener, struct sockaddr_storage *address);
 
+/// Whether a socket is a Unix socket.
+static inline bool socket_is_unix(int fd) {
+    int domain = 0;
+    socklen_t byte_count = sizeof domain;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &byte_count) == 0 && domain == AF_UNIX;
+}
+
+/// What SO_PEERCRED stores, `struct ucred` (unix(7)).
+struct socket_peer {
+    int32_t process;
+    uint32_t user, group;
+};
+
+/// The process at the other end of a Unix socket. On other sockets user and group are UINT32_MAX. Returns 0 or -errno.
+static inline int socket_peer_credentials(int fd, struct socket_peer *peer) {
+    socklen_t byte_count = sizeof *peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &byte_count) < 0 ? -errno : 0;
+}
+
 /// Creates a socket and starts to connect it, without Nagle's delay. Returns 0 or -errno. After an error `fd` is -1 or
 /// a socket that can only be closed.
 static inline int socket_connect(const void *address, socklen_t byte_count, int *fd) {
@@ -133,6 +152,8 @@ static const uint32_t event_read_hangup = EPOLLRDHUP;
 static const uint32_t event_broken = EPOLLHUP | EPOLLERR;
 static const uint32_t event_error = EPOLLERR;
 static const uint32_t event_edge_triggered = EPOLLET;
+/// Only one of several epoll instances that wait for a descriptor is woken (epoll_ctl(2), Linux 4.5 and later).
+static const uint32_t event_exclusive = EPOLLEXCLUSIVE;
 
 static inline int epoll_add(int epoll, int fd, uint32_t events, uint64_t data) {
     struct epoll_event event = {.events = events, .data.u64 = data};
@@ -440,17 +461,21 @@ static inline void curing_prepare_set_option(
     sqe->addr3 = (uint64_t)(uintptr_t)value;
 }
 
-/// Reads the peer's address of a direct descriptor, as getpeername(2) does: getsockopt(2) with SO_PEERNAME, Linux 6.7
-/// and later. It completes within the submit. `byte_count` must not exceed the size of the address.
-static inline void curing_prepare_peer_name(
-    struct io_uring_sqe *sqe, int file, struct sockaddr_storage *address, uint32_t byte_count, uint64_t user_data) {
-    struct { uint32_t level, option; } name = {SOL_SOCKET, SO_PEERNAME};
+/// getsockopt(2) with level SOL_SOCKET on a direct descriptor, Linux 6.7 and later. It completes within the submit.
+static inline void curing_prepare_get_option(
+    struct io_uring_sqe *sqe, int file, uint32_t option, void *value, uint32_t byte_count, uint64_t user_data) {
+    struct { uint32_t level, option; } name = {SOL_SOCKET, option};
     curing_prepare(sqe, IORING_OP_URING_CMD, file, IOSQE_FIXED_FILE, user_data);
     sqe->cmd_op = CURING_SOCKET_OP_GETSOCKOPT;
     memcpy(&sqe->addr, &name, sizeof name);
     sqe->file_index = byte_count;
-    sqe->addr3 = (uint64_t)(uintptr_t)address;
+    sqe->addr3 = (uint64_t)(uintptr_t)value;
 }
+
+/// The peer's address, as getpeername(2) returns it. `byte_count` must not exceed the size of the address.
+static const uint32_t curing_peer_name = SO_PEERNAME;
+/// A `struct socket_peer`.
+static const uint32_t curing_peer_credentials = SO_PEERCRED;
 
 /// Makes the close reset the connection: SO_LINGER with 0 s.
 static inline void curing_prepare_reset_on_close(struct io_uring_sqe *sqe, int file, uint64_t user_data) {

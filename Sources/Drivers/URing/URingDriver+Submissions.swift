@@ -253,8 +253,8 @@
                     curing_prepare_cancel(nextEntry(), target, UserData(.ignored).rawValue)
                 }
                 // The ACCEPT keeps the socket listening until it has ended, later in this round. shutdown(2) stops it
-                // at once.
-                shutdown(listeners[index].fd, Int32(SHUT_RDWR))
+                // at once. A Unix socket is shared: shutdown(2) would stop workers that have not been told yet.
+                if !socket_is_unix(listeners[index].fd) { shutdown(listeners[index].fd, Int32(SHUT_RDWR)) }
                 Glibc.close(listeners[index].fd)
                 listeners[index].fd = -1
                 listeners[index].rests = false

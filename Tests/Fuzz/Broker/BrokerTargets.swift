@@ -15,5 +15,13 @@ extension FuzzTarget {
             let fuzzer = ConfigurationFuzzer()
             return { fuzzer.check($0) }
         },
+        FuzzTarget(name: "users", corpus: "users", dictionary: "users.dict", byteCountMax: 2048) {
+            let fuzzer = UsersFuzzer()
+            return { fuzzer.check($0) }
+        },
+        FuzzTarget(name: "token", corpus: "token", dictionary: "token.dict", byteCountMax: 1024) {
+            let fuzzer = TokenFuzzer()
+            return { fuzzer.check($0) }
+        },
     ]
 }

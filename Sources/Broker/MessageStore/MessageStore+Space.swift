@@ -1,0 +1,238 @@
+import Glibc
+import IO
+import Journal
+import Slabs
+
+/// A message of an earlier life lives no more.
+struct EarlierRelease: BitwiseCopyable {
+    /// Of `EarlierSegments`.
+    var segment: Int32
+    /// It counts when the log is on stable storage up to here. `.max`: this turn's end.
+    var at: LogPosition
+}
+
+/// Segments that are being removed, one at a time: its name, then the directory is synced, then the next one. So a crash
+/// never brings a segment back without the acknowledgements behind it.
+struct SegmentRemoval: ~Copyable {
+    let earlier: EarlierSegments?
+    /// Which of `earlier` are gone; of worker 0 alone.
+    var goneEarlier: [Bool]
+    var goneEarlierCount = 0
+    var earlierUnderWay = -1
+    /// Of this life: those before are gone.
+    var nextOwn: UInt32 = 0
+    var isUnderWay = false
+    /// A segment could not be removed. No other is tried.
+    var hasFailed = false
+    /// What `earlier` was found like, when nothing of it could be removed.
+    var changeCountSeen = -1
+    var hasReportedReady = false
+    var hasToldGone = false
+    /// What was written before the first turn.
+    var readyPosition: LogPosition?
+    let name: UnsafeMutableRawPointer
+
+    init(_ earlier: EarlierSegments?, worker: Int) {
+        self.earlier = earlier
+        goneEarlier = worker == 0 ? Array(repeating: false, count: earlier?.segments.count ?? 0) : []
+        name = .allocate(byteCount: SegmentName.byteCount + 1, alignment: 16)
+    }
+
+    deinit { name.deallocate() }
+
+    /// Segments of earlier lives are left.
+    var hasEarlier: Bool { earlier.map { !$0.areGone.load(ordering: .acquiring) } ?? false }
+}
+
+// Which segments are needed, and the removal of others.
+extension MessageStore {
+    // MARK: Counts
+
+    /// Something in the segment is needed.
+    mutating func count(_ sequence: UInt32) {
+        let place = Int(sequence - firstNeeded)
+        while liveCounts.count <= place { liveCounts.append(0) }
+        liveCounts[place] += 1
+    }
+
+    /// It is needed no more.
+    mutating func unpin(_ sequence: UInt32) { liveCounts[Int(sequence - firstNeeded)] -= 1 }
+
+    /// The message's record is needed no more, once its acknowledgement is on stable storage.
+    mutating func release(_ place: StoredPlace) {
+        liveByteCount -= Int(place.byteCount)
+        if place.earlierSegment >= 0 {
+            releases.append(EarlierRelease(segment: place.earlierSegment, at: .max))
+        } else {
+            unpin(UInt32(JournalFormat.offset(of: place.position) / options.segmentByteCount))
+        }
+    }
+
+    /// End of turn: the acknowledgements of the releases are in the log.
+    mutating func stampReleases() {
+        let end = staging.endPosition
+        while stampedReleaseCount < releases.count {
+            releases[stampedReleaseCount].at = end
+            stampedReleaseCount += 1
+        }
+    }
+
+    /// Nothing of a transaction that may turn out to be incomplete was released up to here.
+    private func isSettled(_ position: LogPosition) -> Bool {
+        position <= syncedPosition && (openParts.isEmpty || openParts[0].position >= position)
+    }
+
+    /// Tells the other shards of messages of earlier lives that live no more. True: a segment may be removed now.
+    mutating func tellReleases() -> Bool {
+        guard let earlier = removal.earlier else { return false }
+        var count = 0
+        var mayRemove = false
+        while count < stampedReleaseCount, isSettled(releases[count].at) {
+            if earlier.release(Int(releases[count].segment)) { mayRemove = true }
+            count += 1
+        }
+        if count > 0 {
+            releases.removeFirst(count)
+            stampedReleaseCount -= count
+        }
+        return mayRemove
+    }
+
+    /// What this shard needs of earlier segments beside messages is on stable storage in this life's. Tells the others, once.
+    /// True: just now.
+    mutating func reportReady() -> Bool {
+        guard let earlier = removal.earlier, !removal.hasReportedReady else { return false }
+        let position = removal.readyPosition ?? staging.endPosition
+        removal.readyPosition = position
+        guard files.availableEnd > 0, syncedPosition >= position else { return false }
+        removal.hasReportedReady = true
+        earlier.readyShardCount.add(1, ordering: .acquiringAndReleasing)
+        return true
+    }
+
+    /// The segments of earlier lives are gone, by this worker's doing: the others may remove theirs. True: just now.
+    mutating func hasToTellThatEarlierAreGone() -> Bool {
+        guard worker == 0, removal.earlier != nil, !removal.hasToldGone, !removal.hasEarlier else { return false }
+        removal.hasToldGone = true
+        return true
+    }
+
+    // MARK: Freeing
+
+    /// Finds segments at the front in which nothing lives, and says when that is on stable storage that they are not needed.
+    mutating func findFree() {
+        if freeCount == 0 {
+            if removal.hasEarlier { return }
+            let closedCount = Int(staging.firstSequence - firstNeeded)
+            var count = 0
+            while count < closedCount, count >= liveCounts.count || liveCounts[count] == 0 { count += 1 }
+            if count == 0 { return }
+            freeCount = count
+            freeAt = staging.endPosition
+        }
+        guard isSettled(freeAt) else { return }
+        firstNeeded += UInt32(freeCount)
+        liveCounts.removeFirst(min(freeCount, liveCounts.count))
+        freeCount = 0
+        hasWork = true
+    }
+
+    /// Removes the next segment that is not needed.
+    mutating func removeSegments(_ submissions: inout Batch<Submission>) {
+        guard files.isOpen, !removal.isUnderWay, !removal.hasFailed else { return }
+        if worker == 0, removal.hasEarlier, let index = earlierToRemove() {
+            removal.earlierUnderWay = index
+            removal.isUnderWay = true
+            return files.remove(removal.earlier!.segments[index].name, removal.name, &submissions)
+        }
+        if removal.nextOwn < durableFirstNeeded {
+            removal.isUnderWay = true
+            let name = SegmentName(life: options.life, worker: UInt16(worker), sequence: removal.nextOwn)
+            files.remove(name, removal.name, &submissions)
+        }
+    }
+
+    /// The next segment of an earlier life that goes: of the oldest life, the first of a log, with nothing in it. nil: none
+    /// may go now.
+    private mutating func earlierToRemove() -> Int? {
+        guard let earlier = removal.earlier, earlier.readyShardCount.load(ordering: .acquiring) == workerCount else {
+            return nil
+        }
+        let changeCount = earlier.changeCount.load(ordering: .acquiring)
+        if changeCount == removal.changeCountSeen { return nil }
+        var life: UInt32?
+        var previous: SegmentName?
+        for (index, segment) in earlier.segments.enumerated() where !removal.goneEarlier[index] {
+            if let life, segment.name.life != life { break }
+            life = segment.name.life
+            let isFirstOfLog = previous?.worker != segment.name.worker
+            previous = segment.name
+            if isFirstOfLog, earlier.liveCount(index) <= 0 { return index }
+        }
+        removal.changeCountSeen = changeCount
+        return nil
+    }
+
+    /// A segment's name is gone.
+    mutating func removed(_ completion: Completion, _ submissions: inout Batch<Submission>) {
+        guard completion.value == 0 || completion.value == -ENOENT else {
+            removal.hasFailed = true
+            removal.isUnderWay = false
+            return
+        }
+        files.syncRemoval(&submissions)
+    }
+
+    /// It is gone for good.
+    mutating func removalSynced() {
+        removal.isUnderWay = false
+        hasWork = true
+        guard removal.earlierUnderWay >= 0, let earlier = removal.earlier else { return removal.nextOwn += 1 }
+        removal.goneEarlier[removal.earlierUnderWay] = true
+        removal.goneEarlierCount += 1
+        removal.earlierUnderWay = -1
+        removal.changeCountSeen = -1
+        if removal.goneEarlierCount == removal.goneEarlier.count { earlier.areGone.store(true, ordering: .releasing) }
+    }
+
+    // MARK: Compaction
+
+    /// So many segments are no reason to write messages again.
+    private static var segmentCountToCompact: Int { 4 }
+
+    /// Whether messages at the front of the log are written again at its end, so that the segments that a few of them pin may
+    /// go: when the segments take three times what lives in them.
+    mutating func wantsCompaction() -> Bool {
+        guard !hasFailed, !hasEnded, !isFull else { return false }
+        if compaction != nil { return true }
+        // What one pass has left is not this worker's, or about to go.
+        let front = removal.hasEarlier ? -1 : Int(firstNeeded)
+        if front == compactedFront { return false }
+        let byteCount = segmentsByteCount
+        guard byteCount > Self.segmentCountToCompact * options.segmentByteCount, byteCount > 3 * liveByteCount,
+            freeCount == 0, case .open = admission(0)
+        else { return false }
+        if !removal.hasEarlier {
+            // The segment at the front has to be one that is not written any more, and not free already.
+            guard firstNeeded < staging.firstSequence, !liveCounts.isEmpty, liveCounts[0] > 0 else { return false }
+        }
+        compaction = Index<Entry>.none
+        compactedFront = front
+        return true
+    }
+
+    /// The message's segment is at the front.
+    func isAtFront(_ place: StoredPlace) -> Bool {
+        if place.position == 0 { return false }
+        if place.earlierSegment >= 0 { return true }
+        return !removal.hasEarlier
+            && JournalFormat.offset(of: place.position) / options.segmentByteCount == Int(firstNeeded)
+    }
+
+    /// Bytes of the segments that this worker answers for: its own, and its share of those of earlier lives.
+    var segmentsByteCount: Int {
+        let own = (files.madeCount - Int(removal.nextOwn)) * options.segmentByteCount
+        guard removal.hasEarlier, let earlier = removal.earlier else { return own }
+        return own + earlier.byteCount / workerCount
+    }
+}

@@ -1,0 +1,197 @@
+import Glibc
+import IO
+import Journal
+import Slabs
+
+// What is submitted, and what answers mean.
+extension MessageStore {
+    /// Something that was refused for want of space is tried again so much later.
+    private static var retryNanoseconds: UInt64 { 200_000_000 }
+
+    // MARK: Submitting
+
+    /// End of turn.
+    @inline(__always)
+    mutating func advance(_ submissions: inout Batch<Submission>, at moment: Moment) {
+        if hasWork || moment.now >= deadline { advanceNow(&submissions, at: moment) }
+    }
+
+    private mutating func advanceNow(_ submissions: inout Batch<Submission>, at moment: Moment) {
+        hasWork = false
+        guard isEnabled, !hasFailed else { return deadline = .max }
+        milliseconds = moment.wallMilliseconds
+        writeAcknowledged()
+        stampReleases()
+        files.open(&submissions)
+        if moment.now >= deadline {
+            deadline = .max
+            retry(&submissions)
+        }
+        findFree()
+        startAppend(&submissions, now: moment.now)
+        makeFiles(&submissions)
+        removeSegments(&submissions)
+    }
+
+    private mutating func retry(_ submissions: inout Batch<Submission>) {
+        files.retry(&submissions)
+        if isAppendRefused, let append {
+            isAppendRefused = false
+            submit(append, &submissions)
+        }
+        if case .interval = options.sync { startIntervalSync(&submissions) }
+    }
+
+    private mutating func startAppend(_ submissions: inout Batch<Submission>, now: UInt64) {
+        guard append == nil else { return }
+        if staging.isEmpty, firstNeeded != submittedFirstNeeded { staging.makeMark(milliseconds) }
+        guard let next = staging.nextAppend else { return }
+        if files.current.stage != .ready || files.current.sequence != next.sequence {
+            guard files.ahead.stage == .ready, files.ahead.sequence == next.sequence else { return }
+            // What is in the segment before is synced by its own handle.
+            if syncedPosition < durablePosition { return startIntervalSync(&submissions) }
+            files.moveOn(&submissions)
+        }
+        guard next.offset + next.byteCount <= files.current.filledByteCount else { return }
+        staging.submit(next, durable: syncedPosition, firstNeeded: firstNeeded)
+        submittedFirstNeeded = firstNeeded
+        append = next
+        submit(next, &submissions)
+    }
+
+    private var appendsDurably: Bool { options.sync == .receipt && options.commit == .durableAppend }
+
+    private func submit(_ append: LogStaging.Append, _ submissions: inout Batch<Submission>) {
+        submissions.append(
+            .append(
+                staging.vectors, vectorCount: append.vectorCount, byteCount: append.byteCount,
+                to: SegmentFiles.slot(append.sequence), at: append.offset, isDurable: appendsDurably))
+    }
+
+    private mutating func startIntervalSync(_ submissions: inout Batch<Submission>) {
+        guard intervalSync == nil, syncedPosition < durablePosition else { return }
+        intervalSync = durablePosition
+        submissions.append(.sync(SegmentFiles.slot(files.current.sequence), token: SegmentFiles.SyncToken.interval))
+    }
+
+    /// The next segment is made when half of this one is used.
+    private mutating func makeFiles(_ submissions: inout Batch<Submission>) {
+        let half = options.segmentByteCount / 2
+        if files.ahead.stage == .none,
+            files.current.stage != .ready || staging.sequence != files.current.sequence || staging.offset > half
+        {
+            let mayMake =
+                options.byteCountMax == 0
+                || segmentsByteCount + options.segmentByteCount <= options.byteCountMax
+            files.makeAhead(mayMake: mayMake, &submissions)
+        }
+        var written = files.current.sequence == staging.sequence ? staging.offset : options.segmentByteCount
+        if let next = staging.nextAppend, next.sequence == files.current.sequence {
+            written = next.offset + next.byteCount
+        }
+        files.fill(written: written, &submissions)
+    }
+
+    // MARK: Answers
+
+    mutating func answered(
+        _ completion: Completion, _ submissions: inout Batch<Submission>, now: UInt64
+    ) -> StoreEvent {
+        hasWork = true
+        if hasFailed { return .nothing }
+        let outcome: SegmentFiles.Outcome
+        switch completion.kind {
+        case .fileOpened: outcome = files.opened(completion, &submissions)
+        case .fileAllocated: outcome = files.allocated(completion, &submissions)
+        case .fileAppended:
+            guard files.isFill(completion) else { return appended(completion, &submissions, now: now) }
+            outcome = files.filled(completion, &submissions)
+        case .fileSynced:
+            switch completion.offset {
+            case SegmentFiles.SyncToken.appended: return appendSynced(completion)
+            case SegmentFiles.SyncToken.interval: return intervalSynced(completion, now: now)
+            case SegmentFiles.SyncToken.removed where completion.value == 0:
+                removalSynced()
+                return .room
+            default: outcome = files.synced(completion)
+            }
+        case .fileDeleted:
+            removed(completion, &submissions)
+            return .nothing
+        default: return .nothing
+        }
+        switch outcome {
+        case .nothing: return .nothing
+        case .progress: return .room
+        case .short:
+            retrySoon(now)
+            return .short
+        case .failed(let errorNumber, let what): return .failed(errorNumber, what)
+        }
+    }
+
+    private mutating func retrySoon(_ now: UInt64) { deadline = min(deadline, now &+ Self.retryNanoseconds) }
+
+    private mutating func appended(
+        _ completion: Completion, _ submissions: inout Batch<Submission>, now: UInt64
+    ) -> StoreEvent {
+        guard append != nil else { return .nothing }
+        if completion.value < 0 {
+            guard SegmentFiles.isShortage(-completion.value) else {
+                return .failed(-completion.value, "the log cannot be written")
+            }
+            isAppendRefused = true
+            retrySoon(now)
+            return .short
+        }
+        switch (options.sync, options.commit) {
+        case (.receipt, .durableAppend): return finishAppend()
+        case (.receipt, .appendAndSync):
+            isSyncing = true
+            submissions.append(
+                .sync(SegmentFiles.slot(files.current.sequence), token: SegmentFiles.SyncToken.appended))
+            return .nothing
+        case (.interval, _):
+            append = nil
+            becameDurable(upTo: staging.finishAppend())
+            if deadline == .max { syncLater(now) }
+            return .durable
+        }
+    }
+
+    private mutating func syncLater(_ now: UInt64) {
+        guard case .interval(let milliseconds) = options.sync else { return }
+        deadline = now &+ UInt64(milliseconds) &* 1_000_000
+    }
+
+    private mutating func finishAppend() -> StoreEvent {
+        append = nil
+        becameSynced(upTo: staging.finishAppend())
+        durableFirstNeeded = submittedFirstNeeded
+        return .durable
+    }
+
+    private mutating func appendSynced(_ completion: Completion) -> StoreEvent {
+        isSyncing = false
+        if completion.value < 0 {
+            return .failed(-completion.value, "what was written cannot be brought to stable storage")
+        }
+        return finishAppend()
+    }
+
+    private mutating func intervalSynced(_ completion: Completion, now: UInt64) -> StoreEvent {
+        if completion.value < 0 {
+            return .failed(-completion.value, "what was written cannot be brought to stable storage")
+        }
+        guard let position = intervalSync else { return .nothing }
+        intervalSync = nil
+        becameSynced(upTo: position)
+        // The marks of appends since it began are not covered.
+        if syncedPosition == durablePosition, append == nil {
+            durableFirstNeeded = submittedFirstNeeded
+        } else if deadline == .max {
+            syncLater(now)
+        }
+        return .durable
+    }
+}

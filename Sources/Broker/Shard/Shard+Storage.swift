@@ -1,0 +1,381 @@
+import IO
+import Journal
+import STOMP
+import Slabs
+
+// What of queues goes to the log (`MessageStore`), and what comes of the answers of its files.
+extension Shard {
+    // MARK: Messages
+
+    /// A message of this queue is stored.
+    @inline(__always)
+    func stores(_ index: Index<Queue>, isPersistent: Bool) -> Bool {
+        switch queues[index].pointee.storage {
+        case .never: false
+        case .byHeader: isPersistent
+        case .always: true
+        }
+    }
+
+    /// Whether the frame's message may be stored now. nil: it may.
+    @inline(never)
+    mutating func holdBackStored(_ context: FrameContext) -> FrameOutcome? {
+        switch store.admission(frame.reservedByteCount) {
+        case .open: break
+        case .wait where !context.isCommitting: return waitForRoom(context, limit: .messageMemory)
+        case .wait: break
+        // A COMMIT has looked before it began: what is kept in reserve is for the rest of it.
+        case .full where context.isCommitting: break
+        case .full, .failed, .tooLarge:
+            counters.messagesRefused &+= 1
+            failDestination(context, refusalOfStore(frame.reservedByteCount))
+            return .done
+        }
+        context.session.pointee.flags.insert(.hasStored)
+        return nil
+    }
+
+    /// Why a message of so many bytes cannot be stored.
+    func refusalOfStore(_ byteCount: Int) -> Refusal {
+        switch store.admission(byteCount) {
+        case .failed: .storageFailed
+        case .tooLarge: .tooLargeToStore
+        case .full, .wait, .open: .diskFull
+        }
+    }
+
+    /// Writes a message that was put into its queue, now or with the group that is open.
+    mutating func keep(_ index: Index<Entry>) {
+        if store.hasFailed { return }
+        if !queueArguments.isEmpty { writeArguments(of: queues[index].pointee.queue) }
+        if store.isGrouping { return store.operations.append(.message(queues.handle(index))) }
+        let record = record(of: index)
+        setPlace(of: index, store.write(record), record)
+    }
+
+    /// An entry as the log has it.
+    private func record(of index: Index<Entry>) -> MessageRecord {
+        let entry = queues[index]
+        let message = memory.stored(
+            entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt)
+        var flags = RecordFlags()
+        if message.isPlain { flags.insert(.isPlain) }
+        if message.carriesDestination { flags.insert(.carriesDestination) }
+        return MessageRecord(
+            queueName: nameOf(queues[entry.pointee.queue].pointee.destination), identity: entry.pointee.identity,
+            expiresAt: entry.pointee.expiresAt, flags: flags, content: message.headers,
+            headersByteCount: message.headersByteCount, bodyByteCount: message.bodyByteCount)
+    }
+
+    /// - Parameter record: that is at the place.
+    private func setPlace(of index: Index<Entry>, _ reference: MessageReference, _ record: MessageRecord) {
+        memory.place(of: queues[index].pointee.message).pointee = StoredPlace(
+            position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
+            worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
+    }
+
+    /// A stored message leaves the broker.
+    mutating func acknowledgeStored(_ index: Index<Entry>) {
+        let place = memory.place(of: queues[index].pointee.message).pointee
+        if place.position == 0 { return store.dropFromGroup(queues.handle(index)) }
+        store.acknowledge(place)
+    }
+
+    /// A consumer has refused a stored message, or failed with it, and it stays.
+    mutating func countFailureOfStored(_ index: Index<Entry>) {
+        let place = memory.place(of: queues[index].pointee.message).pointee
+        if place.position == 0 { return }
+        store.write(failureCount: queues[index].pointee.failureCount, of: place.reference)
+    }
+
+    // MARK: Groups
+
+    /// What is stored from here to `endGroup` counts together or not at all. Nothing is delivered meanwhile.
+    ///
+    /// Returns what `endGroup` is told.
+    mutating func beginGroup() -> OpenGroup {
+        defer { isDispatching = true }
+        return OpenGroup(first: store.beginGroup(), wasDispatching: isDispatching)
+    }
+
+    /// - Parameters:
+    ///   - transaction: whose part the group is, if it has parts with other workers.
+    ///   - isJoined: the group is a part of the one around it.
+    ///   - holdsReceipts: see `OpenPart.holdsReceipts`.
+    mutating func endGroup(
+        _ group: OpenGroup, transaction: UInt64 = 0, partCount: UInt16 = 1, isJoined: Bool = false,
+        holdsReceipts: Bool = false
+    ) {
+        if !store.hasFailed, !isJoined {
+            let position = writeGroup(group.first, transaction, partCount)
+            if partCount > 1 { store.opened(part: transaction, at: position, holdsReceipts: holdsReceipts) }
+        }
+        store.endGroup(isJoined ? store.operations.count : group.first)
+        if !store.isGrouping, !deadLettersDue.isEmpty { deadLetterDue() }
+        isDispatching = group.wasDispatching
+        if !isDispatching { dispatchWhatWaits() }
+    }
+
+    /// What failed too often within the group, which has put it back: its move is a group of its own.
+    private mutating func deadLetterDue() {
+        let due = deadLettersDue
+        deadLettersDue.removeAll(keepingCapacity: true)
+        for entry in due where queues.isReady(entry) {
+            deadLetter(entry.index, reason: "delivery-limit", isKeptOtherwise: true)
+        }
+    }
+
+    /// Returns where it begins.
+    private mutating func writeGroup(_ first: Int, _ transaction: UInt64, _ partCount: UInt16) -> LogPosition {
+        let size = sizeOfGroup(first)
+        if size.count == 0, partCount == 1 { return 0 }
+        let isPart = size.count > 1 || partCount > 1
+        let byteCount = size.byteCount + (isPart ? RecordWriter.partByteCount : 0)
+        guard store.fitsSegment(byteCount) else {
+            writeLargeGroup(first)
+            return 0
+        }
+        let writer = store.staging.room(byteCount, store.milliseconds)
+        let position = writer.pointee.position
+        if isPart { writer.pointee.beginPart(transaction: transaction, partCount: partCount) }
+        let acknowledgedBefore = store.groupAcknowledged.count
+        for place in first..<store.operations.count {
+            switch store.operations[place] {
+            case .message(let handle):
+                let record = record(of: handle.index)
+                setPlace(of: handle.index, writer.pointee.write(record), record)
+                store.liveByteCount += record.recordByteCount
+            case .failure(let count, let reference): writer.pointee.write(failureCount: count, of: reference)
+            case .acknowledgement(let place): store.groupAcknowledged.append(place.reference)
+            case .nothing: break
+            }
+        }
+        store.writeGroupAcknowledged(writer, from: acknowledgedBefore)
+        if isPart { writer.pointee.endPart() }
+        store.didWrite()
+        countGroup(first)
+        return position
+    }
+
+    private func sizeOfGroup(_ first: Int) -> (count: Int, byteCount: Int) {
+        var count = 0
+        var byteCount = 0
+        var acknowledgedCount = 0
+        for place in first..<store.operations.count {
+            switch store.operations[place] {
+            case .message(let handle):
+                byteCount += record(of: handle.index).recordByteCount
+                count += 1
+            case .failure:
+                byteCount += RecordWriter.acknowledgementByteCount(1)
+                count += 1
+            case .acknowledgement: acknowledgedCount += 1
+            case .nothing: break
+            }
+        }
+        if acknowledgedCount > 0 {
+            byteCount += RecordWriter.acknowledgementByteCount(acknowledgedCount)
+            count += 1
+        }
+        return (count, byteCount)
+    }
+
+    /// After the group is written: messages live in its segment, and others live no more.
+    private mutating func countGroup(_ first: Int) {
+        for place in first..<store.operations.count {
+            switch store.operations[place] {
+            case .message: store.count(store.staging.sequence)
+            case .acknowledgement(let place): store.release(place)
+            case .failure, .nothing: break
+            }
+        }
+    }
+
+    /// A group that is larger than a segment, which COMMIT does not let happen: its records count for themselves.
+    private mutating func writeLargeGroup(_ first: Int) {
+        notice(
+            .storageFailed,
+            "what belongs together does not fit into a segment, and is stored piece by piece (storage.segment-bytes)")
+        for place in first..<store.operations.count {
+            switch store.operations[place] {
+            case .message(let handle):
+                let record = record(of: handle.index)
+                setPlace(of: handle.index, store.write(record), record)
+            case .failure(let count, let reference): store.writeAlone(failureCount: count, of: reference)
+            case .acknowledgement(let place): store.acknowledgeAlone(place)
+            case .nothing: break
+            }
+        }
+    }
+
+    // MARK: Answers
+
+    mutating func fileAnswered(_ completion: Completion) {
+        invariant(store.isEnabled, "a file's completion for a core that uses no files")
+        switch store.answered(completion, &submissions, now: now) {
+        case .nothing: break
+        case .durable: logBecameDurable()
+        case .room: storeHasRoom()
+        case .short:
+            notice(
+                .diskFull,
+                "the disk has no room for the log: messages that are to be stored are refused until it has "
+                    + "(storage.directory)")
+        case .failed(let errorNumber, let what): storeFailed(errorNumber, what)
+        }
+    }
+
+    private mutating func logBecameDurable() {
+        confirmStored()
+        advanceTransactions()
+        if store.tellReleases() { wakeFirst() }
+        storeHasRoom()
+    }
+
+    /// Tells those who wait for the log how far it is.
+    mutating func confirmStored() {
+        if store.hasFailed { return }
+        becameDurable(upTo: store.confirmedPosition)
+        answerBarriers()
+    }
+
+    /// Those who waited for the disk go on, and not when the timer fires.
+    private mutating func storeHasRoom() {
+        if sessions.nobodyWaitsForRoom { return }
+        if case .open = store.admission(0) { resumeWaitingForRoom() }
+    }
+
+    /// Nobody knows what is on the disk: what waits for it never becomes true.
+    private mutating func storeFailed(_ errorNumber: Int32, _ what: StaticString) {
+        store.didFail()
+        hasStorageFailed = true
+        notice(
+            .storageFailed,
+            "\(what): \(errorText(errorNumber)); nothing is stored any more by worker \(index) (storage.on-error)")
+        failWhatWaits()
+        failTransactions()
+        storeHasRoom()
+    }
+
+    /// What waits for the log, or for another one, will not become true.
+    mutating func failWhatWaits() {
+        while case let pending = pendings.firstUndurable, !pending.isNone {
+            failStored(sessions[pendings[pending].pointee.session], receipt: receiptOfPending(pending))
+            invariant(pendings.firstUndurable != pending, "what waits for the log belongs to an open session")
+        }
+        answerBarriers(fails: true)
+    }
+
+    /// What the client was about to be told may not be true.
+    mutating func failStored(_ session: UnsafeMutablePointer<Session>, receipt: UnsafeRawBufferPointer?) {
+        fail(session, Refusal.storageFailed.message, Refusal.storageFailed.explanation(limits), receipt: receipt)
+    }
+
+    // MARK: Other workers that wait
+
+    /// Another worker asks whether what it has sent is applied; of what is stored, whether it is durable.
+    mutating func barrierReached(_ barrier: Barrier, from peer: Int) {
+        guard barrier.isStored, store.isEnabled, store.gatheredPosition > store.confirmedPosition else {
+            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: false), to: peer)
+            return
+        }
+        guard !store.hasFailed else {
+            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: true), to: peer)
+            return
+        }
+        store.barriers.append(
+            HeldBarrier(position: store.gatheredPosition, peer: UInt16(peer), pending: barrier.pending))
+    }
+
+    private mutating func answerBarriers(fails: Bool = false) {
+        let confirmed = store.confirmedPosition
+        var count = 0
+        while count < store.barriers.count, fails || store.barriers[count].position <= confirmed {
+            let barrier = store.barriers[count]
+            let isDurable = barrier.position <= confirmed
+            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: !isDurable), to: Int(barrier.peer))
+            count += 1
+        }
+        if count > 0 { store.barriers.removeFirst(count) }
+    }
+
+    // MARK: The turn's end
+
+    @inline(__always)
+    mutating func advanceStore() {
+        if store.hasWork || now >= store.deadline { advanceStoreNow() }
+    }
+
+    @inline(never)
+    private mutating func advanceStoreNow() {
+        if store.wantsCompaction() { compactStore() }
+        store.advance(&submissions, at: moment)
+        if !store.hasFailed {
+            pendings.placeGathered(at: store.staging.endPosition)
+            store.placeBarriers()
+        }
+        if store.reportReady() { wakeFirst() }
+        if store.hasToTellThatEarlierAreGone() {
+            for peer in 0..<shardCount where peer != index { submissions.append(Submission(.wake, peer: UInt16(peer))) }
+        }
+        if store.tellsFullness() { fabric.reportStore(shard: index, isFull: store.isFull) }
+    }
+
+    /// So much is looked through, and written again, in a turn at most.
+    private static var entriesPerCompactionMax: Int { 1024 }
+    private static var bytesPerCompactionMax: Int { 1 << 20 }
+
+    /// Writes messages of the segments at the front again, at the end of the log.
+    private mutating func compactStore() {
+        guard var index = store.compaction else { return }
+        var byteCount = 0
+        for _ in 0..<Self.entriesPerCompactionMax where byteCount < Self.bytesPerCompactionMax {
+            index = queues.nextEntry(after: index)
+            if index.isNone {
+                store.compaction = nil
+                return compactArguments()
+            }
+            guard queues[index].pointee.isStored else { continue }
+            let place = memory.place(of: queues[index].pointee.message).pointee
+            if store.isAtFront(place) { byteCount += writeAgain(index, place) }
+        }
+        store.compaction = index
+        store.hasWork = true
+    }
+
+    /// Returns how many bytes it took.
+    private mutating func writeAgain(_ index: Index<Entry>, _ place: StoredPlace) -> Int {
+        var record = record(of: index)
+        record.flags.insert(.isCopy)
+        if queues[index].pointee.isRedelivered { record.flags.insert(.isRedelivered) }
+        record.failureCount = queues[index].pointee.failureCount
+        record.orderKey = place.orderKey
+        record.original = place.reference
+        setPlace(of: index, store.write(record), record)
+        // The copy says that the original is of no more use.
+        store.release(place)
+        return record.recordByteCount
+    }
+
+    /// The same for what queues were made with.
+    private mutating func compactArguments() {
+        for (index, arguments) in queueArguments where arguments.segment == store.firstNeeded {
+            let segment = store.firstNeeded
+            queueArguments[index]?.segment = nil
+            writeArguments(of: index)
+            store.unpin(segment)
+        }
+    }
+
+    /// Worker 0 removes the segments of earlier lives.
+    private mutating func wakeFirst() {
+        if index != 0 { submissions.append(Submission(.wake, peer: 0)) }
+        store.hasWork = true
+    }
+}
+
+/// A group that is open: see `Shard.beginGroup`.
+struct OpenGroup: BitwiseCopyable {
+    var first: Int
+    var wasDispatching: Bool
+}

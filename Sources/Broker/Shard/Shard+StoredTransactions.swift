@@ -1,0 +1,161 @@
+import Journal
+import Slabs
+
+// COMMIT of what is stored: the records of a transaction count together, in the logs of all workers that have some.
+extension Shard {
+    /// The parts of a transaction that is being applied.
+    struct StoredParts: BitwiseCopyable {
+        /// 0: one worker has all of it.
+        var transaction: UInt64
+        var participants: PeerSet
+        /// This worker's part, if it has one.
+        var group: OpenGroup?
+    }
+
+    /// Whether the log of this worker takes what the transaction has to store in queues of its own. False: it was answered
+    /// with ERROR.
+    mutating func admitsToStore(_ context: FrameContext, byteCount: Int) -> Bool {
+        switch store.admission(byteCount) {
+        case .open, .wait: return true
+        case .full, .failed, .tooLarge:
+            let refusal = refusalOfStore(byteCount)
+            counters.messagesRefused &+= 1
+            failRefused(
+                context.session, refusal, "; none of the transaction was applied",
+                receipt: receiptOfPending(context.commit))
+            return false
+        }
+    }
+
+    private static var referenceByteCount: Int { RecordWriter.acknowledgementByteCount(64) / 64 }
+
+    /// What is stored of a transaction lies in one segment. False: it does not fit, and ERROR was sent.
+    mutating func fitsStore(_ context: FrameContext, _ index: Index<Transaction>) -> Bool {
+        guard store.isEnabled else { return true }
+        let transaction = transactions[index]
+        // Headers may double by escapes, and records have heads and names.
+        let byteCountMax =
+            Int(transaction.pointee.framesByteCount) * 2 + Int(transaction.pointee.frameCount) * 2048
+            + subscriptions.deliveryCount * Self.referenceByteCount
+        if store.fitsSegment(byteCountMax) || participants(index).isEmpty { return true }
+        failFrame(
+            context, "Transaction too large",
+            "what a transaction stores has to fit into a segment (storage.segment-bytes); none of it was applied")
+        return false
+    }
+
+    /// A transaction is about to be applied: opens its parts. nil: it stores nothing.
+    mutating func beginParts(_ index: Index<Transaction>) -> StoredParts? {
+        let participants = participants(index)
+        if participants.isEmpty { return nil }
+        var parts = StoredParts(transaction: 0, participants: participants, group: nil)
+        if participants.count > 1 { parts.transaction = store.beginTransaction(participants) }
+        peers.keepsTogether = true
+        tellParts(parts, isEnd: false)
+        if participants.contains(self.index) { parts.group = beginGroup() }
+        return parts
+    }
+
+    mutating func endParts(_ parts: StoredParts) {
+        if let group = parts.group {
+            endGroup(group, transaction: parts.transaction, partCount: UInt16(parts.participants.count))
+        }
+        tellParts(parts, isEnd: true)
+        peers.keepsTogether = false
+    }
+
+    private mutating func tellParts(_ parts: StoredParts, isEnd: Bool) {
+        let message = TransactionPart(
+            transaction: parts.transaction, partCount: UInt16(parts.participants.count), isEnd: isEnd)
+        let own = index
+        forEachPeer(low: parts.participants.low, high: parts.participants.high) { shard, peer in
+            if peer != own { shard.peers.write(message, to: peer) }
+        }
+    }
+
+    /// The workers that may have something of the transaction to store.
+    private mutating func participants(_ index: Index<Transaction>) -> PeerSet {
+        var participants = PeerSet()
+        var cursor = KeptCursor()
+        while let kept = transactions.next(&cursor, in: index, memory) {
+            switch kept.pointee.command {
+            case .send(let send):
+                guard let destination = destinations.find(send.destination) else {
+                    // It was forgotten meanwhile, and is made again.
+                    if !kept.pointee.room.queue.isNone { participants.set(Int(kept.pointee.room.owner), true) }
+                    continue
+                }
+                if destination.pointee.stores(isPersistent: send.isPersistent) {
+                    participants.set(holder(of: destination), true)
+                }
+            case .settlement(let delivery, _):
+                guard subscriptions.isLive(delivery) else { continue }
+                let subscription = subscriptions[subscriptions[delivery.index].pointee.subscription]
+                if subscription.pointee.flags.contains(.givesStored) {
+                    participants.set(holder(of: destinations[subscription.pointee.destination]), true)
+                }
+            }
+        }
+        return participants
+    }
+
+    /// The worker that holds a queue.
+    private func holder(of destination: UnsafePointer<Destination>) -> Int {
+        destination.pointee.kind == .remoteQueue ? Int(destination.pointee.owner) : index
+    }
+
+    // MARK: With other workers
+
+    /// Another worker's transaction has a part here. It comes as a whole: see `PeerLink.keepsTogether`.
+    mutating func transactionPart(_ part: TransactionPart, from peer: Int) {
+        guard store.isEnabled else { return }
+        if !part.isEnd {
+            invariant(remotePart == nil, "parts of transactions come one after the other")
+            remotePart = beginGroup()
+        } else if let group = remotePart {
+            remotePart = nil
+            endGroup(group, transaction: part.transaction, partCount: part.partCount)
+            if store.hasFailed, part.partCount > 1 {
+                tell(.failed, of: part.transaction, to: MessageStore.coordinator(of: part.transaction))
+            }
+        }
+    }
+
+    /// The log has failed: those whose transactions have a part in it will wait in vain.
+    mutating func failTransactions() {
+        for place in 0..<store.openParts.count where store.openParts[place].state == .written {
+            let transaction = store.openParts[place].transaction
+            tell(.failed, of: transaction, to: MessageStore.coordinator(of: transaction))
+        }
+    }
+
+    mutating func transactionStep(_ message: TransactionStep) {
+        switch message.step {
+        case .complete:
+            store.complete(message.transaction)
+            confirmStored()
+        case .failed:
+            failWhatWaits()
+            store.giveUp(message.transaction)
+            confirmStored()
+        case .forget: store.forget(message.transaction)
+        case .durable, .ended:
+            guard let next = store.answered(message.step, of: message.transaction) else { return }
+            forEachPeer(low: next.participants.low, high: next.participants.high) { shard, peer in
+                shard.tell(next.step, of: message.transaction, to: peer)
+            }
+        }
+    }
+
+    /// What has become durable brings transactions a step on.
+    mutating func advanceTransactions() {
+        while let (transaction, step) = store.nextStep() {
+            tell(step, of: transaction, to: MessageStore.coordinator(of: transaction))
+        }
+    }
+
+    private mutating func tell(_ step: CommitStep, of transaction: UInt64, to worker: Int) {
+        let message = TransactionStep(transaction: transaction, step: step)
+        if worker == index { transactionStep(message) } else { peers.write(message, to: worker) }
+    }
+}

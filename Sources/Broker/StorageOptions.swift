@@ -1,0 +1,132 @@
+public import Journal
+import Slabs
+import Synchronization
+
+/// Which messages of a queue are stored.
+public enum StoragePolicy: UInt8, Sendable, CaseIterable, BitwiseCopyable {
+    /// None: they are in memory alone.
+    case never
+    /// Those that were sent with `persistent:true`.
+    case byHeader
+    case always
+}
+
+/// What the shards need to know of the store. One value for all shards of a broker.
+public struct StorageOptions: Sendable {
+    /// When a RECEIPT for something stored may leave.
+    public enum Sync: Sendable, Equatable {
+        /// When it is on stable storage.
+        case receipt
+        /// When the kernel has it. What was written is brought to stable storage so often: a crash of the machine loses
+        /// what was confirmed since.
+        case interval(milliseconds: Int)
+    }
+
+    /// How a group of records is brought to stable storage.
+    public enum Commit: Sendable {
+        /// By one operation that waits for stable storage (`Submission.append`, `isDurable`).
+        case durableAppend
+        /// By an append and a sync behind it.
+        case appendAndSync
+    }
+
+    /// What happens when the log can be written no more.
+    public enum ErrorPolicy: Sendable {
+        /// The broker ends: whoever drives the shard looks at `Shard.hasStorageFailed`.
+        case stop
+        /// What is to be stored is refused; the rest goes on.
+        case refuse
+    }
+
+    /// Where the segments are, as open(2) takes it; without a zero byte.
+    public var directory: [UInt8]
+    /// The number of this run of the broker on the directory, 1 or more. No earlier run had it.
+    public var life: UInt32
+    /// A segment's size: a multiple of 64, larger than any record and any transaction.
+    public var segmentByteCount = 64 << 20
+    /// Bytes of this broker's segments, those of earlier lives included, divided by the number of workers: what each may
+    /// have. 0: no limit. At the limit: what is to be stored is refused, as where the disk is full.
+    public var byteCountMax = 0
+    public var sync = Sync.receipt
+    public var commit = Commit.durableAppend
+    public var onError = ErrorPolicy.stop
+    /// Bytes of records that wait for the disk, of each worker. At the limit: publishers wait.
+    public var stagedByteCountMax = 8 << 20
+    /// The segments of earlier lives, which are removed when nothing in them lives. nil: there are none.
+    public var earlier: EarlierSegments?
+
+    public init(directory: [UInt8], life: UInt32) {
+        self.directory = directory
+        self.life = life
+    }
+
+    /// Bytes of a segment that are for acknowledgements alone, if there is no other segment behind it: consumers go on, and
+    /// what they take makes room.
+    var reservedByteCount: Int { segmentByteCount / 8 }
+}
+
+/// The segments of earlier lives, shared by the shards: what lives in them was given to the shards that own the queues now.
+///
+/// A segment is removed when nothing in it lives, in the order in which the segments were written: older lives first, and
+/// from the front of each log. An acknowledgement is never removed before the message that it speaks of. So nothing of this
+/// life is removed while one of these is left. Worker 0 removes them.
+public final class EarlierSegments: Sendable {
+    /// In the order in which they go.
+    let segments: [RecoveredSegment]
+    /// Of each life, the size of its segments: a crash may have left one of them shorter.
+    private let byteCountsByLife: [UInt32: Int]
+    private let liveCounts: [LiveCount]
+    /// Changes when a count has become 0.
+    let changeCount = Atomic<Int>(0)
+    /// Shards that have written again what they need of these segments beside messages, on stable storage.
+    let readyShardCount = Atomic<Int>(0)
+    let areGone = Atomic<Bool>(false)
+
+    private final class LiveCount: Sendable {
+        let value: Atomic<Int>
+        init(_ value: Int) { self.value = Atomic(value) }
+    }
+
+    /// - Parameter segments: with the counts of the messages that are restored. The queues of `liveQueueCount` are written
+    ///   again when they are restored, and do not count.
+    public init(_ segments: [RecoveredSegment]) {
+        self.segments = segments.sorted { $0.name < $1.name }
+        liveCounts = self.segments.map { LiveCount($0.liveMessageCount) }
+        byteCountsByLife = Dictionary(self.segments.map { ($0.name.life, $0.byteCount) }, uniquingKeysWith: max)
+        if segments.isEmpty { areGone.store(true, ordering: .releasing) }
+    }
+
+    public var byteCount: Int { segments.reduce(0) { $0 + $1.byteCount } }
+
+    /// The segment that holds a message. nil: none of these.
+    func index(of reference: MessageReference) -> Int? {
+        let life = JournalFormat.life(of: reference.position)
+        let offset = JournalFormat.offset(of: reference.position)
+        guard let byteCount = byteCountsByLife[life], byteCount > 0 else { return nil }
+        // The last of the log that begins at or before the record.
+        var low = 0
+        var high = segments.count
+        while low < high {
+            let middle = (low + high) / 2
+            let name = segments[middle].name
+            if (name.life, name.worker, Int(name.sequence)) <= (life, reference.worker, offset / byteCount) {
+                low = middle + 1
+            } else {
+                high = middle
+            }
+        }
+        guard low > 0, segments[low - 1].name.life == life, segments[low - 1].name.worker == reference.worker else {
+            return nil
+        }
+        return low - 1
+    }
+
+    func liveCount(_ index: Int) -> Int { liveCounts[index].value.load(ordering: .acquiring) }
+
+    /// A message of the segment lives no more, on stable storage. True: it was the last.
+    func release(_ index: Int) -> Bool {
+        guard liveCounts[index].value.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 else { return false }
+        changeCount.add(1, ordering: .releasing)
+        return true
+    }
+}

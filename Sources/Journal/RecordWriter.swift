@@ -1,0 +1,266 @@
+import CJournal
+import Slabs
+
+/// Writes records one behind the other into the caller's memory. It allocates nothing.
+///
+/// The caller has to leave room: each method says how many bytes it writes, and a record that does not fit stops the
+/// process. It also has to see to it that no record crosses the end of a segment: `byteCountMax` ends there at the latest.
+///
+///     var writer = RecordWriter(at: base, byteCountMax: room, position: position, worker: 0)
+///     let mark = writer.reserveMark()
+///     let reference = writer.write(message)       // position of the record
+///     writer.write(acknowledged: settled)
+///     writer.writeMark(at: mark, durable: durable, firstSequence: first)      // when it is submitted
+///     // base ..< base + writer.byteCount is to be appended.
+public struct RecordWriter: BitwiseCopyable {
+    @usableFromInline let base: UnsafeMutableRawPointer
+    public let byteCountMax: Int
+    public let worker: UInt16
+    /// Where `base` stands in the log.
+    public let firstPosition: UInt64
+    /// What is written: a multiple of `JournalFormat.unitByteCount`.
+    public private(set) var byteCount = 0
+    /// Where the head of the open part is. -1: none.
+    private var partOffset = -1
+
+    /// - Parameters:
+    ///   - base: `byteCountMax` bytes of the caller's, which need not be cleared.
+    ///   - position: where they go in the log.
+    public init(at base: UnsafeMutableRawPointer, byteCountMax: Int, position: UInt64, worker: UInt16) {
+        self.base = base
+        self.byteCountMax = byteCountMax
+        self.worker = worker
+        firstPosition = position
+    }
+
+    /// Of the next record.
+    @inlinable public var position: UInt64 { firstPosition &+ UInt64(byteCount &>> 6) }
+
+    /// Whether a record, or several, of so many bytes fit.
+    @inlinable public func hasRoom(_ byteCount: Int) -> Bool { byteCount <= byteCountMax &- self.byteCount }
+
+    // MARK: Messages
+
+    /// Writes `message.recordByteCount` bytes. Returns the message's name.
+    public mutating func write(_ message: MessageRecord) -> MessageReference {
+        let payloadByteCount = MessageRecord.fixedByteCount + message.queueName.count + message.contentByteCount
+        let reference = MessageReference(position: position, worker: worker)
+        let payload = begin(payloadByteCount: payloadByteCount)
+        payload.storeLittle(message.identity, at: 0)
+        payload.storeLittle(message.expiresAt, at: 8)
+        payload.storeLittle(message.orderKey == 0 ? position : message.orderKey, at: 16)
+        let isCopy = message.flags.contains(.isCopy)
+        payload.storeLittle(isCopy ? message.original.position : 0, at: 24)
+        payload.storeLittle(isCopy ? message.original.worker : 0, at: 32)
+        payload.storeLittle(message.failureCount, at: 34)
+        payload.storeLittle(UInt16(message.queueName.count), at: 36)
+        payload.storeLittle(UInt16(0), at: 38)
+        payload.storeLittle(UInt32(message.headersByteCount), at: 40)
+        payload.storeLittle(UInt32(message.bodyByteCount), at: 44)
+        var next = payload + MessageRecord.fixedByteCount
+        next.copy(message.queueName)
+        next.copyMemory(from: message.content, byteCount: message.contentByteCount)
+        end(.message, flags: message.flags.rawValue, payloadByteCount: payloadByteCount)
+        return reference
+    }
+
+    /// What a record of so many acknowledgements takes.
+    public static func acknowledgementByteCount(_ count: Int) -> Int {
+        JournalFormat.recordByteCount(payloadByteCount: count * MessageReference.byteCount)
+    }
+
+    /// These messages are of no more use. Writes `acknowledgementByteCount(count)` bytes.
+    public mutating func write(acknowledged references: UnsafeBufferPointer<MessageReference>) {
+        let payloadByteCount = references.count * MessageReference.byteCount
+        let payload = begin(payloadByteCount: payloadByteCount)
+        var offset = 0
+        for reference in references {
+            payload.storeLittle(reference.position, at: offset)
+            payload.storeLittle(reference.worker, at: offset + 8)
+            offset += MessageReference.byteCount
+        }
+        end(.acknowledgement, payloadByteCount: payloadByteCount)
+    }
+
+    /// This message is of no more use. Writes `acknowledgementByteCount(1)` bytes.
+    public mutating func write(acknowledged reference: MessageReference) {
+        withUnsafePointer(to: reference) { write(acknowledged: UnsafeBufferPointer(start: $0, count: 1)) }
+    }
+
+    /// Deliveries of a message that ended without acknowledgement; 0 with `isRedelivered` of the message alone. Writes
+    /// `acknowledgementByteCount(1)` bytes.
+    public mutating func write(failureCount: UInt16, of reference: MessageReference) {
+        let payload = begin(payloadByteCount: MessageReference.byteCount)
+        payload.storeLittle(reference.position, at: 0)
+        payload.storeLittle(reference.worker, at: 8)
+        end(.failureCount, detail: UInt64(failureCount), payloadByteCount: MessageReference.byteCount)
+    }
+
+    // MARK: Queues
+
+    /// Writes `queue.recordByteCount` bytes. A later record of the same name counts instead.
+    public mutating func write(queueMade queue: QueueRecord) {
+        let payloadByteCount = QueueRecord.fixedByteCount + queue.queueName.count + queue.deadLetterName.count
+        let payload = begin(payloadByteCount: payloadByteCount)
+        payload.storeLittle(queue.messageCountMax, at: 0)
+        payload.storeLittle(queue.byteCountMax, at: 8)
+        payload.storeLittle(queue.messageMillisecondsMax, at: 16)
+        payload.storeLittle(queue.overflow, at: 24)
+        payload.storeLittle(UInt16(queue.queueName.count), at: 26)
+        payload.storeLittle(UInt16(queue.deadLetterName.count), at: 28)
+        payload.storeLittle(UInt16(0), at: 30)
+        var next = payload + QueueRecord.fixedByteCount
+        next.copy(queue.queueName)
+        next.copy(queue.deadLetterName)
+        end(.queueMade, payloadByteCount: payloadByteCount)
+    }
+
+    /// What the queue was made with is forgotten. It says nothing of messages. Writes
+    /// `JournalFormat.recordByteCount(payloadByteCount: name.count)` bytes.
+    public mutating func write(queueRemoved name: UnsafeRawBufferPointer) {
+        var next = begin(payloadByteCount: name.count)
+        next.copy(name)
+        end(.queueRemoved, payloadByteCount: name.count)
+    }
+
+    // MARK: Transactions
+
+    public static let partByteCount = JournalFormat.recordByteCount(payloadByteCount: 12)
+    public static let emptyByteCount = JournalFormat.recordByteCount(payloadByteCount: 0)
+
+    /// What is written from here to `endPart` counts together or not at all. It has to be one append, in one segment.
+    /// Writes `partByteCount` bytes.
+    ///
+    /// - Parameters:
+    ///   - transaction: unique in the directory; of no meaning where the transaction has one part.
+    ///   - partCount: in how many logs the transaction has a part, 1 or more.
+    public mutating func beginPart(transaction: UInt64, partCount: UInt16) {
+        invariant(partOffset < 0, "a part of a transaction begins within another")
+        partOffset = byteCount
+        let payload = begin(payloadByteCount: 12)
+        payload.storeLittle(transaction, at: 0)
+        payload.storeLittle(partCount, at: 8)
+        payload.storeLittle(UInt16(0), at: 10)
+        byteCount += Self.partByteCount
+    }
+
+    /// Completes the record that `beginPart` began. Writes nothing behind.
+    public mutating func endPart() {
+        invariant(partOffset >= 0, "no part of a transaction was begun")
+        let end = byteCount
+        byteCount = partOffset
+        partOffset = -1
+        self.end(.transactionPart, detail: UInt64(end - byteCount - Self.partByteCount), payloadByteCount: 12)
+        byteCount = end
+    }
+
+    /// All parts of a transaction are on stable storage. Writes `emptyByteCount` bytes.
+    public mutating func write(transactionEnd transaction: UInt64) {
+        _ = begin(payloadByteCount: 0)
+        end(.transactionEnd, detail: transaction, payloadByteCount: 0)
+    }
+
+    // MARK: The log itself
+
+    public static let segmentHeaderByteCount = JournalFormat.recordByteCount(payloadByteCount: SegmentHeader.byteCount)
+
+    /// The first record of a segment. Writes `segmentHeaderByteCount` bytes.
+    public mutating func write(_ header: SegmentHeader) {
+        invariant(position == header.position && worker == header.worker, "a segment's header is out of place")
+        let payload = begin(payloadByteCount: SegmentHeader.byteCount)
+        payload.storeLittle(header.version, at: 0)
+        payload.storeLittle(header.workerCount, at: 2)
+        payload.storeLittle(UInt32(header.segmentByteCount), at: 4)
+        payload.storeLittle(header.sequence, at: 8)
+        payload.storeLittle(UInt32(0), at: 12)
+        payload.storeLittle(header.milliseconds, at: 16)
+        end(.segmentHeader, payloadByteCount: SegmentHeader.byteCount)
+    }
+
+    /// The rest of the segment is not used. Writes `emptyByteCount` bytes.
+    public mutating func writeSegmentEnd() {
+        _ = begin(payloadByteCount: 0)
+        end(.segmentEnd, payloadByteCount: 0)
+    }
+
+    public static let markByteCount = JournalFormat.recordByteCount(payloadByteCount: 4)
+
+    /// Leaves room for a mark, `markByteCount` bytes: the first of what is to be appended. Returns where.
+    public mutating func reserveMark() -> Int {
+        let offset = byteCount
+        _ = begin(payloadByteCount: 4)
+        byteCount += Self.markByteCount
+        return offset
+    }
+
+    /// Writes the mark when the append is submitted.
+    ///
+    /// - Parameters:
+    ///   - durable: everything below this position of this log is on stable storage.
+    ///   - firstSequence: the segments of this log from here on are needed. Those before are removed when this mark is on
+    ///     stable storage, and no earlier: recovery takes the absence of others for damage.
+    public mutating func writeMark(at offset: Int, durable: UInt64, firstSequence: UInt32) {
+        let end = byteCount
+        byteCount = offset
+        let payload = begin(payloadByteCount: 4)
+        payload.storeLittle(firstSequence, at: 0)
+        self.end(.mark, detail: durable, payloadByteCount: 4)
+        byteCount = end
+    }
+
+    /// The last record of a life that ends in order. Everything before it has to be on stable storage, `durable` as for a
+    /// mark. Writes `emptyByteCount` bytes.
+    public mutating func writeCleanEnd(durable: UInt64) {
+        _ = begin(payloadByteCount: 0)
+        end(.cleanEnd, detail: durable, payloadByteCount: 0)
+    }
+
+    /// The bytes from here to the next intact record are given up, `skippedByteCount` with this record. Writes
+    /// `emptyByteCount` bytes.
+    mutating func write(skip skippedByteCount: Int) {
+        _ = begin(payloadByteCount: 0)
+        end(.skip, detail: UInt64(skippedByteCount), payloadByteCount: 0)
+    }
+
+    // MARK: Records
+
+    /// Returns where the payload goes, and clears what is left over at the record's end.
+    private func begin(payloadByteCount: Int) -> UnsafeMutableRawPointer {
+        let recordByteCount = JournalFormat.recordByteCount(payloadByteCount: payloadByteCount)
+        invariant(hasRoom(recordByteCount), "no room for a record of the log")
+        let record = base + byteCount
+        let used = JournalFormat.headerByteCount + payloadByteCount
+        (record + used).initializeMemory(as: UInt8.self, repeating: 0, count: recordByteCount - used)
+        return record + JournalFormat.headerByteCount
+    }
+
+    /// Writes the header of the record whose payload is complete, and goes on behind it.
+    private mutating func end(_ type: RecordType, flags: UInt8 = 0, detail: UInt64 = 0, payloadByteCount: Int) {
+        let record = base + byteCount
+        record.storeLittle(JournalFormat.magic, at: 0)
+        record.storeLittle(position, at: 8)
+        record.storeLittle(UInt32(payloadByteCount), at: 16)
+        record.storeLittle(worker, at: 20)
+        record.storeLittle(type.rawValue, at: 22)
+        record.storeLittle(flags, at: 23)
+        record.storeLittle(detail, at: 24)
+        let recordByteCount = JournalFormat.recordByteCount(payloadByteCount: payloadByteCount)
+        record.storeLittle(cjournal_crc32c(0, record + 8, recordByteCount - 8), at: 4)
+        byteCount += recordByteCount
+    }
+}
+
+extension UnsafeMutableRawPointer {
+    @inline(__always)
+    func storeLittle<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value, at offset: Int) {
+        storeBytes(of: value.littleEndian, toByteOffset: offset, as: Value.self)
+    }
+
+    /// Copies bytes here, and goes on behind them.
+    @inline(__always)
+    mutating func copy(_ bytes: UnsafeRawBufferPointer) {
+        guard let source = bytes.baseAddress else { return }
+        copyMemory(from: source, byteCount: bytes.count)
+        self += bytes.count
+    }
+}

@@ -1,0 +1,129 @@
+/// A message for a queue, as it is written and as it is read. The pointers belong to the caller: to the blocks of the
+/// broker's memory, or to a segment's bytes.
+///
+/// Payload:
+///
+///      0  identity          u64   of the message-id
+///      8  expiresAt         u64   wall-clock milliseconds; 0: never
+///     16  orderKey          u64
+///     24  originalPosition  u64   0 unless isCopy
+///     32  originalWorker    u16
+///     34  failureCount      u16
+///     36  queueNameByteCount u16
+///     38  zero              u16
+///     40  headersByteCount  u32
+///     44  bodyByteCount     u32
+///     48  queue name; then the content: header lines, LF, body, NUL, LF
+///
+/// The record's `flags` are `RecordFlags`.
+public struct MessageRecord: BitwiseCopyable {
+    /// The canonical name, "/queue/orders".
+    public var queueName: UnsafeRawBufferPointer
+    public var identity: UInt64
+    public var expiresAt: UInt64
+    public var flags: RecordFlags
+    /// Deliveries that ended without acknowledgement.
+    public var failureCount: UInt16
+    /// The position of the message's first record, by which it stands in its queue. 0 when it is written: its own.
+    public var orderKey: UInt64
+    /// With `.isCopy`: the record whose place this one takes.
+    public var original: MessageReference
+    /// Header lines as in STOMP 1.2, LF, body, NUL, LF: `contentByteCount` bytes.
+    public var content: UnsafeRawPointer
+    public var headersByteCount: Int
+    public var bodyByteCount: Int
+
+    public init(
+        queueName: UnsafeRawBufferPointer, identity: UInt64, expiresAt: UInt64, flags: RecordFlags,
+        content: UnsafeRawPointer, headersByteCount: Int, bodyByteCount: Int
+    ) {
+        self.queueName = queueName
+        self.identity = identity
+        self.expiresAt = expiresAt
+        self.flags = flags
+        self.content = content
+        self.headersByteCount = headersByteCount
+        self.bodyByteCount = bodyByteCount
+        failureCount = 0
+        orderKey = 0
+        original = MessageReference(position: 0, worker: 0)
+    }
+
+    @inlinable
+    public var contentByteCount: Int { headersByteCount &+ bodyByteCount &+ 3 }
+
+    /// What its record takes of the log.
+    @inlinable
+    public var recordByteCount: Int {
+        JournalFormat.recordByteCount(payloadByteCount: 48 &+ queueName.count &+ contentByteCount)
+    }
+
+    static let fixedByteCount = 48
+}
+
+/// What a queue was made with.
+///
+/// Payload: messageCountMax u64, byteCountMax u64, messageMillisecondsMax u64 (each UInt64.max: not limited by request),
+/// overflow u16, queueNameByteCount u16, deadLetterByteCount u16, zero u16; queue name; dead-letter destination.
+public struct QueueRecord: BitwiseCopyable {
+    public var queueName: UnsafeRawBufferPointer
+    public var messageCountMax = UInt64.max
+    public var byteCountMax = UInt64.max
+    public var messageMillisecondsMax = UInt64.max
+    /// 0: not asked for; else the broker's `OverflowPolicy` and 1.
+    public var overflow: UInt16 = 0
+    /// The canonical name; none: empty.
+    public var deadLetterName = UnsafeRawBufferPointer(start: nil, count: 0)
+
+    public init(queueName: UnsafeRawBufferPointer) { self.queueName = queueName }
+
+    @inlinable
+    public var recordByteCount: Int {
+        JournalFormat.recordByteCount(payloadByteCount: 32 &+ queueName.count &+ deadLetterName.count)
+    }
+
+    static let fixedByteCount = 32
+}
+
+/// What the first record of a segment says.
+///
+/// Payload: version u16, workerCount u16, segmentByteCount u32, sequence u32, zero u32, milliseconds u64 (wall clock, when
+/// the segment was begun).
+public struct SegmentHeader: BitwiseCopyable, Equatable, Sendable {
+    public var version = JournalFormat.version
+    public var life: UInt32
+    public var worker: UInt16
+    public var workerCount: UInt16
+    public var sequence: UInt32
+    public var segmentByteCount: Int
+    public var milliseconds: UInt64
+
+    public init(
+        life: UInt32, worker: UInt16, workerCount: UInt16, sequence: UInt32, segmentByteCount: Int, milliseconds: UInt64
+    ) {
+        self.life = life
+        self.worker = worker
+        self.workerCount = workerCount
+        self.sequence = sequence
+        self.segmentByteCount = segmentByteCount
+        self.milliseconds = milliseconds
+    }
+
+    /// Where the segment begins.
+    public var position: UInt64 {
+        JournalFormat.position(life: life, offset: Int(sequence) * segmentByteCount)
+    }
+
+    static let byteCount = 24
+
+    /// Whether the numbers are within their bounds and lead to the position at which the header is.
+    func isConsistent(_ ownPosition: UInt64) -> Bool {
+        guard
+            JournalFormat.segmentByteCountMin...JournalFormat.segmentByteCountMax ~= segmentByteCount,
+            segmentByteCount % JournalFormat.unitByteCount == 0, workerCount > 0
+        else { return false }
+        let (offset, overflows) = Int(sequence).multipliedReportingOverflow(by: segmentByteCount)
+        guard !overflows, offset >> JournalFormat.unitShift < 1 << JournalFormat.offsetBitCount else { return false }
+        return position == ownPosition
+    }
+}

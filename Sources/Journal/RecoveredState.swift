@@ -1,0 +1,108 @@
+/// A message that lives. What it says is in its record.
+public struct LiveMessage: BitwiseCopyable, Sendable {
+    public var position: UInt64
+    /// Where it stands in its queue.
+    public var orderKey: UInt64
+    /// Of `RecoveredState.queues`.
+    public var queue: UInt32
+    /// Of `RecoveredState.segments`.
+    public var segment: UInt32
+    public var failureCount: UInt16
+    public var worker: UInt16
+    /// It may have been delivered before.
+    public var isRedelivered: Bool
+
+    public var reference: MessageReference { MessageReference(position: position, worker: worker) }
+}
+
+/// A queue that has messages, or was made with arguments.
+public struct RecoveredQueue: Sendable {
+    public var name: [UInt8]
+    /// The payload of the newest `queueMade`.
+    var made: [UInt8]?
+    public var messageCount = 0
+
+    /// Whether it was made with arguments.
+    public var isMade: Bool { made != nil }
+
+    /// What it was made with. The names that it points to are valid during the call.
+    public func withRecord(_ body: (QueueRecord) -> Void) {
+        guard let made else { return }
+        made.withUnsafeBytes { body(Record.queue(of: $0.baseAddress!)) }
+    }
+}
+
+/// What recovery found.
+public struct RecoveredState: Sendable {
+    /// Damage. If one is fatal, the rest does not count.
+    public var findings: [RecoveryFinding]
+    /// What lives, by order key.
+    public var messages: [LiveMessage]
+    /// Some may have no message and no arguments.
+    public var queues: [RecoveredQueue]
+    /// By name.
+    public var segments: [RecoveredSegment]
+    /// Transactions that are complete, and of which a part would not be known to be so without the others. Each needs a
+    /// `transactionEnd` in the new life, on stable storage before a segment is freed.
+    public var unsealedTransactions: [UInt64]
+    /// The greatest life of a segment; 0: there is none. The next life is greater.
+    public var lifeMax: UInt32
+    /// All intact records, up to the logs' ends.
+    public var counts: RecordCounts
+    /// Messages that live, without those in transactions of which parts are missing.
+    public var liveMessageCount: Int { messages.count }
+}
+
+/// The queues' names, each once. Names without messages and arguments are forgotten from time to time.
+struct QueueNames {
+    struct Queue {
+        var name: [UInt8]
+        var made: [UInt8]?
+        var madeSegment = 0
+        var messageCount = 0
+        var isFree = false
+    }
+
+    private(set) var queues: [Queue] = []
+    private var byName: [[UInt8]: UInt32] = [:]
+    private var free: [UInt32] = []
+    /// Forgets names when there are so many.
+    private var sweepCount = 4096
+    /// The last that was looked up: often the next too.
+    private var recent: UInt32 = 0
+
+    subscript(queue: UInt32) -> Queue {
+        _read { yield queues[Int(queue)] }
+        _modify { yield &queues[Int(queue)] }
+    }
+
+    mutating func find(_ name: UnsafeRawBufferPointer) -> UInt32 {
+        if recent < queues.count, queues[Int(recent)].name.elementsEqual(name), !queues[Int(recent)].isFree {
+            return recent
+        }
+        let key = [UInt8](name)
+        if let queue = byName[key] {
+            recent = queue
+            return queue
+        }
+        if byName.count >= sweepCount { sweep() }
+        recent = free.popLast() ?? UInt32(queues.count)
+        if recent == queues.count { queues.append(Queue(name: key)) } else { queues[Int(recent)] = Queue(name: key) }
+        byName[key] = recent
+        return recent
+    }
+
+    private mutating func sweep() {
+        for index in queues.indices where !queues[index].isFree {
+            guard queues[index].messageCount == 0, queues[index].made == nil else { continue }
+            byName[queues[index].name] = nil
+            queues[index] = Queue(name: [], isFree: true)
+            free.append(UInt32(index))
+        }
+        sweepCount = max(4096, 2 * byName.count)
+    }
+
+    var all: [RecoveredQueue] {
+        queues.map { RecoveredQueue(name: $0.name, made: $0.made, messageCount: $0.messageCount) }
+    }
+}

@@ -1,0 +1,187 @@
+extension Recovery {
+    /// What an intact record changes.
+    ///
+    /// - Parameters:
+    ///   - unit: its place in the newest segment.
+    ///   - transaction: that it is a part of, if that has parts in several logs.
+    mutating func apply(_ record: Record, unit: UInt32, transaction: UInt64?) {
+        let log = logs.count - 1
+        counts.add(record)
+        logs[log].isClean = record.type == .cleanEnd
+        switch record.type {
+        case .message: apply(record.message, record.reference, unit: unit, transaction: transaction)
+        case .acknowledgement:
+            for index in 0..<record.referenceCount { acknowledge(record.reference(at: index), transaction) }
+        case .failureCount:
+            let reference = record.reference(at: 0)
+            let count = UInt16(truncatingIfNeeded: record.detail)
+            if let transaction, !transactions[transaction]!.isCommitted {
+                transactions[transaction]!.failures.append((reference, count))
+            } else {
+                setFailureCount(count, of: reference)
+            }
+        case .queueMade:
+            let queue = queues.find(record.queue.queueName)
+            unmake(queue)
+            queues[queue].made = [UInt8](record.payload)
+            queues[queue].madeSegment = segments.count - 1
+            segments[segments.count - 1].liveQueueCount += 1
+        case .queueRemoved: unmake(queues.find(record.payload))
+        case .transactionEnd: sealTransaction(record.detail)
+        case .mark: logs[log].firstSequenceNeeded = max(logs[log].firstSequenceNeeded, record.firstSequence)
+        case .segmentHeader, .segmentEnd, .transactionPart, .cleanEnd, .skip: break
+        }
+    }
+
+    private mutating func unmake(_ queue: UInt32) {
+        guard queues[queue].made != nil else { return }
+        queues[queue].made = nil
+        segments[queues[queue].madeSegment].liveQueueCount -= 1
+    }
+
+    // MARK: Messages
+
+    private mutating func apply(
+        _ message: MessageRecord, _ reference: MessageReference, unit: UInt32, transaction: UInt64?
+    ) {
+        if message.flags.contains(.isCopy) { acknowledge(message.original, transaction) }
+        if !early.isEmpty, early.remove(reference) != nil { return }
+        let queue = queues.find(message.queueName)
+        queues[queue].messageCount += 1
+        segments[segments.count - 1].append(
+            LiveEntry(
+                unit: unit, queue: queue, orderKey: message.orderKey, failureCount: message.failureCount,
+                isRedelivered: message.flags.contains(.isRedelivered)))
+    }
+
+    private mutating func acknowledge(_ reference: MessageReference, _ transaction: UInt64?) {
+        if let transaction, !transactions[transaction]!.isCommitted {
+            transactions[transaction]!.acknowledged.append(reference)
+            return
+        }
+        guard let segment = segmentIndex(of: reference) else {
+            let log = logs[logs.count - 1]
+            if JournalFormat.life(of: reference.position) == log.life, reference.worker > log.worker {
+                early.insert(reference)
+            }
+            return
+        }
+        if let queue = segments[segment.index].kill(segment.unit) { queues[queue].messageCount -= 1 }
+    }
+
+    private mutating func setFailureCount(_ count: UInt16, of reference: MessageReference) {
+        guard let segment = segmentIndex(of: reference) else { return }
+        segments[segment.index].setFailureCount(count, of: segment.unit)
+    }
+
+    /// The segment in which a record would be, and its place there. nil: the segment was not read, or is freed.
+    private func segmentIndex(of reference: MessageReference) -> (index: Int, unit: UInt32)? {
+        let life = JournalFormat.life(of: reference.position)
+        guard let log = logIndex(life: life, worker: reference.worker), logs[log].segmentByteCount != 0 else {
+            return nil
+        }
+        let offset = JournalFormat.offset(of: reference.position)
+        let sequence = offset / logs[log].segmentByteCount
+        var low = logs[log].firstSegment
+        let end = low + logs[log].segmentCount
+        // Where no segment is missing, it is at once the right one.
+        let guess = low + sequence - Int(segments[low].name.sequence)
+        if guess >= low, guess < end, Int(segments[guess].name.sequence) == sequence {
+            low = guess
+        } else {
+            guard let found = (low..<end).first(where: { Int(segments[$0].name.sequence) == sequence }) else {
+                return nil
+            }
+            low = found
+        }
+        return (low, UInt32(offset % logs[log].segmentByteCount / JournalFormat.unitByteCount))
+    }
+
+    private func logIndex(life: UInt32, worker: UInt16) -> Int? {
+        var low = 0
+        var high = logs.count
+        while low < high {
+            let middle = (low + high) / 2
+            if (logs[middle].life, logs[middle].worker) < (life, worker) { low = middle + 1 } else { high = middle }
+        }
+        guard low < logs.count, logs[low].life == life, logs[low].worker == worker else { return nil }
+        return low
+    }
+
+    // MARK: Transactions
+
+    /// A part whose records are all intact.
+    mutating func applyPart(_ head: Record, _ bytes: UnsafeRawBufferPointer, from start: Int) {
+        let transaction = head.partCount == 1 ? nil : head.transaction
+        let end = start + Int(head.detail)
+        counts.otherCount += 1
+        logs[logs.count - 1].isClean = false
+        if let transaction { addPart(transaction, partCount: head.partCount, from: start, to: end) }
+        var offset = start
+        while offset < end, let record = try? record(bytes, at: offset) {
+            apply(record, unit: UInt32(offset / JournalFormat.unitByteCount), transaction: transaction)
+            offset += record.byteCount
+        }
+        if let transaction { commitIfComplete(transaction) }
+    }
+
+    private mutating func addPart(_ transaction: UInt64, partCount: UInt16, from start: Int, to end: Int) {
+        let log = logs[logs.count - 1]
+        var state = transactions[transaction] ?? TransactionState()
+        state.partCount = min(state.partCount, partCount)
+        state.parts.append(
+            TransactionState.Part(
+                segment: segments.count - 1, firstUnit: UInt32(start / JournalFormat.unitByteCount),
+                endUnit: UInt32(end / JournalFormat.unitByteCount), life: log.life, worker: log.worker))
+        transactions[transaction] = state
+    }
+
+    private mutating func commitIfComplete(_ transaction: UInt64) {
+        guard let state = transactions[transaction], !state.isCommitted, state.parts.count >= state.partCount else {
+            return
+        }
+        commit(transaction)
+    }
+
+    private mutating func commit(_ transaction: UInt64) {
+        guard let state = transactions[transaction], !state.isCommitted else { return }
+        transactions[transaction]!.isCommitted = true
+        transactions[transaction]!.acknowledged = []
+        transactions[transaction]!.failures = []
+        for (reference, count) in state.failures { setFailureCount(count, of: reference) }
+        for reference in state.acknowledged { acknowledge(reference, nil) }
+    }
+
+    /// A log says that the transaction is complete.
+    private mutating func sealTransaction(_ transaction: UInt64) {
+        let log = logs[logs.count - 1]
+        commit(transaction)
+        // Parts in logs that are read later find it here.
+        var state = transactions[transaction] ?? TransactionState()
+        state.isCommitted = true
+        for index in state.parts.indices {
+            let part = state.parts[index]
+            if part.life < log.life || part.life == log.life && part.worker == log.worker {
+                state.parts[index].isSealed = true
+            }
+        }
+        // All of them are known, and know it: nothing asks for it any more.
+        let isDone = state.parts.count >= state.partCount && state.parts.allSatisfy(\.isSealed)
+        transactions[transaction] = isDone ? nil : state
+    }
+
+    /// Drops the messages of transactions of which parts are missing.
+    mutating func resolveTransactions() {
+        for state in transactions.values where !state.isCommitted {
+            for part in state.parts {
+                for unit in part.firstUnit..<part.endUnit {
+                    if let queue = segments[part.segment].kill(unit) { queues[queue].messageCount -= 1 }
+                }
+            }
+        }
+    }
+
+    func unsealedTransactions() -> [UInt64] {
+        transactions.filter { $0.value.isCommitted && $0.value.parts.contains { !$0.isSealed } }.map(\.key).sorted()
+    }
+}

@@ -1,0 +1,242 @@
+import Access
+import Broker
+import Drivers
+import Glibc
+import Permissions
+import Slabs
+import Synchronization
+
+/// Decides about clients, on threads of its own: to hash a password takes milliseconds, in which a worker would serve nobody.
+///
+/// Workers ask and go on. An answer lies ready for its worker, which is woken. A password that was right a short while ago
+/// is answered at once.
+final class AccessPool: @unchecked Sendable {
+    private struct Ticket {
+        var worker: Int
+        var connection: Slot
+        var clientID: [UInt8]?
+    }
+
+    private struct State {
+        var queue: LoginQueue<Ticket>
+        var remembered: RememberedLogins
+        var authenticator: Authenticator
+        var isStopping = false
+    }
+
+    /// The answers for one worker.
+    private final class Desk: Sendable {
+        let answers = Guarded<[AuthenticationAnswer]>([])
+        let hasAnswers = Atomic<Bool>(false)
+    }
+
+    private var state: State
+    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+    private let isChanged: UnsafeMutablePointer<pthread_cond_t>
+    private let desks: [Desk]
+    private let peers: WakeDirectory
+    private let threadCount: Int
+    private let patienceMilliseconds: UInt64
+    private var threads: [pthread_t] = []
+    private let tableNumber = Atomic<Int>(0)
+
+    /// - Parameter patienceMilliseconds: from accept to CONNECTED.
+    init(
+        _ authenticator: Authenticator, _ settings: AccessSettings, patienceMilliseconds: Int, peers: WakeDirectory
+    ) {
+        state = State(
+            queue: LoginQueue(delayMilliseconds: settings.failureDelayMilliseconds),
+            remembered: RememberedLogins(milliseconds: settings.rememberMilliseconds), authenticator: authenticator)
+        self.peers = peers
+        threadCount = settings.threadCount
+        self.patienceMilliseconds = UInt64(patienceMilliseconds)
+        desks = (0..<peers.count).map { _ in Desk() }
+        mutex = .allocate(capacity: 1)
+        pthread_mutex_init(mutex, nil)
+        isChanged = .allocate(capacity: 1)
+        var attributes = pthread_condattr_t()
+        pthread_condattr_init(&attributes)
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+        pthread_cond_init(isChanged, &attributes)
+        pthread_condattr_destroy(&attributes)
+    }
+
+    deinit {
+        pthread_cond_destroy(isChanged)
+        isChanged.deallocate()
+        pthread_mutex_destroy(mutex)
+        mutex.deallocate()
+    }
+
+    private func withLock<Result>(_ body: (inout State) -> Result) -> Result {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return body(&state)
+    }
+
+    private static var now: UInt64 { Clock.monotonicNanoseconds / 1_000_000 }
+
+    // MARK: Workers
+
+    /// A worker asks about clients.
+    func ask(_ questions: [AuthenticationQuestion], worker: Int) {
+        let now = Self.now
+        var answers: [AuthenticationAnswer] = []
+        withLock { state in
+            for question in questions {
+                let credentials = Credentials(login: question.login, passcode: question.passcode)
+                if (question.clientID?.count ?? 0) > Self.clientIDByteCountMax {
+                    answers.append(
+                        AuthenticationAnswer(
+                            refusing: question.connection, because: LoginRefusal.clientIDTooLong.explanation))
+                } else if let identity = state.remembered.find(credentials, now: now) {
+                    answers.append(
+                        AuthenticationAnswer(
+                            allowing: question.connection, as: identity, clientID: question.clientID))
+                } else {
+                    let ticket = Ticket(worker: worker, connection: question.connection, clientID: question.clientID)
+                    let login = LoginQueue<Ticket>.Login(
+                        ticket: ticket, credentials: credentials, address: question.address,
+                        deadline: now + patienceMilliseconds)
+                    guard !state.queue.append(login) else { continue }
+                    answers.append(
+                        AuthenticationAnswer(
+                            refusing: question.connection, because: LoginRefusal.tooManyWaiting.explanation))
+                }
+            }
+            pthread_cond_signal(isChanged)
+        }
+        give(answers, to: worker)
+    }
+
+    private static let clientIDByteCountMax = 256
+
+    func hasAnswers(worker: Int) -> Bool { desks[worker].hasAnswers.load(ordering: .acquiring) }
+
+    func takeAnswers(worker: Int) -> [AuthenticationAnswer] {
+        desks[worker].answers.withLock { answers in
+            desks[worker].hasAnswers.store(false, ordering: .releasing)
+            defer { answers.removeAll() }
+            return answers
+        }
+    }
+
+    private func give(_ more: [AuthenticationAnswer], to worker: Int) {
+        if more.isEmpty { return }
+        desks[worker].answers.withLock { answers in
+            answers += more
+            desks[worker].hasAnswers.store(true, ordering: .releasing)
+        }
+    }
+
+    // MARK: Another table
+
+    /// Counts the tables: a worker that has seen another number takes `table`.
+    var number: Int { tableNumber.load(ordering: .acquiring) }
+
+    var table: AccessTable { withLock { $0.authenticator.table } }
+
+    /// The files were read again.
+    func replace(_ authenticator: Authenticator) {
+        withLock { state in
+            state.authenticator = authenticator
+            state.remembered.forgetAll()
+        }
+        tableNumber.add(1, ordering: .releasing)
+        for worker in 0..<peers.count { peers[worker].wake() }
+    }
+
+    // MARK: Threads
+
+    func start() {
+        for _ in 0..<threadCount {
+            var thread = pthread_t()
+            let result = pthread_create(
+                &thread, nil,
+                { argument in
+                    Unmanaged<AccessPool>.fromOpaque(argument!).takeRetainedValue().run()
+                    return nil
+                }, Unmanaged.passRetained(self).toOpaque())
+            invariant(result == 0, "a thread that checks logins can be started")
+            threads.append(thread)
+        }
+    }
+
+    /// Ends the threads, each when it has done what it has in hand.
+    func stop() {
+        withLock { state in
+            state.isStopping = true
+            pthread_cond_broadcast(isChanged)
+        }
+        for thread in threads { pthread_join(thread, nil) }
+    }
+
+    private func run() {
+        let scratch = CryptScratch()
+        pthread_mutex_lock(mutex)
+        while !state.isStopping {
+            let now = Self.now
+            let due = state.queue.takeDue(now: now)
+            if !due.isEmpty {
+                pthread_mutex_unlock(mutex)
+                for refused in due {
+                    answer(
+                        AuthenticationAnswer(
+                            refusing: refused.ticket.connection, because: refused.refusal.explanation), refused.ticket)
+                }
+                pthread_mutex_lock(mutex)
+                continue
+            }
+            guard let login = state.queue.next(now: now) else {
+                wait()
+                continue
+            }
+            let authenticator = state.authenticator
+            pthread_mutex_unlock(mutex)
+            decide(login, authenticator, scratch)
+            pthread_mutex_lock(mutex)
+        }
+        pthread_mutex_unlock(mutex)
+    }
+
+    /// Until there is a login, or a refusal is due. The lock is held.
+    private func wait() {
+        guard let due = state.queue.nextDue else {
+            pthread_cond_wait(isChanged, mutex)
+            return
+        }
+        var time = timespec(tv_sec: Int(due / 1000), tv_nsec: Int(due % 1000) * 1_000_000)
+        pthread_cond_timedwait(isChanged, mutex, &time)
+    }
+
+    private func decide(
+        _ login: LoginQueue<Ticket>.Login, _ authenticator: Authenticator, _ scratch: borrowing CryptScratch
+    ) {
+        let decision = authenticator.decide(
+            login.credentials, wallMilliseconds: Clock.wallMilliseconds, scratch)
+        switch decision {
+        case .allowed(let identity):
+            if authenticator.usesHash(login.credentials) {
+                withLock { state in
+                    // What an old file allowed is not remembered.
+                    guard state.authenticator === authenticator else { return }
+                    state.remembered.remember(login.credentials, identity, now: Self.now)
+                }
+            }
+            answer(
+                AuthenticationAnswer(
+                    allowing: login.ticket.connection, as: identity, clientID: login.ticket.clientID), login.ticket)
+        case .refused(let refusal):
+            withLock { state in
+                state.queue.refuse(login, refusal, now: Self.now)
+                // Another thread may wait for something later.
+                pthread_cond_signal(isChanged)
+            }
+        }
+    }
+
+    private func answer(_ answer: AuthenticationAnswer, _ ticket: Ticket) {
+        give([answer], to: ticket.worker)
+        peers[ticket.worker].wake()
+    }
+}

@@ -1,0 +1,128 @@
+public import Journal
+
+/// A record, or bytes that are none, as `stampede storage dump` shows it. Fields that a type does not have are nil.
+public struct DumpedRecord: Encodable, Sendable {
+    public var segment: String
+    /// Where it is in the file, and how many bytes it takes.
+    public var byte: Int
+    public var bytes: Int
+    /// A name of `RecordType`; "nothing": bytes that are no record.
+    public var type: String
+    /// "LIFE:OFFSET@WORKER": the record's name in acknowledgements.
+    public var name: String?
+    /// What the bytes are, if they are no record.
+    public var damage: String?
+    public var queue: String?
+    public var identity: UInt64?
+    /// Wall-clock milliseconds.
+    public var expires: UInt64?
+    public var failures: Int?
+    public var isRedelivered: Bool?
+    /// Of a copy: the record whose place it takes.
+    public var replaces: String?
+    public var headers: String?
+    public var body: [UInt8]?
+    public var bodyBytes: Int?
+    /// Of acknowledgements: the records' names.
+    public var of: [String]?
+    public var transaction: UInt64?
+    public var parts: Int?
+    /// Up to where the log was on stable storage: "LIFE:OFFSET".
+    public var durable: String?
+    public var firstSegment: UInt32?
+    public var workers: Int?
+    public var version: Int?
+
+    private enum CodingKeys: String, CodingKey {
+        case segment, byte, bytes, type, name, damage, queue, identity, expires, failures, headers, body, of
+        case transaction, parts, durable, workers, version, replaces
+        case isRedelivered = "redelivered"
+        case bodyBytes = "body-bytes"
+        case firstSegment = "first-segment"
+    }
+
+    init(_ segment: SegmentName, _ item: SegmentScan.Item, contents: Bool) {
+        self.segment = segment.description
+        switch item {
+        case .other(let range, let damage):
+            byte = range.lowerBound
+            bytes = range.count
+            type = "nothing"
+            self.damage = damage.description
+        case .record(let record, let offset):
+            byte = offset
+            bytes = record.byteCount
+            type = "\(record.type)"
+            name = Self.text(record.reference)
+            describe(record, contents: contents)
+        }
+    }
+
+    private static func text(_ position: UInt64) -> String {
+        "\(JournalFormat.life(of: position)):\(JournalFormat.offset(of: position))"
+    }
+
+    private static func text(_ reference: MessageReference) -> String {
+        "\(text(reference.position))@\(reference.worker)"
+    }
+
+    private mutating func describe(_ record: Record, contents: Bool) {
+        switch record.type {
+        case .message: describe(record.message, contents: contents)
+        case .acknowledgement: of = (0..<record.referenceCount).map { Self.text(record.reference(at: $0)) }
+        case .failureCount:
+            of = [Self.text(record.reference(at: 0))]
+            failures = Int(record.detail)
+        case .queueMade: queue = String(decoding: record.queue.queueName, as: UTF8.self)
+        case .queueRemoved: queue = String(decoding: record.payload, as: UTF8.self)
+        case .transactionPart:
+            transaction = record.transaction
+            parts = Int(record.partCount)
+        case .transactionEnd: transaction = record.detail
+        case .mark:
+            durable = record.durable.map { Self.text($0) }
+            firstSegment = record.firstSequence
+        case .cleanEnd: durable = record.durable.map { Self.text($0) }
+        case .segmentHeader:
+            workers = Int(record.segmentHeader.workerCount)
+            version = Int(record.segmentHeader.version)
+        case .segmentEnd: break
+        case .skip: bytes = Int(record.detail)
+        }
+    }
+
+    private mutating func describe(_ message: MessageRecord, contents: Bool) {
+        queue = String(decoding: message.queueName, as: UTF8.self)
+        identity = message.identity
+        if message.expiresAt != 0 { expires = message.expiresAt }
+        if message.failureCount != 0 { failures = Int(message.failureCount) }
+        if message.flags.contains(.isRedelivered) { isRedelivered = true }
+        if message.flags.contains(.isCopy) { replaces = Self.text(message.original) }
+        bodyBytes = message.bodyByteCount
+        guard contents else { return }
+        let content = UnsafeRawBufferPointer(start: message.content, count: message.contentByteCount)
+        headers = String(decoding: content.prefix(message.headersByteCount), as: UTF8.self)
+        body = Array(content.dropFirst(message.headersByteCount + 1).prefix(message.bodyByteCount))
+    }
+}
+
+extension StorageDirectory {
+    /// Goes through the segments in order, record by record, damaged places included.
+    ///
+    /// - Parameters:
+    ///   - segment: that alone; nil: all.
+    ///   - contents: with the messages' headers and bodies.
+    ///   - show: false: stop.
+    public borrowing func dump(
+        segment: SegmentName?, contents: Bool, _ show: (DumpedRecord) -> Bool
+    ) throws(StorageError) {
+        var buffer = SegmentBuffer()
+        for name in try segmentNames() where segment == nil || segment == name {
+            guard let bytes = try buffer.read(name, in: self) else { return }
+            var scan = SegmentScan(name, bytes)
+            while let item = scan.next() {
+                guard show(DumpedRecord(name, item, contents: contents)) else { return }
+            }
+        }
+    }
+}

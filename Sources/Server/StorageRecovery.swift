@@ -1,0 +1,214 @@
+import Broker
+import Configuration
+import Drivers
+import Glibc
+import Journal
+import Logging
+
+/// The store of this run: locked, read, and ready to hand over what lives.
+final class RecoveredStore: Sendable {
+    let path: String
+    let life: UInt32
+    let state: RecoveredState
+    private let settings: StorageSettings
+    /// Holds the lock, and is what the shards' loaders read in.
+    private let directory: HeldDirectory
+
+    /// A `StorageDirectory` that several threads read in.
+    private final class HeldDirectory: Sendable {
+        let directory: StorageDirectory
+        init(_ directory: consuming StorageDirectory) { self.directory = directory }
+    }
+
+    init(_ directory: consuming StorageDirectory, _ state: consuming RecoveredState, _ settings: StorageSettings) {
+        path = directory.path
+        life = state.lifeMax + 1
+        self.state = state
+        self.settings = settings
+        self.directory = HeldDirectory(directory)
+    }
+
+    /// What the shards are told.
+    func options(workerCount: Int) -> StorageOptions {
+        var options = StorageOptions(directory: Array(path.utf8), life: life)
+        options.segmentByteCount = settings.segmentByteCount
+        options.byteCountMax = settings.byteCountMax / workerCount
+        options.sync =
+            switch settings.sync {
+            case .receipt: .receipt
+            case .interval: .interval(milliseconds: settings.syncIntervalMilliseconds)
+            }
+        options.commit = settings.commit == .durableWrite ? .durableAppend : .appendAndSync
+        options.onError = settings.onError == .stop ? .stop : .refuse
+        options.stagedByteCountMax = settings.stagedByteCountMax
+        options.earlier = EarlierSegments(state.segments)
+        return options
+    }
+
+    /// Gives a shard what lives of the queues that it owns. Called before its first turn, on its thread.
+    func restore(_ shard: inout Shard) throws(StorageError) {
+        let index = shard.index
+        let isOwned = state.queues.map { queue in
+            queue.name.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: shard.shardCount) } == index
+        }
+        for (queue, isOwned) in zip(state.queues, isOwned) where isOwned {
+            var outcome = RestoreOutcome.restored
+            queue.withRecord { outcome = shard.restore($0) }
+            try judge(outcome, index)
+        }
+        var windows = RecordWindows(directory.directory)
+        for message in state.messages where isOwned[Int(message.queue)] {
+            let found = try windows.read(message, in: state.segments[Int(message.segment)])
+            var record = found.message
+            record.failureCount = message.failureCount
+            record.orderKey = message.orderKey
+            if message.isRedelivered { record.flags.insert(.isRedelivered) }
+            try judge(shard.restore(RecoveredMessage(reference: message.reference, record: record)), index)
+        }
+        if index == 0 { shard.restore(transactions: state.unsealedTransactions) }
+    }
+
+    private func judge(_ outcome: RestoreOutcome, _ worker: Int) throws(StorageError) {
+        switch outcome {
+        case .restored: break
+        case .noMemory: throw tooMuch(worker, "limits.message-memory-bytes")
+        case .tooMany: throw tooMuch(worker, "limits.queued-messages-max, limits.destinations-max")
+        }
+    }
+
+    private func tooMuch(_ worker: Int, _ keys: String) -> StorageError {
+        StorageError(
+            description: """
+                \(path) holds more than worker \(worker) has room for: \(state.messages.count) messages in all; raise \
+                \(keys), or io.workers
+                """)
+    }
+}
+
+/// Opens the store at start and reads it.
+enum StorageRecovery {
+    /// Findings that are logged one by one.
+    private static let findingCountMax = 20
+
+    /// Returns nil if a signal that ends the broker came meanwhile.
+    static func open(
+        _ settings: StorageSettings, _ logger: Logger
+    ) throws(StorageError) -> RecoveredStore? {
+        let environment = Dictionary(
+            uniqueKeysWithValues: ["STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"].compactMap { (name: String) in
+                getenv(name).map { (name, String(cString: $0)) }
+            })
+        guard let path = settings.directory(environment: environment) else {
+            throw StorageError(
+                description: """
+                    there is no place for the store: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set; set \
+                    storage.directory, or storage.enabled: false
+                    """)
+        }
+        let directory = try openDirectory(path)
+        let started = Clock.monotonicNanoseconds
+        guard let state = try read(directory, syncs: true, progress: Progress(logger, since: started)) else {
+            return nil
+        }
+        try judge(state, directory.path, logger)
+        guard state.lifeMax < JournalFormat.lifeMax else {
+            throw StorageError(
+                description: "\(directory.path) has been used by \(state.lifeMax) runs of the broker, and there are no "
+                    + "more numbers; move it away when its queues are empty")
+        }
+        let elapsed = Clock.monotonicNanoseconds - started
+        logger.notice(
+            "storage",
+            metadata: [
+                "directory": "\(directory.path)", "run": .stringConvertible(state.lifeMax + 1),
+                "messages": .stringConvertible(state.messages.count),
+                "segments": .stringConvertible(state.segments.count),
+                "milliseconds": .stringConvertible(elapsed / 1_000_000),
+            ])
+        return RecoveredStore(directory, state, settings)
+    }
+
+    private static func openDirectory(_ path: String) throws(StorageError) -> StorageDirectory {
+        do throws(StorageError) {
+            return try StorageDirectory.open(path, for: .broker)
+        } catch {
+            throw StorageError(
+                description: "storage.directory: \(error). The broker needs a directory of its own, or "
+                    + "storage.enabled: false")
+        }
+    }
+
+    /// Reads all segments. nil: `progress` stopped it.
+    static func read(
+        _ directory: borrowing StorageDirectory, syncs: Bool, progress: Progress? = nil
+    ) throws(StorageError) -> RecoveredState? {
+        let names = try directory.segmentNames()
+        var progress = progress
+        progress?.expect(names, in: directory)
+        var recovery = Recovery()
+        var buffer = SegmentBuffer()
+        for name in names {
+            let bytes = try buffer.read(name, in: directory, syncs: syncs) { progress?.advance($0) ?? true }
+            guard let bytes else { return nil }
+            recovery.read(name, bytes)
+        }
+        return recovery.finish()
+    }
+
+    /// Tells of damage; throws if the broker must not start.
+    private static func judge(_ state: RecoveredState, _ path: String, _ logger: Logger) throws(StorageError) {
+        for finding in state.findings.prefix(findingCountMax) {
+            logger.log(level: finding.isFatal ? .error : .warning, "\(path)/\(finding.description)")
+        }
+        if state.findings.count > findingCountMax {
+            logger.warning("\(path): \(state.findings.count - findingCountMax) more places like these")
+        }
+        let fatalCount = state.findings.count { $0.isFatal }
+        guard fatalCount > 0 else { return }
+        throw StorageError(
+            description: """
+                \(path) is damaged in \(fatalCount) \(fatalCount == 1 ? "place" : "places"), and nothing is given up \
+                unasked: `stampede storage verify \(path)` shows what is intact, `stampede storage repair \(path)` \
+                gives up what is not
+                """)
+    }
+}
+
+/// Logs how far the reading is, when it takes long, and sees whether a signal ends the broker.
+struct Progress {
+    private let logger: Logger
+    private let intervalNanoseconds: UInt64 = 2_000_000_000
+    private var toldAt: UInt64
+    private var byteCount = 0
+    private var byteCountMax = 0
+
+    init(_ logger: Logger, since: UInt64) {
+        self.logger = logger
+        toldAt = since
+    }
+
+    mutating func expect(_ names: [SegmentName], in directory: borrowing StorageDirectory) {
+        for name in names {
+            var information = stat()
+            if fstatat(directory.descriptor, name.description, &information, 0) == 0 {
+                byteCountMax += Int(information.st_size)
+            }
+        }
+    }
+
+    /// So many bytes more were read. False: a signal ends the broker.
+    mutating func advance(_ count: Int) -> Bool {
+        byteCount += count
+        let now = Clock.monotonicNanoseconds
+        if now - toldAt >= intervalNanoseconds {
+            toldAt = now
+            logger.notice(
+                "reading the store",
+                metadata: [
+                    "MiB": .stringConvertible(byteCount >> 20), "of": .stringConvertible(byteCountMax >> 20),
+                    "percent": .stringConvertible(byteCount * 100 / max(byteCountMax, 1)),
+                ])
+        }
+        return !Signals.isEnding
+    }
+}

@@ -1,0 +1,57 @@
+import Broker
+import Drivers
+import IO
+import Logging
+import Transports
+
+// The layer of transports, for brokers that have listeners which are not plain.
+extension Worker {
+    /// Turns the driver's completions into those that the core is to see.
+    func raise<D: Driver & ~Copyable>(
+        _ completions: inout Batch<Completion>, _ layer: inout TransportLayer, _ driver: inout D
+    ) {
+        if control.isDraining { layer.beginDrain() }
+        layer.raise(&completions)
+        // Who may send a PROXY header: asked once for each connection of a listener that expects one.
+        if layer.hasUnverified {
+            while let descriptor = layer.nextUnverified() { layer.verify(driver.peerAddress(ofAccepted: descriptor)) }
+        }
+        if layer.hasNotices { log(layer.takeNotices(), &layer, &driver) }
+    }
+
+    /// The same for connections with TLS, before the layer of transports sees them.
+    func raise<D: Driver & ~Copyable>(
+        _ completions: inout Batch<Completion>, _ tls: inout TLSLayer, _ driver: inout D
+    ) {
+        tls.raise(&completions, nowSeconds: Clock.wallSeconds)
+        guard tls.hasNotices else { return }
+        let notices = tls.takeNotices()
+        guard logger.logLevel <= .info else { return }
+        for notice in notices {
+            var metadata = listener(of: notice)
+            if let address = driver.peerAddress(of: notice.connection) { metadata["address"] = "\(address)" }
+            logger.info("TLS: \(notice.text)", metadata: metadata)
+        }
+    }
+
+    private func listener(of notice: TransportNotice) -> Logger.Metadata {
+        let listener = Int(notice.listener.rawValue)
+        guard broker.listeners.count > 1, listener < broker.listeners.count else { return [:] }
+        return ["listener": "\(broker.listeners[listener].address)"]
+    }
+
+    private func log<D: Driver & ~Copyable>(
+        _ notices: [TransportNotice], _ layer: inout TransportLayer, _ driver: inout D
+    ) {
+        guard logger.logLevel <= .info else { return }
+        for notice in notices {
+            var metadata = listener(of: notice)
+            if let address = driver.peerAddress(of: notice.connection) { metadata["address"] = "\(address)" }
+            if let source = layer.clientAddress(of: notice.connection) {
+                metadata["proxy"] = metadata["address"]
+                metadata["address"] = "\(source)"
+            }
+            logger.info("transport: \(notice.text)", metadata: metadata)
+        }
+    }
+}

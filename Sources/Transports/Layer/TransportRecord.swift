@@ -1,0 +1,117 @@
+import IO
+import Slabs
+
+/// Where a connection's input stands. The output is framed when the flag `isOpen` is set.
+enum InputStage: UInt8, BitwiseCopyable {
+    /// A PROXY header is due.
+    case proxy
+    /// The request that opens the WebSocket is due.
+    case request
+    /// Frames of WebSocket.
+    case frames
+    /// STOMP as it is, behind a PROXY header.
+    case plain
+    /// The input has ended for the core: what still arrives is thrown away.
+    case ended
+    /// The connection has failed: nothing can be sent either.
+    case failed
+}
+
+struct TransportFlags: OptionSet, BitwiseCopyable {
+    let rawValue: UInt16
+    /// The handshake is over, and what the core sends is put into frames.
+    static let isOpen = TransportFlags(rawValue: 1 << 0)
+    /// The core was told that the input has ended.
+    static let endIsReported = TransportFlags(rawValue: 1 << 1)
+    /// The peer has ended its sending side, or the connection has failed.
+    static let peerEnded = TransportFlags(rawValue: 1 << 2)
+    /// The last frame of a message has not been sent.
+    static let isInMessage = TransportFlags(rawValue: 1 << 3)
+    /// A close frame was put into `pending`.
+    static let closeIsQueued = TransportFlags(rawValue: 1 << 4)
+    /// Our sending side is to be shut down when `pending` is with the kernel.
+    static let shutdownIsDue = TransportFlags(rawValue: 1 << 5)
+    /// It was.
+    static let isShutDown = TransportFlags(rawValue: 1 << 6)
+    /// The core has submitted `.close`; the peer has some time to read what was sent and to end.
+    static let lingers = TransportFlags(rawValue: 1 << 7)
+    /// `.close` is with the driver.
+    static let isClosing = TransportFlags(rawValue: 1 << 8)
+    /// The core waits for `.writable`.
+    static let coreAwaitsWritable = TransportFlags(rawValue: 1 << 9)
+    /// The layer does.
+    static let awaitsWritable = TransportFlags(rawValue: 1 << 10)
+    /// The driver was asked for `.writable`.
+    static let isWritableAsked = TransportFlags(rawValue: 1 << 11)
+    static let receiveIsPaused = TransportFlags(rawValue: 1 << 12)
+    /// In the list of those for which the layer has something to do.
+    static let isListed = TransportFlags(rawValue: 1 << 13)
+    /// A PROXY header has named the client: `identity` begins with a `ClientAddress` and outlives the handshake.
+    static let hasAddress = TransportFlags(rawValue: 1 << 14)
+    /// The core has sent something: CONNECTED or ERROR.
+    static let coreHasSent = TransportFlags(rawValue: 1 << 15)
+}
+
+/// A connection that is not plain: what remains of it while it idles, 60 bytes.
+///
+/// The bytes that leave are, in this order:
+///
+///     | pending, up to `pendingBefore` | `owed` bytes of the core | the rest of pending | frames, each a header and bytes of the core |
+///
+/// `pending` before `owed` is the rest of something that was sent in part. What is behind `owed` was not begun; a frame
+/// may not be interrupted, so it waits until the core has sent the rest of the frame under way.
+struct TransportRecord: SlabRecord {
+    var generation: UInt32
+    /// What the core calls the connection: the index, and the generation in the upper 24 bits, with the listener below.
+    var connectionIndex: UInt32
+    var connectionGeneration: UInt32
+    var stage: InputStage
+    var spare: UInt8
+    var flags: TransportFlags
+    /// Of the close frame that is to be sent.
+    var closeCode: CloseCode
+    var spare2: UInt16
+    var decoder: WebSocketDecoder
+    /// Bytes of the core that the frame under way still lacks.
+    var owed: UInt32
+    /// Bytes of the layer's own that are to be sent. 0: none.
+    var pending: BlockIndex
+    /// So many of them are with the kernel.
+    var pendingOffset: UInt16
+    var pendingBefore: UInt16
+    /// The beginning of a header or request, or of a control frame's payload. 0: none.
+    var kept: BlockIndex
+    /// What was found out about the client (`TransportLayer.identity`). 0: nothing.
+    var identity: BlockIndex
+
+    var connection: Slot {
+        @inline(__always) get { Slot(index: connectionIndex, generation: connectionGeneration >> 8) }
+    }
+
+    var listener: Int {
+        @inline(__always) get { Int(connectionGeneration & 0xFF) }
+    }
+
+    mutating func name(_ connection: Slot, _ listener: UInt8) {
+        connectionIndex = connection.index
+        connectionGeneration = connection.generation << 8 | UInt32(listener)
+    }
+}
+
+/// The send of one connection in one poll, as far as it is needed to tell what became of it.
+struct LoweredSend: BitwiseCopyable {
+    var record: Handle<TransportRecord>
+    /// The first of its vectors.
+    var vectors: Int
+    var vectorCount: UInt32
+    /// Bytes of the core, which is told how many were taken. 0: the layer sends for itself.
+    var coreByteCount: UInt32
+    /// Before the send.
+    var owed: UInt32
+    var pending: BlockIndex
+    var pendingOffset: UInt16
+    var pendingBefore: UInt16
+    var wasInMessage: Bool
+    /// The core expects `.sendReleased`.
+    var isZeroCopy: Bool
+}

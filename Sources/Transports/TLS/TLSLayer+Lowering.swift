@@ -1,0 +1,137 @@
+internal import Glibc
+public import IO
+internal import Slabs
+
+// From the core to the driver.
+extension TLSLayer {
+    /// Changes the submissions of the core into those for the driver. What they point to is valid until the next `lower`.
+    ///
+    /// - Returns: when the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`:
+    ///   never.
+    public mutating func lower(_ submissions: inout Batch<Submission>) -> UInt64 {
+        lowered.removeAll()
+        sends.removeAll()
+        arena.removeAll()
+        for place in 0..<submissions.count { lower(submissions[place]) }
+        let count = listed.count
+        for place in 0..<count {
+            guard let record = records.find(listed[place]) else { continue }
+            record.pointee.flags.remove(.isListed)
+            carryOn(record)
+        }
+        listed.removeFirst(count)
+        arrivals.removeAll()
+        arrivalCursor = 0
+        swap(&submissions, &lowered)
+        return deadline
+    }
+
+    var deadline: UInt64 { listed.isEmpty && reports.isEmpty && !canContinueHandshakes ? .max : 0 }
+
+    @inline(__always)
+    private mutating func lower(_ submission: Submission) {
+        switch submission.kind {
+        case .send, .sendVector, .sendZeroCopy, .awaitWritable, .shutdownWrite, .close:
+            guard let record = find(submission.connection) else { return lowered.append(submission) }
+            lower(submission, of: record)
+        case .adopt:
+            adopt(submission)
+            lowered.append(submission)
+        case .pauseReceive, .resumeReceive, .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting, .connect,
+            .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
+            .syncFile, .deleteFile, .closeFile:
+            lowered.append(submission)
+        }
+    }
+
+    private mutating func lower(_ submission: Submission, of record: UnsafeMutablePointer<TLSRecord>) {
+        switch submission.kind {
+        case .send, .sendZeroCopy:
+            let vector = iovec(
+                iov_base: UnsafeMutableRawPointer(mutating: submission.pointer), iov_len: submission.byteCount)
+            withUnsafePointer(to: vector) {
+                send(record, UnsafeBufferPointer(start: $0, count: 1), submission)
+            }
+        case .sendVector:
+            let vectors = submission.pointer!.assumingMemoryBound(to: iovec.self)
+            send(record, UnsafeBufferPointer(start: vectors, count: submission.byteCount), submission)
+        case .awaitWritable: awaitWritable(record)
+        case .shutdownWrite: shutdownWrite(record)
+        case .close: close(record, submission)
+        default: lowered.append(submission)
+        }
+    }
+
+    private mutating func send(
+        _ record: UnsafeMutablePointer<TLSRecord>, _ vectors: UnsafeBufferPointer<iovec>, _ submission: Submission
+    ) {
+        let byteCount = submission.kind == .sendVector ? Int(submission.value) : submission.byteCount
+        let isZeroCopy = submission.kind == .sendZeroCopy
+        guard record.pointee.stage == .open, !record.pointee.flags.contains(.isClosing) else {
+            // Before the handshake is done the core has nothing to say but that time is up. Nobody could read that, so it
+            // counts as sent.
+            if isZeroCopy {
+                reports.append(
+                    Completion(.sendReleased, connection: record.pointee.connection, value: Int32(byteCount)))
+            }
+            return
+        }
+        guard encrypt(record, vectors, skipping: min(Int(record.pointee.aheadByteCount), byteCount)) else {
+            return fail(record, wire.libraryFailure, inLower: true)
+        }
+        submit(record, coreByteCount: byteCount, isZeroCopy: isZeroCopy)
+    }
+
+    private mutating func awaitWritable(_ record: UnsafeMutablePointer<TLSRecord>) {
+        if record.pointee.stage != .open { return }
+        if record.pointee.pendingByteCount > 0 {
+            record.pointee.flags.insert(.coreAwaitsWritable)
+            askWritable(record)
+        } else if record.pointee.flags.contains(.isStarved) {
+            starved.append(handle(record))
+        } else {
+            // The kernel has taken all of the window, so the core may go on.
+            reports.append(Completion(.writable, connection: record.pointee.connection))
+        }
+    }
+
+    private mutating func askWritable(_ record: UnsafeMutablePointer<TLSRecord>) {
+        if record.pointee.flags.contains(.isWritableAsked) { return }
+        record.pointee.flags.insert(.isWritableAsked)
+        lowered.append(Submission(.awaitWritable, connection: record.pointee.connection))
+    }
+
+    /// close_notify, and then the socket's end.
+    private mutating func shutdownWrite(_ record: UnsafeMutablePointer<TLSRecord>) {
+        if record.pointee.stage == .open {
+            var output = TLSOutput(base: scratch.baseAddress!, capacity: scratch.count)
+            record.pointee.engine!.close(output: &output, wire: wire)
+            if output.count > 0 { _ = append(record, UnsafeRawBufferPointer(rebasing: scratch[..<output.count])) }
+        }
+        record.pointee.flags.insert(.shutdownIsDue)
+        list(record)
+    }
+
+    private mutating func close(_ record: UnsafeMutablePointer<TLSRecord>, _ submission: Submission) {
+        // An alert may still be there. It is worth one attempt, and a reset would overtake it.
+        let hasAlert = record.pointee.stage == .failed && record.pointee.pendingByteCount > 0
+        if hasAlert, record.pointee.flags.isDisjoint(with: [.isFull, .isSending]) {
+            submit(record, coreByteCount: 0, isZeroCopy: false)
+        }
+        record.pointee.flags.insert([.isClosing, .inputEnded])
+        lowered.append(
+            Submission(.close, connection: record.pointee.connection, value: hasAlert ? 0 : submission.value))
+    }
+
+    /// Does what a listed connection was listed for.
+    private mutating func carryOn(_ record: UnsafeMutablePointer<TLSRecord>) {
+        let flags = record.pointee.flags
+        if flags.contains(.isClosing) || flags.contains(.isSending) { return }
+        if record.pointee.pendingByteCount > 0 {
+            flags.contains(.isFull) ? askWritable(record) : submit(record, coreByteCount: 0, isZeroCopy: false)
+        } else if flags.contains(.shutdownIsDue) {
+            record.pointee.flags.remove(.shutdownIsDue)
+            lowered.append(Submission(.shutdownWrite, connection: record.pointee.connection))
+        }
+    }
+}

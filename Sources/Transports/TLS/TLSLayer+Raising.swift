@@ -1,0 +1,205 @@
+internal import Glibc
+public import IO
+internal import Slabs
+
+// From the driver to the core.
+extension TLSLayer {
+    /// Changes the completions of a poll into those that the core is to see. Bytes that they point to are valid until the
+    /// next `raise`.
+    ///
+    /// - Parameter nowSeconds: wall time, in seconds since 1970, for the keys of tickets.
+    public mutating func raise(_ completions: inout Batch<Completion>, nowSeconds: Int64) {
+        self.nowSeconds = nowSeconds
+        tickets.renew(nowSeconds: nowSeconds)
+        raised.removeAll()
+        plaintext.removeAll()
+        stepAllowance = Self.stepsPerTurn
+        settleSends(completions)
+        for place in 0..<reports.count { raised.append(reports[place]) }
+        reports.removeAll()
+        feedStarved()
+        continueHandshakes()
+        for place in 0..<completions.count { raise(completions[place]) }
+        swap(&completions, &raised)
+    }
+
+    @inline(__always)
+    private mutating func raise(_ completion: Completion) {
+        switch completion.kind {
+        case .received, .receiveEnded, .receiveFailed, .sendIncomplete, .writable, .closed:
+            guard let record = find(completion.connection) else { return raised.append(completion) }
+            raise(completion, of: record)
+        case .accepted:
+            noteArrival(completion)
+            raised.append(completion)
+        case .acceptFailed, .sendReleased, .woken, .fileOpened, .fileAppended, .fileRead, .fileAllocated,
+            .fileSynced, .fileDeleted, .fileClosed, .authenticated, .durable, .permitted, .identified:
+            raised.append(completion)
+        }
+    }
+
+    private mutating func raise(_ completion: Completion, of record: UnsafeMutablePointer<TLSRecord>) {
+        switch completion.kind {
+        case .received:
+            received(record, UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
+        case .receiveEnded:
+            // Without close_notify before it: most clients end like that.
+            endInput(record, Completion(.receiveEnded, connection: completion.connection))
+        case .receiveFailed:
+            if record.pointee.stage == .handshake { openHandshakeCount -= 1 }
+            record.pointee.stage = .failed
+            dropCiphertext(record)
+            record.pointee.flags.insert(.inputEnded)
+            raised.append(completion)
+        case .writable: writable(record)
+        case .closed:
+            remove(record)
+            raised.append(completion)
+        default: break  // `.sendIncomplete`: `settleSends` has seen it.
+        }
+    }
+
+    /// The core hears of the end once.
+    private mutating func endInput(_ record: UnsafeMutablePointer<TLSRecord>, _ completion: Completion) {
+        if record.pointee.flags.contains(.inputEnded) { return }
+        record.pointee.flags.insert(.inputEnded)
+        raised.append(completion)
+    }
+
+    private mutating func writable(_ record: UnsafeMutablePointer<TLSRecord>) {
+        record.pointee.flags.remove([.isWritableAsked, .isFull])
+        if record.pointee.pendingByteCount > 0 { list(record) }
+        guard record.pointee.flags.contains(.coreAwaitsWritable) else { return }
+        record.pointee.flags.remove(.coreAwaitsWritable)
+        raised.append(Completion(.writable, connection: record.pointee.connection))
+    }
+
+    // MARK: Sends
+
+    /// The sends of the poll are over. The core is told of those that were not taken whole, before anything else.
+    private mutating func settleSends(_ completions: borrowing Batch<Completion>) {
+        guard !sends.isEmpty else { return }
+        for place in 0..<completions.count where completions[place].kind == .sendIncomplete {
+            guard let record = find(completions[place].connection) else { continue }
+            record.pointee.flags.insert(.sendFellShort)
+            record.pointee.sendResult = completions[place].value
+        }
+        for place in 0..<sends.count {
+            guard let record = records.find(sends[place].record) else { continue }
+            settle(record, sends[place])
+        }
+        sends.removeAll()
+    }
+
+    private mutating func settle(_ record: UnsafeMutablePointer<TLSRecord>, _ send: LoweredTLSSend) {
+        let fellShort = record.pointee.flags.contains(.sendFellShort)
+        record.pointee.flags.remove([.isSending, .sendFellShort])
+        let result = fellShort ? Int(record.pointee.sendResult) : Int(send.ciphertextByteCount)
+        if result < 0, result != -Int(EAGAIN) {
+            guard send.coreByteCount > 0 else { return }
+            let kind: Completion.Kind = send.isZeroCopy ? .sendReleased : .sendIncomplete
+            return raised.append(Completion(kind, connection: record.pointee.connection, value: Int32(result)))
+        }
+        record.pointee.sentByteCount += consume(record, max(result, 0))
+        if send.coreByteCount > 0 { report(record, send) }
+        if record.pointee.flags.contains(.isClosing) { return }
+        if record.pointee.pendingByteCount > 0 {
+            if fellShort { record.pointee.flags.insert(.isFull) }
+            list(record)
+        } else if record.pointee.flags.contains(.shutdownIsDue) {
+            list(record)
+        }
+    }
+
+    /// Tells the core how many of its bytes are with the kernel.
+    private mutating func report(_ record: UnsafeMutablePointer<TLSRecord>, _ send: LoweredTLSSend) {
+        let taken = min(record.pointee.sentByteCount, send.coreByteCount)
+        record.pointee.sentByteCount -= taken
+        record.pointee.aheadByteCount -= taken
+        let connection = record.pointee.connection
+        if send.isZeroCopy {
+            raised.append(Completion(.sendReleased, connection: connection, value: Int32(taken)))
+        } else if taken < send.coreByteCount {
+            raised.append(Completion(.sendIncomplete, connection: connection, value: Int32(taken)))
+        }
+    }
+
+    /// Those who had no memory for ciphertext go on when there is some.
+    private mutating func feedStarved() {
+        guard !starved.isEmpty, blocks.byteCountMax - blocks.byteCountInUse > Self.pendingByteCountMax else { return }
+        for place in 0..<starved.count {
+            guard let record = records.find(starved[place]) else { continue }
+            record.pointee.flags.remove(.isStarved)
+            raised.append(Completion(.writable, connection: record.pointee.connection))
+        }
+        starved.removeAll()
+    }
+
+    // MARK: Received
+
+    private mutating func received(_ record: UnsafeMutablePointer<TLSRecord>, _ bytes: UnsafeRawBufferPointer) {
+        switch record.pointee.stage {
+        case .open: decrypt(record, bytes)
+        case .waiting, .handshake: receivedInHandshake(record, bytes)
+        case .proxy: receivedBeforeTLS(record, bytes)
+        case .failed: break
+        }
+    }
+
+    /// Decrypts, or carries on the handshake. What the engine says besides is sent with the next `lower`.
+    mutating func decrypt(_ record: UnsafeMutablePointer<TLSRecord>, _ bytes: UnsafeRawBufferPointer) {
+        var input = bytes
+        var result: TLSRead
+        repeat {
+            // A record of which the beginning came earlier may be longer than the input.
+            let room = plaintext.room(TLSWire.recordByteCountMax)
+            var output = TLSOutput(base: scratch.baseAddress!, capacity: scratch.count)
+            result = record.pointee.engine!.read(&input, into: room, output: &output, wire: wire)
+            stepAllowance -= result.handshakeStepCount
+            if output.count > 0 {
+                guard append(record, UnsafeRawBufferPointer(rebasing: scratch[..<output.count])) else {
+                    return fail(record, TLSFailure(.noMemory))
+                }
+                list(record)
+            }
+            if record.pointee.stage == .handshake, record.pointee.engine!.isEstablished { establish(record) }
+            if result.plaintextByteCount > 0 {
+                plaintext.commit(result.plaintextByteCount)
+                deliver(record, UnsafeRawBufferPointer(rebasing: room[..<result.plaintextByteCount]))
+            }
+        } while result.outcome == .plaintextFull || result.outcome == .outputFull
+        switch result.outcome {
+        case .needsInput, .plaintextFull, .outputFull: break
+        case .ended: endInput(record, Completion(.receiveEnded, connection: record.pointee.connection))
+        case .failed: fail(record, result.failure)
+        }
+    }
+
+    mutating func deliver(_ record: UnsafeMutablePointer<TLSRecord>, _ bytes: UnsafeRawBufferPointer) {
+        if record.pointee.flags.contains(.inputEnded) { return }
+        raised.append(
+            Completion(
+                .received, connection: record.pointee.connection, value: Int32(bytes.count), pointer: bytes.baseAddress)
+        )
+    }
+
+    /// The connection cannot be used any more. The alert that tells the peer why leaves before the core's `.close`.
+    mutating func fail(
+        _ record: UnsafeMutablePointer<TLSRecord>, _ failure: TLSFailure, inLower: Bool = false
+    ) {
+        switch record.pointee.stage {
+        case .open: counters.connectionsFailed &+= 1
+        case .handshake:
+            openHandshakeCount -= 1
+            counters.handshakesFailed &+= 1
+        case .proxy, .waiting: counters.handshakesFailed &+= 1
+        case .failed: return
+        }
+        notice(record, failure.description)
+        record.pointee.stage = .failed
+        if record.pointee.flags.contains(.inputEnded) { return }
+        record.pointee.flags.insert(.inputEnded)
+        let completion = Completion(.receiveFailed, connection: record.pointee.connection, value: -EPROTO)
+        inLower ? reports.append(completion) : raised.append(completion)
+    }
+}

@@ -1,0 +1,437 @@
+import Broker
+import IO
+import Permissions
+import STOMP
+import Slabs
+import Testing
+
+/// What clients may do, with identities that a test gives them.
+@Suite("Access")
+struct AccessTests {
+    private static func patterns(_ texts: [String]) -> [PatternTemplate] {
+        texts.map { try! PatternTemplate($0, .creation, nameByteCountMax: 256, levelCountMax: 32) }
+    }
+
+    private static func rules(
+        publish: [String] = [], subscribe: [String] = [], create: [String]? = nil, denySubscribe: [String] = []
+    ) -> AccessRules {
+        var rules = AccessRules()
+        rules.publish = patterns(publish)
+        rules.subscribe = patterns(subscribe)
+        rules.create = create.map(patterns)
+        rules.denySubscribe = patterns(denySubscribe)
+        return rules
+    }
+
+    /// One role, of the user alice.
+    private static func table(_ rules: AccessRules, users: [String] = ["alice"]) -> AccessTable {
+        AccessTable(
+            roles: ["role": rules], users: Dictionary(uniqueKeysWithValues: users.map { (Array($0.utf8), ["role"]) }))
+    }
+
+    private static func options(
+        _ table: AccessTable, _ change: (inout BrokerOptions) -> Void = { _ in }
+    ) -> BrokerOptions {
+        TestBroker.options {
+            $0.authentication = .external
+            $0.access = table
+            change(&$0)
+        }
+    }
+
+    /// What alice may do in most tests: it can send to what it cannot read, and the other way round.
+    private static let usual = table(
+        rules(
+            publish: ["/topic/out.#", "/queue/out", "/queue/{user}.#"], subscribe: ["/topic/in.#", "/queue/in"],
+            denySubscribe: ["/topic/in.secret.#"]))
+
+    @discardableResult
+    private func connect(
+        _ broker: TestBroker, as user: String = "alice", clientID: String? = nil, expiresAt: UInt64 = 0,
+        version: Version = .v1_2, on shard: Int = 0
+    ) -> Client {
+        let client = broker.accept(on: shard)
+        client.version = version
+        client.send(
+            .connect,
+            [("accept-version", "\(version.text)"), ("host", "h"), ("login", user)]
+                + (clientID.map { [("client-id", $0)] } ?? []))
+        broker.run()
+        let questions = broker.shard(shard).pointee.takeQuestions()
+        #expect(questions.count == 1)
+        for question in questions {
+            let identity = AccessIdentity(user: question.login ?? [], source: .user, expiresAt: expiresAt)
+            broker.shard(shard).pointee.answer([
+                AuthenticationAnswer(
+                    allowing: question.connection, as: identity, clientID: question.clientID)
+            ])
+        }
+        broker.turn(shard)
+        broker.run()
+        #expect(client.frame()?.command == .connected)
+        return client
+    }
+
+    private func replace(_ broker: TestBroker, _ table: AccessTable) {
+        for shard in 0..<broker.kernel.shardCount {
+            broker.shard(shard).pointee.replaceAccess(table)
+            broker.turn(shard)
+        }
+        broker.run()
+    }
+
+    // MARK: Commands
+
+    @Test(
+        "SEND goes where it may, and nowhere else",
+        arguments: [
+            ("/topic/out", true), ("/topic/out.a", true), ("/topic/in", false), ("/queue/out", true),
+            ("/queue/in", false), ("/queue/alice.x", true), ("/queue/bob.x", false),
+            ("/exchange/amq.topic/out.a", true),
+            ("/exchange/amq.topic/in", false), ("/amq/queue/out", true), ("/amq/queue/in", false), ("out.a", true),
+            ("in.a", false),
+        ])
+    func send(_ destination: String, _ isAllowed: Bool) throws {
+        try withBroker(queued: isAllowed && destination.contains("queue") ? 1 : 0, Self.options(Self.usual)) { broker in
+            let client = connect(broker)
+            client.send(.send, [("destination", destination), ("receipt", "r")], "x")
+            if isAllowed {
+                broker.run()
+                #expect(client.frame()?["receipt-id"] == "r")
+            } else {
+                client.expectError("Access refused", receipt: "r")
+                #expect(broker.counters.accessRefused == 1)
+                let notice = try #require(broker.notices.first { $0.kind == .accessRefused })
+                #expect(notice.client?.login == "alice" && notice.destination.hasPrefix("/"))
+                #expect(broker.shard(0).pointee.destinationCount == 0, "nothing was made")
+            }
+        }
+    }
+
+    @Test(
+        "SUBSCRIBE takes what lies within its patterns and meets no denied one",
+        arguments: [
+            ("/topic/in", true), ("/topic/in.a", true), ("/topic/in.#", false), ("/topic/in.open.#", true),
+            ("/topic/in.*", false), ("/topic/in.secret", false), ("/topic/in.secret.x", false), ("/topic/#", false),
+            ("/topic/out", false), ("/queue/in", true), ("/queue/out", false), ("/topic/in.*.x", false),
+            ("/topic/in.a.*", true),
+        ])
+    func subscribe(_ destination: String, _ isAllowed: Bool) {
+        withBroker(Self.options(Self.usual)) { broker in
+            let client = connect(broker)
+            client.subscribe(destination, [("receipt", "r")])
+            if isAllowed {
+                broker.run()
+                #expect(client.frame()?["receipt-id"] == "r")
+            } else {
+                client.expectError("Access refused", receipt: "r")
+            }
+        }
+    }
+
+    @Test("To send where it just sent is not asked again; another destination is")
+    func repeated() {
+        withBroker(queued: 4, Self.options(Self.usual)) { broker in
+            let client = connect(broker)
+            for destination in ["/queue/out", "/queue/out", "/queue/alice.1", "/queue/out"] {
+                client.confirmed(.send, [("destination", destination)], "x")
+            }
+            client.publish("/queue/in", "x")
+            client.expectError("Access refused")
+        }
+    }
+
+    @Test("A client without an identity may do nothing")
+    func noIdentity() {
+        withBroker(Self.options(Self.usual)) { broker in
+            let client = broker.accept()
+            client.send(.connect, [("accept-version", "1.2"), ("login", "alice")])
+            broker.run()
+            for question in broker.shard(0).pointee.takeQuestions() {
+                broker.kernel.post(Completion(.authenticated, connection: question.connection), to: 0)
+            }
+            broker.run()
+            #expect(client.frame()?.command == .connected)
+            client.publish("/topic/out", "x")
+            client.expectError("Access refused")
+        }
+    }
+
+    @Test("A refused login and a user that is not in the table get ERROR, and are counted")
+    func refusedLogins() {
+        withBroker(Self.options(Self.usual)) { broker in
+            for user in ["alice", "bob"] {
+                let client = broker.accept()
+                client.send(.connect, [("accept-version", "1.2"), ("login", user)])
+                broker.run()
+                for question in broker.shard(0).pointee.takeQuestions() {
+                    let identity = AccessIdentity(user: Array("bob".utf8), source: .user)
+                    broker.shard(0).pointee.answer([
+                        user == "alice"
+                            ? AuthenticationAnswer(refusing: question.connection, because: "no")
+                            : AuthenticationAnswer(allowing: question.connection, as: identity, clientID: nil)
+                    ])
+                }
+                broker.turn(0)
+                client.expectError("Access refused")
+            }
+            #expect(broker.counters.loginsRefused == 2)
+            #expect(broker.notices.count { $0.kind == .loginRefused } == 2)
+        }
+    }
+
+    // MARK: Creating
+
+    @Test("What a role may create is what it lists; a destination of the configuration is there already")
+    func create() {
+        let table = Self.table(
+            Self.rules(publish: ["/queue/#"], subscribe: ["/topic/#", "/queue/#"], create: ["/queue/new.#"]))
+        let options = Self.options(table) { $0.destinationPolicies = [DestinationPolicy(pattern: "/queue/made.#")] }
+        withBroker(queued: 2, options) { broker in
+            let client = connect(broker)
+            client.confirmed(.send, [("destination", "/queue/new.1")], "x")
+            client.confirmed(.send, [("destination", "/queue/made.1")], "x")
+            client.publish("/queue/other", "x")
+            client.expectError("Access refused")
+            let second = connect(broker)
+            second.subscribe("/topic/x")
+            second.expectError("Access refused")
+            let third = connect(broker)
+            third.subscribe("/temp-queue/x")
+            third.expectError("Access refused")
+        }
+    }
+
+    @Test("Temporary destinations are their creator's, and who has the address may answer")
+    func temporary() throws {
+        let roles = [
+            "client": Self.rules(publish: ["/queue/service"]), "service": Self.rules(subscribe: ["/queue/service"]),
+        ]
+        let table = AccessTable(
+            roles: roles, users: [Array("alice".utf8): ["client"], Array("bob".utf8): ["service"]])
+        try withBroker(Self.options(table)) { broker in
+            let service = connect(broker, as: "bob")
+            service.confirmed(.subscribe, [("destination", "/queue/service"), ("id", "0")])
+            let client = connect(broker)
+            client.confirmed(.subscribe, [("destination", "/temp-queue/a"), ("id", "0")])
+            client.confirmed(.send, [("destination", "/temp-queue/a")], "own")
+            #expect(client.bodies() == ["own"])
+            client.publish("/queue/service", "ask", [("reply-to", "/temp-queue/b")])
+            let request = try #require(service.messages().first)
+            let address = try #require(request["reply-to"])
+            service.confirmed(.send, [("destination", address)], "answer")
+            #expect(client.bodies() == ["answer"])
+            service.subscribe(address, id: "1")
+            service.expectError("Access refused")
+        }
+    }
+
+    @Test(
+        "reply-to and a dead-letter queue name only what the sender could use itself",
+        arguments: [
+            ("reply-to", "/queue/out", true), ("reply-to", "/queue/in", true), ("reply-to", "/queue/admin", false),
+            ("reply-to", "/topic/#", false), ("reply-to", "whatever", true),
+            ("x-dead-letter-routing-key", "/queue/out", true), ("x-dead-letter-routing-key", "/queue/in", false),
+            ("x-dead-letter-routing-key", "admin", false),
+        ])
+    func indirect(_ header: String, _ value: String, _ isAllowed: Bool) {
+        withBroker(queued: isAllowed ? 1 : 0, Self.options(Self.usual)) { broker in
+            let client = connect(broker)
+            client.publish("/queue/alice.1", "x", [(header, value), ("receipt", "r")])
+            if isAllowed {
+                broker.run()
+                #expect(client.frame()?["receipt-id"] == "r")
+            } else {
+                client.expectError("Access refused", receipt: "r")
+            }
+        }
+    }
+
+    @Test("user-id is the sender's own, or is refused; receivers see it", arguments: [Version.v1_0, .v1_1, .v1_2])
+    func userID(_ version: Version) {
+        let table = Self.table(Self.rules(publish: ["/queue/a"], subscribe: ["/queue/a"]))
+        withBroker(Self.options(table)) { broker in
+            let client = connect(broker, version: version)
+            client.confirmed(.subscribe, [("destination", "/queue/a"), ("id", "0")])
+            client.publish("/queue/a", "x", [("user-id", "alice")])
+            #expect(client.messages().first?["user-id"] == "alice")
+            client.send(.begin, [("transaction", "t")])
+            client.publish("/queue/a", "x", [("user-id", "bob"), ("transaction", "t")])
+            client.expectError("Access refused")
+            let other = connect(broker)
+            other.publish("/queue/a", "x", [("user-id", "alic")])
+            other.expectError("Access refused")
+        }
+    }
+
+    @Test("Without permissions a user-id passes as any header does")
+    func userIDWithoutAccess() {
+        withBroker { broker in
+            let client = broker.connect()
+            client.confirmed(.subscribe, [("destination", "/queue/a"), ("id", "0")])
+            client.publish("/queue/a", "x", [("user-id", "anybody")])
+            #expect(client.messages().first?["user-id"] == "anybody")
+        }
+    }
+
+    // MARK: Transactions
+
+    @Test("A frame of a transaction is checked when it comes: nothing of it is applied")
+    func transactions() {
+        withBroker(Self.options(Self.usual)) { broker in
+            let client = connect(broker)
+            client.confirmed(.begin, [("transaction", "t")])
+            client.confirmed(.send, [("destination", "/queue/out"), ("transaction", "t")], "x")
+            client.send(.send, [("destination", "/queue/in"), ("transaction", "t")], "x")
+            client.send(.commit, [("transaction", "t")])
+            client.expectError("Access refused")
+            #expect(broker.audit().entries == 0)
+        }
+    }
+
+    @Test("What was allowed when it came is not applied when it is not allowed at COMMIT", arguments: [true, false])
+    func transactionAfterReload(_ isAllowedStill: Bool) {
+        withBroker(queued: isAllowedStill ? 1 : 0, Self.options(Self.usual)) { broker in
+            let client = connect(broker)
+            client.confirmed(.begin, [("transaction", "t")])
+            client.confirmed(.send, [("destination", "/queue/out"), ("transaction", "t")], "x")
+            client.send(.commit, [("transaction", "t"), ("receipt", "c")])
+            broker.shard(0).pointee.replaceAccess(
+                Self.table(Self.rules(publish: isAllowedStill ? ["/queue/out"] : ["/queue/other"])))
+            broker.run()
+            if isAllowedStill {
+                #expect(client.frame()?["receipt-id"] == "c")
+            } else {
+                client.expectError("Access refused")
+            }
+        }
+    }
+
+    // MARK: After a reload
+
+    @Test("After a reload the next SEND is checked anew, also to the same destination")
+    func sendAfterReload() {
+        withBroker(queued: 2, Self.options(Self.usual)) { broker in
+            let (first, second) = (connect(broker), connect(broker))
+            first.confirmed(.send, [("destination", "/queue/out")], "x")
+            second.confirmed(.send, [("destination", "/queue/out")], "x")
+            replace(broker, Self.table(Self.rules(publish: ["/queue/other"])))
+            first.publish("/queue/out", "y")
+            first.expectError("Access refused")
+            second.publish("/queue/in", "y")
+            second.expectError("Access refused")
+        }
+    }
+
+    @Test("A subscription that is allowed no more ends with its connection; others stay")
+    func subscriptionAfterReload() {
+        withBroker(Self.options(Self.usual)) { broker in
+            let clients = (0..<3).map { _ in connect(broker) }
+            clients[0].confirmed(.subscribe, [("destination", "/topic/in.a.*"), ("id", "0")])
+            clients[1].confirmed(.subscribe, [("destination", "/queue/in"), ("id", "0")])
+            clients[2].confirmed(.subscribe, [("destination", "/topic/in.b"), ("id", "0"), ("ack", "client")])
+            replace(broker, Self.table(Self.rules(publish: ["/topic/#"], subscribe: ["/queue/in"])))
+            clients[0].expectError("Access refused")
+            clients[2].expectError("Access refused")
+            clients[1].confirmed(.send, [("destination", "/topic/in.b")], "now it may")
+            #expect(broker.counters.accessRefused == 2)
+        }
+    }
+
+    @Test("Who is removed from the file is not connected any more; who gains a role has it at once")
+    func usersAfterReload() {
+        withBroker(queued: 1, Self.options(Self.table(Self.rules(), users: ["alice", "bob"]))) { broker in
+            let (alice, bob) = (connect(broker), connect(broker, as: "bob"))
+            replace(broker, Self.table(Self.rules(publish: ["/queue/a"]), users: ["alice"]))
+            bob.expectError("Access refused")
+            alice.confirmed(.send, [("destination", "/queue/a")], "x")
+            #expect(broker.counters.loginsRefused == 1)
+        }
+    }
+
+    @Test("Several workers have the new table, and thousands of connections are walked in pieces")
+    func manyAfterReload() {
+        let options = Self.options(Self.usual) { $0.limits.connectionCountMax = 3_000 }
+        withBroker(shards: 2, connectionCountMax: 3_000, options) { broker in
+            let clients = (0..<3_000).map { broker.accept(on: $0 % 5 == 0 ? 1 : 0) }
+            for client in clients { client.send(.connect, [("accept-version", "1.2"), ("login", "alice")]) }
+            broker.run()
+            for shard in 0..<2 {
+                let identity = AccessIdentity(user: Array("alice".utf8), source: .user)
+                let answers = broker.shard(shard).pointee.takeQuestions().map {
+                    AuthenticationAnswer(allowing: $0.connection, as: identity, clientID: nil)
+                }
+                broker.shard(shard).pointee.answer(answers)
+                broker.turn(shard)
+            }
+            broker.run()
+            for client in clients { #expect(client.frame()?.command == .connected) }
+            for client in clients.suffix(10) {
+                client.confirmed(.subscribe, [("destination", "/queue/in"), ("id", "0")])
+            }
+            replace(broker, Self.table(Self.rules(publish: ["/topic/#"])))
+            for client in clients.suffix(10) { client.expectError("Access refused") }
+            clients[0].confirmed(.send, [("destination", "/topic/new")], "x")
+        }
+    }
+
+    // MARK: Identities
+
+    @Test("A client-id in a pattern is the client's own")
+    func clientID() {
+        let table = Self.table(Self.rules(publish: ["/queue/{client-id}"]))
+        withBroker(queued: 2, Self.options(table)) { broker in
+            for name in ["c1", "c2"] {
+                let client = connect(broker, clientID: name)
+                client.confirmed(.send, [("destination", "/queue/\(name)")], "x")
+                client.publish("/queue/c\(name == "c1" ? 2 : 1)", "x")
+                client.expectError("Access refused")
+            }
+            let none = connect(broker)
+            none.publish("/queue/c1", "x")
+            none.expectError("Access refused")
+        }
+    }
+
+    @Test("A token that expires ends its session, idle or not, and not before")
+    func expiry() {
+        withBroker(Self.options(Self.usual)) { broker in
+            let wall = broker.kernel.wallMilliseconds
+            let client = connect(broker, expiresAt: wall + 60_000)
+            let other = connect(broker)
+            broker.advance(milliseconds: 59_000)
+            client.confirmed(.send, [("destination", "/topic/out")], "x")
+            broker.advance(milliseconds: 1_100)
+            client.expectError("Token expired")
+            other.confirmed(.send, [("destination", "/topic/out")], "x")
+            #expect(broker.counters.loginsRefused == 1)
+        }
+    }
+
+    @Test("A clock that is set forward makes a token expire with the session's next look at it")
+    func clockStep() {
+        withBroker(Self.options(Self.usual)) { broker in
+            let client = connect(broker, expiresAt: broker.kernel.wallMilliseconds + 3_600_000)
+            broker.stepWallClock(milliseconds: 3_590_000)
+            broker.advance(milliseconds: 3_601_000)
+            client.expectError("Token expired")
+        }
+    }
+
+    @Test("What a client has shared and remembered goes with it")
+    func leaving() {
+        withBroker(Self.options(Self.usual)) { broker in
+            for round in 0..<3 {
+                let clients = (0..<20).map { connect(broker, clientID: "c\($0)-\(round)") }
+                for client in clients { client.confirmed(.send, [("destination", "/topic/out")], "x") }
+                #expect(broker.shard(0).pointee.accessCounts.sessions == 20)
+                #expect(broker.shard(0).pointee.accessCounts.sets == 1, "the same name, the same permissions")
+                for client in clients { client.reset() }
+                broker.run()
+                broker.advance(milliseconds: 100)
+                #expect(broker.shard(0).pointee.accessCounts.sessions == 0)
+                #expect(broker.shard(0).pointee.accessCounts.sets == 0)
+            }
+        }
+    }
+}

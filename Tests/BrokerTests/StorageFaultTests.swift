@@ -1,0 +1,174 @@
+import Broker
+import FakeKernel
+import Glibc
+import IO
+import STOMP
+import Testing
+
+/// A disk that fails, or is full.
+@Suite("Storage faults")
+struct StorageFaultTests {
+    private static let persistent = [("persistent", "true")]
+
+    private func send(_ client: Client, _ body: String, receipt: String, queue: String = "/queue/a") {
+        client.publish(queue, body, Self.persistent + [("receipt", receipt)])
+    }
+
+    @Test(
+        "After an error of the log no RECEIPT for something stored leaves, and what is in memory goes on",
+        arguments: [Submission.Kind.appendFileDurably, .appendFile, .syncFile], [EIO, EROFS])
+    func failed(kind: Submission.Kind, errno: Int32) {
+        let broker = StoreFixture.start(FakeDisk()) {
+            if kind != .appendFileDurably { $0.storage?.commit = .appendAndSync }
+        }
+        let publisher = broker.connect()
+        let consumer = broker.connect()
+        publisher.confirmed(.send, [("destination", "/queue/a")] + Self.persistent, "before")
+        consumer.confirmed(.subscribe, [("destination", "/queue/a"), ("id", "0"), ("ack", "client-individual")])
+        let message = consumer.messages()[0]
+        broker.disk.failures = [.init(kind, errno)]
+        send(publisher, "lost", receipt: "1")
+        publisher.expectError("Storage failed", receipt: "1")
+        let hasFailed = broker.shard(0).pointee.hasStorageFailed
+        #expect(hasFailed)
+        #expect(broker.notices.filter { $0.kind == .storageFailed }.count == 1)
+        let other = broker.connect()
+        other.confirmed(.send, [("destination", "/queue/b")], "memory")
+        send(other, "refused", receipt: "2")
+        other.expectError("Storage failed", receipt: "2")
+        // An ACK is taken, and not confirmed.
+        consumer.ack(message)
+        #expect(consumer.bodies() == ["lost"])
+        consumer.send(.disconnect, [("receipt", "3")])
+        consumer.expectError("Storage failed", receipt: "3")
+        #expect(StoreFixture.bodies("/queue/a", in: broker.disk.contents(afterPowerCut: true)).contains("before"))
+    }
+
+    @Test(
+        "A log that cannot be opened refuses what is to be stored",
+        arguments: [Submission.Kind.openDirectory, .createFile, .allocateFile, .syncFile, .appendFile])
+    func failedAtStart(kind: Submission.Kind) {
+        let disk = FakeDisk()
+        disk.failures = [.init(kind, EIO)]
+        let broker = StoreFixture.start(disk)
+        let client = broker.connect()
+        send(client, "1", receipt: "1")
+        client.expectError("Storage failed", receipt: "1")
+    }
+
+    @Test("Another worker's log that fails is an ERROR, too")
+    func failedElsewhere() {
+        let broker = StoreFixture.start(FakeDisk(), shards: 2)
+        let queue = broker.queueNames(ownedBy: 1)[0]
+        let client = broker.connect(on: 0)
+        let second = broker.connect(on: 0)
+        broker.disk.failures = [.init(.appendFileDurably, EIO)]
+        send(client, "1", receipt: "1", queue: queue)
+        client.expectError("Storage failed", receipt: "1")
+        send(second, "2", receipt: "2", queue: queue)
+        second.expectError("Storage failed", receipt: "2")
+        let own = broker.connect(on: 0)
+        own.confirmed(.send, [("destination", broker.queueNames(ownedBy: 0)[0])] + Self.persistent, "3")
+    }
+
+    @Test("Where the disk is full SENDs are refused while consumers drain, and taken again when there is room")
+    func full() {
+        let disk = FakeDisk()
+        disk.byteCountMax = 3 * StoreFixture.segmentByteCount
+        let broker = StoreFixture.start(disk)
+        var stored: [String] = []
+        var client = broker.connect()
+        for number in 0..<100 {
+            let body = "\(number)-" + String(repeating: "x", count: 4000)
+            send(client, body, receipt: "\(number)")
+            broker.run()
+            guard let frame = client.frame(), frame.command == .receipt else { break }
+            stored.append(body)
+        }
+        #expect(stored.count > 20 && stored.count < 60)
+        #expect(broker.notices.contains { $0.kind == .diskFull })
+        client = broker.connect()
+        send(client, String(repeating: "x", count: 4000), receipt: "x")
+        client.expectError("Disk full", receipt: "x")
+        // In memory there is room.
+        client = broker.connect()
+        client.confirmed(.send, [("destination", "/queue/b")], "memory")
+        let consumer = broker.connect()
+        consumer.subscribe("/queue/a", ack: "client-individual")
+        let messages = consumer.messages()
+        #expect(messages.map(\.text) == stored)
+        for message in messages { consumer.confirmed(.ack, [("id", message["ack"]!)]) }
+        broker.advance(milliseconds: 2_000)
+        client.confirmed(.send, [("destination", "/queue/a")] + Self.persistent, "again")
+        #expect(StoreFixture.bodies("/queue/a", in: broker.disk.contents(afterPowerCut: true)) == ["again"])
+    }
+
+    @Test("The limit of the store is like a disk that is full")
+    func limit() {
+        let broker = StoreFixture.start(FakeDisk()) { $0.storage?.byteCountMax = 2 * StoreFixture.segmentByteCount }
+        let client = broker.connect()
+        for number in 0..<60 { send(client, String(repeating: "x", count: 4000), receipt: "\(number)") }
+        broker.run()
+        let frames = client.takeFrames()
+        // Most of two segments: the rest is for acknowledgements.
+        #expect(frames.count > 20 && frames.count < 32)
+        #expect(frames.last?["message"] == "Disk full" && frames.last?["receipt-id"] == "\(frames.count - 1)")
+        #expect(broker.disk.fileNames.count == 2)
+    }
+
+    @Test("An append that finds no room is tried again")
+    func shortAppend() {
+        let broker = StoreFixture.start(FakeDisk())
+        let client = broker.connect()
+        broker.disk.failures = [.init(.appendFileDurably, ENOSPC), .init(.appendFileDurably, ENOSPC)]
+        send(client, "1", receipt: "1")
+        broker.run()
+        #expect(client.frame() == nil)
+        broker.advance(milliseconds: 1_000)
+        #expect(client.frame()?["receipt-id"] == "1")
+        let hasFailed = broker.shard(0).pointee.hasStorageFailed
+        #expect(!hasFailed)
+    }
+
+    @Test("Publishers of stored messages wait while much waits for the disk, and those of others do not")
+    func staged() {
+        let broker = StoreFixture.start(FakeDisk()) { $0.storage?.stagedByteCountMax = 20_000 }
+        let client = broker.connect()
+        let other = broker.connect()
+        broker.holdDisk()
+        for number in 0..<20 { send(client, String(repeating: "x", count: 3000), receipt: "\(number)") }
+        broker.run()
+        #expect(broker.audit().entries < 10)
+        other.confirmed(.send, [("destination", "/queue/b")], "memory")
+        for _ in 0..<100 where client.takeFrames().last?["receipt-id"] != "19" { _ = broker.stepDisk() }
+        #expect(broker.audit().entries == 21)
+        #expect(StoreFixture.bodies("/queue/a", in: broker.disk.contents(afterPowerCut: true)).count == 20)
+    }
+
+    @Test("A few messages that pin many segments are written again", arguments: [1, 2])
+    func compaction(shards: Int) {
+        var broker = StoreFixture.start(FakeDisk(), shards: shards)
+        var client = broker.connect()
+        let argument = [("x-max-length", "1000")]
+        client.confirmed(.send, [("destination", "/queue/pin")] + argument + Self.persistent, "pin 1")
+        client.subscribe("/queue/pin", ack: "client-individual")
+        client.confirmed(.nack, [("id", client.messages()[0]["ack"]!)])
+        for round in 0..<3 {
+            client.subscribe("/queue/work", id: "work")
+            for _ in 0..<200 {
+                client.confirmed(
+                    .send, [("destination", "/queue/work")] + Self.persistent, String(repeating: "x", count: 4000))
+                _ = client.takeFrames()
+            }
+            broker.run()
+            #expect(broker.disk.fileNames.count <= 7 * shards)
+            broker = StoreFixture.start(broker.disk.restarted(afterPowerCut: true), shards: shards)
+            client = broker.connect()
+            client.confirmed(.send, [("destination", "/queue/pin")] + Self.persistent, "pin \(round + 2)")
+        }
+        client.subscribe("/queue/pin", ack: "client-individual")
+        let messages = client.messages()
+        #expect(messages.map(\.text) == ["pin 1", "pin 2", "pin 3", "pin 4"])
+        #expect(messages.map { $0["redelivered"] } == ["true", "true", "true", nil])
+    }
+}

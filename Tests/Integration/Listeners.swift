@@ -1,0 +1,131 @@
+import Glibc
+import TestSupport
+import Testing
+
+/// Listeners: Unix sockets, and options of one listener.
+extension Integration {
+    @Suite("Listeners")
+    struct Listeners {
+        private static let socket = "broker.sock"
+
+        /// A broker on a free port and on a Unix socket in `directory`.
+        private func broker(
+            _ driver: DriverUnderTest, workers: Int, in directory: TemporaryDirectory, options: String = ""
+        ) throws -> BrokerProcess {
+            let url = "unix:\(directory.path)/\(Self.socket)\(options)"
+            return try BrokerProcess(
+                BrokerProcess.Settings(driver, workers: workers, address: "127.0.0.1:0,\(url)"))
+        }
+
+        private func stampede(_ arguments: [String], input: String? = nil) throws -> ChildProcess {
+            var options = ChildProcess.Options()
+            options.standardInput = input.map { Array($0.utf8) }
+            return try ChildProcess(BuildDirectory.path(of: "stampede"), arguments, options)
+        }
+
+        @Test(arguments: drivers, [1, 2])
+        func `Clients of a Unix socket and of TCP speak with each other`(
+            on driver: DriverUnderTest, _ workers: Int
+        ) throws {
+            let directory = try TemporaryDirectory()
+            let broker = try broker(driver, workers: workers, in: directory)
+            let path = "\(directory.path)/\(Self.socket)"
+            #expect(broker.readyLine.contains("unix:\(path)"), "\(broker.readyLine)")
+            let local = try (0..<8).map { _ in try RawClient(unix: path, .v1_2) }
+            let remote = try RawClient(broker, .v1_2)
+            for client in local { try client.subscribe(to: "/topic/news") }
+            try remote.publish(to: "/topic/news", "hello")
+            for client in local { try client.expectMessage("hello") }
+            try remote.subscribe(to: "/queue/back")
+            for client in local { try client.publish(to: "/queue/back", "here") }
+            for _ in local { try remote.expectMessage("here") }
+            for client in local { try client.disconnect() }
+        }
+
+        @Test(arguments: drivers, [1, 2])
+        func `tap and sink take the URL of a Unix socket`(on driver: DriverUnderTest, _ workers: Int) throws {
+            let directory = try TemporaryDirectory()
+            let broker = try broker(driver, workers: workers, in: directory)
+            let url = "unix:\(directory.path)/\(Self.socket)"
+            let lines = (0..<500).map { "line \($0)" }
+            let sink = try stampede(
+                ["sink", "/queue/lines", "--url", url, "--persistent"], input: lines.joined(separator: "\n"))
+            #expect(try sink.waitForExit() == .exited(0), "\(sink.errorLines)")
+            let tap = try stampede(["tap", "/queue/lines", "--url", url, "--count", "500"])
+            #expect(try tap.waitForExit() == .exited(0), "\(tap.errorLines)")
+            #expect(tap.outputLines == lines)
+            withExtendedLifetime(broker) {}
+        }
+
+        @Test(arguments: drivers)
+        func `The socket has its mode, and is removed at the end of the broker`(on driver: DriverUnderTest) throws {
+            let directory = try TemporaryDirectory()
+            let broker = try broker(driver, workers: 2, in: directory, options: "?mode=0600")
+            var status = stat()
+            #expect(stat("\(directory.path)/\(Self.socket)", &status) == 0 && status.st_mode & 0o777 == 0o600)
+            let client = try RawClient(unix: "\(directory.path)/\(Self.socket)", .v1_2)
+            #expect(try broker.terminate() == .exited(0))
+            #expect(!directory.contains(Self.socket))
+            try client.expectCut()
+        }
+
+        @Test(arguments: drivers)
+        func `A broker replaces the socket of one that was killed, and not that of one that lives`(
+            on driver: DriverUnderTest
+        ) throws {
+            let directory = try TemporaryDirectory()
+            let first = try broker(driver, workers: 1, in: directory)
+            first.process.signal(SIGKILL)
+            try first.process.waitForExit()
+            #expect(directory.contains(Self.socket))
+            let second = try broker(driver, workers: 1, in: directory)
+            let third = try BrokerProcess.start(
+                BrokerProcess.Settings(driver, address: "unix:\(directory.path)/\(Self.socket)"))
+            #expect(try third.waitForExit() == .exited(1))
+            #expect(third.errorLines.contains { $0.contains("another process listens there") }, "\(third.errorLines)")
+            _ = try RawClient(unix: "\(directory.path)/\(Self.socket)", .v1_2)
+            withExtendedLifetime(second) {}
+        }
+
+        @Test(arguments: drivers)
+        func `A line about a client of a Unix socket names its user and process`(on driver: DriverUnderTest) throws {
+            let directory = try TemporaryDirectory()
+            let broker = try broker(driver, workers: 1, in: directory)
+            let client = try RawClient(unix: "\(directory.path)/\(Self.socket)", .v1_2)
+            try client.send("SEND", [:])
+            let line = try #require(try broker.process.errorLine { $0.contains("protocol error") })
+            #expect(line.contains("uid \(getuid()), gid \(getgid()), pid \(getpid())"), "\(line)")
+            #expect(line.contains("listener=unix:\(directory.path)/\(Self.socket)"), "\(line)")
+            #expect(!line.contains("address="), "\(line)")
+        }
+
+        @Test(arguments: drivers, [1, 2])
+        func `A listener takes no more connections than its own limit`(
+            on driver: DriverUnderTest, _ workers: Int
+        ) throws {
+            let directory = try TemporaryDirectory()
+            let path = "\(directory.path)/\(Self.socket)"
+            let broker = try BrokerProcess(
+                BrokerProcess.Settings(
+                    driver, workers: workers,
+                    file: "listeners:\n  - 127.0.0.1:0\n  - {url: \"unix:\(path)\", connections-max: 2}\n", address: "")
+            )
+            let clients = try (0..<2).map { _ in try RawClient(unix: path, .v1_2) }
+            #expect(throws: Failure.self) { _ = try RawClient(unix: path, .v1_2) }
+            let line = try #require(try broker.process.errorLine { $0.contains("connection refused") })
+            #expect(line.contains("the listener has 2 connections already"), "\(line)")
+            _ = try RawClient(broker, .v1_2)
+            try clients[0].disconnect()
+            let counters = try broker.counters(workers: workers)
+            #expect(counters["refused"] == 1 && counters["limit.connections-max"] == 1, "\(counters)")
+        }
+
+        @Test func `A Unix socket that cannot be made ends the broker with the reason`() throws {
+            let directory = try TemporaryDirectory()
+            let broker = try BrokerProcess.start(
+                BrokerProcess.Settings(.epoll, address: "unix:\(directory.path)/none/\(Self.socket)"))
+            #expect(try broker.waitForExit() == .exited(1))
+            #expect(broker.errorLines.contains { $0.contains("its directory does not exist") }, "\(broker.errorLines)")
+        }
+    }
+}

@@ -1,0 +1,166 @@
+import Broker
+import IO
+import Journal
+
+/// A message that recovery found on the disk.
+struct FoundMessage {
+    /// Of `Oracle.messages`; -1: it has none.
+    var number: Int
+    var queue: String
+    var isRedelivered: Bool
+}
+
+// What the server does before the first turn of its shards: it reads what earlier lives left, and hands it over.
+extension Simulation {
+    /// Reads the disk, judges what is there, and makes the shards of the next life with it.
+    func beginLife() {
+        guard let disk, let storage = scenario.storage else { return makeShards(scenario.optionsOfBroker(canary)) }
+        let directory = StorageScenario.directory
+        // What is read now is relied on from now on, so it has to outlive the next crash, too.
+        if canary != .recoverUnsynced { disk.syncEverything() }
+        if canary == .believeOldRecords { plantOldRecord() }
+        var names = disk.names(in: directory).compactMap(SegmentName.init(fileName:)).sorted()
+        if canary == .loseSegment, names.count > 1, strikesCanary(oneIn: 2) { names.removeLast() }
+        var recovery = Recovery()
+        if log != nil { for name in names { logRecords(of: name) } }
+        for name in names { disk.withBytes(of: name.description, in: directory) { recovery.read(name, $0) } }
+        var state = recovery.finish()
+        if let finding = state.findings.first(where: \.isFatal) {
+            return oracle.violate("the broker does not start: \(finding.description)")
+        }
+        if lifeBegun > state.lifeMax {
+            // A life has begun, and may have delivered what it was given, that came to no log of its own.
+            for place in state.messages.indices { state.messages[place].isRedelivered = true }
+        }
+        lifeBegun = max(lifeBegun, state.lifeMax) + 1
+        oracle.recovered(state.messages.map { found($0, state) })
+        if let log { log("\(moment) life \(lifeBegun) begins with \(state.messages.count) messages") }
+        if hasFailed { return }
+        var options = scenario.optionsOfBroker(canary)
+        // Names of temporary destinations differ from life to life.
+        options.seed ^= random.next()
+        options.storage = storage.options(life: lifeBegun, state.segments)
+        makeShards(options)
+        restore(state)
+    }
+
+    private func restore(_ state: RecoveredState) {
+        for queue in state.queues where queue.isMade {
+            let owner = owner(of: queue.name)
+            queue.withRecord {
+                let outcome = shards[owner].restore($0)
+                if outcome != .restored { oracle.violate("shard \(owner) does not restore a queue: \(outcome)") }
+            }
+        }
+        for message in state.messages {
+            let owner = owner(of: state.queues[Int(message.queue)].name)
+            withRecord(of: message, state) { record in
+                let outcome = shards[owner].restore(RecoveredMessage(reference: message.reference, record: record))
+                if outcome != .restored { oracle.violate("shard \(owner) does not restore a message: \(outcome)") }
+            }
+        }
+        shards[0].restore(transactions: state.unsealedTransactions)
+    }
+
+    /// All records of a segment, up to the first place where none is.
+    private func logRecords(of name: SegmentName) {
+        disk!.withBytes(of: name.description, in: StorageScenario.directory) { bytes in
+            var end = 0
+            while let record = try? RecordReader.read(bytes, at: end, position: nil, worker: name.worker) {
+                var text = "\(name) \(end) \(record.type)"
+                switch record.type {
+                case .message:
+                    let content = UnsafeRawBufferPointer(
+                        start: record.message.content, count: record.message.headersByteCount)
+                    text += " \(record.position) \(readable(record.message.queueName)) \(readable(content))"
+                case .acknowledgement:
+                    for place in 0..<record.referenceCount {
+                        let one = record.reference(at: place)
+                        text += " \(one.position)/\(one.worker)"
+                    }
+                case .transactionPart: text += " \(record.transaction) of \(record.partCount), \(record.detail) bytes"
+                case .mark: text += " durable \(record.detail) first \(record.firstSequence)"
+                default: text += " \(record.detail)"
+                }
+                log?(text)
+                end += record.byteCount
+            }
+        }
+    }
+
+    private func owner(of queue: [UInt8]) -> Int {
+        queue.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: scenario.shardCount) }
+    }
+
+    /// The record of a message that lives, as recovery has it.
+    private func withRecord(of message: LiveMessage, _ state: RecoveredState, _ body: (MessageRecord) -> Void) {
+        let segment = state.segments[Int(message.segment)]
+        disk!.withBytes(of: segment.name.description, in: StorageScenario.directory) { bytes in
+            let offset = JournalFormat.offset(of: message.position) - Int(segment.name.sequence) * segment.byteCount
+            guard
+                let record = try? RecordReader.read(
+                    bytes, at: offset, position: message.position, worker: message.worker)
+            else { return oracle.violate("recovery found a message at \(offset) of \(segment.name), where none is") }
+            var content = record.message
+            content.orderKey = message.orderKey
+            content.failureCount = message.failureCount
+            if message.isRedelivered { content.flags.insert(.isRedelivered) }
+            body(content)
+        }
+    }
+
+    private func found(_ message: LiveMessage, _ state: RecoveredState) -> FoundMessage {
+        var found = FoundMessage(
+            number: -1, queue: String(decoding: state.queues[Int(message.queue)].name, as: UTF8.self),
+            isRedelivered: message.isRedelivered)
+        withRecord(of: message, state) { record in
+            let headers = UnsafeRawBufferPointer(start: record.content, count: record.headersByteCount)
+            for line in headers.split(separator: 10) where line.starts(with: "x-number:".utf8) {
+                found.number = Int(String(decoding: line.dropFirst(9), as: UTF8.self)) ?? -1
+            }
+        }
+        return found
+    }
+}
+
+// MARK: - Planted bugs
+
+extension Simulation {
+    /// Behind the end of a log an old message follows, as if it had been written there in this life.
+    private func plantOldRecord() {
+        let directory = StorageScenario.directory
+        let names = disk!.names(in: directory).compactMap(SegmentName.init(fileName:)).sorted()
+        guard let name = names.last, strikesCanary(oneIn: 2) else { return }
+        let base = JournalFormat.position(
+            life: name.life, offset: Int(name.sequence) * scenario.storage!.segmentByteCount)
+        var planted: [UInt8] = []
+        var end = 0
+        disk!.withBytes(of: name.description, in: directory) { bytes in
+            var old: MessageRecord?
+            var position: UInt64 { base + UInt64(end / JournalFormat.unitByteCount) }
+            while let record = try? RecordReader.read(bytes, at: end, position: position, worker: name.worker) {
+                if record.type == .message { old = old ?? record.message }
+                end += record.byteCount
+            }
+            guard let old, end + old.recordByteCount <= bytes.count else { return }
+            planted = [UInt8](repeating: 0, count: old.recordByteCount)
+            planted.withUnsafeMutableBytes { target in
+                var writer = RecordWriter(
+                    at: target.baseAddress!, byteCountMax: target.count, position: position, worker: name.worker)
+                _ = writer.write(old)
+            }
+        }
+        if !planted.isEmpty { disk!.overwrite(name.description, in: directory, with: planted, at: end) }
+    }
+}
+
+extension StorageScenario {
+    func options(life: UInt32, _ earlier: [RecoveredSegment]) -> StorageOptions {
+        var options = StorageOptions(directory: Array(Self.directory.utf8), life: life)
+        options.segmentByteCount = segmentByteCount
+        options.earlier = EarlierSegments(earlier)
+        options.commit = commit
+        options.onError = onError
+        return options
+    }
+}

@@ -1,0 +1,65 @@
+import Broker
+
+/// What a run with a disk is made of beside its `Scenario`: when the broker ends and how, and what the disk does to it.
+struct StorageScenario {
+    /// How a life of the broker ends.
+    enum Ending: CaseIterable {
+        /// The process is killed.
+        case process
+        /// The machine stops.
+        case machine
+        /// The operator ends the broker, which has the time that it needs.
+        case orderly
+    }
+
+    /// When a life ends, in events of the run, in order.
+    let endings: [(event: Int, ending: Ending)]
+    let segmentByteCount: Int
+    let commit: StorageOptions.Commit
+    let onError: StorageOptions.ErrorPolicy
+    /// Chances of the disk's faults in thousandths, by `StorageFault`.
+    let faults: [Int]
+    /// Of 1,000 messages to queues so many are persistent.
+    let persistentPerThousand: Int
+    /// Subscribers may take messages without acknowledging them: what those have taken may be lost with them.
+    let permitsAuto: Bool
+
+    /// Operations on files fail.
+    let fails: Bool
+    /// Messages and transactions may be too large for a segment.
+    var segmentsAreTight: Bool { segmentByteCount < 16 << 10 }
+    /// The disk may be full. The blocks of it; nil: no limit.
+    let blockCountMax: Int?
+    var diskIsTight: Bool { blockCountMax != nil }
+
+    static let directory = "/var/lib/stampede"
+
+    /// - Parameter isCalm: no faults but the crashes.
+    init(_ random: inout Random, eventCount: Int, isCalm: Bool) {
+        var events = (0..<random.range(1...5)).map { _ in random.range(1...eventCount) }
+        // Now and then a life is short: the next begins in the middle of what the last one began with.
+        if random.chance(300) { events.append(events[0] + random.range(1...12)) }
+        endings = events.sorted().map { ($0, random.pick([.process, .process, .machine, .machine, .machine, .orderly])) }
+        segmentByteCount = random.pick([4 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10])
+        commit = random.pick([.durableAppend, .appendAndSync])
+        onError = random.pick([.stop, .refuse])
+        persistentPerThousand = random.pick([500, 900, 1000])
+        permitsAuto = random.chance(300)
+        var faults = [Int](repeating: 0, count: StorageFault.allCases.count)
+        fails = !isCalm && random.chance(500)
+        blockCountMax = !isCalm && random.chance(100) ? random.range(8...40) * max(segmentByteCount / 4096, 1) : nil
+        for fault in StorageFault.allCases where !isCalm && random.chance(500) {
+            switch fault {
+            case .shortWrite, .shortRead: faults[fault.rawValue] = random.range(1...500)
+            case .slowOperation: faults[fault.rawValue] = random.range(1...200)
+            case .appendFailed, .appendWithoutSpace, .allocateFailed, .createFailed, .openFailed, .deleteFailed,
+                .readFailed, .syncFailed, .directorySyncFailed:
+                if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) }
+            case .processCrash, .machineCrash, .writeDropped, .writeTorn, .writesReordered, .growthDropped,
+                .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten:
+                break
+            }
+        }
+        self.faults = faults
+    }
+}

@@ -1,0 +1,37 @@
+import Simulator
+import Testing
+
+/// The broker stores messages, ends in the middle of the run, and begins again on what it left.
+@Suite("Simulator, crashes")
+struct CrashTests {
+    /// `stampede-simulate --crashes`, a release build, runs more of them than a debug build can.
+    @Test("Seeds find nothing wrong, and the disk fails in every way")
+    func seedsAreClean() {
+        var counts = [Int](repeating: 0, count: StorageFault.allCases.count)
+        for seed in UInt64(1)...200 {
+            let run = Simulation.run(seed: seed, crashes: true)
+            #expect(run.violation == nil, "seed \(seed)")
+            for fault in StorageFault.allCases { counts[fault.rawValue] += run.storageFaultCounts[fault.rawValue] }
+        }
+        for fault in StorageFault.allCases { #expect(counts[fault.rawValue] > 0, "\(fault)") }
+    }
+
+    @Test("A seed runs the same way twice", arguments: [UInt64](1...20))
+    func runsAreReproducible(seed: UInt64) {
+        let first = Simulation.run(seed: seed, crashes: true)
+        let second = Simulation.run(seed: seed, crashes: true)
+        #expect(first.traceHash == second.traceHash)
+        #expect(first.turnCount == second.turnCount)
+        #expect(first.storageFaultCounts == second.storageFaultCounts)
+    }
+
+    @Test("A bug planted in the store is found", arguments: Canary.allCases.filter(\.isOfStorage))
+    func canariesAreFound(canary: Canary) {
+        let wasFound = (1...500).contains { seed in
+            let run = Simulation.run(seed: UInt64(seed), crashes: true, canary: canary)
+            guard let violation = run.violation else { return false }
+            return canary.evidence.isEmpty || violation.contains(canary.evidence)
+        }
+        #expect(wasFound)
+    }
+}
