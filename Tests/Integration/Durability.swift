@@ -95,7 +95,11 @@ extension Integration {
             var random = SystemRandomNumberGenerator()
             for round in 0..<Self.roundCount {
                 ledger.begin(round: round)
-                let broker = try BrokerProcess(Self.settings(driver, folder, workers: 1 + round % 3))
+                var settings = Self.settings(driver, folder, workers: 1 + round % 3)
+                settings.values["storage.commit"] = round % 2 == 0 ? "durable-write" : "write-and-sync"
+                // The kernel outlives the broker, so even then nothing is lost.
+                if round % 5 == 4 { settings.values["storage.sync"] = "interval" }
+                let broker = try BrokerProcess(settings)
                 for number in 0..<4 {
                     ledger.start { try Self.publish("\(round)-\(number)", broker, ledger) }
                     ledger.start { try Self.consume("/queue/kill-\(number)", broker, ledger, untilEmpty: false) }
@@ -109,6 +113,7 @@ extension Integration {
                 broker.process.signal(SIGKILL)
                 #expect(try broker.process.waitForExit() == .killed(signal: SIGKILL))
                 try #require(ledger.awaitClients(), "clients of a killed broker end")
+                try Self.keep(folder, round)
             }
             ledger.begin(round: Self.roundCount)
             let broker = try BrokerProcess(Self.settings(driver, folder))
@@ -123,6 +128,14 @@ extension Integration {
             #expect(ledger.deadCount > 0)
             #expect(try broker.terminate() == .exited(0))
             #expect(folder.names().count < 40, "segments of earlier runs are removed: \(folder.names())")
+        }
+
+        /// STAMPEDE_KEEP_ROUNDS names a folder to which the store is copied after each round, to be looked at by
+        /// `stampede storage dump`.
+        private static func keep(_ folder: TemporaryFolder, _ round: Int) throws {
+            guard let kept = getenv("STAMPEDE_KEEP_ROUNDS").map({ String(cString: $0) }) else { return }
+            let process = try ChildProcess("cp", ["-r", "--sparse=always", folder.path, "\(kept)/\(round)"])
+            #expect(try process.waitForExit() == .exited(0), "\(process.errorLines)")
         }
 
         private static func takeDead(_ broker: BrokerProcess, _ ledger: Ledger) throws {

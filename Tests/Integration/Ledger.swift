@@ -84,8 +84,9 @@ final class Ledger: Sendable {
     /// What is wrong when all queues are empty.
     var faults: [String] {
         state.withLock { state in
-            let lost = state.promised.subtracting(state.acknowledged).subtracting(state.dead)
-                .union(state.rejected.subtracting(state.dead))
+            // A message may be delivered, and rejected, before it is on disk: without RECEIPT of one of these it may be gone.
+            let lost = state.promised.subtracting(state.acknowledged).union(state.rejected.intersection(state.done))
+                .subtracting(state.dead)
             // A message may be delivered before it is on disk; so what came in the same round says nothing.
             let torn = state.transactions.filter { parts in
                 parts.contains { state.recovered.contains($0) } && !parts.allSatisfy { state.seen.contains($0) }
