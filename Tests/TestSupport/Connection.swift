@@ -128,12 +128,17 @@ final class Connection {
         let count = min(messageCount % 3 + 1, bytes.count)
         messageCount += 1
         let isText = String(validating: bytes, as: UTF8.self) != nil
-        return (0..<count).flatMap { place in
-            ClientFrameHeader.frame(
-                opcode: place > 0 ? 0 : isText ? 1 : 2, isLast: place == count - 1,
-                Array(bytes[bytes.count * place / count..<bytes.count * (place + 1) / count]),
-                key: .random(in: 0...UInt32.max))
+        var wire: [UInt8] = []
+        for place in 0..<count {
+            let start = bytes.count * place / count
+            let end = bytes.count * (place + 1) / count
+            var opcode: UInt8 = 0
+            if place == 0 { opcode = isText ? 1 : 2 }
+            let key = UInt32.random(in: 0...UInt32.max)
+            wire += ClientFrameHeader.frame(
+                opcode: opcode, isLast: place == count - 1, Array(bytes[start..<end]), key: key)
         }
+        return wire
     }
 
     @discardableResult
