@@ -57,7 +57,7 @@ static int choose_protocol(
     unsigned int offered_count, void *argument) {
     (void)ssl;
     const tls_context *context = argument;
-    for (unsigned int i = 0; i + 1 + offered[i] <= offered_count; i += 1 + offered[i]) {
+    for (unsigned int i = 0; i < offered_count && i + 1 + offered[i] <= offered_count; i += 1 + offered[i]) {
         if (offered[i] + 1u != context->protocol_count) continue;
         if (memcmp(offered + i, context->protocol, context->protocol_count) != 0) continue;
         *chosen = offered + i + 1;

@@ -167,7 +167,7 @@ extension Integration {
         func `Connections that never finish their handshake keep nobody out, and are closed in time`(
             on driver: DriverUnderTest
         ) throws {
-            let broker = try broker(driver, workers: 1, ["limits.connect-ms": "1500"])
+            let broker = try broker(driver, workers: 1, ["limits.connect-timeout-ms": "1500"])
             // A hello that lacks its last bytes, or all but the first.
             let hello: [UInt8] = [22, 3, 1, 0, 200, 1, 0, 0, 196] + [UInt8](repeating: 3, count: 150)
             let idle = try (0..<200).map { _ in try RawClient(broker) }

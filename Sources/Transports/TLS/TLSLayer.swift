@@ -73,7 +73,7 @@ public struct TLSLayer: ~Copyable {
     /// so that a storm of handshakes does not delay those who are in by more than some milliseconds a turn.
     static var stepsPerTurn: Int { 4 }
     /// Handshakes that have begun, at most. Each takes 44 KiB until it is done, so all take 88 MiB a worker. Others wait;
-    /// `limits.connect-ms` ends those that take too long.
+    /// `limits.connect-timeout-ms` ends those that take too long.
     static var openHandshakeCountMax: Int { 2000 }
     /// Ciphertext of a connection that waits for the kernel at most, plus one record. Without it, one slow reader would
     /// have up to a whole send of the core (1 MiB) encrypted in advance.
