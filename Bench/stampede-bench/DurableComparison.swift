@@ -53,9 +53,7 @@ struct DurableComparison {
 
     private func cells(
         _ load: DurableLoad, _ text: @escaping (Double) -> String, _ value: (DurableLoad, String) -> Double?
-    )
-        -> [String]
-    {
+    ) -> [String] {
         field.cells(load.name) { value(load, $0).map(text) }
     }
 
@@ -111,7 +109,10 @@ struct DurableComparison {
 
     private var written: Section {
         Section(
-            title: "Written", text: "Message, acknowledgement, and what fills up blocks; write_bytes of /proc/PID/io.",
+            title: "Written",
+            text: """
+                Message, acknowledgement, what fills up blocks, and files that are made ahead; write_bytes of /proc/PID/io.
+                """,
             head: ["bytes per message"] + field.servers,
             lines: loads.map { load in
                 [load.name] + cells(load, OutcomeTable.grouped) { median($0, $1, \.writtenBytesPerMessage) }

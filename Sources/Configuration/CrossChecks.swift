@@ -92,7 +92,9 @@ extension EffectiveSettings {
         let segmentByteCountMin = segmentByteCountMin(transactionByteCount: frameByteCountMax)
         let isSegmentSmall =
             settings.storage.isEnabled && origins[segment] == nil && integer(at: segment) < segmentByteCountMin
-        guard !small.isEmpty || isMemorySmall || isSegmentSmall, let path = Self.frameKeys.first(where: { origins[$0] != nil }) else {
+        guard !small.isEmpty || isMemorySmall || isSegmentSmall,
+            let path = Self.frameKeys.first(where: { origins[$0] != nil })
+        else {
             return
         }
         var wants: [String] = []

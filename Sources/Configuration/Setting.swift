@@ -65,6 +65,7 @@ struct Setting<Root>: Sendable {
     /// Parses the text of an environment variable or of `--set`. The items of a list are separated by commas.
     func parseOverride(_ text: String) -> SettingValue? {
         guard case .list(_, let accepts) = form else { return parse(text) }
+        if text.isEmpty, mayBeEmpty { return .list([]) }
         let items = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
         return items.allSatisfy(accepts) ? .list(items) : nil
     }

@@ -45,7 +45,7 @@ public struct RecoveredState: Sendable {
     /// Transactions that are complete, and of which a part would not be known to be so without the others. Each needs a
     /// `transactionEnd` in the new life, on stable storage before a segment is freed.
     public var unsealedTransactions: [UInt64]
-    /// The greatest life of a segment; 0: there is none. The next life is greater.
+    /// The greatest life that there was; 0: none. The next life is greater.
     public var lifeMax: UInt32
     /// All intact records, up to the logs' ends.
     public var counts: RecordCounts

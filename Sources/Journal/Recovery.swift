@@ -192,7 +192,10 @@ public struct Recovery: ~Copyable {
     // MARK: The end
 
     /// What lives, when all segments are read.
-    public consuming func finish() -> RecoveredState {
+    ///
+    /// - Parameter lifeBegun: the last life that began to deliver. It may have made no segment before it ended: then all
+    ///   messages may have been delivered.
+    public consuming func finish(lifeBegun: UInt32 = 0) -> RecoveredState {
         resolveTransactions()
         for log in logs {
             guard var finding = log.end else { continue }
@@ -202,9 +205,11 @@ public struct Recovery: ~Copyable {
             if isDamage { findings.append(finding) }
         }
         findNeededSegments()
+        let lifeMax = logs.last?.life ?? 0
         return RecoveredState(
-            findings: findings, messages: messages(), queues: queues.all, segments: recoveredSegments(),
-            unsealedTransactions: unsealedTransactions(), lifeMax: logs.last?.life ?? 0, counts: counts)
+            findings: findings, messages: messages(lifeBegun > lifeMax ? lifeBegun : 0), queues: queues.all,
+            segments: recoveredSegments(), unsealedTransactions: unsealedTransactions(),
+            lifeMax: max(lifeMax, lifeBegun), counts: counts)
     }
 
     /// Segments of the newest life that its last marks say are needed.
@@ -239,8 +244,10 @@ public struct Recovery: ~Copyable {
     }
 
     /// All messages that live, in the order of their first records.
-    private mutating func messages() -> [LiveMessage] {
-        let isUnclean = logs.last { !$0.isClean }.map(\.life)
+    ///
+    /// - Parameter lifeWithoutLog: one that did not end in order, and left no segment. 0: there is none.
+    private mutating func messages(_ lifeWithoutLog: UInt32) -> [LiveMessage] {
+        let uncleanLifeMax = max(logs.last { !$0.isClean }?.life ?? 0, lifeWithoutLog)
         var messages: [LiveMessage] = []
         messages.reserveCapacity(segments.reduce(0) { $0 + $1.liveMessageCount })
         for log in logs {
@@ -253,7 +260,7 @@ public struct Recovery: ~Copyable {
                         LiveMessage(
                             position: base &+ UInt64(entry.unit), orderKey: entry.orderKey, queue: entry.queue,
                             segment: UInt32(index), failureCount: entry.failureCount, worker: log.worker,
-                            isRedelivered: entry.isRedelivered || isUnclean.map { $0 >= log.life } ?? false))
+                            isRedelivered: entry.isRedelivered || uncleanLifeMax >= log.life))
                 }
                 segments[index].removeEntries()
             }

@@ -16,8 +16,9 @@ public struct SegmentBuffer: ~Copyable {
     /// Reads the file of a segment.
     ///
     /// - Parameters:
-    ///   - syncs: what the file holds is brought to stable storage first: after the crash of a broker the kernel may have
-    ///     bytes that the disk has not.
+    ///   - syncs: what the kernel has of the file is brought to stable storage and forgotten first. After the crash of a
+    ///     broker the kernel may have bytes that the disk has not; after a failed sync it may even take them for written
+    ///     (fsync(2)). What is read then is what the disk has.
     ///   - progress: is told how many bytes more were read; false: stop.
     /// - Returns: the bytes, until the next call. nil: `progress` stopped it.
     public mutating func read(
@@ -33,7 +34,10 @@ public struct SegmentBuffer: ~Copyable {
         guard information.st_mode & S_IFMT == S_IFREG else {
             throw StorageError(description: "\(path) is not a regular file")
         }
-        if syncs, fdatasync(file) != 0 { throw StorageDirectory.failure(path, "cannot be synced", errno) }
+        if syncs {
+            guard fdatasync(file) == 0 else { throw StorageDirectory.failure(path, "cannot be synced", errno) }
+            posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED)
+        }
         // What is behind the greatest segment is nothing of ours.
         let byteCount = min(Int(information.st_size), JournalFormat.segmentByteCountMax)
         posix_fadvise(file, 0, 0, POSIX_FADV_SEQUENTIAL)

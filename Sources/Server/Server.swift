@@ -87,14 +87,7 @@ public enum StampedeServer {
 
         var driverOptions = settings.driverOptions
         var broker = settings.broker
-        let access = parts.authenticator.map {
-            AccessPool(
-                $0, settings.access, patienceMilliseconds: broker.limits.connectMillisecondsMax, peers: peers)
-        }
-        if let authenticator = parts.authenticator {
-            broker.authentication = .external
-            broker.access = authenticator.table
-        }
+        let access = parts.authenticator.map { AccessPool($0, settings.access, &broker, peers) }
         driverOptions.findsPeerAddress = broker.needsAddresses
         driverOptions.usesFiles = parts.store != nil
         broker.listeners = listeners.options

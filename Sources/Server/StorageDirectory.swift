@@ -10,6 +10,7 @@ public struct StorageError: Error, CustomStringConvertible {
 ///
 ///     lock                           flock(2); holds the number of the process
 ///     format                         "stampede-storage 1": who wrote it, and the version of the format
+///     life                           the number of the last run, written before it delivers anything
 ///     LLLLLLLL-WWWW-SSSSSSSS.log     segments, see `SegmentName`
 ///
 /// Other names are left alone.
@@ -134,6 +135,18 @@ public struct StorageDirectory: ~Copyable, Sendable {
 
     /// Writes the file `format`, durably.
     func writeFormat() throws(StorageError) { try writeDurably(Array(Self.formatLine.utf8), to: "format") }
+
+    /// The number of the last run. 0: there was none. One that cannot be read is taken for a run that left nothing else.
+    func lifeBegun(lifeMax: UInt32) throws(StorageError) -> UInt32 {
+        guard let text = try contents(of: "life") else { return 0 }
+        guard text.last == "\n", let life = UInt32(text.dropLast()), life <= JournalFormat.lifeMax else {
+            return lifeMax + 1
+        }
+        return life
+    }
+
+    /// Writes the number of this run, durably: it may deliver messages and end before it has written anything else.
+    func begin(life: UInt32) throws(StorageError) { try writeDurably(Array("\(life)\n".utf8), to: "life") }
 
     var hasFormat: Bool { faccessat(descriptor, "format", F_OK, 0) == 0 }
 

@@ -116,6 +116,7 @@ enum StorageRecovery {
                 description: "\(directory.path) has been used by \(state.lifeMax) runs of the broker, and there are no "
                     + "more numbers; move it away when its queues are empty")
         }
+        try directory.begin(life: state.lifeMax + 1)
         let elapsed = Clock.monotonicNanoseconds - started
         logger.notice(
             "storage",
@@ -152,7 +153,7 @@ enum StorageRecovery {
             guard let bytes else { return nil }
             recovery.read(name, bytes)
         }
-        return recovery.finish()
+        return recovery.finish(lifeBegun: try directory.lifeBegun(lifeMax: names.last?.life ?? 0))
     }
 
     /// Tells of damage; throws if the broker must not start.

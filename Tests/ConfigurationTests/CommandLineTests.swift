@@ -20,7 +20,9 @@ struct CommandLineTests {
     func help(arguments: [String]) throws {
         let outcome = try stampede.run(arguments)
         #expect(outcome.exitCode == 0 && outcome.error == "")
-        for command in ["serve", "config", "probe", "storage", "tap", "sink"] { #expect(outcome.output.contains("  \(command) ")) }
+        for command in ["serve", "config", "probe", "storage", "tap", "sink"] {
+            #expect(outcome.output.contains("  \(command) "))
+        }
     }
 
     @Test(

@@ -29,6 +29,7 @@ struct PrecedenceTests {
         case .integer(let quantity): text = quantity.unit.format(quantity.range.lowerBound)
         case .flag: text = "false"
         case .choice(let names): text = names[names.count - 1]
+        case .list where path == "tls.certificates": text = "chain.pem:key.pem,both.pem"
         case .text, .list: text = "127.0.0.1:1,[::1]:2"
         }
         var byEnvironment = EffectiveSettings()

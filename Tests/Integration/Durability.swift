@@ -37,6 +37,7 @@ extension Integration {
             try client.acknowledge(first)
             broker.process.signal(SIGKILL)
             #expect(try broker.process.waitForExit() == .killed(signal: SIGKILL))
+            #expect(try TemporaryFile.contents(of: "\(folder.path)/life") == "1\n")
             // Another number of workers: the queues have other owners.
             broker = try BrokerProcess(Self.settings(driver, folder, workers: workers == 1 ? 2 : 1))
             let reader = try RawClient(broker, .v1_2)

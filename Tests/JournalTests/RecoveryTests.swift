@@ -169,6 +169,19 @@ struct RecoveryTests {
         #expect(recover(last.files + other.files).messages.map(\.isRedelivered) == [true, true])
     }
 
+    @Test func `a life that began and left no segment may have delivered everything`() {
+        let log = TestLog(life: 3)
+        log.send("1")
+        log.endCleanly()
+        for (lifeBegun, isRedelivered) in [(UInt32(0), false), (3, false), (4, true)] {
+            var recovery = Recovery()
+            log.files[log.names[0]]!.withUnsafeBytes { recovery.read(log.names[0], $0) }
+            let state = recovery.finish(lifeBegun: lifeBegun)
+            #expect(state.messages.map(\.isRedelivered) == [isRedelivered])
+            #expect(state.lifeMax == max(3, lifeBegun))
+        }
+    }
+
     @Test func `the newest record of a queue counts, and pins its segment`() {
         func made(_ name: String, _ countMax: UInt64) -> (inout RecordWriter) -> Void {
             { writer in

@@ -32,6 +32,10 @@ struct MessageStore: ~Copyable {
     let workerCount: Int
     var staging: LogStaging
     var files: SegmentFiles
+    /// Segments of earlier lives were left at the last `advance`: what other workers do may let more go.
+    var awaitsEarlier: Bool
+    /// See `askForSegment`.
+    var isSegmentWanted = false
     /// Something has changed since the last `advance`.
     var hasWork: Bool
     private(set) var hasFailed = false
@@ -94,6 +98,7 @@ struct MessageStore: ~Copyable {
     init(_ options: StorageOptions?, worker: Int, workerCount: Int, wallMilliseconds: UInt64) {
         isEnabled = options != nil
         hasWork = options != nil
+        awaitsEarlier = options?.earlier != nil
         let options = options ?? StorageOptions(directory: [], life: 1)
         invariant(
             options.life > 0 && options.segmentByteCount % JournalFormat.unitByteCount == 0
@@ -123,6 +128,12 @@ struct MessageStore: ~Copyable {
         if available == 0 { return files.isShort || files.isAtLimit ? .full : .open }
         if staging.endOffset + byteCount + options.reservedByteCount <= available { return .open }
         return files.isShort || files.isAtLimit || isAppendRefused ? .full : .wait
+    }
+
+    /// Somebody waits who needs more room than is left in the segment: the next one is made early.
+    mutating func askForSegment() {
+        isSegmentWanted = true
+        hasWork = true
     }
 
     /// What a record takes beside the message, with the name of its queue; and what a move to a dead-letter destination adds.

@@ -141,9 +141,7 @@ public struct Shard: ~Copyable {
         let router = try TopicRouter(limits, seed: options.seed &+ 0xD1B5_4A32_D192_ED03)
         let destinations = try DestinationDirectory(
             limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
-        let queues = try QueueEngine<FirstInFirstOut>(
-            queueCountMax: capacity.queueCount, entryCountMax: capacity.entryCount,
-            consumerCountMax: capacity.consumerCount)
+        let queues = try QueueEngine<FirstInFirstOut>(capacity)
         let subscriptions = try SubscriptionTable(
             subscriptionCountMax: capacity.subscriptionCount, deliveryCountMax: capacity.deliveryCount,
             seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)

@@ -1,3 +1,5 @@
+import Slabs
+
 import STOMP
 
 /// How many records of each kind one worker may need: the sizes of its tables, which take address space alone until they
@@ -30,6 +32,14 @@ struct ShardCapacity {
 
     /// The smallest message to another worker that brings one for a queue: so many fit into a mailbox.
     private static var publicationByteCountMin: Int { 88 }
+}
+
+extension QueueEngine {
+    init(_ capacity: ShardCapacity) throws(SlabError) {
+        try self.init(
+            queueCountMax: capacity.queueCount, entryCountMax: capacity.entryCount,
+            consumerCountMax: capacity.consumerCount)
+    }
 }
 
 extension Limits {

@@ -64,6 +64,9 @@ public struct TransportLayer: ~Copyable {
     var verifyCursor = 0
 
     var checkedText = CheckedText()
+    /// The most records since the memory of a burst was given back.
+    var peak = 0
+    var isTrimming = false
     var now: UInt64
     var isDraining = false
     var noticeSecond: UInt64 = 0
@@ -108,10 +111,10 @@ public struct TransportLayer: ~Copyable {
 
     deinit { facts.deallocate() }
 
-    /// As much as all connections take that are in their handshake with 1 KiB each, within bounds. A connection for which
-    /// there is no block is closed.
+    /// As much as all connections together take at most: in its handshake one may keep the longest head. So those who
+    /// fill the pool keep nobody out whom they do not keep out of the table of connections too.
     private static func blockByteCountMax(_ connectionCountMax: Int) -> Int {
-        min(max(connectionCountMax << 10, 16 << 20), 256 << 20)
+        min(max(connectionCountMax * (HTTPUpgrade.headByteCountMax + 2048), 16 << 20), 1 << 30)
     }
 
     /// The counters, by a call: a property that another module reads would copy the layer.

@@ -27,7 +27,7 @@ struct StorageScenario {
     /// Operations on files fail.
     let fails: Bool
     /// Messages and transactions may be too large for a segment.
-    var segmentsAreTight: Bool { segmentByteCount < 16 << 10 }
+    var segmentsAreTight: Bool { segmentByteCount < 32 << 10 }
     /// The disk may be full. The blocks of it; nil: no limit.
     let blockCountMax: Int?
     var diskIsTight: Bool { blockCountMax != nil }
@@ -40,7 +40,7 @@ struct StorageScenario {
         // Now and then a life is short: the next begins in the middle of what the last one began with.
         if random.chance(300) { events.append(events[0] + random.range(1...12)) }
         endings = events.sorted().map { ($0, random.pick([.process, .process, .machine, .machine, .machine, .orderly])) }
-        segmentByteCount = random.pick([4 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10])
+        segmentByteCount = random.pick([8 << 10, 8 << 10, 8 << 10, 16 << 10, 64 << 10])
         commit = random.pick([.durableAppend, .appendAndSync])
         onError = random.pick([.stop, .refuse])
         persistentPerThousand = random.pick([500, 900, 1000])

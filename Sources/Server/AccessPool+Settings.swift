@@ -1,8 +1,21 @@
 import Access
+import Broker
 import Configuration
+import Drivers
 import Logging
 
 extension AccessPool {
+    /// For a broker that asks who clients are; its options say so from now on.
+    convenience init(
+        _ authenticator: Authenticator, _ settings: AccessSettings, _ broker: inout BrokerOptions,
+        _ peers: WakeDirectory
+    ) {
+        broker.authentication = .external
+        broker.access = authenticator.table
+        self.init(
+            authenticator, settings, patienceMilliseconds: broker.limits.connectMillisecondsMax, peers: peers)
+    }
+
     /// Reads all files of access again. Where one is wrong, all stays as it was, and the log says why.
     func reload(_ settings: Settings, _ logger: Logger) {
         do throws(AccessError) {
