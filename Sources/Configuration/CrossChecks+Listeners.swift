@@ -52,12 +52,6 @@ extension EffectiveSettings {
         if listener.isUnix, case .networks = listener.proxies {
             refuse(Schema.proxyOptions, at: path, "the peers of a Unix socket have no addresses; allowed: true")
         }
-        checkBuilt(listener, at: path)
-    }
-
-    /// What no part of the broker carries out yet.
-    private mutating func checkBuilt(_ listener: ListenerSettings, at path: String) {
-        refuse(Schema.accessOptions, at: path, "it is not built in yet")
     }
 
     private mutating func refuse(_ options: [Setting<ListenerSettings>], at path: String, _ reason: String) {

@@ -14,12 +14,6 @@ public struct ListenerSettings: Sendable, Equatable, CustomStringConvertible {
     public var origins: [String] = []
     /// Who may send the header of the PROXY protocol, with which each connection begins then.
     public var proxies = Proxies.none
-    /// The destinations that clients of this listener may write and read: names and patterns. Empty: those that their
-    /// roles allow.
-    public var publishPatterns: [String] = []
-    public var subscribePatterns: [String] = []
-    /// The names of authenticators, in the order in which they are asked. Empty: those of the broker.
-    public var authenticators: [String] = []
     /// The permission bits of a Unix socket. Whoever may write to it may connect (unix(7)).
     public var socketMode = 0o660
     /// The user and the group that own a Unix socket, each as a name or a number. Empty: those of the process.

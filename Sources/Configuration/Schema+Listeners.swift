@@ -2,7 +2,7 @@ extension Schema {
     static let listenersPath = "listeners"
 
     static let listenersWhy =
-        "Where clients are accepted. There are no users yet: anyone who can connect may do anything."
+        "Where clients are accepted. Without the section `access` anyone who can connect may do anything."
 
     /// The list of listeners as the command line and the environment give it: URLs.
     static let listeners: [Setting<Settings>] = [
@@ -26,7 +26,7 @@ extension Schema {
 
     /// The other keys of such an entry.
     static let listenerOptions: [Setting<ListenerSettings>] =
-        listenerLimits + webSocketOptions + proxyOptions + accessOptions + socketOptions
+        listenerLimits + webSocketOptions + proxyOptions + socketOptions
 
     private static let listenerLimits: [Setting<ListenerSettings>] = [
         .count(
@@ -69,21 +69,6 @@ extension Schema {
                 listener.proxies = items == ["true"] ? .anyone : networks.isEmpty ? .none : .networks(networks)
             },
             words: ["true", "false"])
-    ]
-
-    static let accessOptions: [Setting<ListenerSettings>] = [
-        .list(
-            "authenticators", \.authenticators, allowed: "names of authenticators",
-            "Who decides about clients of this listener, in this order. []: all authenticators.",
-            accepts: { !$0.isEmpty }),
-        .list(
-            "publish", \.publishPatterns, allowed: DestinationPattern.allowed,
-            "What clients of this listener may write, at most. []: what they may elsewhere.",
-            accepts: DestinationPattern.accepts),
-        .list(
-            "subscribe", \.subscribePatterns, allowed: DestinationPattern.allowed,
-            "What clients of this listener may read, at most. []: what they may elsewhere.",
-            accepts: DestinationPattern.accepts),
     ]
 
     /// RFC 6454, section 6.2: scheme, host and port of a page, as a browser sends them in `Origin`.

@@ -57,6 +57,25 @@ extension Integration {
             withExtendedLifetime(broker) {}
         }
 
+        @Test(arguments: drivers, [1, 2])
+        func `tap and sink speak WebSocket`(
+            on driver: DriverUnderTest, _ workers: Int
+        ) throws {
+            let broker = try BrokerProcess(
+                BrokerProcess.Settings(driver, workers: workers, address: "127.0.0.1:0,ws://127.0.0.1:0"))
+            let address = try #require(broker.readyLine.firstMatch(of: /ws:\/\/127\.0\.0\.1:\d+/)).0
+            let lines = (0..<500).map { "line \($0) with an ä, and \(String(repeating: "x", count: $0))" }
+            let sink = try stampede(
+                ["sink", "/queue/lines", "--url", String(address)], input: lines.joined(separator: "\n"))
+            #expect(try sink.waitForExit() == .exited(0), "\(sink.errorLines)")
+            let tap = try stampede(["tap", "/queue/lines", "--url", "\(address)/stomp", "--count", "500"])
+            #expect(try tap.waitForExit() == .exited(0), "\(tap.errorLines)")
+            #expect(tap.outputLines == lines)
+            let lost = try stampede(["tap", "/queue/lines", "--url", "\(address)/nowhere"])
+            #expect(try lost.waitForExit() == .exited(1))
+            #expect(lost.errorLines.first?.contains("404 Not Found") == true, "\(lost.errorLines)")
+        }
+
         @Test(arguments: drivers)
         func `The socket has its mode, and is removed at the end of the broker`(on driver: DriverUnderTest) throws {
             let directory = try TemporaryDirectory()

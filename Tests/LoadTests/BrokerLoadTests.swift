@@ -34,11 +34,21 @@ struct BrokerLoadTests {
 
     @Test(arguments: plans.indices, LoadDriver.available)
     func `every message arrives`(_ index: Int, _ driver: LoadDriver) throws {
-        let plan = Self.plans[index]
-        let server = try RunningServer(.stampede(driver: driver, path: Self.broker()), cpu: nil)
+        try expectAllArrive(Self.plans[index], driver, .tcp)
+    }
+
+    @Test(arguments: plans.indices, LoadDriver.available)
+    func `every message arrives over WebSocket`(_ index: Int, _ driver: LoadDriver) throws {
+        try expectAllArrive(Self.plans[index], driver, .ws)
+    }
+
+    private func expectAllArrive(_ plan: Plan, _ driver: LoadDriver, _ transport: ClientTransport) throws {
+        let server = try RunningServer(
+            .stampede(driver: driver, path: Self.broker(), transport: transport), cpu: nil)
         defer { server.end() }
         var target = try #require(Load.Target(host: "127.0.0.1", port: server.port))
         target.driver = driver
+        target.webSocketPath = transport.webSocketPath
         let load = try Load(plan, target: target)
         #expect(load.awaitReady())
         load.phase = .measure
