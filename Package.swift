@@ -170,7 +170,8 @@ let package = Package(
         .testTarget(name: "PermissionsTests", dependencies: ["Permissions"], swiftSettings: swiftSettings),
         .testTarget(name: "AccessTests", dependencies: ["Access", "Permissions"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "FakeKernel", "IO", "Journal", "Permissions", "STOMP", "Slabs"],
+            name: "BrokerTests",
+            dependencies: ["Broker", "FakeKernel", "IO", "Journal", "Permissions", "STOMP", "Slabs"],
             swiftSettings: swiftSettings),
         // Echoes WebSocket messages, for suites that test servers from outside.
         .executableTarget(

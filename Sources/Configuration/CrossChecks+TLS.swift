@@ -13,9 +13,10 @@ extension EffectiveSettings {
                 "found none, but \(listener.url) needs one; allowed: the path of a PEM file")
         }
         if !usesTLS {
-            for path in Schema.tls.map(\.path) where origins[path] != nil {
+            let defaults = Settings()
+            for setting in Schema.tls where setting.get(settings) != setting.get(defaults) {
                 report(
-                    origin(of: path), path,
+                    origin(of: setting.path), setting.path,
                     "has no effect: no listener has TLS; allowed: only with a listener stomps:// or wss://")
             }
             return
