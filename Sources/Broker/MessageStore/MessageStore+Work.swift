@@ -75,12 +75,14 @@ extension MessageStore {
         submissions.append(.sync(SegmentFiles.slot(files.current.sequence), token: SegmentFiles.SyncToken.interval))
     }
 
-    /// The next segment is made when half of this one is used.
+    /// The next segment is made when half of this one is used, or somebody needs more room than is left.
     private mutating func makeFiles(_ submissions: inout Batch<Submission>) {
         let half = options.segmentByteCount / 2
         if files.ahead.stage == .none,
             files.current.stage != .ready || staging.sequence != files.current.sequence || staging.offset > half
+                || isSegmentWanted
         {
+            isSegmentWanted = false
             let mayMake =
                 options.byteCountMax == 0
                 || segmentsByteCount + options.segmentByteCount <= options.byteCountMax

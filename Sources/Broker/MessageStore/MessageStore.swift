@@ -34,6 +34,8 @@ struct MessageStore: ~Copyable {
     var files: SegmentFiles
     /// Segments of earlier lives were left at the last `advance`: what other workers do may let more go.
     var awaitsEarlier: Bool
+    /// See `askForSegment`.
+    var isSegmentWanted = false
     /// Something has changed since the last `advance`.
     var hasWork: Bool
     private(set) var hasFailed = false
@@ -126,6 +128,12 @@ struct MessageStore: ~Copyable {
         if available == 0 { return files.isShort || files.isAtLimit ? .full : .open }
         if staging.endOffset + byteCount + options.reservedByteCount <= available { return .open }
         return files.isShort || files.isAtLimit || isAppendRefused ? .full : .wait
+    }
+
+    /// Somebody waits who needs more room than is left in the segment: the next one is made early.
+    mutating func askForSegment() {
+        isSegmentWanted = true
+        hasWork = true
     }
 
     /// What a record takes beside the message, with the name of its queue; and what a move to a dead-letter destination adds.

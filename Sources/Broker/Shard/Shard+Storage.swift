@@ -22,7 +22,9 @@ extension Shard {
     mutating func holdBackStored(_ context: FrameContext) -> FrameOutcome? {
         switch store.admission(frame.reservedByteCount) {
         case .open: break
-        case .wait where !context.isCommitting: return waitForRoom(context, limit: .messageMemory)
+        case .wait where !context.isCommitting:
+            store.askForSegment()
+            return waitForRoom(context, limit: .messageMemory)
         case .wait: break
         // A COMMIT has looked before it began: what is kept in reserve is for the rest of it.
         case .full where context.isCommitting: break

@@ -91,7 +91,8 @@ extension Oracle {
                 continue
             }
             if message.isPromised, !message.mayBeGone, !mayBeLost(message) {
-                violate("message \(message.number) was promised in life \(message.brokerLife) and is lost in life \(life)")
+                let text = "was promised in life \(message.brokerLife) and is lost in life \(life)"
+                violate("message \(message.number) \(text)")
             }
             message.isLost = true
         }
@@ -136,15 +137,15 @@ extension Oracle {
     ) {
         let number = message.number
         if !isStored(message) || message.isLost {
-            violate("message \(number) of life \(message.brokerLife) was delivered in life \(life), and was not on the disk")
+            violate("message \(number) of life \(message.brokerLife) came in life \(life), and was not on the disk")
         }
         if message.ackIsPromised {
             violate("message \(number) was delivered in life \(life) although its ACK was confirmed before")
         }
-        // As a dead letter it may be a new message of this life. And what waited in the output of a connection that leaves
-        // may go to another first.
+        // As a dead letter it may be a new message of this life. And what waited in the output of a connection that
+        // leaves may go to another first.
         if !isRedelivered, !isDeadLetter, !subscription.hasLetGo, message.wasInCrash || message.deliveries > 0 {
-            violate("message \(number) of life \(message.brokerLife) was delivered in life \(life) without redelivered:true")
+            violate("message \(number) of life \(message.brokerLife) came in life \(life) without redelivered:true")
         }
         message.mayBeGone = false
     }

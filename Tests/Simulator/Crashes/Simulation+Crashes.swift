@@ -33,9 +33,16 @@ extension Simulation {
     }
 
     func endLives(at event: Int) {
-        for (_, ending) in scenario.storage!.endings.filter({ $0.event == event }) where !hasFailed { endLife(ending) }
+        endingsDue += scenario.storage!.endings.filter { $0.event == event }
+        while let next = endingsDue.first, !hasFailed {
+            guard disk!.isAt(next.moment) || event >= next.event + StorageScenario.patience else { break }
+            endingsDue.removeFirst()
+            endLife(next.ending)
+        }
         // The server ends a broker that can store nothing more, if it is to.
-        if !hasFailed, scenario.storage!.onError == .stop, hasStorageFailed { endLife(random.pick([.process, .orderly])) }
+        if !hasFailed, scenario.storage!.onError == .stop, hasStorageFailed {
+            endLife(random.pick([.process, .orderly]))
+        }
     }
 
     /// The last life begins on a disk that works.

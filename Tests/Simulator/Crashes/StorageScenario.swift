@@ -12,8 +12,9 @@ struct StorageScenario {
         case orderly
     }
 
-    /// When a life ends, in events of the run, in order.
-    let endings: [(event: Int, ending: Ending)]
+    /// When a life ends, in events of the run, in order: at the first such moment from then on, within `patience`.
+    let endings: [(event: Int, ending: Ending, moment: SimulatedDisk.Moment)]
+    static let patience = 100
     let segmentByteCount: Int
     let commit: StorageOptions.Commit
     let onError: StorageOptions.ErrorPolicy
@@ -27,7 +28,7 @@ struct StorageScenario {
     /// Operations on files fail.
     let fails: Bool
     /// Messages and transactions may be too large for a segment.
-    var segmentsAreTight: Bool { segmentByteCount < 16 << 10 }
+    var segmentsAreTight: Bool { segmentByteCount < 32 << 10 }
     /// The disk may be full. The blocks of it; nil: no limit.
     let blockCountMax: Int?
     var diskIsTight: Bool { blockCountMax != nil }
@@ -39,8 +40,11 @@ struct StorageScenario {
         var events = (0..<random.range(1...5)).map { _ in random.range(1...eventCount) }
         // Now and then a life is short: the next begins in the middle of what the last one began with.
         if random.chance(300) { events.append(events[0] + random.range(1...12)) }
-        endings = events.sorted().map { ($0, random.pick([.process, .process, .machine, .machine, .machine, .orderly])) }
-        segmentByteCount = random.pick([4 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10])
+        endings = events.sorted().map { event in
+            let ending = random.pick([Ending.process, .process, .machine, .machine, .machine, .orderly])
+            return (event, ending, ending == .machine ? random.pick(SimulatedDisk.Moment.allCases) : .any)
+        }
+        segmentByteCount = random.pick([8 << 10, 8 << 10, 8 << 10, 16 << 10, 64 << 10])
         commit = random.pick([.durableAppend, .appendAndSync])
         onError = random.pick([.stop, .refuse])
         persistentPerThousand = random.pick([500, 900, 1000])
@@ -52,8 +56,9 @@ struct StorageScenario {
             switch fault {
             case .shortWrite, .shortRead: faults[fault.rawValue] = random.range(1...500)
             case .slowOperation: faults[fault.rawValue] = random.range(1...200)
-            case .appendFailed, .appendWithoutSpace, .allocateFailed, .createFailed, .openFailed, .deleteFailed,
-                .readFailed, .syncFailed, .directorySyncFailed:
+            case .deleteFailed: if fails { faults[fault.rawValue] = random.range(1...500) }
+            case .appendFailed, .appendWithoutSpace, .allocateFailed, .createFailed, .openFailed, .readFailed,
+                .syncFailed, .directorySyncFailed:
                 if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) }
             case .processCrash, .machineCrash, .writeDropped, .writeTorn, .writesReordered, .growthDropped,
                 .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten:

@@ -91,6 +91,25 @@ extension SimulatedDisk {
         forgetFilesWithoutNames()
     }
 
+    /// What has to be unsynced.
+    enum Moment: CaseIterable { case any, write, creation, deletion }
+
+    func isAt(_ moment: Moment) -> Bool {
+        func isUnderWay(_ kinds: Submission.Kind...) -> Bool {
+            workers.contains { $0.operations.contains { $0.isBegun && kinds.contains($0.submission.kind) } }
+        }
+        switch moment {
+        case .any: return true
+        case .write:
+            return isUnderWay(.appendFile, .appendFileDurably)
+                || files.contains { $0.unsynced.contains { !$0.bytes.isEmpty } }
+        case .creation:
+            return isUnderWay(.createFile) || directories.values.contains { $0.unsynced.contains { $0.file != nil } }
+        case .deletion:
+            return isUnderWay(.deleteFile) || directories.values.contains { $0.unsynced.contains { $0.file == nil } }
+        }
+    }
+
     // MARK: Between two lives
 
     /// The names in a directory, in order.

@@ -30,6 +30,9 @@ public enum StorageFault: Int, CaseIterable, Sendable {
     /// A write or a read is carried out in parts, with time between them.
     case shortWrite, shortRead
     case slowOperation
+
+    /// Whether the broker does what it strikes.
+    public var canStrike: Bool { self != .readFailed && self != .shortRead }
 }
 
 /// What is asked about each part of each unsynced change when the machine stops.
@@ -54,7 +57,7 @@ struct CrashFates {
     private let common: Fate?
     private var fates: [Int: Fate] = [:]
 
-    init(_ random: inout Random) { common = random.pick([.kept, .dropped, nil, nil, nil]) }
+    init(_ random: inout Random) { common = random.pick([.kept, .dropped, nil, nil, nil, nil, nil]) }
 
     mutating func keeps(_ number: Int, _ random: inout Random) -> Bool {
         let fate = common ?? fates[number] ?? random.pick(Fate.allCases)
