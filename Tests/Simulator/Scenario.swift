@@ -264,7 +264,7 @@ struct Scenario {
         case "Too many subscriptions": subscriptionsAreTight
         case "Too many patterns": patternsAreTight
         case "Too many transactions": transactionsAreTight
-        case "Transaction too large": transactionsAreTight || storage?.segmentsAreTight == true
+        case "Transaction too large": transactionsAreTight || storage != nil
         case "Frame too large", "Body too long", "Header too long", "Headers too long", "Too many headers":
             framesAreTight
         case "Heart-beat missed": heartBeats

@@ -60,7 +60,7 @@ extension Simulation {
         if ending == .orderly { drainLife() } else { breakOff() }
         if hasFailed { return }
         let former = scenario.shardCount
-        let shardCount = random.chance(500) ? former : random.pick([1, 1, 2, 2, 3, 4])
+        let shardCount = random.chance(500) ? former : random.pick([1, 2, 2, 3, 4])
         let hasStored = ending == .orderly && !hasStorageFailed
         switch ending {
         case .process: disk.crashProcess(workerCount: shardCount)

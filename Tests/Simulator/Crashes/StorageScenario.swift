@@ -14,7 +14,7 @@ struct StorageScenario {
 
     /// When a life ends, in events of the run, in order: at the first such moment from then on, within `patience`.
     let endings: [(event: Int, ending: Ending, moment: SimulatedDisk.Moment)]
-    static let patience = 100
+    static let patience = 200
     let segmentByteCount: Int
     let commit: StorageOptions.Commit
     let onError: StorageOptions.ErrorPolicy
@@ -39,10 +39,13 @@ struct StorageScenario {
     init(_ random: inout Random, eventCount: Int, isCalm: Bool) {
         var events = (0..<random.range(1...5)).map { _ in random.range(1...eventCount) }
         // Now and then a life is short: the next begins in the middle of what the last one began with.
-        if random.chance(300) { events.append(events[0] + random.range(1...12)) }
+        if random.chance(400) { events.append(events[0] + random.range(1...30)) }
+        let moments: [SimulatedDisk.Moment] = [
+            .any, .write, .writes, .writes, .creation, .deletion, .deletion, .entries, .entries, .entries,
+        ]
         endings = events.sorted().map { event in
             let ending = random.pick([Ending.process, .process, .machine, .machine, .machine, .orderly])
-            return (event, ending, ending == .machine ? random.pick(SimulatedDisk.Moment.allCases) : .any)
+            return (event, ending, ending == .machine ? random.pick(moments) : .any)
         }
         segmentByteCount = random.pick([8 << 10, 8 << 10, 8 << 10, 16 << 10, 64 << 10])
         commit = random.pick([.durableAppend, .appendAndSync])

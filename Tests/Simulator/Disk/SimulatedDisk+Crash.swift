@@ -91,22 +91,28 @@ extension SimulatedDisk {
         forgetFilesWithoutNames()
     }
 
-    /// What has to be unsynced.
-    enum Moment: CaseIterable { case any, write, creation, deletion }
+    /// What has to be unsynced, or under way.
+    enum Moment: CaseIterable { case any, write, writes, creation, deletion, entries }
 
     func isAt(_ moment: Moment) -> Bool {
-        func isUnderWay(_ kinds: Submission.Kind...) -> Bool {
-            workers.contains { $0.operations.contains { $0.isBegun && kinds.contains($0.submission.kind) } }
+        func countUnderWay(_ kinds: Submission.Kind...) -> Int {
+            workers.reduce(0) { sum, worker in
+                sum + worker.operations.count { $0.isBegun && kinds.contains($0.submission.kind) }
+            }
         }
+        let entries = directories.values.reduce(0) { $0 + $1.unsynced.count }
+        let writes = files.reduce(0) { sum, file in sum + file.unsynced.count { !$0.bytes.isEmpty } }
         switch moment {
         case .any: return true
-        case .write:
-            return isUnderWay(.appendFile, .appendFileDurably)
-                || files.contains { $0.unsynced.contains { !$0.bytes.isEmpty } }
+        case .write: return writes + countUnderWay(.appendFile, .appendFileDurably) > 0
+        case .writes: return writes + countUnderWay(.appendFile, .appendFileDurably) > 1
+        case .entries: return entries + countUnderWay(.createFile, .deleteFile) > 1
         case .creation:
-            return isUnderWay(.createFile) || directories.values.contains { $0.unsynced.contains { $0.file != nil } }
+            let unsynced = directories.values.contains { $0.unsynced.contains { $0.file != nil } }
+            return unsynced || countUnderWay(.createFile) > 0
         case .deletion:
-            return isUnderWay(.deleteFile) || directories.values.contains { $0.unsynced.contains { $0.file == nil } }
+            let unsynced = directories.values.contains { $0.unsynced.contains { $0.file == nil } }
+            return unsynced || countUnderWay(.deleteFile) > 0
         }
     }
 
