@@ -111,8 +111,8 @@ long tls_context_add_hosts(tls_context *context, X509 *certificate, size_t conte
         if (name->type != GEN_DNS) continue;
         *has_names = true;
         const ASN1_IA5STRING *text = name->d.dNSName;
-        int result =
-            add_host(context, (const char *)ASN1_STRING_get0_data(text), (size_t)ASN1_STRING_length(text), context_index);
+        const char *bytes = (const char *)ASN1_STRING_get0_data(text);
+        int result = add_host(context, bytes, (size_t)ASN1_STRING_length(text), context_index);
         added = result < 0 ? -1 : added + result;
     }
     GENERAL_NAMES_free(names);

@@ -1,7 +1,8 @@
 // The C part of TLS: functions over OpenSSL 3 that Swift can call. No other file includes <openssl/...>.
 //
-// Nothing here makes a system call on a socket. A connection reads its ciphertext from a buffer of the caller and writes
-// its ciphertext to another one. Both are described by a `tls_wire`, of which a worker has one for all its connections:
+// Nothing here makes a system call on a socket. A connection reads its ciphertext from a buffer of the caller and
+// writes its ciphertext to another one. Both are described by a `tls_wire`, of which a worker has one for all its
+// connections:
 //
 //     ciphertext in  -> wire.input  -> tls_read  -> plaintext
 //     ciphertext out <- wire.output <- tls_write <- plaintext
@@ -179,8 +180,8 @@ typedef enum {
 
 /// Whether the peer has shown a certificate and its chain was verified.
 bool tls_peer_is_verified(const tls_connection *connection);
-/// Writes name number `index` of a kind as UTF-8. Returns its byte count; -1: there is none, or it does not fit, or it is
-/// not a text (a certificate may hold any bytes, also NUL).
+/// Writes name number `index` of a kind as UTF-8. Returns its byte count; -1: there is none, or it does not fit, or it
+/// is not a text (a certificate may hold any bytes, also NUL).
 long tls_peer_name_copy(
     const tls_connection *connection, tls_peer_name kind, size_t index, char *bytes, size_t capacity);
 
