@@ -18,7 +18,7 @@
 #include <liburing.h>
 #endif
 
-enum { LOG_BYTES = 512 << 20, ZERO_BYTES = 4 << 20, BLOCK_BYTES_MAX = 4096, BLOCK_BYTES_MIN = 64 };
+enum { LOG_BYTES = 256 << 20, ZERO_BYTES = 4 << 20, BLOCK_BYTES_MAX = 4096, BLOCK_BYTES_MIN = 64 };
 
 static struct bytes *group; // Under way.
 static size_t block_bytes = BLOCK_BYTES_MAX;

@@ -93,6 +93,36 @@ struct DurableTests {
         #expect(report.readySeconds == nil)
     }
 
+    @Test(arguments: LoadDriver.available, [[], ["--kill"]])
+    func `a stored queue is there after a restart, in order`(_ driver: LoadDriver, _ how: [String]) throws {
+        let plan = try ScenarioOptions(publishers: 2, subscribers: 1, body: 1000).backlog(3000, dialect: .stomp)
+        let parent = try TemporaryFolders.make()
+        defer { TemporaryFolders.remove(parent) }
+        guard !StorageFolder.isMemory(parent) else { return }
+        let kind = ServerKind.stampede(driver: driver, path: try BrokerLoadTests.broker()).holdingBacklogs()
+            .storing(in: try StorageFolder(parent), store: "\(parent)/store")
+        var report = DepthReport(plan)
+        let options = try DepthOptions.parse(["--depth", "3000", "--restart"] + how)
+        try report.measure(plan, kind, store: "\(parent)/store", cpu: nil, options, ProgressLine())
+        #expect(report.failure == nil)
+        #expect(report.anomalies == Anomalies())
+        #expect(report.readySeconds ?? 0 > 0)
+        #expect(report.fill.storedBytes > 3000 * 1000)
+        #expect(report.fill.writtenBytes > 3000 * 1000)
+    }
+
+    @Test(arguments: LoadDriver.available)
+    func `a broker that stores writes what it confirms`(_ driver: LoadDriver) throws {
+        let parent = try TemporaryFolders.make()
+        defer { TemporaryFolders.remove(parent) }
+        guard !StorageFolder.isMemory(parent) else { return }
+        let kind = ServerKind.stampede(driver: driver, path: try BrokerLoadTests.broker())
+            .storing(in: try StorageFolder(parent))
+        let load = Self.loads[1]
+        let stored = try Self.measure(load, kind, driver)
+        #expect(stored.confirmation?.writtenBytesPerMessage ?? 0 > Double(load.body) * 0.9)
+    }
+
     @Test func `what a restart loses is found out`() throws {
         let plan = try ScenarioOptions(publishers: 1, subscribers: 1, body: 100).backlog(1000, dialect: .stomp)
         let store = try TemporaryFolders.make()
