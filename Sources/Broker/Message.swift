@@ -86,16 +86,8 @@ extension MemoryBudget {
     /// Copies a message to a block of its own: `StoredMessage`, then the content. 0: no memory.
     ///
     /// `extra` are header lines that go in front of the message's own; they must be plain.
-    ///
-    /// - Parameter isStored: it goes to the log: its `StoredPlace` is behind the content.
-    mutating func store(
-        _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0), isStored: Bool = false
-    ) -> BlockIndex {
-        let contentByteCount = extra.count + message.contentByteCount
-        let byteCount =
-            isStored
-            ? StoredMessage.placeOffset(contentByteCount: contentByteCount) + StoredPlace.byteCount
-            : StoredMessage.byteCount + contentByteCount
+    mutating func store(_ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)) -> BlockIndex {
+        let byteCount = StoredMessage.byteCount + extra.count + message.contentByteCount
         guard hasStore(byteCount) else { return 0 }
         let block = blocks.allocate(byteCount: byteCount)
         if block == 0 { return 0 }
@@ -104,13 +96,33 @@ extension MemoryBudget {
             to: StoredMessage(
                 headersByteCount: UInt32(extra.count + message.headersByteCount),
                 bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain,
-                carriesDestination: message.carriesDestination, isStored: isStored))
+                carriesDestination: message.carriesDestination, isStored: false))
         var writer = FrameWriter(at: base + StoredMessage.byteCount)
         if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
         message.writeContent(&writer, version: .v1_2)
-        if isStored {
-            place(of: block).initialize(to: .new)
-        }
+        return block
+    }
+
+    /// The same of one that goes to the log: its `StoredPlace` is behind the content.
+    @inline(never)
+    mutating func storeForLog(
+        _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)
+    ) -> BlockIndex {
+        let contentByteCount = extra.count + message.contentByteCount
+        let byteCount = StoredMessage.placeOffset(contentByteCount: contentByteCount) + StoredPlace.byteCount
+        guard hasStore(byteCount) else { return 0 }
+        let block = blocks.allocate(byteCount: byteCount)
+        if block == 0 { return 0 }
+        let base = blocks.base(block)
+        base.assumingMemoryBound(to: StoredMessage.self).initialize(
+            to: StoredMessage(
+                headersByteCount: UInt32(extra.count + message.headersByteCount),
+                bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain,
+                carriesDestination: message.carriesDestination, isStored: true))
+        var writer = FrameWriter(at: base + StoredMessage.byteCount)
+        if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
+        message.writeContent(&writer, version: .v1_2)
+        place(of: block).initialize(to: .new)
         return block
     }
 

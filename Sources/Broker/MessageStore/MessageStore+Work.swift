@@ -13,7 +13,7 @@ extension MessageStore {
     /// End of turn.
     @inline(__always)
     mutating func advance(_ submissions: inout Batch<Submission>, at moment: Moment) {
-        if hasWork || moment.now >= deadline { advanceNow(&submissions, at: moment) }
+        if moment.now >= dueAt { advanceNow(&submissions, at: moment) }
     }
 
     private mutating func advanceNow(_ submissions: inout Batch<Submission>, at moment: Moment) {

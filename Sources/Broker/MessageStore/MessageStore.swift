@@ -36,8 +36,13 @@ struct MessageStore: ~Copyable {
     var awaitsEarlier: Bool
     /// See `askForSegment`.
     var isSegmentWanted = false
+    /// When `advance` is due (monotonic nanoseconds). 0: at once. `.max`: not before something changes.
+    private(set) var dueAt: UInt64
     /// Something has changed since the last `advance`.
-    var hasWork: Bool
+    var hasWork: Bool {
+        get { dueAt == 0 }
+        set { dueAt = newValue ? 0 : deadline }
+    }
     private(set) var hasFailed = false
     /// The last record is written.
     private(set) var hasEnded = false
@@ -55,7 +60,9 @@ struct MessageStore: ~Copyable {
     /// `StorageOptions.Sync.interval`: where the log was when the sync under way began. nil: none is.
     var intervalSync: LogPosition?
     /// When something is to be tried again, or synced (monotonic nanoseconds). `.max`: nothing is.
-    var deadline: UInt64 = .max
+    var deadline: UInt64 = .max {
+        didSet { if dueAt != 0 { dueAt = deadline } }
+    }
     var milliseconds: UInt64
 
     // Of this turn
@@ -97,7 +104,7 @@ struct MessageStore: ~Copyable {
 
     init(_ options: StorageOptions?, worker: Int, workerCount: Int, wallMilliseconds: UInt64) {
         isEnabled = options != nil
-        hasWork = options != nil
+        dueAt = options != nil ? 0 : .max
         awaitsEarlier = options?.earlier != nil
         let options = options ?? StorageOptions(directory: [], life: 1)
         invariant(

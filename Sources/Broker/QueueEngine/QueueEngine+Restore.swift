@@ -16,7 +16,7 @@ extension QueueEngine {
             isPersistent: true, identity: record.identity, expiresAt: record.expiresAt)
         let handle: Handle<Entry> = entryRecords.allocate()
         if handle.isNone { return .tooMany }
-        let block = memory.store(message, isStored: true)
+        let block = memory.storeForLog(message)
         guard block != 0 else {
             entryRecords.free(handle.index)
             return .noMemory

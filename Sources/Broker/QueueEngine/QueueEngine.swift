@@ -206,7 +206,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         guard hasRoom(index, byteCount: message.contentByteCount) else { return .full }
         let handle: Handle<Entry> = entryRecords.allocate()
         if handle.isNone { return .noMemory }
-        let block = memory.store(message, extra: extra, isStored: isStored)
+        let block = isStored ? memory.storeForLog(message, extra: extra) : memory.store(message, extra: extra)
         guard block != 0 else {
             entryRecords.free(handle.index)
             return .noMemory

@@ -123,6 +123,13 @@ extension Shard {
         return true
     }
 
+    /// The SEND under the parser is to be stored in this queue.
+    @inline(never)
+    mutating func storesFrame(_ session: UnsafeMutablePointer<Session>, in index: Index<Destination>) -> Bool {
+        let isPersistent = frame.has(.persistent) && asksForPersistence(session)
+        return destinations[index].pointee.stores(isPersistent: isPersistent)
+    }
+
     /// A SEND that says `persistent:true` is accepted like any other where nothing is stored, for most clients always say
     /// so. The log tells once for each connection that such messages do not outlive the broker.
     mutating func noticePersistence(_ session: UnsafeMutablePointer<Session>) {

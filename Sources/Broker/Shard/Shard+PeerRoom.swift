@@ -15,7 +15,7 @@ extension Shard {
         suspend(session)
         requestRoom(
             session, index, pending, byteCount: UInt32(frame.reservedByteCount), frame: 0,
-            isPersistent: target.isPersistent)
+            isPersistent: frame.has(.persistent) && store.isEnabled && asksForPersistence(session))
         return .retry
     }
 

@@ -10,8 +10,6 @@ struct SendTarget: BitwiseCopyable {
     var replyTo = Index<Destination>.none
     /// Its destination is written otherwise than in its canonical form; MESSAGE repeats it as it was written.
     var isAlias = false
-    /// The SEND says `persistent:true`.
-    var isPersistent = false
 }
 
 // SEND: where it goes, whether it has to wait, and what of it is the message.
@@ -66,7 +64,7 @@ extension Shard {
         var target = SendTarget(destination: session.pointee.lastDestination.index)
         let isUncommon = frame.hasAny(Self.uncommon)
         if isUncommon {
-            if frame.has(.persistent) { target.isPersistent = asksForPersistence(session) }
+            if frame.has(.persistent), !store.isEnabled { _ = asksForPersistence(session) }
             if gate.isOn, frame.has(.userId), !admitsUserID(context) { return nil }
             if frame.has(.replyTo) {
                 guard let temporary = replyDestination(context) else { return nil }
@@ -85,7 +83,9 @@ extension Shard {
             let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
             target.isAlias = !isDestination(session.pointee.lastDestination, written)
         }
-        if target.isPersistent, store.isEnabled, destinations[target.destination].pointee.storage == .never {
+        if isUncommon, store.isEnabled, destinations[target.destination].pointee.storage == .never,
+            frame.has(.persistent), asksForPersistence(session)
+        {
             noticePersistence(session)
         }
         return target
@@ -147,7 +147,9 @@ extension Shard {
             return .done
         }
         let queue = queues.handle(destination.pointee.queue)
-        if stores(queue.index, isPersistent: target.isPersistent), let outcome = holdBackStored(context) {
+        if queues[queue.index].pointee.storage != .never, storesFrame(session, in: target.destination),
+            let outcome = holdBackStored(context)
+        {
             if hadReservation { roomIsFree(queue) }
             return outcome
         }
@@ -178,7 +180,9 @@ extension Shard {
             if memoryIsFull(context) { return waitForRoom(context) }
             let owner = destination.pointee.owner
             if fabric.isFull(Int(owner)) { return waitForRoom(context, owner: owner) }
-            if destination.pointee.stores(isPersistent: target.isPersistent), fabric.storeIsFull(Int(owner)) {
+            if destination.pointee.storage != .never, fabric.storeIsFull(Int(owner)),
+                storesFrame(context.session, in: target.destination)
+            {
                 return waitForRoom(context, owner: owner, limit: .messageMemory)
             }
             if destination.pointee.blocks, !context.session.pointee.flags.contains(.hasReservation) {
@@ -186,7 +190,7 @@ extension Shard {
             }
         }
         guard let message = messageOfFrame(context, for: target) else { return .done }
-        if destination.pointee.stores(isPersistent: target.isPersistent) {
+        if destination.pointee.storage != .never, storesFrame(context.session, in: target.destination) {
             context.session.pointee.flags.insert(.hasStoredElsewhere)
         }
         sendToOwner(context, target.destination, message)
@@ -212,8 +216,10 @@ extension Shard {
         }
         var message = Message(
             headers: frame.base, headersByteCount: 0, body: frame.base + frame.bodyOffset,
-            bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, isPersistent: target.isPersistent,
-            identity: takeIdentity(), expiresAt: expiresAt)
+            bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, identity: takeIdentity(), expiresAt: expiresAt)
+        if frame.has(.persistent), store.isEnabled {
+            message.isPersistent = asksForPersistence(context.session)
+        }
         if frame.isPlain && target.replyTo.isNone && !target.isAlias {
             gatherHeaders(&message)
         } else {

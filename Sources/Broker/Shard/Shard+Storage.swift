@@ -305,7 +305,7 @@ extension Shard {
 
     @inline(__always)
     mutating func advanceStore() {
-        if store.hasWork || now >= store.deadline { advanceStoreNow() }
+        if now >= store.dueAt { advanceStoreNow() }
     }
 
     @inline(never)

@@ -296,11 +296,11 @@ public struct Shard: ~Copyable {
     @inline(__always)
     private var nextDeadline: UInt64 {
         if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || gate.isWalking
-            || memory.blocks.hasToUnmap || store.hasWork
+            || memory.blocks.hasToUnmap
         {
             return 0
         }
-        return min(timers.nextDeadline ?? .max, min(restsAt, store.deadline))
+        return min(timers.nextDeadline ?? .max, min(restsAt, store.dueAt))
     }
 
     public var connectionCount: Int { sessions.liveCount }
