@@ -60,7 +60,7 @@ struct StorageScenario {
             switch fault {
             case .shortWrite, .shortRead: faults[fault.rawValue] = random.range(1...500)
             case .slowOperation: faults[fault.rawValue] = random.range(1...200)
-            case .deleteFailed: if fails { faults[fault.rawValue] = random.range(1...500) }
+            case .deleteFailed: if fails { faults[fault.rawValue] = random.range(200...600) }
             case .appendFailed, .appendWithoutSpace, .allocateFailed, .createFailed, .openFailed, .readFailed,
                 .syncFailed, .directorySyncFailed:
                 if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) }
