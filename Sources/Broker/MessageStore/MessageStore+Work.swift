@@ -27,6 +27,7 @@ extension MessageStore {
             deadline = .max
             retry(&submissions)
         }
+        awaitsEarlier = removal.hasEarlier
         findFree()
         startAppend(&submissions, now: moment.now)
         makeFiles(&submissions)

@@ -32,6 +32,8 @@ struct MessageStore: ~Copyable {
     let workerCount: Int
     var staging: LogStaging
     var files: SegmentFiles
+    /// Segments of earlier lives were left at the last `advance`: what other workers do may let more go.
+    var awaitsEarlier: Bool
     /// See `askForSegment`.
     var isSegmentWanted = false
     /// Something has changed since the last `advance`.
@@ -96,6 +98,7 @@ struct MessageStore: ~Copyable {
     init(_ options: StorageOptions?, worker: Int, workerCount: Int, wallMilliseconds: UInt64) {
         isEnabled = options != nil
         hasWork = options != nil
+        awaitsEarlier = options?.earlier != nil
         let options = options ?? StorageOptions(directory: [], life: 1)
         invariant(
             options.life > 0 && options.segmentByteCount % JournalFormat.unitByteCount == 0

@@ -18,7 +18,7 @@ extension Shard {
         case .acceptFailed: acceptFailed(completion)
         case .sendIncomplete: break
         // Another worker may have removed the last segment of earlier lives.
-        case .woken: store.hasWork = store.isEnabled
+        case .woken: if store.awaitsEarlier { store.hasWork = true }
         case .durable: becameDurable(upTo: completion.address)
         case .permitted: permitted(Handle(completion.connection), isAllowed: completion.value == 0)
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:

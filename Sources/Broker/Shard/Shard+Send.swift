@@ -176,7 +176,7 @@ extension Shard {
             if memoryIsFull(context) { return waitForRoom(context) }
             let owner = destination.pointee.owner
             if fabric.isFull(Int(owner)) { return waitForRoom(context, owner: owner) }
-            if target.isPersistent, destination.pointee.storage != .never, fabric.storeIsFull(Int(owner)) {
+            if destination.pointee.stores(isPersistent: target.isPersistent), fabric.storeIsFull(Int(owner)) {
                 return waitForRoom(context, owner: owner, limit: .messageMemory)
             }
             if destination.pointee.blocks, !context.session.pointee.flags.contains(.hasReservation) {

@@ -27,21 +27,51 @@ extension Shard {
         }
     }
 
-    private static var referenceByteCount: Int { RecordWriter.acknowledgementByteCount(64) / 64 }
-
     /// What is stored of a transaction lies in one segment. False: it does not fit, and ERROR was sent.
     mutating func fitsStore(_ context: FrameContext, _ index: Index<Transaction>) -> Bool {
         guard store.isEnabled else { return true }
+        // Most are so small that nobody has to look.
         let transaction = transactions[index]
-        // Headers may double by escapes, and records have heads and names.
-        let byteCountMax =
-            Int(transaction.pointee.framesByteCount) * 2 + Int(transaction.pointee.frameCount) * 2048
-            + subscriptions.deliveryCount * Self.referenceByteCount
-        if store.fitsSegment(byteCountMax) || participants(index).isEmpty { return true }
+        let roughly = Int(transaction.pointee.framesByteCount) * 2 + Int(transaction.pointee.frameCount) * 2048
+        if transaction.pointee.settlementCount == 0, store.fitsSegment(roughly) { return true }
+        if store.fitsSegment(storedByteCountMax(index)) { return true }
         failFrame(
             context, "Transaction too large",
             "what a transaction stores has to fit into a segment (storage.segment-bytes); none of it was applied")
         return false
+    }
+
+    /// What a record has beside the message and the name of its queue, at most.
+    private static var recordOverheadByteCount: Int { JournalFormat.recordByteCount(payloadByteCount: 64) }
+
+    /// What the records of a transaction take, at most.
+    private mutating func storedByteCountMax(_ index: Index<Transaction>) -> Int {
+        var byteCount = RecordWriter.partByteCount + Self.recordOverheadByteCount
+        var cursor = KeptCursor()
+        while let kept = transactions.next(&cursor, in: index, memory) {
+            switch kept.pointee.command {
+            case .send(let send):
+                let destination = destinations.find(send.destination)
+                guard destination?.pointee.stores(isPersistent: send.isPersistent) ?? true else { continue }
+                let nameByteCount = destination.map { Int($0.pointee.nameByteCount) }
+                byteCount +=
+                    Int(send.byteCount) + (nameByteCount ?? limits.destinationNameByteCountMax)
+                    + Self.recordOverheadByteCount
+            case .settlement(let delivery, let settlement):
+                guard subscriptions.isLive(delivery) else { continue }
+                let subscription = subscriptions[subscriptions[delivery.index].pointee.subscription]
+                guard subscription.pointee.flags.contains(.givesStored) else { continue }
+                // One of `client` mode is for all before it, too.
+                var count = 1
+                var other = subscription.pointee.deliveries.first
+                while subscription.pointee.ackMode == .client, !other.isNone, other != delivery.index {
+                    count += 1
+                    other = subscriptions.next(after: other)
+                }
+                byteCount += count * (settlement == .acknowledged ? 10 : RecordWriter.acknowledgementByteCount(1))
+            }
+        }
+        return byteCount
     }
 
     /// A transaction is about to be applied: opens its parts. nil: it stores nothing.
