@@ -188,7 +188,9 @@ struct LogStaging: ~Copyable {
     /// - Parameters:
     ///   - durable: up to here the log is on stable storage.
     ///   - firstNeeded: the first segment that is needed.
-    mutating func submit(_ append: Append, durable: LogPosition, firstNeeded: UInt32) {
+    /// - Returns: whether there is a mark in it, which says so. The end of a segment may go out without one.
+    mutating func submit(_ append: Append, durable: LogPosition, firstNeeded: UInt32) -> Bool {
+        var hasMark = false
         submittedCount = append.vectorCount
         if submittedCount == pieces.count { isSealed = true }
         for index in 0..<submittedCount {
@@ -196,9 +198,11 @@ struct LogStaging: ~Copyable {
             if piece.pointee.markOffset >= 0 {
                 piece.pointee.writer.writeMark(
                     at: piece.pointee.markOffset, durable: durable, firstSequence: firstNeeded)
+                hasMark = true
             }
             vectors[index] = iovec(iov_base: piece.pointee.base, iov_len: piece.pointee.writer.byteCount)
         }
+        return hasMark
     }
 
     /// The append is done with. Returns where the log is behind it.

@@ -54,8 +54,9 @@ extension MessageStore {
             files.moveOn(&submissions)
         }
         guard next.offset + next.byteCount <= files.current.filledByteCount else { return }
-        staging.submit(next, durable: syncedPosition, firstNeeded: firstNeeded)
-        submittedFirstNeeded = firstNeeded
+        if staging.submit(next, durable: syncedPosition, firstNeeded: firstNeeded) {
+            submittedFirstNeeded = firstNeeded
+        }
         append = next
         submit(next, &submissions)
     }

@@ -139,9 +139,6 @@ extension Oracle {
         if !isStored(message) || message.isLost {
             violate("message \(number) of life \(message.brokerLife) came in life \(life), and was not on the disk")
         }
-        if message.ackIsPromised {
-            violate("message \(number) was delivered in life \(life) although its ACK was confirmed before")
-        }
         // As a dead letter it may be a new message of this life. And what waited in the output of a connection that
         // leaves may go to another first.
         if !isRedelivered, !isDeadLetter, !subscription.hasLetGo, message.wasInCrash || message.deliveries > 0 {

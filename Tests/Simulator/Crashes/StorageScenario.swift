@@ -37,16 +37,17 @@ struct StorageScenario {
 
     /// - Parameter isCalm: no faults but the crashes.
     init(_ random: inout Random, eventCount: Int, isCalm: Bool) {
-        var events = (0..<random.range(1...5)).map { _ in random.range(1...eventCount) }
-        // Now and then a life is short: the next begins in the middle of what the last one began with.
-        if random.chance(400) { events.append(events[0] + random.range(1...30)) }
-        let moments: [SimulatedDisk.Moment] = [
-            .any, .write, .writes, .writes, .creation, .deletion, .deletion, .entries, .entries, .entries,
-        ]
-        endings = events.sorted().map { event in
+        let events = (0..<random.range(1...5)).map { _ in random.range(1...eventCount) }
+        let moments: [SimulatedDisk.Moment] = [.any, .write, .writes, .writes, .creation, .deletion, .entries]
+        var endings: [(event: Int, ending: Ending, moment: SimulatedDisk.Moment)] = events.map { event in
             let ending = random.pick([Ending.process, .process, .machine, .machine, .machine, .orderly])
             return (event, ending, ending == .machine ? random.pick(moments) : .any)
         }
+        // A life is short: the next begins in the middle of what the last one began with.
+        endings.append((events[0] + random.range(1...30), .machine, .entries))
+        endings.append((events.max()! + random.range(1...30), .machine, .deletion))
+        endings.sort { $0.event < $1.event }
+        self.endings = endings
         segmentByteCount = random.pick([8 << 10, 8 << 10, 8 << 10, 16 << 10, 64 << 10])
         commit = random.pick([.durableAppend, .appendAndSync])
         onError = random.pick([.stop, .refuse])
@@ -59,7 +60,7 @@ struct StorageScenario {
             switch fault {
             case .shortWrite, .shortRead: faults[fault.rawValue] = random.range(1...500)
             case .slowOperation: faults[fault.rawValue] = random.range(1...200)
-            case .deleteFailed: if fails { faults[fault.rawValue] = random.range(1...500) }
+            case .deleteFailed: if fails { faults[fault.rawValue] = random.range(200...600) }
             case .appendFailed, .appendWithoutSpace, .allocateFailed, .createFailed, .openFailed, .readFailed,
                 .syncFailed, .directorySyncFailed:
                 if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) }

@@ -197,7 +197,7 @@ extension SimulatedDisk {
             return 0
         }
         let result = -random.pick([EIO, EIO, ENOSPC, EDQUOT])
-        workers[worker].handles[submission.connection.index]?.syncFailure = result
+        fail(handle, result)
         // Of the changes some were written, some are lost without a further word, and some are still to be written.
         let numbers = (handle.file?.unsynced.map(\.number) ?? []) + (handle.directory?.unsynced.map(\.number) ?? [])
         let written = Set(numbers.filter { $0 < number && random.chance(333) })
@@ -206,5 +206,15 @@ extension SimulatedDisk {
         count(.bytesForgotten, handle.file?.forget { $0.number < number && random.chance(500) } ?? 0)
         count(.bytesForgotten, handle.directory?.forget { $0.number < number && random.chance(500) } ?? 0)
         return result
+    }
+
+    /// All who have it open are told by their next sync (errseq_t of Linux), and who opens it later is not.
+    private func fail(_ handle: Handle, _ result: Int32) {
+        for worker in workers.indices {
+            for (index, other) in workers[worker].handles where other.syncFailure == 0 {
+                let isSame = handle.file.map { $0 === other.file } ?? (handle.directory === other.directory)
+                if isSame { workers[worker].handles[index]!.syncFailure = result }
+            }
+        }
     }
 }

@@ -89,9 +89,10 @@ final class SimulatedFile {
     /// The kernel drops what it takes for written: programs see what the disk has.
     func evict() {
         guard unsynced.contains(where: \.isForgotten) else { return }
-        let (former, written) = (durableBytes, unsynced.filter { !$0.isForgotten })
+        let former = (durableBytes, unsynced)
         sync { _ in true }
-        (bytes, durableBytes, unsynced) = (durableBytes, former, written)
+        bytes = durableBytes
+        (durableBytes, unsynced) = former
     }
 
     /// Leaves what a crash of the machine leaves.
