@@ -177,13 +177,24 @@ extension Shard {
 
     /// Other permissions are in force with the next turn: for all that clients do from then on, and for what they have
     /// subscribed to and begun before, within a few turns.
-    public mutating func replaceAccess(_ table: AccessTable) { gate.replace(table) }
+    public mutating func replaceAccess(_ table: AccessTable) {
+        gate.replace(table)
+        if gate.isWalking { hasAccessWork = true }
+    }
+
+    /// What was decided about clients, and the walk after a reload.
+    @inline(never)
+    mutating func doAccessWork() {
+        if gate.isWalking { walkSessions() }
+        if !answers.isEmpty { applyAnswers() }
+        hasAccessWork = gate.isWalking
+    }
 
     /// Sessions that are looked at in one turn after the permissions have changed.
     private static var sessionsPerTurnMax: Int { 1024 }
 
     /// Goes on with the walk over all sessions.
-    mutating func walkSessions() {
+    private mutating func walkSessions() {
         var count = 0
         while count < Self.sessionsPerTurnMax, recordAllowance > 0 || count == 0 {
             let index = sessions.nextLive(after: gate.lastPassed)

@@ -44,7 +44,10 @@ extension Shard {
     }
 
     /// What has been decided about clients; applied by the next turn.
-    public mutating func answer(_ answers: [AuthenticationAnswer]) { self.answers += answers }
+    public mutating func answer(_ answers: [AuthenticationAnswer]) {
+        self.answers += answers
+        hasAccessWork = true
+    }
 
     mutating func applyAnswers() {
         for answer in answers {

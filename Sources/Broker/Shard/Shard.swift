@@ -113,6 +113,8 @@ public struct Shard: ~Copyable {
     /// `takeQuestions` has something to ask. Stored, as `hasNotices` is.
     public internal(set) var hasQuestions = false
     var answers: [AuthenticationAnswer] = []
+    /// There are answers, or a walk over all sessions goes on: one look in each turn for both.
+    var hasAccessWork = false
     var receiptQuestions: [ReceiptQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
@@ -199,8 +201,7 @@ public struct Shard: ~Copyable {
         endFailedSessions()
         finishSends(completions)
         readPeers()
-        if gate.isWalking { walkSessions() }
-        if !answers.isEmpty { applyAnswers() }
+        if hasAccessWork { doAccessWork() }
         for i in 0..<completions.count { apply(completions[i]) }
         timers.advance(to: now)
         while let expired = timers.popExpired() { timerFired(expired) }
@@ -295,7 +296,7 @@ public struct Shard: ~Copyable {
 
     @inline(__always)
     private var nextDeadline: UInt64 {
-        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || gate.isWalking
+        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || hasAccessWork
             || memory.blocks.hasToUnmap
         {
             return 0
