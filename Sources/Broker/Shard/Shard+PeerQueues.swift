@@ -32,6 +32,8 @@ extension Shard {
     ) {
         let owner = Int(destinations[index].pointee.owner)
         var participants = PeerSet()
+        // A COMMIT may be under way, whose part is not complete.
+        let keptTogether = peers.keepsTogether
         if move.mayHaveParts, destinations[index].pointee.stores(isPersistent: message.isPersistent) {
             // One part is the message, with the owner, the other the acknowledgement here.
             participants.set(owner, true)
@@ -45,7 +47,7 @@ extension Shard {
             MessagePayload(name: nameOf(index), receipt: nil, message))
         if !participants.isEmpty {
             peers.write(TransactionPart(transaction: move.transaction, partCount: 2, isEnd: true), to: owner)
-            peers.keepsTogether = false
+            peers.keepsTogether = keptTogether
         }
     }
 

@@ -87,11 +87,12 @@ extension Shard {
     }
 
     mutating func endParts(_ parts: StoredParts) {
+        // First: the end of the group moves what is due to dead-letter destinations, in transactions of their own.
+        tellParts(parts, isEnd: true)
+        peers.keepsTogether = false
         if let group = parts.group {
             endGroup(group, transaction: parts.transaction, partCount: UInt16(parts.participants.count))
         }
-        tellParts(parts, isEnd: true)
-        peers.keepsTogether = false
     }
 
     private mutating func tellParts(_ parts: StoredParts, isEnd: Bool) {
@@ -140,10 +141,9 @@ extension Shard {
     mutating func transactionPart(_ part: TransactionPart, from peer: Int) {
         guard store.isEnabled else { return }
         if !part.isEnd {
-            invariant(remotePart == nil, "parts of transactions come one after the other")
-            remotePart = beginGroup()
-        } else if let group = remotePart {
-            remotePart = nil
+            // Within the part of a COMMIT there may be that of a message that it drives out to its dead-letter destination.
+            remoteParts.append(beginGroup())
+        } else if let group = remoteParts.popLast() {
             endGroup(group, transaction: part.transaction, partCount: part.partCount)
             if store.hasFailed, part.partCount > 1 {
                 tell(.failed, of: part.transaction, to: MessageStore.coordinator(of: part.transaction))

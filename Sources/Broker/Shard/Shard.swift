@@ -60,8 +60,8 @@ public struct Shard: ~Copyable {
     // What is stored
     /// What was asked of queues whose messages are stored, when they were made.
     var queueArguments: [Index<Queue>: QueueArguments] = [:]
-    /// Another worker's part of a transaction, while it is read.
-    var remotePart: OpenGroup?
+    /// Another worker's part of a transaction, while it is read, and one that is within it.
+    var remoteParts: [OpenGroup] = []
     /// Messages that failed too often in a transaction: they go to their dead-letter destinations behind it.
     var deadLettersDue: [Handle<Entry>] = []
     var storeEnding = StoreEnding.none
