@@ -34,6 +34,9 @@ struct Certificates {
         }
     }
 
+    /// A listener has TLS.
+    var areUsed: Bool { tickets != nil }
+
     /// What the workers' layers need. nil: no listener has TLS.
     var layerOptions: TLSLayerOptions? {
         guard let tickets else { return nil }
@@ -48,14 +51,7 @@ struct Certificates {
 
     /// Reads all files again. New connections get what they hold. If one cannot be used, nothing changes.
     func reload(_ logger: Logger) {
-        guard let tickets else {
-            logger.warning(
-                """
-                SIGHUP has no effect: there are no certificates to read again, and the rest of the configuration is \
-                read at the start only
-                """)
-            return
-        }
+        guard let tickets else { return }
         do throws(TLSProblem) {
             let contexts = try settings.tlsContexts(tickets: tickets, nowSeconds: Clock.wallSeconds)
             for (name, context) in contexts { sources[name]?.replace(with: context) }

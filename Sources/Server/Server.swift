@@ -159,9 +159,15 @@ public enum StampedeServer {
             case SIGUSR1:
                 control.requestReport()
                 for worker in 0..<peers.count { peers[worker].wake() }
-            case SIGHUP:
+            case SIGHUP where certificates.areUsed || access != nil:
                 certificates.reload(logger)
                 access?.reload(settings, logger)
+            case SIGHUP:
+                logger.warning(
+                    """
+                    SIGHUP has no effect: there are no certificates and no users to read again, and the rest of the \
+                    configuration is read at the start only
+                    """)
             case let signal?:
                 logger.notice("draining", metadata: ["signal": "\(Signals.name(signal))"])
                 control.requestDrain()
