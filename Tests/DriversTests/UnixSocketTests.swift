@@ -52,6 +52,15 @@ struct UnixSocketFileTests {
         let status = try #require(place.status)
         #expect(status.st_uid == getuid() && status.st_gid == getgid())
         withExtendedLifetime(file) {}
+        for options in [
+            UnixSocketOptions(path: place.path + "3", owner: "\(getuid())"),
+            UnixSocketOptions(path: place.path + "4", group: "\(getgid())"),
+        ] {
+            let file = try UnixSocketFile(options)
+            var status = stat()
+            #expect(lstat(options.path, &status) == 0 && status.st_uid == getuid() && status.st_gid == getgid())
+            withExtendedLifetime(file) {}
+        }
         let error = #expect(throws: DriverError.self) {
             _ = try UnixSocketFile(UnixSocketOptions(path: place.path + "2", group: "no-such-group"))
         }
@@ -105,6 +114,10 @@ struct UnixSocketFileTests {
             _ = try UnixSocketFile(UnixSocketOptions(path: "\(place.directory)/none/s.sock"))
         }
         #expect(missing?.description.contains("directory does not exist") == true)
+        let inFile = #expect(throws: DriverError.self) {
+            _ = try UnixSocketFile(UnixSocketOptions(path: "/etc/passwd/s.sock"))
+        }
+        #expect(inFile?.description.contains("/etc/passwd/s.sock") == true)
         let long = place.directory + "/" + String(repeating: "x", count: 108)
         let error = #expect(throws: DriverError.self) { _ = try UnixSocketFile(UnixSocketOptions(path: long)) }
         #expect(error?.description.contains("107 bytes") == true)
