@@ -32,7 +32,10 @@ public final class Fabric: Sendable {
         static let nothing = UInt8.max
     }
 
-    /// - Parameter listenerCount: of the listeners of `BrokerOptions`.
+    /// - Parameters:
+    ///   - shardCount: 1 to 128.
+    ///   - mailboxByteCountMax: bytes of peer messages that wait in one mailbox.
+    ///   - listenerCount: of the listeners of `BrokerOptions`.
     public init(shardCount: Int, mailboxByteCountMax: Int, listenerCount: Int = 0) {
         invariant(shardCount >= 1 && shardCount <= 128, "a fabric has 1 to 128 shards")
         self.shardCount = shardCount
