@@ -91,15 +91,7 @@ extension MemoryBudget {
         guard hasStore(byteCount) else { return 0 }
         let block = blocks.allocate(byteCount: byteCount)
         if block == 0 { return 0 }
-        let base = blocks.base(block)
-        base.assumingMemoryBound(to: StoredMessage.self).initialize(
-            to: StoredMessage(
-                headersByteCount: UInt32(extra.count + message.headersByteCount),
-                bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain,
-                carriesDestination: message.carriesDestination, isStored: false))
-        var writer = FrameWriter(at: base + StoredMessage.byteCount)
-        if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
-        message.writeContent(&writer, version: .v1_2)
+        write(message, extra: extra, isStored: false, to: block)
         return block
     }
 
@@ -113,17 +105,23 @@ extension MemoryBudget {
         guard hasStore(byteCount) else { return 0 }
         let block = blocks.allocate(byteCount: byteCount)
         if block == 0 { return 0 }
+        write(message, extra: extra, isStored: true, to: block)
+        place(of: block).initialize(to: .new)
+        return block
+    }
+
+    /// Fills a block: its head, then the content.
+    @inline(__always)
+    private func write(_ message: Message, extra: UnsafeRawBufferPointer, isStored: Bool, to block: BlockIndex) {
         let base = blocks.base(block)
         base.assumingMemoryBound(to: StoredMessage.self).initialize(
             to: StoredMessage(
                 headersByteCount: UInt32(extra.count + message.headersByteCount),
                 bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain,
-                carriesDestination: message.carriesDestination, isStored: true))
+                carriesDestination: message.carriesDestination, isStored: isStored))
         var writer = FrameWriter(at: base + StoredMessage.byteCount)
         if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
         message.writeContent(&writer, version: .v1_2)
-        place(of: block).initialize(to: .new)
-        return block
     }
 
     /// Where a stored message is in the log.
