@@ -63,7 +63,7 @@ extension Integration {
             withExtendedLifetime(sleeper) {}
         }
 
-        /// SIGHUP means "reload" to everybody: who sends it must not lose the queues, as long as there is no reload.
+        /// SIGHUP means "reload" to everybody: who sends it must not lose the queues where there is nothing to read again.
         @Test(arguments: drivers, [1, 2])
         func `SIGHUP and SIGUSR2 end nothing, and SIGHUP is logged`(
             on driver: DriverUnderTest, _ workers: Int
@@ -184,7 +184,7 @@ extension Integration {
             #expect(process.errorLines.last?.contains("192.0.2.1:61613") == true)
         }
 
-        /// Until users can be configured, who reaches the listener is let in.
+        /// While no users are configured, who reaches the listener is let in.
         @Test func `A listener that is not loopback earns a warning`() throws {
             let process = try BrokerProcess.start(BrokerProcess.Settings(.epoll, address: "0.0.0.0:0"))
             _ = try #require(process.errorLine { $0.contains("ready") })
