@@ -98,6 +98,8 @@ struct LogStaging: ~Copyable {
 
     private var last: UnsafeMutablePointer<StagedPiece> { pieces.base + (pieces.count - 1) }
 
+    /// Of the last piece. To be had in a constant before it is written through: with the thread sanitizer, Swift 6.3 makes
+    /// invalid code of a write through a computed pointer here.
     private var writer: UnsafeMutablePointer<RecordWriter> {
         let offset = MemoryLayout<StagedPiece>.offset(of: \StagedPiece.writer)!
         return (UnsafeMutableRawPointer(last) + offset).assumingMemoryBound(to: RecordWriter.self)
@@ -121,6 +123,7 @@ struct LogStaging: ~Copyable {
                     worker: worker),
                 sequence: sequence, offset: offset, markOffset: -1))
         isSealed = false
+        let writer = self.writer
         if isFirst {
             writer.pointee.write(
                 SegmentHeader(
@@ -135,6 +138,7 @@ struct LogStaging: ~Copyable {
     private mutating func endSegment() {
         if offset < segmentByteCount {
             if isSealed { openPiece(0, 0, hasMark: false) }
+            let writer = self.writer
             writer.pointee.writeSegmentEnd()
             didWrite()
         }
@@ -153,6 +157,7 @@ struct LogStaging: ~Copyable {
         // The header of a segment that begins with this is not on stable storage yet.
         let durable = endPosition
         if isSealed { openPiece(0, milliseconds, hasMark: false) }
+        let writer = self.writer
         writer.pointee.writeCleanEnd(durable: durable)
         didWrite()
         isSealed = true
