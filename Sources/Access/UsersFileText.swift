@@ -54,7 +54,7 @@ public struct UsersFileText: Sendable {
             let known = file.roles.isEmpty ? "none is defined" : file.roleNames.joined(separator: ", ")
             throw Failure(reason: "there is no role \(quoted(role)) in \(name); allowed: \(known)")
         }
-        var lines = Lines(text)
+        var lines = try editableLines()
         let root = self.root()
         var indentation = 2
         var place = lines.count
@@ -89,7 +89,7 @@ public struct UsersFileText: Sendable {
 
     public mutating func setHash(_ hash: PasswordHash, of user: String) throws(Failure) {
         let (key, value) = try entry(ofUser: user)
-        var lines = Lines(text)
+        var lines = try editableLines()
         guard let mapping = value.mapping, let first = mapping.first?.key, begins(first, lines) else { throw notBlock }
         if let (key, value) = entry("hash", in: mapping) {
             guard begins(key, lines), line(key) == line(value) else { throw notBlock }
@@ -104,7 +104,7 @@ public struct UsersFileText: Sendable {
 
     public mutating func remove(_ user: String) throws(Failure) {
         let (key, _) = try entry(ofUser: user)
-        var lines = Lines(text)
+        var lines = try editableLines()
         guard begins(key, lines) else { throw notBlock }
         lines.remove(line(key)..<lines.end(ofEntryAt: line(key), column(key)))
         try accept(lines) { users in users[user] = nil }
@@ -128,6 +128,17 @@ public struct UsersFileText: Sendable {
     }
 
     // MARK: Pieces
+
+    /// The lines as YAML counts them. It ends lines with more than line feeds (YAML 1.1, section 4.2).
+    private func editableLines() throws(Failure) -> Lines {
+        let hasOtherEnds = text.unicodeScalars.contains { [0x0D, 0x85, 0x2028, 0x2029].contains($0.value) }
+        if hasOtherEnds {
+            throw Failure(
+                reason: "\(name) has lines that do not end with a line feed alone, and is not changed; convert it first"
+            )
+        }
+        return Lines(text)
+    }
 
     private var notBlock: Failure {
         Failure(

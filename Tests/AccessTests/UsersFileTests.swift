@@ -173,6 +173,26 @@ struct UsersFileTests {
         #expect(throws: UsersFileText.Failure.self) { try users.remove("a") }
     }
 
+    @Test(
+        "A file whose lines end in another way is left alone, with what to do",
+        arguments: ["\r\n", "\r", "\u{85}", "\u{2028}"])
+    func otherLineEnds(_ end: String) throws {
+        let text = "users:\n  a:\n    hash: \"\(Self.hash)\"\n".replacing("\n", with: end)
+        guard var users = try? edit(text) else { return }
+        let hash = try PasswordHash(Self.otherHash)
+        for change in 0..<3 {
+            let failure = #expect(throws: UsersFileText.Failure.self) {
+                switch change {
+                case 0: try users.setHash(hash, of: "a")
+                case 1: try users.add("b", hash, roles: [])
+                default: try users.remove("a")
+                }
+            }
+            #expect(failure?.reason.contains("line feed") == true)
+        }
+        #expect(users.text == text)
+    }
+
     @Test("A new file has its roles, which allow nothing yet")
     func newFile() throws {
         var users = try edit(UsersFileText.new(roles: ["publisher"]))
