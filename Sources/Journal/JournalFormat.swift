@@ -16,7 +16,7 @@
 ///     16  payloadByteCount  u32
 ///     20  worker            u16
 ///     22  type              u8    RecordType
-///     23  flags             u8    RecordFlags
+///     23  flags             u8    the lower eight `RecordFlags`
 ///     24  detail            u64   depends on the type
 ///     32  payload, then zeros up to a multiple of 64
 ///
@@ -107,10 +107,10 @@ public enum RecordType: UInt8, BitwiseCopyable, CaseIterable, Sendable {
 
 /// Of a `message` record.
 public struct RecordFlags: OptionSet, BitwiseCopyable, Sendable {
-    public var rawValue: UInt8
+    public var rawValue: UInt16
 
     @inlinable
-    public init(rawValue: UInt8) { self.rawValue = rawValue }
+    public init(rawValue: UInt16) { self.rawValue = rawValue }
 
     /// The header lines' bytes are the same in all versions of STOMP.
     @inlinable public static var isPlain: Self { Self(rawValue: 1) }

@@ -137,7 +137,8 @@ extension Record {
         var message = MessageRecord(
             queueName: UnsafeRawBufferPointer(start: base + MessageRecord.fixedByteCount, count: nameByteCount),
             identity: base.little(0, UInt64.self), expiresAt: base.little(8, UInt64.self),
-            flags: RecordFlags(rawValue: flags), content: base + MessageRecord.fixedByteCount + nameByteCount,
+            flags: RecordFlags(rawValue: UInt16(flags) | base.little(38, UInt16.self) << 8),
+            content: base + MessageRecord.fixedByteCount + nameByteCount,
             headersByteCount: Int(base.little(40, UInt32.self)), bodyByteCount: Int(base.little(44, UInt32.self)))
         message.orderKey = base.little(16, UInt64.self)
         message.original = MessageReference(

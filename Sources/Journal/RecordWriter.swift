@@ -54,13 +54,13 @@ public struct RecordWriter: BitwiseCopyable {
         payload.storeLittle(isCopy ? message.original.worker : 0, at: 32)
         payload.storeLittle(message.failureCount, at: 34)
         payload.storeLittle(UInt16(message.queueName.count), at: 36)
-        payload.storeLittle(UInt16(0), at: 38)
+        payload.storeLittle(message.flags.rawValue >> 8, at: 38)
         payload.storeLittle(UInt32(message.headersByteCount), at: 40)
         payload.storeLittle(UInt32(message.bodyByteCount), at: 44)
         var next = payload + MessageRecord.fixedByteCount
         next.copy(message.queueName)
         next.copyMemory(from: message.content, byteCount: message.contentByteCount)
-        end(.message, flags: message.flags.rawValue, payloadByteCount: payloadByteCount)
+        end(.message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), payloadByteCount: payloadByteCount)
         return reference
     }
 

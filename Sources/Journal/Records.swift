@@ -10,12 +10,12 @@
 ///     32  originalWorker    u16
 ///     34  failureCount      u16
 ///     36  queueNameByteCount u16
-///     38  zero              u16
+///     38  moreFlags         u16   the upper eight `RecordFlags`
 ///     40  headersByteCount  u32
 ///     44  bodyByteCount     u32
 ///     48  queue name; then the content: header lines, LF, body, NUL, LF
 ///
-/// The record's `flags` are `RecordFlags`.
+/// The record's `flags` are the lower eight `RecordFlags`.
 public struct MessageRecord: BitwiseCopyable {
     /// The canonical name, "/queue/orders".
     public var queueName: UnsafeRawBufferPointer

@@ -48,7 +48,7 @@ struct RecordTests {
         let reference = page.writer.message("body", to: "/queue/q") {
             $0.identity = 0x0102_0304_0506_0708
             $0.expiresAt = 99
-            $0.flags = [.isPlain, .isCopy, .isRedelivered]
+            $0.flags = [.isPlain, .isCopy, .isRedelivered, RecordFlags(rawValue: 1 << 9)]
             $0.failureCount = 3
             $0.orderKey = 42
             $0.original = original
@@ -60,7 +60,7 @@ struct RecordTests {
         let message = record.message
         #expect(message.identity == 0x0102_0304_0506_0708)
         #expect(message.expiresAt == 99)
-        #expect(message.flags == [.isPlain, .isCopy, .isRedelivered])
+        #expect(message.flags == [.isPlain, .isCopy, .isRedelivered, RecordFlags(rawValue: 1 << 9)])
         #expect(message.failureCount == 3)
         #expect(message.orderKey == 42)
         #expect(message.original == original)
