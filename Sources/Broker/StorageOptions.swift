@@ -47,6 +47,9 @@ public struct StorageOptions: Sendable {
     /// Bytes of this broker's segments, those of earlier lives included, divided by the number of workers: what each may
     /// have. 0: no limit. At the limit: what is to be stored is refused, as where the disk is full.
     public var byteCountMax = 0
+    /// Appends consist of whole blocks of so many bytes and go past the page cache (`Submission.createFile`, `isDirect`): a
+    /// power of two up to 4096, of which a segment is a multiple. 1: they go through the page cache.
+    public var blockByteCount = 1
     public var sync = Sync.receipt
     public var commit = Commit.durableAppend
     public var onError = ErrorPolicy.stop

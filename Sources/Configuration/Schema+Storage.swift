@@ -20,6 +20,9 @@ extension Schema {
         .choice(
             "storage.commit", \.storage.commit,
             "How: one write that waits for the disk (RWF_DSYNC), or a write, then fdatasync. Measure on your disk."),
+        .flag(
+            "storage.direct-writes", \.storage.writesDirectly,
+            "true: past the page cache (O_DIRECT), where the file system can. false: through it."),
         .bytes(
             "storage.segment-bytes", \.storage.segmentByteCount, 64 << 10...1 << 30,
             "Size of a file of the log. It must hold a largest frame, and a transaction, twice."),

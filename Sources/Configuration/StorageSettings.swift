@@ -6,6 +6,8 @@ public struct StorageSettings: Sendable, Equatable {
     public var sync = Sync.receipt
     public var syncIntervalMilliseconds = 1000
     public var commit = Commit.durableWrite
+    /// Past the page cache, where the file system can.
+    public var writesDirectly = true
     public var segmentByteCount = 64 << 20
     /// Of all workers together. 0: no limit.
     public var byteCountMax = 0

@@ -42,12 +42,15 @@ extension Submission {
         Submission(.openDirectory, connection: directory, pointer: UnsafeRawPointer(path))
     }
 
+    /// - Parameter isDirect: its appends go past the page cache (O_DIRECT of open(2)): their offsets, lengths and the
+    ///   memory of their vectors are multiples of the block size of the file system.
     @inlinable
     public static func createFile(
-        _ name: UnsafePointer<CChar>, in directory: Slot, as file: Slot
+        _ name: UnsafePointer<CChar>, in directory: Slot, as file: Slot, isDirect: Bool = false
     ) -> Submission {
         Submission(
-            .createFile, connection: file, pointer: UnsafeRawPointer(name), byteCount: packed(directory: directory))
+            .createFile, connection: file, value: isDirect ? 1 : 0, pointer: UnsafeRawPointer(name),
+            byteCount: packed(directory: directory))
     }
 
     @inlinable

@@ -1,3 +1,4 @@
+import Drivers
 import Glibc
 public import Journal
 
@@ -169,6 +170,9 @@ public struct StorageDirectory: ~Copyable, Sendable {
             throw Self.failure(path, "cannot be written (file \(name))", errno)
         }
     }
+
+    /// Whether segments can be written past the page cache.
+    func takesDirectWrites() -> Bool { DirectWrites.arePossible(in: descriptor) }
 
     private func contents(of name: String) throws(StorageError) -> String? {
         let file = openat(descriptor, name, O_RDONLY | O_CLOEXEC)

@@ -11,6 +11,8 @@ final class RecoveredStore: Sendable {
     let life: UInt32
     let state: RecoveredState
     private let settings: StorageSettings
+    /// Of appends: see `StorageOptions.blockByteCount`.
+    private let blockByteCount: Int
     /// Holds the lock, and is what the shards' loaders read in.
     private let directory: HeldDirectory
 
@@ -25,6 +27,9 @@ final class RecoveredStore: Sendable {
         life = state.lifeMax + 1
         self.state = state
         self.settings = settings
+        let isAligned = settings.segmentByteCount % DirectWrites.blockByteCount == 0
+        let isDirect = settings.writesDirectly && isAligned && directory.takesDirectWrites()
+        blockByteCount = isDirect ? DirectWrites.blockByteCount : 1
         self.directory = HeldDirectory(directory)
     }
 
@@ -39,6 +44,7 @@ final class RecoveredStore: Sendable {
             case .interval: .interval(milliseconds: settings.syncIntervalMilliseconds)
             }
         options.commit = settings.commit == .durableWrite ? .durableAppend : .appendAndSync
+        options.blockByteCount = blockByteCount
         options.onError = settings.onError == .stop ? .stop : .refuse
         options.stagedByteCountMax = settings.stagedByteCountMax
         options.earlier = EarlierSegments(state.segments)

@@ -38,6 +38,22 @@ struct StorageTests {
         #expect(StoreFixture.bodies("/queue/b", in: broker.disk.contents(afterPowerCut: true)) == [])
     }
 
+    @Test("Appends of whole blocks begin with what the block has already", arguments: [512, 4096])
+    func wholeBlocks(_ blockByteCount: Int) {
+        let broker = StoreFixture.start(FakeDisk()) { $0.storage?.blockByteCount = blockByteCount }
+        let client = broker.connect()
+        // Through several segments, with appends of one record and of more than a block.
+        let bodies = (0..<200).map { "\($0) " + String(repeating: "x", count: $0 % 10 == 0 ? 9000 : $0 * 11) }
+        for (index, body) in bodies.enumerated() {
+            client.publish("/queue/a", body, Self.persistent + [("receipt", "\(index)")])
+            if index % 3 == 0 { broker.run() }
+        }
+        broker.run()
+        #expect(receipts(client) == bodies.indices.map(String.init))
+        #expect(broker.disk.contents(afterPowerCut: true).count { $0.key.hasSuffix(".log") } > 3)
+        #expect(StoreFixture.bodies("/queue/a", in: broker.disk.contents(afterPowerCut: true)) == bodies)
+    }
+
     @Test("An append and a sync behind it do as well as a durable append")
     func appendAndSync() {
         let broker = StoreFixture.start(FakeDisk()) { $0.storage?.commit = .appendAndSync }

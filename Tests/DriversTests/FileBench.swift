@@ -85,7 +85,8 @@ final class FileBench {
     }
 
     func buffer(_ byteCount: Int) -> UnsafeMutableRawPointer {
-        let pointer = UnsafeMutableRawPointer.allocate(byteCount: max(byteCount, 1), alignment: 64)
+        let pointer = UnsafeMutableRawPointer.allocate(
+            byteCount: max(byteCount, 1), alignment: byteCount < 4096 ? 64 : 4096)
         kept.append(pointer)
         return pointer
     }

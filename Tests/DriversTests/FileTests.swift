@@ -54,6 +54,20 @@ struct FileTests {
     }
 
     @Test(arguments: DriverVariant.allCases)
+    func `a file that is written past the page cache takes whole blocks alone`(_ variant: DriverVariant) throws {
+        let files = try FileBench(variant)
+        let directory = open(files.place.path, O_RDONLY | O_DIRECTORY)
+        defer { close(directory) }
+        guard DirectWrites.arePossible(in: directory) else { return }
+        #expect(access("\(files.place.path)/direct.probe", F_OK) != 0)
+        let file = files.newSlot()
+        #expect(files.open(.createFile(files.text("log"), in: files.directory, as: file, isDirect: true)) == 0)
+        #expect(files.value(files.append([pattern(8192)], to: file, at: 4096, isDurable: true)) == 8192)
+        #expect(try files.place.contents(of: "log") == [UInt8](repeating: 0, count: 4096) + pattern(8192))
+        #expect(files.value(files.append([pattern(100)], to: file, at: 0)) == -EINVAL)
+    }
+
+    @Test(arguments: DriverVariant.allCases)
     func `a file can be made long before it is written`(_ variant: DriverVariant) throws {
         let files = try FileBench(variant)
         let file = try files.create("log")

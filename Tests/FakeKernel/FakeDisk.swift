@@ -12,6 +12,8 @@ public final class FakeDisk {
         /// What the kernel has, and what is on stable storage.
         public var bytes: [UInt8] = []
         public var durableBytes: [UInt8] = []
+        /// Written past the page cache.
+        var isDirect = false
     }
 
     public struct Failure {
@@ -119,7 +121,7 @@ public final class FakeDisk {
             if names[name] != nil { return -EEXIST }
             names[name] = files.count
             handles[shard, default: [:]][slot] = files.count
-            files.append(File())
+            files.append(File(isDirect: submission.value == 1))
             return 0
         case .openFile:
             guard let file = names[name] else { return -ENOENT }
@@ -148,6 +150,7 @@ public final class FakeDisk {
         let count = Int(submission.value)
         guard grow(file, to: offset + count) else { return -ENOSPC }
         let vectors = submission.pointer!.assumingMemoryBound(to: iovec.self)
+        if files[file].isDirect, !Self.isOfWholeSectors(vectors, submission) { return -EINVAL }
         var place = offset
         for index in 0..<Int(submission.peer) {
             let bytes = UnsafeRawBufferPointer(start: vectors[index].iov_base, count: vectors[index].iov_len)
@@ -162,6 +165,13 @@ public final class FakeDisk {
         }
         files[file].durableBytes.replaceSubrange(offset..<place, with: files[file].bytes[offset..<place])
         return submission.value
+    }
+
+    /// What the kernel asks of a write past the page cache.
+    private static func isOfWholeSectors(_ vectors: UnsafePointer<iovec>, _ submission: Submission) -> Bool {
+        (0..<Int(submission.peer)).allSatisfy {
+            Int(bitPattern: vectors[$0].iov_base) % 512 == 0 && vectors[$0].iov_len % 512 == 0
+        } && submission.byteCount % 512 == 0
     }
 
     private func grow(_ file: Int, to byteCount: Int) -> Bool {

@@ -5,14 +5,21 @@ import IO
 
 /// A part of the log that is in memory: what is appended together, or waits for that.
 struct StagedPiece: BitwiseCopyable {
+    /// A multiple of the block size in memory and in the segment.
     var base: UnsafeMutableRawPointer
     var byteCountMax: Int
+    /// Bytes at `base` that are the piece's before it, or were appended before: a block is written as a whole.
+    var headByteCount: Int
+    /// Of the records behind them.
     var writer: RecordWriter
-    /// The segment that it goes to, and where in it.
+    /// The segment that it goes to, and where in it the first record goes.
     var sequence: UInt32
     var offset: Int
     /// Where its mark goes. -1: it has none.
     var markOffset: Int
+
+    /// Of head and records.
+    var endOffset: Int { headByteCount + writer.byteCount }
 }
 
 /// The end of the log: records that are not on stable storage yet.
@@ -22,6 +29,10 @@ struct StagedPiece: BitwiseCopyable {
 ///
 /// Records gather in a piece until it is submitted, or full; then the next begins. A piece ends with its segment at the
 /// latest. Pieces wait in order; several that follow each other in one segment go out together.
+///
+/// **Blocks** (`StorageOptions.blockByteCount`). Appends that go past the page cache consist of whole blocks. A block that
+/// an append fills in part is zero behind the last record, and is written again by the next append, which so begins with
+/// bytes that are on the disk already: the same ones, so that a write that a crash tears there changes nothing.
 ///
 /// What holds: a piece has room for the end of its segment; what is submitted is not changed until it is answered.
 struct LogStaging: ~Copyable {
@@ -36,6 +47,9 @@ struct LogStaging: ~Copyable {
     private let worker: UInt16
     private let workerCount: UInt16
     private let segmentByteCount: Int
+    private let blockByteCount: Int
+    /// The last block that was submitted, as far as it is filled.
+    private let tail: UnsafeMutableRawPointer
     /// Oldest first. The first `submittedCount` are under way.
     private var pieces = Batch<StagedPiece>(capacity: 16)
     private(set) var submittedCount = 0
@@ -54,6 +68,12 @@ struct LogStaging: ~Copyable {
         self.worker = UInt16(worker)
         self.workerCount = UInt16(workerCount)
         segmentByteCount = options.segmentByteCount
+        blockByteCount = options.blockByteCount
+        invariant(
+            blockByteCount > 0 && blockByteCount & (blockByteCount - 1) == 0 && blockByteCount <= 4096
+                && segmentByteCount % blockByteCount == 0,
+            "a block is a power of two up to 4096, and a segment consists of whole ones")
+        tail = .allocate(byteCount: blockByteCount, alignment: 16)
         vectors = .allocate(capacity: Self.vectorCountMax)
     }
 
@@ -61,6 +81,7 @@ struct LogStaging: ~Copyable {
         for index in 0..<pieces.count { pieces[index].base.deallocate() }
         for index in 0..<spares.count { spares[index].deallocate() }
         vectors.deallocate()
+        tail.deallocate()
     }
 
     var isEmpty: Bool { pieces.isEmpty }
@@ -111,16 +132,17 @@ struct LogStaging: ~Copyable {
             (isFirst ? RecordWriter.segmentHeaderByteCount : 0) + (hasMark ? RecordWriter.markByteCount : 0) + byteCount
             + RecordWriter.emptyByteCount
         invariant(needed <= segmentByteCount - offset || byteCount == 0, "a record fits in a segment")
-        let size = max(needed, Self.pieceByteCount)
+        let headByteCount = offset & (blockByteCount - 1)
+        let size = (max(headByteCount + needed, Self.pieceByteCount) + blockByteCount - 1) & ~(blockByteCount - 1)
         var base: UnsafeMutableRawPointer?
         if size == Self.pieceByteCount, !spares.isEmpty { base = spares.removeLast() }
         let piece = base ?? .allocate(byteCount: size, alignment: 4096)
         pieces.append(
             StagedPiece(
-                base: piece, byteCountMax: size,
+                base: piece, byteCountMax: size, headByteCount: headByteCount,
                 writer: RecordWriter(
-                    at: piece, byteCountMax: min(size, segmentByteCount - offset), position: endPosition,
-                    worker: worker),
+                    at: piece + headByteCount, byteCountMax: min(size - headByteCount, segmentByteCount - offset),
+                    position: endPosition, worker: worker),
                 sequence: sequence, offset: offset, markOffset: -1))
         isSealed = false
         let writer = self.writer
@@ -170,20 +192,22 @@ struct LogStaging: ~Copyable {
         var sequence: UInt32
         var offset: Int
         var byteCount: Int
+        var pieceCount: Int
         var vectorCount: Int
     }
 
-    /// What would go out now. nil: nothing waits.
+    /// What would go out now: the records. nil: nothing waits.
     var nextAppend: Append? {
         guard submittedCount == 0, !pieces.isEmpty else { return nil }
-        var append = Append(sequence: pieces[0].sequence, offset: pieces[0].offset, byteCount: 0, vectorCount: 0)
+        var append = Append(
+            sequence: pieces[0].sequence, offset: pieces[0].offset, byteCount: 0, pieceCount: 0, vectorCount: 0)
         for index in 0..<min(pieces.count, Self.vectorCountMax) {
             let piece = pieces.base + index
             guard piece.pointee.sequence == append.sequence,
                 index == 0 || append.byteCount + piece.pointee.writer.byteCount <= Self.appendByteCountMax
             else { break }
             append.byteCount += piece.pointee.writer.byteCount
-            append.vectorCount += 1
+            append.pieceCount += 1
         }
         return append
     }
@@ -191,23 +215,44 @@ struct LogStaging: ~Copyable {
     /// The append is submitted: `vectors` say what it is.
     ///
     /// - Parameters:
+    ///   - append: `nextAppend`; then the whole blocks that go out.
     ///   - durable: up to here the log is on stable storage.
     ///   - firstNeeded: the first segment that is needed.
     /// - Returns: whether there is a mark in it, which says so. The end of a segment may go out without one.
-    mutating func submit(_ append: Append, durable: LogPosition, firstNeeded: UInt32) -> Bool {
+    mutating func submit(_ append: inout Append, durable: LogPosition, firstNeeded: UInt32) -> Bool {
         var hasMark = false
-        submittedCount = append.vectorCount
+        submittedCount = append.pieceCount
         if submittedCount == pieces.count { isSealed = true }
+        append.offset -= pieces[0].headByteCount
+        append.byteCount = 0
         for index in 0..<submittedCount {
             let piece = pieces.base + index
+            piece.pointee.base.copyMemory(from: tail, byteCount: piece.pointee.headByteCount)
             if piece.pointee.markOffset >= 0 {
                 piece.pointee.writer.writeMark(
                     at: piece.pointee.markOffset, durable: durable, firstSequence: firstNeeded)
                 hasMark = true
             }
-            vectors[index] = iovec(iov_base: piece.pointee.base, iov_len: piece.pointee.writer.byteCount)
+            let byteCount = takeBlocks(of: piece.pointee, isLast: index == submittedCount - 1)
+            if byteCount == 0 { continue }
+            vectors[append.vectorCount] = iovec(iov_base: piece.pointee.base, iov_len: byteCount)
+            append.vectorCount += 1
+            append.byteCount += byteCount
         }
         return hasMark
+    }
+
+    /// Keeps the block that the piece fills in part, for whoever comes next.
+    ///
+    /// - Returns: how many of its bytes go out: with the last piece, that block too, and zeros to its end.
+    private func takeBlocks(of piece: StagedPiece, isLast: Bool) -> Int {
+        let filled = piece.endOffset & ~(blockByteCount - 1)
+        let rest = piece.endOffset - filled
+        if rest == 0 { return filled }
+        tail.copyMemory(from: piece.base + filled, byteCount: rest)
+        guard isLast else { return filled }
+        memset(piece.base + piece.endOffset, 0, blockByteCount - rest)
+        return filled + blockByteCount
     }
 
     /// The append is done with. Returns where the log is behind it.

@@ -46,7 +46,7 @@ extension MessageStore {
     private mutating func startAppend(_ submissions: inout Batch<Submission>, now: UInt64) {
         guard append == nil else { return }
         if staging.isEmpty, firstNeeded != submittedFirstNeeded { staging.makeMark(milliseconds) }
-        guard let next = staging.nextAppend else { return }
+        guard var next = staging.nextAppend else { return }
         if files.current.stage != .ready || files.current.sequence != next.sequence {
             guard files.ahead.stage == .ready, files.ahead.sequence == next.sequence else { return }
             // What is in the segment before is synced by its own handle.
@@ -54,7 +54,7 @@ extension MessageStore {
             files.moveOn(&submissions)
         }
         guard next.offset + next.byteCount <= files.current.filledByteCount else { return }
-        if staging.submit(next, durable: syncedPosition, firstNeeded: firstNeeded) {
+        if staging.submit(&next, durable: syncedPosition, firstNeeded: firstNeeded) {
             submittedFirstNeeded = firstNeeded
         }
         append = next

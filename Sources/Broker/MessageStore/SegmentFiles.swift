@@ -58,6 +58,7 @@ struct SegmentFiles: ~Copyable {
     private let life: UInt32
     private let worker: UInt16
     private let segmentByteCount: Int
+    private let isDirect: Bool
     private(set) var isOpen = false
     private var isOpening = false
     private(set) var current = File()
@@ -84,6 +85,7 @@ struct SegmentFiles: ~Copyable {
         life = options.life
         self.worker = UInt16(worker)
         segmentByteCount = options.segmentByteCount
+        isDirect = options.blockByteCount > 1
         name = .allocate(byteCount: SegmentName.byteCount + 1, alignment: 16)
         path = .allocate(capacity: options.directory.count + 1)
         for (index, byte) in options.directory.enumerated() { path[index] = CChar(bitPattern: byte) }
@@ -128,7 +130,7 @@ struct SegmentFiles: ~Copyable {
         submissions.append(
             .createFile(
                 UnsafePointer(name.assumingMemoryBound(to: CChar.self)), in: Self.directory,
-                as: Self.slot(nextSequence)))
+                as: Self.slot(nextSequence), isDirect: isDirect))
     }
 
     /// The log goes on in the next segment, which is ready: nothing more is written to the one before.

@@ -6,6 +6,7 @@
 // This header must not define _GNU_SOURCE: Swift's Glibc module is built without it, and fields of structs would
 // differ. Functions that need it are in curing.c.
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
@@ -103,6 +104,7 @@ static inline uint64_t socket_address_key(const struct sockaddr_storage *address
 // Files. The helper thread of the epoll driver calls these. `file_write_durable` is a flag of pwritev2(2).
 
 static const int file_write_durable = 0x2;  // RWF_DSYNC, which <sys/uio.h> names only with _GNU_SOURCE
+static const int file_direct = __O_DIRECT;  // O_DIRECT, which <fcntl.h> names only with _GNU_SOURCE
 
 /// The mode of a new file: only its owner may read and write it.
 static const unsigned file_mode = 0600;

@@ -215,7 +215,7 @@ struct OpenFiles: ~Copyable {
             call.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC
         case .createFile:
             call.kind = .open
-            call.flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC
+            call.flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | (submission.value == 1 ? file_direct : 0)
         case .openFile:
             call.kind = .open
             call.flags = (submission.value == 1 ? O_RDONLY : O_RDWR) | O_CLOEXEC

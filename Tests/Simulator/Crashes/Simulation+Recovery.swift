@@ -160,6 +160,7 @@ extension StorageScenario {
         options.segmentByteCount = segmentByteCount
         options.earlier = EarlierSegments(earlier)
         options.commit = commit
+        options.blockByteCount = blockByteCount
         options.onError = onError
         return options
     }

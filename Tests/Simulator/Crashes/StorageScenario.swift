@@ -17,6 +17,8 @@ struct StorageScenario {
     static let patience = 200
     let segmentByteCount: Int
     let commit: StorageOptions.Commit
+    /// Of appends.
+    let blockByteCount: Int
     let onError: StorageOptions.ErrorPolicy
     /// Chances of the disk's faults in thousandths, by `StorageFault`.
     let faults: [Int]
@@ -50,6 +52,7 @@ struct StorageScenario {
         self.endings = endings
         segmentByteCount = random.pick([8 << 10, 8 << 10, 8 << 10, 16 << 10, 64 << 10])
         commit = random.pick([.durableAppend, .appendAndSync])
+        blockByteCount = [1, 512, 4096][events[0] % 3]
         onError = random.pick([.stop, .refuse])
         persistentPerThousand = random.pick([500, 900, 1000])
         permitsAuto = random.chance(300)

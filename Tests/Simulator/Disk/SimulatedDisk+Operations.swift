@@ -54,6 +54,7 @@ extension SimulatedDisk {
         if known != nil { return -EEXIST }
         if strikes(.createFailed) { return -random.pick([EIO, ENOSPC, EMFILE, EDQUOT]) }
         workers[worker].handles[submission.connection.index]?.file = create(operation, in: directory)
+        workers[worker].handles[submission.connection.index]?.isDirect = submission.value == 1
         return 0
     }
 
@@ -96,6 +97,7 @@ extension SimulatedDisk {
         let isDurable = submission.kind == .appendFileDurably
         if isDurable, handle.syncFailure < 0 { return handle.syncFailure }
         let total = operation.bytes.count
+        if handle.isDirect { checkBlocks(of: submission) }
         if strikes(.appendFailed) {
             writeSome(of: operation, to: file)
             if isDurable { workers[worker].handles[submission.connection.index]?.syncFailure = -EIO }
@@ -121,6 +123,18 @@ extension SimulatedDisk {
         }
         if isDurable, skipsSync?(false) != true { file.sync { $0.number == operation.number } }
         return Int32(total)
+    }
+
+    /// The kernel refuses writes past the page cache that are not of whole sectors, in memory or on the disk.
+    private func checkBlocks(of submission: Submission) {
+        let vectors = submission.pointer!.assumingMemoryBound(to: iovec.self)
+        let numbers = (0..<Int(submission.peer)).flatMap {
+            [Int(bitPattern: vectors[$0].iov_base), vectors[$0].iov_len]
+        }
+        let sector = SimulatedFile.sectorByteCount
+        guard (numbers + [submission.byteCount]).allSatisfy({ $0 % sector == 0 }) else {
+            return violate("append at \(submission.byteCount): past the page cache, but not of whole sectors")
+        }
     }
 
     /// An append fails: any part of its bytes may have been written, in any order.

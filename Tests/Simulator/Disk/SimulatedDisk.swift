@@ -23,6 +23,8 @@ final class SimulatedDisk {
         var isOpen = false
         var isClosing = false
         var isReadOnly = false
+        /// Its appends consist of whole sectors.
+        var isDirect = false
         /// -errno of the first sync that failed. 0: none failed.
         var syncFailure: Int32 = 0
     }
