@@ -83,6 +83,9 @@ public struct TLSLayer: ~Copyable {
     /// Input of a connection that waits for its handshake's turn: a hello and some records around it.
     static var keptByteCountMax: Int { 20 << 10 }
 
+    /// More memory than a ticket takes, which holds the client's certificate.
+    static var ticketByteCountMax: Int { 64 << 10 }
+
     /// - Parameters:
     ///   - listeners: by `ListenerID`.
     ///   - connectionCountMax: the size of the core's table of connections: indices from 1 to it.
