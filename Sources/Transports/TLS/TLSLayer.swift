@@ -157,6 +157,9 @@ public struct TLSLayer: ~Copyable {
         Handle(index: Index(places[record.pointee.connectionIndex]), generation: record.pointee.generation)
     }
 
+    /// The counters, by a call: a property that another module reads would copy the layer.
+    public mutating func currentCounters() -> TLSCounters { counters }
+
     /// Connections with TLS.
     public var connectionCount: Int { records.liveCount }
 
@@ -277,4 +280,21 @@ public struct TLSCounters: Equatable, Sendable, BitwiseCopyable {
     public var connectionsFailed: UInt64 = 0
 
     public init() {}
+
+    public mutating func add(_ other: TLSCounters) {
+        handshakes &+= other.handshakes
+        handshakesResumed &+= other.handshakesResumed
+        handshakesFailed &+= other.handshakesFailed
+        handshakesDelayed &+= other.handshakesDelayed
+        connectionsFailed &+= other.connectionsFailed
+    }
+
+    /// By the names that the log gives them. Those that are 0 are left out.
+    public var named: [(String, UInt64)] {
+        [
+            ("tls-handshakes", handshakes), ("tls-handshakes-resumed", handshakesResumed),
+            ("tls-handshakes-failed", handshakesFailed), ("tls-handshakes-delayed", handshakesDelayed),
+            ("tls-connections-failed", connectionsFailed),
+        ].filter { $0.1 > 0 }
+    }
 }
