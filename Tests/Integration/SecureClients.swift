@@ -82,7 +82,7 @@ extension Integration {
             let program = """
                 import stomp
                 host = [("localhost", \(broker.port))]
-                for _ in range(200):
+                for _ in range(100):
                     connection = stomp.Connection12(host)
                     connection.set_ssl(host, ca_certs="\(files.file("ca.pem"))")
                     connection.connect(wait=True)

@@ -92,7 +92,7 @@ def long_messages():
     socket.send(CONNECT)
     frames.expect("CONNECTED\n")
     socket.send("SUBSCRIBE\nid:0\ndestination:/queue/websocket-client\nack:auto\n\n\0")
-    body = "0123456789" * 50_000
+    body = "0123456789" * 10_000
     for number in range(10):
         socket.send(f"SEND\ndestination:/queue/websocket-client\nnumber:{number}\n\n{body}\0")
         assert frames.expect(f"number:{number}\n").endswith(body.encode())
