@@ -115,7 +115,7 @@ extension Attack {
     fileprivate func isSurvived(_ tally: Attacker.Tally) -> Bool {
         switch self {
         case .pings: tally.bytesSent > 16 << 20
-        case .handshakes, .origins, .unmasked, .compression, .forgedProxies: tally.ended >= 1000
+        case .handshakes, .origins, .unmasked, .compression, .forgedProxies: tally.ended >= 100
         default: tally.ended > 0
         }
     }
