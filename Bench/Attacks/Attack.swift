@@ -20,6 +20,21 @@ public enum Attack: String, CaseIterable, Sendable {
     case destinations
     case hoarders
     case logFlood = "log-flood"
+    case handshakes = "tls-handshakes"
+    case halfHandshakes = "tls-half-handshakes"
+    case tinyRecords = "tls-tiny-records"
+    case requests = "http-requests"
+    case slowRequests = "http-slow-requests"
+    case origins = "ws-origins"
+    case pings = "ws-pings"
+    case unmasked = "ws-unmasked"
+    case fragments = "ws-fragments"
+    case frameLengths = "ws-lengths"
+    case compression = "ws-compression"
+    case forgedProxies = "proxy-strangers"
+    case brokenProxies = "proxy-headers"
+    case wrongLogins = "wrong-logins"
+    case badTokens = "bad-tokens"
 
     public var summary: String {
         switch self {
@@ -41,6 +56,21 @@ public enum Attack: String, CaseIterable, Sendable {
         case .destinations: "one small message to each of very many queues"
         case .hoarders: "consumers with the largest window that acknowledge nothing"
         case .logFlood: "connect, send control characters in place of a command, and repeat"
+        case .handshakes: "a TLS hello, which the broker has to answer with a signature, then rubbish, and repeat"
+        case .halfHandshakes: "a TLS hello, or a part of it, and then nothing or one byte a second"
+        case .tinyRecords: "a TLS hello that is too long, in records of one byte each"
+        case .requests: "HTTP requests with a header, or a list of headers, without end"
+        case .slowRequests: "the request for a WebSocket, one byte a second"
+        case .origins: "a browser on a stranger's page, which asks for a WebSocket again and again"
+        case .pings: "pings of WebSocket at full speed; half of the clients do not read the pongs"
+        case .unmasked: "WebSocket frames that are not masked, or have unknown opcodes, and repeat"
+        case .fragments: "a WebSocket message whose fragments never end, of no bytes or one, before and after CONNECT"
+        case .frameLengths: "WebSocket frames with lengths up to 2^64-1 whose bytes never come"
+        case .compression: "WebSockets that offer permessage-deflate, and then send compressed zeros"
+        case .forgedProxies: "PROXY headers with ever new addresses, from who is no proxy"
+        case .brokenProxies: "PROXY headers, of both versions, that are malformed, too long or never end"
+        case .wrongLogins: "CONNECTs with wrong passcodes, for users that exist and others, and repeat"
+        case .badTokens: "JSON Web Tokens: unsigned, expired, for another audience, of another's key, and repeat"
         }
     }
 }
@@ -135,6 +165,11 @@ struct Script: Sendable {
         case .destinations: self = Self.numbered { "SEND\ndestination:/queue/attack.\($0).\($1)\n\nx\0" }
         case .hoarders: self = Self.hoarders
         case .logFlood: self = Self.flood(Self.bytes("\u{1B}[2J\u{7}\r\nDROP TABLE\n\n\0"), opening: [])
+        case .handshakes, .halfHandshakes, .tinyRecords: self = Script(ofTLS: attack)
+        case .requests, .slowRequests, .origins, .pings, .unmasked, .fragments, .frameLengths, .compression:
+            self = Script(ofWebSocket: attack)
+        case .forgedProxies, .brokenProxies: self = Script(ofProxies: attack)
+        case .wrongLogins, .badTokens: self = Script(ofLogins: attack)
         }
     }
 

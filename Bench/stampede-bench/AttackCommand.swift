@@ -90,6 +90,7 @@ struct AttackCommand: ParsableCommand {
 
     private func measure(_ attack: Attack, _ driver: LoadDriver) throws -> AttackOutcome {
         let kind = ServerKind.stampede(driver: driver, path: stampede ?? ServerKind.besideUs, settings: set)
+            .opening(attack.door)
         let server = try RunningServer(kind, cpu: 0)
         let cage = MemoryCage(process: server.process.identifier, byteCountMax: memory << 20)
         guard var target = Load.Target(host: "127.0.0.1", port: server.port) else { throw ExitCode(1) }
@@ -107,7 +108,8 @@ struct AttackCommand: ParsableCommand {
         for round in 1...max(rounds, 1) {
             let name = "\(attack.rawValue), \(driver.rawValue), round \(round)"
             outcome.before.append(try measurement.run { progress.show("\(name), without: \($0)") })
-            let attacker = Attacker(attack, port: server.port, connectionCount: outcome.connections)
+            let port = attack.door.listener("") == nil ? server.port : server.otherPort
+            let attacker = Attacker(attack, port: port, connectionCount: outcome.connections)
             attacker.start()
             awaitConnected(attacker, attack, progress)
             outcome.during.append(try measurement.run { progress.show("\(name), during: \($0)") })
@@ -146,10 +148,13 @@ extension Attack {
     /// Slow attacks need many connections. At full speed a few are enough.
     var connectionCount: Int {
         switch self {
-        case .trickle, .silence: 10_000
-        case .hugeLengths, .heldBodies: 2_000
+        case .trickle, .silence, .halfHandshakes, .slowRequests: 10_000
+        case .hugeLengths, .heldBodies, .frameLengths, .brokenProxies: 2_000
         case .headerFlood, .endlessHeaders, .endlessBodies, .subscriptions, .patterns, .longIdentifiers, .transactions,
-            .sleepers, .silentReceivers, .fullQueue, .manyQueues, .destinations, .hoarders, .logFlood:
+            .sleepers, .silentReceivers, .fullQueue, .manyQueues, .destinations, .hoarders, .logFlood, .handshakes,
+            .tinyRecords, .requests, .origins, .pings, .unmasked, .fragments, .compression, .forgedProxies,
+            .wrongLogins,
+            .badTokens:
             50
         }
     }

@@ -8,7 +8,7 @@ struct ServerKind: Sendable {
     var name: String
     var path: String
     var dialect = Plan.Dialect.stomp
-    /// The command line. PORT stands for the port, FOLDER for a temporary folder.
+    /// The command line. PORT stands for the port, OTHER_PORT for another one, FOLDER for a temporary folder.
     var arguments: [String]
     /// It already runs, and is neither started nor ended here.
     var port: UInt16?
@@ -16,8 +16,11 @@ struct ServerKind: Sendable {
     /// paused between measurements.
     var isKept = false
     var startSeconds = 10.0
-    /// The text of the file `configuration.yaml` in its folder.
+    /// The text of the file `configuration.yaml` in its folder. PORT, OTHER_PORT and FOLDER stand for the same as in the
+    /// arguments.
     var configuration: String?
+    /// Makes other files in its folder.
+    var prepare: (@Sendable (_ folder: String) throws -> Void)?
     var workers = 1
     /// Where its folder is made. nil: where temporary files are, which may be memory.
     var folderParent: String?
@@ -75,6 +78,8 @@ final class RunningServer {
 
     let kind: ServerKind
     let port: UInt16
+    /// OTHER_PORT. 0: it already ran.
+    let otherPort: UInt16
     let process: ServerProcess
     /// The descriptor of its output. -1: it already ran.
     private var log: Int32 = -1
@@ -90,6 +95,7 @@ final class RunningServer {
             }
             self.kind = kind
             self.port = port
+            otherPort = 0
             self.process = process
             folder = ""
             hasEnded = true
@@ -104,13 +110,19 @@ final class RunningServer {
         let needsFolder = kind.arguments.contains { $0.contains("FOLDER") }
         let folder = try needsFolder ? TemporaryFolders.make(in: kind.folderParent) : ""
         self.folder = folder
-        try kind.configuration?.write(toFile: "\(folder)/configuration.yaml", atomically: true, encoding: .utf8)
+        let otherPort = try Self.freePort()
+        self.otherPort = otherPort
+        let fill = { (text: String) in
+            text.replacingOccurrences(of: "OTHER_PORT", with: "\(otherPort)")
+                .replacingOccurrences(of: "PORT", with: "\(port)").replacingOccurrences(of: "FOLDER", with: folder)
+        }
+        try kind.configuration.map(fill)?.write(
+            toFile: "\(folder)/configuration.yaml", atomically: true, encoding: .utf8)
+        try kind.prepare?(folder)
         guard let file = tmpfile() else { throw StartError(description: "no temporary file: errno \(errno)") }
         defer { fclose(file) }
         log = dup(fileno(file))
-        let values = kind.arguments.map {
-            $0.replacingOccurrences(of: "PORT", with: "\(port)").replacingOccurrences(of: "FOLDER", with: folder)
-        }
+        let values = kind.arguments.map(fill)
         // A store of the operator's is none of ours. By the environment, which older builds take too; a setting beats it.
         setenv("STAMPEDE_STORAGE_ENABLED", "false", 0)
         var arguments = ([kind.path] + values).map { strdup($0) }

@@ -10,8 +10,8 @@ static const char *const groups = "X25519:P-256:P-384";
 // The most bytes of a chain that a client may send before anybody knows it. OpenSSL's default is 100 KiB.
 static const long chain_byte_count_max = 32768;
 static const int chain_depth_max = 8;
-// A ticket is a few microseconds and 250 bytes for each handshake. Clients that resume take a new one with each.
-static const size_t ticket_count = 1;
+// TLS 1.3 sends tickets after the handshake. `tls_write_ticket` does it, later than OpenSSL would.
+static const size_t ticket_count = 0;
 static const long session_seconds_max = 3600;
 
 static CRYPTO_ONCE index_once = CRYPTO_ONCE_STATIC_INIT;

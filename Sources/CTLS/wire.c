@@ -198,6 +198,20 @@ bool tls_write(tls_connection *connection, tls_wire *wire, const void *bytes, si
     return false;
 }
 
+tls_outcome tls_write_ticket(tls_connection *connection, tls_wire *wire, bool is_first) {
+    SSL *ssl = (SSL *)connection;
+    ERR_clear_error();
+    if (is_first && !SSL_new_session_ticket(ssl)) {
+        ERR_clear_error();
+        return TLS_NEEDS_INPUT;
+    }
+    int result = SSL_do_handshake(ssl);
+    if (result == 1) return TLS_NEEDS_INPUT;
+    if (SSL_get_error(ssl, result) == SSL_ERROR_WANT_WRITE) return TLS_OUTPUT_FULL;
+    keep_error(ssl, wire);
+    return TLS_FAILED;
+}
+
 void tls_close(tls_connection *connection, tls_wire *wire) {
     (void)wire;
     SSL *ssl = (SSL *)connection;

@@ -45,6 +45,10 @@ public struct Settings: Sendable {
     public var exposedListeners: [ListenerSettings] {
         listeners.filter { !$0.isLoopback && !($0.transport.usesTLS && tls.clientCertificates == .required) }
     }
+
+    /// The listeners that other machines can reach, and where whoever is between can read along. The broker warns about
+    /// them where clients have to show passcodes.
+    public var readableListeners: [ListenerSettings] { listeners.filter { !$0.isLoopback && !$0.transport.usesTLS } }
 }
 
 /// The driver that the operator asks for.

@@ -117,6 +117,7 @@ struct WorkerReport {
     var counters = Counters()
     var driverCounters = DriverCounters()
     var transportCounters = TransportCounters()
+    var tlsCounters = TLSCounters()
     var connectionCount = 0
     var blockByteCount = 0
 
@@ -130,7 +131,7 @@ struct WorkerReport {
     /// What was counted since the start.
     var totals: Logger.Metadata {
         var metadata = counters.metadata(with: driverCounters)
-        for (name, count) in transportCounters.named { metadata[name] = .stringConvertible(count) }
+        for (name, count) in transportCounters.named + tlsCounters.named { metadata[name] = .stringConvertible(count) }
         return metadata
     }
 
@@ -139,6 +140,7 @@ struct WorkerReport {
         for report in reports {
             sum.counters.add(report.counters)
             sum.transportCounters.add(report.transportCounters)
+            sum.tlsCounters.add(report.tlsCounters)
             sum.driverCounters.completionQueueOverflow &+= report.driverCounters.completionQueueOverflow
             sum.driverCounters.receiveBufferExhausted &+= report.driverCounters.receiveBufferExhausted
             sum.connectionCount += report.connectionCount

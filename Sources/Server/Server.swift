@@ -36,13 +36,7 @@ public enum StampedeServer {
         let isFallback = settings.driver == .auto && choice.kind == .epoll
         let prefix = isFallback ? "using epoll: " : ""
         logger.log(level: isFallback ? .warning : .debug, "\(prefix)\(choice.reason)")
-        for listener in settings.exposedListeners where authenticator == nil {
-            logger.warning(
-                """
-                other machines can reach \(listener), and any login is accepted; protect it by a firewall or a proxy, \
-                or listen on 127.0.0.1
-                """)
-        }
+        warnOfExposedListeners(settings, hasLogins: authenticator != nil, logger)
         let certificates = try Certificates(settings)
         let store = try openStore(settings, logger)
         if settings.storage.isEnabled, store == nil {
@@ -59,6 +53,24 @@ public enum StampedeServer {
             logger.warning(
                 "using epoll: the kernel has no memory for the rings of all workers: \(error.description)")
             return try serve(settings, parts, .epoll, file, logger)
+        }
+    }
+
+    private static func warnOfExposedListeners(_ settings: Settings, hasLogins: Bool, _ logger: Logger) {
+        for listener in settings.exposedListeners where !hasLogins {
+            logger.warning(
+                """
+                other machines can reach \(listener), and any login is accepted; protect it by a firewall or a proxy, \
+                or listen on 127.0.0.1
+                """)
+        }
+        for listener in settings.readableListeners where hasLogins {
+            let remedy = listener.transport.usesWebSocket ? "wss://" : "stomps://"
+            logger.warning(
+                """
+                other machines can reach \(listener), where passwords and tokens travel in the clear; listen on \
+                \(remedy) with tls.certificate, or on 127.0.0.1 behind a proxy that ends TLS
+                """)
         }
     }
 

@@ -155,6 +155,7 @@ final class Worker: @unchecked Sendable {
                 let report = WorkerReport(
                     worker: index, counters: shard.counters, driverCounters: driver.counters,
                     transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters(),
+                    tlsCounters: hasTLS ? tls!.currentCounters() : TLSCounters(),
                     connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount)
                 log(control.take(report, number: reportCount))
             }
@@ -165,7 +166,8 @@ final class Worker: @unchecked Sendable {
             control.takeLast(
                 WorkerReport(
                     worker: index, counters: shard.counters, driverCounters: driver.counters,
-                    transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters())))
+                    transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters(),
+                    tlsCounters: hasTLS ? tls!.currentCounters() : TLSCounters())))
         driver.shutDown()
     }
 

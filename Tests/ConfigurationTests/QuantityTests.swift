@@ -110,4 +110,15 @@ struct ListenAddressTests {
         }
         #expect(settings.exposedListeners.map(\.description) == ["0.0.0.0:1", "[::]:1"])
     }
+
+    @Test("Where passwords travel in the clear: what others can reach without TLS")
+    func readable() throws {
+        var settings = Settings()
+        #expect(settings.readableListeners.isEmpty)
+        settings.listeners = try [
+            "0.0.0.0:1", "127.0.0.1:1", "ws://[::]:1", "ws://[::1]:1", "stomps://0.0.0.0:2", "wss://0.0.0.0:3",
+            "unix:/a",
+        ].map { try ListenerSettings($0) }
+        #expect(settings.readableListeners.map(\.description) == ["0.0.0.0:1", "ws://[::]:1"])
+    }
 }

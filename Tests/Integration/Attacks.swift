@@ -25,31 +25,56 @@ struct Attacks {
 
         """
 
+    /// A broker with the listener that the attack goes to, and the port of that listener.
+    private static func broker(
+        _ driver: DriverUnderTest, _ attack: Attack
+    ) throws -> (broker: BrokerProcess, port: UInt16) {
+        let files = TestCertificates.shared
+        for (name, text) in attack.door.files { files.write(text, to: name) }
+        var values = limits.merging(attack.door.settings(folder: files.directory)) { $1 }
+        if attack == .destinations { values["limits.destinations-max"] = "500" }
+        guard let listener = attack.door.listener("127.0.0.1:0") else {
+            let broker = try BrokerProcess(BrokerProcess.Settings(driver, values, file: policies))
+            return (broker, broker.port)
+        }
+        let list = "listeners:\n  - \"127.0.0.1:0\"\n  - \(listener)\n"
+        let broker = try BrokerProcess(BrokerProcess.Settings(driver, values, file: policies + list, address: ""))
+        let ports = broker.readyLine.matches(of: /127\.0\.0\.1:(\d+)/).compactMap { UInt16($0.1) }
+        try #require(ports.count == 2, "\(broker.readyLine)")
+        return (broker, ports[1])
+    }
+
     @Test(arguments: DriverUnderTest.available, Attack.allCases)
     func `Who behaves sees nothing of an attack, and the broker stays within its memory`(
         on driver: DriverUnderTest, _ attack: Attack
     ) throws {
-        var values = Self.limits
-        if attack == .destinations { values["limits.destinations-max"] = "500" }
-        let broker = try BrokerProcess(BrokerProcess.Settings(driver, values, file: Self.policies))
+        let (broker, port) = try Self.broker(driver, attack)
         let cage = MemoryCage(process: broker.process.pid, byteCountMax: Self.memoryByteCountMax)
         if attack == .trickle { print("attacks on \(driver): memory bounded by \(cage.summary)") }
         let honest = try HonestClients(broker)
         try honest.exchange(50)
+        let descriptorCount = broker.process.descriptorCount
 
-        let attacker = Attacker(attack, port: broker.port, connectionCount: attack.testConnectionCount)
+        let attacker = Attacker(attack, port: port, connectionCount: attack.testConnectionCount)
         attacker.start()
         defer { attacker.stop() }
         let deadline = Deadline()
-        var waiting = Set(attack.limitsReached)
-        while !waiting.isEmpty || attacker.tally.ended == 0 {
+        var waiting = Set(attack.countersReached)
+        while !waiting.isEmpty || !attack.isSurvived(attacker.tally) {
             try honest.exchange(50)
             let counters = try broker.counters()
-            waiting = waiting.filter { counters["limit.\($0)", default: 0] == 0 }
-            try #require(!deadline.isOver, "never reached: \(waiting)")
+            waiting = waiting.filter { counters[$0, default: 0] == 0 }
+            try #require(!deadline.isOver, "never reached: \(waiting), \(attacker.tally)")
         }
         attacker.stop()
         try honest.exchange(50)
+        // The honest clients are three. Nothing of the others is left.
+        var counters = try broker.counters()
+        while counters["connections-now"] != 3 || broker.process.descriptorCount > descriptorCount {
+            try #require(!deadline.isOver, "\(counters), \(broker.process.descriptorCount) descriptors")
+            try honest.exchange(1)
+            counters = try broker.counters()
+        }
 
         #expect(cage.killCount == 0)
         #expect(cage.peakByteCount <= Self.memoryByteCountMax)
@@ -59,31 +84,50 @@ struct Attacks {
 }
 
 extension Attack {
-    /// The limits that an attack of this kind runs into.
-    fileprivate var limitsReached: [String] {
+    /// The counters of the broker that an attack of this kind raises: limits that it runs into, and what is refused.
+    fileprivate var countersReached: [String] {
         switch self {
-        case .trickle: ["connect-timeout-ms", "frame-timeout-ms"]
-        case .silence: ["connect-timeout-ms"]
-        case .headerFlood: ["headers-max"]
-        case .endlessHeaders: ["header-bytes", "headers-bytes"]
-        case .endlessBodies, .hugeLengths: ["body-bytes"]
-        case .heldBodies: ["frame-timeout-ms"]
-        case .subscriptions, .patterns: ["subscriptions-per-connection-max"]
-        case .transactions: ["transactions-per-connection-max", "transaction-bytes"]
-        case .sleepers, .silentReceivers: ["output-bytes"]
-        case .fullQueue, .manyQueues: ["queue"]
-        case .destinations: ["destinations-max"]
-        case .hoarders: ["queue"]
+        case .trickle: ["limit.connect-timeout-ms", "limit.frame-timeout-ms"]
+        case .silence: ["limit.connect-timeout-ms"]
+        case .headerFlood: ["limit.headers-max"]
+        case .endlessHeaders: ["limit.header-bytes", "limit.headers-bytes"]
+        case .endlessBodies, .hugeLengths: ["limit.body-bytes"]
+        case .heldBodies: ["limit.frame-timeout-ms"]
+        case .subscriptions, .patterns: ["limit.subscriptions-per-connection-max"]
+        case .transactions: ["limit.transactions-per-connection-max", "limit.transaction-bytes"]
+        case .sleepers, .silentReceivers: ["limit.output-bytes"]
+        case .fullQueue, .manyQueues: ["limit.queue"]
+        case .destinations: ["limit.destinations-max"]
+        case .hoarders: ["limit.queue"]
         case .longIdentifiers, .logFlood: []
+        case .handshakes, .tinyRecords: ["tls-handshakes-failed"]
+        case .halfHandshakes, .slowRequests: ["limit.connect-timeout-ms"]
+        case .requests, .origins, .forgedProxies, .brokenProxies: ["handshakes-refused"]
+        case .pings: ["websocket-pings"]
+        case .unmasked, .compression, .frameLengths: ["websocket-errors"]
+        case .fragments: ["limit.connect-timeout-ms", "limit.frame-timeout-ms"]
+        case .wrongLogins, .badTokens: ["logins-refused"]
+        }
+    }
+
+    /// Whether the attack has done enough to count as survived: the broker has ended connections, or has taken in what it
+    /// has no reason to end a connection for.
+    fileprivate func isSurvived(_ tally: Attacker.Tally) -> Bool {
+        switch self {
+        case .pings: tally.bytesSent > 16 << 20
+        case .handshakes, .origins, .unmasked, .compression, .forgedProxies: tally.ended >= 100
+        default: tally.ended > 0
         }
     }
 
     fileprivate var testConnectionCount: Int {
         switch self {
-        case .trickle, .silence: 1000
-        case .heldBodies: 24
+        case .trickle, .silence, .halfHandshakes, .slowRequests: 1000
+        case .heldBodies, .frameLengths, .brokenProxies: 24
         case .headerFlood, .endlessHeaders, .endlessBodies, .hugeLengths, .subscriptions, .patterns, .longIdentifiers,
-            .transactions, .sleepers, .silentReceivers, .fullQueue, .manyQueues, .destinations, .hoarders, .logFlood:
+            .transactions, .sleepers, .silentReceivers, .fullQueue, .manyQueues, .destinations, .hoarders, .logFlood,
+            .handshakes, .tinyRecords, .requests, .origins, .pings, .unmasked, .fragments, .compression, .forgedProxies,
+            .wrongLogins, .badTokens:
             20
         }
     }

@@ -1,59 +1,6 @@
 import TestSupport
 import Testing
 
-/// A program that uses an existing client library, one case each run: `clients/`.
-enum ClientProgram: String, Sendable {
-    case stompPy = "stomp_py.py"
-    case rubyStomp = "ruby_stomp.rb"
-    case phpStomp = "php_stomp.php"
-
-    private var interpreter: String {
-        switch self {
-        // Debian's interpreter, whose packages `Config/setup tests` installs, whatever else is in the path.
-        case .stompPy: "/usr/bin/python3"
-        case .rubyStomp: "/usr/bin/ruby"
-        case .phpStomp: "php"
-        }
-    }
-
-    /// A program that succeeds where the library is there, in a version that is supported.
-    private var check: [String] {
-        switch self {
-        case .stompPy: ["-c", "import stomp, sys; sys.exit(stomp.__version__[0] not in (8, 9))"]
-        case .rubyStomp: ["-e", "gem 'stomp'; require 'stomp'"]
-        case .phpStomp: ["-r", "exit(extension_loaded('stomp') ? 0 : 1);"]
-        }
-    }
-
-    private var options: ChildProcess.Options {
-        var options = ChildProcess.Options()
-        // Where `Config/setup tests` puts stomp.py when Debian's is too old.
-        if self == .stompPy { options.environment["PYTHONPATH"] = "\(BuildDirectory.package)/.build/python" }
-        return options
-    }
-
-    var isInstalled: Bool {
-        let process = try? ChildProcess(interpreter, check, options)
-        return (try? process?.waitForExit()) == .exited(0)
-    }
-
-    /// Runs the text of a program.
-    func run(program: String, prints expected: [String]) throws {
-        let process = try ChildProcess(interpreter, ["-c", program], options)
-        let status = try process.waitForExit(within: 90)
-        #expect(status == .exited(0), "\(process.errorLines.joined(separator: "\n"))")
-        #expect(process.outputLines == expected)
-    }
-
-    func run(_ name: String, _ version: ProtocolVersion, on broker: BrokerProcess) throws {
-        let script = "\(BuildDirectory.package)/Tests/Integration/clients/\(rawValue)"
-        let process = try ChildProcess(
-            interpreter, [script, "\(broker.port)", version.rawValue, unique("client"), name], options)
-        let status = try process.waitForExit(within: 90)
-        #expect(status == .exited(0), "\(process.errorLines.joined(separator: "\n"))")
-    }
-}
-
 private let commonCases = [
     "publish_and_subscribe", "ack_auto", "ack_client", "ack_client_individual", "transactions", "receipts",
     "temporary_queues", "binary_bodies", "unicode_headers", "errors",

@@ -139,6 +139,28 @@ extension Integration {
             #expect(counters["refused"] == 1 && counters["limit.connections-max"] == 1, "\(counters)")
         }
 
+        @Test func `Where users have passwords, listeners without TLS that others can reach are warned of`() throws {
+            let secret = try TemporaryFile(holding: String(repeating: "x", count: 48))
+            let files = TestCertificates.shared
+            let values = [
+                "access.jwt.secret-file": secret.path, "tls.certificate": files.file("server.pem"),
+                "tls.key": files.file("server.key"),
+            ]
+            let address = "127.0.0.1:0,0.0.0.0:0,ws://0.0.0.0:0,stomps://0.0.0.0:0,ws://127.0.0.1:0"
+            let broker = try BrokerProcess(BrokerProcess.Settings(.epoll, values, address: address))
+            let warnings = broker.process.errorLines.filter { $0.contains("travel in the clear") }
+            #expect(warnings.count == 2, "\(warnings)")
+            #expect(
+                warnings.first?.contains(
+                    """
+                    warning  other machines can reach 0.0.0.0:0, where passwords and tokens travel in the clear; listen \
+                    on stomps:// with tls.certificate, or on 127.0.0.1 behind a proxy that ends TLS
+                    """) == true, "\(warnings)")
+            #expect(warnings.last?.contains("ws://0.0.0.0:0") == true && warnings.last?.contains("wss://") == true)
+            #expect(!broker.process.errorLines.contains { $0.contains("any login is accepted") })
+            #expect(try broker.terminate() == .exited(0))
+        }
+
         @Test func `A Unix socket that cannot be made ends the broker with the reason`() throws {
             let directory = try TemporaryDirectory()
             let broker = try BrokerProcess.start(

@@ -177,6 +177,22 @@ extension Integration {
             #expect(try broker.terminate() == .exited(0))
         }
 
+        @Test(arguments: drivers)
+        func `A renegotiation of TLS 1_2 is refused, and ends the connection`(on driver: DriverUnderTest) throws {
+            let broker = try broker(driver)
+            // s_client takes a line that begins with R for the order to renegotiate.
+            let client = try program(
+                "openssl",
+                ["s_client", "-connect", "127.0.0.1:\(broker.port)", "-CAfile", files.file("ca.pem"), "-tls1_2"],
+                input: "R\n")
+            _ = try client.waitForExit()
+            #expect(client.errorLines.contains("RENEGOTIATING"), "\(client.errorLines)")
+            let line = try broker.process.errorLine { $0.contains("renegotiation, which is refused") }
+            #expect(line?.contains("address=127.0.0.1:") == true, "\(line ?? "")")
+            #expect(isServed(try sClient(broker)))
+            #expect(try broker.terminate() == .exited(0))
+        }
+
         // MARK: Reload
 
         @Test(arguments: drivers)

@@ -5,21 +5,13 @@ import Testing
 extension Integration {
     @Suite("Transports")
     struct Transports {
-        private static var hasWebSockets: Bool {
-            let process = try? ChildProcess("/usr/bin/python3", ["-c", "import websockets"])
-            return (try? process?.waitForExit()) == .exited(0)
-        }
-
         @Test(
-            .enabled(if: hasWebSockets, "python3-websockets is missing: run Config/setup tests"),
+            .enabled(if: ClientProgram.websockets.isInstalled, "python3-websockets is missing: run Config/setup tests"),
             arguments: drivers, ["conversation", "bound_version", "long_messages", "origins"])
         func `Python's websockets works`(on driver: DriverUnderTest, _ name: String) throws {
             let broker = try BrokerProcess.shared(
                 BrokerProcess.Settings(driver, workers: 2, address: "ws://127.0.0.1:0,127.0.0.1:0"))
-            let script = "\(BuildDirectory.package)/Tests/Integration/clients/websocket_stomp.py"
-            let process = try ChildProcess("/usr/bin/python3", [script, "\(broker.port)", name])
-            let status = try process.waitForExit(within: 90)
-            #expect(status == .exited(0), "\(process.errorLines.joined(separator: "\n"))")
+            try ClientProgram.websockets.run("ws://127.0.0.1:\(broker.port)/ws", name)
         }
 
         private static func proxied(_ driver: DriverUnderTest, by networks: String) -> BrokerProcess.Settings {

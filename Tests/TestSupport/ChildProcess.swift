@@ -93,6 +93,15 @@ public final class ChildProcess: Sendable {
     public var errorLines: [String] { standardError.withLock { $0.lines } }
     public var outputBytes: [UInt8] { standardOutput.withLock { $0.bytes } }
 
+    /// The files and sockets that it has open.
+    public var descriptorCount: Int {
+        guard let directory = opendir("/proc/\(pid)/fd") else { return 0 }
+        defer { closedir(directory) }
+        var count = -2  // The entries "." and "..".
+        while readdir(directory) != nil { count += 1 }
+        return count
+    }
+
     /// Waits for a line of standard error that `isWanted`, and returns the first; nil at the end of the stream.
     public func errorLine(
         within seconds: Int = Deadline.defaultSeconds, where isWanted: (String) -> Bool

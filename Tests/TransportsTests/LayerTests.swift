@@ -273,6 +273,8 @@ struct LayerProxyTests {
             harness.turns(3)
             #expect(connection.received == (isProxy ? [0x0A] : []))
             #expect(connection.closedIsReported == !isProxy)
+            // Whoever has no address any more has reset the connection, as health checks do.
+            #expect(harness.layer.takeNotices().count == (isProxy || address == nil ? 0 : 1))
             #expect(harness.violations == [])
         }
     }

@@ -159,6 +159,14 @@ void tls_connection_free(tls_connection *connection);
 tls_outcome tls_read(tls_connection *connection, tls_wire *wire, void *bytes, size_t capacity, size_t *count);
 /// Encrypts the bytes as one record (1 ... 16384 bytes). The output must have room for them and `tls_record_overhead`.
 bool tls_write(tls_connection *connection, tls_wire *wire, const void *bytes, size_t count);
+/// Writes the ticket with which a client of TLS 1.3 resumes its session: a few microseconds and 250 bytes, or more by the
+/// size of the client's certificate. To be called once, before the first `tls_write`; with TLS 1.2 it writes nothing,
+/// because the handshake has a ticket of its own.
+///
+/// - `is_first`: false if the call before has returned `TLS_OUTPUT_FULL`.
+///
+/// Returns `TLS_NEEDS_INPUT` if the ticket is written, `TLS_OUTPUT_FULL` or `TLS_FAILED`.
+tls_outcome tls_write_ticket(tls_connection *connection, tls_wire *wire, bool is_first);
 /// Writes close_notify, once, if the handshake is done.
 void tls_close(tls_connection *connection, tls_wire *wire);
 bool tls_is_established(const tls_connection *connection);

@@ -34,10 +34,11 @@ extension TransportLayer {
     }
 
     /// - Parameter address: of the peer of what `nextUnverified` has returned, as `Driver.peerAddress` writes it. nil: not
-    ///   known.
+    ///   known, because the peer has reset the connection already.
     public mutating func verify(_ address: String?) {
         let arrival = arrivals[verifyCursor - 1]
         guard let address = address.flatMap({ ClientAddress($0) }) else { return }
+        arrivals[verifyCursor - 1].hasAddress = true
         arrivals[verifyCursor - 1].isStranger = !listeners[Int(arrival.listener.rawValue)].proxies.contains {
             $0.contains(address)
         }
@@ -270,6 +271,8 @@ struct Arrival: BitwiseCopyable {
     var listener: ListenerID
     /// Its peer has to be a proxy, and is not known to be one.
     var isStranger: Bool
+    /// The address of its peer is known, and has been compared.
+    var hasAddress = false
 }
 
 /// What a transport knows of a client, for whoever authenticates it and for the log.

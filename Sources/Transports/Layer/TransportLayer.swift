@@ -166,8 +166,12 @@ public struct TransportLayer: ~Copyable {
         record.pointee.stage =
             facts[listener].expectsProxyHeader ? .proxy : facts[listener].usesWebSocket ? .request : .plain
         if arrival.isStranger {
-            notice(record, "a PROXY header is not accepted from this address (listeners[].proxy-protocol)")
-            counters.handshakesRefused &+= 1
+            // Without an address the connection is reset already, as by the health checks of haproxy. A line for each
+            // of them would say that the proxy is refused.
+            if arrival.hasAddress {
+                notice(record, "a PROXY header is not accepted from this address (listeners[].proxy-protocol)")
+                counters.handshakesRefused &+= 1
+            }
             end(record, isRaising: false)
         }
     }

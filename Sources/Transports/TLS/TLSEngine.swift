@@ -147,6 +147,30 @@ public struct TLSEngine: BitwiseCopyable {
 
     // MARK: - Sending
 
+    /// Writes a ticket, with which the client of a server may resume its session. Call it once, before the first `write`:
+    ///
+    /// A ticket that comes right after the handshake meets the client's first bytes. Clients that read in one thread and
+    /// write in another (all that use Python's ssl module in that way, stomp.py among them) then lose these bytes: while
+    /// OpenSSL 3.0 takes in a ticket, it collects what is written and throws it away
+    /// (https://github.com/openssl/openssl, `ssl_init_wbio_buffer` in ssl/statem/statem.c). A client that
+    /// waits for the server's first bytes writes nothing meanwhile.
+    ///
+    /// - Parameter isFirst: false if the call before has returned `.outputFull`.
+    /// - Returns: `.needsInput` if the ticket is written; `.outputFull`: call again with room; `.failed`.
+    mutating func writeTicket(isFirst: Bool, output: inout TLSOutput, wire: borrowing TLSWire) -> TLSRead.Outcome {
+        guard state == .open else { return .failed }
+        begin(UnsafeRawBufferPointer(start: nil, count: 0), output, wire)
+        let outcome = tls_write_ticket(connection, wire.pointer, isFirst)
+        output.count = wire.pointer.pointee.output_count
+        switch outcome {
+        case TLS_NEEDS_INPUT: return .needsInput
+        case TLS_OUTPUT_FULL: return .outputFull
+        default:
+            state = .failed
+            return .failed
+        }
+    }
+
     /// Encrypts plaintext as records, as many as the output has room for. Returns the count of bytes that were taken;
     /// -1: the connection has failed. 0 if not even a short record has room.
     public mutating func write(

@@ -31,6 +31,7 @@ extension TLSLayer {
 
     mutating func establish(_ record: UnsafeMutablePointer<TLSRecord>) {
         record.pointee.stage = .open
+        record.pointee.flags.insert(.ticketIsDue)
         openHandshakeCount -= 1
         counters.handshakes &+= 1
         if record.pointee.engine!.isResumed { counters.handshakesResumed &+= 1 }

@@ -76,10 +76,31 @@ extension TLSLayer {
             }
             return
         }
+        if record.pointee.flags.contains(.ticketIsDue), !writeTicket(record) { return }
         guard encrypt(record, vectors, skipping: min(Int(record.pointee.aheadByteCount), byteCount)) else {
             return fail(record, wire.libraryFailure, inLower: true)
         }
         submit(record, coreByteCount: byteCount, isZeroCopy: isZeroCopy)
+    }
+
+    /// The client's ticket leaves with the core's first bytes (`TLSEngine.writeTicket`). False: the connection has failed.
+    private mutating func writeTicket(_ record: UnsafeMutablePointer<TLSRecord>) -> Bool {
+        record.pointee.flags.remove(.ticketIsDue)
+        // A client without a ticket goes through a whole handshake the next time. Its data may not have to wait for that.
+        guard blocks.byteCountMax - blocks.byteCountInUse > Self.ticketByteCountMax else { return true }
+        var outcome = TLSRead.Outcome.needsInput
+        var isFirst = true
+        repeat {
+            var output = TLSOutput(base: scratch.baseAddress!, capacity: scratch.count)
+            outcome = record.pointee.engine!.writeTicket(isFirst: isFirst, output: &output, wire: wire)
+            isFirst = false
+            if output.count > 0, !append(record, UnsafeRawBufferPointer(rebasing: scratch[..<output.count])) {
+                fail(record, TLSFailure(.noMemory), inLower: true)
+                return false
+            }
+        } while outcome == .outputFull
+        if outcome == .failed { fail(record, wire.libraryFailure, inLower: true) }
+        return outcome != .failed
     }
 
     private mutating func awaitWritable(_ record: UnsafeMutablePointer<TLSRecord>) {

@@ -83,6 +83,9 @@ public struct TLSLayer: ~Copyable {
     /// Input of a connection that waits for its handshake's turn: a hello and some records around it.
     static var keptByteCountMax: Int { 20 << 10 }
 
+    /// More memory than a ticket takes, which holds the client's certificate.
+    static var ticketByteCountMax: Int { 64 << 10 }
+
     /// - Parameters:
     ///   - listeners: by `ListenerID`.
     ///   - connectionCountMax: the size of the core's table of connections: indices from 1 to it.
@@ -153,6 +156,9 @@ public struct TLSLayer: ~Copyable {
     func handle(_ record: UnsafeMutablePointer<TLSRecord>) -> Handle<TLSRecord> {
         Handle(index: Index(places[record.pointee.connectionIndex]), generation: record.pointee.generation)
     }
+
+    /// The counters, by a call: a property that another module reads would copy the layer.
+    public mutating func currentCounters() -> TLSCounters { counters }
 
     /// Connections with TLS.
     public var connectionCount: Int { records.liveCount }
@@ -274,4 +280,21 @@ public struct TLSCounters: Equatable, Sendable, BitwiseCopyable {
     public var connectionsFailed: UInt64 = 0
 
     public init() {}
+
+    public mutating func add(_ other: TLSCounters) {
+        handshakes &+= other.handshakes
+        handshakesResumed &+= other.handshakesResumed
+        handshakesFailed &+= other.handshakesFailed
+        handshakesDelayed &+= other.handshakesDelayed
+        connectionsFailed &+= other.connectionsFailed
+    }
+
+    /// By the names that the log gives them. Those that are 0 are left out.
+    public var named: [(String, UInt64)] {
+        [
+            ("tls-handshakes", handshakes), ("tls-handshakes-resumed", handshakesResumed),
+            ("tls-handshakes-failed", handshakesFailed), ("tls-handshakes-delayed", handshakesDelayed),
+            ("tls-connections-failed", connectionsFailed),
+        ].filter { $0.1 > 0 }
+    }
 }

@@ -39,6 +39,8 @@ struct TLSFlags: OptionSet, BitwiseCopyable {
     static let isFull = TLSFlags(rawValue: 1 << 10)
     /// There was no block for its ciphertext. It is in the list of those that wait for memory.
     static let isStarved = TLSFlags(rawValue: 1 << 11)
+    /// The client gets its ticket before the core's first bytes.
+    static let ticketIsDue = TLSFlags(rawValue: 1 << 12)
 }
 
 /// A connection with TLS: what the layer keeps, 88 bytes, besides what OpenSSL keeps.

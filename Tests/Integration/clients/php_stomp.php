@@ -5,7 +5,8 @@
 //     php php_stomp.php PORT VERSION PREFIX CASE
 //
 // VERSION is 1.0, 1.1 or 1.2; PREFIX begins every destination's name. Exits with 0 when the case held, and otherwise
-// with the exception that says where it did not.
+// with the exception that says where it did not. SCHEME in the environment is tcp (the default) or ssl; the extension
+// verifies no certificates.
 
 [, $port, $version, $prefix, $case] = $argv;
 
@@ -16,7 +17,8 @@ function check($condition, $what = null) {
 function connect() {
     global $port, $version;
     $headers = $version == "1.0" ? [] : ["accept-version" => $version, "host" => "localhost"];
-    $stomp = new Stomp("tcp://127.0.0.1:$port", "guest", "guest", $headers);
+    $scheme = getenv("SCHEME") ?: "tcp";
+    $stomp = new Stomp("$scheme://127.0.0.1:$port", "guest", "guest", $headers);
     $stomp->setReadTimeout(20);
     check(strlen($stomp->getSessionId()) > 0, "session");
     return $stomp;

@@ -3,13 +3,16 @@
 #     ruby ruby_stomp.rb PORT VERSION PREFIX CASE
 #
 # VERSION is 1.0, 1.1 or 1.2; PREFIX begins every destination's name. Exits with 0 when the case held, and otherwise
-# with a backtrace that says where it did not.
+# with a backtrace that says where it did not. With TLS, CA in the environment names the file of the issuer.
 
 require "stomp"
 require "timeout"
 
 PORT = Integer(ARGV[0])
 VERSION, PREFIX, CASE = ARGV[1], ARGV[2], ARGV[3]
+
+# The default of ruby-stomp is a list of ciphers from the time of TLS 1.0.
+TLS = ENV["CA"] ? { ssl: Stomp::SSLParams.new(ts_files: ENV["CA"], use_ruby_ciphers: true) } : {}
 
 # A connection, and the waiting that goes with it.
 class Session
@@ -19,7 +22,7 @@ class Session
     headers = VERSION == "1.0" ? {} : { "accept-version" => VERSION, "host" => "localhost" }
     headers["heart-beat"] = heart_beat if heart_beat
     @connection = Stomp::Connection.new(
-      hosts: [{ login: "guest", passcode: "guest", host: "127.0.0.1", port: PORT }],
+      hosts: [{ login: "guest", passcode: "guest", host: "127.0.0.1", port: PORT, **TLS }],
       reliable: false, connect_headers: headers, **options
     )
     raise @connection.connection_frame.inspect unless @connection.connection_frame.command == "CONNECTED"

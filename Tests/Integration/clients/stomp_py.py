@@ -4,8 +4,12 @@
 
 VERSION is 1.0, 1.1 or 1.2; PREFIX begins every destination's name. Exits with 0 when the case held, and otherwise
 with a traceback that says where it did not.
+
+TRANSPORT in the environment is stomp (the default), stomps, ws or wss. The last two need stomp.py 8.1, and version 1.2.
+With TLS, CA names the file of the issuer, and CERTIFICATE and KEY, if they are there, those of the client.
 """
 
+import os
 import queue
 import sys
 
@@ -13,6 +17,10 @@ import stomp
 
 SECONDS = 20
 PORT, VERSION, PREFIX, CASE = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+TRANSPORT = os.environ.get("TRANSPORT", "stomp")
+IS_SECURE = TRANSPORT in ("stomps", "wss")
+# The name is that of the broker's certificate.
+HOSTS = [("localhost" if IS_SECURE else "127.0.0.1", PORT)]
 
 
 class Listener(stomp.ConnectionListener):
@@ -38,8 +46,16 @@ class Client:
     """A connection, and the waiting that goes with it."""
 
     def __init__(self, **options):
-        kind = {"1.0": stomp.Connection10, "1.1": stomp.Connection11, "1.2": stomp.Connection12}[VERSION]
-        self.connection = kind([("127.0.0.1", PORT)], **options)
+        if TRANSPORT.startswith("ws"):
+            from stomp.adapter.ws import WSStompConnection
+            assert VERSION == "1.2"
+            self.connection = WSStompConnection(HOSTS, ws_path="/ws", **options)
+        else:
+            kind = {"1.0": stomp.Connection10, "1.1": stomp.Connection11, "1.2": stomp.Connection12}[VERSION]
+            self.connection = kind(HOSTS, **options)
+        if IS_SECURE:
+            self.connection.set_ssl(HOSTS, ca_certs=os.environ["CA"], cert_file=os.environ.get("CERTIFICATE"),
+                                    key_file=os.environ.get("KEY"))
         self.listener = Listener()
         self.connection.set_listener("case", self.listener)
         self.connection.connect("guest", "guest", wait=True)

@@ -1,17 +1,19 @@
 """STOMP over WebSocket with the library websockets, as browsers' clients speak it.
 
-    python3 websocket_stomp.py PORT CASE
+    python3 websocket_stomp.py URI CASE
 
-Exits with 0 when the case held, and otherwise with a traceback that says where it did not.
+For wss://, CA in the environment names the file of the issuer. Exits with 0 when the case held, and otherwise with a traceback that says where it did not.
 """
 
 import asyncio
+import os
+import ssl
 import sys
 
 import websockets
 
-PORT, CASE = int(sys.argv[1]), sys.argv[2]
-URI = f"ws://127.0.0.1:{PORT}/ws"
+URI, CASE = sys.argv[1], sys.argv[2]
+TLS = {"ssl": ssl.create_default_context(cafile=os.environ["CA"])} if URI.startswith("wss") else {}
 OFFERS = ["v10.stomp", "v11.stomp", "v12.stomp"]
 CONNECT = "CONNECT\naccept-version:1.0,1.1,1.2\nheart-beat:0,0\n\n\0"
 
@@ -45,7 +47,7 @@ async def closed(socket, code):
 
 
 async def conversation():
-    async with websockets.connect(URI, subprotocols=OFFERS) as socket:
+    async with websockets.connect(URI, **TLS, subprotocols=OFFERS) as socket:
         assert socket.subprotocol == "v12.stomp", socket.subprotocol
         frames = Frames(socket)
         await socket.send(CONNECT)
@@ -71,10 +73,10 @@ async def conversation():
 
 
 async def bound_version():
-    async with websockets.connect(URI, subprotocols=["v11.stomp"]) as socket:
+    async with websockets.connect(URI, **TLS, subprotocols=["v11.stomp"]) as socket:
         await socket.send("CONNECT\naccept-version:1.0,1.1,1.2\n\n\0")
         await Frames(socket).expect("CONNECTED\n", "version:1.1\n")
-    async with websockets.connect(URI, subprotocols=["v10.stomp"]) as socket:
+    async with websockets.connect(URI, **TLS, subprotocols=["v10.stomp"]) as socket:
         await socket.send("CONNECT\naccept-version:1.1,1.2\n\n\0")
         await Frames(socket).expect("ERROR\n", "message:Supported versions are 1.0\n", "version:1.0\n")
         await closed(socket, 1000)
@@ -82,7 +84,7 @@ async def bound_version():
 
 async def long_messages():
     """More than the socket takes at a time, in messages that the library accepts (1 MiB)."""
-    async with websockets.connect(URI, subprotocols=OFFERS) as socket:
+    async with websockets.connect(URI, **TLS, subprotocols=OFFERS) as socket:
         frames = Frames(socket)
         await socket.send(CONNECT)
         await frames.expect("CONNECTED\n")
@@ -100,7 +102,7 @@ async def long_messages():
 async def origins():
     for origin, is_allowed in [("http://localhost:8080", True), ("http://evil.example", False), ("null", False)]:
         try:
-            async with websockets.connect(URI, origin=origin):
+            async with websockets.connect(URI, **TLS, origin=origin):
                 assert is_allowed, origin
         except websockets.InvalidHandshake:
             assert not is_allowed, origin

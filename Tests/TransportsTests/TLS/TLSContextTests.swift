@@ -162,6 +162,8 @@ struct TLSContextTests {
         try connect(clientContext, serverContext) { client, server in
             let isEstablished = client.engine.isEstablished
             try #require(isEstablished, "\(client.failure) \(server.failure)")
+            server.sendTicket()
+            exchange(&client, &server)
             session = client.engine.session()
         }
         try #require(!session.isEmpty)

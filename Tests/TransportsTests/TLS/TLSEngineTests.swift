@@ -84,6 +84,31 @@ struct TLSEngineTests {
         expectEqual(client.plaintext, bytes)
     }
 
+    @Test(
+        "A ticket is written before the first data, also into small buffers, and not with TLS 1.2",
+        arguments: [false, true])
+    func ticket(isVersion12: Bool) throws {
+        var client = TLSPeer(client: try Self.clientContext(isVersion12: isVersion12))
+        var server = TLSPeer(server: try TestContexts.server())
+        handshake(&client, &server)
+        let before = client.engine.session()
+        #expect(before.isEmpty == !isVersion12)
+        server.outputByteCountMax = 100
+        let callCount = server.sendTicket()
+        #expect(callCount == 1 || !isVersion12)
+        #expect(server.output.isEmpty == isVersion12)
+        #expect(callCount > 1 || isVersion12)
+        server.outputByteCountMax = 65_536
+        server.send([1, 2, 3])
+        exchange(&client, &server)
+        #expect(client.plaintext == [1, 2, 3])
+        let session = client.engine.session()
+        #expect(!session.isEmpty)
+        client.send([4])
+        exchange(&client, &server)
+        #expect(server.plaintext == [4])
+    }
+
     @Test("A write fills records of 16 KiB, and takes no more than there is room for")
     func records() throws {
         var client = TLSPeer(client: try TestContexts.client())

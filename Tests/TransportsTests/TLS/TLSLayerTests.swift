@@ -304,6 +304,38 @@ struct TLSLayerTests {
         #expect(harness.sockets[1]!.sent.isEmpty)
     }
 
+    @Test("The client's ticket comes with the core's first bytes, and not before them", arguments: [1, 3])
+    func ticket(listener: UInt16) throws {
+        let harness = try TLSLayerHarness()
+        var client = try harness.connect(1, listener: listener)
+        let before = client.engine.session()
+        #expect(before.isEmpty)
+        client.send([1, 2, 3])
+        harness.exchange(1, &client)
+        #expect(harness.sessions[1]!.received == [1, 2, 3])
+        #expect(harness.sockets[1]!.sent.isEmpty)
+        // The socket takes a byte at a time: the ticket, and then what the core has sent.
+        harness.sessions[1]!.output = Array("CONNECTED".utf8)
+        var turns = 0
+        while client.plaintext.count < 9 {
+            harness.sockets[1]!.room = 1
+            harness.turn()
+            client.receive(harness.takeSent(1))
+            turns += 1
+            try #require(turns < 10_000)
+        }
+        #expect(client.plaintext == Array("CONNECTED".utf8))
+        #expect(turns > 100)
+        let session = client.engine.session()
+        #expect(!session.isEmpty)
+        var again = TLSPeer(client: try TestContexts.client())
+        #expect(again.engine.resume(session))
+        harness.adopt(2, listener: listener)
+        again.receive()
+        harness.exchange(2, &again)
+        #expect(harness.layer.counters.handshakesResumed == 1)
+    }
+
     @Test("The identity is known after the handshake, and new certificates serve new connections")
     func identityAndReload() throws {
         let harness = try TLSLayerHarness()

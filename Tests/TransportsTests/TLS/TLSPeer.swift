@@ -82,6 +82,24 @@ struct TLSPeer: ~Copyable {
         }
     }
 
+    /// A server's ticket. Returns how often it had to be asked, for want of room.
+    @discardableResult
+    mutating func sendTicket() -> Int {
+        var count = 0
+        var outcome = TLSRead.Outcome.outputFull
+        while outcome == .outputFull {
+            outcome = withUnsafeTemporaryAllocation(byteCount: outputByteCountMax, alignment: 16) { room in
+                var ciphertext = TLSOutput(base: room.baseAddress!, capacity: room.count)
+                let outcome = engine.writeTicket(isFirst: count == 0, output: &ciphertext, wire: wire)
+                output += room[..<ciphertext.count]
+                return outcome
+            }
+            count += 1
+        }
+        #expect(outcome == .needsInput)
+        return count
+    }
+
     mutating func close() {
         withUnsafeTemporaryAllocation(byteCount: 256, alignment: 16) { room in
             var ciphertext = TLSOutput(base: room.baseAddress!, capacity: room.count)
