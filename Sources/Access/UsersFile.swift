@@ -7,6 +7,7 @@ import Yams
 ///       alice:
 ///         hash: "$y$j9T$..."
 ///         roles: [publisher]
+///         system-users: [www-data, 1001]
 ///     roles:
 ///       publisher:
 ///         publish: ["/topic/news.#", "/queue/{user}.#"]
@@ -16,12 +17,14 @@ import Yams
 ///           subscribe: ["/topic/audit.#"]
 ///
 /// `users.NAME.roles` is a list of names of roles, or one alone. `users.NAME.hash` may be missing where tokens prove who a
-/// user is. A role's keys are lists of patterns, or one alone.
+/// user is. `system-users` are those of the machine who are that user on a Unix socket. A role's keys are lists of patterns, or one alone.
 public struct UsersFile: Sendable {
     struct User: Sendable {
         /// nil: no password lets in.
         var hash: PasswordHash?
         var roles: [String]
+        /// Names or numbers of users of the machine.
+        var systemUsers: [String] = []
         var line: Int
     }
 
@@ -150,19 +153,23 @@ private struct UsersFileWalk {
         if let problem = UsersFile.problem(ofUserName: name) { return report(key, path, "the name \(problem)") }
         var user = UsersFile.User(hash: nil, roles: [], line: line(key))
         guard case .mapping(let mapping) = value else {
-            return report(key, path, "found \(kind(of: value)); allowed: a mapping with the keys hash and roles")
+            return report(key, path, "found \(kind(of: value)); allowed: a mapping with the keys \(Self.userKeys)")
         }
         for (key, value) in mapping {
             switch key.string {
             case "hash": user.hash = hash(value, "\(path).hash")
             case "roles": user.roles = texts(value, "\(path).roles", "names of roles")
+            case "system-users":
+                user.systemUsers = texts(value, "\(path).system-users", "names or numbers of users of this machine")
             case "password", "passcode":
                 report(key, path, "passwords are not kept here; allowed: hash, which stampede user passwd makes")
-            default: report(key, path, "unknown key \(quoted(key.string ?? "")); allowed: hash, roles")
+            default: report(key, path, "unknown key \(quoted(key.string ?? "")); allowed: \(Self.userKeys)")
             }
         }
         file.add(user, name)
     }
+
+    private static let userKeys = "hash, roles, system-users"
 
     private mutating func hash(_ node: Node, _ path: String) -> PasswordHash? {
         guard let text = node.scalar?.string, !text.isEmpty else {

@@ -1,3 +1,4 @@
+import IO
 import Permissions
 import Slabs
 
@@ -13,6 +14,8 @@ import Slabs
 struct AccessGate: ~Copyable {
     /// Sessions have permissions.
     let isOn: Bool
+    /// Sessions have names that were proved, so nobody may pretend to have another one's.
+    let knowsUsers: Bool
     private var table: AccessTable
     /// Sets that sessions have, and free places among them.
     private var sets: [SharedSet] = []
@@ -35,6 +38,8 @@ struct AccessGate: ~Copyable {
             var clientID: [UInt8]?
             /// A token that says by itself what it allows is like no other.
             var token: ObjectIdentifier?
+            /// Where its clients came in, if that listener restricts them. nil: it does not.
+            var listener: ListenerID?
         }
 
         var key: Key
@@ -62,6 +67,7 @@ struct AccessGate: ~Copyable {
     /// - Parameter table: nil: sessions have no permissions, and may do anything.
     init(_ table: AccessTable?) {
         isOn = table != nil
+        knowsUsers = table?.isForAnybody == false
         self.table = table ?? .empty
         remembered = table == nil ? [] : Array(repeating: Remembered(), count: Self.rememberedCount)
     }
@@ -69,11 +75,15 @@ struct AccessGate: ~Copyable {
     // MARK: Sessions
 
     /// The session belongs to a client from now on. False: that client may not be connected.
-    mutating func enter(_ session: Index<Session>, _ identity: AccessIdentity, clientID: [UInt8]?) -> Bool {
+    ///
+    /// - Parameter listener: where it came in.
+    mutating func enter(
+        _ session: Index<Session>, _ identity: AccessIdentity, clientID: [UInt8]?, at listener: ListenerID
+    ) -> Bool {
         invariant(place(of: session) == nil, "a session has one identity")
         if let clientID { clientIDs[session] = clientID }
         if identity.expiresAt != 0 { expiries[session] = identity.expiresAt }
-        join(session, identity)
+        join(session, identity, at: listener)
         if let place = place(of: session), sets[place].permissions != nil { return true }
         leave(session)
         return false
@@ -104,11 +114,14 @@ struct AccessGate: ~Copyable {
         return Int(places[index]) - 1
     }
 
-    private mutating func join(_ session: Index<Session>, _ identity: AccessIdentity) {
+    private mutating func join(_ session: Index<Session>, _ identity: AccessIdentity, at listener: ListenerID?) {
+        // What listeners restrict is read at the start only: one that does not, will not.
+        let listener = listener.flatMap { table.restricts(listener: Int($0.rawValue)) ? $0 : nil }
         let key = SharedSet.Key(
             source: identity.source, user: identity.user,
             clientID: table.dependsOnClientID(identity) ? clientIDs[session] : nil,
-            token: identity.rules == nil && identity.roles.isEmpty ? nil : ObjectIdentifier(identity))
+            token: identity.rules == nil && identity.roles.isEmpty ? nil : ObjectIdentifier(identity),
+            listener: listener)
         let index = Int(session.rawValue)
         while places.count <= index { places.append(0) }
         if let place = placesByKey[key], sets[place].table === table {
@@ -118,7 +131,9 @@ struct AccessGate: ~Copyable {
         }
         lastSerial += 1
         let set = SharedSet(
-            key: key, identity: identity, permissions: table.permissions(of: identity, clientID: clientIDs[session]),
+            key: key, identity: identity,
+            permissions: table.permissions(
+                of: identity, clientID: clientIDs[session], listener: listener.map { Int($0.rawValue) }),
             table: table, serial: lastSerial, sessionCount: 1)
         let place = freePlaces.popLast() ?? sets.count
         if place == sets.count { sets.append(set) } else { sets[place] = set }
@@ -182,9 +197,9 @@ struct AccessGate: ~Copyable {
     private mutating func currentPlace(of session: Index<Session>) -> Int? {
         guard let place = place(of: session) else { return nil }
         if sets[place].table === table { return place }
-        let identity = sets[place].identity
+        let (identity, listener) = (sets[place].identity, sets[place].key.listener)
         part(session, place)
-        join(session, identity)
+        join(session, identity, at: listener)
         return self.place(of: session)
     }
 

@@ -17,7 +17,9 @@ extension Shard {
     /// The CONNECT under the parser is in order.
     mutating func authenticate(_ session: UnsafeMutablePointer<Session>) {
         switch options.authentication {
-        case .none: welcome(session)
+        case .none:
+            if gate.isOn { enterAsAnybody(session) }
+            welcome(session)
         case .external:
             session.pointee.state = .authenticating
             suspend(session)
@@ -27,8 +29,18 @@ extension Shard {
                     connection: session.pointee.slot, login: frame.rawValue(.login).map(Array.init),
                     passcode: frame.rawValue(.passcode).map(Array.init),
                     clientID: frame.rawValue(.clientId).map(Array.init),
-                    address: sessions.address(of: session.pointee.index)))
+                    address: sessions.address(of: session.pointee.index), listener: session.pointee.listener))
         }
+    }
+
+    /// Longer ones are in no pattern.
+    private static var clientIDByteCountMax: Int { 256 }
+
+    /// Nobody is asked who the client is, but its listener may restrict it.
+    private mutating func enterAsAnybody(_ session: UnsafeMutablePointer<Session>) {
+        let clientID = frame.rawValue(.clientId).flatMap { $0.count <= Self.clientIDByteCountMax ? Array($0) : nil }
+        let isIn = gate.enter(session.pointee.index, .anybody, clientID: clientID, at: session.pointee.listener)
+        invariant(isIn, "a table of permissions without authentication is for anybody")
     }
 
     mutating func authenticated(_ session: UnsafeMutablePointer<Session>, isAllowed: Bool) {
@@ -60,7 +72,9 @@ extension Shard {
                 refuseLogin(session, "Access refused", "\(answer.explanation)")
                 continue
             }
-            if gate.isOn, !gate.enter(session.pointee.index, identity, clientID: answer.clientID) {
+            if gate.isOn,
+                !gate.enter(session.pointee.index, identity, clientID: answer.clientID, at: session.pointee.listener)
+            {
                 refuseLogin(session, "Access refused", "this user may not be connected any more")
                 continue
             }

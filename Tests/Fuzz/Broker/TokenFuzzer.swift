@@ -72,7 +72,7 @@ final class TokenFuzzer {
         case nil: return isOfForm ? "a login of the right form is not decided" : nil
         case .allowed(let identity)?: return login.starts(with: identity.user) ? nil : "another name than the login's"
         case .refused(.tokenExpired)?: return nil
-        case .refused?: return "the right passcode is refused"
+        case .refused?, .unknown?: return "the right passcode is refused"
         }
     }
 
