@@ -215,8 +215,9 @@ struct AuthenticatorParts {
         defaults.anonymous = roles(settings.anonymousRoles)
         return AccessTable(
             roles: users.roles,
-            users: Dictionary(uniqueKeysWithValues: users.users.map { (Array($0.utf8), $1.roles) }), defaults: defaults,
-            listeners: settings.listenerRules)
+            users: Dictionary(uniqueKeysWithValues: users.users.map { (Array($0.utf8), $1.roles) }),
+            quotas: Dictionary(uniqueKeysWithValues: users.users.map { (Array($0.utf8), $1.quota) }),
+            defaults: defaults, listeners: settings.listenerRules)
     }
 }
 

@@ -92,12 +92,11 @@ package struct HTTPResponse: Sendable, Equatable {
 
     /// A line, without its end: a line feed, or both (RFC 9112, section 2.2). nil: more has to come.
     fileprivate static func line(_ bytes: [UInt8], _ place: inout Int) throws(Failure) -> ArraySlice<UInt8>? {
-        guard let end = bytes[place...].firstIndex(of: UInt8(ascii: "\n")) else {
-            guard bytes.count - place <= headByteCountMax else {
-                throw Failure(reason: "a line of the answer has no end")
-            }
-            return nil
+        let end = bytes[place...].firstIndex(of: UInt8(ascii: "\n"))
+        guard (end ?? bytes.count) - place <= headByteCountMax else {
+            throw Failure(reason: "a line of the answer has no end")
         }
+        guard let end else { return nil }
         let line = bytes[place..<end]
         place = end + 1
         return line.last == UInt8(ascii: "\r") ? line.dropLast() : line

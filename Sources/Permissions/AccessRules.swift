@@ -28,6 +28,8 @@ public struct AccessRules: Sendable, Equatable {
     public var denyPublish: [PatternTemplate] = []
     public var denySubscribe: [PatternTemplate] = []
     public var denyCreate: [PatternTemplate] = []
+    /// How much its users may use.
+    public var quota = QuotaRules()
 
     public init() {}
 

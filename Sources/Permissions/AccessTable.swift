@@ -21,6 +21,8 @@ public final class AccessTable: Sendable {
     private let roles: [String: AccessRules]
     /// The names of the roles of each user of the users file.
     private let users: [[UInt8]: [String]]
+    /// Of users whose entry has limits of its own.
+    private let quotas: [[UInt8]: QuotaRules]
     private let defaults: DefaultRoles
     /// What listeners restrict, by `ListenerID`. nil, or none of that number: nothing.
     private let listeners: [ListenerRules?]
@@ -29,13 +31,15 @@ public final class AccessTable: Sendable {
     public let isForAnybody: Bool
 
     /// - Parameters:
+    ///   - quotas: of users whose entries have some.
     ///   - listeners: by `ListenerID`. nil: that listener restricts nothing.
     public init(
-        roles: [String: AccessRules], users: [[UInt8]: [String]], defaults: DefaultRoles = DefaultRoles(),
-        listeners: [ListenerRules?] = []
+        roles: [String: AccessRules], users: [[UInt8]: [String]], quotas: [[UInt8]: QuotaRules] = [:],
+        defaults: DefaultRoles = DefaultRoles(), listeners: [ListenerRules?] = []
     ) {
         self.roles = roles
         self.users = users
+        self.quotas = quotas
         self.defaults = defaults
         self.listeners = listeners
         isForAnybody = false
@@ -47,6 +51,7 @@ public final class AccessTable: Sendable {
     public init(forAnybodyOn listeners: [ListenerRules?]) {
         roles = [:]
         users = [:]
+        quotas = [:]
         defaults = DefaultRoles()
         self.listeners = listeners
         isForAnybody = true
@@ -80,7 +85,8 @@ public final class AccessTable: Sendable {
         guard var rules = rules(of: identity) else { return nil }
         if let own = identity.rules { rules.append(own) }
         return PermissionSet(
-            rules, user: identity.user, clientID: clientID, within: listener.flatMap { self.rules(ofListener: $0) })
+            rules, user: identity.user, clientID: clientID, within: listener.flatMap { self.rules(ofListener: $0) },
+            limits: UserLimits(own: quotas[identity.user], roles: rules.map(\.quota)))
     }
 
     private func rules(of identity: AccessIdentity) -> [AccessRules]? {

@@ -15,11 +15,17 @@ public final class PermissionSet: Sendable {
     /// Where the client came in restricts it to these. nil: it does not.
     private let outerPublish: [AccessPattern]?
     private let outerSubscribe: [AccessPattern]?
+    /// How much the client's user may use.
+    public let limits: UserLimits
 
     /// - Parameters:
     ///   - rules: what one allows is allowed, unless another one denies it.
     ///   - listener: nothing else is allowed, whatever `rules` say. nil: there is no such restriction.
-    public init(_ rules: [AccessRules], user: [UInt8], clientID: [UInt8]?, within listener: ListenerRules? = nil) {
+    public init(
+        _ rules: [AccessRules], user: [UInt8], clientID: [UInt8]?, within listener: ListenerRules? = nil,
+        limits: UserLimits = UserLimits()
+    ) {
+        self.limits = limits
         func patterns(_ action: AccessAction) -> Patterns {
             var patterns = Patterns()
             for rule in rules {

@@ -147,6 +147,33 @@ struct PermissionSetTests {
         #expect(allows(set, .create, "/temp-queue/a"))
     }
 
+    @Test("A user's own limits beat those of its roles, of which the most generous counts")
+    func limits() throws {
+        func quota(_ connections: Int?, _ bytes: Int? = nil) -> QuotaRules {
+            var quota = QuotaRules()
+            quota.connectionCountMax = connections
+            quota.bytesPerSecondMax = bytes
+            return quota
+        }
+        #expect(UserLimits(own: nil, roles: []) == UserLimits())
+        #expect(UserLimits(own: nil, roles: [quota(nil), quota(5), quota(3)]).connectionCountMax == 5)
+        #expect(UserLimits(own: nil, roles: [quota(0), quota(5)]).connectionCountMax == 0, "one gives any number")
+        #expect(UserLimits(own: quota(2), roles: [quota(5, 1024)]).connectionCountMax == 2)
+        #expect(UserLimits(own: quota(2), roles: [quota(5, 1024)]).bytesPerSecondMax == 1024)
+        #expect(UserLimits(own: quota(0), roles: [quota(5)]).connectionCountMax == 0)
+        #expect(!UserLimits(own: nil, roles: [quota(0)]).isCounted && UserLimits(own: quota(1), roles: []).isCounted)
+        let role = rules { $0.quota = quota(7, 2048) }
+        let table = AccessTable(
+            roles: ["role": role], users: [Array("alice".utf8): ["role"], Array("bob".utf8): ["role"]],
+            quotas: [Array("bob".utf8): quota(1)])
+        func limits(_ user: String) throws -> UserLimits {
+            try #require(table.permissions(of: AccessIdentity(user: Array(user.utf8), source: .user), clientID: nil))
+                .limits
+        }
+        #expect(try limits("alice").connectionCountMax == 7 && limits("alice").hasRate)
+        #expect(try limits("bob").connectionCountMax == 1 && limits("bob").bytesPerSecondMax == 2048)
+    }
+
     @Test("Where nobody is asked, listeners alone restrict")
     func anybody() throws {
         let none = ListenerRules(publish: [], subscribe: patterns("/topic/news.#"))

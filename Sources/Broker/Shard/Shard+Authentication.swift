@@ -1,4 +1,5 @@
 import Glibc
+import Permissions
 import STOMP
 import Slabs
 
@@ -39,8 +40,9 @@ extension Shard {
     /// Nobody is asked who the client is, but its listener may restrict it.
     private mutating func enterAsAnybody(_ session: UnsafeMutablePointer<Session>) {
         let clientID = frame.rawValue(.clientId).flatMap { $0.count <= Self.clientIDByteCountMax ? Array($0) : nil }
-        let isIn = gate.enter(session.pointee.index, .anybody, clientID: clientID, at: session.pointee.listener)
-        invariant(isIn, "a table of permissions without authentication is for anybody")
+        let entrance = gate.enter(
+            session.pointee.index, .anybody, clientID: clientID, at: session.pointee.listener, now: now)
+        invariant(entrance == .entered, "a table of permissions without authentication is for anybody")
     }
 
     mutating func authenticated(_ session: UnsafeMutablePointer<Session>, isAllowed: Bool) {
@@ -72,17 +74,33 @@ extension Shard {
                 refuseLogin(session, "Access refused", "\(answer.explanation)")
                 continue
             }
-            if gate.isOn,
-                !gate.enter(session.pointee.index, identity, clientID: answer.clientID, at: session.pointee.listener)
-            {
-                refuseLogin(session, "Access refused", "this user may not be connected any more")
-                continue
-            }
+            if gate.isOn, !admits(session, identity, answer.clientID) { continue }
             welcome(session)
             if gate.isOn { armTokenDeadline(session) }
             resumeSoon(session)
         }
         answers.removeAll(keepingCapacity: true)
+    }
+
+    /// Whether the client may be connected. False: it was answered with ERROR.
+    private mutating func admits(
+        _ session: UnsafeMutablePointer<Session>, _ identity: AccessIdentity, _ clientID: [UInt8]?
+    ) -> Bool {
+        let entrance = gate.enter(
+            session.pointee.index, identity, clientID: clientID, at: session.pointee.listener, now: now)
+        switch entrance {
+        case .entered:
+            updateRate(session)
+            return true
+        case .refused: refuseLogin(session, "Access refused", "this user may not be connected any more")
+        case .tooManyConnections(let most):
+            let user = identity.user.withUnsafeBytes { printable($0) }
+            refuseLogin(
+                session, "Too many connections",
+                (user.isEmpty ? "clients without a login" : "user '\(user)'")
+                    + " may have \(most) connections (connections-max of its roles)")
+        }
+        return false
     }
 
     private mutating func welcome(_ session: UnsafeMutablePointer<Session>) {
