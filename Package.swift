@@ -68,7 +68,8 @@ let package = Package(
         .target(
             name: "Configuration",
             dependencies: [
-                "Access", "Broker", "Capacity", "IO", "Transports", .product(name: "Yams", package: "Yams"),
+                "Access", "Broker", "Capacity", "IO", "Permissions", "Transports",
+                .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: swiftSettings),
         .target(

@@ -2,8 +2,14 @@ public import Permissions
 
 /// Who may connect: one reading of the users file and of all keys. Immutable; a reload makes another.
 ///
-/// The first that knows the name decides: the users file, where it has a hash for it; a login of the form of a shared-secret
-/// token; a passcode of the form of a JSON Web Token; and without login and passcode, the anonymous roles.
+/// The first that knows the client decides, of those that its listener accepts.
+///
+/// - With `login`: the users file, where it has a hash for it; a login of the form of a shared-secret token; a passcode of
+///   the form of a JSON Web Token; the login service, for all others. What the connection proves is not looked at, as RabbitMQ has it: so a client with a
+///   certificate may be another user. Where the listener accepts nothing that takes a login, `login` must be the user that
+///   the connection proves, and `passcode` is not looked at, as ActiveMQ has it.
+/// - Without `login`: a JSON Web Token in `passcode`; the certificate; the system user at the other end of a Unix socket;
+///   and without `passcode`, the anonymous roles.
 public final class Authenticator: Sendable {
     /// What the clients that are let in may do.
     public let table: AccessTable
@@ -15,46 +21,132 @@ public final class Authenticator: Sendable {
     private let decoyKey: [UInt8]
     private let sharedSecret: SharedSecretToken?
     private let webTokens: WebTokenAuthenticator?
-    private let allowsAnonymous: Bool
+    private let certificates: CertificateLogin?
+    private let systemUsers: SystemUserLogin?
+    /// Whom to ask about logins that are left `unknown`. nil: nobody.
+    package let service: LoginService?
+    private let serviceTakesAny: Bool
+    /// All that there are.
+    private let kinds: Set<AuthenticatorKind>
+    /// By listener: those of `kinds` that it accepts.
+    private let accepted: [Set<AuthenticatorKind>]
 
-    private init(
-        table: AccessTable, hashes: [[UInt8]: PasswordHash], sharedSecret: SharedSecretToken?,
-        webTokens: WebTokenAuthenticator?, allowsAnonymous: Bool, warnings: [String]
-    ) {
+    private init(_ parts: AuthenticatorParts, _ table: AccessTable, _ settings: AccessSettings, warnings: [String]) {
         self.table = table
+        self.warnings = warnings
+        var hashes: [[UInt8]: PasswordHash] = [:]
+        for (name, user) in parts.users.users { hashes[Array(name.utf8)] = user.hash }
         self.hashes = hashes
         decoys = hashes.values.sorted { $0.text < $1.text }
         decoyKey = (0..<32).map { _ in .random(in: 0...255) }
-        self.sharedSecret = sharedSecret
-        self.webTokens = webTokens
-        self.allowsAnonymous = allowsAnonymous
-        self.warnings = warnings
+        sharedSecret = parts.sharedSecret
+        webTokens = parts.webTokens
+        certificates =
+            settings.usesCertificates
+            ? CertificateLogin(field: settings.certificateField, takesAny: !settings.certificateRoles.isEmpty) : nil
+        systemUsers = parts.systemUsers
+        service = parts.service
+        serviceTakesAny = !settings.serviceRoles.isEmpty
+        let kinds = parts.kinds(settings)
+        self.kinds = kinds
+        accepted = settings.listeners.map { $0.authenticators?.intersection(kinds) ?? kinds }
     }
 
-    /// Whether that login's passcode is checked against a slow hash: its answer is worth remembering.
-    public func usesHash(_ credentials: Credentials) -> Bool { hashes[credentials.login] != nil }
+    private func accepted(on listener: Int) -> Set<AuthenticatorKind> {
+        accepted.indices.contains(listener) ? accepted[listener] : kinds
+    }
+
+    /// Whether that login's passcode is checked against a slow hash: its answer is worth remembering, and a remembered one
+    /// is good there.
+    public func usesHash(_ credentials: Credentials) -> Bool {
+        hashes[credentials.login] != nil && accepted(on: credentials.listener).contains(.users)
+    }
 
     /// Decides about a client. Takes milliseconds where a password is hashed, and as long where a name is unknown.
     public func decide(
         _ credentials: Credentials, wallMilliseconds: UInt64, _ scratch: borrowing CryptScratch
     ) -> Decision {
-        if let hash = hashes[credentials.login] {
+        let accepted = accepted(on: credentials.listener)
+        if credentials.login.isEmpty { return decideWithoutLogin(credentials, accepted, wallMilliseconds) }
+        guard accepted.contains(where: \.takesLogin) else { return decideProven(credentials, accepted) }
+        let asksUsers = accepted.contains(.users)
+        if asksUsers, let hash = hashes[credentials.login] {
             guard hash.matches(credentials.passcode, scratch) else { return .refused(.wrongLogin) }
             return .allowed(AccessIdentity(user: credentials.login, source: .user))
         }
-        let decision = decideWithoutHash(credentials, wallMilliseconds)
-        if case .refused = decision, !credentials.login.isEmpty { spendTime(credentials, scratch) }
+        let decision = decideWithoutHash(credentials, accepted, wallMilliseconds)
+        if asksUsers, case .refused = decision { spendTime(credentials, scratch) }
         return decision
     }
 
-    private func decideWithoutHash(_ credentials: Credentials, _ wallMilliseconds: UInt64) -> Decision {
-        if let decision = sharedSecret?.decide(credentials, wallMilliseconds: wallMilliseconds) { return decision }
-        if let webTokens, WebTokenAuthenticator.looksLikeToken(credentials.passcode) {
-            return webTokens.decide(credentials, wallMilliseconds: wallMilliseconds, hasRole: table.hasRole)
+    private func decideWithoutHash(
+        _ credentials: Credentials, _ accepted: Set<AuthenticatorKind>, _ wallMilliseconds: UInt64
+    ) -> Decision {
+        if accepted.contains(.token),
+            let decision = sharedSecret?.decide(credentials, wallMilliseconds: wallMilliseconds)
+        {
+            return decision
         }
-        guard credentials.login.isEmpty else { return .refused(.wrongLogin) }
-        guard credentials.passcode.isEmpty, allowsAnonymous else { return .refused(.noLogin) }
+        if let decision = decideByToken(credentials, accepted, wallMilliseconds) { return decision }
+        let name = String(validating: credentials.login, as: UTF8.self)
+        guard accepted.contains(.http), let name, UsersFile.problem(ofUserName: name) == nil else {
+            return .refused(.wrongLogin)
+        }
+        return .unknown
+    }
+
+    /// Whether a remembered answer of the service would be good there.
+    public func asksService(_ credentials: Credentials) -> Bool {
+        !credentials.login.isEmpty && accepted(on: credentials.listener).contains(.http) && !usesHash(credentials)
+    }
+
+    /// The service has allowed a login, with these tags.
+    package func decide(_ credentials: Credentials, tags: [String]) -> Decision {
+        let roles = tags.filter { table.hasRole($0) }
+        guard serviceTakesAny || !roles.isEmpty || table.hasUser(credentials.login) else {
+            return .refused(.serviceNamesNoRole)
+        }
+        return .allowed(AccessIdentity(user: credentials.login, source: .service, roles: roles))
+    }
+
+    /// nil: the passcode is no JSON Web Token, or none is taken.
+    private func decideByToken(
+        _ credentials: Credentials, _ accepted: Set<AuthenticatorKind>, _ wallMilliseconds: UInt64
+    ) -> Decision? {
+        guard accepted.contains(.jwt), let webTokens, WebTokenAuthenticator.looksLikeToken(credentials.passcode) else {
+            return nil
+        }
+        return webTokens.decide(credentials, wallMilliseconds: wallMilliseconds, hasRole: table.hasRole)
+    }
+
+    private func decideWithoutLogin(
+        _ credentials: Credentials, _ accepted: Set<AuthenticatorKind>, _ wallMilliseconds: UInt64
+    ) -> Decision {
+        if let decision = decideByToken(credentials, accepted, wallMilliseconds) { return decision }
+        let proven = decideByConnection(credentials, accepted)
+        if case .allowed = proven { return proven }
+        guard credentials.passcode.isEmpty, accepted.contains(.anonymous) else { return proven }
         return .allowed(AccessIdentity(user: [], source: .anonymous))
+    }
+
+    /// There is a login, and nothing here looks at logins.
+    private func decideProven(_ credentials: Credentials, _ accepted: Set<AuthenticatorKind>) -> Decision {
+        let decision = decideByConnection(credentials, accepted)
+        if case .allowed(let identity) = decision, identity.user != credentials.login {
+            return .refused(.loginIsNotProven)
+        }
+        return decision
+    }
+
+    /// By what the connection proves: a certificate, or a system user. The two do not meet.
+    private func decideByConnection(_ credentials: Credentials, _ accepted: Set<AuthenticatorKind>) -> Decision {
+        if accepted.contains(.certificate), let names = credentials.certificate, let certificates {
+            return certificates.decide(names, table)
+        }
+        if accepted.contains(.uid), let number = credentials.systemUser, let systemUsers {
+            return systemUsers.decide(number, table)
+        }
+        return .refused(accepted == [.certificate] ? .noCertificate : .noLogin)
     }
 
     /// The same name always gets the same decoy, as a user always has the same hash.
@@ -71,137 +163,41 @@ public final class Authenticator: Sendable {
     ///
     /// - Throws: all problems, each with its place and what would be right.
     public static func load(_ settings: AccessSettings, _ limits: PatternLimits) throws(AccessError) -> Authenticator {
-        var loading = Loading(settings: settings, limits: limits)
-        let users = loading.users()
-        let sharedSecret = loading.sharedSecret()
-        let webTokens = loading.webTokens()
-        loading.check(users)
+        var loading = AuthenticatorLoading(settings: settings, limits: limits)
+        let parts = loading.parts()
         guard loading.problems.isEmpty else { throw AccessError(problems: loading.problems) }
-        var hashes: [[UInt8]: PasswordHash] = [:]
-        var roles: [[UInt8]: [String]] = [:]
-        for (name, user) in users.users {
-            hashes[Array(name.utf8)] = user.hash
-            roles[Array(name.utf8)] = user.roles
-        }
-        let anonymousRoles = AccessSettings.names(settings.anonymousRoles)
-        let table = AccessTable(
-            roles: users.roles, users: roles, tokenRoles: AccessSettings.names(settings.tokenRoles),
-            jwtRoles: AccessSettings.names(settings.jwtRoles),
-            anonymousRoles: anonymousRoles.isEmpty ? nil : anonymousRoles)
-        return Authenticator(
-            table: table, hashes: hashes, sharedSecret: sharedSecret, webTokens: webTokens,
-            allowsAnonymous: !anonymousRoles.isEmpty, warnings: loading.warnings)
+        return Authenticator(parts, parts.table(settings), settings, warnings: loading.warnings)
     }
 }
 
-/// The reading of the files that the settings name.
-private struct Loading {
-    let settings: AccessSettings
-    let limits: PatternLimits
-    var problems: [AccessProblem] = []
-    var warnings: [String] = []
+/// The authenticator of certificates that clients have shown in the handshake of TLS.
+struct CertificateLogin: Sendable {
+    let field: CertificateField
+    /// Those whom the users file does not name have roles, too.
+    let takesAny: Bool
 
-    private static let secretByteCountMin = 16
-
-    /// The bytes of a file. nil: there is none, or it was reported.
-    private mutating func file(_ path: String, isSecret: Bool) -> AccessFile? {
-        if path.isEmpty { return nil }
-        switch AccessFile.read(path) {
-        case .success(let file):
-            if isSecret, file.isReadableByOthers {
-                warnings.append("\(path): others than its owner can read or write it; chmod 600 \(path)")
-            }
-            return file
-        case .failure(let failure):
-            problems.append(AccessProblem(path, failure.reason))
-            return nil
-        }
+    func decide(_ names: CertificateNames, _ table: AccessTable) -> Decision {
+        guard let user = field.user(of: names) else { return .refused(.unusableCertificate) }
+        guard takesAny || table.hasUser(user) else { return .refused(.unknownCertificate) }
+        return .allowed(AccessIdentity(user: user, source: .certificate))
     }
+}
 
-    mutating func users() -> UsersFile {
-        let path = settings.usersFile
-        guard let file = file(path, isSecret: true) else { return UsersFile(name: path) }
-        guard let text = String(validating: file.bytes, as: UTF8.self) else {
-            problems.append(AccessProblem(path, "is not UTF-8 text"))
-            return UsersFile(name: path)
-        }
-        do throws(AccessError) {
-            return try UsersFile(text, name: path, limits)
-        } catch {
-            problems += error.problems
-            return UsersFile(name: path)
-        }
-    }
+/// The authenticator of system users.
+struct SystemUserLogin: Sendable {
+    /// By the system's number: the user of the users file.
+    let users: [UInt32: [UInt8]]
+    /// Those who are nobody in the users file have roles, too, and are called as the system calls them.
+    let takesAny: Bool
 
-    mutating func sharedSecret() -> SharedSecretToken? {
-        guard let file = file(settings.tokenSecretFile, isSecret: true),
-            let algorithm = SharedSecretToken.Algorithm(rawValue: settings.tokenAlgorithm)
-        else { return nil }
-        guard file.secret.count >= Self.secretByteCountMin else {
-            problems.append(
-                AccessProblem(
-                    settings.tokenSecretFile,
-                    "found \(file.secret.count) bytes of secret; allowed: at least \(Self.secretByteCountMin)"))
-            return nil
+    func decide(_ number: UInt32, _ table: AccessTable) -> Decision {
+        if let user = users[number] { return .allowed(AccessIdentity(user: user, source: .systemUser)) }
+        guard takesAny else { return .refused(.unknownSystemUser) }
+        let name = Array((SystemUsers.name(of: number) ?? "\(number)").utf8)
+        // A user of the broker is somebody else, though the system has a user of that name: `system-users` names who is.
+        guard !table.hasUser(name), name.count <= AccessIdentity.nameByteCountMax else {
+            return .refused(.unknownSystemUser)
         }
-        return SharedSecretToken(
-            secret: file.secret, algorithm: algorithm, milliseconds: UInt64(settings.tokenMilliseconds))
-    }
-
-    mutating func webTokens() -> WebTokenAuthenticator? {
-        guard settings.usesWebTokens else { return nil }
-        var keys: [VerificationKey] = []
-        if let file = file(settings.jwtKeyFile, isSecret: false) {
-            switch VerificationKey.read(pem: file.bytes) {
-            case .success(let key): keys.append(key)
-            case .failure(let failure): problems.append(AccessProblem(settings.jwtKeyFile, failure.reason))
-            }
-        }
-        if let file = file(settings.jwtSecretFile, isSecret: true) {
-            let least = VerificationKey.secretByteCountMin
-            if file.secret.count >= least {
-                keys.append(VerificationKey(secret: file.secret))
-            } else {
-                problems.append(
-                    AccessProblem(
-                        settings.jwtSecretFile,
-                        "found \(file.secret.count) bytes of secret; allowed: at least \(least) (RFC 7518, section 3.2)"
-                    ))
-            }
-        }
-        if let file = file(settings.jwtKeySetFile, isSecret: false) {
-            switch VerificationKey.read(keySet: file.bytes) {
-            case .success(let set):
-                keys += set
-                if file.isReadableByOthers, set.contains(where: { $0.algorithm == .hs256 }) {
-                    warnings.append(
-                        "\(settings.jwtKeySetFile): holds a shared secret (oct), and others can read or write it")
-                }
-            case .failure(let failure): problems.append(AccessProblem(settings.jwtKeySetFile, failure.reason))
-            }
-        }
-        return WebTokenAuthenticator(
-            keys: keys, issuer: settings.jwtIssuer.isEmpty ? nil : settings.jwtIssuer,
-            audience: settings.jwtAudience.isEmpty ? nil : settings.jwtAudience, claim: settings.jwtClaim,
-            limits: limits)
-    }
-
-    /// What the files say of each other.
-    mutating func check(_ users: UsersFile) {
-        guard problems.isEmpty else { return }
-        for (key, names) in settings.roleKeys {
-            for name in names where users.roles[name] == nil {
-                let file = settings.usersFile.isEmpty ? "access.users names no file" : "\(settings.usersFile) has none"
-                problems.append(AccessProblem(key, "unknown role \(quoted(name)): \(file) of this name"))
-            }
-        }
-        let hasTokens = settings.usesTokens || settings.usesWebTokens
-        for (name, user) in users.users.sorted(by: { $0.value.line < $1.value.line })
-        where user.hash == nil && !hasTokens {
-            problems.append(
-                AccessProblem(
-                    settings.usersFile, line: user.line, path: "users.\(name)",
-                    "has no hash, so nobody can connect as this user; run stampede user passwd \(name)"))
-        }
+        return .allowed(AccessIdentity(user: name, source: .systemUser))
     }
 }

@@ -1,10 +1,19 @@
 public import Permissions
 
-/// What a client says of itself in CONNECT, as it is on the wire: the headers of CONNECT are not escaped.
+/// What a client says of itself in CONNECT, as it is on the wire: the headers of CONNECT are not escaped. And what its
+/// connection says of it. Empty headers count as none.
 public struct Credentials: Sendable {
     public var login: [UInt8]
     /// A secret: not for the log.
     public var passcode: [UInt8]
+    /// Where it came in: an index of `AccessSettings.listeners`.
+    public var listener = 0
+    /// Of the certificate that it has shown, and that was verified. nil: none.
+    public var certificate: CertificateNames?
+    /// The number of the system user at the other end of the Unix socket. nil: it is no such socket, or nobody knows.
+    public var systemUser: UInt32?
+    /// Where the client is: "192.0.2.1". nil: nobody knows, or nobody has to.
+    public var address: String?
 
     public init(login: [UInt8]?, passcode: [UInt8]?) {
         self.login = login ?? []
@@ -16,11 +25,14 @@ public struct Credentials: Sendable {
 public enum Decision: Sendable {
     case allowed(AccessIdentity)
     case refused(LoginRefusal)
+    /// The login service has to be asked (`Authenticator.service`).
+    case unknown
 }
 
 /// Why a client may not connect. What is told of names and passcodes is the same whether or not a name is known.
 public enum LoginRefusal: Error, Sendable, CaseIterable {
     case noLogin
+    case noCertificate
     case wrongLogin
     case badToken
     case tokenExpired
@@ -30,14 +42,30 @@ public enum LoginRefusal: Error, Sendable, CaseIterable {
     case noAudienceConfigured
     case unusableToken
     case loginIsNotSubject
+    case loginIsNotProven
+    case unusableCertificate
+    case unknownCertificate
+    case unknownSystemUser
     case unknownRole
+    case serviceFailed
+    case serviceDenied
+    case serviceNamesNoRole
     case tooManyWaiting
     case clientIDTooLong
+
+    /// A guess may be behind it, so the answer waits, and longer each time.
+    public var isClientsFault: Bool {
+        switch self {
+        case .serviceFailed, .tooManyWaiting: false
+        default: true
+        }
+    }
 
     /// For the ERROR, and for the log.
     public var explanation: StaticString {
         switch self {
         case .noLogin: "this broker wants a login and a passcode in CONNECT"
+        case .noCertificate: "this listener wants a certificate of the client"
         case .wrongLogin: "the login is unknown, or the passcode is wrong"
         case .badToken: "the token in the passcode is malformed, or no key of this broker has signed it"
         case .tokenExpired: "the token has expired"
@@ -48,7 +76,16 @@ public enum LoginRefusal: Error, Sendable, CaseIterable {
         case .unusableToken:
             "the token needs sub (1 to 128 bytes), exp, and in the claim that grants access roles or patterns that are right"
         case .loginIsNotSubject: "the login is not the token's subject (sub); leave it out, or send the same"
+        case .loginIsNotProven:
+            "this listener takes no logins: leave login out, or name the user that the connection proves"
+        case .unusableCertificate:
+            "the client's certificate has no name of the kind that names users here (access.certificate.user-from)"
+        case .unknownCertificate: "no user has the name in the client's certificate"
+        case .unknownSystemUser: "no user stands for the system user at the other end of the socket"
         case .unknownRole: "the token names a role that this broker does not have"
+        case .serviceFailed: "the service that decides about logins gave no answer that can be used; try again later"
+        case .serviceDenied: "the service that decides about logins has denied this one"
+        case .serviceNamesNoRole: "the service that decides about logins named no role of this broker"
         case .tooManyWaiting: "too many logins from this address wait to be checked; try again later"
         case .clientIDTooLong: "client-id has more than 256 bytes"
         }

@@ -7,6 +7,7 @@ import Yams
 ///       alice:
 ///         hash: "$y$j9T$..."
 ///         roles: [publisher]
+///         system-users: [www-data, 1001]
 ///     roles:
 ///       publisher:
 ///         publish: ["/topic/news.#", "/queue/{user}.#"]
@@ -14,14 +15,20 @@ import Yams
 ///         create: []
 ///         deny:
 ///           subscribe: ["/topic/audit.#"]
+///         limits:
+///           connections-max: 10
+///           bytes-per-second-max: 64KiB
 ///
 /// `users.NAME.roles` is a list of names of roles, or one alone. `users.NAME.hash` may be missing where tokens prove who a
-/// user is. A role's keys are lists of patterns, or one alone.
+/// user is. `limits` of a user's entry beat those of its roles. `system-users` are those of the machine who are that user on a Unix socket. A role's keys are lists of patterns, or one alone.
 public struct UsersFile: Sendable {
     struct User: Sendable {
         /// nil: no password lets in.
         var hash: PasswordHash?
         var roles: [String]
+        /// Names or numbers of users of the machine.
+        var systemUsers: [String] = []
+        var quota = QuotaRules()
         var line: Int
     }
 
@@ -150,19 +157,24 @@ private struct UsersFileWalk {
         if let problem = UsersFile.problem(ofUserName: name) { return report(key, path, "the name \(problem)") }
         var user = UsersFile.User(hash: nil, roles: [], line: line(key))
         guard case .mapping(let mapping) = value else {
-            return report(key, path, "found \(kind(of: value)); allowed: a mapping with the keys hash and roles")
+            return report(key, path, "found \(kind(of: value)); allowed: a mapping with the keys \(Self.userKeys)")
         }
         for (key, value) in mapping {
             switch key.string {
             case "hash": user.hash = hash(value, "\(path).hash")
             case "roles": user.roles = texts(value, "\(path).roles", "names of roles")
+            case "limits": user.quota = quota(value, "\(path).limits")
+            case "system-users":
+                user.systemUsers = texts(value, "\(path).system-users", "names or numbers of users of this machine")
             case "password", "passcode":
                 report(key, path, "passwords are not kept here; allowed: hash, which stampede user passwd makes")
-            default: report(key, path, "unknown key \(quoted(key.string ?? "")); allowed: hash, roles")
+            default: report(key, path, "unknown key \(quoted(key.string ?? "")); allowed: \(Self.userKeys)")
             }
         }
         file.add(user, name)
     }
+
+    private static let userKeys = "hash, roles, limits, system-users"
 
     private mutating func hash(_ node: Node, _ path: String) -> PasswordHash? {
         guard let text = node.scalar?.string, !text.isEmpty else {
@@ -203,6 +215,8 @@ private struct UsersFileWalk {
             for (key, value) in mapping {
                 if let action = AccessAction.allCases.first(where: { $0.key == key.string }) {
                     rules[allowed: action] = patterns(value, "\(path).\(action.key)", action)
+                } else if key.string == "limits" {
+                    rules.quota = quota(value, "\(path).limits")
                 } else if key.string == "deny" {
                     readDenied(value, "\(path).deny", &rules)
                 } else {
@@ -214,7 +228,7 @@ private struct UsersFileWalk {
         file.add(rules, name)
     }
 
-    private static let roleKeys = AccessAction.allCases.map(\.key).joined(separator: ", ") + ", deny"
+    private static let roleKeys = AccessAction.allCases.map(\.key).joined(separator: ", ") + ", deny, limits"
 
     private mutating func readDenied(_ node: Node, _ path: String, _ rules: inout AccessRules) {
         if isNothing(node) { return }
@@ -231,6 +245,53 @@ private struct UsersFileWalk {
                 report(key, path, "unknown key \(quoted(key.string ?? "")); allowed: publish, subscribe, create")
             }
         }
+    }
+
+    /// How much a user may use.
+    private mutating func quota(_ node: Node, _ path: String) -> QuotaRules {
+        var quota = QuotaRules()
+        if isNothing(node) { return quota }
+        let names = QuotaRules.keys.map(\.name).joined(separator: ", ")
+        guard case .mapping(let mapping) = node else {
+            report(node, path, "found \(kind(of: node)); allowed: a mapping with the keys \(names)")
+            return quota
+        }
+        for (key, value) in mapping {
+            guard let known = QuotaRules.keys.first(where: { $0.name == key.string }) else {
+                report(key, path, "unknown key \(quoted(key.string ?? "")); allowed: \(names)")
+                continue
+            }
+            if let number = value.scalar.flatMap({ Self.number($0.string, isBytes: known.isBytes) }) {
+                quota[keyPath: known.field] = number
+            } else {
+                let what =
+                    known.isBytes
+                    ? "bytes, as in 65536 or 64KiB, at least 1KiB" : "a whole number up to \(Self.numberMax)"
+                report(value, "\(path).\(known.name)", "found \(kind(of: value)); allowed: \(what), or 0 (no limit)")
+            }
+        }
+        return quota
+    }
+
+    private static let numberMax = 1 << 30
+
+    private static func number(_ text: String, isBytes: Bool) -> Int? {
+        var digits = Substring(text)
+        var unit = 1
+        if isBytes,
+            let suffix = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)].first(where: { text.hasSuffix($0.0) })
+        {
+            digits = digits.dropLast(3)
+            unit = suffix.1
+        }
+        guard (1...10).contains(digits.utf8.count), digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }),
+            let number = Int(digits)
+        else { return nil }
+        let (product, overflow) = number.multipliedReportingOverflow(by: unit)
+        guard !overflow, isBytes ? product == 0 || (1 << 10...1 << 40).contains(product) : product <= numberMax else {
+            return nil
+        }
+        return product
     }
 
     private mutating func patterns(_ node: Node, _ path: String, _ action: AccessAction) -> [PatternTemplate] {

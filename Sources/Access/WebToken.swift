@@ -1,4 +1,4 @@
-import Permissions
+public import Permissions
 
 /// JSON Web Tokens in the passcode (RFC 7519), signed (RFC 7515, compact form):
 ///
@@ -152,7 +152,8 @@ public struct PatternLimits: Sendable, Equatable {
         self.levelCountMax = levelCountMax
     }
 
-    func template(_ text: String, _ action: AccessAction) throws(PatternTemplate.Failure) -> PatternTemplate {
+    /// - Throws: why the text is no pattern of destinations that could match one.
+    public func template(_ text: String, _ action: AccessAction) throws(PatternTemplate.Failure) -> PatternTemplate {
         try PatternTemplate(
             text, action.patternKind, nameByteCountMax: nameByteCountMax, levelCountMax: levelCountMax)
     }

@@ -1,3 +1,4 @@
+public import IO
 public import Permissions
 public import Slabs
 
@@ -21,6 +22,8 @@ public struct AuthenticationQuestion: Sendable {
     public var clientID: [UInt8]?
     /// `ConnectionOrigin.address`. 0: not known.
     public var address: UInt64
+    /// Where it came in.
+    public var listener: ListenerID
 }
 
 /// Who a client is, or that it may not connect.

@@ -12,6 +12,8 @@ public final class Fabric: Sendable {
     private let loads: [Load]
     /// By `ListenerID`: connections of all shards, of listeners with a limit.
     private let listeners: [Listener]
+    /// What users with limits use.
+    let userUsages = UserUsages()
 
     private final class Listener: Sendable {
         let connectionCount = Atomic<Int>(0)

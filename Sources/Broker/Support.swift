@@ -59,6 +59,8 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var loginsRefused: UInt64 = 0
     /// Frames that asked for what their client may not do.
     public var accessRefused: UInt64 = 0
+    /// How often a client was not read for a while, because of its user's rates.
+    public var clientsSlowed: UInt64 = 0
     public var receiptsSent: UInt64 = 0
     public var heartBeatsSent: UInt64 = 0
     public var heartBeatsMissed: UInt64 = 0
@@ -97,6 +99,7 @@ public struct Counters: Sendable, BitwiseCopyable {
         errorsSent &+= other.errorsSent
         loginsRefused &+= other.loginsRefused
         accessRefused &+= other.accessRefused
+        clientsSlowed &+= other.clientsSlowed
         receiptsSent &+= other.receiptsSent
         heartBeatsSent &+= other.heartBeatsSent
         heartBeatsMissed &+= other.heartBeatsMissed

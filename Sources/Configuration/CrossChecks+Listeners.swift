@@ -1,4 +1,6 @@
+import Access
 import IO
+import Permissions
 
 /// The rules between listeners, and between the options of one.
 extension EffectiveSettings {
@@ -32,10 +34,16 @@ extension EffectiveSettings {
         }
     }
 
+    /// "listeners[1]", or "listeners" where one stands for the list.
+    private func path(ofListener index: Int) -> String {
+        let isAlone = origins["\(Schema.listenersPath).\(Schema.listenerURL)"] != nil
+        return isAlone ? Schema.listenersPath : "\(Schema.listenersPath)[\(index)]"
+    }
+
     /// An option that its listener would ignore is an error.
     private mutating func checkOptions(of index: Int) {
         let listener = settings.listeners[index]
-        let path = "\(Schema.listenersPath)[\(index)]"
+        let path = path(ofListener: index)
         if !listener.isUnix {
             refuse(Schema.socketOptions, at: path, "\(listener.url) is no Unix socket; allowed: only with unix:/PATH")
         }
@@ -49,8 +57,54 @@ extension EffectiveSettings {
                 Schema.webSocketOptions.filter { $0.path == "paths" }, at: path,
                 "the path in the URL is the only one; allowed: one of both")
         }
+        checkAccess(of: listener, at: path)
         if listener.isUnix, case .networks = listener.proxies {
             refuse(Schema.proxyOptions, at: path, "the peers of a Unix socket have no addresses; allowed: true")
+        }
+    }
+
+    /// How clients may log in, and what they may do. What the users file has to say of it is checked when it is read.
+    private mutating func checkAccess(of listener: ListenerSettings, at path: String) {
+        let authenticators = "\(path).authenticators"
+        if !listener.authenticators.isEmpty, !settings.access.isOn {
+            report(
+                origin(of: authenticators), authenticators,
+                "has no effect: nobody is asked who they are; set access.users or another key of the section access")
+        }
+        if listener.authenticators.contains(.certificate), !listener.transport.usesTLS {
+            report(
+                origin(of: authenticators), authenticators,
+                "found certificate, but \(listener.url) has no TLS; allowed: with stomps:// or wss://")
+        }
+        if listener.authenticators.contains(.uid), !listener.isUnix {
+            report(
+                origin(of: authenticators), authenticators,
+                "found uid, but \(listener.url) is no Unix socket; allowed: only with unix:/PATH")
+        }
+        for (key, texts) in [("publish", listener.publishPatterns), ("subscribe", listener.subscribePatterns)] {
+            for text in texts {
+                do throws(PatternTemplate.Failure) {
+                    _ = try settings.patternLimits.template(text, .publish)
+                } catch {
+                    report(origin(of: "\(path).\(key)"), "\(path).\(key)", "\(excerpt(text)) \(error.reason)")
+                }
+            }
+        }
+    }
+
+    /// What access has to know of the listeners. All patterns are in order.
+    var listenerAccess: [ListenerAccess] {
+        settings.listeners.enumerated().map { index, listener in
+            var access = ListenerAccess(path: path(ofListener: index))
+            if !listener.authenticators.isEmpty { access.authenticators = Set(listener.authenticators) }
+            if listener.publishPatterns != ["#"] || listener.subscribePatterns != ["#"] {
+                func templates(_ texts: [String]) -> [PatternTemplate] {
+                    texts.compactMap { try? settings.patternLimits.template($0, .publish) }
+                }
+                access.rules = ListenerRules(
+                    publish: templates(listener.publishPatterns), subscribe: templates(listener.subscribePatterns))
+            }
+            return access
         }
     }
 

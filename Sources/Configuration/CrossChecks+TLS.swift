@@ -39,6 +39,14 @@ extension EffectiveSettings {
     ///
     /// - Throws: what is wrong with a file, at the key that names it.
     public func checkCertificates(nowSeconds: Int64) throws(ConfigurationError) {
+        do throws(TLSProblem) {
+            _ = try settings.serviceContext(nowSeconds: nowSeconds)
+        } catch {
+            let path = "access.http.ca"
+            throw ConfigurationError(problems: [
+                ConfigurationProblem(place: origin(of: path).place, path: path, text: error.description)
+            ])
+        }
         guard settings.usesTLS else { return }
         do throws(TLSProblem) {
             _ = try settings.tlsContexts(tickets: nil, nowSeconds: nowSeconds)
@@ -53,6 +61,13 @@ extension EffectiveSettings {
 }
 
 extension Settings {
+    /// Whom to trust where the login service has TLS. nil: it has none.
+    public func serviceContext(nowSeconds: Int64) throws(TLSProblem) -> TLSContext? {
+        guard access.serviceUsesTLS else { return nil }
+        let file = access.serviceAuthoritiesFile
+        return try TLSContext(client: .http, authoritiesFile: file.isEmpty ? nil : file, nowSeconds: nowSeconds)
+    }
+
     public var usesTLS: Bool { listeners.contains { $0.transport.usesTLS } }
 
     /// Reads the files of TLS, once for each protocol that listeners speak in it.

@@ -85,6 +85,7 @@ public struct EffectiveSettings: Sendable {
     private mutating func derive() {
         settings.driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses || settings.access.isOn
         settings.driverOptions.usesFiles = settings.storage.isEnabled
+        settings.access.listeners = listenerAccess
     }
 
     mutating func report(_ origin: Origin, _ path: String, _ text: String) {

@@ -1,3 +1,4 @@
+public import Access
 public import IO
 
 /// One listener: its URL and its options.
@@ -19,6 +20,11 @@ public struct ListenerSettings: Sendable, Equatable, CustomStringConvertible {
     /// The user and the group that own a Unix socket, each as a name or a number. Empty: those of the process.
     public var socketOwner = ""
     public var socketGroup = ""
+    /// The ways in which its clients may prove who they are. Empty: all that there are.
+    public var authenticators: [AuthenticatorKind] = []
+    /// What its clients may send to and subscribe to at most: patterns of destinations.
+    public var publishPatterns = ["#"]
+    public var subscribePatterns = ["#"]
 
     public enum Proxies: Sendable, Equatable {
         /// Connections begin without such a header.

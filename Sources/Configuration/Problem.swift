@@ -86,8 +86,18 @@ enum Suggestion {
         "bind": "listeners", "host": "listeners", "threads": "io.workers",
     ]
 
+    /// What other brokers have, and this one has not: why, and what to do instead.
+    private static let otherKeys = [
+        "access.http.resource-path": resourceNote, "access.http.topic-path": resourceNote,
+    ]
+
+    private static let resourceNote =
+        ": the service is asked about logins, not about each destination; what a user may do is in its roles, which "
+        + "the tags behind `allow` name"
+
     /// "; did you mean io.workers?", or an empty text if no candidate is similar.
     static func note(for path: String, among candidates: some Sequence<String>) -> String {
+        if let note = otherKeys[path] { return note }
         if let meant = otherWords[String(lastPart(path))] { return "; did you mean \(meant)?" }
         var best: (name: String, distance: Int)?
         for candidate in candidates {

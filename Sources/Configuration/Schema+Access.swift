@@ -2,7 +2,7 @@ import Access
 
 extension Schema {
     /// The keys of the section `access`: every field of `AccessSettings`.
-    static let access: [Setting<Settings>] = users + sharedSecretTokens + webTokens
+    static let access: [Setting<Settings>] = users + sharedSecretTokens + webTokens + connections + service
 
     private static let users: [Setting<Settings>] = [
         .file(
@@ -60,6 +60,53 @@ extension Schema {
             "access.jwt.roles", \.access.jwtRoles,
             "Roles of tokens without that claim."),
     ]
+
+    private static let connections: [Setting<Settings>] = [
+        .choice(
+            "access.certificate.user-from", \.access.certificateField,
+            "Clients' certificates are logins: what in them is the user (san-: the first of the kind; dn: RFC 2253)."),
+        .names(
+            "access.certificate.roles", \.access.certificateRoles,
+            "Roles of those whom the users file does not name. \"\": they are refused."),
+        .names(
+            "access.uid.roles", \.access.systemUserRoles,
+            "Roles, on Unix sockets, of system users whom no `system-users` of the users file names. \"\": refused."),
+    ]
+}
+
+extension Schema {
+    private static let service: [Setting<Settings>] = [
+        .text(
+            "access.http.user-path", \.access.serviceUserURL, allowed: serviceAllowed,
+            "A service that decides about logins nobody else knows, by RabbitMQ's HTTP protocol.",
+            accepts: acceptsService),
+        .text(
+            "access.http.vhost-path", \.access.serviceVirtualHostURL, allowed: serviceAllowed,
+            "Is asked too, about user and address, with the virtual host \"/\".",
+            accepts: acceptsService),
+        .choice(
+            "access.http.method", \.access.serviceMethod, AccessSettings.serviceMethods.map { ($0, $0) },
+            "get: passwords are in the URL, as RabbitMQ has it by default, and so in the service's log."),
+        .file(
+            "access.http.ca", \.access.serviceAuthoritiesFile,
+            "The issuers of the service's certificate, with https://. \"\": those that the system trusts."),
+        .names(
+            "access.http.roles", \.access.serviceRoles,
+            "Roles of users without tags that are names of roles. \"\": they are refused."),
+        .milliseconds(
+            "access.http.timeout-ms", \.access.serviceMilliseconds, 10...60_000,
+            "How long an answer of the service may take. Then the login is refused."),
+        .count(
+            "access.http.connections-max", \.access.serviceConnectionCountMax, 1...64,
+            "Connections to the service, and questions at a time. Other logins of the service wait for their turn."),
+        .milliseconds(
+            "access.http.remember-ms", \.access.serviceRememberMilliseconds, 1000...86_400_000, zero: "not at all",
+            "How long it is remembered that the service has allowed a login and passcode."),
+    ]
+
+    private static let serviceAllowed = "\"\" (none), or a URL: \(ServiceURL.allowed)"
+
+    private static let acceptsService: @Sendable (String) -> Bool = { $0.isEmpty || ServiceURL($0) != nil }
 }
 
 extension Setting where Root == Settings {
@@ -99,7 +146,13 @@ extension EffectiveSettings {
                 !access.jwtKeyFile.isEmpty || !access.jwtSecretFile.isEmpty || !access.jwtKeySetFile.isEmpty,
                 "access.jwt.key-file, access.jwt.secret-file or access.jwt.jwks-file"
             ),
-            ("access.", access.isOn, "access.users, access.token.secret-file or a key of access.jwt"),
+            ("access.http.", access.usesService, "access.http.user-path"),
+            ("access.certificate.", access.usesCertificates, "access.certificate.user-from"),
+            (
+                "access.", access.isOn,
+                "access.users, access.token.secret-file, access.certificate.user-from, access.http.user-path or a key "
+                    + "of access.jwt"
+            ),
         ]
         for (prefix, isOn, needs) in sections where !isOn {
             let keys = Schema.access.filter { $0.path.hasPrefix(prefix) && origins[$0.path] != nil }
@@ -108,6 +161,13 @@ extension EffectiveSettings {
                 origin(of: key.path), key.path, "has no effect, because nobody is asked who they are; set \(needs), too"
             )
             return
+        }
+        checkCertificateLogins()
+        checkService()
+        if !access.systemUserRoles.isEmpty, !settings.listeners.contains(where: \.isUnix) {
+            report(
+                origin(of: "access.uid.roles"), "access.uid.roles",
+                "has no effect: no listener is a Unix socket; allowed: with unix:/PATH")
         }
         let pending = settings.broker.limits.preConnectByteCountMax
         if !access.jwtKeyFile.isEmpty || !access.jwtKeySetFile.isEmpty, pending < Self.tokenByteCountMin {
@@ -119,4 +179,36 @@ extension EffectiveSettings {
     }
 
     private static var tokenByteCountMin: Int { 2048 }
+
+    /// Passwords do not leave the machine in clear text.
+    private mutating func checkService() {
+        let access = settings.access
+        for (path, text) in [
+            ("access.http.user-path", access.serviceUserURL), ("access.http.vhost-path", access.serviceVirtualHostURL),
+        ] {
+            guard let url = ServiceURL(text), !url.isTLS, !url.isLoopback else { continue }
+            report(
+                origin(of: path), path,
+                "found \(url), which others on the network could read; allowed: https://, or http:// to 127.0.0.1, [::1] "
+                    + "or localhost")
+        }
+        if !access.serviceAuthoritiesFile.isEmpty, access.usesService, !access.serviceUsesTLS {
+            report(
+                origin(of: "access.http.ca"), "access.http.ca",
+                "has no effect: the service has no TLS; allowed: with https://")
+        }
+    }
+
+    private mutating func checkCertificateLogins() {
+        guard settings.access.usesCertificates else { return }
+        let path = "access.certificate.user-from"
+        if !settings.usesTLS {
+            report(origin(of: path), path, "has no effect: no listener has TLS; allowed: with stomps:// or wss://")
+        } else if settings.tls.clientCertificates == .none {
+            report(
+                origin(of: path), path,
+                "has no effect: clients are asked for no certificate; set tls.client-certificates to optional or required, "
+                    + "and tls.client-ca")
+        }
+    }
 }

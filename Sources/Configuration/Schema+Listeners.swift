@@ -1,3 +1,5 @@
+import Access
+
 extension Schema {
     static let listenersPath = "listeners"
 
@@ -26,7 +28,7 @@ extension Schema {
 
     /// The other keys of such an entry.
     static let listenerOptions: [Setting<ListenerSettings>] =
-        listenerLimits + webSocketOptions + proxyOptions + socketOptions
+        listenerLimits + accessOptions + webSocketOptions + proxyOptions + socketOptions
 
     private static let listenerLimits: [Setting<ListenerSettings>] = [
         .count(
@@ -36,6 +38,38 @@ extension Schema {
             "lenient-heart-beats", \.hasLenientHeartBeats,
             "A heart-beat a minute suffices: browsers slow the timers of hidden pages down to that."),
     ]
+
+    /// What clients of a listener may do.
+    static let accessOptions: [Setting<ListenerSettings>] = [
+        Setting(
+            path: "authenticators",
+            form: .list(
+                allowed: "any (all of the section access), or one or several of "
+                    + AuthenticatorKind.allCases.map(\.rawValue).joined(separator: ", "),
+                accepts: { AuthenticatorKind(rawValue: $0) != nil }),
+            why: "How clients of this listener may prove who they are: by which parts of the section access.",
+            get: { .list($0.authenticators.isEmpty ? ["any"] : $0.authenticators.map(\.rawValue)) },
+            set: { listener, value in
+                if case .list(let items) = value {
+                    listener.authenticators = items.compactMap { AuthenticatorKind(rawValue: $0) }
+                }
+            },
+            words: ["any"]),
+        .list(
+            "publish", \.publishPatterns, allowed: patternsAllowed,
+            "What clients of this listener may send to at most, whatever their roles allow. [\"#\"]: anything.",
+            accepts: isPlainText),
+        .list(
+            "subscribe", \.subscribePatterns, allowed: patternsAllowed,
+            "What they may subscribe to at most, with and without users. []: nothing.",
+            accepts: isPlainText),
+    ]
+
+    private static let patternsAllowed = "patterns of destinations, such as /topic/web.# or /queue/{user}.*"
+
+    private static let isPlainText: @Sendable (String) -> Bool = { text in
+        !text.isEmpty && !text.unicodeScalars.contains { $0.value < 0x20 || $0.value == 0x7F }
+    }
 
     /// The options of a listener with WebSocket.
     static let webSocketOptions: [Setting<ListenerSettings>] = [

@@ -28,8 +28,18 @@ public struct AccessRules: Sendable, Equatable {
     public var denyPublish: [PatternTemplate] = []
     public var denySubscribe: [PatternTemplate] = []
     public var denyCreate: [PatternTemplate] = []
+    /// How much its users may use.
+    public var quota = QuotaRules()
 
     public init() {}
+
+    static let everything: AccessRules = {
+        let all = try! PatternTemplate("#", .destination, nameByteCountMax: 1, levelCountMax: 1)
+        var rules = AccessRules()
+        rules.publish = [all]
+        rules.subscribe = [all]
+        return rules
+    }()
 
     public subscript(allowed action: AccessAction) -> [PatternTemplate] {
         get {
@@ -74,6 +84,19 @@ public struct AccessRules: Sendable, Equatable {
     }
 }
 
+/// What a listener lets its clients do at most, whoever they are: something has to be allowed here and by a role.
+public struct ListenerRules: Sendable, Equatable {
+    public var publish: [PatternTemplate]
+    public var subscribe: [PatternTemplate]
+
+    public init(publish: [PatternTemplate], subscribe: [PatternTemplate]) {
+        self.publish = publish
+        self.subscribe = subscribe
+    }
+
+    var usesClientID: Bool { publish.contains(where: \.usesClientID) || subscribe.contains(where: \.usesClientID) }
+}
+
 /// Who a client is, as an authenticator found it.
 public final class AccessIdentity: Sendable {
     public enum Source: String, Sendable {
@@ -83,22 +106,33 @@ public final class AccessIdentity: Sendable {
         case token
         /// A JSON Web Token.
         case jwt
+        /// A certificate that the client has shown in its handshake.
+        case certificate
+        /// The system user at the other end of a Unix socket.
+        case systemUser = "uid"
+        /// A service that was asked by HTTP.
+        case service = "http"
         /// The client has named no login.
         case anonymous
+        /// Nobody is asked who clients are; only their listener restricts them.
+        case anybody
     }
 
     /// Bytes of a user's name: what is kept of a login.
     public static let nameByteCountMax = 128
 
-    /// The name, as it is compared. Empty for `anonymous`.
+    /// The name, as it is compared. Empty for `anonymous` and `anybody`.
     public let user: [UInt8]
     public let source: Source
-    /// What the token names. The roles of others are in the table, so that a reload changes them.
+    /// What the token names, or the service. The roles of others are in the table, so that a reload changes them.
     public let roles: [String]
     /// What the token allows by itself.
     public let rules: AccessRules?
     /// When the session ends, in milliseconds since the epoch. 0: never.
     public let expiresAt: UInt64
+
+    /// Every client of a broker that asks nobody.
+    public static let anybody = AccessIdentity(user: [], source: .anybody)
 
     public init(
         user: [UInt8], source: Source, roles: [String] = [], rules: AccessRules? = nil, expiresAt: UInt64 = 0

@@ -12,9 +12,20 @@ public final class PermissionSet: Sendable {
     private let publish: Patterns
     private let subscribe: Patterns
     private let create: Patterns
+    /// Where the client came in restricts it to these. nil: it does not.
+    private let outerPublish: [AccessPattern]?
+    private let outerSubscribe: [AccessPattern]?
+    /// How much the client's user may use.
+    public let limits: UserLimits
 
-    /// - Parameter rules: what one allows is allowed, unless another one denies it.
-    public init(_ rules: [AccessRules], user: [UInt8], clientID: [UInt8]?) {
+    /// - Parameters:
+    ///   - rules: what one allows is allowed, unless another one denies it.
+    ///   - listener: nothing else is allowed, whatever `rules` say. nil: there is no such restriction.
+    public init(
+        _ rules: [AccessRules], user: [UInt8], clientID: [UInt8]?, within listener: ListenerRules? = nil,
+        limits: UserLimits = UserLimits()
+    ) {
+        self.limits = limits
         func patterns(_ action: AccessAction) -> Patterns {
             var patterns = Patterns()
             for rule in rules {
@@ -38,6 +49,20 @@ public final class PermissionSet: Sendable {
         publish = patterns(.publish)
         subscribe = patterns(.subscribe)
         create = patterns(.create)
+        func outer(_ templates: [PatternTemplate]?) -> [AccessPattern]? {
+            templates.map { $0.compactMap { $0.pattern(user: user, clientID: clientID, isDeny: false) } }
+        }
+        outerPublish = outer(listener?.publish)
+        outerSubscribe = outer(listener?.subscribe)
+    }
+
+    private func outer(of action: AccessAction) -> [AccessPattern]? {
+        switch action {
+        case .publish: outerPublish
+        case .subscribe: outerSubscribe
+        // What may be made but neither written nor read is of no use to anybody.
+        case .create: nil
+        }
     }
 
     private func patterns(of action: AccessAction) -> Patterns {
@@ -52,6 +77,7 @@ public final class PermissionSet: Sendable {
     public func allows(_ action: AccessAction, _ name: UnsafeRawBufferPointer) -> Bool {
         let patterns = patterns(of: action)
         if patterns.deniesAll || patterns.denied.contains(where: { $0.contains(name) }) { return false }
+        if let outer = outer(of: action), !outer.contains(where: { $0.contains(name) }) { return false }
         return patterns.allowsAll || patterns.allowed.contains { $0.contains(name) }
     }
 
@@ -60,6 +86,7 @@ public final class PermissionSet: Sendable {
     public func allows(_ action: AccessAction, pattern: UnsafeRawBufferPointer) -> Bool {
         let patterns = patterns(of: action)
         if patterns.deniesAll || patterns.denied.contains(where: { $0.intersects(pattern: pattern) }) { return false }
+        if let outer = outer(of: action), !outer.contains(where: { $0.contains(pattern: pattern) }) { return false }
         return patterns.allowsAll || patterns.allowed.contains { $0.contains(pattern: pattern) }
     }
 }

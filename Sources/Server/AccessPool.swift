@@ -2,20 +2,18 @@ import Access
 import Broker
 import Drivers
 import Glibc
+import Logging
 import Permissions
 import Slabs
 import Synchronization
+import Transports
 
 /// Decides about clients, on threads of its own: to hash a password takes milliseconds, in which a worker would serve nobody.
 ///
 /// Workers ask and go on. An answer lies ready for its worker, which is woken. A password that was right a short while ago
 /// is answered at once.
 final class AccessPool: @unchecked Sendable {
-    private struct Ticket {
-        var worker: Int
-        var connection: Slot
-        var clientID: [UInt8]?
-    }
+    typealias Ticket = AccessTicket
 
     private struct State {
         var queue: LoginQueue<Ticket>
@@ -38,11 +36,18 @@ final class AccessPool: @unchecked Sendable {
     private let threadCount: Int
     private let patienceMilliseconds: UInt64
     private var threads: [pthread_t] = []
+    /// nil: no service is asked about logins.
+    private var service: ServicePool?
     private let tableNumber = Atomic<Int>(0)
+    /// Somebody is told where clients are.
+    let wantsAddresses: Bool
 
-    /// - Parameter patienceMilliseconds: from accept to CONNECTED.
+    /// - Parameters:
+    ///   - patienceMilliseconds: from accept to CONNECTED.
+    ///   - serviceContext: whom to trust where the login service has TLS.
     init(
-        _ authenticator: Authenticator, _ settings: AccessSettings, patienceMilliseconds: Int, peers: WakeDirectory
+        _ authenticator: Authenticator, _ settings: AccessSettings, patienceMilliseconds: Int, peers: WakeDirectory,
+        _ serviceContext: TLSContext?, _ logger: Logger
     ) {
         state = State(
             queue: LoginQueue(delayMilliseconds: settings.failureDelayMilliseconds),
@@ -50,6 +55,7 @@ final class AccessPool: @unchecked Sendable {
         self.peers = peers
         threadCount = settings.threadCount
         self.patienceMilliseconds = UInt64(patienceMilliseconds)
+        wantsAddresses = !settings.serviceVirtualHostURL.isEmpty
         desks = (0..<peers.count).map { _ in Desk() }
         mutex = .allocate(capacity: 1)
         pthread_mutex_init(mutex, nil)
@@ -59,6 +65,7 @@ final class AccessPool: @unchecked Sendable {
         pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
         pthread_cond_init(isChanged, &attributes)
         pthread_condattr_destroy(&attributes)
+        if settings.usesService { service = ServicePool(self, settings, serviceContext, logger) }
     }
 
     deinit {
@@ -79,24 +86,31 @@ final class AccessPool: @unchecked Sendable {
     // MARK: Workers
 
     /// A worker asks about clients.
-    func ask(_ questions: [AuthenticationQuestion], worker: Int) {
+    func ask(_ questions: [LoginQuestion], worker: Int) {
         let now = Self.now
         var answers: [AuthenticationAnswer] = []
         withLock { state in
             for question in questions {
-                let credentials = Credentials(login: question.login, passcode: question.passcode)
                 if (question.clientID?.count ?? 0) > Self.clientIDByteCountMax {
                     answers.append(
                         AuthenticationAnswer(
                             refusing: question.connection, because: LoginRefusal.clientIDTooLong.explanation))
-                } else if let identity = state.remembered.find(credentials, now: now) {
+                } else if state.authenticator.usesHash(question.credentials),
+                    let identity = state.remembered.find(question.credentials, now: now)
+                {
+                    answers.append(
+                        AuthenticationAnswer(
+                            allowing: question.connection, as: identity, clientID: question.clientID))
+                } else if state.authenticator.asksService(question.credentials),
+                    let identity = service?.find(question.credentials)
+                {
                     answers.append(
                         AuthenticationAnswer(
                             allowing: question.connection, as: identity, clientID: question.clientID))
                 } else {
                     let ticket = Ticket(worker: worker, connection: question.connection, clientID: question.clientID)
                     let login = LoginQueue<Ticket>.Login(
-                        ticket: ticket, credentials: credentials, address: question.address,
+                        ticket: ticket, credentials: question.credentials, address: question.address,
                         deadline: now + patienceMilliseconds)
                     guard !state.queue.append(login) else { continue }
                     answers.append(
@@ -134,14 +148,20 @@ final class AccessPool: @unchecked Sendable {
     /// Counts the tables: a worker that has seen another number takes `table`.
     var number: Int { tableNumber.load(ordering: .acquiring) }
 
-    var table: AccessTable { withLock { $0.authenticator.table } }
+    var table: AccessTable { authenticator.table }
+
+    /// The one in force.
+    var authenticator: Authenticator { withLock { $0.authenticator } }
 
     /// The files were read again.
-    func replace(_ authenticator: Authenticator) {
+    ///
+    /// - Parameter serviceContext: as at first.
+    func replace(_ authenticator: Authenticator, _ serviceContext: TLSContext?) {
         withLock { state in
             state.authenticator = authenticator
             state.remembered.forgetAll()
         }
+        service?.replace(serviceContext)
         tableNumber.add(1, ordering: .releasing)
         for worker in 0..<peers.count { peers[worker].wake() }
     }
@@ -160,6 +180,7 @@ final class AccessPool: @unchecked Sendable {
             invariant(result == 0, "a thread that checks logins can be started")
             threads.append(thread)
         }
+        service?.start()
     }
 
     /// Ends the threads, each when it has done what it has in hand.
@@ -169,6 +190,7 @@ final class AccessPool: @unchecked Sendable {
             pthread_cond_broadcast(isChanged)
         }
         for thread in threads { pthread_join(thread, nil) }
+        service?.stop()
     }
 
     private func run() {
@@ -214,18 +236,28 @@ final class AccessPool: @unchecked Sendable {
     ) {
         let decision = authenticator.decide(
             login.credentials, wallMilliseconds: Clock.wallMilliseconds, scratch)
+        if case .allowed(let identity) = decision, authenticator.usesHash(login.credentials) {
+            withLock { state in
+                // What an old file allowed is not remembered.
+                guard state.authenticator === authenticator else { return }
+                state.remembered.remember(login.credentials, identity, now: Self.now)
+            }
+        }
+        finish(login, decision)
+    }
+
+    /// Tells what was decided about a login, at once or, if it is wrong, later. Any thread may call it.
+    func finish(_ login: LoginQueue<Ticket>.Login, _ decision: Decision) {
         switch decision {
         case .allowed(let identity):
-            if authenticator.usesHash(login.credentials) {
-                withLock { state in
-                    // What an old file allowed is not remembered.
-                    guard state.authenticator === authenticator else { return }
-                    state.remembered.remember(login.credentials, identity, now: Self.now)
-                }
-            }
             answer(
                 AuthenticationAnswer(
                     allowing: login.ticket.connection, as: identity, clientID: login.ticket.clientID), login.ticket)
+        case .unknown:
+            guard let service, service.ask(login) else { return finish(login, .refused(.tooManyWaiting)) }
+        case .refused(let refusal) where !refusal.isClientsFault:
+            answer(
+                AuthenticationAnswer(refusing: login.ticket.connection, because: refusal.explanation), login.ticket)
         case .refused(let refusal):
             withLock { state in
                 state.queue.refuse(login, refusal, now: Self.now)
@@ -239,4 +271,11 @@ final class AccessPool: @unchecked Sendable {
         give([answer], to: ticket.worker)
         peers[ticket.worker].wake()
     }
+}
+
+/// What an answer about a client has to name.
+struct AccessTicket: Sendable {
+    var worker: Int
+    var connection: Slot
+    var clientID: [UInt8]?
 }

@@ -5,6 +5,7 @@ import Drivers
 import Glibc
 import IO
 public import Logging
+import Permissions
 import Slabs
 
 /// The broker as a process: listeners, worker threads, signals.
@@ -99,7 +100,12 @@ public enum StampedeServer {
 
         var driverOptions = settings.driverOptions
         var broker = settings.broker
-        let access = parts.authenticator.map { AccessPool($0, settings.access, &broker, peers) }
+        var access: AccessPool?
+        if let authenticator = parts.authenticator {
+            access = try AccessPool(authenticator, settings, &broker, peers, logger)
+        }
+        let listenerRules = settings.access.listenerRules
+        if access == nil, !listenerRules.isEmpty { broker.access = AccessTable(forAnybodyOn: listenerRules) }
         driverOptions.findsPeerAddress = broker.needsAddresses
         driverOptions.usesFiles = parts.store != nil
         broker.listeners = listeners.options

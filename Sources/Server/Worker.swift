@@ -148,7 +148,7 @@ final class Worker: @unchecked Sendable {
             now = Clock.monotonicNanoseconds
             shard.turn(completions, now: now, wallMilliseconds: Clock.wallMilliseconds)
             completions.removeAll()
-            if let access, shard.hasQuestions { access.ask(shard.takeQuestions(), worker: index) }
+            if let access, shard.hasQuestions { ask(access, shard.takeQuestions(), &driver, &layer, &tls) }
             if shard.hasNotices { log(shard.takeNotices(), &driver, &layer) }
             if control.reportCount != reportCount {
                 reportCount = control.reportCount
@@ -176,14 +176,6 @@ final class Worker: @unchecked Sendable {
     private func endForWantOfStorage() -> Never {
         logger.critical("the store cannot be written any more: the broker ends (storage.on-error: stop)")
         _exit(1)
-    }
-
-    /// Brings the shard the table in force and the answers that lie ready. Returns the table's number.
-    private func bring(_ access: AccessPool, _ shard: inout Shard, _ number: Int) -> Int {
-        let current = access.number
-        if current != number { shard.replaceAccess(access.table) }
-        if access.hasAnswers(worker: index) { shard.answer(access.takeAnswers(worker: index)) }
-        return current
     }
 
     /// Logs the totals, then the counters of each worker.
@@ -233,7 +225,7 @@ final class Worker: @unchecked Sendable {
 
     private static func level(of kind: Notice.Kind) -> Logger.Level {
         switch kind {
-        case .protocolError, .connectionFailed: .info
+        case .protocolError, .connectionFailed, .clientSlowed: .info
         case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .tooManyDestinations,
             .notPersistent, .undelivered, .diskFull, .loginRefused, .accessRefused:
             .warning

@@ -44,6 +44,39 @@ struct UsersFileTests {
         }
     }
 
+    @Test("Limits are read, of users and of roles")
+    func limits() throws {
+        let text = """
+            users:
+              a: {roles: r, limits: {connections-max: 2, frames-per-second-max: 0}}
+            roles:
+              r:
+                limits: {connections-max: 10, subscriptions-per-connection-max: 5, bytes-per-second-max: 64KiB}
+            """
+        let file = try read(text)
+        #expect(file.users["a"]?.quota.connectionCountMax == 2 && file.users["a"]?.quota.framesPerSecondMax == 0)
+        #expect(file.users["a"]?.quota.bytesPerSecondMax == nil)
+        let role = try #require(file.roles["r"]?.quota)
+        #expect(role.connectionCountMax == 10 && role.subscriptionsPerConnectionMax == 5)
+        #expect(role.bytesPerSecondMax == 65_536 && role.framesPerSecondMax == nil)
+    }
+
+    @Test(
+        "A limit that is no number, or out of range, is told with its place",
+        arguments: [
+            ("connections-max: -1", "found \"-1\"; allowed: a whole number"), ("connections-max: 1KiB", "whole number"),
+            ("connections-max: 2000000000", "whole number"), ("bytes-per-second-max: 100", "at least 1KiB"),
+            ("bytes-per-second-max: 9999999999GiB", "at least 1KiB"), ("bytes-per-second-max: []", "found a list"),
+            ("connections: 5", "unknown key \"connections\"; allowed: connections-max"),
+        ])
+    func wrongLimits(_ limit: String, _ reason: String) {
+        for text in ["users: {a: {limits: {\(limit)}}}", "roles: {a: {limits: {\(limit)}}}"] {
+            let found = problems(text)
+            #expect(found.count == 1 && found[0].contains(".a.limits") && found[0].contains(reason), "\(found)")
+        }
+        #expect(problems("roles: {a: {limits: 5}}").first?.contains("a mapping with the keys connections-max") == true)
+    }
+
     @Test("Users and roles are read")
     func reading() throws {
         let file = try read(Self.text)
@@ -65,17 +98,23 @@ struct UsersFileTests {
             ("roles:\n  r:\nusers:\n  a:\n    roles: q", "u:4: users.a.roles: unknown role \"q\"; allowed: r"),
             ("users:\n  a:\n    hash: secret", "u:3: users.a.hash: is no password hash; allowed: yescrypt"),
             ("users:\n  a:\n    password: x", "u:3: users.a: passwords are not kept here; allowed: hash"),
-            ("users:\n  a:\n    role: x", "u:3: users.a: unknown key \"role\"; allowed: hash, roles"),
+            (
+                "users:\n  a:\n    role: x",
+                "u:3: users.a: unknown key \"role\"; allowed: hash, roles, limits, system-users"
+            ),
             ("users:\n  a:\n  b:\n  a:", "given more than once: \"a\"; allowed: each name once"),
             ("users: [a]", "u:1: users: found a list; allowed: a mapping of names"),
-            ("users:\n  a: x", "u:2: users.a: found \"x\"; allowed: a mapping with the keys hash and roles"),
+            (
+                "users:\n  a: x",
+                "u:2: users.a: found \"x\"; allowed: a mapping with the keys hash, roles, limits, system-users"
+            ),
             ("user:\n", "u:1: unknown key \"user\"; allowed: users, roles"),
             ("- a", "u:1: found a list; allowed: a mapping with the keys users and roles"),
             ("roles:\n  r:\n    publish: [\"/topic/a*\"]", "u:3: roles.r.publish: \"/topic/a*\" cannot match"),
             ("roles:\n  r:\n    publish: \"/tpic/a\"", "u:3: roles.r.publish: \"/tpic/a\" cannot match"),
             (
                 "roles:\n  r:\n    admin: []",
-                "u:3: roles.r: unknown key \"admin\"; allowed: publish, subscribe, create, deny"
+                "u:3: roles.r: unknown key \"admin\"; allowed: publish, subscribe, create, deny, limits"
             ),
             ("roles:\n  r:\n    deny: []", "u:3: roles.r.deny: found a list"),
             ("roles:\n  r:\n    deny:\n      all: x", "u:4: roles.r.deny: unknown key \"all\""),

@@ -35,6 +35,7 @@ struct WebTokenTests {
         switch authenticator.decide(credentials, wallMilliseconds: Self.now, hasRole: { $0 == "reader" }) {
         case .allowed(let identity): return .success(identity)
         case .refused(let refusal): return .failure(refusal)
+        case .unknown: return .failure(.serviceFailed)
         }
     }
 

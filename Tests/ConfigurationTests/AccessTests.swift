@@ -31,6 +31,10 @@ struct AccessConfigurationTests {
             ("access: {threads: 4}", "access.threads"),
             ("access: {users: u.yaml, token: {roles: guest}}", "access.token.roles"),
             ("access: {users: u.yaml, jwt: {issuer: x}}", "access.jwt.issuer"),
+            ("access: {users: u.yaml, certificate: {roles: x}}", "access.certificate.roles"),
+            ("access: {users: u.yaml, certificate: {user-from: cn}}", "access.certificate.user-from"),
+            ("access: {users: u.yaml, uid: {roles: x}}", "access.uid.roles"),
+            ("listeners: {url: \"127.0.0.1:1\", authenticators: users}", "listeners.authenticators"),
         ])
     func ineffective(_ yaml: String, _ key: String) {
         do throws(ConfigurationError) {

@@ -81,6 +81,34 @@ struct ListenerTests {
         #expect(!effective.explanation.contains("owner"))
     }
 
+    @Test("What clients of a listener may do is read, and written again")
+    func access() throws {
+        let effective = try EffectiveSettings.load(
+            yaml: """
+                listeners:
+                  - url: unix:/run/s.sock
+                    authenticators: [uid, users]
+                    publish: []
+                  - url: 127.0.0.1:1
+                    authenticators: any
+                    subscribe: /topic/web.#
+                  - 127.0.0.1:2
+                access: {users: users.yaml}
+                """)
+        let listeners = effective.settings.listeners
+        #expect(listeners[0].authenticators == [.uid, .users] && listeners[0].publishPatterns == [])
+        #expect(listeners[1].authenticators == [] && listeners[1].subscribePatterns == ["/topic/web.#"])
+        let again = try EffectiveSettings.load(yaml: effective.explanation)
+        #expect(again.settings.listeners == listeners)
+        let access = effective.settings.access.listeners
+        #expect(access.map(\.path) == ["listeners[0]", "listeners[1]", "listeners[2]"])
+        #expect(access[0].authenticators == [.uid, .users] && access[0].rules?.publish == [])
+        #expect(access[0].rules?.subscribe.map(\.text) == ["#"])
+        #expect(access[1].authenticators == nil && access[1].rules?.subscribe.map(\.text) == ["/topic/web.#"])
+        #expect(access[2].rules == nil && effective.settings.access.listenerRules.count == 3)
+        #expect(try EffectiveSettings.load(yaml: "access: {users: u}").settings.access.listenerRules.isEmpty)
+    }
+
     @Test("One listener needs no list")
     func single() throws {
         #expect(try EffectiveSettings.load(yaml: "listeners: unix:/a").settings.listeners.count == 1)

@@ -30,6 +30,7 @@ struct PrecedenceTests {
         case .flag: text = "false"
         case .choice(let names): text = names[names.count - 1]
         case .list where path == "tls.certificates": text = "chain.pem:key.pem,both.pem"
+        case .text where path.hasPrefix("access.http.") && path.hasSuffix("-path"): text = "https://[::1]:2/a"
         case .text, .list: text = "127.0.0.1:1,[::1]:2"
         }
         var byEnvironment = EffectiveSettings()

@@ -73,6 +73,7 @@ struct SchemaTests {
                 switch key.path {
                 case "proxy-protocol": .list(["10.0.0.0/8"])
                 case "mode": .text("0600")
+                case "authenticators": .list(["users"])
                 default:
                     if case .list = key.form { .list(["/other"]) } else { Self.otherValue(than: key.get(before), key) }
                 }
@@ -91,7 +92,7 @@ struct SchemaTests {
 
     @Test("Every field of AccessSettings has exactly one key")
     func accessIsCovered() {
-        expectCoverage(of: { $0.access }, by: Schema.access, except: [])
+        expectCoverage(of: { $0.access }, by: Schema.access, except: ["listeners"])
     }
 
     @Test("Every field of DriverOptions has exactly one key, but the one that follows from a limit")

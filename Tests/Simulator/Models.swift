@@ -256,9 +256,11 @@ final class Peer {
     var wasCut = false
     var lastExchange = 0
     let address: UInt64
-    /// The address, and one of three listeners.
+    static let listenerCount = 3
+    /// Where it comes in.
+    var listener: Int
     var origin: ConnectionOrigin {
-        ConnectionOrigin(listener: ListenerID(rawValue: UInt8(id % 3)), address: address)
+        ConnectionOrigin(listener: ListenerID(rawValue: UInt8(listener)), address: address)
     }
     // Bytes under way
     var incoming: [UInt8] = []
@@ -316,6 +318,7 @@ final class Peer {
         self.id = id
         self.shard = shard
         self.address = address
+        listener = id % Self.listenerCount
     }
 
     /// The kernel may have something to tell of it.

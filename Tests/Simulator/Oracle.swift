@@ -25,6 +25,8 @@ final class Oracle {
     var access: AccessHistory?
     /// The name of each client.
     var users: [Int: String] = [:]
+    /// And its listener.
+    var listeners: [Int: Int] = [:]
     /// Wall-clock milliseconds.
     var wall: UInt64 = 0
     /// Of each worker: how far its log is durable, and the turns that it has had.

@@ -145,6 +145,8 @@ extension Simulation {
         let drainer = makePeer(address: Self.drainerAddress)
         drainer.isDrainer = true
         drainer.canConsume = true
+        // It has to get everything.
+        if oracle.access != nil { drainer.listener = 0 }
         connect(drainer)
         for queue in scenario.queues + (scenario.deadLetters.map { [$0] } ?? []) {
             while !drainer.subscriptions.contains(where: { $0.destination == queue }) {

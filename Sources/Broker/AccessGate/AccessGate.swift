@@ -1,3 +1,4 @@
+import IO
 import Permissions
 import Slabs
 
@@ -13,6 +14,8 @@ import Slabs
 struct AccessGate: ~Copyable {
     /// Sessions have permissions.
     let isOn: Bool
+    /// Sessions have names that were proved, so nobody may pretend to have another one's.
+    let knowsUsers: Bool
     private var table: AccessTable
     /// Sets that sessions have, and free places among them.
     private var sets: [SharedSet] = []
@@ -22,6 +25,9 @@ struct AccessGate: ~Copyable {
     private var places: [UInt32] = []
     private var clientIDs: [Index<Session>: [UInt8]] = [:]
     private var expiries: [Index<Session>: UInt64] = [:]
+    /// When sessions are read again that have sent too much, in monotonic nanoseconds. Each stays, for the log is told once.
+    private var slownessEnds: [Index<Session>: UInt64] = [:]
+    private let usages: UserUsages
     private var lastSerial: UInt64 = 0
     private var remembered: [Remembered]
     /// The last session that the walk has passed. `Index(.max)`: there is no walk.
@@ -35,6 +41,8 @@ struct AccessGate: ~Copyable {
             var clientID: [UInt8]?
             /// A token that says by itself what it allows is like no other.
             var token: ObjectIdentifier?
+            /// Where its clients came in, if that listener restricts them. nil: it does not.
+            var listener: ListenerID?
         }
 
         var key: Key
@@ -46,6 +54,8 @@ struct AccessGate: ~Copyable {
         /// Never used again, so that what is remembered of another set is not taken for this one's.
         var serial: UInt64
         var sessionCount: Int
+        /// nil: its sessions are not counted. Each of them is a connection of it.
+        var usage: UserUsage?
     }
 
     /// What a set says of a destination.
@@ -60,23 +70,44 @@ struct AccessGate: ~Copyable {
     private static var rememberedCount: Int { 4096 }
 
     /// - Parameter table: nil: sessions have no permissions, and may do anything.
-    init(_ table: AccessTable?) {
+    init(_ table: AccessTable?, _ usages: UserUsages = UserUsages()) {
+        self.usages = usages
         isOn = table != nil
+        knowsUsers = table?.isForAnybody == false
         self.table = table ?? .empty
         remembered = table == nil ? [] : Array(repeating: Remembered(), count: Self.rememberedCount)
     }
 
     // MARK: Sessions
 
-    /// The session belongs to a client from now on. False: that client may not be connected.
-    mutating func enter(_ session: Index<Session>, _ identity: AccessIdentity, clientID: [UInt8]?) -> Bool {
+    /// Whether a client may be connected.
+    enum Entrance: Equatable {
+        case entered
+        case refused
+        /// Its user has as many connections already.
+        case tooManyConnections(max: Int)
+    }
+
+    /// The session belongs to a client from now on, if that one may be connected.
+    ///
+    /// - Parameter listener: where it came in.
+    mutating func enter(
+        _ session: Index<Session>, _ identity: AccessIdentity, clientID: [UInt8]?, at listener: ListenerID, now: UInt64
+    ) -> Entrance {
         invariant(place(of: session) == nil, "a session has one identity")
         if let clientID { clientIDs[session] = clientID }
         if identity.expiresAt != 0 { expiries[session] = identity.expiresAt }
-        join(session, identity)
-        if let place = place(of: session), sets[place].permissions != nil { return true }
-        leave(session)
-        return false
+        let connectionCount = join(session, identity, at: listener, now: now)
+        guard let permissions = place(of: session).flatMap({ sets[$0].permissions }) else {
+            leave(session)
+            return .refused
+        }
+        let most = permissions.limits.connectionCountMax
+        guard most == 0 || connectionCount <= most else {
+            leave(session)
+            return .tooManyConnections(max: most)
+        }
+        return .entered
     }
 
     /// The session is gone.
@@ -85,6 +116,7 @@ struct AccessGate: ~Copyable {
         part(session, place)
         clientIDs[session] = nil
         expiries[session] = nil
+        slownessEnds[session] = nil
     }
 
     /// The name that its client has proved. nil: none, or the empty one of a client without a login.
@@ -104,35 +136,53 @@ struct AccessGate: ~Copyable {
         return Int(places[index]) - 1
     }
 
-    private mutating func join(_ session: Index<Session>, _ identity: AccessIdentity) {
+    /// Returns the connections that the user has then, if they are counted.
+    @discardableResult
+    private mutating func join(
+        _ session: Index<Session>, _ identity: AccessIdentity, at listener: ListenerID?, now: UInt64
+    ) -> Int {
+        // What listeners restrict is read at the start only: one that does not, will not.
+        let listener = listener.flatMap { table.restricts(listener: Int($0.rawValue)) ? $0 : nil }
         let key = SharedSet.Key(
             source: identity.source, user: identity.user,
             clientID: table.dependsOnClientID(identity) ? clientIDs[session] : nil,
-            token: identity.rules == nil && identity.roles.isEmpty ? nil : ObjectIdentifier(identity))
+            token: identity.rules == nil && identity.roles.isEmpty ? nil : ObjectIdentifier(identity),
+            listener: listener)
         let index = Int(session.rawValue)
         while places.count <= index { places.append(0) }
         if let place = placesByKey[key], sets[place].table === table {
             sets[place].sessionCount += 1
             places[index] = UInt32(place + 1)
-            return
+            return sets[place].usage == nil ? 0 : usages.enter(identity.user, now: now).connectionCount
         }
         lastSerial += 1
-        let set = SharedSet(
-            key: key, identity: identity, permissions: table.permissions(of: identity, clientID: clientIDs[session]),
+        var set = SharedSet(
+            key: key, identity: identity,
+            permissions: table.permissions(
+                of: identity, clientID: clientIDs[session], listener: listener.map { Int($0.rawValue) }),
             table: table, serial: lastSerial, sessionCount: 1)
+        var connectionCount = 0
+        if set.permissions?.limits.isCounted == true {
+            let (usage, count) = usages.enter(identity.user, now: now)
+            set.usage = usage
+            connectionCount = count
+        }
         let place = freePlaces.popLast() ?? sets.count
         if place == sets.count { sets.append(set) } else { sets[place] = set }
         // Where there is one of the same name from an older table, its sessions leave it one by one.
         placesByKey[key] = place
         places[index] = UInt32(place + 1)
+        return connectionCount
     }
 
     private mutating func part(_ session: Index<Session>, _ place: Int) {
         places[Int(session.rawValue)] = 0
+        sets[place].usage?.leave()
         sets[place].sessionCount -= 1
         guard sets[place].sessionCount == 0 else { return }
         if placesByKey[sets[place].key] == place { placesByKey[sets[place].key] = nil }
         sets[place].permissions = nil
+        sets[place].usage = nil
         freePlaces.append(place)
     }
 
@@ -182,11 +232,42 @@ struct AccessGate: ~Copyable {
     private mutating func currentPlace(of session: Index<Session>) -> Int? {
         guard let place = place(of: session) else { return nil }
         if sets[place].table === table { return place }
-        let identity = sets[place].identity
+        let (identity, listener) = (sets[place].identity, sets[place].key.listener)
         part(session, place)
-        join(session, identity)
+        // It is in already, whatever its user may have now.
+        join(session, identity, at: listener, now: 0)
         return self.place(of: session)
     }
+
+    // MARK: Limits of users
+
+    /// Those of the session's user.
+    func limits(of session: Index<Session>) -> UserLimits {
+        place(of: session).flatMap { sets[$0].permissions?.limits } ?? UserLimits()
+    }
+
+    /// Returns nanoseconds for which the session is not to be read. 0: none.
+    func spendFrame(_ session: Index<Session>, now: UInt64) -> UInt64 {
+        guard let place = place(of: session), let usage = sets[place].usage,
+            let most = sets[place].permissions?.limits.framesPerSecondMax, most > 0
+        else { return 0 }
+        return usage.frames.spend(1, perSecondMax: most, now: now)
+    }
+
+    func spendBytes(_ session: Index<Session>, _ count: Int, now: UInt64) -> UInt64 {
+        guard let place = place(of: session), let usage = sets[place].usage,
+            let most = sets[place].permissions?.limits.bytesPerSecondMax, most > 0
+        else { return 0 }
+        return usage.bytes.spend(count, perSecondMax: most, now: now)
+    }
+
+    /// Returns whether it is the first time.
+    mutating func slowDown(_ session: Index<Session>, until time: UInt64) -> Bool {
+        slownessEnds.updateValue(time, forKey: session) == nil
+    }
+
+    /// 0: it was never slowed down.
+    func slownessEnd(of session: Index<Session>) -> UInt64 { slownessEnds[session] ?? 0 }
 
     // MARK: Another table
 

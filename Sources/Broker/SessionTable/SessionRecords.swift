@@ -73,6 +73,12 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasStoredElsewhere = SessionFlags(rawValue: 1 << 20)
     /// Its sends are copied: its listener is not plain TCP.
     static let copiesSends = SessionFlags(rawValue: 1 << 21)
+    /// Its user may send so many frames or bytes a second.
+    static let hasRate = SessionFlags(rawValue: 1 << 30)
+    /// Suspended, because its user has sent more.
+    static let isSlowed = SessionFlags(rawValue: 1 << 31)
+    /// After a frame there may be a reason to stop.
+    static let pauses: SessionFlags = [.suspended, .hasRate]
 }
 
 /// One connection: what remains while it idles. Everything else is borrowed while bytes are under way.

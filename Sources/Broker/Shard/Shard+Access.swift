@@ -143,7 +143,7 @@ extension Shard {
         end(session)
     }
 
-    private mutating func userText(_ session: Index<Session>) -> String {
+    mutating func userText(_ session: Index<Session>) -> String {
         guard let user = gate.user(of: session), !user.isEmpty else { return "a client without a login" }
         return "user '\(user.withUnsafeBytes { printable($0) })'"
     }
@@ -207,6 +207,7 @@ extension Shard {
                 refuseLogin(session, "Access refused", "\(userText(index)) may not be connected any more")
                 continue
             }
+            updateRate(session)
             // The next SEND asks again.
             session.pointee.lastDestination = .none
             recheckSubscriptions(session)

@@ -1,4 +1,5 @@
 import Glibc
+import Permissions
 import STOMP
 import Slabs
 
@@ -17,7 +18,9 @@ extension Shard {
     /// The CONNECT under the parser is in order.
     mutating func authenticate(_ session: UnsafeMutablePointer<Session>) {
         switch options.authentication {
-        case .none: welcome(session)
+        case .none:
+            if gate.isOn { enterAsAnybody(session) }
+            welcome(session)
         case .external:
             session.pointee.state = .authenticating
             suspend(session)
@@ -27,8 +30,19 @@ extension Shard {
                     connection: session.pointee.slot, login: frame.rawValue(.login).map(Array.init),
                     passcode: frame.rawValue(.passcode).map(Array.init),
                     clientID: frame.rawValue(.clientId).map(Array.init),
-                    address: sessions.address(of: session.pointee.index)))
+                    address: sessions.address(of: session.pointee.index), listener: session.pointee.listener))
         }
+    }
+
+    /// Longer ones are in no pattern.
+    private static var clientIDByteCountMax: Int { 256 }
+
+    /// Nobody is asked who the client is, but its listener may restrict it.
+    private mutating func enterAsAnybody(_ session: UnsafeMutablePointer<Session>) {
+        let clientID = frame.rawValue(.clientId).flatMap { $0.count <= Self.clientIDByteCountMax ? Array($0) : nil }
+        let entrance = gate.enter(
+            session.pointee.index, .anybody, clientID: clientID, at: session.pointee.listener, now: now)
+        invariant(entrance == .entered, "a table of permissions without authentication is for anybody")
     }
 
     mutating func authenticated(_ session: UnsafeMutablePointer<Session>, isAllowed: Bool) {
@@ -60,15 +74,33 @@ extension Shard {
                 refuseLogin(session, "Access refused", "\(answer.explanation)")
                 continue
             }
-            if gate.isOn, !gate.enter(session.pointee.index, identity, clientID: answer.clientID) {
-                refuseLogin(session, "Access refused", "this user may not be connected any more")
-                continue
-            }
+            if gate.isOn, !admits(session, identity, answer.clientID) { continue }
             welcome(session)
             if gate.isOn { armTokenDeadline(session) }
             resumeSoon(session)
         }
         answers.removeAll(keepingCapacity: true)
+    }
+
+    /// Whether the client may be connected. False: it was answered with ERROR.
+    private mutating func admits(
+        _ session: UnsafeMutablePointer<Session>, _ identity: AccessIdentity, _ clientID: [UInt8]?
+    ) -> Bool {
+        let entrance = gate.enter(
+            session.pointee.index, identity, clientID: clientID, at: session.pointee.listener, now: now)
+        switch entrance {
+        case .entered:
+            updateRate(session)
+            return true
+        case .refused: refuseLogin(session, "Access refused", "this user may not be connected any more")
+        case .tooManyConnections(let most):
+            let user = identity.user.withUnsafeBytes { printable($0) }
+            refuseLogin(
+                session, "Too many connections",
+                (user.isEmpty ? "clients without a login" : "user '\(user)'")
+                    + " may have \(most) connections (connections-max of its roles)")
+        }
+        return false
     }
 
     private mutating func welcome(_ session: UnsafeMutablePointer<Session>) {

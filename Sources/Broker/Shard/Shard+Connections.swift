@@ -29,7 +29,9 @@ extension Shard {
                 return
             }
             switch completion.kind {
-            case .received: received(session, completion.pointer!, Int(completion.value))
+            case .received:
+                received(session, completion.pointer!, Int(completion.value))
+                if session.pointee.flags.contains(.hasRate) { spendBytes(session, Int(completion.value)) }
             case .receiveEnded: receiveEnded(session)
             case .receiveFailed: connectionFailed(session)
             case .sendReleased: sendReleased(session, completion.value)
@@ -173,7 +175,7 @@ extension Shard {
                 state = ParserState()
                 offset += byteCount
                 guard session.pointee.state.isOpen else { return count }
-                if session.pointee.flags.contains(.suspended) { return offset }
+                if !session.pointee.flags.isDisjoint(with: .pauses), stopsAfterFrame(session) { return offset }
                 if recordAllowance != allowanceBefore, offset < count,
                     recordAllowance <= 0 || allowance - recordAllowance >= Self.recordsPerSessionMax
                 {
@@ -307,7 +309,7 @@ extension Shard {
     }
 
     private mutating func resume(_ session: UnsafeMutablePointer<Session>) {
-        guard session.pointee.state == .connected else { return }
+        guard session.pointee.state == .connected, !isKeptSlow(session) else { return }
         sessions.inputs.restart(session, clock: clock, in: memory)
         processInput(session)
         guard session.pointee.state == .connected, !session.pointee.flags.contains(.suspended) else { return }

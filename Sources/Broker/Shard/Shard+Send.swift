@@ -65,7 +65,7 @@ extension Shard {
         let isUncommon = frame.hasAny(Self.uncommon)
         if isUncommon {
             if frame.has(.persistent), !store.isEnabled { _ = asksForPersistence(session) }
-            if gate.isOn, frame.has(.userId), !admitsUserID(context) { return nil }
+            if gate.knowsUsers, frame.has(.userId), !admitsUserID(context) { return nil }
             if frame.has(.replyTo) {
                 guard let temporary = replyDestination(context) else { return nil }
                 target.replyTo = temporary

@@ -60,6 +60,7 @@ extension Shard {
             )
             return nil
         }
+        if gate.isOn, !admitsSubscription(context) { return nil }
         if Int(session.pointee.subscriptionCount) >= limits.subscriptionsPerConnectionMax {
             counters.limits.count(.subscriptionsPerConnection)
             failFrame(

@@ -107,6 +107,7 @@ extension Shard {
 
     private mutating func checkConnected(_ session: UnsafeMutablePointer<Session>) {
         if gate.isOn, endIfTokenExpired(session) { return }
+        if session.pointee.flags.contains(.isSlowed) { endSlowness(session) }
         if session.pointee.receiveInterval != 0, !session.pointee.flags.contains(.receivePaused) {
             let interval = receiveDeadline(session)
             if passed(session.pointee.lastReceived, interval) {
@@ -323,6 +324,7 @@ extension Shard {
         while !place.isNone {
             let last = sessions[place].pointee.pendings.last
             if !last.isNone, pendings[last].pointee.kind == .send { resumeSoon(sessions[place]) }
+            if sessions[place].pointee.flags.contains(.isSlowed) { resumeSoon(sessions[place]) }
             place = sessions.nextLive(after: place)
         }
     }

@@ -107,7 +107,7 @@ extension Shard {
     mutating func keepSend(_ context: FrameContext) -> FrameOutcome {
         let index = transactionWithRoom(context)
         if index.isNone { return .done }
-        if gate.isOn, frame.has(.userId), !admitsUserID(context) { return .done }
+        if gate.knowsUsers, frame.has(.userId), !admitsUserID(context) { return .done }
         // Whatever can be wrong with it ends the session now rather than half-way through the COMMIT.
         let target = destinationForSend(context, frame.rawValue(.destination)!)
         if target.isNone { return .done }

@@ -174,7 +174,7 @@ public struct Shard: ~Copyable {
         self.timers = timers
         queuesToDispatch = Batch(capacity: 16)
         identity = SessionIdentity(key: options.identityKey, worker: index)
-        gate = AccessGate(options.access)
+        gate = AccessGate(options.access, fabric.userUsages)
         peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
         scratch = Scratch(limits)

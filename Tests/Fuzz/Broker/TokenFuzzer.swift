@@ -1,7 +1,8 @@
 import Access
 import Permissions
 
-/// Reads octets as what a client sends to prove who it is. The first octet says as what.
+/// Reads octets as what a client sends to prove who it is, or as what a login service says of it. The first octet says as
+/// what.
 final class TokenFuzzer {
     private let secret = Array("0123456789abcdef0123456789abcdef".utf8)
     private let limits = PatternLimits(nameByteCountMax: 256, levelCountMax: 32)
@@ -18,14 +19,15 @@ final class TokenFuzzer {
     func check(_ octets: UnsafeRawBufferPointer) -> String? {
         guard let first = octets.first else { return nil }
         let bytes = Array(octets.dropFirst())
-        switch first % 5 {
+        switch first % 6 {
         case 0: return checkUnsigned(bytes)
         case 1: return checkSigned(bytes)
         case 2:
             _ = VerificationKey.read(keySet: bytes)
             return nil
         case 3: return checkLogin(bytes)
-        default: return checkBase64(bytes)
+        case 4: return checkBase64(bytes)
+        default: return checkAnswer(bytes)
         }
     }
 
@@ -72,8 +74,32 @@ final class TokenFuzzer {
         case nil: return isOfForm ? "a login of the right form is not decided" : nil
         case .allowed(let identity)?: return login.starts(with: identity.user) ? nil : "another name than the login's"
         case .refused(.tokenExpired)?: return nil
-        case .refused?: return "the right passcode is refused"
+        case .refused?, .unknown?: return "the right passcode is refused"
         }
+    }
+
+    /// An answer is read when enough of it is there, and what comes behind it does not change it.
+    private func checkAnswer(_ bytes: [UInt8]) -> String? {
+        guard let whole = try? HTTPResponse.parse(bytes, isEnd: false) else { return nil }
+        guard (200...599).contains(whole.status), whole.body.count <= HTTPResponse.bodyByteCountMax else {
+            return "an answer that is none"
+        }
+        if let verdict = try? LoginService.verdict(whole), case .allowed = verdict, !(200...201).contains(whole.status)
+        {
+            return "the status \(whole.status) lets in"
+        }
+        for count in stride(from: 0, to: bytes.count, by: max(1, bytes.count / 64)) {
+            let part: HTTPResponse?
+            do throws(HTTPResponse.Failure) {
+                part = try HTTPResponse.parse(Array(bytes[..<count]), isEnd: false)
+            } catch {
+                return "the first \(count) octets are wrong, and more are right: \(error.reason)"
+            }
+            if let part, part.body != whole.body || part.status != whole.status {
+                return "more octets change an answer"
+            }
+        }
+        return nil
     }
 
     private func checkBase64(_ text: [UInt8]) -> String? {
