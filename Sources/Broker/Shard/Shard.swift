@@ -11,7 +11,7 @@ public import Slabs
 /// It is composed of parts, each in a folder beside this one. The shard holds the turn and carries what one part says to the
 /// next. Its files, in the order in which a byte meets them: `Shard+Connections` (accept, receive), `Shard+Commands` (which
 /// command), `Shard+Send`, `Shard+Subscribe`, `Shard+Acknowledgement`, `Shard+Transactions` and `Shard+Commit`,
-/// `Shard+Topics`, `Shard+Queues`, `Shard+Deliveries`, `Shard+Output` (what is sent), `Shard+Peers` (other workers),
+/// `Shard+Topics`, `Shard+TopicLogs`, `Shard+Queues`, `Shard+Deliveries`, `Shard+Output` (what is sent), `Shard+Peers` (other workers),
 /// `Shard+Timers`, `Shard+Endings`.
 public struct Shard: ~Copyable {
     public let index: Int
@@ -29,6 +29,7 @@ public struct Shard: ~Copyable {
     var router: TopicRouter
     var destinations: DestinationDirectory
     var queues: QueueEngine<FirstInFirstOut>
+    var topicLogs: TopicLogs
     var transactions: TransactionTable
     var pendings: ReceiptOrder
     var store: MessageStore
@@ -90,6 +91,8 @@ public struct Shard: ~Copyable {
     var nextIdentity: UInt64
     var acceptTimer: UInt32 = 0
     var roomTimer: UInt32 = 0
+    /// Of what is too old in the logs of topics, and of retained messages that have expired.
+    var logTimer: UInt32 = 0
     var drainIsRequested = false
     var isDraining = false
     var drainTimer: UInt32 = 0
@@ -144,6 +147,7 @@ public struct Shard: ~Copyable {
         let destinations = try DestinationDirectory(
             limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
         let queues = try QueueEngine<FirstInFirstOut>(capacity)
+        let topicLogs = try TopicLogs(limits, workerCount: shardCount)
         let subscriptions = try SubscriptionTable(
             subscriptionCountMax: capacity.subscriptionCount, deliveryCountMax: capacity.deliveryCount,
             seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
@@ -166,6 +170,7 @@ public struct Shard: ~Copyable {
         self.router = router
         self.destinations = destinations
         self.queues = queues
+        self.topicLogs = topicLogs
         self.transactions = transactions
         self.pendings = pendings
         store = MessageStore(
@@ -207,6 +212,7 @@ public struct Shard: ~Copyable {
         while let expired = timers.popExpired() { timerFired(expired) }
         resumeSessions()
         if drainIsRequested { advanceDrain() }
+        if topicLogs.hasWork { serveLogs() }
         finishOutput()
         advanceStore()
         tellWhetherFull()
@@ -297,7 +303,7 @@ public struct Shard: ~Copyable {
     @inline(__always)
     private var nextDeadline: UInt64 {
         if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || hasAccessWork
-            || memory.blocks.hasToUnmap
+            || memory.blocks.hasToUnmap || topicLogs.hasWork
         {
             return 0
         }
