@@ -180,6 +180,12 @@ struct LimitCountTests {
                 client.subscribe("/topic/a.#", id: "1")
                 client.subscribe("/topic/b.#", id: "2")
             }
+        case .retainedMessages:
+            Way(options: { $0.limits.retainedMessageCountMax = 1 }) {
+                let client = $0.connect()
+                client.publish("/topic/a", "x", [("retain", "set")])
+                client.publish("/topic/b", "x", [("retain", "set")])
+            }
         case .queue:
             Way(options: {
                 var policy = DestinationPolicy(pattern: "/queue/#")

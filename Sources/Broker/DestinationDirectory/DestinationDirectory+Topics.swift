@@ -15,7 +15,9 @@ extension DestinationDirectory {
     }
 
     /// The topic has this log from now on. The caller brings `updateIdle` up to date, here and below.
-    mutating func attach(_ log: Index<TopicLog>, to index: Index<Destination>) { self[changing: index].pointee.log = log }
+    mutating func attach(_ log: Index<TopicLog>, to index: Index<Destination>) {
+        self[changing: index].pointee.log = log
+    }
 
     /// The topic retains this message. None: it retains none.
     mutating func setRetained(_ message: Index<RetainedMessage>, of index: Index<Destination>) {

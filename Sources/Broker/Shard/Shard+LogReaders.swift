@@ -64,10 +64,10 @@ extension Shard {
         switch destinations[index].pointee.kind {
         case .topic where destinations[index].pointee.isLogged: return nil
         case .topic:
-            return "x-stream-offset: \(name) keeps no log; log-messages-max in its policy (destinations) makes it keep one"
+            return "x-stream-offset: \(name) keeps no log; with log-messages-max in its policy (destinations) it does"
         case .pattern:
-            return "x-stream-offset: \(name) is a pattern, and offsets of several topics have no common order; subscribe to "
-                + "each topic by its name"
+            return "x-stream-offset: \(name) is a pattern, and the offsets of several topics have no common order; "
+                + "subscribe to each topic by its name"
         case .queue, .remoteQueue, .subscriptionQueue:
             return "x-stream-offset: \(name) is a queue; topics have logs, whose messages stay when they are read"
         }
@@ -232,6 +232,7 @@ extension Shard {
     mutating func tookOne(_ entry: Index<Entry>) {
         let queue = queues[queues[entry].pointee.queue]
         topicLogs.tookOne(
-            queue.pointee.intake, byteCount: Int(queues[entry].pointee.byteCount), isLast: queue.pointee.messageCount == 1)
+            queue.pointee.intake, byteCount: Int(queues[entry].pointee.byteCount),
+            isLast: queue.pointee.messageCount == 1)
     }
 }

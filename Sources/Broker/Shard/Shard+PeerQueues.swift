@@ -47,7 +47,8 @@ extension Shard {
             peers.write(Sequencing(session: .none, retain: .none), to: owner, payload)
         } else {
             peers.write(
-                QueuePublication(sender: holder, byteCount: 0, isReserved: false, isDeadLetter: true), to: owner, payload)
+                QueuePublication(sender: holder, byteCount: 0, isReserved: false, isDeadLetter: true), to: owner,
+                payload)
         }
         if !participants.isEmpty {
             peers.write(TransactionPart(transaction: move.transaction, partCount: 2, isEnd: true), to: owner)
