@@ -38,7 +38,7 @@ struct LimitCountTests {
             .subscriptionIdBytes, .transactionsPerConnection, .transactionSize, .transactionTimeout, .linger:
             connectionWay(to: limit)
         case .outputBytes, .outputStall, .destinations, .destinationsPerConnection, .destinationsPerAddress,
-            .destinationName, .destinationLevels, .patterns,
+            .destinationName, .destinationLevels, .patterns, .retainedMessages,
             .queue, .messageMemory, .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
         }

@@ -122,8 +122,8 @@ extension Shard {
     mutating func retainedElsewhere(_ change: RetainedChange, _ payload: MessagePayload) {
         let index = topicForElsewhere(payload.name)
         guard !index.isNone, destinations[index].pointee.kind == .topic else {
-            counters.messagesDropped &+= 1
-            return notice(.memoryLimit, "no memory for a message to \(printable(payload.name)): it is dropped")
+            notice(.memoryLimit, "no room to retain a message of \(printable(payload.name)) on worker \(self.index)")
+            return publishFromElsewhere(payload)
         }
         if !destinations[index].pointee.isSequenced { sequence(index) }
         let block = change.action == .set ? makeRetained(index, payload.message, isStored: false) : 0

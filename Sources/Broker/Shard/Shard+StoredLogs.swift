@@ -205,6 +205,7 @@ extension Shard {
     ) -> Bool {
         let log = logOf(index)
         guard !log.isNone, let offset = offset(of: message) else { return false }
+        if topicLogs[log].pointee.millisecondsMax != 0 { armLogTimer() }
         let entry = LogEntry(
             offset: offset, milliseconds: milliseconds, identity: message.identity, expiresAt: message.expiresAt,
             message: block, retained: 0, retain: .none, isStored: true)
