@@ -191,6 +191,7 @@ struct StoredLogTests {
         var broker = Self.start(FakeDisk())
         send(broker, ["0", "1"])
         broker = StoreFixture.start(broker.disk.restarted(afterPowerCut: true))
+        _ = broker.connect()
         broker.advance(milliseconds: 100)
         #expect(StoreFixture.bodies("/topic/log.a", in: broker.disk.contents(afterPowerCut: true)) == [])
     }

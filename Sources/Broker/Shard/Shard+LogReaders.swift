@@ -160,10 +160,13 @@ extension Shard {
             let credit = ReaderCredit(reader: read.reader, count: read.readCount, byteCount: read.readByteCount)
             if Int(read.owner) == index { readerHasRead(credit) } else { peers.write(credit, to: Int(read.owner)) }
         }
-        while case let log = topicLogs.takeDueLog(), !log.isNone {
-            for place in 0..<topicLogs[log].pointee.readers.count { serve(topicLogs[log].pointee.readers[place]) }
-            chargeForSteps(Int(topicLogs[log].pointee.readers.count))
-        }
+        while case let log = topicLogs.takeDueLog(), !log.isNone { serve(log) }
+    }
+
+    /// Gives the readers of a log what there is for them.
+    mutating func serve(_ log: Index<TopicLog>) {
+        for place in 0..<topicLogs[log].pointee.readers.count { serve(topicLogs[log].pointee.readers[place]) }
+        chargeForSteps(Int(topicLogs[log].pointee.readers.count))
     }
 
     private mutating func serve(_ reader: Index<LogReader>) {

@@ -220,8 +220,10 @@ extension Shard {
 
     // MARK: Trimming
 
-    /// Trims the log to its limits.
+    /// Trims the log to its limits. First readers are given what they have room for: a burst must not pass by those that have
+    /// caught up.
     mutating func trim(_ log: Index<TopicLog>) {
+        if topicLogs[log].pointee.isDue, topicLogs.exceedsLimits(log, wallMilliseconds: wallMilliseconds) { serve(log) }
         while let entry = topicLogs.trim(log, wallMilliseconds: wallMilliseconds) { letGo(entry, of: log) }
         if topicLogs[log].pointee.millisecondsMax != 0, !topicLogs[log].pointee.entries.isEmpty { armLogTimer() }
     }
@@ -236,6 +238,7 @@ extension Shard {
         while topicLogs.byteCount > wanted {
             let (largest, stepCount) = topicLogs.largest()
             chargeForSteps(stepCount)
+            if !largest.isNone, topicLogs[largest].pointee.isDue { serve(largest) }
             guard !largest.isNone, let entry = topicLogs.trimOldest(largest) else { break }
             letGo(entry, of: largest)
             trimmedCount += 1

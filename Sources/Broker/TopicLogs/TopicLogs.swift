@@ -164,15 +164,17 @@ struct TopicLogs: ~Copyable {
 
     // MARK: Trimming
 
-    /// Takes the oldest entry if the log has too many, too much, or one that is too old. nil: it is within its limits.
-    mutating func trim(_ index: Index<TopicLog>, wallMilliseconds: UInt64) -> LogEntry? {
+    /// The log has too many entries, too much, or one that is too old.
+    func exceedsLimits(_ index: Index<TopicLog>, wallMilliseconds: UInt64) -> Bool {
         let log = logRecords[index].pointee
-        guard !log.entries.isEmpty else { return nil }
-        let oldest = log.entries[0]
-        let isOver =
-            log.entries.count > log.countMax || log.byteCount > log.byteCountMax && log.entries.count > 1
-            || log.millisecondsMax != 0 && oldest.milliseconds &+ log.millisecondsMax <= wallMilliseconds
-        return isOver ? trimOldest(index) : nil
+        guard !log.entries.isEmpty else { return false }
+        return log.entries.count > log.countMax || log.byteCount > log.byteCountMax && log.entries.count > 1
+            || log.millisecondsMax != 0 && log.entries[0].milliseconds &+ log.millisecondsMax <= wallMilliseconds
+    }
+
+    /// Takes the oldest entry if the log exceeds its limits. nil: it does not, or the entry was not published.
+    mutating func trim(_ index: Index<TopicLog>, wallMilliseconds: UInt64) -> LogEntry? {
+        exceedsLimits(index, wallMilliseconds: wallMilliseconds) ? trimOldest(index) : nil
     }
 
     /// Takes the oldest entry. nil: there is none that was published.
