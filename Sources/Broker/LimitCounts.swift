@@ -30,6 +30,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     case destinationLevels
     /// Patterns, or what they match.
     case patterns
+    case retainedMessages
     case queue
     /// A publisher that was not read for a while, or who found no memory at all.
     case messageMemory
@@ -67,6 +68,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .destinationName: "destination-name-bytes"
         case .destinationLevels: "destination-levels-max"
         case .patterns: "patterns-max"
+        case .retainedMessages: "retained-messages-max"
         case .queue: "queue"
         case .messageMemory: "message-memory-bytes"
         case .mailbox: "mailbox-bytes"
@@ -80,7 +82,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
 /// How often each limit has acted.
 public struct LimitCounts: Sendable, BitwiseCopyable {
     /// By raw value.
-    private var counts = InlineArray<32, UInt64>(repeating: 0)
+    private var counts = InlineArray<48, UInt64>(repeating: 0)
 
     public subscript(_ limit: LimitKind) -> UInt64 { counts[Int(limit.rawValue)] }
 

@@ -73,6 +73,8 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var patternCountMax = 1_000
     /// Pairs of a topic and a pattern that matches it, as a multiple of `destinationCountMax`. At the limit: ERROR.
     static let matchesPerDestinationMax = 100
+    /// Topics that retain a message for new subscribers (`retain:set`), of all workers together. At the limit: ERROR.
+    public var retainedMessageCountMax = 10_000
 
     // Heart-beats
     /// The shortest interval at which the server offers to send and asks to receive, in milliseconds; the client's own
@@ -125,8 +127,14 @@ public struct DestinationPolicy: Sendable, Equatable {
     public var deliveryCountMax = 10
     /// Where messages go that were delivered too often, refused for good, or expired. Empty: they are dropped, counted.
     public var deadLetterDestination = "/queue/DLQ"
-    /// Which messages of a queue are stored, if the broker has a store.
+    /// Which messages of a queue, or of those that a topic keeps, are stored, if the broker has a store.
     public var storage = StoragePolicy.byHeader
+    /// Messages that the log of a topic keeps. 0: topics have no log. At the limit: the oldest goes, here and below.
+    public var logMessageCountMax = 0
+    /// Bytes of memory that the log of a topic takes.
+    public var logByteCountMax = 64 * 1024 * 1024
+    /// How long the log of a topic keeps a message, in milliseconds. 0: as long as there is room.
+    public var logMillisecondsMax = 0
     /// Expired messages go to the dead-letter destination too.
     public var deadLettersExpired = false
     /// How long a queue without messages, consumers and waiting publishers is remembered, with what its first user asked of

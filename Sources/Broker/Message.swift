@@ -124,6 +124,11 @@ extension MemoryBudget {
         message.writeContent(&writer, version: .v1_2)
     }
 
+    /// The block has a `StoredPlace`.
+    func isStored(_ block: BlockIndex) -> Bool {
+        blocks.base(block).assumingMemoryBound(to: StoredMessage.self).pointee.isStored
+    }
+
     /// Where a stored message is in the log.
     @inline(__always)
     func place(of block: BlockIndex) -> UnsafeMutablePointer<StoredPlace> {

@@ -71,6 +71,10 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var peerMessagesReceived: UInt64 = 0
     public var staleCompletions: UInt64 = 0
     public var stalePeerMessages: UInt64 = 0
+    /// Messages that left the log of a topic: too many, too much, or too old.
+    public var logMessagesTrimmed: UInt64 = 0
+    /// Offsets that readers of logs have missed, for they were trimmed before the reader came to them.
+    public var logOffsetsMissed: UInt64 = 0
     public var notices: UInt64 = 0
     public var noticesSuppressed: UInt64 = 0
     /// How often each limit has acted.
@@ -110,6 +114,8 @@ public struct Counters: Sendable, BitwiseCopyable {
         peerMessagesReceived &+= other.peerMessagesReceived
         staleCompletions &+= other.staleCompletions
         stalePeerMessages &+= other.stalePeerMessages
+        logMessagesTrimmed &+= other.logMessagesTrimmed
+        logOffsetsMissed &+= other.logOffsetsMissed
         notices &+= other.notices
         noticesSuppressed &+= other.noticesSuppressed
         limits.add(other.limits)
@@ -137,12 +143,13 @@ func printable(_ bytes: UnsafeRawBufferPointer) -> String {
 enum Refusal: UInt8, BitwiseCopyable {
     case destinations = 1, queue, memory, destinationsOfConnection, destinationsOfAddress
     case diskFull, storageFailed, tooLargeToStore
+    case retained
 
     /// Which the log is told as a warning.
     var isOfDestinations: Bool {
         switch self {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
-        case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore: false
+        case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore, .retained: false
         }
     }
 
@@ -154,6 +161,7 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .diskFull: "Disk full"
         case .storageFailed: "Storage failed"
         case .tooLargeToStore: "Message too large"
+        case .retained: "Too many retained messages"
         }
     }
 
@@ -165,6 +173,7 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .destinationsOfAddress: .destinationsPerAddress
         case .queue: .queue
         case .memory: .messageMemory
+        case .retained: .retainedMessages
         case .diskFull, .storageFailed, .tooLargeToStore: nil
         }
     }
@@ -189,6 +198,9 @@ enum Refusal: UInt8, BitwiseCopyable {
                 + "acknowledgements is stored; its log has the reason"
         case .tooLargeToStore:
             "the message does not fit into a segment of the store (storage.segment-bytes)"
+        case .retained:
+            "\(limits.retainedMessageCountMax) topics may retain a message (limits.retained-messages-max); "
+                + "retain:remove makes room"
         }
     }
 }

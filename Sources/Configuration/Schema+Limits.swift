@@ -109,6 +109,9 @@ extension Schema {
         .count(
             "limits.patterns-max", \.broker.limits.patternCountMax, 1...100_000,
             "Different wildcard patterns: a new topic is compared with each. At the limit: ERROR."),
+        .count(
+            "limits.retained-messages-max", \.broker.limits.retainedMessageCountMax, 1...1_000_000,
+            "Topics that retain a message (SEND retain:set). At the limit: ERROR."),
     ]
 
     private static let heartBeats: [Setting<Settings>] = [

@@ -65,7 +65,16 @@ enum Schema {
             "A queue with messages that nobody uses for this long is removed; its messages are dropped."),
         .choice(
             "storage", \.storage, [("by-header", .byHeader), ("always", .always), ("never", .never)],
-            "Which messages of a queue are stored: those with persistent:true, all, or none."),
+            "Which messages of a queue, or kept by a topic, are stored: those with persistent:true, all, or none."),
+        .count(
+            "log-messages-max", \.logMessageCountMax, 1...100_000_000, zero: "no log",
+            "Messages that a topic keeps in its log (SUBSCRIBE x-stream-offset). At the limit: the oldest goes."),
+        .bytes(
+            "log-bytes-max", \.logByteCountMax, 1024...1 << 40,
+            "Memory that the log of a topic takes; those of a worker take half of message-memory-bytes at most."),
+        .milliseconds(
+            "log-age-max-ms", \.logMillisecondsMax, 1000...10 * 365 * 86_400_000, zero: "any age",
+            "How long the log of a topic keeps a message."),
     ]
 
     static func setting(at path: String) -> Setting<Settings>? { byPath[path] }

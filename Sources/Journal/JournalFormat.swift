@@ -100,6 +100,8 @@ public enum RecordType: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case cleanEnd = 11
     /// `storage repair` gave up as many bytes as it says, from this record's beginning: they were damaged.
     case skip = 12
+    /// Below which number the offsets of a topic's log may have been given out.
+    case topicOffsets = 40
 
     /// What a part of a transaction holds.
     var isAllowedInPart: Bool { self == .message || self == .acknowledgement || self == .failureCount }
@@ -120,4 +122,8 @@ public struct RecordFlags: OptionSet, BitwiseCopyable, Sendable {
     @inlinable public static var isCopy: Self { Self(rawValue: 4) }
     /// The message may have been delivered before.
     @inlinable public static var isRedelivered: Self { Self(rawValue: 8) }
+    /// The message is in the log of the topic that `queueName` names; the record's `detail` is when it came there.
+    @inlinable public static var isLogged: Self { Self(rawValue: 1 << 11) }
+    /// The message is the one that the topic retains for new subscribers.
+    @inlinable public static var isRetained: Self { Self(rawValue: 1 << 12) }
 }

@@ -144,6 +144,7 @@ extension Record {
         message.original = MessageReference(
             position: base.little(24, UInt64.self), worker: base.little(32, UInt16.self))
         message.failureCount = base.little(34, UInt16.self)
+        message.detail = detail
         return message
     }
 
@@ -209,7 +210,7 @@ extension Record {
             payload.count >= QueueRecord.fixedByteCount && queue.queueName.count > 0
                 && queue.queueName.count + queue.deadLetterName.count
                     == payload.count - QueueRecord.fixedByteCount
-        case .queueRemoved: payload.count > 0 && payload.count <= UInt16.max
+        case .queueRemoved, .topicOffsets: payload.count > 0 && payload.count <= UInt16.max
         case .transactionPart: payload.count == 12 && partCount > 0
         }
     }

@@ -60,7 +60,9 @@ public struct RecordWriter: BitwiseCopyable {
         var next = payload + MessageRecord.fixedByteCount
         next.copy(message.queueName)
         next.copyMemory(from: message.content, byteCount: message.contentByteCount)
-        end(.message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), payloadByteCount: payloadByteCount)
+        end(
+            .message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), detail: message.detail,
+            payloadByteCount: payloadByteCount)
         return reference
     }
 
@@ -121,6 +123,15 @@ public struct RecordWriter: BitwiseCopyable {
         var next = begin(payloadByteCount: name.count)
         next.copy(name)
         end(.queueRemoved, payloadByteCount: name.count)
+    }
+
+    /// Offsets of the topic's log below `offset` may have been given out: the next life begins there, or behind the last
+    /// message that lives. A later record of the same name counts instead. Writes
+    /// `JournalFormat.recordByteCount(payloadByteCount: name.count)` bytes.
+    public mutating func write(topicOffsets name: UnsafeRawBufferPointer, below offset: UInt64) {
+        var next = begin(payloadByteCount: name.count)
+        next.copy(name)
+        end(.topicOffsets, detail: offset, payloadByteCount: name.count)
     }
 
     // MARK: Transactions

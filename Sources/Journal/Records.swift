@@ -15,9 +15,9 @@
 ///     44  bodyByteCount     u32
 ///     48  queue name; then the content: header lines, LF, body, NUL, LF
 ///
-/// The record's `flags` are the lower eight `RecordFlags`.
+/// The record's `flags` are the lower eight `RecordFlags`, its `detail` is the field of that name.
 public struct MessageRecord: BitwiseCopyable {
-    /// The canonical name, "/queue/orders".
+    /// The canonical name, "/queue/orders"; of a message that a topic keeps (`isLogged`, `isRetained`) the topic's.
     public var queueName: UnsafeRawBufferPointer
     public var identity: UInt64
     public var expiresAt: UInt64
@@ -28,6 +28,8 @@ public struct MessageRecord: BitwiseCopyable {
     public var orderKey: UInt64
     /// With `.isCopy`: the record whose place this one takes.
     public var original: MessageReference
+    /// With `.isLogged`: wall-clock milliseconds, when it came into the log. Else 0.
+    public var detail: UInt64 = 0
     /// Header lines as in STOMP 1.2, LF, body, NUL, LF: `contentByteCount` bytes.
     public var content: UnsafeRawPointer
     public var headersByteCount: Int

@@ -11,16 +11,20 @@ public struct LiveMessage: BitwiseCopyable, Sendable {
     public var worker: UInt16
     /// It may have been delivered before.
     public var isRedelivered: Bool
+    /// A topic retains it: every shard gets it, and not only the one that owns the topic.
+    public var isRetained: Bool
 
     public var reference: MessageReference { MessageReference(position: position, worker: worker) }
 }
 
-/// A queue that has messages, or was made with arguments.
+/// A queue that has messages, or was made with arguments; or a topic that keeps messages.
 public struct RecoveredQueue: Sendable {
     public var name: [UInt8]
     /// The payload of the newest `queueMade`.
     var made: [UInt8]?
     public var messageCount = 0
+    /// Of a topic with a log: below which number its offsets may have been given out. nil: it has none.
+    public var offsetEnd: UInt64?
 
     /// Whether it was made with arguments.
     public var isMade: Bool { made != nil }
@@ -60,6 +64,8 @@ struct QueueNames {
         var made: [UInt8]?
         var madeSegment = 0
         var messageCount = 0
+        var offsetEnd: UInt64?
+        var offsetSegment = 0
         var isFree = false
     }
 
@@ -94,7 +100,9 @@ struct QueueNames {
 
     private mutating func sweep() {
         for index in queues.indices where !queues[index].isFree {
-            guard queues[index].messageCount == 0, queues[index].made == nil else { continue }
+            guard queues[index].messageCount == 0, queues[index].made == nil, queues[index].offsetEnd == nil else {
+                continue
+            }
             byName[queues[index].name] = nil
             queues[index] = Queue(name: [], isFree: true)
             free.append(UInt32(index))
@@ -103,6 +111,8 @@ struct QueueNames {
     }
 
     var all: [RecoveredQueue] {
-        queues.map { RecoveredQueue(name: $0.name, made: $0.made, messageCount: $0.messageCount) }
+        queues.map {
+            RecoveredQueue(name: $0.name, made: $0.made, messageCount: $0.messageCount, offsetEnd: $0.offsetEnd)
+        }
     }
 }

@@ -27,6 +27,7 @@ extension Recovery {
             queues[queue].madeSegment = segments.count - 1
             segments[segments.count - 1].liveQueueCount += 1
         case .queueRemoved: unmake(queues.find(record.payload))
+        case .topicOffsets: setOffsets(queues.find(record.payload), below: record.detail)
         case .transactionEnd: sealTransaction(record.detail)
         case .mark: logs[log].firstSequenceNeeded = max(logs[log].firstSequenceNeeded, record.firstSequence)
         case .segmentHeader, .segmentEnd, .transactionPart, .cleanEnd, .skip: break
@@ -37,6 +38,13 @@ extension Recovery {
         guard queues[queue].made != nil else { return }
         queues[queue].made = nil
         segments[queues[queue].madeSegment].liveQueueCount -= 1
+    }
+
+    private mutating func setOffsets(_ topic: UInt32, below offset: UInt64) {
+        if queues[topic].offsetEnd != nil { segments[queues[topic].offsetSegment].liveQueueCount -= 1 }
+        queues[topic].offsetEnd = offset
+        queues[topic].offsetSegment = segments.count - 1
+        segments[segments.count - 1].liveQueueCount += 1
     }
 
     // MARK: Messages
@@ -51,7 +59,8 @@ extension Recovery {
         segments[segments.count - 1].append(
             LiveEntry(
                 unit: unit, queue: queue, orderKey: message.orderKey, failureCount: message.failureCount,
-                isRedelivered: message.flags.contains(.isRedelivered)))
+                isRedelivered: message.flags.contains(.isRedelivered),
+                isRetained: message.flags.contains(.isRetained)))
     }
 
     private mutating func acknowledge(_ reference: MessageReference, _ transaction: UInt64?) {

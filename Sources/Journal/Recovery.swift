@@ -260,7 +260,8 @@ public struct Recovery: ~Copyable {
                         LiveMessage(
                             position: base &+ UInt64(entry.unit), orderKey: entry.orderKey, queue: entry.queue,
                             segment: UInt32(index), failureCount: entry.failureCount, worker: log.worker,
-                            isRedelivered: entry.isRedelivered || uncleanLifeMax >= log.life))
+                            isRedelivered: entry.isRedelivered || uncleanLifeMax >= log.life,
+                            isRetained: entry.isRetained))
                 }
                 segments[index].removeEntries()
             }

@@ -6,6 +6,8 @@ struct LiveEntry: BitwiseCopyable {
     var orderKey: UInt64
     var failureCount: UInt16
     var isRedelivered: Bool
+    /// Of a topic, for new subscribers.
+    var isRetained: Bool
     var isLive = true
 }
 
@@ -16,7 +18,7 @@ struct SegmentContents {
     /// In the order of their places. Some are dead.
     private(set) var entries: [LiveEntry] = []
     private(set) var liveMessageCount = 0
-    /// Of how many queues the newest record is here.
+    /// Of how many queues, and logs of topics, the newest record is here.
     var liveQueueCount = 0
 
     init(name: SegmentName, byteCount: Int) {

@@ -19,6 +19,8 @@ public enum HeaderName: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     // Limits on first use of a destination
     case autoDelete, xMaxLength, xMaxLengthBytes, xOverflow, xMessageTTL, xExpires, xDeadLetterRoutingKey, xMaxPriority
     case xQueueName, xQueueType, xSingleActiveConsumer
+    // Logs of topics
+    case xStreamOffset
 
     /// As frames spell it; empty for `other`. Names are case-sensitive.
     public var text: StaticString {
@@ -84,6 +86,7 @@ public enum HeaderName: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .xQueueName: "x-queue-name"
         case .xQueueType: "x-queue-type"
         case .xSingleActiveConsumer: "x-single-active-consumer"
+        case .xStreamOffset: "x-stream-offset"
         }
     }
 

@@ -32,10 +32,18 @@ public struct DumpedRecord: Encodable, Sendable {
     public var firstSegment: UInt32?
     public var workers: Int?
     public var version: Int?
+    /// Of the log of the topic that `queue` names: below which number its offsets may have been given out.
+    public var offsetEnd: UInt64?
+    /// Of a message that a topic keeps: "log" or "retained".
+    public var keptAs: String?
+    /// Of one in a log: wall-clock milliseconds, when it came there.
+    public var logged: UInt64?
 
     private enum CodingKeys: String, CodingKey {
         case segment, byte, bytes, type, name, damage, queue, identity, expires, failures, headers, body, of
-        case transaction, parts, durable, workers, version, replaces
+        case transaction, parts, durable, workers, version, replaces, logged
+        case offsetEnd = "offset-end"
+        case keptAs = "kept-as"
         case isRedelivered = "redelivered"
         case bodyBytes = "body-bytes"
         case firstSegment = "first-segment"
@@ -75,6 +83,9 @@ public struct DumpedRecord: Encodable, Sendable {
             failures = Int(record.detail)
         case .queueMade: queue = String(decoding: record.queue.queueName, as: UTF8.self)
         case .queueRemoved: queue = String(decoding: record.payload, as: UTF8.self)
+        case .topicOffsets:
+            queue = String(decoding: record.payload, as: UTF8.self)
+            offsetEnd = record.detail
         case .transactionPart:
             transaction = record.transaction
             parts = Int(record.partCount)
@@ -98,6 +109,11 @@ public struct DumpedRecord: Encodable, Sendable {
         if message.failureCount != 0 { failures = Int(message.failureCount) }
         if message.flags.contains(.isRedelivered) { isRedelivered = true }
         if message.flags.contains(.isCopy) { replaces = Self.text(message.original) }
+        if message.flags.contains(.isRetained) { keptAs = "retained" }
+        if message.flags.contains(.isLogged) {
+            keptAs = "log"
+            logged = message.detail
+        }
         bodyBytes = message.bodyByteCount
         guard contents else { return }
         let content = UnsafeRawBufferPointer(start: message.content, count: message.contentByteCount)

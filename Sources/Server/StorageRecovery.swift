@@ -51,7 +51,7 @@ final class RecoveredStore: Sendable {
         return options
     }
 
-    /// Gives a shard what lives of the queues that it owns. Called before its first turn, on its thread.
+    /// Gives a shard what lives of the queues and topics that it owns, and what any topic retains. Called before its first turn, on its thread.
     func restore(_ shard: inout Shard) throws(StorageError) {
         let index = shard.index
         let isOwned = state.queues.map { queue in
@@ -61,9 +61,12 @@ final class RecoveredStore: Sendable {
             var outcome = RestoreOutcome.restored
             queue.withRecord { outcome = shard.restore($0) }
             try judge(outcome, index)
+            if let end = queue.offsetEnd {
+                try judge(queue.name.withUnsafeBytes { shard.restore(topicName: $0, offsetEnd: end) }, index)
+            }
         }
         var windows = RecordWindows(directory.directory)
-        for message in state.messages where isOwned[Int(message.queue)] {
+        for message in state.messages where isOwned[Int(message.queue)] || message.isRetained {
             let found = try windows.read(message, in: state.segments[Int(message.segment)])
             var record = found.message
             record.failureCount = message.failureCount

@@ -14,6 +14,7 @@ import Testing
 ///       DestinationDirectory  MemoryBudget
 ///       ReceiptOrder      MemoryBudget
 ///       TransactionTable  MemoryBudget
+///       TopicLogs
 ///       SubscriptionTable  TopicRouter  MemoryBudget
 ///         DeliveryTable
 ///       QueueEngine       MemoryBudget  TimerWheel
@@ -36,6 +37,7 @@ struct HouseRulesTests {
         ("SubscriptionTable", ["SubscriptionTable/"], ["TopicRouter", "MemoryBudget"]),
         ("ReceiptOrder", ["ReceiptOrder/"], ["MemoryBudget"]),
         ("TransactionTable", ["TransactionTable/"], ["MemoryBudget"]),
+        ("TopicLogs", ["TopicLogs/"], []),
         ("MessageStore", ["MessageStore/"], ["LogStaging", "SegmentFiles"]),
         ("LogStaging", ["MessageStore/LogStaging.swift"], []),
         ("SegmentFiles", ["MessageStore/SegmentFiles.swift"], []),
@@ -51,6 +53,7 @@ struct HouseRulesTests {
     private static let storage: [(names: [String], folder: String)] = [
         (["queueRecords", "entryRecords", "consumerRecords", "cursorRecords"], "QueueEngine/"),
         (["subscriptionRecords", "deliveryRecords"], "SubscriptionTable/"),
+        (["logRecords", "readerRecords", "intakeRecords", "retainedRecords"], "TopicLogs/"),
     ]
 
     private static let lineCountMax = 400

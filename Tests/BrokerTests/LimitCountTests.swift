@@ -38,7 +38,7 @@ struct LimitCountTests {
             .subscriptionIdBytes, .transactionsPerConnection, .transactionSize, .transactionTimeout, .linger:
             connectionWay(to: limit)
         case .outputBytes, .outputStall, .destinations, .destinationsPerConnection, .destinationsPerAddress,
-            .destinationName, .destinationLevels, .patterns,
+            .destinationName, .destinationLevels, .patterns, .retainedMessages,
             .queue, .messageMemory, .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
         }
@@ -179,6 +179,12 @@ struct LimitCountTests {
                 let client = $0.connect()
                 client.subscribe("/topic/a.#", id: "1")
                 client.subscribe("/topic/b.#", id: "2")
+            }
+        case .retainedMessages:
+            Way(options: { $0.limits.retainedMessageCountMax = 1 }) {
+                let client = $0.connect()
+                client.publish("/topic/a", "x", [("retain", "set")])
+                client.publish("/topic/b", "x", [("retain", "set")])
             }
         case .queue:
             Way(options: {

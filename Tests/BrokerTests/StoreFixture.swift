@@ -37,12 +37,21 @@ struct StoreFixture {
                 let outcome = broker.shard(owner).pointee.restore($0)
                 #expect(outcome == .restored)
             }
+            if let end = queue.offsetEnd {
+                let outcome = queue.name.withUnsafeBytes {
+                    broker.shard(owner).pointee.restore(topicName: $0, offsetEnd: end)
+                }
+                #expect(outcome == .restored)
+            }
         }
         for message in state.messages {
             withRecord(of: message, state, contents) {
-                let outcome = broker.shard(owners[Int(message.queue)]).pointee.restore(
-                    RecoveredMessage(reference: message.reference, record: $0))
-                #expect(outcome == .restored)
+                let owner = owners[Int(message.queue)]
+                for index in 0..<shardCount where index == owner || message.isRetained {
+                    let outcome = broker.shard(index).pointee.restore(
+                        RecoveredMessage(reference: message.reference, record: $0))
+                    #expect(outcome == .restored)
+                }
             }
         }
         broker.shard(0).pointee.restore(transactions: state.unsealedTransactions)

@@ -123,6 +123,12 @@ struct RecordTests {
         #expect(try page.read(at: offset).payload.elementsEqual(Array("/queue/gone".utf8)))
 
         offset = page.writer.byteCount
+        Array("/topic/log".utf8).withUnsafeBytes { page.writer.write(topicOffsets: $0, below: 1 << 50) }
+        #expect(try page.read(at: offset).type == .topicOffsets)
+        #expect(try page.read(at: offset).detail == 1 << 50)
+        #expect(try page.read(at: offset).payload.elementsEqual(Array("/topic/log".utf8)))
+
+        offset = page.writer.byteCount
         page.writer.beginPart(transaction: 1 << 60, partCount: 3)
         page.writer.message("x")
         page.writer.endPart()
@@ -172,6 +178,7 @@ struct RecordTests {
         Array("/queue/n".utf8).withUnsafeBytes {
             page.writer.write(queueMade: QueueRecord(queueName: $0))
             page.writer.write(queueRemoved: $0)
+            page.writer.write(topicOffsets: $0, below: 7)
         }
         page.writer.beginPart(transaction: 4, partCount: 1)
         page.writer.endPart()

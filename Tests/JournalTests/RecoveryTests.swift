@@ -207,6 +207,43 @@ struct RecoveryTests {
         #expect(counts == ["/queue/a": 3])
     }
 
+    @Test func `the newest offsets of a topic's log count, and pin their segment`() {
+        func offsets(_ name: String, _ end: UInt64) -> (inout RecordWriter) -> Void {
+            { writer in Array(name.utf8).withUnsafeBytes { writer.write(topicOffsets: $0, below: end) } }
+        }
+        let log = TestLog()
+        log.append(offsets("/topic/a", 64))
+        log.append(offsets("/topic/b", 128))
+        log.beginSegment()
+        // An orderly end gives back what was not used.
+        log.append(offsets("/topic/a", 10))
+        let next = TestLog(life: 2)
+        next.append(offsets("/topic/b", 256))
+        let state = recover(log.files.merging(next.files) { $1 })
+        let ends = state.queues.map { (String(decoding: $0.name, as: UTF8.self), $0.offsetEnd) }
+        #expect(ends.count == 2 && ends[0] == ("/topic/a", 10) && ends[1] == ("/topic/b", 256))
+        #expect(state.segments.map(\.liveQueueCount) == [0, 1, 1])
+    }
+
+    @Test func `a message that a topic keeps is found with its flags and its time`() {
+        let log = TestLog()
+        log.append {
+            $0.message("logged", to: "/topic/a") {
+                $0.flags = [.isPlain, .isLogged]
+                $0.detail = 1_700_000_000_123
+            }
+        }
+        log.append { $0.message("retained", to: "/topic/a") { $0.flags = [.isPlain, .isRetained] } }
+        let state = recover(log.files)
+        #expect(state.messages.map(\.isRetained) == [false, true])
+        log.files[log.names[0]]!.withUnsafeBytes { bytes in
+            let offset = JournalFormat.offset(of: state.messages[0].position)
+            let record = try? RecordReader.read(bytes, at: offset, position: nil, worker: 0)
+            #expect(record?.message.flags == [.isPlain, .isLogged])
+            #expect(record?.message.detail == 1_700_000_000_123)
+        }
+    }
+
     @Test func `many queues without messages are forgotten, and names do not get mixed up`() {
         let log = TestLog(segmentByteCount: 1 << 20)
         var kept: [String] = []

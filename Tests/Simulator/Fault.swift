@@ -93,6 +93,12 @@ public enum Canary: String, CaseIterable, Sendable {
     case loseSegment = "lose-segment"
     /// Recovery relies on bytes that only the kernel has.
     case recoverUnsynced = "recover-unsynced"
+    /// A message of a log does not reach a client.
+    case skipOffset = "skip-offset"
+    /// The broker does not know which offsets earlier lives have given out.
+    case reuseOffsets = "reuse-offsets"
+    /// What a topic retains is not given to new subscribers.
+    case loseRetained = "lose-retained"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -121,6 +127,9 @@ public enum Canary: String, CaseIterable, Sendable {
         case .hastyIdleness: "lost by queues"
         case .refuseSome: "refused for no reason"
         case .ignoreWindow: "window is"
+        case .skipOffset: "is missing before"
+        case .reuseOffsets: "and is"
+        case .loseRetained: "and was not given message"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
             .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang, .loseDirectorySync,
             .believeOldRecords, .loseSegment, .recoverUnsynced:
@@ -132,7 +141,8 @@ public enum Canary: String, CaseIterable, Sendable {
     /// Only a broker that stores messages has it.
     public var isOfStorage: Bool {
         switch self {
-        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced: true
+        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced, .reuseOffsets:
+            true
         default: false
         }
     }
@@ -141,6 +151,7 @@ public enum Canary: String, CaseIterable, Sendable {
     public var mode: Simulation.Mode {
         switch self {
         case .permitAll, .ignoreReload: .permissions
+        case .skipOffset, .reuseOffsets, .loseRetained: .logs
         default: .plain
         }
     }

@@ -62,6 +62,11 @@ final class Message {
     // Of runs in which the broker crashes
     /// Its SEND said `persistent:true`.
     var isPersistent = false
+    // Of runs with logs of topics
+    /// What its SEND says with `retain`.
+    var retain: RetainChange?
+    /// Its offset, once somebody has seen it. -1: nobody has.
+    var offset = -1
     /// The broker's life in which it was written; 0: it was not.
     var brokerLife = 0
     /// The RECEIPT of its own SEND or COMMIT has come, and that of its own ACK.
@@ -131,6 +136,11 @@ final class Subscription {
     /// Messages that were delivered.
     var seen: [UInt64] = []
     var lastSequence: [Int: Int] = [:]
+    /// It reads a log. nil: it does not.
+    var position: ReadPosition?
+    /// Topics of which it was given the retained message, or one that was published meanwhile.
+    var retainedTopics: Set<String> = []
+    var liveTopics: Set<String> = []
 
     init(
         id: String, isNamed: Bool = true, peer: Peer, destination: String, isQueue: Bool, ackMode: AckMode,

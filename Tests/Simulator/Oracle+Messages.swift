@@ -39,7 +39,8 @@ extension Oracle {
         }
         let isRedelivered = frame.value("redelivered") == "true"
         let isDeadLetter = destination != message.written
-        if message.brokerLife < life {
+        if scenario.logs != nil { checkLog(frame, of: message, subscription) }
+        if message.brokerLife < life, subscription.position == nil, frame.value("retained") == nil {
             checkRecovered(message, isRedelivered: isRedelivered, isDeadLetter: isDeadLetter, subscription)
         }
         if subscription.isQueue {

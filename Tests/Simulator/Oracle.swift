@@ -23,6 +23,8 @@ final class Oracle {
     var hasJumped = false
     /// Who may do what; nil: everybody anything.
     var access: AccessHistory?
+    /// The messages of each log, by offset, as far as anybody has seen them.
+    var offsets: [String: [Int: Int]] = [:]
     /// The name of each client.
     var users: [Int: String] = [:]
     /// And its listener.

@@ -12,6 +12,8 @@ struct Scenario {
     let options: BrokerOptions
     /// nil: the broker stores nothing and does not crash.
     let storage: StorageScenario?
+    /// nil: no topic keeps a log, and nobody retains.
+    let logs: LogScenario?
     /// Chances of faults in thousandths, by `Fault`.
     var faults: [Int]
     /// What a client may do, by `Deed`, as weights.
@@ -159,6 +161,13 @@ struct Scenario {
             access = nil
         }
         options.access = access?.tables[0].table
+        if mode == .logs {
+            var drawn = Random(seed: options.seed ^ 0x4C4F_4753)
+            logs = LogScenario(&drawn, topics: topics, memoryIsTight: memoryIsTight)
+        } else {
+            logs = nil
+        }
+        if let logs { options.destinationPolicies += logs.topics.map { logs.policy(for: $0) } }
         if let deadLetters {
             var policy = DestinationPolicy(pattern: deadLetters)
             policy.deliveryCountMax = 0

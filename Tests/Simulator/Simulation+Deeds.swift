@@ -67,6 +67,7 @@ extension Simulation {
             message.isPersistent = random.chance(storage.persistentPerThousand)
             if message.isPersistent { frame.add("persistent", "true") }
         }
+        if scenario.logs != nil { addLogHeaders(of: message, to: &frame) }
         if scenario.expires, random.chance(200) {
             let life = random.pick([1, 20, 1000, 600_000])
             message.expiryIsAbsolute = random.chance(300)
@@ -124,6 +125,7 @@ extension Simulation {
 
     private func subscribe(_ peer: Peer) {
         guard peer.canConsume else { return }
+        if scenario.logs != nil, subscribesToLog(peer) { return }
         let isQueue = random.chance(450)
         let destination =
             isQueue
@@ -133,7 +135,9 @@ extension Simulation {
         subscribe(peer, to: destination, isQueue: isQueue, mode: random.pick(modes), receipt: 800)
     }
 
-    func subscribe(_ peer: Peer, to destination: String, isQueue: Bool, mode: AckMode, receipt: Int) {
+    func subscribe(
+        _ peer: Peer, to destination: String, isQueue: Bool, mode: AckMode, receipt: Int, position: ReadPosition? = nil
+    ) {
         let isOwn = destination.hasPrefix("/temp-")
         guard dares(peer, { isOwn || $0.certainlyMaySubscribe(to: destination) }) else { return }
         var spelled = destination
@@ -170,6 +174,8 @@ extension Simulation {
         let subscription = Subscription(
             id: id, isNamed: hasId, peer: peer, destination: destination, isQueue: isQueue, ackMode: mode,
             prefetch: prefetch, window: window)
+        subscription.position = position
+        if let position { frame.add("x-stream-offset", position.start) }
         send(peer, frame, .subscribe(subscription), receipt: receipt)
     }
 

@@ -23,6 +23,7 @@ extension Simulation {
         oracle.judgeSuspicions()
         oracle.judgeTransactions(counters, hasDrained: didDrain)
         oracle.judgeTopics(counters)
+        oracle.judgeLogs()
         if didDrain {
             oracle.judgeQueues(counters)
         }

@@ -115,6 +115,8 @@ extension Simulation {
             guard let place = frame.headers.firstIndex(where: { $0.name == "delivery-count" }) else { return false }
             if strikesCanary(oneIn: 2) { frame.headers[place].value = "1" }
             return false
+        case (.skipOffset, .message): return frame.value("x-stream-offset") != nil && strikesCanary(oneIn: 30)
+        case (.loseRetained, .message): return frame.value("retained") != nil && strikesCanary(oneIn: 2)
         case (.loseReply, .message):
             return frame.value("subscription")?.hasPrefix("/temp-queue/") == true && strikesCanary(oneIn: 2)
         case (.splitCommit, .message):

@@ -14,6 +14,8 @@ public final class Simulation {
         case plain
         /// Clients have names and permissions, which change now and then.
         case permissions
+        /// Some topics keep logs, which clients read, and some messages are retained.
+        case logs
     }
 
     /// What a run found.
@@ -113,7 +115,7 @@ public final class Simulation {
         seed: UInt64, steering: [UInt8] = [], crashes: Bool = false, mode: Mode = .plain, canary: Canary? = nil,
         log: ((String) -> Void)? = nil
     ) -> Outcome {
-        let mode = canary?.mode == .permissions ? .permissions : mode
+        let mode = canary.flatMap { $0.mode == .plain ? nil : $0.mode } ?? mode
         let simulation = Simulation(
             seed: seed, steering: steering, crashes: crashes, mode: mode, canary: canary, log: log)
         return simulation.run()

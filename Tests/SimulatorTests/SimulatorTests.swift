@@ -23,6 +23,13 @@ struct SimulatorTests {
         }
     }
 
+    @Test("Readers of logs see every offset once, and new subscribers what is retained")
+    func logsAreKept() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, mode: .logs).violation == nil, "seed \(seed)")
+        }
+    }
+
     @Test("A seed that found a fault once finds none now", arguments: Self.regressions)
     func regressionsStayAway(seed: UInt64) {
         #expect(Simulation.run(seed: seed).violation == nil)

@@ -24,12 +24,16 @@ struct Destination: SlabRecord {
     var nameByteCount: UInt16
     var kind: DestinationKind
     var interest: Interest
-    /// The worker that holds the queue.
+    /// The worker that holds the queue; of a topic whose messages are sequenced, the one that does it.
     var owner: UInt16
     /// Made by a `/temp-…` name: goes with its connection.
     var isTemporary: Bool
     /// Remote queue: its policy makes publishers wait for room.
     var blocks: Bool
+    /// Topic: all that is sent to it goes through its owner, for it has a log, or somebody has used `retain`.
+    var isSequenced: Bool
+    /// Topic: its policy is to keep a log.
+    var isLogged: Bool
     var encodings: EncodingChain
     /// Local subscriptions, members and consumers.
     var subscriptionCount: UInt32
@@ -42,8 +46,13 @@ struct Destination: SlabRecord {
     /// Among those that nobody needs and that may be forgotten, while it `isIdle`.
     var idleLink: DoubleLink<Destination>
     var isIdle: Bool
-    /// Of a queue, here or with another worker: which of its messages are stored.
+    /// Of a queue, here or with another worker, and of a topic that is sequenced: which of its messages are stored, of the
+    /// topic's those that it keeps.
     var storage: StoragePolicy
+    /// Topic, with its owner: its log.
+    var log: Index<TopicLog>
+    /// Topic: what it retains.
+    var retained: Index<RetainedMessage>
     /// Pattern: among all patterns.
     var patternLink: DoubleLink<Destination>
     /// Temporary destination: among those of its connection.
@@ -54,6 +63,10 @@ struct Destination: SlabRecord {
     var matches: RecordArray<Match>
     /// Queues of acknowledging subscriptions that are bound to this topic or pattern.
     var bound: RecordArray<BoundQueue>
+
+    /// It keeps messages of its own: it is never forgotten.
+    @inline(__always)
+    var keepsMessages: Bool { log.rawValue | retained.rawValue != 0 }
 
     /// A message to it is stored.
     func stores(isPersistent: Bool) -> Bool { storage == .always || storage == .byHeader && isPersistent }

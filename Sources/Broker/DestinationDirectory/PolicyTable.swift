@@ -2,8 +2,13 @@
 struct PolicyTable: Sendable {
     private let policies: [DestinationPolicy]
     private let fallback = DestinationPolicy(pattern: "")
+    /// Some topics keep a log.
+    let hasLogs: Bool
 
-    init(_ policies: [DestinationPolicy]) { self.policies = policies }
+    init(_ policies: [DestinationPolicy]) {
+        self.policies = policies
+        hasLogs = policies.contains { $0.logMessageCountMax > 0 }
+    }
 
     /// The first policy whose pattern matches `name`, counted from 1. 0: none does, the defaults apply.
     func index(of name: UnsafeRawBufferPointer) -> Int {

@@ -221,6 +221,15 @@ struct MessageStore: ~Copyable {
         didWrite()
     }
 
+    /// Returns the segment that the record is in, and pins: see `unpin`.
+    mutating func write(topicOffsets name: UnsafeRawBufferPointer, below offset: UInt64) -> UInt32 {
+        let byteCount = JournalFormat.recordByteCount(payloadByteCount: name.count)
+        staging.room(byteCount, milliseconds).pointee.write(topicOffsets: name, below: offset)
+        didWrite()
+        count(staging.sequence)
+        return staging.sequence
+    }
+
     mutating func write(transactionEnd transaction: UInt64) {
         if hasFailed { return }
         staging.room(RecordWriter.emptyByteCount, milliseconds).pointee.write(transactionEnd: transaction)
@@ -268,6 +277,13 @@ struct MessageStore: ~Copyable {
     mutating func dropFromGroup(_ entry: Handle<Entry>) {
         for place in 0..<operations.count {
             if case .message(let handle) = operations[place], handle == entry { operations[place] = .nothing }
+        }
+    }
+
+    /// The same of a message that a topic keeps.
+    mutating func dropFromGroup(kept message: BlockIndex) {
+        for place in 0..<operations.count {
+            if case .kept(let kept) = operations[place], kept.message == message { operations[place] = .nothing }
         }
     }
 

@@ -95,6 +95,8 @@ enum GroupOperation: BitwiseCopyable {
     case message(Handle<Entry>)
     case acknowledgement(StoredPlace)
     case failure(UInt16, MessageReference)
+    /// A message that a topic keeps. Its block's place is filled in, too.
+    case kept(KeptMessage)
     /// A message that has left its queue since.
     case nothing
 }

@@ -11,6 +11,8 @@ enum PeerMessageKind: UInt8, BitwiseCopyable {
     case barrier, barrierAnswer
     case roomRequest, roomWait, roomAnswer, roomCancellation, roomReturn
     case transactionPart, transactionStep
+    case sequencing, retainedChange
+    case readerRequest, readerAnswer, readerRemoval, readerCredit, logDelivery
 }
 
 /// The fields of one kind of message between workers, at most `PeerMessageHead.fieldsByteCount` bytes.

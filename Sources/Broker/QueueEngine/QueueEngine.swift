@@ -119,6 +119,11 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         queueRecords[index].pointee.overflow = .reject
     }
 
+    /// The queue is that of a subscription that reads the log of a topic.
+    mutating func setIntake(_ intake: Index<LogIntake>, of index: Index<Queue>) {
+        queueRecords[index].pointee.intake = intake
+    }
+
     /// Makes a queue's limits as tight as its first user asked for. `deadLetter` are the bytes of the name.
     mutating func tighten(
         _ index: Index<Queue>, _ request: QueueRequest, deadLetter: UnsafeRawPointer, _ memory: inout MemoryBudget

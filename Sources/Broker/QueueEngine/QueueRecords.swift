@@ -35,6 +35,8 @@ struct Queue: SlabRecord {
     var isHeld: Bool
     /// Which of its messages are stored.
     var storage: StoragePolicy
+    /// Of a subscription that reads the log of a topic: who hears of what leaves the queue. None: it is another queue.
+    var intake: Index<LogIntake>
     /// Fires when the queue may have been idle for as long as its policy allows. 0: none.
     var idleTimer: UInt32
     /// When a message came in, the last consumer left, or the last message (milliseconds of the shard's clock).

@@ -2,7 +2,8 @@ import Slabs
 
 /// What a shard holds: live records of each table, and bytes of blocks. For tests and reports; never on a hot path.
 ///
-/// When all clients have left and all queues are empty, everything here is 0: what else remains is a leak.
+/// When all clients have left and all queues are empty, everything here is 0: what else remains is a leak. What topics keep
+/// in their logs and retain does not count.
 public struct ShardAudit: Sendable, Equatable {
     public var sessions = 0
     public var segments = 0
@@ -10,6 +11,9 @@ public struct ShardAudit: Sendable, Equatable {
     public var encodings = 0
     public var entries = 0
     public var consumers = 0
+    /// Of logs of topics, and their counterparts with the workers of the subscribers.
+    public var readers = 0
+    public var intakes = 0
     public var deliveries = 0
     public var transactions = 0
     public var pendings = 0
@@ -61,15 +65,18 @@ extension Shard {
         audit.patterns = destinations.patternCount
         audit.matches = destinations.matchCount
         audit.inputBytes = memory.inputByteCount
-        audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0) - queues.idleTimerCount
-        audit.blockBytes = memory.blocks.byteCountInUse
+        audit.timers =
+            timers.count - (noticeTimer != 0 ? 1 : 0) - (logTimer != 0 ? 1 : 0) - queues.idleTimerCount
+        audit.blockBytes = memory.blocks.byteCountInUse - topicLogByteCount
+        audit.readers = topicLogs.readerCount
+        audit.intakes = topicLogs.intakeCount
         var place = destinations.nextLive(after: .none)
         while !place.isNone {
             let destination = destinations[place]
             audit.bindings += Int(destination.pointee.bound.count)
             if destination.pointee.name == 0 {
                 audit.namelessDestinations += 1
-            } else if isNeeded(place) {
+            } else if isNeeded(place), !isKeptByTopicAlone(place) {
                 audit.neededDestinations += 1
             } else {
                 audit.blockBytes -= memory.blocks.capacity(destination.pointee.name)

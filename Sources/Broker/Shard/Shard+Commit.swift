@@ -67,7 +67,8 @@ extension Shard {
                         session, target, pending, byteCount: send.byteCount, frame: cursor.frame,
                         isPersistent: send.isPersistent)
                     pendings.expectAnswer(pending)
-                case .topic, .pattern, .subscriptionQueue: break
+                case .topic: guard admitsToKeep(context, target, send) else { return false }
+                case .pattern, .subscriptionQueue: break
                 }
             case .settlement(let delivery, _):
                 guard !subscriptions.isLive(delivery) else { continue }
@@ -119,6 +120,17 @@ extension Shard {
         updateIdle(target)
         if queue.pointee.messageCount == 1 { hold(queues.handle(destinations[target].pointee.queue), holder(session)) }
         return true
+    }
+
+    /// Whether the log of this worker takes what one of its topics is to keep. False: ERROR was sent.
+    private mutating func admitsToKeep(
+        _ context: FrameContext, _ target: Index<Destination>, _ send: CheckedSend
+    ) -> Bool {
+        let topic = destinations[target]
+        guard topic.pointee.isSequenced, Int(topic.pointee.owner) == self.index,
+            topic.pointee.stores(isPersistent: send.isPersistent)
+        else { return true }
+        return admitsToStore(context, byteCount: Int(send.byteCount))
     }
 
     /// Gives back what is kept for the frames of a transaction: first here, then with other workers.

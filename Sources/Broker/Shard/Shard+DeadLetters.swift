@@ -138,7 +138,12 @@ extension Shard {
             forwardDeadLetter(target, message, of: holder, &move)
             return true
         case .topic:
-            publish(target, message)
+            guard destinations[target].pointee.isSequenced else {
+                publish(target, message)
+                return true
+            }
+            if Int(destinations[target].pointee.owner) == self.index { return sequence(target, message, .none) == nil }
+            forwardDeadLetter(target, message, of: holder, &move)
             return true
         case .pattern, .subscriptionQueue: return false
         }

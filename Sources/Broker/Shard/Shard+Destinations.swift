@@ -205,6 +205,7 @@ extension Shard {
     mutating func makeTopic(_ name: UnsafeRawBufferPointer, isPattern: Bool) -> Index<Destination> {
         let made = destinations.makeTopic(name, isPattern: isPattern, memory: &memory)
         chargeForSteps(made.stepCount)
+        if policies.hasLogs, !isPattern, !made.index.isNone { applyLogPolicy(made.index, name) }
         return made.index
     }
 

@@ -39,7 +39,7 @@ extension Shard {
     }
 
     /// Digits only, at most 18.
-    private func decimal(_ text: UnsafeRawBufferPointer) -> UInt64? {
+    func decimal(_ text: UnsafeRawBufferPointer) -> UInt64? {
         guard text.count > 0, text.count <= 18 else { return nil }
         var value: UInt64 = 0
         for byte in text {

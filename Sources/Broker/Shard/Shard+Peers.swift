@@ -69,6 +69,13 @@ extension Shard {
             roomIsFree(room.queue)
         case .transactionPart: transactionPart(message.fields(), from: peer)
         case .transactionStep: transactionStep(message.fields())
+        case .sequencing: sequenceFromElsewhere(message.fields(), MessagePayload(message.payload), from: peer)
+        case .retainedChange: retainedElsewhere(message.fields(), MessagePayload(message.payload))
+        case .readerRequest: addRemoteReader(message.fields(), message.payload, from: peer)
+        case .readerAnswer: readerAnswered(message.fields(), from: peer)
+        case .readerRemoval: removeReader(message.fields(ReaderRemoval.self).reader)
+        case .readerCredit: readerHasRead(message.fields())
+        case .logDelivery: giveFromElsewhere(message.fields(), MessagePayload(message.payload).message)
         }
     }
 }

@@ -206,8 +206,10 @@ extension Shard {
     private mutating func leaveRegistration(_ index: Index<PendingOperation>) {
         let subscription = pendings[index].pointee.subscription
         let destination = subscriptions[subscription].pointee.destination
-        // The owner of a queue is asked without a registration.
-        guard destinations[destination].pointee.kind != .remoteQueue else { return }
+        // The owner of a queue, or of a log, is asked without a registration.
+        guard destinations[destination].pointee.kind != .remoteQueue,
+            !subscriptions[subscription].pointee.flags.contains(.readsLog)
+        else { return }
         pendings.remove(index, from: &destinations[waitingFor: destination])
     }
 

@@ -142,6 +142,7 @@ extension Shard {
     mutating func freeEntry(_ entry: Index<Entry>) {
         let index = queues[entry].pointee.queue
         if queues[entry].pointee.isStored { acknowledgeStored(entry) }
+        if !queues[index].pointee.intake.isNone { tookOne(entry) }
         queues.free(entry, &memory, &timers)
         let queue = queues[index]
         if !queue.pointee.blocked.isEmpty { unblock(index) }
@@ -311,8 +312,8 @@ extension Shard {
         if settlement != .acknowledged,
             destinations[queues[index].pointee.destination].pointee.kind == .subscriptionQueue
         {
-            // A topic's message is for one subscriber: refused, it is nobody's.
-            counters.messagesDropped &+= 1
+            // A topic's message is for one subscriber: refused, it is nobody's. In a log it stays.
+            if queues[index].pointee.intake.isNone { counters.messagesDropped &+= 1 }
             settlement = .acknowledged
         }
         switch settlement {

@@ -31,6 +31,9 @@ extension Shard {
     /// It is restored whatever the limits of its queue are now. What it points to is used during the call alone.
     public mutating func restore(_ message: RecoveredMessage) -> RestoreOutcome {
         invariant(store.isEnabled, "messages are restored to a store")
+        if message.record.flags.contains(.isLogged) || message.record.flags.contains(.isRetained) {
+            return restoreKept(message)
+        }
         guard let index = restoredQueue(message.record.queueName) else { return .tooMany }
         let place = StoredPlace(
             position: message.reference.position, orderKey: message.record.orderKey, worker: message.reference.worker,
@@ -119,6 +122,7 @@ extension Shard {
         switch storeEnding {
         case .none:
             markDelivered()
+            writeFinalOffsets()
             storeEnding = .writing
             store.hasWork = true
             return false

@@ -66,6 +66,7 @@ extension Shard {
         if isUncommon {
             if frame.has(.persistent), !store.isEnabled { _ = asksForPersistence(session) }
             if gate.knowsUsers, frame.has(.userId), !admitsUserID(context) { return nil }
+            if frame.has(.retain), retainOfFrame(context) == nil { return nil }
             if frame.has(.replyTo) {
                 guard let temporary = replyDestination(context) else { return nil }
                 target.replyTo = temporary
@@ -83,6 +84,7 @@ extension Shard {
             let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
             target.isAlias = !isDestination(session.pointee.lastDestination, written)
         }
+        if isUncommon, frame.has(.retain), !mayRetain(context, target.destination) { return nil }
         if isUncommon, store.isEnabled, destinations[target.destination].pointee.storage == .never,
             frame.has(.persistent), asksForPersistence(session)
         {
@@ -102,13 +104,14 @@ extension Shard {
     /// Headers of SEND that most frames do not have, and that take a closer look.
     @inline(__always)
     private static var uncommon: UInt64 {
-        HeaderName.replyTo.bit | HeaderName.persistent.bit | HeaderName.userId.bit | QueueRequest.bits
+        HeaderName.replyTo.bit | HeaderName.persistent.bit | HeaderName.userId.bit | HeaderName.retain.bit
+            | QueueRequest.bits
             | QueueRequest.unsupportedBits
     }
 
     /// The message is where it was to go: RECEIPT, unless that ended or suspended the session.
     @inline(__always)
-    private mutating func didSend(_ context: FrameContext) -> FrameOutcome {
+    mutating func didSend(_ context: FrameContext) -> FrameOutcome {
         let session = context.session
         if session.pointee.state == .connected, !session.pointee.flags.contains(.suspended) { confirm(context) }
         return .done
@@ -117,6 +120,7 @@ extension Shard {
     @inline(__always)
     private mutating func sendToTopic(_ context: FrameContext, _ target: SendTarget) -> FrameOutcome {
         let index = target.destination
+        if destinations[index].pointee.isSequenced { return sendToSequenced(context, target) }
         if !context.isCommitting {
             if memoryIsFull(context) {
                 let keepsMessages = destinations.keepsMessages(index)
@@ -204,7 +208,7 @@ extension Shard {
     private static var consumed: UInt64 {
         HeaderName.destination.bit | HeaderName.receipt.bit | HeaderName.transaction.bit | HeaderName.contentLength.bit
             | HeaderName.subscription.bit | HeaderName.messageId.bit | HeaderName.ack.bit | HeaderName.redelivered.bit
-            | HeaderName.deliveryCount.bit
+            | HeaderName.deliveryCount.bit | HeaderName.retain.bit | HeaderName.xStreamOffset.bit
     }
 
     /// The SEND under the parser as a message. nil: it was answered with ERROR, or has expired.

@@ -147,6 +147,7 @@ extension Shard {
                 let record = record(of: handle.index)
                 setPlace(of: handle.index, writer.pointee.write(record), record)
                 store.liveByteCount += record.recordByteCount
+            case .kept(let kept): write(kept, with: writer)
             case .failure(let count, let reference): writer.pointee.write(failureCount: count, of: reference)
             case .acknowledgement(let place): store.groupAcknowledged.append(place.reference)
             case .nothing: break
@@ -168,6 +169,9 @@ extension Shard {
             case .message(let handle):
                 byteCount += record(of: handle.index).recordByteCount
                 count += 1
+            case .kept(let kept):
+                byteCount += record(of: kept).recordByteCount
+                count += 1
             case .failure:
                 byteCount += RecordWriter.acknowledgementByteCount(1)
                 count += 1
@@ -186,7 +190,7 @@ extension Shard {
     private mutating func countGroup(_ first: Int) {
         for place in first..<store.operations.count {
             switch store.operations[place] {
-            case .message: store.count(store.staging.sequence)
+            case .message, .kept: store.count(store.staging.sequence)
             case .acknowledgement(let place): store.release(place)
             case .failure, .nothing: break
             }
@@ -203,6 +207,7 @@ extension Shard {
             case .message(let handle):
                 let record = record(of: handle.index)
                 setPlace(of: handle.index, store.write(record), record)
+            case .kept(let kept): writeKept(kept)
             case .failure(let count, let reference): store.writeAlone(failureCount: count, of: reference)
             case .acknowledgement(let place): store.acknowledgeAlone(place)
             case .nothing: break
@@ -229,6 +234,7 @@ extension Shard {
 
     private mutating func logBecameDurable() {
         confirmStored()
+        publishReserved()
         advanceTransactions()
         if store.tellReleases() { wakeFirst() }
         storeHasRoom()
@@ -334,6 +340,10 @@ extension Shard {
         for _ in 0..<Self.entriesPerCompactionMax where byteCount < Self.bytesPerCompactionMax {
             index = queues.nextEntry(after: index)
             if index.isNone {
+                if compactKept(&byteCount) {
+                    store.hasWork = true
+                    return
+                }
                 store.compaction = nil
                 return compactArguments()
             }

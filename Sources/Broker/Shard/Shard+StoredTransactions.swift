@@ -130,9 +130,10 @@ extension Shard {
         return participants
     }
 
-    /// The worker that holds a queue.
+    /// The worker that holds a queue, or what a topic keeps.
     private func holder(of destination: UnsafePointer<Destination>) -> Int {
-        destination.pointee.kind == .remoteQueue ? Int(destination.pointee.owner) : index
+        destination.pointee.kind == .remoteQueue || destination.pointee.isSequenced
+            ? Int(destination.pointee.owner) : index
     }
 
     // MARK: With other workers

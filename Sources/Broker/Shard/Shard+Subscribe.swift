@@ -28,6 +28,7 @@ extension Shard {
             return .done
         }
         guard asksForSupportedLimits(context, of: index) else { return .done }
+        if frame.has(.xStreamOffset) { return subscribeToLog(context, to: index, id: id, ackMode: ackMode, window) }
         return subscribe(context, to: index, id: id, ackMode: ackMode, window: window)
     }
 

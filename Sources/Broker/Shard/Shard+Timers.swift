@@ -54,6 +54,9 @@ extension Shard {
         case .drain:
             drainTimer = 0
         case .idleQueue: idleTimerFired(Handle(expired.owner))
+        case .topicLogs:
+            logTimer = 0
+            logTimerFired()
         case .notices:
             noticeTimer = 0
             summariseNotices()
@@ -370,4 +373,5 @@ extension Shard {
 /// What a timer belongs to (`TimerWheel.Expired.kind`).
 enum TimerKind: UInt8 {
     case session = 1, entry, transaction, accept, room, drain, notices, idleQueue
+    case topicLogs = 20
 }

@@ -22,7 +22,7 @@ extension Shard {
         }
         let consumes =
             ackMode != .auto || destinations[index].pointee.kind == .queue
-            || destinations[index].pointee.kind == .remoteQueue
+            || destinations[index].pointee.kind == .remoteQueue || retainsMuch(index)
         let subscription = makeSubscription(
             session, index, id: id, isNamed: frame.has(.id), ackMode: ackMode, consumes: consumes, window: window)
         if subscription.isNone {
@@ -51,7 +51,7 @@ extension Shard {
         return .done
     }
 
-    private mutating func makeSubscription(
+    mutating func makeSubscription(
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, id: UnsafeRawBufferPointer,
         isNamed: Bool,
         ackMode: AckMode, consumes: Bool, window: Window
@@ -78,10 +78,12 @@ extension Shard {
         subscriptions.activate(index)
         if subscription.pointee.flags.contains(.isConsumer) {
             bindQueue(index)
+            if topicLogs.retainedCount > 0 { enqueueRetained(for: index) }
             return
         }
         // What was published before goes to those who were there.
         flush(subscription.pointee.encoding)
+        if topicLogs.retainedCount > 0 { giveRetained(to: index) }
         let position = router.join(
             subscription.pointee.encoding, Member(session: subscription.pointee.session, subscription: index))
         subscriptions.setPosition(position, of: index)

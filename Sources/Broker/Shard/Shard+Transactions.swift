@@ -111,6 +111,7 @@ extension Shard {
         // Whatever can be wrong with it ends the session now rather than half-way through the COMMIT.
         let target = destinationForSend(context, frame.rawValue(.destination)!)
         if target.isNone { return .done }
+        if frame.has(.retain), retainOfFrame(context) == nil || !mayRetain(context, target) { return .done }
         let send = CheckedSend(
             destination: destinations.handle(target), byteCount: UInt32(frame.reservedByteCount),
             asksForMore: destinations[target].pointee.isTemporary || frame.has(.replyTo)

@@ -11,7 +11,7 @@ public import Slabs
 /// It is composed of parts, each in a folder beside this one. The shard holds the turn and carries what one part says to the
 /// next. Its files, in the order in which a byte meets them: `Shard+Connections` (accept, receive), `Shard+Commands` (which
 /// command), `Shard+Send`, `Shard+Subscribe`, `Shard+Acknowledgement`, `Shard+Transactions` and `Shard+Commit`,
-/// `Shard+Topics`, `Shard+Queues`, `Shard+Deliveries`, `Shard+Output` (what is sent), `Shard+Peers` (other workers),
+/// `Shard+Topics`, `Shard+TopicLogs`, `Shard+Queues`, `Shard+Deliveries`, `Shard+Output` (what is sent), `Shard+Peers` (other workers),
 /// `Shard+Timers`, `Shard+Endings`.
 public struct Shard: ~Copyable {
     public let index: Int
@@ -29,6 +29,7 @@ public struct Shard: ~Copyable {
     var router: TopicRouter
     var destinations: DestinationDirectory
     var queues: QueueEngine<FirstInFirstOut>
+    var topicLogs: TopicLogs
     var transactions: TransactionTable
     var pendings: ReceiptOrder
     var store: MessageStore
@@ -44,7 +45,7 @@ public struct Shard: ~Copyable {
     // Work of this turn
     var output: Output
     /// Queues that gained messages while another was dispatched: their turn is next.
-    var queuesToDispatch: Batch<Handle<Queue>>
+    var queuesToDispatch = Batch<Handle<Queue>>(capacity: 16)
     var isDispatching = false
     var peers: PeerLink
     /// Records that may still be made or removed in this turn; what is under way is finished, so it may fall below 0.
@@ -90,6 +91,8 @@ public struct Shard: ~Copyable {
     var nextIdentity: UInt64
     var acceptTimer: UInt32 = 0
     var roomTimer: UInt32 = 0
+    /// Of what is too old in the logs of topics, and of retained messages that have expired.
+    var logTimer: UInt32 = 0
     var drainIsRequested = false
     var isDraining = false
     var drainTimer: UInt32 = 0
@@ -101,7 +104,7 @@ public struct Shard: ~Copyable {
     var restChecks = 0
 
     /// What the driver has to do next.
-    public var submissions: Batch<Submission>
+    public var submissions = Batch<Submission>(capacity: 4096)
     /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never. Stored, as
     /// `hasNotices` is.
     public private(set) var deadline: UInt64 = .max
@@ -144,6 +147,7 @@ public struct Shard: ~Copyable {
         let destinations = try DestinationDirectory(
             limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
         let queues = try QueueEngine<FirstInFirstOut>(capacity)
+        let topicLogs = try TopicLogs(limits, workerCount: shardCount)
         let subscriptions = try SubscriptionTable(
             subscriptionCountMax: capacity.subscriptionCount, deliveryCountMax: capacity.deliveryCount,
             seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
@@ -166,19 +170,18 @@ public struct Shard: ~Copyable {
         self.router = router
         self.destinations = destinations
         self.queues = queues
+        self.topicLogs = topicLogs
         self.transactions = transactions
         self.pendings = pendings
         store = MessageStore(
             options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
         self.memory = memory
         self.timers = timers
-        queuesToDispatch = Batch(capacity: 16)
         identity = SessionIdentity(key: options.identityKey, worker: index)
         gate = AccessGate(options.access, fabric.userUsages)
         peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
         scratch = Scratch(limits)
-        submissions = Batch(capacity: 4096)
         self.now = now
         self.clock = clock
         self.wallMilliseconds = wallMilliseconds
@@ -207,6 +210,7 @@ public struct Shard: ~Copyable {
         while let expired = timers.popExpired() { timerFired(expired) }
         resumeSessions()
         if drainIsRequested { advanceDrain() }
+        if topicLogs.hasWork { serveLogs() }
         finishOutput()
         advanceStore()
         tellWhetherFull()
@@ -297,7 +301,7 @@ public struct Shard: ~Copyable {
     @inline(__always)
     private var nextDeadline: UInt64 {
         if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || hasAccessWork
-            || memory.blocks.hasToUnmap
+            || memory.blocks.hasToUnmap || topicLogs.hasWork
         {
             return 0
         }

@@ -40,6 +40,8 @@ struct Story {
     private var transactionCount: UInt64 = 0
     /// What lives, by the model.
     private var live: [MessageReference: Model] = [:]
+    /// Of the logs of topics, below which number offsets may have been given out.
+    private var offsetEnds: [String: UInt64] = [:]
     private(set) var everWritten: Set<MessageReference> = []
     private var all: [MessageReference] = []
 
@@ -62,7 +64,7 @@ struct Story {
             case 6: countFailure()
             case 7, 8: commit()
             case 9: copy()
-            case 10: log.beginSegment()
+            case 10: if decisions.next(3) == 2 { reserveOffsets() } else { log.beginSegment() }
             default:
                 if decisions.next(4) == 0 { beginLife() } else { return }
             }
@@ -114,6 +116,16 @@ struct Story {
         guard let (reference, log) = some(), live[reference] != nil else { return }
         log.acknowledge(reference)
         live[reference] = nil
+    }
+
+    private mutating func reserveOffsets() {
+        let topic = number()
+        let end = UInt64(decisions.next(256))
+        let name = "/topic/\(topic)"
+        owner(of: topic).append { writer in
+            Array(name.utf8).withUnsafeBytes { writer.write(topicOffsets: $0, below: end) }
+        }
+        offsetEnds[name] = end
     }
 
     private mutating func countFailure() {
@@ -181,6 +193,10 @@ struct Story {
                 queue: String(decoding: state.queues[Int(message.queue)].name, as: UTF8.self),
                 orderKey: message.orderKey, failureCount: message.failureCount)
         }
+        let ends = state.queues.compactMap { queue in
+            queue.offsetEnd.map { (String(decoding: queue.name, as: UTF8.self), $0) }
+        }
+        if Dictionary(uniqueKeysWithValues: ends) != offsetEnds { return "offsets are \(ends), not \(offsetEnds)" }
         guard found != live else { return nil }
         let lost = Set(live.keys).subtracting(found.keys)
         let added = Set(found.keys).subtracting(live.keys)

@@ -33,7 +33,7 @@ extension Simulation {
             for place in state.messages.indices { state.messages[place].isRedelivered = true }
         }
         lifeBegun = max(lifeBegun, state.lifeMax) + 1
-        oracle.recovered(state.messages.map { found($0, state) })
+        oracle.recovered(state.messages.filter { !$0.isRetained }.map { found($0, state) })
         if let log { log("\(moment) life \(lifeBegun) begins with \(state.messages.count) messages") }
         if hasFailed { return }
         var options = scenario.optionsOfBroker(canary)
@@ -52,11 +52,19 @@ extension Simulation {
                 if outcome != .restored { oracle.violate("shard \(owner) does not restore a queue: \(outcome)") }
             }
         }
+        for topic in state.queues {
+            guard let end = topic.offsetEnd, canary != .reuseOffsets || !strikesCanary(oneIn: 2) else { continue }
+            let owner = owner(of: topic.name)
+            let outcome = topic.name.withUnsafeBytes { shards[owner].restore(topicName: $0, offsetEnd: end) }
+            if outcome != .restored { oracle.violate("shard \(owner) does not restore a log: \(outcome)") }
+        }
         for message in state.messages {
             let owner = owner(of: state.queues[Int(message.queue)].name)
             withRecord(of: message, state) { record in
-                let outcome = shards[owner].restore(RecoveredMessage(reference: message.reference, record: record))
-                if outcome != .restored { oracle.violate("shard \(owner) does not restore a message: \(outcome)") }
+                for index in 0..<scenario.shardCount where index == owner || message.isRetained {
+                    let outcome = shards[index].restore(RecoveredMessage(reference: message.reference, record: record))
+                    if outcome != .restored { oracle.violate("shard \(index) does not restore a message: \(outcome)") }
+                }
             }
         }
         shards[0].restore(transactions: state.unsealedTransactions)
