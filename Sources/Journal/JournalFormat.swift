@@ -100,6 +100,8 @@ public enum RecordType: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case cleanEnd = 11
     /// `storage repair` gave up as many bytes as it says, from this record's beginning: they were damaged.
     case skip = 12
+    /// A message with this id was taken, in a record that is no longer needed otherwise: see `DeduplicationRecord`.
+    case deduplication = 48
 
     /// What a part of a transaction holds.
     var isAllowedInPart: Bool { self == .message || self == .acknowledgement || self == .failureCount }
@@ -120,4 +122,10 @@ public struct RecordFlags: OptionSet, BitwiseCopyable, Sendable {
     @inlinable public static var isCopy: Self { Self(rawValue: 4) }
     /// The message may have been delivered before.
     @inlinable public static var isRedelivered: Self { Self(rawValue: 8) }
+    /// The message waits for its time, and is in no queue: the header lines begin with the line that says when, and the
+    /// name in the record may be a topic's. The record's `detail` is the time at which the broker took it.
+    @inlinable public static var isDelayed: Self { Self(rawValue: 1 << 13) }
+    /// Another message with the same `x-deduplication-id` is not taken for a while, whatever becomes of this one. The
+    /// record's `detail` is the time at which the broker took it.
+    @inlinable public static var isDeduplicated: Self { Self(rawValue: 1 << 14) }
 }

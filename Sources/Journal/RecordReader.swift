@@ -144,6 +144,7 @@ extension Record {
         message.original = MessageReference(
             position: base.little(24, UInt64.self), worker: base.little(32, UInt16.self))
         message.failureCount = base.little(34, UInt16.self)
+        message.detail = detail
         return message
     }
 
@@ -169,6 +170,17 @@ extension Record {
         queue.deadLetterName = UnsafeRawBufferPointer(
             start: name + nameByteCount, count: Int(base.little(28, UInt16.self)))
         return queue
+    }
+
+    /// Of a `.deduplication` record.
+    public var deduplication: DeduplicationRecord {
+        let base = payload.baseAddress!
+        let nameByteCount = Int(base.little(0, UInt16.self))
+        let name = DeduplicationRecord.fixedByteCount
+        return DeduplicationRecord(
+            destination: UnsafeRawBufferPointer(start: base + name, count: nameByteCount),
+            id: UnsafeRawBufferPointer(start: base + name + nameByteCount, count: payload.count - name - nameByteCount),
+            acceptedAt: detail)
     }
 
     /// Of a `.segmentHeader` record.
@@ -211,6 +223,9 @@ extension Record {
                     == payload.count - QueueRecord.fixedByteCount
         case .queueRemoved: payload.count > 0 && payload.count <= UInt16.max
         case .transactionPart: payload.count == 12 && partCount > 0
+        case .deduplication:
+            payload.count > DeduplicationRecord.fixedByteCount && payload.baseAddress!.little(0, UInt16.self) > 0
+                && payload.count > DeduplicationRecord.fixedByteCount + Int(payload.baseAddress!.little(0, UInt16.self))
         }
     }
 }

@@ -60,7 +60,9 @@ public struct RecordWriter: BitwiseCopyable {
         var next = payload + MessageRecord.fixedByteCount
         next.copy(message.queueName)
         next.copyMemory(from: message.content, byteCount: message.contentByteCount)
-        end(.message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), payloadByteCount: payloadByteCount)
+        end(
+            .message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), detail: message.detail,
+            payloadByteCount: payloadByteCount)
         return reference
     }
 
@@ -121,6 +123,20 @@ public struct RecordWriter: BitwiseCopyable {
         var next = begin(payloadByteCount: name.count)
         next.copy(name)
         end(.queueRemoved, payloadByteCount: name.count)
+    }
+
+    // MARK: Deduplication
+
+    /// Writes `record.recordByteCount` bytes.
+    public mutating func write(_ record: DeduplicationRecord) {
+        let payloadByteCount = DeduplicationRecord.fixedByteCount + record.destination.count + record.id.count
+        let payload = begin(payloadByteCount: payloadByteCount)
+        payload.storeLittle(UInt16(record.destination.count), at: 0)
+        payload.storeLittle(UInt16(0), at: 2)
+        var next = payload + DeduplicationRecord.fixedByteCount
+        next.copy(record.destination)
+        next.copy(record.id)
+        end(.deduplication, detail: record.acceptedAt, payloadByteCount: payloadByteCount)
     }
 
     // MARK: Transactions

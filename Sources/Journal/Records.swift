@@ -15,7 +15,7 @@
 ///     44  bodyByteCount     u32
 ///     48  queue name; then the content: header lines, LF, body, NUL, LF
 ///
-/// The record's `flags` are the lower eight `RecordFlags`.
+/// The record's `flags` are the lower eight `RecordFlags`, its `detail` is that of the message.
 public struct MessageRecord: BitwiseCopyable {
     /// The canonical name, "/queue/orders".
     public var queueName: UnsafeRawBufferPointer
@@ -28,6 +28,8 @@ public struct MessageRecord: BitwiseCopyable {
     public var orderKey: UInt64
     /// With `.isCopy`: the record whose place this one takes.
     public var original: MessageReference
+    /// With `.isDelayed` or `.isDeduplicated`: when the broker took the message (wall-clock milliseconds). Else 0.
+    public var detail: UInt64 = 0
     /// Header lines as in STOMP 1.2, LF, body, NUL, LF: `contentByteCount` bytes.
     public var content: UnsafeRawPointer
     public var headersByteCount: Int
