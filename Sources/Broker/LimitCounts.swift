@@ -39,6 +39,8 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     /// A publisher that was not read for a while.
     case queuedMessages
     case linger
+    case delayedMessages
+    case deduplicationIDs
 
     /// As in the configuration, without `limits.`.
     public var key: String {
@@ -73,6 +75,8 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .subscriptions: "subscriptions-max"
         case .queuedMessages: "queued-messages-max"
         case .linger: "linger-ms"
+        case .delayedMessages: "delayed-messages-max"
+        case .deduplicationIDs: "deduplication-ids-max"
         }
     }
 }
@@ -80,7 +84,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
 /// How often each limit has acted.
 public struct LimitCounts: Sendable, BitwiseCopyable {
     /// By raw value.
-    private var counts = InlineArray<32, UInt64>(repeating: 0)
+    private var counts = InlineArray<40, UInt64>(repeating: 0)
 
     public subscript(_ limit: LimitKind) -> UInt64 { counts[Int(limit.rawValue)] }
 

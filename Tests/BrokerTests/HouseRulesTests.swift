@@ -18,6 +18,8 @@ import Testing
 ///         DeliveryTable
 ///       QueueEngine       MemoryBudget  TimerWheel
 ///         QueueHolders
+///       DelayTable          MemoryBudget
+///       DeduplicationTable  MemoryBudget
 ///       MessageStore
 ///         LogStaging  SegmentFiles
 ///       SessionTable      MemoryBudget
@@ -36,6 +38,8 @@ struct HouseRulesTests {
         ("SubscriptionTable", ["SubscriptionTable/"], ["TopicRouter", "MemoryBudget"]),
         ("ReceiptOrder", ["ReceiptOrder/"], ["MemoryBudget"]),
         ("TransactionTable", ["TransactionTable/"], ["MemoryBudget"]),
+        ("DelayTable", ["Delays/"], ["MemoryBudget"]),
+        ("DeduplicationTable", ["Deduplication/"], ["MemoryBudget"]),
         ("MessageStore", ["MessageStore/"], ["LogStaging", "SegmentFiles"]),
         ("LogStaging", ["MessageStore/LogStaging.swift"], []),
         ("SegmentFiles", ["MessageStore/SegmentFiles.swift"], []),

@@ -31,7 +31,10 @@ public struct ShardAudit: Sendable, Equatable {
     /// Messages and bytes that queues believe to hold, reservations included.
     public var queuedMessages = 0
     public var queuedBytes = 0
-    /// Bytes of blocks in use, without the names of destinations that nobody needs.
+    /// Messages that wait for their time.
+    public var delayedMessages = 0
+    /// Bytes of blocks in use, without the names of destinations that nobody needs, and without the ids that are known for
+    /// a while.
     public var blockBytes = 0
     /// Those of them that hold frames cut short.
     public var inputBytes = 0
@@ -61,8 +64,11 @@ extension Shard {
         audit.patterns = destinations.patternCount
         audit.matches = destinations.matchCount
         audit.inputBytes = memory.inputByteCount
-        audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0) - queues.idleTimerCount
-        audit.blockBytes = memory.blocks.byteCountInUse
+        audit.timers =
+            timers.count - (noticeTimer != 0 ? 1 : 0) - queues.idleTimerCount
+            - (deduplicationTimer != 0 ? 1 : 0)
+        audit.delayedMessages = delays.count
+        audit.blockBytes = memory.blocks.byteCountInUse - deduplication.blockByteCount
         var place = destinations.nextLive(after: .none)
         while !place.isNone {
             let destination = destinations[place]
@@ -133,6 +139,7 @@ extension Shard {
 
     /// The first broken rule of a queue, or nil: see `QueueEngine.audit`. Time is linear in messages.
     public func auditQueues() -> String? {
+        if let fault = delays.audit() { return fault }
         var place = queues.nextLive(after: .none)
         while !place.isNone {
             if let fault = queues.audit(place) {

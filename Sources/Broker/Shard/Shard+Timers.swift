@@ -57,6 +57,8 @@ extension Shard {
         case .notices:
             noticeTimer = 0
             summariseNotices()
+        case .delays: delayTimerFired()
+        case .deduplication: deduplicationTimerFired()
         case nil:
             invariant(false, "every timer has a kind")
         }
@@ -348,6 +350,7 @@ extension Shard {
     /// Messages that are not stored live in memory: those that nobody took are lost now, and the log says how many of which
     /// queue. Nobody holds any, and nothing is reserved.
     private mutating func reportUndelivered() {
+        if !delays.isEmpty { reportUndeliveredDelays() }
         for place in 0..<destinations.placeCount {
             let candidate = destinations.named(at: place)
             guard !candidate.isNone, !destinations[candidate].pointee.queue.isNone else { continue }
@@ -367,5 +370,5 @@ extension Shard {
 
 /// What a timer belongs to (`TimerWheel.Expired.kind`).
 enum TimerKind: UInt8 {
-    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue
+    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue, delays, deduplication
 }

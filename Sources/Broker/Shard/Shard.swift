@@ -33,6 +33,8 @@ public struct Shard: ~Copyable {
     var pendings: ReceiptOrder
     var store: MessageStore
     var memory: MemoryBudget
+    var delays: DelayTable
+    var deduplication: DeduplicationTable
     /// What was last told to the other workers.
     private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
@@ -90,6 +92,10 @@ public struct Shard: ~Copyable {
     var nextIdentity: UInt64
     var acceptTimer: UInt32 = 0
     var roomTimer: UInt32 = 0
+    var delayTimer: UInt32 = 0
+    /// When it fires (wall-clock milliseconds).
+    var delayTimerAt: UInt64 = 0
+    var deduplicationTimer: UInt32 = 0
     var drainIsRequested = false
     var isDraining = false
     var drainTimer: UInt32 = 0
@@ -150,6 +156,8 @@ public struct Shard: ~Copyable {
         let transactions = try TransactionTable(recordCountMax: capacity.transactionCount, limits)
         let pendings = try ReceiptOrder(sessionCountMax: capacity.sessionCount, options.receiptConditions)
         let memory = try MemoryBudget(limits)
+        let delays = try DelayTable(limits)
+        let deduplication = try DeduplicationTable(limits, seed: options.seed &+ 0x2545_F491_4F6C_DD1D)
         let timers = try TimerWheel(timerCountMax: capacity.timerCount, now: now)
 
         self.index = index
@@ -171,6 +179,8 @@ public struct Shard: ~Copyable {
         store = MessageStore(
             options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
         self.memory = memory
+        self.delays = delays
+        self.deduplication = deduplication
         self.timers = timers
         queuesToDispatch = Batch(capacity: 16)
         identity = SessionIdentity(key: options.identityKey, worker: index)
