@@ -21,6 +21,8 @@ struct DelayedMessage: SlabRecord {
     /// What it takes in its queue.
     var byteCount: UInt32
     var isStored: Bool
+    /// An earlier life may have given it out, and did not say so before it ended.
+    var mayHaveBeenDelivered: Bool
 }
 
 /// A queue that had no room for a message that was due, and when it is tried again (wall-clock milliseconds).
@@ -84,7 +86,7 @@ struct DelayTable: ~Copyable {
     /// - Parameter order: its place among those that are due at the same time. 0: behind all.
     mutating func hold(
         _ block: BlockIndex, _ message: Message, for queue: Handle<Queue>, dueAt: UInt64, byteCount: Int,
-        isStored: Bool, order: UInt64 = 0
+        isStored: Bool, order: UInt64 = 0, mayHaveBeenDelivered: Bool = false
     ) -> Index<DelayedMessage> {
         let index: Index<DelayedMessage> = records.allocate().index
         if index.isNone { return .none }
@@ -99,6 +101,7 @@ struct DelayTable: ~Copyable {
         record.pointee.expiresAt = message.expiresAt
         record.pointee.byteCount = UInt32(byteCount)
         record.pointee.isStored = isStored
+        record.pointee.mayHaveBeenDelivered = mayHaveBeenDelivered
         self.byteCount += byteCount
         heap.append(index)
         rise(heap.count - 1)

@@ -165,6 +165,12 @@ extension Shard {
         }
         let group = beginGroup()
         if enqueue(index, message) {
+            // Nothing is delivered before the group ends.
+            if delayed.mayHaveBeenDelivered, !store.operations.isEmpty,
+                case .message(let entry) = store.operations[store.operations.count - 1]
+            {
+                queues.markSeen(entry.index)
+            }
             finishDelayed(delayed, next, for: index)
         } else {
             if next != 0 { memory.blocks.release(next) }
@@ -311,7 +317,8 @@ extension Shard {
         let byteCount = message.contentByteCount - line.byteCount
         let held = delays.hold(
             block, message, for: queue.isNone ? .none : queues.handle(queue), dueAt: line.schedule.dueAt,
-            byteCount: byteCount, isStored: true, order: place.orderKey)
+            byteCount: byteCount, isStored: true, order: place.orderKey,
+            mayHaveBeenDelivered: record.flags.contains(.isRedelivered) && line.schedule.dueAt <= wallMilliseconds)
         guard !held.isNone else {
             memory.blocks.release(block)
             return .tooMany
