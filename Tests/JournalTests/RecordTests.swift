@@ -172,6 +172,7 @@ struct RecordTests {
         Array("/queue/n".utf8).withUnsafeBytes {
             page.writer.write(queueMade: QueueRecord(queueName: $0))
             page.writer.write(queueRemoved: $0)
+            page.writer.write(DeduplicationRecord(destination: $0, id: $0, acceptedAt: 7))
         }
         page.writer.beginPart(transaction: 4, partCount: 1)
         page.writer.endPart()

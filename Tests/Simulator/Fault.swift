@@ -93,6 +93,12 @@ public enum Canary: String, CaseIterable, Sendable {
     case loseSegment = "lose-segment"
     /// Recovery relies on bytes that only the kernel has.
     case recoverUnsynced = "recover-unsynced"
+    /// The broker is asked for shorter delays than its clients believe.
+    case releaseEarly = "release-early"
+    /// Delayed messages are not restored.
+    case loseDelayed = "lose-delayed"
+    /// Ids by which messages are taken once are not restored.
+    case forgetIDs = "forget-ids"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -123,8 +129,10 @@ public enum Canary: String, CaseIterable, Sendable {
         case .ignoreWindow: "window is"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
             .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang, .loseDirectorySync,
-            .believeOldRecords, .loseSegment, .recoverUnsynced:
+            .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetIDs:
             ""
+        case .releaseEarly: "before it was due"
+        case .loseDelayed: "lost by"
         case .confirmUnsynced: "was promised"
         }
     }
@@ -132,7 +140,9 @@ public enum Canary: String, CaseIterable, Sendable {
     /// Only a broker that stores messages has it.
     public var isOfStorage: Bool {
         switch self {
-        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced: true
+        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced, .loseDelayed,
+            .forgetIDs:
+            true
         default: false
         }
     }
@@ -141,6 +151,7 @@ public enum Canary: String, CaseIterable, Sendable {
     public var mode: Simulation.Mode {
         switch self {
         case .permitAll, .ignoreReload: .permissions
+        case .releaseEarly, .loseDelayed, .forgetIDs: .delays
         default: .plain
         }
     }

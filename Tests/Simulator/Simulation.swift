@@ -14,6 +14,8 @@ public final class Simulation {
         case plain
         /// Clients have names and permissions, which change now and then.
         case permissions
+        /// Messages wait for their time, and some are sent again with the id of one that was taken.
+        case delays
     }
 
     /// What a run found.
@@ -113,7 +115,7 @@ public final class Simulation {
         seed: UInt64, steering: [UInt8] = [], crashes: Bool = false, mode: Mode = .plain, canary: Canary? = nil,
         log: ((String) -> Void)? = nil
     ) -> Outcome {
-        let mode = canary?.mode == .permissions ? .permissions : mode
+        let mode = canary.map { $0.mode == .plain ? mode : $0.mode } ?? mode
         let simulation = Simulation(
             seed: seed, steering: steering, crashes: crashes, mode: mode, canary: canary, log: log)
         return simulation.run()

@@ -92,13 +92,14 @@ extension Shard {
         return audit
     }
 
-    /// What `audit` finds where nothing is left but messages in queues, all of them ready.
+    /// What `audit` finds where nothing is left but messages in queues, all of them ready, and messages that wait for their
+    /// time.
     public func auditOfReadyMessages() -> ShardAudit {
         var audit = ShardAudit()
         var place = queues.nextLive(after: .none)
         while !place.isNone {
             let queue = queues[place].pointee
-            if !queue.ready.isEmpty {
+            if queue.messageCount != 0 {
                 audit.neededDestinations += 1
                 audit.blockBytes += memory.blocks.capacity(destinations[queue.destination].pointee.name)
                 if queue.deadLetter != 0 { audit.blockBytes += memory.blocks.capacity(queue.deadLetter) }
@@ -115,6 +116,18 @@ extension Shard {
             }
             place = queues.nextLive(after: place)
         }
+        var held = delays.nextLive(after: .none)
+        while !held.isNone {
+            let delayed = delays[held].pointee
+            audit.delayedMessages += 1
+            audit.blockBytes += memory.blocks.capacity(delayed.message)
+            if queues.isLive(delayed.queue) {
+                audit.queuedMessages += 1
+                audit.queuedBytes += Int(delayed.byteCount)
+            }
+            held = delays.nextLive(after: held)
+        }
+        if delayTimer != 0 { audit.timers += 1 }
         return audit
     }
 

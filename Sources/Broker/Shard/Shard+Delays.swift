@@ -363,6 +363,8 @@ extension Shard {
             if delayed.isStored, !store.hasFailed {
                 if queues.isLive(delayed.queue) {
                     queues.unreserve(delayed.queue.index, byteCount: Int(delayed.byteCount))
+                    roomIsFree(delayed.queue)
+                    delays.setQueue(.none, of: index)
                 }
             } else if delayed.queue.isNone {
                 lostCount += 1
