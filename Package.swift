@@ -43,8 +43,10 @@ let package = Package(
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
         // What clients may do: patterns of destinations, compared with names and with each other.
         .target(name: "Permissions", swiftSettings: swiftSettings),
+        // When delayed messages are due: headers, cron entries, and the line that says so.
+        .target(name: "Schedules", swiftSettings: swiftSettings),
         .target(
-            name: "Broker", dependencies: ["IO", "Journal", "Permissions", "STOMP", "Slabs"],
+            name: "Broker", dependencies: ["IO", "Journal", "Permissions", "STOMP", "Schedules", "Slabs"],
             swiftSettings: swiftSettings),
         // The C shim over OpenSSL 3 (libssl-dev). No trait: a broker that can be reached from outside is not an option.
         .target(name: "CTLS", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
@@ -75,8 +77,8 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Access", "Broker", "Configuration", "Drivers", "IO", "Journal", "Permissions", "Slabs", "Transports",
-                .product(name: "Logging", package: "swift-log"),
+                "Access", "Broker", "Configuration", "Drivers", "IO", "Journal", "Permissions", "Schedules", "Slabs",
+                "Transports", .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
         // A client's end of a WebSocket, as a machine without a socket: for the commands, the load generator and tests.
@@ -168,6 +170,7 @@ let package = Package(
             name: "ClientWebSocketTests", dependencies: ["ClientWebSocket"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
+        .testTarget(name: "SchedulesTests", dependencies: ["Schedules"], swiftSettings: swiftSettings),
         .testTarget(name: "PermissionsTests", dependencies: ["Permissions"], swiftSettings: swiftSettings),
         .testTarget(name: "AccessTests", dependencies: ["Access", "Permissions"], swiftSettings: swiftSettings),
         .testTarget(

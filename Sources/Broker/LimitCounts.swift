@@ -40,6 +40,8 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     /// A publisher that was not read for a while.
     case queuedMessages
     case linger
+    case delayedMessages
+    case deduplicationIDs
 
     /// As in the configuration, without `limits.`.
     public var key: String {
@@ -75,6 +77,8 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .subscriptions: "subscriptions-max"
         case .queuedMessages: "queued-messages-max"
         case .linger: "linger-ms"
+        case .delayedMessages: "delayed-messages-max"
+        case .deduplicationIDs: "deduplication-ids-max"
         }
     }
 }

@@ -93,6 +93,14 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     /// Records (queued messages, deliveries) of one worker: their tables' size.
     public var queuedMessageCountMax = 4_000_000
     public var subscriptionCountMax = 2_000_000
+    /// Messages of one worker that wait for their time; and they take half of the messages' memory at most. At the limit:
+    /// ERROR.
+    public var delayedMessageCountMax = 1_000_000
+    /// How far away the time of a message may be, and how long a period. At the limit: ERROR.
+    public var delayMillisecondsMax = 366 * 86_400_000
+    /// Ids of one worker that are known so that another message with the same is not taken. At the limit: ERROR to a
+    /// message that brings the first of a queue.
+    public var deduplicationIDCountMax = 1_000_000
 
     // Drain
     /// After SIGTERM: how long consumers may take to empty queues and outputs. Then: report and exit.
@@ -135,6 +143,10 @@ public struct DestinationPolicy: Sendable, Equatable {
     public var logByteCountMax = 64 * 1024 * 1024
     /// How long the log of a topic keeps a message, in milliseconds. 0: as long as there is room.
     public var logMillisecondsMax = 0
+    /// How long the `x-deduplication-id` of a message is known, in milliseconds. 0: the header means nothing.
+    public var deduplicationMilliseconds = 120_000
+    /// Ids of a queue that are known: then the oldest is forgotten before its time.
+    public var deduplicationCountMax = 100_000
     /// Expired messages go to the dead-letter destination too.
     public var deadLettersExpired = false
     /// How long a queue without messages, consumers and waiting publishers is remembered, with what its first user asked of

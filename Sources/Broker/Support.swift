@@ -54,6 +54,10 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var messagesDeadLettered: UInt64 = 0
     public var messagesRedelivered: UInt64 = 0
     public var messagesAcknowledged: UInt64 = 0
+    /// SENDs whose messages wait, or waited, for their time.
+    public var messagesDelayed: UInt64 = 0
+    /// SENDs that were confirmed and not taken, for a message with the same id had been.
+    public var messagesDeduplicated: UInt64 = 0
     public var errorsSent: UInt64 = 0
     /// Clients that were told that they may not connect, or not stay.
     public var loginsRefused: UInt64 = 0
@@ -100,6 +104,8 @@ public struct Counters: Sendable, BitwiseCopyable {
         messagesDeadLettered &+= other.messagesDeadLettered
         messagesRedelivered &+= other.messagesRedelivered
         messagesAcknowledged &+= other.messagesAcknowledged
+        messagesDelayed &+= other.messagesDelayed
+        messagesDeduplicated &+= other.messagesDeduplicated
         errorsSent &+= other.errorsSent
         loginsRefused &+= other.loginsRefused
         accessRefused &+= other.accessRefused
@@ -144,12 +150,15 @@ enum Refusal: UInt8, BitwiseCopyable {
     case destinations = 1, queue, memory, destinationsOfConnection, destinationsOfAddress
     case diskFull, storageFailed, tooLargeToStore
     case retained
+    case delayedMessages, deduplicationIDs
 
     /// Which the log is told as a warning.
     var isOfDestinations: Bool {
         switch self {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
-        case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore, .retained: false
+        case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore, .retained, .delayedMessages,
+            .deduplicationIDs:
+            false
         }
     }
 
@@ -162,6 +171,8 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .storageFailed: "Storage failed"
         case .tooLargeToStore: "Message too large"
         case .retained: "Too many retained messages"
+        case .delayedMessages: "Too many delayed messages"
+        case .deduplicationIDs: "Too many deduplication ids"
         }
     }
 
@@ -174,6 +185,8 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .queue: .queue
         case .memory: .messageMemory
         case .retained: .retainedMessages
+        case .delayedMessages: .delayedMessages
+        case .deduplicationIDs: .deduplicationIDs
         case .diskFull, .storageFailed, .tooLargeToStore: nil
         }
     }
@@ -201,6 +214,12 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .retained:
             "\(limits.retainedMessageCountMax) topics may retain a message (limits.retained-messages-max); "
                 + "retain:remove makes room"
+        case .delayedMessages:
+            "\(limits.delayedMessageCountMax) messages may wait for their time with each worker "
+                + "(limits.delayed-messages-max), and take half of limits.message-memory-bytes"
+        case .deduplicationIDs:
+            "each worker knows \(limits.deduplicationIDCountMax) ids at a time (limits.deduplication-ids-max); "
+                + "try again later"
         }
     }
 }

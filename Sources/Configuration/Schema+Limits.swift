@@ -140,6 +140,15 @@ extension Schema {
         .count(
             "limits.subscriptions-max", \.broker.limits.subscriptionCountMax, 1...100_000_000,
             "Subscriptions of a worker. Reserves address space. At the limit: ERROR."),
+        .count(
+            "limits.delayed-messages-max", \.broker.limits.delayedMessageCountMax, 1...100_000_000,
+            "Delayed messages of a worker; they also take half of message-memory-bytes at most. At the limit: ERROR."),
+        .milliseconds(
+            "limits.delay-max-ms", \.broker.limits.delayMillisecondsMax, 1000...10 * 365 * 86_400_000,
+            "How long a message may be delayed, and how long its period may be. At the limit: ERROR."),
+        .count(
+            "limits.deduplication-ids-max", \.broker.limits.deduplicationIDCountMax, 1...100_000_000,
+            "Known x-deduplication-ids of a worker. At the limit: ERROR to a message with the first of its queue."),
         .milliseconds(
             "limits.drain-timeout-ms", \.broker.limits.drainMillisecondsMax, 1...600_000, zero: "do not wait",
             "Drain: time for clients to empty queues and outputs. Messages that are left are reported."),

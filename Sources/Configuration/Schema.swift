@@ -54,6 +54,12 @@ enum Schema {
             "For messages that failed too often or were rejected. \"\", or the queue itself: no limit of failures, and "
                 + "rejected messages are dropped and counted.",
             accepts: { $0.isEmpty || DestinationPattern.acceptsName($0) }),
+        .milliseconds(
+            "deduplication-window-ms", \.deduplicationMilliseconds, 1000...7 * 86_400_000, zero: "off",
+            "How long the x-deduplication-id of a message is known: another with the same is confirmed and dropped."),
+        .count(
+            "deduplication-count-max", \.deduplicationCountMax, 1...100_000_000,
+            "Ids of a queue that are known. Beyond them the oldest is forgotten before its time."),
         .flag(
             "dead-letter-expired", \.deadLettersExpired,
             "Expired messages go to `dead-letter` too, instead of being dropped."),

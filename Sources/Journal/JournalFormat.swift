@@ -102,6 +102,8 @@ public enum RecordType: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case skip = 12
     /// Below which number the offsets of a topic's log may have been given out.
     case topicOffsets = 40
+    /// A message with this id was taken, in a record that is no longer needed otherwise: see `DeduplicationRecord`.
+    case deduplication = 48
 
     /// What a part of a transaction holds.
     var isAllowedInPart: Bool { self == .message || self == .acknowledgement || self == .failureCount }
@@ -126,4 +128,10 @@ public struct RecordFlags: OptionSet, BitwiseCopyable, Sendable {
     @inlinable public static var isLogged: Self { Self(rawValue: 1 << 11) }
     /// The message is the one that the topic retains for new subscribers.
     @inlinable public static var isRetained: Self { Self(rawValue: 1 << 12) }
+    /// The message waits for its time, and is in no queue: the header lines begin with the line that says when, and the
+    /// name in the record may be a topic's. The record's `detail` is the time at which the broker took it.
+    @inlinable public static var isDelayed: Self { Self(rawValue: 1 << 13) }
+    /// Another message with the same `x-deduplication-id` is not taken for a while, whatever becomes of this one. The
+    /// record's `detail` is the time at which the broker took it.
+    @inlinable public static var isDeduplicated: Self { Self(rawValue: 1 << 14) }
 }

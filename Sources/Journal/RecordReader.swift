@@ -172,6 +172,17 @@ extension Record {
         return queue
     }
 
+    /// Of a `.deduplication` record.
+    public var deduplication: DeduplicationRecord {
+        let base = payload.baseAddress!
+        let nameByteCount = Int(base.little(0, UInt16.self))
+        let name = DeduplicationRecord.fixedByteCount
+        return DeduplicationRecord(
+            destination: UnsafeRawBufferPointer(start: base + name, count: nameByteCount),
+            id: UnsafeRawBufferPointer(start: base + name + nameByteCount, count: payload.count - name - nameByteCount),
+            acceptedAt: detail)
+    }
+
     /// Of a `.segmentHeader` record.
     public var segmentHeader: SegmentHeader {
         let base = payload.baseAddress!
@@ -212,6 +223,9 @@ extension Record {
                     == payload.count - QueueRecord.fixedByteCount
         case .queueRemoved, .topicOffsets: payload.count > 0 && payload.count <= UInt16.max
         case .transactionPart: payload.count == 12 && partCount > 0
+        case .deduplication:
+            payload.count > DeduplicationRecord.fixedByteCount && payload.baseAddress!.little(0, UInt16.self) > 0
+                && payload.count > DeduplicationRecord.fixedByteCount + Int(payload.baseAddress!.little(0, UInt16.self))
         }
     }
 }

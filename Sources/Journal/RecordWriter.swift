@@ -134,6 +134,20 @@ public struct RecordWriter: BitwiseCopyable {
         end(.topicOffsets, detail: offset, payloadByteCount: name.count)
     }
 
+    // MARK: Deduplication
+
+    /// Writes `record.recordByteCount` bytes.
+    public mutating func write(_ record: DeduplicationRecord) {
+        let payloadByteCount = DeduplicationRecord.fixedByteCount + record.destination.count + record.id.count
+        let payload = begin(payloadByteCount: payloadByteCount)
+        payload.storeLittle(UInt16(record.destination.count), at: 0)
+        payload.storeLittle(UInt16(0), at: 2)
+        var next = payload + DeduplicationRecord.fixedByteCount
+        next.copy(record.destination)
+        next.copy(record.id)
+        end(.deduplication, detail: record.acceptedAt, payloadByteCount: payloadByteCount)
+    }
+
     // MARK: Transactions
 
     public static let partByteCount = JournalFormat.recordByteCount(payloadByteCount: 12)

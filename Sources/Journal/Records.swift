@@ -28,7 +28,8 @@ public struct MessageRecord: BitwiseCopyable {
     public var orderKey: UInt64
     /// With `.isCopy`: the record whose place this one takes.
     public var original: MessageReference
-    /// With `.isLogged`: wall-clock milliseconds, when it came into the log. Else 0.
+    /// With `.isLogged`, `.isDelayed` or `.isDeduplicated`: when the broker took the message (wall-clock milliseconds).
+    /// Else 0.
     public var detail: UInt64 = 0
     /// Header lines as in STOMP 1.2, LF, body, NUL, LF: `contentByteCount` bytes.
     public var content: UnsafeRawPointer

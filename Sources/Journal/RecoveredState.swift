@@ -49,6 +49,9 @@ public struct RecoveredState: Sendable {
     /// Transactions that are complete, and of which a part would not be known to be so without the others. Each needs a
     /// `transactionEnd` in the new life, on stable storage before a segment is freed.
     public var unsealedTransactions: [UInt64]
+    /// Of messages that were taken, whatever became of them, from the time on that recovery was told. In no order, and some
+    /// may be there twice. Those that are still to be known are written again in the new life before a segment is freed.
+    public var ids: [RecoveredID]
     /// The greatest life that there was; 0: none. The next life is greater.
     public var lifeMax: UInt32
     /// All intact records, up to the logs' ends.

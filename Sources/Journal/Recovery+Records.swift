@@ -29,6 +29,7 @@ extension Recovery {
         case .queueRemoved: unmake(queues.find(record.payload))
         case .topicOffsets: setOffsets(queues.find(record.payload), below: record.detail)
         case .transactionEnd: sealTransaction(record.detail)
+        case .deduplication: deduplication.add(record.deduplication)
         case .mark: logs[log].firstSequenceNeeded = max(logs[log].firstSequenceNeeded, record.firstSequence)
         case .segmentHeader, .segmentEnd, .transactionPart, .cleanEnd, .skip: break
         }
@@ -53,6 +54,13 @@ extension Recovery {
         _ message: MessageRecord, _ reference: MessageReference, unit: UInt32, transaction: UInt64?
     ) {
         if message.flags.contains(.isCopy) { acknowledge(message.original, transaction) }
+        if message.flags.contains(.isDeduplicated), let id = deduplication.id(of: message) {
+            if let transaction, !transactions[transaction]!.isCommitted {
+                transactions[transaction]!.deduplicated.append(id)
+            } else {
+                deduplication.add(id)
+            }
+        }
         if !early.isEmpty, early.remove(reference) != nil { return }
         let queue = queues.find(message.queueName)
         queues[queue].messageCount += 1
@@ -157,8 +165,10 @@ extension Recovery {
         transactions[transaction]!.isCommitted = true
         transactions[transaction]!.acknowledged = []
         transactions[transaction]!.failures = []
+        transactions[transaction]!.deduplicated = []
         for (reference, count) in state.failures { setFailureCount(count, of: reference) }
         for reference in state.acknowledged { acknowledge(reference, nil) }
+        for id in state.deduplicated { deduplication.add(id) }
     }
 
     /// A log says that the transaction is complete.

@@ -25,11 +25,13 @@ public struct Recovery: ~Copyable {
     /// Acknowledgements in logs that are read before that of the message, which is of the same life.
     var early: Set<MessageReference> = []
     var counts = RecordCounts()
+    var deduplication: DeduplicationRecovery
     private var findings: [RecoveryFinding] = []
     /// Of the segment under way: the position of its first byte.
     private var basePosition: UInt64 = 0
 
-    public init() {}
+    /// - Parameter idsSince: ids of messages that were taken earlier are left out (wall-clock milliseconds). `.max`: all are.
+    public init(idsSince: UInt64 = .max) { deduplication = DeduplicationRecovery(since: idsSince) }
 
     /// Reads the next segment, all bytes of its file.
     public mutating func read(_ name: SegmentName, _ bytes: UnsafeRawBufferPointer) {
@@ -208,7 +210,7 @@ public struct Recovery: ~Copyable {
         let lifeMax = logs.last?.life ?? 0
         return RecoveredState(
             findings: findings, messages: messages(lifeBegun > lifeMax ? lifeBegun : 0), queues: queues.all,
-            segments: recoveredSegments(), unsealedTransactions: unsealedTransactions(),
+            segments: recoveredSegments(), unsealedTransactions: unsealedTransactions(), ids: deduplication.ids,
             lifeMax: max(lifeMax, lifeBegun), counts: counts)
     }
 

@@ -107,4 +107,5 @@ struct TransactionState {
     /// What happens when all parts are known to be there.
     var acknowledged: [MessageReference] = []
     var failures: [(MessageReference, UInt16)] = []
+    var deduplicated: [RecoveredID] = []
 }

@@ -159,6 +159,7 @@ extension Counters {
             "messages-received": messagesReceived, "messages-delivered": messagesDelivered,
             "messages-acknowledged": messagesAcknowledged, "messages-redelivered": messagesRedelivered,
             "messages-expired": messagesExpired, "messages-dead-lettered": messagesDeadLettered,
+            "messages-delayed": messagesDelayed, "messages-deduplicated": messagesDeduplicated,
             "messages-dropped": messagesDropped, "messages-refused": messagesRefused,
             "messages-unrouted": messagesUnrouted, "errors": errorsSent,
             "logins-refused": loginsRefused, "access-refused": accessRefused,

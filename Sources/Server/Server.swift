@@ -81,7 +81,8 @@ public enum StampedeServer {
     ) throws(DriverError) -> RecoveredStore? {
         guard settings.storage.isEnabled else { return nil }
         do throws(StorageError) {
-            return try StorageRecovery.open(settings.storage, logger)
+            let idsSince = Shard.idsSince(settings.broker, now: Clock.wallMilliseconds)
+            return try StorageRecovery.open(settings.storage, idsSince: idsSince, logger)
         } catch {
             throw DriverError(.other, error.description)
         }

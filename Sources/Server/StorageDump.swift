@@ -1,4 +1,5 @@
 public import Journal
+import Schedules
 
 /// A record, or bytes that are none, as `stampede storage dump` shows it. Fields that a type does not have are nil.
 public struct DumpedRecord: Encodable, Sendable {
@@ -17,6 +18,13 @@ public struct DumpedRecord: Encodable, Sendable {
     /// Wall-clock milliseconds.
     public var expires: UInt64?
     public var failures: Int?
+    /// Of a message that waits for its time: when it is due (wall-clock milliseconds), and how often again; -1: for ever.
+    public var due: UInt64?
+    public var repeats: Int?
+    /// The id by which a message is taken once.
+    public var deduplicationID: String?
+    /// When the broker took it (wall-clock milliseconds).
+    public var accepted: UInt64?
     public var isRedelivered: Bool?
     /// Of a copy: the record whose place it takes.
     public var replaces: String?
@@ -41,9 +49,10 @@ public struct DumpedRecord: Encodable, Sendable {
 
     private enum CodingKeys: String, CodingKey {
         case segment, byte, bytes, type, name, damage, queue, identity, expires, failures, headers, body, of
-        case transaction, parts, durable, workers, version, replaces, logged
+        case transaction, parts, durable, workers, version, replaces, logged, due, repeats, accepted
         case offsetEnd = "offset-end"
         case keptAs = "kept-as"
+        case deduplicationID = "deduplication-id"
         case isRedelivered = "redelivered"
         case bodyBytes = "body-bytes"
         case firstSegment = "first-segment"
@@ -82,6 +91,10 @@ public struct DumpedRecord: Encodable, Sendable {
             of = [Self.text(record.reference(at: 0))]
             failures = Int(record.detail)
         case .queueMade: queue = String(decoding: record.queue.queueName, as: UTF8.self)
+        case .deduplication:
+            queue = String(decoding: record.deduplication.destination, as: UTF8.self)
+            deduplicationID = String(decoding: record.deduplication.id, as: UTF8.self)
+            accepted = record.deduplication.acceptedAt
         case .queueRemoved: queue = String(decoding: record.payload, as: UTF8.self)
         case .topicOffsets:
             queue = String(decoding: record.payload, as: UTF8.self)
@@ -108,6 +121,16 @@ public struct DumpedRecord: Encodable, Sendable {
         if message.expiresAt != 0 { expires = message.expiresAt }
         if message.failureCount != 0 { failures = Int(message.failureCount) }
         if message.flags.contains(.isRedelivered) { isRedelivered = true }
+        if message.detail != 0 { accepted = message.detail }
+        if message.flags.contains(.isDelayed) {
+            let line = ScheduleLine(message.content, byteCount: message.headersByteCount)
+            due = line?.schedule.dueAt
+            repeats = line.map { Int($0.schedule.repeats) }
+        }
+        if message.flags.contains(.isDeduplicated) {
+            let id = DeduplicationHeader.value(in: message.content, byteCount: message.headersByteCount)
+            deduplicationID = id.map { String(decoding: $0, as: UTF8.self) }
+        }
         if message.flags.contains(.isCopy) { replaces = Self.text(message.original) }
         if message.flags.contains(.isRetained) { keptAs = "retained" }
         if message.flags.contains(.isLogged) {

@@ -10,6 +10,8 @@ final class RecoveredStore: Sendable {
     let path: String
     let life: UInt32
     let state: RecoveredState
+    /// Of messages that are not to be taken again, the oldest first.
+    private let ids: [RecoveredID]
     private let settings: StorageSettings
     /// Of appends: see `StorageOptions.blockByteCount`.
     private let blockByteCount: Int
@@ -25,6 +27,7 @@ final class RecoveredStore: Sendable {
     init(_ directory: consuming StorageDirectory, _ state: consuming RecoveredState, _ settings: StorageSettings) {
         path = directory.path
         life = state.lifeMax + 1
+        ids = state.ids.sorted { $0.acceptedAt < $1.acceptedAt }
         self.state = state
         self.settings = settings
         let isAligned = settings.segmentByteCount % DirectWrites.blockByteCount == 0
@@ -65,6 +68,12 @@ final class RecoveredStore: Sendable {
                 try judge(queue.name.withUnsafeBytes { shard.restore(topicName: $0, offsetEnd: end) }, index)
             }
         }
+        for id in ids
+        where id.destination.withUnsafeBytes({ Shard.owner(ofQueue: $0, shardCount: shard.shardCount) })
+            == index
+        {
+            shard.restore(id)
+        }
         var windows = RecordWindows(directory.directory)
         for message in state.messages where isOwned[Int(message.queue)] || message.isRetained {
             let found = try windows.read(message, in: state.segments[Int(message.segment)])
@@ -100,8 +109,10 @@ enum StorageRecovery {
     private static let findingCountMax = 20
 
     /// Returns nil if a signal that ends the broker came meanwhile.
+    ///
+    /// - Parameter idsSince: see `Shard.idsSince`.
     static func open(
-        _ settings: StorageSettings, _ logger: Logger
+        _ settings: StorageSettings, idsSince: UInt64, _ logger: Logger
     ) throws(StorageError) -> RecoveredStore? {
         let environment = Dictionary(
             uniqueKeysWithValues: ["STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"].compactMap { (name: String) in
@@ -116,7 +127,9 @@ enum StorageRecovery {
         }
         let directory = try openDirectory(path)
         let started = Clock.monotonicNanoseconds
-        guard let state = try read(directory, syncs: true, progress: Progress(logger, since: started)) else {
+        guard
+            let state = try read(directory, syncs: true, idsSince: idsSince, progress: Progress(logger, since: started))
+        else {
             return nil
         }
         try judge(state, directory.path, logger)
@@ -150,12 +163,12 @@ enum StorageRecovery {
 
     /// Reads all segments. nil: `progress` stopped it.
     static func read(
-        _ directory: borrowing StorageDirectory, syncs: Bool, progress: Progress? = nil
+        _ directory: borrowing StorageDirectory, syncs: Bool, idsSince: UInt64 = .max, progress: Progress? = nil
     ) throws(StorageError) -> RecoveredState? {
         let names = try directory.segmentNames()
         var progress = progress
         progress?.expect(names, in: directory)
-        var recovery = Recovery()
+        var recovery = Recovery(idsSince: idsSince)
         var buffer = SegmentBuffer()
         for name in names {
             let bytes = try buffer.read(name, in: directory, syncs: syncs) { progress?.advance($0) ?? true }

@@ -19,6 +19,8 @@ import Testing
 ///         DeliveryTable
 ///       QueueEngine       MemoryBudget  TimerWheel
 ///         QueueHolders
+///       DelayTable          MemoryBudget
+///       DeduplicationTable  MemoryBudget
 ///       MessageStore
 ///         LogStaging  SegmentFiles
 ///       SessionTable      MemoryBudget
@@ -38,6 +40,8 @@ struct HouseRulesTests {
         ("ReceiptOrder", ["ReceiptOrder/"], ["MemoryBudget"]),
         ("TransactionTable", ["TransactionTable/"], ["MemoryBudget"]),
         ("TopicLogs", ["TopicLogs/"], []),
+        ("DelayTable", ["Delays/"], ["MemoryBudget"]),
+        ("DeduplicationTable", ["Deduplication/"], ["MemoryBudget"]),
         ("MessageStore", ["MessageStore/"], ["LogStaging", "SegmentFiles"]),
         ("LogStaging", ["MessageStore/LogStaging.swift"], []),
         ("SegmentFiles", ["MessageStore/SegmentFiles.swift"], []),

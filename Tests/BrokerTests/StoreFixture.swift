@@ -54,6 +54,10 @@ struct StoreFixture {
                 }
             }
         }
+        for id in state.ids.sorted(by: { $0.acceptedAt < $1.acceptedAt }) {
+            let owner = id.destination.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: shardCount) }
+            broker.shard(owner).pointee.restore(id)
+        }
         broker.shard(0).pointee.restore(transactions: state.unsealedTransactions)
     }
 
@@ -81,7 +85,7 @@ struct StoreFixture {
 
     /// What recovery makes of the files.
     static func recover(_ contents: [String: [UInt8]], _ sourceLocation: SourceLocation) -> RecoveredState {
-        var recovery = Recovery()
+        var recovery = Recovery(idsSince: 0)
         for (name, text) in contents.keys.compactMap({ text in SegmentName(fileName: text).map { ($0, text) } }).sorted(
             by: { $0.0 < $1.0 })
         {

@@ -179,6 +179,7 @@ struct RecordTests {
             page.writer.write(queueMade: QueueRecord(queueName: $0))
             page.writer.write(queueRemoved: $0)
             page.writer.write(topicOffsets: $0, below: 7)
+            page.writer.write(DeduplicationRecord(destination: $0, id: $0, acceptedAt: 7))
         }
         page.writer.beginPart(transaction: 4, partCount: 1)
         page.writer.endPart()

@@ -99,6 +99,12 @@ public enum Canary: String, CaseIterable, Sendable {
     case reuseOffsets = "reuse-offsets"
     /// What a topic retains is not given to new subscribers.
     case loseRetained = "lose-retained"
+    /// The broker is asked for shorter delays than its clients believe.
+    case releaseEarly = "release-early"
+    /// Delayed messages are not restored.
+    case loseDelayed = "lose-delayed"
+    /// Ids by which messages are taken once are not restored.
+    case forgetIDs = "forget-ids"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -132,8 +138,10 @@ public enum Canary: String, CaseIterable, Sendable {
         case .loseRetained: "and was not given message"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
             .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang, .loseDirectorySync,
-            .believeOldRecords, .loseSegment, .recoverUnsynced:
+            .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetIDs:
             ""
+        case .releaseEarly: "before it was due"
+        case .loseDelayed: "lost by"
         case .confirmUnsynced: "was promised"
         }
     }
@@ -141,7 +149,8 @@ public enum Canary: String, CaseIterable, Sendable {
     /// Only a broker that stores messages has it.
     public var isOfStorage: Bool {
         switch self {
-        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced, .reuseOffsets:
+        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced, .reuseOffsets,
+            .loseDelayed, .forgetIDs:
             true
         default: false
         }
@@ -152,6 +161,7 @@ public enum Canary: String, CaseIterable, Sendable {
         switch self {
         case .permitAll, .ignoreReload: .permissions
         case .skipOffset, .reuseOffsets, .loseRetained: .logs
+        case .releaseEarly, .loseDelayed, .forgetIDs: .delays
         default: .plain
         }
     }

@@ -30,6 +30,14 @@ final class Message {
     /// Wall-clock milliseconds before which it must not expire, and from which on it must not be delivered.
     var expiryEarliest = UInt64.max
     var expiryLatest = UInt64.max
+    /// Its SEND asked to wait for so long, in milliseconds. nil: it did not.
+    var delay: UInt64?
+    /// It said when rather than for how long.
+    var delayIsAbsolute = false
+    /// Wall-clock milliseconds before which it must not be delivered.
+    var dueEarliest: UInt64 = 0
+    /// It has an `x-deduplication-id`.
+    var isDeduplicated = false
     var state = State.kept
     /// Position among the publisher's messages to this destination.
     var sequence = 0

@@ -32,6 +32,9 @@ extension Oracle {
         if encodedSince >= message.expiryLatest, destination == message.written {
             violate("message \(number) was delivered \(encodedSince - message.expiryLatest) ms after its expiry")
         }
+        if wall < message.dueEarliest {
+            violate("message \(number) was delivered \(message.dueEarliest - wall) ms before it was due")
+        }
         let acknowledges = subscription.ackMode != .auto
         let ack = frame.value("ack")
         if (ack != nil) != (acknowledges && peer.version == 12) {
@@ -55,7 +58,7 @@ extension Oracle {
         let last = subscription.lastSequence[key, default: 0]
         // What a crash did not take keeps its place, though all of it says that it may have been delivered before.
         let isFirstOfLife = message.brokerLife < life && message.lifeOfDelivery < life
-        if !isRedelivered || isFirstOfLife, !isDeadLetter {
+        if !isRedelivered || isFirstOfLife, !isDeadLetter, message.delay == nil {
             if message.sequence < last {
                 let text = "message \(number) after a later one of the same publisher and destination"
                 if subscription.isQueue { disorders.append((step, text, message.destination)) } else { violate(text) }
@@ -102,7 +105,8 @@ extension Oracle {
             violate("message \(message.number): x-text is \(text ?? "absent"), not \(expected ?? "absent")")
         }
         checkReply(frame.value("reply-to"), of: message, peer)
-        for name in ["receipt", "transaction", "ttl-invented"] where frame.value(name) != nil {
+        for name in ["receipt", "transaction", "ttl-invented", "x-delay", "AMQ_SCHEDULED_DELAY", "schedule"]
+        where frame.value(name) != nil {
             violate("\(name) got through")
         }
     }

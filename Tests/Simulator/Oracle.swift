@@ -93,6 +93,7 @@ final class Oracle {
         message.state = .issued
         message.issuedStep = step
         message.brokerLife = life
+        if let delay = message.delay, !message.delayIsAbsolute { message.dueEarliest = wall + delay }
         if let life = message.life {
             message.expiryEarliest = message.expiryIsAbsolute ? life : wall + life
             if message.expiryIsAbsolute { message.expiryLatest = life }
@@ -187,7 +188,7 @@ final class Oracle {
         // It was processed by now; its life began then.
         if let life = message.life, !message.expiryIsAbsolute { message.expiryLatest = wall + life }
         let policy = scenario.messageMillisecondsMax
-        if message.isQueue, policy > 0, scenario.queues.contains(message.destination) {
+        if message.isQueue, policy > 0, scenario.queues.contains(message.destination), message.delay == nil {
             message.expiryLatest = min(message.expiryLatest, wall + policy)
         }
         checkFilledQueues(of: message)

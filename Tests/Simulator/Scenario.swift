@@ -56,6 +56,8 @@ struct Scenario {
     let access: AccessPlan?
     /// Receipts wait for a log and for permission.
     let receiptsWait: Bool
+    /// Messages are delayed, or have an id by which they are taken once.
+    let delays: Bool
     /// A queue that nobody uses for so long loses its messages, in milliseconds. 0: never.
     let idleWithMessagesMilliseconds: UInt64
 
@@ -94,6 +96,7 @@ struct Scenario {
         transactionsAreTight = random.chance(100)
         framesAreTight = random.chance(100)
         drains = random.chance(140) && !stores
+        delays = mode == .delays
         heartBeats = random.chance(300)
         expires = random.chance(200)
         burst = random.pick(stores ? [2, 4, 8, 8, 16] : [1, 1, 2, 4, 8])
@@ -187,6 +190,8 @@ struct Scenario {
         policy.idleWithMessagesMillisecondsMax = Int(idleWithMessagesMilliseconds)
         policy.messageMillisecondsMax = expires ? random.pick([0, 0, 50, 600_000]) : 0
         messageMillisecondsMax = UInt64(policy.messageMillisecondsMax)
+        // Longer than any run.
+        policy.deduplicationMilliseconds = 86_400_000
         options.destinationPolicies.append(policy)
         self.options = options
 

@@ -42,6 +42,7 @@ extension Simulation {
 
     private func publish(_ peer: Peer, to destination: String, isQueue: Bool, asks: Bool = false) {
         guard peer.canPublish else { return }
+        if scenario.delays, isQueue, !asks, random.chance(200), resend(peer) { return }
         let isOwn = destination.hasPrefix("/reply-") || destination.hasPrefix("/temp-")
         guard dares(peer, { isOwn || $0.mayPublish(to: destination) }) else { return }
         // The replies to one temporary queue are its owner's; each asker subscribes one by the first request.
@@ -88,6 +89,7 @@ extension Simulation {
                 oracle.subscriptions.append(own)
             }
         }
+        if scenario.delays, !isOwn, !asks { addOptions(message, &frame) }
         if let transaction {
             frame.add("transaction", transaction.name)
             message.transaction = transaction

@@ -64,7 +64,7 @@ extension Simulation {
                 // It was cut for want of memory; what it has taken since made room for the next.
                 drainer = makeDrainer()
             }
-            let isAwaited = peers.contains { waits($0) || $0.isEnding }
+            let isAwaited = hasDelayedMessages || peers.contains { waits($0) || $0.isEnding }
             quietRounds = wasActive || isAwaited ? 0 : quietRounds + 1
             if wasActive {
                 now += 100_000

@@ -16,6 +16,8 @@ public final class Simulation {
         case permissions
         /// Some topics keep logs, which clients read, and some messages are retained.
         case logs
+        /// Messages wait for their time, and some are sent again with the id of one that was taken.
+        case delays
     }
 
     /// What a run found.

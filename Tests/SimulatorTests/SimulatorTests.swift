@@ -30,6 +30,14 @@ struct SimulatorTests {
         }
     }
 
+    @Test("Delayed messages come when they are due, and what is sent again is not taken again")
+    func delaysAreKept() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, mode: .delays).violation == nil, "seed \(seed)")
+            #expect(Simulation.run(seed: seed, crashes: true, mode: .delays).violation == nil, "seed \(seed), crashes")
+        }
+    }
+
     @Test("A seed that found a fault once finds none now", arguments: Self.regressions)
     func regressionsStayAway(seed: UInt64) {
         #expect(Simulation.run(seed: seed).violation == nil)

@@ -119,15 +119,21 @@ extension MessageStore {
 
     // MARK: Freeing
 
+    /// The first segment that stays if those at the front go in which nothing lives.
+    var endOfFreeSegments: UInt32 {
+        if removal.hasEarlier { return firstNeeded }
+        let closedCount = Int(staging.firstSequence - firstNeeded)
+        var count = 0
+        while count < closedCount, count >= liveCounts.count || liveCounts[count] == 0 { count += 1 }
+        return firstNeeded + UInt32(count)
+    }
+
     /// Finds segments at the front in which nothing lives, and says when that is on stable storage that they are not needed.
     mutating func findFree() {
         if freeCount == 0 {
-            if removal.hasEarlier { return }
-            let closedCount = Int(staging.firstSequence - firstNeeded)
-            var count = 0
-            while count < closedCount, count >= liveCounts.count || liveCounts[count] == 0 { count += 1 }
-            if count == 0 { return }
-            freeCount = count
+            let end = min(endOfFreeSegments, firstSegmentOfIDs)
+            if end <= firstNeeded { return }
+            freeCount = Int(end - firstNeeded)
             freeAt = staging.endPosition
         }
         guard isSettled(freeAt) else { return }

@@ -84,6 +84,8 @@ struct MessageStore: ~Copyable {
     var compaction: Index<Entry>?
     /// What was at the front in the last pass: a segment of this life; -1: those of earlier ones. -2: there was none.
     var compactedFront = -2
+    /// Segments from here on say something of ids that is still to be known. `.max`: none does.
+    var firstSegmentOfIDs = UInt32.max
     /// What the marks of the append under way say, and what is on stable storage.
     var submittedFirstNeeded: UInt32 = 0
     var durableFirstNeeded: UInt32 = 0
@@ -228,6 +230,12 @@ struct MessageStore: ~Copyable {
         didWrite()
         count(staging.sequence)
         return staging.sequence
+    }
+
+    mutating func write(_ record: DeduplicationRecord) {
+        if hasFailed { return }
+        staging.room(record.recordByteCount, milliseconds).pointee.write(record)
+        didWrite()
     }
 
     mutating func write(transactionEnd transaction: UInt64) {

@@ -93,6 +93,8 @@ enum CommitStep: UInt8, BitwiseCopyable {
 enum GroupOperation: BitwiseCopyable {
     /// Its block's place is filled in when it is written.
     case message(Handle<Entry>)
+    /// The same of one that waits for its time.
+    case delayed(Handle<DelayedMessage>)
     case acknowledgement(StoredPlace)
     case failure(UInt16, MessageReference)
     /// A message that a topic keeps. Its block's place is filled in, too.

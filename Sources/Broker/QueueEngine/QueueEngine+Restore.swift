@@ -42,4 +42,11 @@ extension QueueEngine {
         if record.expiresAt != 0 { scheduleExpiry(handle, &timers, at: moment) }
         return .restored
     }
+
+    /// An earlier life may have delivered it: its next delivery says so.
+    mutating func markSeen(_ index: Index<Entry>) {
+        let entry = entryRecords[index]
+        entry.pointee.isRedelivered = true
+        entry.pointee.deliveryCount = max(entry.pointee.deliveryCount, 1)
+    }
 }

@@ -83,6 +83,7 @@ struct StoredMessage: BitwiseCopyable {
     var carriesDestination: Bool
     /// It is in the log: `StoredPlace` is behind the content.
     var isStored: Bool
+    var options: MessageOptions
 
     static var byteCount: Int { 16 }
     /// Where the place in the log is, from the begin of the block.

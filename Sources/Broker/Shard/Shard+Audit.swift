@@ -35,7 +35,10 @@ public struct ShardAudit: Sendable, Equatable {
     /// Messages and bytes that queues believe to hold, reservations included.
     public var queuedMessages = 0
     public var queuedBytes = 0
-    /// Bytes of blocks in use, without the names of destinations that nobody needs.
+    /// Messages that wait for their time.
+    public var delayedMessages = 0
+    /// Bytes of blocks in use, without the names of destinations that nobody needs, and without the ids that are known for
+    /// a while.
     public var blockBytes = 0
     /// Those of them that hold frames cut short.
     public var inputBytes = 0
@@ -67,7 +70,9 @@ extension Shard {
         audit.inputBytes = memory.inputByteCount
         audit.timers =
             timers.count - (noticeTimer != 0 ? 1 : 0) - (logTimer != 0 ? 1 : 0) - queues.idleTimerCount
-        audit.blockBytes = memory.blocks.byteCountInUse - topicLogByteCount
+            - (deduplicationTimer != 0 ? 1 : 0)
+        audit.delayedMessages = delays.count
+        audit.blockBytes = memory.blocks.byteCountInUse - topicLogByteCount - deduplication.blockByteCount
         audit.readers = topicLogs.readerCount
         audit.intakes = topicLogs.intakeCount
         var place = destinations.nextLive(after: .none)
@@ -93,13 +98,14 @@ extension Shard {
         return audit
     }
 
-    /// What `audit` finds where nothing is left but messages in queues, all of them ready.
+    /// What `audit` finds where nothing is left but messages in queues, all of them ready, and messages that wait for their
+    /// time.
     public func auditOfReadyMessages() -> ShardAudit {
         var audit = ShardAudit()
         var place = queues.nextLive(after: .none)
         while !place.isNone {
             let queue = queues[place].pointee
-            if !queue.ready.isEmpty {
+            if queue.messageCount != 0 {
                 audit.neededDestinations += 1
                 audit.blockBytes += memory.blocks.capacity(destinations[queue.destination].pointee.name)
                 if queue.deadLetter != 0 { audit.blockBytes += memory.blocks.capacity(queue.deadLetter) }
@@ -116,6 +122,18 @@ extension Shard {
             }
             place = queues.nextLive(after: place)
         }
+        var held = delays.nextLive(after: .none)
+        while !held.isNone {
+            let delayed = delays[held].pointee
+            audit.delayedMessages += 1
+            audit.blockBytes += memory.blocks.capacity(delayed.message)
+            if queues.isLive(delayed.queue) {
+                audit.queuedMessages += 1
+                audit.queuedBytes += Int(delayed.byteCount)
+            }
+            held = delays.nextLive(after: held)
+        }
+        if delayTimer != 0 { audit.timers += 1 }
         return audit
     }
 
@@ -140,6 +158,7 @@ extension Shard {
 
     /// The first broken rule of a queue, or nil: see `QueueEngine.audit`. Time is linear in messages.
     public func auditQueues() -> String? {
+        if let fault = delays.audit() { return fault }
         var place = queues.nextLive(after: .none)
         while !place.isNone {
             if let fault = queues.audit(place) {

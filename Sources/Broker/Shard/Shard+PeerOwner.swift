@@ -7,6 +7,7 @@ extension Shard {
         _ publication: QueuePublication, _ payload: MessagePayload, from peer: Int
     ) {
         let message = payload.message
+        if !message.options.isEmpty, settleOptions(publication, payload, from: peer) { return }
         let index = queueForElsewhere(payload.name)
         guard !index.isNone else {
             if begins(payload.name, with: "/reply-queue/") {
@@ -42,7 +43,7 @@ extension Shard {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
         let wasEmpty = queue.pointee.messageCount == 0
-        if enqueue(queueIndex, message) {
+        if message.options.isEmpty ? enqueue(queueIndex, message) : takeWithOptions(queueIndex, message) {
             if wasEmpty { hold(handle, publication.sender) }
         } else {
             let isFull = !queues.hasRoom(queueIndex, byteCount: message.contentByteCount)
@@ -54,7 +55,7 @@ extension Shard {
 
     /// Why the log does not take a message that is to be stored. nil: it does. What COMMIT was granted, and a dead letter, may
     /// take of what is kept in reserve.
-    private mutating func refusalToStore(_ publication: QueuePublication, byteCount: Int) -> Refusal? {
+    mutating func refusalToStore(_ publication: QueuePublication, byteCount: Int) -> Refusal? {
         switch store.admission(byteCount) {
         case .open, .wait: nil
         case .full: publication.isDeadLetter || publication.isReserved ? nil : .diskFull
@@ -75,7 +76,7 @@ extension Shard {
     /// Why `queueForElsewhere` found no room.
     mutating func refusalOfDestination() -> Refusal { makeRoomForQueue() ? .memory : .destinations }
 
-    private mutating func refuseSend(
+    mutating func refuseSend(
         _ publication: QueuePublication, _ receipt: UnsafeRawBufferPointer, _ refusal: Refusal, to peer: Int
     ) {
         guard !publication.isDeadLetter else {

@@ -15,9 +15,11 @@ struct Window: BitwiseCopyable {
 }
 
 extension Frame {
-    /// The most that the SEND counts as in a queue: its headers may gain escapes and a longer `reply-to`.
+    /// The most that the SEND counts as in a queue: its headers may gain escapes, a longer `reply-to`, and the line that says
+    /// when it is due.
     var reservedByteCount: Int {
-        isPlain && !has(.replyTo) ? byteCount : byteCount + headersByteCount + 1024
+        isPlain && !hasAny(HeaderName.replyTo.bit | HeaderName.sendOption.bit)
+            ? byteCount : byteCount + headersByteCount + 1024
     }
 }
 
@@ -95,7 +97,7 @@ extension Shard {
         case .dropOldest:
             guard let message = messageOfFrame(context, for: target) else { return .done }
             dropOldest(index, byteCount: message.contentByteCount)
-            if enqueue(index, message) {
+            if message.options.isEmpty ? enqueue(index, message) : takeWithOptions(index, message) {
                 confirm(context)
                 return .done
             }

@@ -21,6 +21,7 @@ extension Shard {
     /// What was stored in earlier lives comes before all that comes now.
     mutating func beginLog() {
         queues.beginOrder(at: store.durablePosition)
+        delays.beginOrder(at: store.durablePosition)
         pendings.beginLog(at: store.durablePosition)
     }
 
@@ -34,12 +35,13 @@ extension Shard {
         if message.record.flags.contains(.isLogged) || message.record.flags.contains(.isRetained) {
             return restoreKept(message)
         }
-        guard let index = restoredQueue(message.record.queueName) else { return .tooMany }
         let place = StoredPlace(
             position: message.reference.position, orderKey: message.record.orderKey, worker: message.reference.worker,
             byteCount: UInt32(message.record.recordByteCount),
             earlierSegment: Int32(store.options.earlier?.index(of: message.reference) ?? -1))
         invariant(place.earlierSegment >= 0, "a restored message is in a segment of an earlier life")
+        if message.record.flags.contains(.isDelayed) { return restoreDelayed(message, place) }
+        guard let index = restoredQueue(message.record.queueName) else { return .tooMany }
         let restored = queues.restore(index, message, place, &memory, &timers, at: moment)
         if restored == .restored {
             store.countRestored(Int(place.byteCount))
@@ -72,7 +74,7 @@ extension Shard {
         for transaction in transactions { store.write(transactionEnd: transaction) }
     }
 
-    private mutating func restoredQueue(_ name: UnsafeRawBufferPointer) -> Index<Queue>? {
+    mutating func restoredQueue(_ name: UnsafeRawBufferPointer) -> Index<Queue>? {
         var destination = findDestination(name)
         if destination.isNone {
             guard destinations.owner(ofQueue: name) == index, makeRoomForQueue() else { return nil }

@@ -46,7 +46,8 @@ extension Shard {
         }
         let outcome: FrameOutcome
         switch destination.pointee.kind {
-        case .topic: outcome = sendToTopic(context, target)
+        case .topic:
+            outcome = frame.has(.sendOption) ? sendToTopicWithOptions(context, target) : sendToTopic(context, target)
         case .queue: outcome = sendToQueue(context, target, hadReservation: hadReservation)
         case .remoteQueue: outcome = sendToRemoteQueue(context, target)
         case .pattern, .subscriptionQueue:
@@ -118,7 +119,7 @@ extension Shard {
     }
 
     @inline(__always)
-    private mutating func sendToTopic(_ context: FrameContext, _ target: SendTarget) -> FrameOutcome {
+    mutating func sendToTopic(_ context: FrameContext, _ target: SendTarget) -> FrameOutcome {
         let index = target.destination
         if destinations[index].pointee.isSequenced { return sendToSequenced(context, target) }
         if !context.isCommitting {
@@ -151,6 +152,10 @@ extension Shard {
             return .done
         }
         let queue = queues.handle(destination.pointee.queue)
+        if frame.has(.sendOption), let outcome = settleOptions(context, target, queue.index) {
+            if hadReservation { roomIsFree(queue) }
+            return outcome
+        }
         if queues[queue.index].pointee.storage != .never, storesFrame(session, in: target.destination),
             let outcome = holdBackStored(context)
         {
@@ -165,7 +170,7 @@ extension Shard {
             roomIsFree(queue)
             return .done
         }
-        let wasTaken = enqueue(queue.index, message)
+        let wasTaken = message.options.isEmpty ? enqueue(queue.index, message) : takeWithOptions(queue.index, message)
         if wasEmpty { hold(queue, holder(session)) }
         // It may have taken less room than it was granted, or none where it had expired.
         if hadReservation || !queues[queue.index].pointee.blocked.isEmpty { roomIsFree(queue) }
@@ -224,6 +229,7 @@ extension Shard {
         if frame.has(.persistent), store.isEnabled {
             message.isPersistent = asksForPersistence(context.session)
         }
+        if frame.has(.sendOption) { return addOptions(&message, context, target) ? message : nil }
         if frame.isPlain && target.replyTo.isNone && !target.isAlias {
             gatherHeaders(&message)
         } else {
@@ -270,9 +276,13 @@ extension Shard {
     }
 
     /// Headers in the escapes of 1.2, with the destination as it was written and the name that others may reply to.
-    private mutating func transcodeHeaders(_ message: inout Message, _ target: SendTarget, from version: Version) {
+    ///
+    /// - Parameter lineByteCount: of the line that is in `Scratch.headers` already: they go behind it.
+    mutating func transcodeHeaders(
+        _ message: inout Message, _ target: SendTarget, from version: Version, behind lineByteCount: Int = 0
+    ) {
         let mask = Self.consumed
-        var writer = FrameWriter(at: scratch.headers)
+        var writer = FrameWriter(at: scratch.headers + lineByteCount)
         if target.isAlias {
             writer.writeTranscoded(frame.firstField(.destination)!, of: frame, from: version, to: .v1_2)
             message.carriesDestination = true
@@ -287,6 +297,7 @@ extension Shard {
             let field = frame.field(i)
             if mask & (1 << UInt64(field.known.rawValue)) != 0 { continue }
             if !target.replyTo.isNone, field.known == .replyTo { continue }
+            if field.known == .sendOption, isScheduleField(field) { continue }
             writer.writeTranscoded(field, of: frame, from: version, to: .v1_2)
         }
         message.isPlain = frame.isPlain && target.replyTo.isNone

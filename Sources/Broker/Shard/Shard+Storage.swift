@@ -56,21 +56,26 @@ extension Shard {
     }
 
     /// An entry as the log has it.
-    private mutating func record(of index: Index<Entry>) -> MessageRecord {
+    mutating func record(of index: Index<Entry>) -> MessageRecord {
         let entry = queues[index]
         let message = memory.stored(
             entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt)
         var flags = RecordFlags()
         if message.isPlain { flags.insert(.isPlain) }
         if message.carriesDestination { flags.insert(.carriesDestination) }
-        return MessageRecord(
+        var record = MessageRecord(
             queueName: nameOf(queues[entry.pointee.queue].pointee.destination), identity: entry.pointee.identity,
             expiresAt: entry.pointee.expiresAt, flags: flags, content: message.headers,
             headersByteCount: message.headersByteCount, bodyByteCount: message.bodyByteCount)
+        if message.options.contains(.isDeduplicated) {
+            record.flags.insert(.isDeduplicated)
+            record.detail = wallMilliseconds
+        }
+        return record
     }
 
     /// - Parameter record: that is at the place.
-    private mutating func setPlace(of index: Index<Entry>, _ reference: MessageReference, _ record: MessageRecord) {
+    mutating func setPlace(of index: Index<Entry>, _ reference: MessageReference, _ record: MessageRecord) {
         memory.place(of: queues[index].pointee.message).pointee = StoredPlace(
             position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
             worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
@@ -143,9 +148,9 @@ extension Shard {
         let acknowledgedBefore = store.groupAcknowledged.count
         for place in first..<store.operations.count {
             switch store.operations[place] {
-            case .message(let handle):
-                let record = record(of: handle.index)
-                setPlace(of: handle.index, writer.pointee.write(record), record)
+            case .message, .delayed:
+                let record = record(of: store.operations[place])
+                setPlace(of: store.operations[place], writer.pointee.write(record), record)
                 store.liveByteCount += record.recordByteCount
             case .kept(let kept): write(kept, with: writer)
             case .failure(let count, let reference): writer.pointee.write(failureCount: count, of: reference)
@@ -166,8 +171,8 @@ extension Shard {
         var acknowledgedCount = 0
         for place in first..<store.operations.count {
             switch store.operations[place] {
-            case .message(let handle):
-                byteCount += record(of: handle.index).recordByteCount
+            case .message, .delayed:
+                byteCount += record(of: store.operations[place]).recordByteCount
                 count += 1
             case .kept(let kept):
                 byteCount += record(of: kept).recordByteCount
@@ -190,7 +195,7 @@ extension Shard {
     private mutating func countGroup(_ first: Int) {
         for place in first..<store.operations.count {
             switch store.operations[place] {
-            case .message, .kept: store.count(store.staging.sequence)
+            case .message, .delayed, .kept: store.count(store.staging.sequence)
             case .acknowledgement(let place): store.release(place)
             case .failure, .nothing: break
             }
@@ -204,9 +209,9 @@ extension Shard {
             "what belongs together does not fit into a segment, and is stored piece by piece (storage.segment-bytes)")
         for place in first..<store.operations.count {
             switch store.operations[place] {
-            case .message(let handle):
-                let record = record(of: handle.index)
-                setPlace(of: handle.index, store.write(record), record)
+            case .message, .delayed:
+                let record = record(of: store.operations[place])
+                setPlace(of: store.operations[place], store.write(record), record)
             case .kept(let kept): writeKept(kept)
             case .failure(let count, let reference): store.writeAlone(failureCount: count, of: reference)
             case .acknowledgement(let place): store.acknowledgeAlone(place)
@@ -317,6 +322,7 @@ extension Shard {
     @inline(never)
     private mutating func advanceStoreNow() {
         if store.wantsCompaction() { compactStore() }
+        if !deduplication.isEmpty || store.firstSegmentOfIDs != .max { carryIDs() }
         store.advance(&submissions, at: moment)
         if !store.hasFailed {
             pendings.placeGathered(at: store.staging.endPosition)
@@ -338,8 +344,12 @@ extension Shard {
         guard var index = store.compaction else { return }
         var byteCount = 0
         for _ in 0..<Self.entriesPerCompactionMax where byteCount < Self.bytesPerCompactionMax {
-            index = queues.nextEntry(after: index)
-            if index.isNone {
+            let next = queues.nextEntry(after: index)
+            if next.isNone {
+                guard
+                    compactDelays(
+                        entryCountMax: Self.entriesPerCompactionMax, byteCountMax: Self.bytesPerCompactionMax)
+                else { break }
                 if compactKept(&byteCount) {
                     store.hasWork = true
                     return
@@ -347,6 +357,7 @@ extension Shard {
                 store.compaction = nil
                 return compactArguments()
             }
+            index = next
             guard queues[index].pointee.isStored else { continue }
             let place = memory.place(of: queues[index].pointee.message).pointee
             if store.isAtFront(place) { byteCount += writeAgain(index, place) }
@@ -359,6 +370,9 @@ extension Shard {
     private mutating func writeAgain(_ index: Index<Entry>, _ place: StoredPlace) -> Int {
         var record = record(of: index)
         record.flags.insert(.isCopy)
+        // Of ids the table says what is known.
+        record.flags.remove(.isDeduplicated)
+        record.detail = 0
         if queues[index].pointee.isRedelivered { record.flags.insert(.isRedelivered) }
         record.failureCount = queues[index].pointee.failureCount
         record.orderKey = place.orderKey

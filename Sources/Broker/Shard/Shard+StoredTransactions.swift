@@ -52,7 +52,10 @@ extension Shard {
             switch kept.pointee.command {
             case .send(let send):
                 let destination = destinations.find(send.destination)
-                guard destination?.pointee.stores(isPersistent: send.isPersistent) ?? true else { continue }
+                guard send.delayOwner != 0 || destination?.pointee.stores(isPersistent: send.isPersistent) ?? true
+                else {
+                    continue
+                }
                 let nameByteCount = destination.map { Int($0.pointee.nameByteCount) }
                 byteCount +=
                     Int(send.byteCount) + (nameByteCount ?? limits.destinationNameByteCountMax)
@@ -111,6 +114,7 @@ extension Shard {
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
             case .send(let send):
+                if send.delayOwner != 0 { participants.set(Int(send.delayOwner) - 1, true) }
                 guard let destination = destinations.find(send.destination) else {
                     // It was forgotten meanwhile, and is made again.
                     if !kept.pointee.room.queue.isNone { participants.set(Int(kept.pointee.room.owner), true) }

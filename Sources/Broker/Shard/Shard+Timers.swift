@@ -60,6 +60,8 @@ extension Shard {
         case .notices:
             noticeTimer = 0
             summariseNotices()
+        case .delays: delayTimerFired()
+        case .deduplication: deduplicationTimerFired()
         case nil:
             invariant(false, "every timer has a kind")
         }
@@ -353,6 +355,7 @@ extension Shard {
     /// Messages that are not stored live in memory: those that nobody took are lost now, and the log says how many of which
     /// queue. Nobody holds any, and nothing is reserved.
     private mutating func reportUndelivered() {
+        if !delays.isEmpty { reportUndeliveredDelays() }
         for place in 0..<destinations.placeCount {
             let candidate = destinations.named(at: place)
             guard !candidate.isNone, !destinations[candidate].pointee.queue.isNone else { continue }
@@ -372,6 +375,6 @@ extension Shard {
 
 /// What a timer belongs to (`TimerWheel.Expired.kind`).
 enum TimerKind: UInt8 {
-    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue
+    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue, delays, deduplication
     case topicLogs = 20
 }

@@ -34,6 +34,8 @@ public struct Shard: ~Copyable {
     var pendings: ReceiptOrder
     var store: MessageStore
     var memory: MemoryBudget
+    var delays: DelayTable
+    var deduplication: DeduplicationTable
     /// What was last told to the other workers.
     private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
@@ -93,6 +95,10 @@ public struct Shard: ~Copyable {
     var roomTimer: UInt32 = 0
     /// Of what is too old in the logs of topics, and of retained messages that have expired.
     var logTimer: UInt32 = 0
+    var delayTimer: UInt32 = 0
+    /// When it fires (wall-clock milliseconds).
+    var delayTimerAt: UInt64 = 0
+    var deduplicationTimer: UInt32 = 0
     var drainIsRequested = false
     var isDraining = false
     var drainTimer: UInt32 = 0
@@ -154,6 +160,8 @@ public struct Shard: ~Copyable {
         let transactions = try TransactionTable(recordCountMax: capacity.transactionCount, limits)
         let pendings = try ReceiptOrder(sessionCountMax: capacity.sessionCount, options.receiptConditions)
         let memory = try MemoryBudget(limits)
+        let delays = try DelayTable(limits)
+        let deduplication = try DeduplicationTable(limits, seed: options.seed &+ 0x2545_F491_4F6C_DD1D)
         let timers = try TimerWheel(timerCountMax: capacity.timerCount, now: now)
 
         self.index = index
@@ -176,6 +184,8 @@ public struct Shard: ~Copyable {
         store = MessageStore(
             options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
         self.memory = memory
+        self.delays = delays
+        self.deduplication = deduplication
         self.timers = timers
         identity = SessionIdentity(key: options.identityKey, worker: index)
         gate = AccessGate(options.access, fabric.userUsages)

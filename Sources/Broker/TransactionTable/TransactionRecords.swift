@@ -35,6 +35,8 @@ struct CheckedSend: BitwiseCopyable {
     var asksForMore: Bool
     /// It says `persistent:true`.
     var isPersistent = false
+    /// It is for a topic, and delayed: the worker that stores it meanwhile, and 1. 0: none does.
+    var delayOwner: UInt8 = 0
 }
 
 /// Room in a queue that is kept for a frame of a COMMIT.

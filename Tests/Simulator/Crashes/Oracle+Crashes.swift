@@ -86,7 +86,7 @@ extension Oracle {
                 violate("recovery found message \(one.number) in \(other) and in \(one.queue)")
             }
             checkFound(message, one)
-            guard one.queue == message.destination else { continue }
+            guard one.queue == message.destination, message.delay == nil else { continue }
             let key = "\(message.publisher) \(one.queue)"
             if message.sequence < last[key, default: 0] {
                 violate("recovery found message \(one.number) behind a later one of the same publisher and queue")
@@ -154,7 +154,9 @@ extension Oracle {
         }
         // As a dead letter it may be a new message of this life. And what waited in the output of a connection that
         // leaves may go to another first.
-        if !isRedelivered, !isDeadLetter, !subscription.hasLetGo, message.wasInCrash || message.deliveries > 0 {
+        // One that was delayed and not due yet was certainly not delivered.
+        let mayHaveBeenDelivered = message.wasInCrash && message.delay == nil || message.deliveries > 0
+        if !isRedelivered, !isDeadLetter, !subscription.hasLetGo, mayHaveBeenDelivered {
             violate("message \(number) of life \(message.brokerLife) came in life \(life) without redelivered:true")
         }
         message.mayBeGone = false

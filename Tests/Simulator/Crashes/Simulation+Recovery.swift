@@ -21,7 +21,7 @@ extension Simulation {
         if canary == .believeOldRecords { plantOldRecord() }
         var names = disk.names(in: directory).compactMap(SegmentName.init(fileName:)).sorted()
         if canary == .loseSegment, names.count > 1, strikesCanary(oneIn: 2) { names.removeLast() }
-        var recovery = Recovery()
+        var recovery = Recovery(idsSince: 0)
         if log != nil { for name in names { logRecords(of: name) } }
         for name in names { disk.withBytes(of: name.description, in: directory) { recovery.read(name, $0) } }
         var state = recovery.finish()
@@ -58,9 +58,13 @@ extension Simulation {
             let outcome = topic.name.withUnsafeBytes { shards[owner].restore(topicName: $0, offsetEnd: end) }
             if outcome != .restored { oracle.violate("shard \(owner) does not restore a log: \(outcome)") }
         }
+        for id in state.ids.sorted(by: { $0.acceptedAt < $1.acceptedAt }) where canary != .forgetIDs {
+            shards[owner(of: id.destination)].restore(id)
+        }
         for message in state.messages {
             let owner = owner(of: state.queues[Int(message.queue)].name)
             withRecord(of: message, state) { record in
+                if canary == .loseDelayed, record.flags.contains(.isDelayed) { return }
                 for index in 0..<scenario.shardCount where index == owner || message.isRetained {
                     let outcome = shards[index].restore(RecoveredMessage(reference: message.reference, record: record))
                     if outcome != .restored { oracle.violate("shard \(index) does not restore a message: \(outcome)") }

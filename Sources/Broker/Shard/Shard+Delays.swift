@@ -1,0 +1,380 @@
+import Journal
+import STOMP
+import Schedules
+import Slabs
+
+// Messages that wait for their time (`DelayTable`). They are with the worker that owns the destination, also where that is a
+// topic. Time is that of the wall clock. When it comes, a message goes where its SEND would have put it at once.
+//
+// A message for a queue keeps room in it: it counts against the queue's limits, and finds room when it is due. If it does not,
+// because the limits are others now, or because it repeats, it is tried again: nobody is there who could be told.
+extension Shard {
+    // MARK: Holding
+
+    /// A message for a topic of this name that is delayed is stored. (Topics store nothing themselves.)
+    func storesDelayed(_ name: UnsafeRawBufferPointer, isPersistent: Bool) -> Bool {
+        guard store.isEnabled else { return false }
+        switch policies[UInt32(policies.index(of: name))].storage {
+        case .never: return false
+        case .byHeader: return isPersistent
+        case .always: return true
+        }
+    }
+
+    /// Holds a message until it is due. False: no memory.
+    ///
+    /// - Parameter index: the queue that it is for. None: it is for a topic.
+    mutating func holdDelayed(_ message: Message, for index: Index<Queue>) -> Bool {
+        let line = scheduleLine(message)
+        let isStored =
+            index.isNone
+            ? storesDelayed(line.destination, isPersistent: message.isPersistent)
+            : stores(index, isPersistent: message.isPersistent)
+        let block = isStored ? memory.storeForLog(message) : memory.store(message)
+        if block == 0 { return false }
+        guard holdDelayed(block, message, line, for: index, isStored: isStored) else {
+            memory.blocks.release(block)
+            return false
+        }
+        counters.messagesDelayed &+= 1
+        return true
+    }
+
+    private func scheduleLine(_ message: Message) -> ScheduleLine {
+        guard let line = ScheduleLine(message.headers, byteCount: message.headersByteCount) else {
+            invariant(false, "a delayed message begins with the line that says when it is due")
+            return ScheduleLine(
+                Schedule(dueAt: 0, period: 0, repeats: 0), acceptedAt: 0, timeToLive: 0,
+                cron: UnsafeRawBufferPointer(start: nil, count: 0),
+                destination: UnsafeRawBufferPointer(start: nil, count: 0))
+        }
+        return line
+    }
+
+    private mutating func holdDelayed(
+        _ block: BlockIndex, _ message: Message, _ line: ScheduleLine, for index: Index<Queue>, isStored: Bool
+    ) -> Bool {
+        let byteCount = message.contentByteCount - line.byteCount
+        let held = delays.hold(
+            block, message, for: index.isNone ? .none : queues.handle(index), dueAt: line.schedule.dueAt,
+            byteCount: byteCount, isStored: isStored)
+        if held.isNone { return false }
+        if !index.isNone { keepRoom(in: index, byteCount: byteCount) }
+        if isStored { keepDelayed(held) }
+        armDelays()
+        return true
+    }
+
+    private mutating func keepRoom(in index: Index<Queue>, byteCount: Int) {
+        queues.reserve(index, byteCount: byteCount)
+        queues.use(index, clock: clock)
+        if queues[index].pointee.messageCount == 1 { updateIdle(queues[index].pointee.destination) }
+    }
+
+    // MARK: Due
+
+    /// So many are given out in a turn.
+    private static var releasesPerTurnMax: Int { 512 }
+    /// The wall clock may be set: it is looked at so often.
+    private static var waitMillisecondsMax: UInt64 { 60_000 }
+    private static var retryMilliseconds: UInt64 { 250 }
+
+    /// Makes sure that the earliest is looked at when it is due.
+    mutating func armDelays() {
+        guard !isDraining, let wakesAt = delays.wakesAt else { return }
+        if delayTimer != 0 {
+            if delayTimerAt <= wakesAt { return }
+            timers.cancel(delayTimer)
+        }
+        let wait = min(wakesAt - min(wakesAt, wallMilliseconds), Self.waitMillisecondsMax)
+        delayTimer = timers.schedule(at: now &+ wait &* 1_000_000, kind: TimerKind.delays.rawValue, owner: .none)
+        delayTimerAt = wallMilliseconds &+ wait
+    }
+
+    mutating func delayTimerFired() {
+        delayTimer = 0
+        // What would be given out now nobody could take.
+        if isDraining { return }
+        for _ in 0..<Self.releasesPerTurnMax {
+            let index = delays.earliest(by: wallMilliseconds)
+            if index.isNone { break }
+            release(index)
+        }
+        armDelays()
+    }
+
+    /// The earliest is due.
+    private mutating func release(_ index: Index<DelayedMessage>) {
+        let delayed = delays[index].pointee
+        if let until = delays.blockedUntil(delayed.queue, after: wallMilliseconds) {
+            return delays.postponeEarliest(until: until)
+        }
+        guard !delayed.queue.isNone else { return releaseToTopic(delayed) }
+        guard let queue = queueOfDelayed(index, delayed) else { return }
+        releaseToQueue(delays[index].pointee, queue)
+    }
+
+    private mutating func postpone() { delays.postponeEarliest(until: wallMilliseconds &+ Self.retryMilliseconds) }
+
+    /// The queue of a message that is due, which keeps room for it. nil: there is none, and the message was postponed or
+    /// dropped.
+    private mutating func queueOfDelayed(
+        _ index: Index<DelayedMessage>, _ delayed: DelayedMessage
+    ) -> Index<Queue>? {
+        if queues.isLive(delayed.queue), !queues[delayed.queue.index].pointee.isClosed { return delayed.queue.index }
+        let name = scheduleLine(memory.stored(delayed.message, identity: 0, expiresAt: 0)).destination
+        if begins(name, with: "/reply-queue/") {
+            counters.messagesDropped &+= 1
+            notice(.messagesDropped, "1 of \(printable(name)): the connection that owned it has ended")
+            finishDelayed(delayed)
+            return nil
+        }
+        let destination = queueForElsewhere(name)
+        guard !destination.isNone, !destinations[destination].pointee.queue.isNone else {
+            postpone()
+            return nil
+        }
+        let queue = destinations[destination].pointee.queue
+        delays.setQueue(queues.handle(queue), of: index)
+        keepRoom(in: queue, byteCount: Int(delayed.byteCount))
+        return queue
+    }
+
+    /// What a delayed message is when it is due: in its block, without the line.
+    private mutating func dueMessage(_ delayed: DelayedMessage, _ line: ScheduleLine) -> Message {
+        var message = memory.stored(delayed.message, identity: delayed.identity, expiresAt: delayed.expiresAt)
+        message.headers += line.byteCount
+        message.headersByteCount -= line.byteCount
+        message.options = []
+        if line.timeToLive != 0 { message.expiresAt = wallMilliseconds &+ line.timeToLive }
+        if line.schedule.period != 0 || line.cron.count > 0 { message.identity = takeIdentity() }
+        return message
+    }
+
+    private mutating func releaseToQueue(_ delayed: DelayedMessage, _ index: Index<Queue>) {
+        let line = scheduleLine(memory.stored(delayed.message, identity: 0, expiresAt: 0))
+        let message = dueMessage(delayed, line)
+        queues.unreserve(index, byteCount: Int(delayed.byteCount))
+        if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: message.contentByteCount) }
+        let next = nextBlock(delayed, line, message)
+        guard queues.hasRoom(index, byteCount: message.contentByteCount), next != 0 || nextLine(delayed, line) == nil
+        else {
+            if next != 0 { memory.blocks.release(next) }
+            queues.reserve(index, byteCount: Int(delayed.byteCount))
+            return postpone()
+        }
+        let group = beginGroup()
+        if enqueue(index, message) {
+            // Nothing is delivered before the group ends.
+            if delayed.mayHaveBeenDelivered, !store.operations.isEmpty,
+                case .message(let entry) = store.operations[store.operations.count - 1]
+            {
+                queues.markSeen(entry.index)
+            }
+            finishDelayed(delayed, next, for: index)
+        } else {
+            if next != 0 { memory.blocks.release(next) }
+            queues.reserve(index, byteCount: Int(delayed.byteCount))
+            postpone()
+        }
+        endGroup(group)
+        roomIsFree(queues.handle(index))
+    }
+
+    private mutating func releaseToTopic(_ delayed: DelayedMessage) {
+        let line = scheduleLine(memory.stored(delayed.message, identity: 0, expiresAt: 0))
+        let message = dueMessage(delayed, line)
+        let next = nextBlock(delayed, line, message)
+        let topic = topicOfDelayed(line.destination)
+        let isFull =
+            topicsFillMemory || !memory.hasBulk(message.contentByteCount)
+            || !topic.isNone && shardCount > 1 && fabric.isFullForTopics(anyOf: destinations.peers(of: topic))
+        guard !topic.isNone, !isFull, next != 0 || nextLine(delayed, line) == nil else {
+            if next != 0 { memory.blocks.release(next) }
+            return postpone()
+        }
+        let group = beginGroup()
+        publish(topic, message)
+        finishDelayed(delayed, next, for: .none)
+        endGroup(group)
+    }
+
+    private mutating func topicOfDelayed(_ name: UnsafeRawBufferPointer) -> Index<Destination> {
+        let found = findDestination(name)
+        if !found.isNone { return found }
+        guard makeRoomForOther(isUnused: true), makeRoomForMatches() else { return .none }
+        return makeTopic(name, isPattern: false)
+    }
+
+    // MARK: Again
+
+    /// When it is due again. nil: never, or not before it expires.
+    private func nextLine(_ delayed: DelayedMessage, _ line: ScheduleLine) -> ScheduleLine? {
+        guard let next = line.schedule.next(now: wallMilliseconds, cron: line.cron),
+            delayed.expiresAt == 0 || next.dueAt < delayed.expiresAt
+        else { return nil }
+        var line = line
+        line.schedule = next
+        return line
+    }
+
+    /// The block of the message with the time when it is due again. 0: it is not, or there is no memory.
+    private mutating func nextBlock(_ delayed: DelayedMessage, _ line: ScheduleLine, _ due: Message) -> BlockIndex {
+        guard let next = nextLine(delayed, line) else { return 0 }
+        let byteCount = next.write(to: scratch.headers)
+        let extra = UnsafeRawBufferPointer(start: scratch.headers, count: byteCount)
+        var message = due
+        message.options = .isDelayed
+        return delayed.isStored ? memory.storeForLog(message, extra: extra) : memory.store(message, extra: extra)
+    }
+
+    /// The earliest was given out, or dropped: it goes, and where it repeats it is held again.
+    private mutating func finishDelayed(
+        _ delayed: DelayedMessage, _ next: BlockIndex = 0, for index: Index<Queue> = .none
+    ) {
+        if delayed.isStored { acknowledgeDelayed(delayed) }
+        delays.removeEarliest(&memory)
+        if next == 0 { return }
+        let message = memory.stored(next, identity: delayed.identity, expiresAt: delayed.expiresAt)
+        let isHeld = holdDelayed(next, message, scheduleLine(message), for: index, isStored: delayed.isStored)
+        invariant(isHeld, "a message that is due again takes the place that it had")
+    }
+
+    // MARK: In the log
+
+    private mutating func keepDelayed(_ index: Index<DelayedMessage>) {
+        if store.hasFailed { return }
+        if store.isGrouping { return store.operations.append(.delayed(delays.handle(index))) }
+        let record = record(of: index)
+        setPlace(of: index, store.write(record), record)
+    }
+
+    /// A delayed message as the log has it.
+    func record(of index: Index<DelayedMessage>) -> MessageRecord {
+        let delayed = delays[index]
+        let message = memory.stored(
+            delayed.pointee.message, identity: delayed.pointee.identity, expiresAt: delayed.pointee.expiresAt)
+        let line = scheduleLine(message)
+        var flags: RecordFlags = .isDelayed
+        if message.isPlain { flags.insert(.isPlain) }
+        if message.carriesDestination { flags.insert(.carriesDestination) }
+        if message.options.contains(.isDeduplicated) { flags.insert(.isDeduplicated) }
+        var record = MessageRecord(
+            queueName: line.destination, identity: message.identity, expiresAt: message.expiresAt, flags: flags,
+            content: message.headers, headersByteCount: message.headersByteCount, bodyByteCount: message.bodyByteCount)
+        record.detail = line.acceptedAt
+        return record
+    }
+
+    /// - Parameter record: that is at the place.
+    func setPlace(of index: Index<DelayedMessage>, _ reference: MessageReference, _ record: MessageRecord) {
+        memory.place(of: delays[index].pointee.message).pointee = StoredPlace(
+            position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
+            worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
+    }
+
+    /// What a group has of a message, delayed or not.
+    func record(of operation: GroupOperation) -> MessageRecord {
+        switch operation {
+        case .message(let handle): return record(of: handle.index)
+        case .delayed(let handle): return record(of: handle.index)
+        case .acknowledgement, .failure, .nothing: invariant(false, "the operation has a record of a message")
+        }
+        return record(of: Index<Entry>.none)
+    }
+
+    func setPlace(of operation: GroupOperation, _ reference: MessageReference, _ record: MessageRecord) {
+        switch operation {
+        case .message(let handle): setPlace(of: handle.index, reference, record)
+        case .delayed(let handle): setPlace(of: handle.index, reference, record)
+        case .acknowledgement, .failure, .nothing: break
+        }
+    }
+
+    private mutating func acknowledgeDelayed(_ delayed: DelayedMessage) {
+        let place = memory.place(of: delayed.message).pointee
+        // Where the log has failed it was never written.
+        if place.position != 0 { store.acknowledge(place) }
+    }
+
+    /// A delayed message of an earlier life.
+    mutating func restoreDelayed(_ recovered: RecoveredMessage, _ place: StoredPlace) -> RestoreOutcome {
+        let record = recovered.record
+        let message = Message(
+            headers: record.content, headersByteCount: record.headersByteCount,
+            body: record.content + record.headersByteCount + 1, bodyByteCount: record.bodyByteCount,
+            isPlain: record.flags.contains(.isPlain), carriesDestination: record.flags.contains(.carriesDestination),
+            isPersistent: true, options: .isDelayed, identity: record.identity, expiresAt: record.expiresAt)
+        let line = scheduleLine(message)
+        var queue = Index<Queue>.none
+        if !isTopic(line.destination) {
+            guard let index = restoredQueue(line.destination) else { return .tooMany }
+            queue = index
+        }
+        let block = memory.storeForLog(message)
+        if block == 0 { return .noMemory }
+        memory.place(of: block).pointee = place
+        let byteCount = message.contentByteCount - line.byteCount
+        let held = delays.hold(
+            block, message, for: queue.isNone ? .none : queues.handle(queue), dueAt: line.schedule.dueAt,
+            byteCount: byteCount, isStored: true, order: place.orderKey,
+            mayHaveBeenDelivered: record.flags.contains(.isRedelivered) && line.schedule.dueAt <= wallMilliseconds)
+        guard !held.isNone else {
+            memory.blocks.release(block)
+            return .tooMany
+        }
+        if !queue.isNone { keepRoom(in: queue, byteCount: byteCount) }
+        store.countRestored(Int(place.byteCount))
+        armDelays()
+        return .restored
+    }
+
+    /// Writes delayed messages of the segments at the front again, at the end of the log. False: some are left.
+    mutating func compactDelays(entryCountMax: Int, byteCountMax: Int) -> Bool {
+        var byteCount = 0
+        for _ in 0..<entryCountMax where byteCount < byteCountMax {
+            let index = delays.nextLive(after: delays.compaction)
+            delays.compaction = index
+            if index.isNone { return true }
+            guard delays[index].pointee.isStored else { continue }
+            let place = memory.place(of: delays[index].pointee.message).pointee
+            guard store.isAtFront(place) else { continue }
+            var record = record(of: index)
+            record.flags.insert(.isCopy)
+            record.flags.remove(.isDeduplicated)
+            record.orderKey = place.orderKey
+            record.original = place.reference
+            setPlace(of: index, store.write(record), record)
+            store.release(place)
+            byteCount += record.recordByteCount
+        }
+        return false
+    }
+
+    // MARK: The end
+
+    /// The broker ends. Delayed messages that are stored are not lost: their queues hold no room for them any more. Those of
+    /// topics that are not are reported; those of queues are by their queues.
+    mutating func reportUndeliveredDelays() {
+        var lostCount = 0
+        var index = delays.nextLive(after: .none)
+        while !index.isNone {
+            let delayed = delays[index].pointee
+            if delayed.isStored, !store.hasFailed {
+                if queues.isLive(delayed.queue) {
+                    queues.unreserve(delayed.queue.index, byteCount: Int(delayed.byteCount))
+                    roomIsFree(delayed.queue)
+                    delays.setQueue(.none, of: index)
+                }
+            } else if delayed.queue.isNone {
+                lostCount += 1
+            }
+            index = delays.nextLive(after: index)
+        }
+        guard lostCount > 0 else { return }
+        counters.messagesDropped &+= UInt64(lostCount)
+        var notice = Notice(kind: .undelivered, text: "delayed messages of topics")
+        notice.messageCount = lostCount
+        append(notice)
+    }
+}
