@@ -30,6 +30,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     case destinationLevels
     /// Patterns, or what they match.
     case patterns
+    case durableSubscriptions
     case queue
     /// A publisher that was not read for a while, or who found no memory at all.
     case messageMemory
@@ -67,6 +68,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .destinationName: "destination-name-bytes"
         case .destinationLevels: "destination-levels-max"
         case .patterns: "patterns-max"
+        case .durableSubscriptions: "durable-subscriptions-max"
         case .queue: "queue"
         case .messageMemory: "message-memory-bytes"
         case .mailbox: "mailbox-bytes"

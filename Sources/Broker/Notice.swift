@@ -18,6 +18,7 @@ public struct Notice: Sendable {
         case diskFull = "disk full"
         case loginRefused = "login refused"
         case accessRefused = "access refused"
+        case subscriptionExpired = "durable subscription expired"
     }
 
     /// The client that a notice is about.

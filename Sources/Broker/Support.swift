@@ -14,6 +14,8 @@ struct Scratch: ~Copyable {
     let headersCapacity: Int
     /// The canonical name of a dead-letter destination, header lines that the broker adds, or the value of `ack`.
     let key: UnsafeMutableRawPointer
+    /// The name of a durable subscription.
+    let durable: UnsafeMutableRawPointer
 
     init(_ limits: Limits) {
         // A value, or a line with a name that is escaped, its prefix and the text around it.
@@ -24,6 +26,7 @@ struct Scratch: ~Copyable {
         headersCapacity = limits.headersByteCountMax * 2 + 4096
         headers = .allocate(byteCount: headersCapacity, alignment: 16)
         key = .allocate(byteCount: valueByteCount, alignment: 16)
+        durable = .allocate(byteCount: DurableName.byteCountMax(limits), alignment: 16)
     }
 
     deinit {
@@ -32,6 +35,7 @@ struct Scratch: ~Copyable {
         name.deallocate()
         headers.deallocate()
         key.deallocate()
+        durable.deallocate()
     }
 }
 
@@ -134,12 +138,14 @@ func printable(_ bytes: UnsafeRawBufferPointer) -> String {
 enum Refusal: UInt8, BitwiseCopyable {
     case destinations = 1, queue, memory, destinationsOfConnection, destinationsOfAddress
     case diskFull, storageFailed, tooLargeToStore
+    case durableSubscriptions, patterns, durableInUse, durableNotFound
 
     /// Which the log is told as a warning.
     var isOfDestinations: Bool {
         switch self {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
         case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore: false
+        case .durableSubscriptions, .patterns, .durableInUse, .durableNotFound: false
         }
     }
 
@@ -151,6 +157,10 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .diskFull: "Disk full"
         case .storageFailed: "Storage failed"
         case .tooLargeToStore: "Message too large"
+        case .durableSubscriptions: "Too many durable subscriptions"
+        case .patterns: "Too many patterns"
+        case .durableInUse: "Durable subscription in use"
+        case .durableNotFound: "Durable subscription not found"
         }
     }
 
@@ -162,7 +172,9 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .destinationsOfAddress: .destinationsPerAddress
         case .queue: .queue
         case .memory: .messageMemory
-        case .diskFull, .storageFailed, .tooLargeToStore: nil
+        case .durableSubscriptions: .durableSubscriptions
+        case .patterns: .patterns
+        case .diskFull, .storageFailed, .tooLargeToStore, .durableInUse, .durableNotFound: nil
         }
     }
 
@@ -186,6 +198,15 @@ enum Refusal: UInt8, BitwiseCopyable {
                 + "acknowledgements is stored; its log has the reason"
         case .tooLargeToStore:
             "the message does not fit into a segment of the store (storage.segment-bytes)"
+        case .durableSubscriptions:
+            "a worker holds \(limits.durableSubscriptionCountMax) durable subscriptions "
+                + "(limits.durable-subscriptions-max); UNSUBSCRIBE with their headers ends those that nobody needs"
+        case .patterns:
+            "a worker may know \(limits.patternCountMax) patterns (limits.patterns-max); use fewer and wider ones"
+        case .durableInUse:
+            "another connection consumes from the durable subscription; a named one has one consumer at a time, and one "
+                + "that is in use cannot be ended"
+        case .durableNotFound: "there is no durable subscription of that name to that destination"
         }
     }
 }

@@ -109,6 +109,9 @@ extension Schema {
         .count(
             "limits.patterns-max", \.broker.limits.patternCountMax, 1...100_000,
             "Different wildcard patterns: a new topic is compared with each. At the limit: ERROR."),
+        .count(
+            "limits.durable-subscriptions-max", \.broker.limits.durableSubscriptionCountMax, 1...1_000_000,
+            "Durable topic subscriptions of a worker, used or not; they count as queues. At the limit: ERROR."),
     ]
 
     private static let heartBeats: [Setting<Settings>] = [

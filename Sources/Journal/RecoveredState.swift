@@ -18,17 +18,26 @@ public struct LiveMessage: BitwiseCopyable, Sendable {
 /// A queue that has messages, or was made with arguments.
 public struct RecoveredQueue: Sendable {
     public var name: [UInt8]
-    /// The payload of the newest `queueMade`.
+    /// The payload of the newest `queueMade` or, with `isSubscription`, `subscriptionMade`.
     var made: [UInt8]?
+    var isSubscription = false
     public var messageCount = 0
 
     /// Whether it was made with arguments.
-    public var isMade: Bool { made != nil }
+    public var isMade: Bool { made != nil && !isSubscription }
+    /// Whether it is a durable subscription's.
+    public var isDurableSubscription: Bool { made != nil && isSubscription }
 
     /// What it was made with. The names that it points to are valid during the call.
     public func withRecord(_ body: (QueueRecord) -> Void) {
-        guard let made else { return }
+        guard isMade, let made else { return }
         made.withUnsafeBytes { body(Record.queue(of: $0.baseAddress!)) }
+    }
+
+    /// The durable subscription that it is of. The names that it points to are valid during the call.
+    public func withSubscription(_ body: (SubscriptionRecord) -> Void) {
+        guard isDurableSubscription, let made else { return }
+        made.withUnsafeBytes { body(Record.subscription(of: $0.baseAddress!)) }
     }
 }
 
@@ -58,6 +67,7 @@ struct QueueNames {
     struct Queue {
         var name: [UInt8]
         var made: [UInt8]?
+        var isSubscription = false
         var madeSegment = 0
         var messageCount = 0
         var isFree = false
@@ -103,6 +113,9 @@ struct QueueNames {
     }
 
     var all: [RecoveredQueue] {
-        queues.map { RecoveredQueue(name: $0.name, made: $0.made, messageCount: $0.messageCount) }
+        queues.map {
+            RecoveredQueue(
+                name: $0.name, made: $0.made, isSubscription: $0.isSubscription, messageCount: $0.messageCount)
+        }
     }
 }

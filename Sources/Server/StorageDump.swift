@@ -13,6 +13,10 @@ public struct DumpedRecord: Encodable, Sendable {
     /// What the bytes are, if they are no record.
     public var damage: String?
     public var queue: String?
+    /// Of a durable subscription.
+    public var topic: String?
+    /// Of a durable subscription: when its last consumer left it (wall-clock milliseconds). nil: it had one.
+    public var lastUsed: UInt64?
     public var identity: UInt64?
     /// Wall-clock milliseconds.
     public var expires: UInt64?
@@ -34,10 +38,11 @@ public struct DumpedRecord: Encodable, Sendable {
     public var version: Int?
 
     private enum CodingKeys: String, CodingKey {
-        case segment, byte, bytes, type, name, damage, queue, identity, expires, failures, headers, body, of
+        case segment, byte, bytes, type, name, damage, queue, topic, identity, expires, failures, headers, body, of
         case transaction, parts, durable, workers, version, replaces
         case isRedelivered = "redelivered"
         case bodyBytes = "body-bytes"
+        case lastUsed = "last-used"
         case firstSegment = "first-segment"
     }
 
@@ -74,7 +79,11 @@ public struct DumpedRecord: Encodable, Sendable {
             of = [Self.text(record.reference(at: 0))]
             failures = Int(record.detail)
         case .queueMade: queue = String(decoding: record.queue.queueName, as: UTF8.self)
-        case .queueRemoved: queue = String(decoding: record.payload, as: UTF8.self)
+        case .queueRemoved, .subscriptionRemoved: queue = String(decoding: record.payload, as: UTF8.self)
+        case .subscriptionMade:
+            queue = String(decoding: record.subscription.name, as: UTF8.self)
+            topic = String(decoding: record.subscription.topic, as: UTF8.self)
+            if record.subscription.lastUsed != .max { lastUsed = record.subscription.lastUsed }
         case .transactionPart:
             transaction = record.transaction
             parts = Int(record.partCount)

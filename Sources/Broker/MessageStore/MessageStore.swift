@@ -221,6 +221,21 @@ struct MessageStore: ~Copyable {
         didWrite()
     }
 
+    /// Returns the segment that the record is in, and pins: see `unpin`.
+    mutating func write(subscriptionMade subscription: SubscriptionRecord) -> UInt32 {
+        staging.room(subscription.recordByteCount, milliseconds).pointee.write(subscriptionMade: subscription)
+        didWrite()
+        count(staging.sequence)
+        return staging.sequence
+    }
+
+    mutating func write(subscriptionRemoved name: UnsafeRawBufferPointer) {
+        if hasFailed { return }
+        staging.room(JournalFormat.recordByteCount(payloadByteCount: name.count), milliseconds).pointee.write(
+            subscriptionRemoved: name)
+        didWrite()
+    }
+
     mutating func write(transactionEnd transaction: UInt64) {
         if hasFailed { return }
         staging.room(RecordWriter.emptyByteCount, milliseconds).pointee.write(transactionEnd: transaction)

@@ -49,7 +49,7 @@ extension Shard {
         let queueIndex = destinations[index].pointee.queue
         if queueIndex.isNone { return false }
         let queue = queues[queueIndex]
-        return queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || !queue.pointee.blocked.isEmpty
+        return destinations[index].pointee.marks.contains(.durableQueue) || queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || !queue.pointee.blocked.isEmpty
     }
 
     /// To be called whenever a reason to keep the destination came or went. May remove a pattern.

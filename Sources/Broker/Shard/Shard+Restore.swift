@@ -31,12 +31,17 @@ extension Shard {
     /// It is restored whatever the limits of its queue are now. What it points to is used during the call alone.
     public mutating func restore(_ message: RecoveredMessage) -> RestoreOutcome {
         invariant(store.isEnabled, "messages are restored to a store")
-        guard let index = restoredQueue(message.record.queueName) else { return .tooMany }
         let place = StoredPlace(
             position: message.reference.position, orderKey: message.record.orderKey, worker: message.reference.worker,
             byteCount: UInt32(message.record.recordByteCount),
             earlierSegment: Int32(store.options.earlier?.index(of: message.reference) ?? -1))
         invariant(place.earlierSegment >= 0, "a restored message is in a segment of an earlier life")
+        if isOfEndedDurable(message.record.queueName) {
+            store.countRestored(Int(place.byteCount))
+            store.acknowledge(place)
+            return .restored
+        }
+        guard let index = restoredQueue(message.record.queueName) else { return .tooMany }
         let restored = queues.restore(index, message, place, &memory, &timers, at: moment)
         if restored == .restored {
             store.countRestored(Int(place.byteCount))

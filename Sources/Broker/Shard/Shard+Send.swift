@@ -84,7 +84,8 @@ extension Shard {
             target.isAlias = !isDestination(session.pointee.lastDestination, written)
         }
         if isUncommon, store.isEnabled, destinations[target.destination].pointee.storage == .never,
-            frame.has(.persistent), asksForPersistence(session)
+            frame.has(.persistent), asksForPersistence(session),
+            !durables.isUsed || storingWorkers(of: target.destination, isPersistent: true).isEmpty
         {
             noticePersistence(session)
         }
@@ -108,7 +109,7 @@ extension Shard {
 
     /// The message is where it was to go: RECEIPT, unless that ended or suspended the session.
     @inline(__always)
-    private mutating func didSend(_ context: FrameContext) -> FrameOutcome {
+    mutating func didSend(_ context: FrameContext) -> FrameOutcome {
         let session = context.session
         if session.pointee.state == .connected, !session.pointee.flags.contains(.suspended) { confirm(context) }
         return .done
@@ -129,6 +130,7 @@ extension Shard {
                 return waitForRoom(context, isTopic: true)
             }
         }
+        if durables.isUsed { return sendToDurables(context, target) }
         guard let message = messageOfFrame(context, for: target) else { return .done }
         publish(index, message)
         return didSend(context)

@@ -239,6 +239,7 @@ extension Shard {
         if store.hasFailed { return }
         becameDurable(upTo: store.confirmedPosition)
         answerBarriers()
+        openDurables()
     }
 
     /// Those who waited for the disk go on, and not when the timer fires.
@@ -255,6 +256,7 @@ extension Shard {
             .storageFailed,
             "\(what): \(errorText(errorNumber)); nothing is stored any more by worker \(index) (storage.on-error)")
         failWhatWaits()
+        failDurables()
         failTransactions()
         storeHasRoom()
     }
@@ -367,6 +369,7 @@ extension Shard {
             writeArguments(of: index)
             store.unpin(segment)
         }
+        compactDurables()
     }
 
     /// Worker 0 removes the segments of earlier lives.

@@ -29,7 +29,7 @@ extension Shard {
         let subscription = subscriptions[subscriptionIndex]
         let topic = subscription.pointee.destination
         if let moved = destinations.unbind(at: subscription.pointee.position, from: topic) {
-            subscriptions.setPosition(subscription.pointee.position, of: moved.subscription)
+            boundMoved(moved, to: subscription.pointee.position)
         }
         let queueDestination = subscription.pointee.ownQueue
         subscriptions.setOwnQueue(.none, of: subscriptionIndex)
@@ -53,7 +53,7 @@ extension Shard {
             message.carriesDestination = true
         }
         let bound = destinations[index].pointee.bound
-        for i in 0..<bound.count {
+        for i in 0..<bound.count where !bound[i].subscription.isNone {
             let queue = destinations[bound[i].destination].pointee.queue
             if !enqueue(queue, message, extra: line) {
                 let isFull = !queues.hasRoom(queue, byteCount: message.contentByteCount)
@@ -63,5 +63,6 @@ extension Shard {
                     encoding: subscription.encoding)
             }
         }
+        if destinations[index].pointee.marks.contains(.hasDurable) { enqueueToDurables(index, message, line: line) }
     }
 }

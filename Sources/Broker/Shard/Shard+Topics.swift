@@ -51,7 +51,7 @@ extension Shard {
         return .done
     }
 
-    private mutating func makeSubscription(
+    mutating func makeSubscription(
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, id: UnsafeRawBufferPointer,
         isNamed: Bool,
         ackMode: AckMode, consumes: Bool, window: Window
@@ -131,6 +131,7 @@ extension Shard {
         subscriptions.remove(index, session, router, memory)
         router.removeIfEmpty(encodingIndex, destinations: &destinations, memory: &memory)
         if destinations.removeSubscription(from: destinationIndex) { announceWithdrawal(destinationIndex) }
+        if destinations[destinationIndex].pointee.marks.contains(.durableQueue) { leftDurable(destinationIndex) }
         updateIdle(destinationIndex)
     }
 
