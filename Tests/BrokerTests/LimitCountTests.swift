@@ -38,7 +38,7 @@ struct LimitCountTests {
             .subscriptionIdBytes, .transactionsPerConnection, .transactionSize, .transactionTimeout, .linger:
             connectionWay(to: limit)
         case .outputBytes, .outputStall, .destinations, .destinationsPerConnection, .destinationsPerAddress,
-            .destinationName, .destinationLevels, .patterns,
+            .destinationName, .destinationLevels, .patterns, .durableSubscriptions,
             .queue, .messageMemory, .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
         }
@@ -179,6 +179,12 @@ struct LimitCountTests {
                 let client = $0.connect()
                 client.subscribe("/topic/a.#", id: "1")
                 client.subscribe("/topic/b.#", id: "2")
+            }
+        case .durableSubscriptions:
+            Way(options: { $0.limits.durableSubscriptionCountMax = 1 }) {
+                let client = $0.connect()
+                client.subscribe("/topic/a", id: "1", [("durable", "true")])
+                client.subscribe("/topic/a", id: "2", [("durable", "true")])
             }
         case .queue:
             Way(options: {

@@ -172,6 +172,9 @@ struct RecordTests {
         Array("/queue/n".utf8).withUnsafeBytes {
             page.writer.write(queueMade: QueueRecord(queueName: $0))
             page.writer.write(queueRemoved: $0)
+            page.writer.write(
+                subscriptionMade: SubscriptionRecord(name: $0, topic: $0, dialect: 1, lastUsed: 7))
+            page.writer.write(subscriptionRemoved: $0)
         }
         page.writer.beginPart(transaction: 4, partCount: 1)
         page.writer.endPart()

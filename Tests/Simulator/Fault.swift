@@ -93,6 +93,8 @@ public enum Canary: String, CaseIterable, Sendable {
     case loseSegment = "lose-segment"
     /// Recovery relies on bytes that only the kernel has.
     case recoverUnsynced = "recover-unsynced"
+    /// After a restart, workers do not know of the durable subscriptions of others.
+    case forgetInterest = "forget-interest"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -126,13 +128,16 @@ public enum Canary: String, CaseIterable, Sendable {
             .believeOldRecords, .loseSegment, .recoverUnsynced:
             ""
         case .confirmUnsynced: "was promised"
+        case .forgetInterest: "never reached durable"
         }
     }
 
     /// Only a broker that stores messages has it.
     public var isOfStorage: Bool {
         switch self {
-        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced: true
+        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced,
+            .forgetInterest:
+            true
         default: false
         }
     }
@@ -141,6 +146,7 @@ public enum Canary: String, CaseIterable, Sendable {
     public var mode: Simulation.Mode {
         switch self {
         case .permitAll, .ignoreReload: .permissions
+        case .forgetInterest: .durable
         default: .plain
         }
     }

@@ -131,6 +131,8 @@ final class Subscription {
     /// Messages that were delivered.
     var seen: [UInt64] = []
     var lastSequence: [Int: Int] = [:]
+    /// The durable subscription that it consumes from.
+    var durable: DurableModel?
 
     init(
         id: String, isNamed: Bool = true, peer: Peer, destination: String, isQueue: Bool, ackMode: AckMode,
@@ -215,6 +217,7 @@ struct Expectation {
         case unsubscribe(Subscription)
         case settle([Message])
         case commit(Transaction, acknowledged: [Message])
+        case durable(DurableStep)
         case disconnect
     }
 

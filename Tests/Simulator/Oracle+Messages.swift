@@ -22,10 +22,12 @@ extension Oracle {
         }
         let message = messages[number]
         checkContent(frame, of: message, peer)
+        if let model = subscription.durable { return durableMessage(frame, message, subscription, of: model, peer) }
         checkDestination(frame, destination, of: message, subscription)
         checkAccess(message, destination == message.written ? message.destination : destination, subscription, peer)
         switch message.state {
         case .kept: violate("message \(number) was delivered before its COMMIT")
+        case .refused where scenario.hasDurables && !message.isQueue && scenario.storage != nil: break
         case .refused: violate("message \(number) was delivered although it was refused or aborted")
         case .issued, .confirmed: break
         }

@@ -14,6 +14,8 @@ public final class Simulation {
         case plain
         /// Clients have names and permissions, which change now and then.
         case permissions
+        /// Clients have durable subscriptions to topics.
+        case durable
     }
 
     /// What a run found.
@@ -99,6 +101,7 @@ public final class Simulation {
     var accessRandom: Random
     /// A table that a worker has not got yet.
     var nextTables: [Int?]
+    let durables: [DurableModel]
     /// Empties the queues in the end.
     var drainer: Peer?
     var drainerCount = 0
@@ -113,7 +116,7 @@ public final class Simulation {
         seed: UInt64, steering: [UInt8] = [], crashes: Bool = false, mode: Mode = .plain, canary: Canary? = nil,
         log: ((String) -> Void)? = nil
     ) -> Outcome {
-        let mode = canary?.mode == .permissions ? .permissions : mode
+        let mode = canary.map { $0.mode == .plain ? mode : $0.mode } ?? mode
         let simulation = Simulation(
             seed: seed, steering: steering, crashes: crashes, mode: mode, canary: canary, log: log)
         return simulation.run()
@@ -136,6 +139,7 @@ public final class Simulation {
         nextTables = Array(repeating: nil, count: scenario.shardCount)
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
         oracle = Oracle(scenario)
+        durables = Self.makeDurables(scenario)
         oracle.wall = wallStart + 1000
         fabric = Fabric(shardCount: 1, mailboxByteCountMax: 0)
         shards = UnsafeMutablePointer(bitPattern: 1 << 12)!

@@ -129,7 +129,12 @@ extension Shard {
             keep(message, line: line, in: bound[i].destination)
         }
         isDispatching = wasDispatching
-        if !wasDispatching { dispatchWhatWaits() }
+        if wasDispatching { return }
+        // What is published on the way, a dead letter, is nobody's SEND.
+        let (publication, refusal) = (durables.publication, durables.refusal)
+        durables.publication = nil
+        dispatchWhatWaits()
+        (durables.publication, durables.refusal) = (publication, refusal)
     }
 
     /// Puts a message into the queue of a durable subscription. Where that is full, the oldest make room, whatever the topic's

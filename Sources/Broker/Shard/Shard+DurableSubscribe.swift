@@ -233,7 +233,7 @@ extension Shard {
                 guard frame.has(.destination) || !gate.isOn else {
                     failDurable(
                         context,
-                        "UNSUBSCRIBE needs the destination of the durable subscription too, for permissions are checked")
+                        "UNSUBSCRIBE needs the durable subscription's destination too, for permissions are checked")
                     return nil
                 }
                 if frame.has(.destination) {
@@ -299,7 +299,8 @@ extension Shard {
         guard name.count > 0, name.count <= limits.subscriptionIdByteCountMax else {
             failDurable(
                 context,
-                "\(header.text) must have 1 to \(limits.subscriptionIdByteCountMax) bytes (limits.subscription-id-bytes)")
+                "\(header.text) must have 1 to \(limits.subscriptionIdByteCountMax) bytes "
+                    + "(limits.subscription-id-bytes)")
             return nil
         }
         guard let clientID = durables.clientID(of: context.session.pointee.index) else {

@@ -49,7 +49,8 @@ extension Shard {
         let queueIndex = destinations[index].pointee.queue
         if queueIndex.isNone { return false }
         let queue = queues[queueIndex]
-        return destinations[index].pointee.marks.contains(.durableQueue) || queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || !queue.pointee.blocked.isEmpty
+        if destinations[index].pointee.marks.contains(.durableQueue) { return true }
+        return queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || !queue.pointee.blocked.isEmpty
     }
 
     /// To be called whenever a reason to keep the destination came or went. May remove a pattern.
