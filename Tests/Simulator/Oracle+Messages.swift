@@ -226,7 +226,7 @@ extension Oracle {
     }
 
     /// A fault, unless the broker is about to end one of these connections and its ERROR is not sent yet.
-    private func suspect(_ text: String, _ subscriptions: Subscription...) {
+    func suspect(_ text: String, _ subscriptions: Subscription...) {
         suspicions.append((step, text, subscriptions.map(\.peer)))
     }
 
@@ -253,7 +253,7 @@ extension Oracle {
         }
     }
 
-    private func destinationKey(_ message: Message) -> Int {
+    func destinationKey(_ message: Message) -> Int {
         if let place = scenario.topics.firstIndex(of: message.destination) { return place }
         if let place = scenario.queues.firstIndex(of: message.destination) { return 100 + place }
         return 1000 + (message.destination.utf8.reduce(7) { ($0 &* 31 &+ Int($1)) & 0xFFFF })

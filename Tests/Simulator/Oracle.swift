@@ -216,12 +216,13 @@ final class Oracle {
 
     private func confirm(_ kind: Expectation.Kind, _ peer: Peer) {
         switch kind {
-        case .plain, .durable: break
+        case .plain: break
+        case .durable(let durable): answered(durable)
         case .send(let message): if message.state == .issued { confirm(message) }
         case .subscribe(let subscription):
             if subscription.state == .issued { subscription.state = .confirmed }
             subscription.confirmedStep = step
-            if let model = subscription.durable { confirmedSubscribe(to: model) }
+            if let model = subscription.durable { confirmedSubscribe(to: model, subscription) }
             checkPatternCount()
         case .unsubscribe(let subscription): subscription.state = .ended
         case .settle(let acknowledged): for message in acknowledged { message.ackIsConfirmed = true }
@@ -265,7 +266,8 @@ final class Oracle {
             for message in transaction.messages { refuse(message) }
             // Another may have it, and have acknowledged it, since.
             for message in acknowledged where message.acknowledger == peer.id { message.ackIsIssued = false }
-        case .plain, .subscribe, .unsubscribe, .settle, .durable, .disconnect: break
+        case .durable(let durable): answered(durable)
+        case .plain, .subscribe, .unsubscribe, .settle, .disconnect: break
         }
     }
 

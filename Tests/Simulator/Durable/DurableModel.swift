@@ -16,6 +16,9 @@ final class DurableModel {
     var records: [Int: Record] = [:]
     /// What was published and confirmed from here on has to reach it. `.max`: it may not be there.
     var since = Int.max
+    /// UNSUBSCRIBEs that end it, of which nobody knows whether they were processed; and when the last was answered.
+    var openEnds = 0
+    var lastEndStep = 0
     /// When it was asked for first; 0: it never was.
     var firstIssuedStep = 0
     /// A RECEIPT said that it is there, and nobody has asked for its end since.

@@ -4,7 +4,7 @@ extension Simulation {
         guard scenario.hasDurables else { return [] }
         let destinations = [scenario.topics[0], scenario.topics[1], "/topic/a.*", "/topic/#"]
         return destinations.enumerated().map { place, destination in
-            DurableModel(name: "d\(place)", isSingle: place % 2 == 0, destination: destination)
+            DurableModel(name: "10\(place)", isSingle: place % 2 == 0, destination: destination)
         }
     }
 
@@ -35,7 +35,7 @@ extension Simulation {
     }
 
     func subscribeDurably(_ peer: Peer, _ model: DurableModel) {
-        let id = model.isSingle ? "n\(model.name)" : model.name
+        let id = model.isSingle ? "2\(model.name)" : model.name
         if peer.subscriptions.contains(where: { $0.id == id && $0.state != .ended }) { return }
         if peer.version == 10, peer.subscriptions.contains(where: { !$0.isNamed && $0.state != .ended }) { return }
         var frame = FrameText("SUBSCRIBE")
@@ -53,7 +53,7 @@ extension Simulation {
             prefetch: scenario.options.limits.prefetchCountMax)
         subscription.durable = model
         oracle.wroteSubscribe(to: model)
-        send(peer, frame, .subscribe(subscription), receipt: 900)
+        send(peer, frame, .subscribe(subscription), receipt: isAtRest ? 1000 : 900)
     }
 
     /// ACK of what the client has been given by a durable subscription.
@@ -79,7 +79,7 @@ extension Simulation {
         if model.isSingle { frame.add("durable-subscriber-name", model.name) } else { frame.add("durable", "true") }
         own?.state = .unsubscribed
         own?.outstanding = []
-        send(peer, frame, .durable(.end(model)), receipt: 900)
+        send(peer, frame, .durable(.end(model)), receipt: isAtRest ? 1000 : 900)
     }
 
     // MARK: Rest
