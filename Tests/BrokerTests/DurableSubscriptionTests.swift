@@ -210,6 +210,7 @@ struct DurableSubscriptionTests {
         let options = TestBroker.options {
             var policy = DestinationPolicy(pattern: "/topic/#")
             policy.queueMessageCountMax = 2
+            policy.queueByteCountMax = 1000
             $0.destinationPolicies = [policy]
         }
         withBroker(shards: shards, options) { broker in
@@ -220,6 +221,10 @@ struct DurableSubscriptionTests {
             broker.run()
             #expect(broker.notices.count { $0.kind == .messagesDropped && $0.text.contains("/dsub/id/s/topic/a") } == 2)
             #expect(broker.counters.messagesDropped == 2)
+            // One that is too large for it drives nothing out.
+            publish(broker.connect(), "/topic/a", String(repeating: "x", count: 1000))
+            broker.run()
+            #expect(broker.counters.messagesDropped == 3)
             client = broker.connect()
             subscribe(client, "/topic/a", Self.shared)
             #expect(client.bodies() == ["3", "4"])

@@ -143,7 +143,9 @@ extension Shard {
         let queue = destinations[index].pointee.queue
         if enqueue(queue, message, extra: line) { return }
         var droppedCount = 0
-        while !queues.hasRoom(queue, byteCount: message.contentByteCount),
+        // One that is larger than all that may be there drives nothing out.
+        let fits = UInt64(message.contentByteCount) <= queues[queue].pointee.byteCountMax
+        while fits, !queues.hasRoom(queue, byteCount: message.contentByteCount),
             case let oldest = queues[queue].pointee.ready.first, !oldest.isNone
         {
             queues.takeOut(oldest)
@@ -152,7 +154,7 @@ extension Shard {
         }
         if droppedCount == 0 || !enqueue(queue, message, extra: line) {
             droppedCount += 1
-            // Whoever asked for a RECEIPT must not believe that it is stored.
+            // For want of memory: whoever asked for a RECEIPT must not believe that it is stored.
             let isFull = !queues.hasRoom(queue, byteCount: message.contentByteCount)
             if !isFull, stores(queue, isPersistent: message.isPersistent) { durables.refusal = .memory }
         }
