@@ -31,6 +31,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     /// Patterns, or what they match.
     case patterns
     case retainedMessages
+    case durableSubscriptions
     case queue
     /// A publisher that was not read for a while, or who found no memory at all.
     case messageMemory
@@ -71,6 +72,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .destinationLevels: "destination-levels-max"
         case .patterns: "patterns-max"
         case .retainedMessages: "retained-messages-max"
+        case .durableSubscriptions: "durable-subscriptions-max"
         case .queue: "queue"
         case .messageMemory: "message-memory-bytes"
         case .mailbox: "mailbox-bytes"

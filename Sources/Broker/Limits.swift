@@ -71,6 +71,8 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     /// Different wildcard patterns that a worker knows, those of other workers included: a topic that is new to it is
     /// compared with each. At the limit: ERROR.
     public var patternCountMax = 1_000
+    /// Durable topic subscriptions that a worker holds, used or not. They count as queues, too. At the limit: ERROR.
+    public var durableSubscriptionCountMax = 1_000
     /// Pairs of a topic and a pattern that matches it, as a multiple of `destinationCountMax`. At the limit: ERROR.
     static let matchesPerDestinationMax = 100
     /// Topics that retain a message for new subscribers (`retain:set`), of all workers together. At the limit: ERROR.
@@ -155,6 +157,9 @@ public struct DestinationPolicy: Sendable, Equatable {
     /// How long a queue that has messages and no consumer, and gets no more of them, is kept. Then it goes, and its
     /// messages are dropped, counted. 0: for ever.
     public var idleWithMessagesMillisecondsMax = 0
+    /// How long a durable subscription to a topic or pattern that matches is kept while nobody consumes from it. Then it goes,
+    /// and its messages are dropped, counted. 0: for ever.
+    public var durableMillisecondsMax = 0
 
     public init(pattern: String) { self.pattern = pattern }
 }

@@ -19,6 +19,7 @@ public struct Notice: Sendable {
         case loginRefused = "login refused"
         case accessRefused = "access refused"
         case clientSlowed = "client slowed down"
+        case subscriptionExpired = "durable subscription expired"
     }
 
     /// The client that a notice is about.

@@ -14,6 +14,8 @@ struct Scratch: ~Copyable {
     let headersCapacity: Int
     /// The canonical name of a dead-letter destination, header lines that the broker adds, or the value of `ack`.
     let key: UnsafeMutableRawPointer
+    /// The name of a durable subscription.
+    let durable: UnsafeMutableRawPointer
 
     init(_ limits: Limits) {
         // A value, or a line with a name that is escaped, its prefix and the text around it.
@@ -24,6 +26,7 @@ struct Scratch: ~Copyable {
         headersCapacity = limits.headersByteCountMax * 2 + 4096
         headers = .allocate(byteCount: headersCapacity, alignment: 16)
         key = .allocate(byteCount: valueByteCount, alignment: 16)
+        durable = .allocate(byteCount: DurableName.byteCountMax(limits), alignment: 16)
     }
 
     deinit {
@@ -32,6 +35,7 @@ struct Scratch: ~Copyable {
         name.deallocate()
         headers.deallocate()
         key.deallocate()
+        durable.deallocate()
     }
 }
 
@@ -151,13 +155,14 @@ enum Refusal: UInt8, BitwiseCopyable {
     case diskFull, storageFailed, tooLargeToStore
     case retained
     case delayedMessages, deduplicationIDs
+    case durableSubscriptions, patterns, durableInUse, durableNotFound
 
     /// Which the log is told as a warning.
     var isOfDestinations: Bool {
         switch self {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
         case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore, .retained, .delayedMessages,
-            .deduplicationIDs:
+            .deduplicationIDs, .durableSubscriptions, .patterns, .durableInUse, .durableNotFound:
             false
         }
     }
@@ -173,6 +178,10 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .retained: "Too many retained messages"
         case .delayedMessages: "Too many delayed messages"
         case .deduplicationIDs: "Too many deduplication ids"
+        case .durableSubscriptions: "Too many durable subscriptions"
+        case .patterns: "Too many patterns"
+        case .durableInUse: "Durable subscription in use"
+        case .durableNotFound: "Durable subscription not found"
         }
     }
 
@@ -187,7 +196,9 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .retained: .retainedMessages
         case .delayedMessages: .delayedMessages
         case .deduplicationIDs: .deduplicationIDs
-        case .diskFull, .storageFailed, .tooLargeToStore: nil
+        case .durableSubscriptions: .durableSubscriptions
+        case .patterns: .patterns
+        case .diskFull, .storageFailed, .tooLargeToStore, .durableInUse, .durableNotFound: nil
         }
     }
 
@@ -220,6 +231,15 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .deduplicationIDs:
             "each worker knows \(limits.deduplicationIDCountMax) ids at a time (limits.deduplication-ids-max); "
                 + "try again later"
+        case .durableSubscriptions:
+            "a worker holds \(limits.durableSubscriptionCountMax) durable subscriptions "
+                + "(limits.durable-subscriptions-max); UNSUBSCRIBE with their headers ends those that nobody needs"
+        case .patterns:
+            "a worker may know \(limits.patternCountMax) patterns (limits.patterns-max); use fewer and wider ones"
+        case .durableInUse:
+            "another connection consumes from the durable subscription; a named one has one consumer at a time, and one "
+                + "that is in use cannot be ended"
+        case .durableNotFound: "there is no durable subscription of that name to that destination"
         }
     }
 }

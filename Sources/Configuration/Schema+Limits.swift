@@ -112,6 +112,9 @@ extension Schema {
         .count(
             "limits.retained-messages-max", \.broker.limits.retainedMessageCountMax, 1...1_000_000,
             "Topics that retain a message (SEND retain:set). At the limit: ERROR."),
+        .count(
+            "limits.durable-subscriptions-max", \.broker.limits.durableSubscriptionCountMax, 1...1_000_000,
+            "Durable topic subscriptions of a worker, used or not; they count as queues. At the limit: ERROR."),
     ]
 
     private static let heartBeats: [Setting<Settings>] = [

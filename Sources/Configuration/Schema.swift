@@ -69,6 +69,9 @@ enum Schema {
         .milliseconds(
             "idle-expires-with-messages-ms", \.idleWithMessagesMillisecondsMax, 10...604_800_000, zero: "never",
             "A queue with messages that nobody uses for this long is removed; its messages are dropped."),
+        .milliseconds(
+            "durable-subscription-expires-ms", \.durableMillisecondsMax, 1000...10 * 365 * 86_400_000, zero: "never",
+            "A durable subscription to such a topic that nobody uses for this long ends, with its messages."),
         .choice(
             "storage", \.storage, [("by-header", .byHeader), ("always", .always), ("never", .never)],
             "Which messages of a queue, or kept by a topic, are stored: those with persistent:true, all, or none."),

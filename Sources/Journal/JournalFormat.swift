@@ -100,6 +100,10 @@ public enum RecordType: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case cleanEnd = 11
     /// `storage repair` gave up as many bytes as it says, from this record's beginning: they were damaged.
     case skip = 12
+    /// A durable subscription to a topic: its messages are those of the queue with its name. A later one of the same name
+    /// counts instead.
+    case subscriptionMade = 36
+    case subscriptionRemoved = 37
     /// Below which number the offsets of a topic's log may have been given out.
     case topicOffsets = 40
     /// A message with this id was taken, in a record that is no longer needed otherwise: see `DeduplicationRecord`.

@@ -183,6 +183,18 @@ extension Record {
             acceptedAt: detail)
     }
 
+    /// Of a `.subscriptionMade` record.
+    public var subscription: SubscriptionRecord { Self.subscription(of: payload.baseAddress!) }
+
+    static func subscription(of base: UnsafeRawPointer) -> SubscriptionRecord {
+        let nameByteCount = Int(base.little(10, UInt16.self))
+        let name = base + SubscriptionRecord.fixedByteCount
+        return SubscriptionRecord(
+            name: UnsafeRawBufferPointer(start: name, count: nameByteCount),
+            topic: UnsafeRawBufferPointer(start: name + nameByteCount, count: Int(base.little(12, UInt16.self))),
+            dialect: base.little(8, UInt16.self), lastUsed: base.little(0, UInt64.self))
+    }
+
     /// Of a `.segmentHeader` record.
     public var segmentHeader: SegmentHeader {
         let base = payload.baseAddress!
@@ -221,7 +233,12 @@ extension Record {
             payload.count >= QueueRecord.fixedByteCount && queue.queueName.count > 0
                 && queue.queueName.count + queue.deadLetterName.count
                     == payload.count - QueueRecord.fixedByteCount
-        case .queueRemoved, .topicOffsets: payload.count > 0 && payload.count <= UInt16.max
+        case .subscriptionMade:
+            payload.count >= SubscriptionRecord.fixedByteCount && subscription.name.count > 0
+                && subscription.topic.count > 0
+                && subscription.name.count + subscription.topic.count
+                    == payload.count - SubscriptionRecord.fixedByteCount
+        case .queueRemoved, .subscriptionRemoved, .topicOffsets: payload.count > 0 && payload.count <= UInt16.max
         case .transactionPart: payload.count == 12 && partCount > 0
         case .deduplication:
             payload.count > DeduplicationRecord.fixedByteCount && payload.baseAddress!.little(0, UInt16.self) > 0

@@ -148,6 +148,32 @@ public struct RecordWriter: BitwiseCopyable {
         end(.deduplication, detail: record.acceptedAt, payloadByteCount: payloadByteCount)
     }
 
+    // MARK: Durable subscriptions
+
+    /// Writes `subscription.recordByteCount` bytes.
+    public mutating func write(subscriptionMade subscription: SubscriptionRecord) {
+        let payloadByteCount =
+            SubscriptionRecord.fixedByteCount + subscription.name.count + subscription.topic.count
+        let payload = begin(payloadByteCount: payloadByteCount)
+        payload.storeLittle(subscription.lastUsed, at: 0)
+        payload.storeLittle(subscription.dialect, at: 8)
+        payload.storeLittle(UInt16(subscription.name.count), at: 10)
+        payload.storeLittle(UInt16(subscription.topic.count), at: 12)
+        payload.storeLittle(UInt16(0), at: 14)
+        var next = payload + SubscriptionRecord.fixedByteCount
+        next.copy(subscription.name)
+        next.copy(subscription.topic)
+        end(.subscriptionMade, payloadByteCount: payloadByteCount)
+    }
+
+    /// The subscription is gone, and its messages with it. Writes
+    /// `JournalFormat.recordByteCount(payloadByteCount: name.count)` bytes.
+    public mutating func write(subscriptionRemoved name: UnsafeRawBufferPointer) {
+        var next = begin(payloadByteCount: name.count)
+        next.copy(name)
+        end(.subscriptionRemoved, payloadByteCount: name.count)
+    }
+
     // MARK: Transactions
 
     public static let partByteCount = JournalFormat.recordByteCount(payloadByteCount: 12)

@@ -88,6 +88,36 @@ public struct QueueRecord: BitwiseCopyable {
     static let fixedByteCount = 32
 }
 
+/// A durable subscription to a topic.
+///
+/// Payload: lastUsed u64, dialect u16, nameByteCount u16, topicByteCount u16, zero u16; name; topic.
+public struct SubscriptionRecord: BitwiseCopyable {
+    /// The name of the queue that keeps its messages, "/dsub/client/CLIENT/NAME".
+    public var name: UnsafeRawBufferPointer
+    /// The canonical name of the topic, or a pattern.
+    public var topic: UnsafeRawBufferPointer
+    /// The broker's `DurableDialect`.
+    public var dialect: UInt16
+    /// When its last consumer left it (wall-clock milliseconds). `.max`: it had one.
+    public var lastUsed: UInt64
+
+    public init(
+        name: UnsafeRawBufferPointer, topic: UnsafeRawBufferPointer, dialect: UInt16, lastUsed: UInt64
+    ) {
+        self.name = name
+        self.topic = topic
+        self.dialect = dialect
+        self.lastUsed = lastUsed
+    }
+
+    @inlinable
+    public var recordByteCount: Int {
+        JournalFormat.recordByteCount(payloadByteCount: 16 &+ name.count &+ topic.count)
+    }
+
+    static let fixedByteCount = 16
+}
+
 /// What the first record of a segment says.
 ///
 /// Payload: version u16, workerCount u16, segmentByteCount u32, sequence u32, zero u32, milliseconds u64 (wall clock, when

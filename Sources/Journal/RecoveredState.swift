@@ -20,19 +20,28 @@ public struct LiveMessage: BitwiseCopyable, Sendable {
 /// A queue that has messages, or was made with arguments; or a topic that keeps messages.
 public struct RecoveredQueue: Sendable {
     public var name: [UInt8]
-    /// The payload of the newest `queueMade`.
+    /// The payload of the newest `queueMade` or, with `isSubscription`, `subscriptionMade`.
     var made: [UInt8]?
+    var isSubscription = false
     public var messageCount = 0
     /// Of a topic with a log: below which number its offsets may have been given out. nil: it has none.
     public var offsetEnd: UInt64?
 
     /// Whether it was made with arguments.
-    public var isMade: Bool { made != nil }
+    public var isMade: Bool { made != nil && !isSubscription }
+    /// Whether it is a durable subscription's.
+    public var isDurableSubscription: Bool { made != nil && isSubscription }
 
     /// What it was made with. The names that it points to are valid during the call.
     public func withRecord(_ body: (QueueRecord) -> Void) {
-        guard let made else { return }
+        guard isMade, let made else { return }
         made.withUnsafeBytes { body(Record.queue(of: $0.baseAddress!)) }
+    }
+
+    /// The durable subscription that it is of. The names that it points to are valid during the call.
+    public func withSubscription(_ body: (SubscriptionRecord) -> Void) {
+        guard isDurableSubscription, let made else { return }
+        made.withUnsafeBytes { body(Record.subscription(of: $0.baseAddress!)) }
     }
 }
 
@@ -65,6 +74,7 @@ struct QueueNames {
     struct Queue {
         var name: [UInt8]
         var made: [UInt8]?
+        var isSubscription = false
         var madeSegment = 0
         var messageCount = 0
         var offsetEnd: UInt64?
@@ -115,7 +125,9 @@ struct QueueNames {
 
     var all: [RecoveredQueue] {
         queues.map {
-            RecoveredQueue(name: $0.name, made: $0.made, messageCount: $0.messageCount, offsetEnd: $0.offsetEnd)
+            RecoveredQueue(
+                name: $0.name, made: $0.made, isSubscription: $0.isSubscription, messageCount: $0.messageCount,
+                offsetEnd: $0.offsetEnd)
         }
     }
 }

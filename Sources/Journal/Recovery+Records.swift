@@ -20,19 +20,24 @@ extension Recovery {
             } else {
                 setFailureCount(count, of: reference)
             }
-        case .queueMade:
-            let queue = queues.find(record.queue.queueName)
-            unmake(queue)
-            queues[queue].made = [UInt8](record.payload)
-            queues[queue].madeSegment = segments.count - 1
-            segments[segments.count - 1].liveQueueCount += 1
-        case .queueRemoved: unmake(queues.find(record.payload))
+        case .queueMade: make(record.queue.queueName, record, isSubscription: false)
+        case .subscriptionMade: make(record.subscription.name, record, isSubscription: true)
+        case .queueRemoved, .subscriptionRemoved: unmake(queues.find(record.payload))
         case .topicOffsets: setOffsets(queues.find(record.payload), below: record.detail)
         case .transactionEnd: sealTransaction(record.detail)
         case .deduplication: deduplication.add(record.deduplication)
         case .mark: logs[log].firstSequenceNeeded = max(logs[log].firstSequenceNeeded, record.firstSequence)
         case .segmentHeader, .segmentEnd, .transactionPart, .cleanEnd, .skip: break
         }
+    }
+
+    private mutating func make(_ name: UnsafeRawBufferPointer, _ record: Record, isSubscription: Bool) {
+        let queue = queues.find(name)
+        unmake(queue)
+        queues[queue].made = [UInt8](record.payload)
+        queues[queue].isSubscription = isSubscription
+        queues[queue].madeSegment = segments.count - 1
+        segments[segments.count - 1].liveQueueCount += 1
     }
 
     private mutating func unmake(_ queue: UInt32) {

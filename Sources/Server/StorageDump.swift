@@ -14,6 +14,10 @@ public struct DumpedRecord: Encodable, Sendable {
     /// What the bytes are, if they are no record.
     public var damage: String?
     public var queue: String?
+    /// Of a durable subscription.
+    public var topic: String?
+    /// Of a durable subscription: when its last consumer left it (wall-clock milliseconds). nil: it had one.
+    public var lastUsed: UInt64?
     public var identity: UInt64?
     /// Wall-clock milliseconds.
     public var expires: UInt64?
@@ -48,13 +52,14 @@ public struct DumpedRecord: Encodable, Sendable {
     public var logged: UInt64?
 
     private enum CodingKeys: String, CodingKey {
-        case segment, byte, bytes, type, name, damage, queue, identity, expires, failures, headers, body, of
+        case segment, byte, bytes, type, name, damage, queue, topic, identity, expires, failures, headers, body, of
         case transaction, parts, durable, workers, version, replaces, logged, due, repeats, accepted
         case offsetEnd = "offset-end"
         case keptAs = "kept-as"
         case deduplicationID = "deduplication-id"
         case isRedelivered = "redelivered"
         case bodyBytes = "body-bytes"
+        case lastUsed = "last-used"
         case firstSegment = "first-segment"
     }
 
@@ -95,10 +100,14 @@ public struct DumpedRecord: Encodable, Sendable {
             queue = String(decoding: record.deduplication.destination, as: UTF8.self)
             deduplicationID = String(decoding: record.deduplication.id, as: UTF8.self)
             accepted = record.deduplication.acceptedAt
-        case .queueRemoved: queue = String(decoding: record.payload, as: UTF8.self)
         case .topicOffsets:
             queue = String(decoding: record.payload, as: UTF8.self)
             offsetEnd = record.detail
+        case .queueRemoved, .subscriptionRemoved: queue = String(decoding: record.payload, as: UTF8.self)
+        case .subscriptionMade:
+            queue = String(decoding: record.subscription.name, as: UTF8.self)
+            topic = String(decoding: record.subscription.topic, as: UTF8.self)
+            if record.subscription.lastUsed != .max { lastUsed = record.subscription.lastUsed }
         case .transactionPart:
             transaction = record.transaction
             parts = Int(record.partCount)

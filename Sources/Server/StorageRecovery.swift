@@ -60,6 +60,12 @@ final class RecoveredStore: Sendable {
         let isOwned = state.queues.map { queue in
             queue.name.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: shard.shardCount) } == index
         }
+        // All workers hear of all of them, for they publish to their topics.
+        for queue in state.queues where queue.isDurableSubscription {
+            var outcome = RestoreOutcome.restored
+            queue.withSubscription { outcome = shard.restore($0) }
+            try judge(outcome, index)
+        }
         for (queue, isOwned) in zip(state.queues, isOwned) where isOwned {
             var outcome = RestoreOutcome.restored
             queue.withRecord { outcome = shard.restore($0) }

@@ -9,6 +9,16 @@ public struct StorageReport: Encodable, Sendable {
         public var hasArguments: Bool
     }
 
+    public struct DurableSubscription: Encodable, Sendable {
+        /// Of the queue that keeps its messages.
+        public var name: String
+        /// The topic or pattern.
+        public var topic: String
+        public var messages: Int
+        /// When its last consumer left it (wall-clock milliseconds). nil: it had one.
+        public var lastUsed: UInt64?
+    }
+
     public struct Segment: Encodable, Sendable {
         public var name: String
         public var bytes: Int
@@ -33,6 +43,7 @@ public struct StorageReport: Encodable, Sendable {
     public var isUsable: Bool
     public var messages: Int
     public var queues: [Queue]
+    public var subscriptions: [DurableSubscription]
     public var segments: [Segment]
     public var findings: [Finding]
 
@@ -40,7 +51,16 @@ public struct StorageReport: Encodable, Sendable {
         directory = path
         isUsable = !state.findings.contains(where: \.isFatal)
         messages = state.messages.count
-        queues = state.queues.filter { $0.messageCount > 0 || $0.isMade }.map {
+        subscriptions = state.queues.compactMap { queue in
+            var found: DurableSubscription?
+            queue.withSubscription {
+                found = DurableSubscription(
+                    name: String(decoding: $0.name, as: UTF8.self), topic: String(decoding: $0.topic, as: UTF8.self),
+                    messages: queue.messageCount, lastUsed: $0.lastUsed == .max ? nil : $0.lastUsed)
+            }
+            return found
+        }.sorted { $0.name < $1.name }
+        queues = state.queues.filter { !$0.isDurableSubscription && ($0.messageCount > 0 || $0.isMade) }.map {
             Queue(
                 name: String(decoding: $0.name, as: UTF8.self), messages: $0.messageCount, hasArguments: $0.isMade)
         }.sorted { $0.name < $1.name }

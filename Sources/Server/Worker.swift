@@ -227,7 +227,7 @@ final class Worker: @unchecked Sendable {
         switch kind {
         case .protocolError, .connectionFailed, .clientSlowed: .info
         case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .tooManyDestinations,
-            .notPersistent, .undelivered, .diskFull, .loginRefused, .accessRefused:
+            .notPersistent, .undelivered, .diskFull, .loginRefused, .accessRefused, .subscriptionExpired:
             .warning
         case .storageFailed: .error
         }

@@ -130,6 +130,7 @@ extension Storage {
             "\(report.directory): \(report.messages) messages, \(report.segments.count) segments"
         ]
         lines += report.queues.map { "  \($0.name): \($0.messages) messages" + ($0.hasArguments ? ", arguments" : "") }
+        lines += report.subscriptions.map { "  \($0.name) to \($0.topic): \($0.messages) messages" }
         lines += report.findings.map { ($0.isFatal ? "damaged: " : "note: ") + $0.text }
         lines.append(
             report.isUsable
@@ -147,6 +148,8 @@ extension Storage {
         add("name", record.name)
         add("bytes", record.bytes)
         add("queue", record.queue)
+        add("topic", record.topic)
+        add("last-used", record.lastUsed)
         add("identity", record.identity)
         add("body-bytes", record.bodyBytes)
         add("expires", record.expires)

@@ -12,6 +12,7 @@ import Testing
 ///       Output            MemoryBudget
 ///       TopicRouter       DestinationDirectory  MemoryBudget
 ///       DestinationDirectory  MemoryBudget
+///       DurableSubscriptions
 ///       ReceiptOrder      MemoryBudget
 ///       TransactionTable  MemoryBudget
 ///       TopicLogs
@@ -37,6 +38,7 @@ struct HouseRulesTests {
         ("QueueEngine", ["QueueEngine/"], ["QueueHolders", "MemoryBudget"]),
         ("QueueHolders", ["QueueEngine/QueueHolders.swift"], []),
         ("SubscriptionTable", ["SubscriptionTable/"], ["TopicRouter", "MemoryBudget"]),
+        ("DurableSubscriptions", ["DurableSubscriptions/"], []),
         ("ReceiptOrder", ["ReceiptOrder/"], ["MemoryBudget"]),
         ("TransactionTable", ["TransactionTable/"], ["MemoryBudget"]),
         ("TopicLogs", ["TopicLogs/"], []),

@@ -38,7 +38,7 @@ struct LimitCountTests {
             .subscriptionIdBytes, .transactionsPerConnection, .transactionSize, .transactionTimeout, .linger:
             connectionWay(to: limit)
         case .outputBytes, .outputStall, .destinations, .destinationsPerConnection, .destinationsPerAddress,
-            .destinationName, .destinationLevels, .patterns, .retainedMessages,
+            .destinationName, .destinationLevels, .patterns, .retainedMessages, .durableSubscriptions,
             .queue, .messageMemory, .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
         }
@@ -185,6 +185,12 @@ struct LimitCountTests {
                 let client = $0.connect()
                 client.publish("/topic/a", "x", [("retain", "set")])
                 client.publish("/topic/b", "x", [("retain", "set")])
+            }
+        case .durableSubscriptions:
+            Way(options: { $0.limits.durableSubscriptionCountMax = 1 }) {
+                let client = $0.connect()
+                client.subscribe("/topic/a", id: "1", [("durable", "true")])
+                client.subscribe("/topic/a", id: "2", [("durable", "true")])
             }
         case .queue:
             Way(options: {

@@ -32,6 +32,14 @@ struct StoreFixture {
         let owners = state.queues.map { queue in
             queue.name.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: shardCount) }
         }
+        for queue in state.queues {
+            queue.withSubscription { record in
+                for index in 0..<shardCount {
+                    let outcome = broker.shard(index).pointee.restore(record)
+                    #expect(outcome == .restored)
+                }
+            }
+        }
         for (queue, owner) in zip(state.queues, owners) {
             queue.withRecord {
                 let outcome = broker.shard(owner).pointee.restore($0)

@@ -180,6 +180,9 @@ struct RecordTests {
             page.writer.write(queueRemoved: $0)
             page.writer.write(topicOffsets: $0, below: 7)
             page.writer.write(DeduplicationRecord(destination: $0, id: $0, acceptedAt: 7))
+            page.writer.write(
+                subscriptionMade: SubscriptionRecord(name: $0, topic: $0, dialect: 1, lastUsed: 7))
+            page.writer.write(subscriptionRemoved: $0)
         }
         page.writer.beginPart(transaction: 4, partCount: 1)
         page.writer.endPart()

@@ -244,6 +244,39 @@ struct RecoveryTests {
         }
     }
 
+    @Test func `the newest record of a durable subscription counts, and pins its segment`() {
+        func made(_ name: String, _ lastUsed: UInt64) -> (inout RecordWriter) -> Void {
+            { writer in
+                Array(name.utf8).withUnsafeBytes { name in
+                    Array("/topic/#".utf8).withUnsafeBytes { topic in
+                        writer.write(
+                            subscriptionMade: SubscriptionRecord(
+                                name: name, topic: topic, dialect: 1, lastUsed: lastUsed))
+                    }
+                }
+            }
+        }
+        let log = TestLog()
+        log.append(made("/dsub/client/c/a", 1))
+        log.append(made("/dsub/client/c/b", 2))
+        log.beginSegment()
+        log.append(made("/dsub/client/c/a", .max))
+        log.append { writer in
+            Array("/dsub/client/c/b".utf8).withUnsafeBytes { writer.write(subscriptionRemoved: $0) }
+        }
+        let state = recover(log.files)
+        #expect(state.segments.map(\.liveQueueCount) == [0, 1])
+        #expect(state.queues.allSatisfy { !$0.isMade })
+        var found: [String: UInt64] = [:]
+        for queue in state.queues {
+            queue.withSubscription {
+                #expect($0.topic.elementsEqual("/topic/#".utf8) && $0.dialect == 1)
+                found[String(decoding: $0.name, as: UTF8.self)] = $0.lastUsed
+            }
+        }
+        #expect(found == ["/dsub/client/c/a": .max])
+    }
+
     @Test func `many queues without messages are forgotten, and names do not get mixed up`() {
         let log = TestLog(segmentByteCount: 1 << 20)
         var kept: [String] = []

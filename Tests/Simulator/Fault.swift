@@ -105,6 +105,8 @@ public enum Canary: String, CaseIterable, Sendable {
     case loseDelayed = "lose-delayed"
     /// Ids by which messages are taken once are not restored.
     case forgetIDs = "forget-ids"
+    /// After a restart, workers do not know of the durable subscriptions of others.
+    case forgetInterest = "forget-interest"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -143,6 +145,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .releaseEarly: "before it was due"
         case .loseDelayed: "lost by"
         case .confirmUnsynced: "was promised"
+        case .forgetInterest: "never reached durable"
         }
     }
 
@@ -150,7 +153,7 @@ public enum Canary: String, CaseIterable, Sendable {
     public var isOfStorage: Bool {
         switch self {
         case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced, .reuseOffsets,
-            .loseDelayed, .forgetIDs:
+            .loseDelayed, .forgetIDs, .forgetInterest:
             true
         default: false
         }
@@ -162,6 +165,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .permitAll, .ignoreReload: .permissions
         case .skipOffset, .reuseOffsets, .loseRetained: .logs
         case .releaseEarly, .loseDelayed, .forgetIDs: .delays
+        case .forgetInterest: .durable
         default: .plain
         }
     }

@@ -149,6 +149,8 @@ final class Subscription {
     /// Topics of which it was given the retained message, or one that was published meanwhile.
     var retainedTopics: Set<String> = []
     var liveTopics: Set<String> = []
+    /// The durable subscription that it consumes from.
+    var durable: DurableModel?
 
     init(
         id: String, isNamed: Bool = true, peer: Peer, destination: String, isQueue: Bool, ackMode: AckMode,
@@ -233,6 +235,7 @@ struct Expectation {
         case unsubscribe(Subscription)
         case settle([Message])
         case commit(Transaction, acknowledged: [Message])
+        case durable(DurableStep)
         case disconnect
     }
 

@@ -22,10 +22,12 @@ extension Oracle {
         }
         let message = messages[number]
         checkContent(frame, of: message, peer)
+        if let model = subscription.durable { return durableMessage(frame, message, subscription, of: model, peer) }
         checkDestination(frame, destination, of: message, subscription)
         checkAccess(message, destination == message.written ? message.destination : destination, subscription, peer)
         switch message.state {
         case .kept: violate("message \(number) was delivered before its COMMIT")
+        case .refused where scenario.hasDurables && !message.isQueue && scenario.storage != nil: break
         case .refused: violate("message \(number) was delivered although it was refused or aborted")
         case .issued, .confirmed: break
         }
@@ -229,7 +231,7 @@ extension Oracle {
     }
 
     /// A fault, unless the broker is about to end one of these connections and its ERROR is not sent yet.
-    private func suspect(_ text: String, _ subscriptions: Subscription...) {
+    func suspect(_ text: String, _ subscriptions: Subscription...) {
         suspicions.append((step, text, subscriptions.map(\.peer)))
     }
 
@@ -256,7 +258,7 @@ extension Oracle {
         }
     }
 
-    private func destinationKey(_ message: Message) -> Int {
+    func destinationKey(_ message: Message) -> Int {
         if let place = scenario.topics.firstIndex(of: message.destination) { return place }
         if let place = scenario.queues.firstIndex(of: message.destination) { return 100 + place }
         return 1000 + (message.destination.utf8.reduce(7) { ($0 &* 31 &+ Int($1)) & 0xFFFF })

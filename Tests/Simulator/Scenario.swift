@@ -58,6 +58,8 @@ struct Scenario {
     let receiptsWait: Bool
     /// Messages are delayed, or have an id by which they are taken once.
     let delays: Bool
+    /// Clients have durable subscriptions.
+    let hasDurables: Bool
     /// A queue that nobody uses for so long loses its messages, in milliseconds. 0: never.
     let idleWithMessagesMilliseconds: UInt64
 
@@ -70,13 +72,15 @@ struct Scenario {
     /// - Parameter stores: the broker has a disk, and crashes. What is not about that is tight in fewer ways then.
     init(_ random: inout Random, stores: Bool = false, mode: Simulation.Mode = .plain) {
         let shards = [1, 1, 1, 2, 2, 2, 3, 3, 4, 8][random.below(10)]
+        hasDurables = mode == .durable
+        let isRoomy = stores || hasDurables
         eventCount = random.range(100...600) * (stores ? 3 : 1)
         peerCountMax = random.range(2...10)
-        let wantsTightConnections = random.chance(170) && !stores
-        let wantsTightDestinations = random.chance(60) && !stores
-        let wantsTightSubscriptions = random.chance(100) && !stores
-        let wantsTightRates = random.chance(30) && !stores
-        memoryIsTight = random.chance(120) && !stores
+        let wantsTightConnections = random.chance(170) && !isRoomy
+        let wantsTightDestinations = random.chance(60) && !isRoomy
+        let wantsTightSubscriptions = random.chance(100) && !isRoomy
+        let wantsTightRates = random.chance(30) && !isRoomy
+        memoryIsTight = random.chance(120) && !isRoomy
         queuesAreTight = random.chance(300)
         overflow = random.pick([.reject, .dropOldest, .block])
         // Publishers who are made to wait need someone who makes room: the drainer must get in.
@@ -89,13 +93,13 @@ struct Scenario {
         connectionsPerShardMax = connectionsAreTight ? random.range(1...3) : 32
         shardCount = connectionsAreTight ? max(shards, 2) : shards
         peersInAllMax = random.range(4...24) + (connectionsAreTight ? 20 : 0) + (stores ? 60 : 0)
-        addressesAreTight = random.chance(100) && !stores
-        patternsAreTight = random.chance(60)
+        addressesAreTight = random.chance(100) && !isRoomy
+        patternsAreTight = random.chance(60) && !hasDurables
 
-        outputIsTight = random.chance(120) && !stores
+        outputIsTight = random.chance(120) && !isRoomy
         transactionsAreTight = random.chance(100)
         framesAreTight = random.chance(100)
-        drains = random.chance(140) && !stores
+        drains = random.chance(140) && !isRoomy
         delays = mode == .delays
         heartBeats = random.chance(300)
         expires = random.chance(200)
@@ -144,14 +148,14 @@ struct Scenario {
 
         // Drawn apart, so that seeds of scenarios without these stay what they are.
         var apart = Random(seed: ~options.seed)
-        holdersAreTight = apart.chance(200) && !stores
+        holdersAreTight = apart.chance(200) && !isRoomy
         if holdersAreTight { options.limits.destinationsPerConnectionMax = apart.range(1...2) }
-        idleWithMessagesMilliseconds = apart.chance(60) && !stores ? apart.pick([100, 1000]) : 0
+        idleWithMessagesMilliseconds = apart.chance(60) && !isRoomy ? apart.pick([100, 1000]) : 0
         let idleMilliseconds = apart.pick([20, 300_000])
-        let asksSomebody = apart.chance(150) && !stores
+        let asksSomebody = apart.chance(150) && !isRoomy
         authenticates = asksSomebody || mode == .permissions
         if authenticates { options.authentication = .external }
-        receiptsWait = apart.chance(150) && !stores
+        receiptsWait = apart.chance(150) && !isRoomy
         if receiptsWait { options.receiptConditions = .external }
 
         topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
@@ -193,6 +197,12 @@ struct Scenario {
         // Longer than any run.
         policy.deduplicationMilliseconds = 86_400_000
         options.destinationPolicies.append(policy)
+        if hasDurables {
+            var policy = DestinationPolicy(pattern: "/topic/#")
+            policy.deliveryCountMax = 0
+            policy.deadLetterDestination = ""
+            options.destinationPolicies.append(policy)
+        }
         self.options = options
 
         // Most runs have a few faults only, so that one does not hide what another would show.
@@ -283,6 +293,7 @@ struct Scenario {
             framesAreTight
         case "Heart-beat missed": heartBeats
         case "Frame too slow", "Transaction too old": hasJumped
+        case "Durable subscription in use", "Durable subscription not found": hasDurables
         case "Shutting down": drains || storage != nil
         case "Storage failed": storage?.fails == true
         case "Disk full": storage?.fails == true || storage?.diskIsTight == true

@@ -31,7 +31,7 @@ extension Simulation {
             if strikes(.garbage) { return writeGarbage(peer) }
             if strikes(.unfinishedFrame) { return writeUnfinished(peer) }
             if strikes(.wrongFrame) { return writeWrong(peer) }
-            perform(draw(), peer)
+            if !actDurably(peer) { perform(draw(), peer) }
         }
     }
 
@@ -94,6 +94,7 @@ extension Simulation {
         if random.chance(500) { frame.add("host", "simulated") }
         drawUser(peer)
         if !peer.user.isEmpty { frame.add("login", peer.user) }
+        if scenario.hasDurables { frame.add("client-id", DurableModel.clientID) }
         if scenario.heartBeats, random.chance(500), !peer.isDrainer {
             let sends = random.pick([0, 50, 200, 1000])
             let wants = random.pick([0, 50, 200, 1000])

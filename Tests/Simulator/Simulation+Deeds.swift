@@ -32,7 +32,7 @@ extension Simulation {
         return open.isEmpty ? nil : random.pick(open)
     }
 
-    private func send(_ peer: Peer, _ frame: consuming FrameText, _ kind: Expectation.Kind, receipt: Int = 500) {
+    func send(_ peer: Peer, _ frame: consuming FrameText, _ kind: Expectation.Kind, receipt: Int = 500) {
         let wants = random.chance(receipt)
         var frame = frame
         let index = oracle.wrote(peer, kind, receipt: wants)
@@ -66,6 +66,9 @@ extension Simulation {
         if let text { frame.add("x-text", text, version: peer.version) }
         if let storage = scenario.storage, scenario.queues.contains(destination), !asks {
             message.isPersistent = random.chance(storage.persistentPerThousand)
+            if message.isPersistent { frame.add("persistent", "true") }
+        } else if scenario.hasDurables, !isQueue, scenario.topics.contains(destination) {
+            message.isPersistent = random.chance(700)
             if message.isPersistent { frame.add("persistent", "true") }
         }
         if scenario.logs != nil { addLogHeaders(of: message, to: &frame) }
@@ -255,6 +258,7 @@ extension Simulation {
     }
 
     func acknowledge(_ peer: Peer, _ subscription: Subscription, at place: Int, accepts: Bool) {
+        if subscription.durable != nil { return acknowledgeDurably(peer, subscription, at: place) }
         let transaction = !isAtRest && random.chance(500) ? openTransaction(peer) : nil
         var frame = FrameText(accepts ? "ACK" : "NACK")
         switch peer.version {

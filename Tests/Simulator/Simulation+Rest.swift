@@ -11,6 +11,7 @@ extension Simulation {
             if peer.misbehaved || peer.readsNever || peer.doesNotConnect || peer.phase == .fresh { leave(peer) }
         }
         if isDraining { return restByDraining() }
+        if scenario.hasDurables { leaveDurables() }
         if scenario.connectionsAreTight { makeWay() }
         if hasFailed { return }
         drainer = makeDrainer()
@@ -18,6 +19,8 @@ extension Simulation {
         if hasFailed { return }
         finishTransactions()
         settle("open transactions")
+        if hasFailed { return }
+        drainDurables()
         if hasFailed { return }
         didDrain = drainer.map { $0.phase == .connected && $0.error == nil } ?? false
         oracle.judgeSuspicions()
@@ -41,7 +44,7 @@ extension Simulation {
     }
 
     /// Runs until nothing happens any more and no client waits for anything.
-    private func settle(_ what: String) {
+    func settle(_ what: String) {
         let start = now
         var quietRounds = 0
         var patienceEnds = now + 14_000_000_000

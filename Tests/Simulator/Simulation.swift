@@ -18,6 +18,8 @@ public final class Simulation {
         case logs
         /// Messages wait for their time, and some are sent again with the id of one that was taken.
         case delays
+        /// Clients have durable subscriptions to topics.
+        case durable
     }
 
     /// What a run found.
@@ -103,6 +105,7 @@ public final class Simulation {
     var accessRandom: Random
     /// A table that a worker has not got yet.
     var nextTables: [Int?]
+    let durables: [DurableModel]
     /// Empties the queues in the end.
     var drainer: Peer?
     var drainerCount = 0
@@ -140,6 +143,7 @@ public final class Simulation {
         nextTables = Array(repeating: nil, count: scenario.shardCount)
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
         oracle = Oracle(scenario)
+        durables = Self.makeDurables(scenario)
         oracle.wall = wallStart + 1000
         fabric = Fabric(shardCount: 1, mailboxByteCountMax: 0)
         shards = UnsafeMutablePointer(bitPattern: 1 << 12)!

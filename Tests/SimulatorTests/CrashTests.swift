@@ -23,6 +23,13 @@ struct CrashTests {
         }
     }
 
+    @Test("Durable subscriptions, and what they were promised, survive")
+    func durableSubscriptionsSurvive() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, crashes: true, mode: .durable).violation == nil, "seed \(seed)")
+        }
+    }
+
     @Test("A seed runs the same way twice", arguments: [UInt64](1...20))
     func runsAreReproducible(seed: UInt64) {
         let first = Simulation.run(seed: seed, crashes: true)

@@ -38,6 +38,13 @@ struct SimulatorTests {
         }
     }
 
+    @Test("With durable subscriptions, each has what it was promised")
+    func durableSubscriptionsAreKept() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, mode: .durable).violation == nil, "seed \(seed)")
+        }
+    }
+
     @Test("A seed that found a fault once finds none now", arguments: Self.regressions)
     func regressionsStayAway(seed: UInt64) {
         #expect(Simulation.run(seed: seed).violation == nil)

@@ -53,6 +53,7 @@ struct Destination: SlabRecord {
     var log: Index<TopicLog>
     /// Topic: what it retains.
     var retained: Index<RetainedMessage>
+    var marks: DestinationMarks
     /// Pattern: among all patterns.
     var patternLink: DoubleLink<Destination>
     /// Temporary destination: among those of its connection.
@@ -70,6 +71,14 @@ struct Destination: SlabRecord {
 
     /// A message to it is stored.
     func stores(isPersistent: Bool) -> Bool { storage == .always || storage == .byHeader && isPersistent }
+}
+
+struct DestinationMarks: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// The queue of a durable subscription, or the stand-in of one that another worker holds.
+    static let durableQueue = DestinationMarks(rawValue: 1 << 0)
+    /// A topic or pattern of which some worker has durable subscriptions.
+    static let hasDurable = DestinationMarks(rawValue: 1 << 1)
 }
 
 /// Workers, one bit each.
@@ -104,9 +113,10 @@ struct Match: BitwiseCopyable {
     var position: UInt32
 }
 
-/// The queue of an acknowledging topic subscription.
+/// The queue of an acknowledging topic subscription, or of a durable one.
 struct BoundQueue: BitwiseCopyable {
-    /// Of kind `subscriptionQueue`.
+    /// Of kind `subscriptionQueue`; of a durable subscription: `queue`.
     var destination: Index<Destination>
+    /// None: it is durable.
     var subscription: Index<Subscription>
 }

@@ -232,9 +232,23 @@ struct MessageStore: ~Copyable {
         return staging.sequence
     }
 
+    mutating func write(subscriptionMade subscription: SubscriptionRecord) -> UInt32 {
+        staging.room(subscription.recordByteCount, milliseconds).pointee.write(subscriptionMade: subscription)
+        didWrite()
+        count(staging.sequence)
+        return staging.sequence
+    }
+
     mutating func write(_ record: DeduplicationRecord) {
         if hasFailed { return }
         staging.room(record.recordByteCount, milliseconds).pointee.write(record)
+        didWrite()
+    }
+
+    mutating func write(subscriptionRemoved name: UnsafeRawBufferPointer) {
+        if hasFailed { return }
+        staging.room(JournalFormat.recordByteCount(payloadByteCount: name.count), milliseconds).pointee.write(
+            subscriptionRemoved: name)
         didWrite()
     }
 

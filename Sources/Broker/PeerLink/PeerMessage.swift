@@ -7,6 +7,7 @@ enum PeerMessageKind: UInt8, BitwiseCopyable {
     case queuePublication, publicationRefusal
     case queueProperties
     case consumerRequest, consumerAnswer, consumerRemoval, consumerPause
+    case durableRequest, durableRemoval
     case queueDelivery, entrySettlement
     case barrier, barrierAnswer
     case roomRequest, roomWait, roomAnswer, roomCancellation, roomReturn

@@ -73,6 +73,8 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasStoredElsewhere = SessionFlags(rawValue: 1 << 20)
     /// Its sends are copied: its listener is not plain TCP.
     static let copiesSends = SessionFlags(rawValue: 1 << 21)
+    /// CONNECT had a `client-id`, and `DurableSubscriptions` has it.
+    static let hasClientID = SessionFlags(rawValue: 1 << 22)
     /// Its user may send so many frames or bytes a second.
     static let hasRate = SessionFlags(rawValue: 1 << 30)
     /// Suspended, because its user has sent more.

@@ -38,7 +38,7 @@ extension Shard {
             receipt: receipt)
     }
 
-    private mutating func mayUse(
+    mutating func mayUse(
         _ session: Index<Session>, _ action: AccessAction, _ name: UnsafeRawBufferPointer, _ index: Index<Destination>,
         isPattern: Bool
     ) -> Bool {
@@ -222,8 +222,11 @@ extension Shard {
             let index = subscriptions[place].pointee.destination
             let name = nameOf(index)
             let isPattern = destinations[index].pointee.kind == .pattern
-            if !destinations[index].pointee.isTemporary,
-                !mayUse(session.pointee.index, .subscribe, name, index, isPattern: isPattern)
+            let isDurable = destinations[index].pointee.marks.contains(.durableQueue)
+            if isDurable
+                ? !mayConsume(session.pointee.index, fromDurable: index)
+                : !destinations[index].pointee.isTemporary
+                    && !mayUse(session.pointee.index, .subscribe, name, index, isPattern: isPattern)
             {
                 return refuse(session, .subscribe, name, receipt: nil)
             }

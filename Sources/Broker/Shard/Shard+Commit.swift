@@ -67,7 +67,10 @@ extension Shard {
                         session, target, pending, byteCount: send.byteCount, frame: cursor.frame,
                         isPersistent: send.isPersistent)
                     pendings.expectAnswer(pending)
-                case .topic: guard admitsToKeep(context, target, send) else { return false }
+                case .topic:
+                    guard admitsToKeep(context, target, send), admitsToDurables(context, target, send) else {
+                        return false
+                    }
                 case .pattern, .subscriptionQueue: break
                 }
             case .settlement(let delivery, _):
@@ -167,7 +170,7 @@ extension Shard {
         pendings.beginToApply(pending)
         closeTransaction(session, index)
         let context = FrameContext(session, commit: pending, .committing)
-        let parts = store.isEnabled ? beginParts(index) : nil
+        let parts = store.isEnabled ? beginParts(index, session) : nil
         var cursor = KeptCursor()
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {

@@ -114,8 +114,9 @@ extension Shard {
             case .tooManyLevels: failManyLevels(context, written)
             case .durableSubscription:
                 failFrame(
-                    context, "Durable subscriptions are not supported",
-                    "'\(printable(written))' names a durable subscription; use a queue")
+                    context, "Invalid destination",
+                    "'\(printable(written))' names a durable subscription; SUBSCRIBE to its topic, with the header "
+                        + "durable:true or a subscription name")
             case .unknown:
                 failFrame(
                     context, "Unknown destination",

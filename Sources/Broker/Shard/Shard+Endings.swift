@@ -138,6 +138,7 @@ extension Shard {
         counters.connectionsClosed &+= 1
         let listener = session.pointee.listener
         if gate.isOn { gate.leave(session.pointee.index) }
+        if session.pointee.flags.contains(.hasClientID) { durables.setClientID(nil, of: session.pointee.index) }
         sessions.remove(session.pointee.index, memory: &memory)
         leaveListener(listener)
         reportLoad()

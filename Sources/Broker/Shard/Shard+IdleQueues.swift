@@ -22,6 +22,9 @@ extension Shard {
     mutating func idleTimerFired(_ handle: Handle<Queue>) {
         guard let queue = queues.find(handle) else { return }
         let index = handle.index
+        if destinations[queue.pointee.destination].pointee.marks.contains(.durableQueue) {
+            return durableTimerFired(index)
+        }
         queues.disarmIdle(index, &timers, hasFired: true)
         let milliseconds = patience(index)
         // One that is in use is looked at when it becomes idle.

@@ -45,7 +45,8 @@ extension Shard {
         case .interestRequest: addRemoteInterest(message.fields(), message.payload, from: peer)
         case .interestAnswer: interestAnswered(message.fields())
         case .interestWithdrawal: removeRemoteInterest(message.payload, from: peer)
-        case .topicPublication: publishFromElsewhere(MessagePayload(message.payload))
+        case .topicPublication:
+            publishFromElsewhere(message.fields(), MessagePayload(message.payload), from: peer)
         case .queuePublication: sendFromElsewhere(message.fields(), MessagePayload(message.payload), from: peer)
         case .publicationRefusal: sendRefused(message.fields(), message.payload)
         case .queueProperties: queueRequested(message.payload)
@@ -53,6 +54,8 @@ extension Shard {
         case .consumerAnswer: consumerAnswered(message.fields(), from: peer)
         case .consumerRemoval: removeConsumer(message.fields())
         case .consumerPause: pauseConsumer(message.fields())
+        case .durableRequest: durableRequested(message.fields(), message.payload, from: peer)
+        case .durableRemoval: durableRemoved(message.fields(), message.payload, from: peer)
         case .queueDelivery: deliverFromElsewhere(message.fields(), MessagePayload(message.payload).message)
         case .entrySettlement:
             let settlement = message.fields(EntrySettlement.self)

@@ -169,9 +169,10 @@ extension Shard {
                         + "match too often; use fewer or narrower patterns",
                     receipt: receiptOfPending(pending))
             }
-            return
+            return durablesRefused(handle)
         }
         guard destinations.agree(to: handle.index) else { return }
+        if destinations[handle.index].pointee.marks.contains(.hasDurable) { durablesAgreed(handle.index) }
         // A pattern whose last subscriber ends for want of memory is gone.
         while let destination = destinations.find(handle) {
             let pending = destination.pointee.waiting.first
@@ -206,8 +207,8 @@ extension Shard {
     private mutating func leaveRegistration(_ index: Index<PendingOperation>) {
         let subscription = pendings[index].pointee.subscription
         let destination = subscriptions[subscription].pointee.destination
-        // The owner of a queue, or of a log, is asked without a registration.
-        guard destinations[destination].pointee.kind != .remoteQueue,
+        // The owner of a queue, or of a log, is asked without a registration, and so is who holds a durable subscription.
+        guard [.topic, .pattern].contains(destinations[destination].pointee.kind),
             !subscriptions[subscription].pointee.flags.contains(.readsLog)
         else { return }
         pendings.remove(index, from: &destinations[waitingFor: destination])

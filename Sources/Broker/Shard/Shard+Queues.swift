@@ -215,6 +215,9 @@ extension Shard {
             queues.use(index, clock: clock)
             queues.updateHold(index)
             updateIdle(queues[index].pointee.destination)
+            if destinations[queues[index].pointee.destination].pointee.marks.contains(.durableQueue) {
+                consumerLeft(index)
+            }
             dispatch(index)
         }
     }

@@ -41,6 +41,11 @@ extension Shard {
             earlierSegment: Int32(store.options.earlier?.index(of: message.reference) ?? -1))
         invariant(place.earlierSegment >= 0, "a restored message is in a segment of an earlier life")
         if message.record.flags.contains(.isDelayed) { return restoreDelayed(message, place) }
+        if isOfEndedDurable(message.record.queueName) {
+            store.countRestored(Int(place.byteCount))
+            store.acknowledge(place)
+            return .restored
+        }
         guard let index = restoredQueue(message.record.queueName) else { return .tooMany }
         let restored = queues.restore(index, message, place, &memory, &timers, at: moment)
         if restored == .restored {

@@ -87,7 +87,8 @@ extension Shard {
         }
         if isUncommon, frame.has(.retain), !mayRetain(context, target.destination) { return nil }
         if isUncommon, store.isEnabled, destinations[target.destination].pointee.storage == .never,
-            frame.has(.persistent), asksForPersistence(session)
+            frame.has(.persistent), asksForPersistence(session),
+            !durables.isUsed || storingWorkers(of: target.destination, isPersistent: true).isEmpty
         {
             noticePersistence(session)
         }
@@ -134,6 +135,7 @@ extension Shard {
                 return waitForRoom(context, isTopic: true)
             }
         }
+        if durables.isUsed { return sendToDurables(context, target) }
         guard let message = messageOfFrame(context, for: target) else { return .done }
         publish(index, message)
         return didSend(context)

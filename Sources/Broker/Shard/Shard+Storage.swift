@@ -250,6 +250,7 @@ extension Shard {
         if store.hasFailed { return }
         becameDurable(upTo: store.confirmedPosition)
         answerBarriers()
+        openDurables()
     }
 
     /// Those who waited for the disk go on, and not when the timer fires.
@@ -266,6 +267,7 @@ extension Shard {
             .storageFailed,
             "\(what): \(errorText(errorNumber)); nothing is stored any more by worker \(index) (storage.on-error)")
         failWhatWaits()
+        failDurables()
         failTransactions()
         storeHasRoom()
     }
@@ -391,6 +393,7 @@ extension Shard {
             writeArguments(of: index)
             store.unpin(segment)
         }
+        compactDurables()
     }
 
     /// Worker 0 removes the segments of earlier lives.

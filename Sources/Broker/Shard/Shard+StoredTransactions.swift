@@ -33,7 +33,7 @@ extension Shard {
         // Most are so small that nobody has to look.
         let transaction = transactions[index]
         let roughly = Int(transaction.pointee.framesByteCount) * 2 + Int(transaction.pointee.frameCount) * 2048
-        if transaction.pointee.settlementCount == 0, store.fitsSegment(roughly) { return true }
+        if transaction.pointee.settlementCount == 0, !durables.isUsed, store.fitsSegment(roughly) { return true }
         if store.fitsSegment(storedByteCountMax(index)) { return true }
         failFrame(
             context, "Transaction too large",
@@ -51,6 +51,7 @@ extension Shard {
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
             case .send(let send):
+                if durables.isUsed { byteCount += durableByteCountMax(of: send) }
                 let destination = destinations.find(send.destination)
                 guard send.delayOwner != 0 || destination?.pointee.stores(isPersistent: send.isPersistent) ?? true
                 else {
@@ -78,8 +79,10 @@ extension Shard {
     }
 
     /// A transaction is about to be applied: opens its parts. nil: it stores nothing.
-    mutating func beginParts(_ index: Index<Transaction>) -> StoredParts? {
-        let participants = participants(index)
+    mutating func beginParts(
+        _ index: Index<Transaction>, _ session: UnsafeMutablePointer<Session>
+    ) -> StoredParts? {
+        let participants = participants(index, session)
         if participants.isEmpty { return nil }
         var parts = StoredParts(transaction: 0, participants: participants, group: nil)
         if participants.count > 1 { parts.transaction = store.beginTransaction(participants) }
@@ -108,13 +111,16 @@ extension Shard {
     }
 
     /// The workers that may have something of the transaction to store.
-    private mutating func participants(_ index: Index<Transaction>) -> PeerSet {
+    private mutating func participants(
+        _ index: Index<Transaction>, _ session: UnsafeMutablePointer<Session>
+    ) -> PeerSet {
         var participants = PeerSet()
         var cursor = KeptCursor()
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
             case .send(let send):
                 if send.delayOwner != 0 { participants.set(Int(send.delayOwner) - 1, true) }
+                if durables.isUsed { participants.formUnion(storingWorkers(of: send, kept, session)) }
                 guard let destination = destinations.find(send.destination) else {
                     // It was forgotten meanwhile, and is made again.
                     if !kept.pointee.room.queue.isNone { participants.set(Int(kept.pointee.room.owner), true) }

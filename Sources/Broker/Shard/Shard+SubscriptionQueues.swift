@@ -32,7 +32,7 @@ extension Shard {
         if subscription.pointee.flags.contains(.readsLog) {
             removeReader(of: subscriptionIndex)
         } else if let moved = destinations.unbind(at: subscription.pointee.position, from: topic) {
-            subscriptions.setPosition(subscription.pointee.position, of: moved.subscription)
+            boundMoved(moved, to: subscription.pointee.position)
         }
         let queueDestination = subscription.pointee.ownQueue
         subscriptions.setOwnQueue(.none, of: subscriptionIndex)
@@ -61,7 +61,7 @@ extension Shard {
         var message = message
         let line = destinationLine(&message, name: name)
         let bound = destinations[index].pointee.bound
-        for i in 0..<bound.count {
+        for i in 0..<bound.count where !bound[i].subscription.isNone {
             let queue = destinations[bound[i].destination].pointee.queue
             if !enqueue(queue, message, extra: line) {
                 let isFull = !queues.hasRoom(queue, byteCount: message.contentByteCount)
@@ -71,5 +71,6 @@ extension Shard {
                     encoding: subscription.encoding)
             }
         }
+        if destinations[index].pointee.marks.contains(.hasDurable) { enqueueToDurables(index, message, line: line) }
     }
 }

@@ -133,6 +133,7 @@ extension Shard {
         subscriptions.remove(index, session, router, memory)
         router.removeIfEmpty(encodingIndex, destinations: &destinations, memory: &memory)
         if destinations.removeSubscription(from: destinationIndex) { announceWithdrawal(destinationIndex) }
+        if destinations[destinationIndex].pointee.marks.contains(.durableQueue) { leftDurable(destinationIndex) }
         updateIdle(destinationIndex)
     }
 

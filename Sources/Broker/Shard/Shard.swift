@@ -11,7 +11,8 @@ public import Slabs
 /// It is composed of parts, each in a folder beside this one. The shard holds the turn and carries what one part says to the
 /// next. Its files, in the order in which a byte meets them: `Shard+Connections` (accept, receive), `Shard+Commands` (which
 /// command), `Shard+Send`, `Shard+Subscribe`, `Shard+Acknowledgement`, `Shard+Transactions` and `Shard+Commit`,
-/// `Shard+Topics`, `Shard+TopicLogs`, `Shard+Queues`, `Shard+Deliveries`, `Shard+Output` (what is sent), `Shard+Peers` (other workers),
+/// `Shard+Topics`, `Shard+TopicLogs`, `Shard+DurableSubscriptions`, `Shard+Queues`, `Shard+Deliveries`, `Shard+Output` (what
+/// is sent), `Shard+Peers` (other workers),
 /// `Shard+Timers`, `Shard+Endings`.
 public struct Shard: ~Copyable {
     public let index: Int
@@ -30,6 +31,7 @@ public struct Shard: ~Copyable {
     var destinations: DestinationDirectory
     var queues: QueueEngine<FirstInFirstOut>
     var topicLogs: TopicLogs
+    var durables = DurableSubscriptions()
     var transactions: TransactionTable
     var pendings: ReceiptOrder
     var store: MessageStore

@@ -44,6 +44,8 @@ struct Story {
     private var offsetEnds: [String: UInt64] = [:]
     private(set) var everWritten: Set<MessageReference> = []
     private var all: [MessageReference] = []
+    /// When each durable subscription that there is was used last.
+    private var subscriptions: [String: UInt64] = [:]
 
     struct Model: Equatable {
         var queue: String
@@ -58,13 +60,14 @@ struct Story {
     mutating func tell() {
         beginLife()
         for _ in 0..<400 where !decisions.areOver {
-            switch decisions.next(12) {
+            switch decisions.next(13) {
             case 0, 1, 2, 3: send()
             case 4, 5: acknowledge()
             case 6: countFailure()
             case 7, 8: commit()
             case 9: copy()
             case 10: if decisions.next(3) == 2 { reserveOffsets() } else { log.beginSegment() }
+            case 12: changeSubscription()
             default:
                 if decisions.next(4) == 0 { beginLife() } else { return }
             }
@@ -151,6 +154,22 @@ struct Story {
         live[copy] = model
     }
 
+    /// A durable subscription is made, used, or ended.
+    private mutating func changeSubscription() {
+        let number = number()
+        let name = "/dsub/id/\(number)/topic/t"
+        let lastUsed = decisions.next(4) == 0 ? nil : UInt64(decisions.next(256))
+        owner(of: number).append { writer in
+            Array(name.utf8).withUnsafeBytes { bytes in
+                guard let lastUsed else { return writer.write(subscriptionRemoved: bytes) }
+                let topic = UnsafeRawBufferPointer(rebasing: bytes.suffix(8))
+                writer.write(
+                    subscriptionMade: SubscriptionRecord(name: bytes, topic: topic, dialect: 0, lastUsed: lastUsed))
+            }
+        }
+        subscriptions[name] = lastUsed
+    }
+
     /// A transaction that sends to several queues and acknowledges a message; perhaps some of its parts never came.
     private mutating func commit() {
         transactionCount += 1
@@ -197,6 +216,11 @@ struct Story {
             queue.offsetEnd.map { (String(decoding: queue.name, as: UTF8.self), $0) }
         }
         if Dictionary(uniqueKeysWithValues: ends) != offsetEnds { return "offsets are \(ends), not \(offsetEnds)" }
+        var used: [String: UInt64] = [:]
+        for queue in state.queues {
+            queue.withSubscription { used[String(decoding: $0.name, as: UTF8.self)] = $0.lastUsed }
+        }
+        if used != subscriptions { return "durable subscriptions \(used) instead of \(subscriptions)" }
         guard found != live else { return nil }
         let lost = Set(live.keys).subtracting(found.keys)
         let added = Set(found.keys).subtracting(live.keys)

@@ -59,6 +59,7 @@ extension Oracle {
         case .commit(let transaction, let acknowledged):
             for message in transaction.messages { message.isPromised = true }
             for message in acknowledged { message.ackIsPromised = true }
+        case .durable(let durable): promise(durable)
         case .plain, .subscribe, .unsubscribe, .disconnect: break
         }
     }

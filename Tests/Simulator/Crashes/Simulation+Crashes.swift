@@ -70,6 +70,7 @@ extension Simulation {
         trace.add(shardCount)
         oracle.brokerEnded(
             peers.filter { $0.stage != .closed }, isOrderly: ending == .orderly, hasStored: hasStored)
+        oracle.forgetOpenEnds(durables)
         endShards()
         firstOfLife = peers.count
         answers.removeAll()

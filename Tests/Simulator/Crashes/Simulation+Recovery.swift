@@ -33,7 +33,12 @@ extension Simulation {
             for place in state.messages.indices { state.messages[place].isRedelivered = true }
         }
         lifeBegun = max(lifeBegun, state.lifeMax) + 1
-        oracle.recovered(state.messages.filter { !$0.isRetained }.map { found($0, state) })
+        let all = state.messages.filter { !$0.isRetained }.map { found($0, state) }
+        oracle.recovered(all.filter { !$0.queue.hasPrefix("/dsub/") })
+        if scenario.hasDurables {
+            let names = state.queues.filter(\.isDurableSubscription).map { String(decoding: $0.name, as: UTF8.self) }
+            oracle.recovered(Set(names), all, of: durables)
+        }
         if let log { log("\(moment) life \(lifeBegun) begins with \(state.messages.count) messages") }
         if hasFailed { return }
         var options = scenario.optionsOfBroker(canary)
@@ -45,6 +50,16 @@ extension Simulation {
     }
 
     private func restore(_ state: RecoveredState) {
+        for queue in state.queues where queue.isDurableSubscription {
+            let owner = owner(of: queue.name)
+            for index in 0..<scenario.shardCount {
+                if canary == .forgetInterest, index != owner, strikesCanary(oneIn: 2) { continue }
+                queue.withSubscription {
+                    let outcome = shards[index].restore($0)
+                    if outcome != .restored { oracle.violate("shard \(index) restores no subscription: \(outcome)") }
+                }
+            }
+        }
         for queue in state.queues where queue.isMade {
             let owner = owner(of: queue.name)
             queue.withRecord {

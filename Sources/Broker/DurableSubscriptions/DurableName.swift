@@ -1,0 +1,44 @@
+import STOMP
+
+/// The name of the queue of a durable subscription. No client can write it as a destination.
+///
+/// | dialect | name |
+/// |---|---|
+/// | shared | `/dsub/id/ID/topic/NAME` |
+/// | single | `/dsub/client/CLIENT-ID/SUBSCRIPTION-NAME` |
+///
+/// In ID, CLIENT-ID and SUBSCRIPTION-NAME, slashes, percent signs and control bytes are written `%2F`, so that no two of
+/// them make the same name.
+enum DurableName {
+    static var prefix: StaticString { "/dsub/" }
+
+    static func shared(id: UnsafeRawBufferPointer, topic: [UInt8]) -> [UInt8] {
+        var name = Array("/dsub/id/".utf8)
+        append(id, to: &name)
+        return name + topic
+    }
+
+    static func single(clientID: [UInt8], name subscriptionName: UnsafeRawBufferPointer) -> [UInt8] {
+        var name = Array("/dsub/client/".utf8)
+        clientID.withUnsafeBytes { append($0, to: &name) }
+        name.append(UInt8(ascii: "/"))
+        append(subscriptionName, to: &name)
+        return name
+    }
+
+    /// The most that one takes.
+    static func byteCountMax(_ limits: Limits) -> Int {
+        16 + limits.destinationNameByteCountMax + 6 * limits.subscriptionIdByteCountMax
+    }
+
+    private static func append(_ bytes: UnsafeRawBufferPointer, to name: inout [UInt8]) {
+        for byte in bytes {
+            switch byte {
+            case 0..<0x20, 0x7F, UInt8(ascii: "/"), UInt8(ascii: "%"):
+                let digits = Array("0123456789ABCDEF".utf8)
+                name += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+            default: name.append(byte)
+            }
+        }
+    }
+}
