@@ -12,7 +12,7 @@ extension Shard {
     // MARK: Holding
 
     /// A message for a topic of this name that is delayed is stored. (Topics store nothing themselves.)
-    func storesDelayed(_ name: UnsafeRawBufferPointer, isPersistent: Bool) -> Bool {
+    mutating func storesDelayed(_ name: UnsafeRawBufferPointer, isPersistent: Bool) -> Bool {
         guard store.isEnabled else { return false }
         switch policies[UInt32(policies.index(of: name))].storage {
         case .never: return false
@@ -194,8 +194,18 @@ extension Shard {
             return postpone()
         }
         let group = beginGroup()
-        publish(topic, message)
-        finishDelayed(delayed, next, for: .none)
+        var isTaken = true
+        if destinations[topic].pointee.isSequenced {
+            isTaken = sequence(topic, message, .none) == nil
+        } else {
+            publish(topic, message)
+        }
+        if isTaken {
+            finishDelayed(delayed, next, for: .none)
+        } else {
+            if next != 0 { memory.blocks.release(next) }
+            postpone()
+        }
         endGroup(group)
     }
 
@@ -250,7 +260,7 @@ extension Shard {
     }
 
     /// A delayed message as the log has it.
-    func record(of index: Index<DelayedMessage>) -> MessageRecord {
+    mutating func record(of index: Index<DelayedMessage>) -> MessageRecord {
         let delayed = delays[index]
         let message = memory.stored(
             delayed.pointee.message, identity: delayed.pointee.identity, expiresAt: delayed.pointee.expiresAt)
@@ -267,27 +277,27 @@ extension Shard {
     }
 
     /// - Parameter record: that is at the place.
-    func setPlace(of index: Index<DelayedMessage>, _ reference: MessageReference, _ record: MessageRecord) {
+    mutating func setPlace(of index: Index<DelayedMessage>, _ reference: MessageReference, _ record: MessageRecord) {
         memory.place(of: delays[index].pointee.message).pointee = StoredPlace(
             position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
             worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
     }
 
     /// What a group has of a message, delayed or not.
-    func record(of operation: GroupOperation) -> MessageRecord {
+    mutating func record(of operation: GroupOperation) -> MessageRecord {
         switch operation {
         case .message(let handle): return record(of: handle.index)
         case .delayed(let handle): return record(of: handle.index)
-        case .acknowledgement, .failure, .nothing: invariant(false, "the operation has a record of a message")
+        case .kept, .acknowledgement, .failure, .nothing: invariant(false, "the operation has a record of a message")
         }
         return record(of: Index<Entry>.none)
     }
 
-    func setPlace(of operation: GroupOperation, _ reference: MessageReference, _ record: MessageRecord) {
+    mutating func setPlace(of operation: GroupOperation, _ reference: MessageReference, _ record: MessageRecord) {
         switch operation {
         case .message(let handle): setPlace(of: handle.index, reference, record)
         case .delayed(let handle): setPlace(of: handle.index, reference, record)
-        case .acknowledgement, .failure, .nothing: break
+        case .kept, .acknowledgement, .failure, .nothing: break
         }
     }
 

@@ -74,7 +74,7 @@ extension Shard {
     }
 
     /// A message of an earlier life whose durable subscription has ended: the end was stored, and the message's was not.
-    func isOfEndedDurable(_ queueName: UnsafeRawBufferPointer) -> Bool {
+    mutating func isOfEndedDurable(_ queueName: UnsafeRawBufferPointer) -> Bool {
         begins(queueName, with: DurableName.prefix) && findDestination(queueName).isNone
     }
 

@@ -73,7 +73,7 @@ extension Shard {
         case .transactionPart: transactionPart(message.fields(), from: peer)
         case .transactionStep: transactionStep(message.fields())
         case .sequencing: sequenceFromElsewhere(message.fields(), MessagePayload(message.payload), from: peer)
-        case .retainedChange: retainedElsewhere(message.fields(), MessagePayload(message.payload))
+        case .retainedChange: retainedElsewhere(message.fields(), MessagePayload(message.payload), from: peer)
         case .readerRequest: addRemoteReader(message.fields(), message.payload, from: peer)
         case .readerAnswer: readerAnswered(message.fields(), from: peer)
         case .readerRemoval: removeReader(message.fields(ReaderRemoval.self).reader)

@@ -119,11 +119,11 @@ extension Shard {
     }
 
     /// The owner of a topic has published a message that changes what the topic retains.
-    mutating func retainedElsewhere(_ change: RetainedChange, _ payload: MessagePayload) {
+    mutating func retainedElsewhere(_ change: RetainedChange, _ payload: MessagePayload, from peer: Int) {
         let index = topicForElsewhere(payload.name)
         guard !index.isNone, destinations[index].pointee.kind == .topic else {
             notice(.memoryLimit, "no room to retain a message of \(printable(payload.name)) on worker \(self.index)")
-            return publishFromElsewhere(payload)
+            return publishFromElsewhere(TopicPublication(), payload, from: peer)
         }
         if !destinations[index].pointee.isSequenced { sequence(index) }
         let block = change.action == .set ? makeRetained(index, payload.message, isStored: false) : 0

@@ -26,7 +26,7 @@ extension Shard {
         store.liveByteCount += record.recordByteCount
     }
 
-    func record(of kept: KeptMessage) -> MessageRecord {
+    mutating func record(of kept: KeptMessage) -> MessageRecord {
         let message = memory.stored(kept.message, identity: kept.identity, expiresAt: kept.expiresAt)
         var flags: RecordFlags = kept.milliseconds != 0 ? .isLogged : .isRetained
         if message.isPlain { flags.insert(.isPlain) }

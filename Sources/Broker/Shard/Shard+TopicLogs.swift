@@ -105,7 +105,7 @@ extension Shard {
 
     /// Why the log of this worker does not take a message that is to be stored. What COMMIT brings may take of what is kept in
     /// reserve: half a transaction would be worse.
-    private func refusalToKeep(_ index: Index<Destination>, _ message: Message) -> Refusal? {
+    private mutating func refusalToKeep(_ index: Index<Destination>, _ message: Message) -> Refusal? {
         let topic = destinations[index]
         guard topic.pointee.isLogged, topic.pointee.stores(isPersistent: message.isPersistent) else { return nil }
         switch store.admission(message.contentByteCount) {
