@@ -122,7 +122,7 @@ struct AccessGate: ~Copyable {
     }
 
     /// As CONNECT named it. nil: it did not.
-    func clientID(of session: Index<Session>) -> [UInt8]? { clientIDs[session] }
+    mutating func clientID(of session: Index<Session>) -> [UInt8]? { clientIDs[session] }
 
     /// The session is gone.
     mutating func leave(_ session: Index<Session>) {
@@ -256,7 +256,7 @@ struct AccessGate: ~Copyable {
     // MARK: Limits of users
 
     /// Those of the session's user.
-    func limits(of session: Index<Session>) -> UserLimits {
+    mutating func limits(of session: Index<Session>) -> UserLimits {
         place(of: session).flatMap { sets[$0].permissions?.limits } ?? UserLimits()
     }
 
@@ -281,7 +281,7 @@ struct AccessGate: ~Copyable {
     }
 
     /// 0: it was never slowed down.
-    func slownessEnd(of session: Index<Session>) -> UInt64 { slownessEnds[session] ?? 0 }
+    mutating func slownessEnd(of session: Index<Session>) -> UInt64 { slownessEnds[session] ?? 0 }
 
     // MARK: Another table
 

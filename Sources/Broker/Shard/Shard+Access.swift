@@ -143,7 +143,7 @@ extension Shard {
         end(session)
     }
 
-    func userText(_ session: Index<Session>) -> String {
+    mutating func userText(_ session: Index<Session>) -> String {
         guard let user = gate.user(of: session), !user.isEmpty else { return "a client without a login" }
         return "user '\(user.withUnsafeBytes { printable($0) })'"
     }
