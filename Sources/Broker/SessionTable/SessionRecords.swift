@@ -73,6 +73,10 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasStoredElsewhere = SessionFlags(rawValue: 1 << 20)
     /// Its sends are copied: its listener is not plain TCP.
     static let copiesSends = SessionFlags(rawValue: 1 << 21)
+    /// Suspended, until its newer token is decided about.
+    static let isRenewing = SessionFlags(rawValue: 1 << 28)
+    /// It was, and the frame that brought it is parsed again.
+    static let isRenewed = SessionFlags(rawValue: 1 << 29)
     /// Its user may send so many frames or bytes a second.
     static let hasRate = SessionFlags(rawValue: 1 << 30)
     /// Suspended, because its user has sent more.
