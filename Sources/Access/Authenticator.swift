@@ -135,6 +135,7 @@ public final class Authenticator: Sendable {
         if case .allowed(let identity) = decision, identity.user != credentials.login {
             return .refused(.loginIsNotProven)
         }
+        if case .refused(.noLogin) = decision { return .refused(.loginIsNotProven) }
         return decision
     }
 

@@ -24,6 +24,15 @@ public struct AuthenticationQuestion: Sendable {
     public var address: UInt64
     /// Where it came in.
     public var listener: ListenerID
+    /// The client is connected, and brings a newer token as `passcode`.
+    public var isRenewal = false
+
+    init(connection: Slot, clientID: [UInt8]?, address: UInt64, listener: ListenerID) {
+        self.connection = connection
+        self.clientID = clientID
+        self.address = address
+        self.listener = listener
+    }
 }
 
 /// Who a client is, or that it may not connect.

@@ -111,7 +111,7 @@ final class AccessPool: @unchecked Sendable {
                     let ticket = Ticket(worker: worker, connection: question.connection, clientID: question.clientID)
                     let login = LoginQueue<Ticket>.Login(
                         ticket: ticket, credentials: question.credentials, address: question.address,
-                        deadline: now + patienceMilliseconds)
+                        deadline: question.isRenewal ? .max : now + patienceMilliseconds)
                     guard !state.queue.append(login) else { continue }
                     answers.append(
                         AuthenticationAnswer(

@@ -16,6 +16,8 @@ struct ServiceFailure: Error, Equatable {
 final class ServiceConnection {
     private let url: ServiceURL
     private let context: TLSContext?
+    /// The broker ends: nobody waits for an answer any more.
+    private let isStopping: () -> Bool
     private var fd: Int32 = -1
     private var tls: TLSClientStream?
     private var received: [UInt8] = []
@@ -23,8 +25,9 @@ final class ServiceConnection {
     private var chunk = [UInt8](repeating: 0, count: 16 << 10)
 
     /// - Parameter context: whom to trust. nil: it is plain HTTP.
-    init(_ url: ServiceURL, _ context: TLSContext?) {
+    init(_ url: ServiceURL, _ context: TLSContext?, isStopping: @escaping () -> Bool) {
         self.url = url
+        self.isStopping = isStopping
         self.context = url.isTLS ? context : nil
     }
 
@@ -209,12 +212,18 @@ final class ServiceConnection {
     }
 
     private func wait(for events: Int16, deadline: UInt64, _ what: String) throws(ServiceFailure) {
-        let milliseconds = Self.remaining(until: deadline)
-        var entry = pollfd(fd: fd, events: events, revents: 0)
-        let count = milliseconds == 0 ? 0 : poll(&entry, 1, Int32(clamping: milliseconds))
-        if count > 0 || count < 0 && errno == EINTR { return }
-        throw ServiceFailure("\(what) in time (access.http.timeout-ms)")
+        while !isStopping() {
+            let milliseconds = Self.remaining(until: deadline)
+            if milliseconds == 0 { throw ServiceFailure("\(what) in time (access.http.timeout-ms)") }
+            var entry = pollfd(fd: fd, events: events, revents: 0)
+            let count = poll(&entry, 1, Int32(min(milliseconds, Self.lookMilliseconds)))
+            if count > 0 || count < 0 && errno == EINTR { return }
+        }
+        throw ServiceFailure("the broker ends")
     }
+
+    /// How often it looks whether the broker ends.
+    private static let lookMilliseconds: UInt64 = 100
 
     private static func failure(_ text: String, _ error: Int32) -> ServiceFailure {
         ServiceFailure("\(text): \(String(cString: strerror(error)))")

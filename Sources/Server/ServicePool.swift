@@ -61,6 +61,8 @@ final class ServicePool: @unchecked Sendable {
         return body(&state)
     }
 
+    private var isStopping: Bool { withLock { $0.isStopping } }
+
     private static var now: UInt64 { Clock.monotonicNanoseconds / 1_000_000 }
 
     // MARK: Questions
@@ -147,7 +149,7 @@ final class ServicePool: @unchecked Sendable {
         do throws(ServiceFailure) {
             let decision = try decide(login.credentials, authenticator) { url, request throws(ServiceFailure) in
                 let name = "\(url.isTLS) \(url.authority)"
-                let connection = connections[name] ?? ServiceConnection(url, context)
+                let connection = connections[name] ?? ServiceConnection(url, context) { [unowned self] in isStopping }
                 connections[name] = connection
                 return try connection.exchange(request, deadline: deadline)
             }
@@ -160,6 +162,7 @@ final class ServicePool: @unchecked Sendable {
             }
             access.finish(login, decision)
         } catch {
+            if isStopping { return }
             tell(error)
             access.finish(login, .refused(.serviceFailed))
         }

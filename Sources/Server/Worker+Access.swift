@@ -61,12 +61,15 @@ struct LoginQuestion {
     var clientID: [UInt8]?
     /// `ConnectionOrigin.address`.
     var address: UInt64
+    /// It is connected, and waits for the answer as long as it takes.
+    var isRenewal: Bool
     var credentials: Credentials
 
     init(_ question: AuthenticationQuestion, _ credentials: Credentials) {
         connection = question.connection
         clientID = question.clientID
         address = question.address
+        isRenewal = question.isRenewal
         self.credentials = credentials
     }
 }

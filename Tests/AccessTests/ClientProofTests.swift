@@ -160,7 +160,7 @@ struct ClientProofTests {
         #expect(decide(authenticator, listener: 1, certificate: alice) == "noLogin")
         #expect(decide(authenticator, login: "alice", passcode: "secret", listener: 1) == "alice user")
         #expect(decide(authenticator, listener: 2, certificate: alice) == " anonymous")
-        #expect(decide(authenticator, login: "alice", passcode: "secret", listener: 2) == "noLogin")
+        #expect(decide(authenticator, login: "alice", passcode: "secret", listener: 2) == "loginIsNotProven")
         var credentials = Credentials(login: Array("alice".utf8), passcode: [])
         #expect(authenticator.usesHash(credentials))
         credentials.listener = 2

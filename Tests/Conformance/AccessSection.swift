@@ -341,6 +341,31 @@ struct Access {
         try long.expectError("access refused")
     }
 
+    @Test(arguments: drivers)
+    func `A newer token renews a session, and a wrong one ends it`(on driver: DriverUnderTest) throws {
+        let file = try TemporaryFile(holding: Self.secret)
+        let broker = try BrokerProcess(
+            .init(driver, workers: 2, Self.failures.merging(["access.jwt.secret-file": file.path]) { $1 }))
+        func token(_ seconds: Int, _ user: String = "alice") -> String {
+            Self.token(#"{"sub":"\#(user)","exp":\#(time(nil) + seconds),"stampede":{"publish":["/topic/{user}.#"]}}"#)
+        }
+        let alice = try connect(broker, ["passcode": token(3)])
+        try alice.expectConnected(.v1_2)
+        let idle = try connect(broker, ["passcode": token(3)])
+        try idle.expectConnected(.v1_2)
+        try alice.perform("SEND", ["destination": "/control/renew", "authorization": "Bearer \(token(3600))"])
+        try idle.expectError("token expired")
+        try alice.publish(to: "/topic/alice.a", "longer than its first token")
+        try alice.send("SEND", ["destination": "/control/renew", "authorization": token(3600, "bob")])
+        try alice.expectError("access refused")
+        for wrong in [token(-1), "eyJ.e.x", "secret"] {
+            let client = try connect(broker, ["passcode": token(60)])
+            try client.expectConnected(.v1_2)
+            try client.send("SEND", ["destination": "/control/renew", "authorization": wrong])
+            try client.expectError("access refused")
+        }
+    }
+
     // MARK: Floods
 
     @Test(arguments: drivers)

@@ -73,6 +73,9 @@ extension Integration {
         // MARK: haproxy
 
         /// haproxy passes TCP on, ends TLS, and says who the client is.
+        ///
+        /// With TLS 1.3 it would send tickets at the end of the handshake, and stomp.py would lose a CONNECT now and then
+        /// (`TLSEngine.writeTicket`).
         private func haproxy(
             plain: UInt16, secure: UInt16, web: UInt16, option: String, to broker: BrokerProcess
         ) throws -> ProxyProgram {
@@ -91,7 +94,7 @@ extension Integration {
                     bind 127.0.0.1:\(plain)
                     default_backend stomp
                 frontend secure
-                    bind 127.0.0.1:\(secure) ssl crt \(files.file("haproxy.pem"))
+                    bind 127.0.0.1:\(secure) ssl crt \(files.file("haproxy.pem")) ssl-max-ver TLSv1.2
                     default_backend stomp
                 frontend web
                     bind 127.0.0.1:\(web) ssl crt \(files.file("haproxy.pem"))

@@ -110,6 +110,20 @@ struct AccessGate: ~Copyable {
         return .entered
     }
 
+    /// The session's client is the same, with a newer token. False: it may not be connected any more.
+    mutating func renew(
+        _ session: Index<Session>, _ identity: AccessIdentity, at listener: ListenerID, now: UInt64
+    ) -> Bool {
+        guard let place = place(of: session) else { return false }
+        part(session, place)
+        expiries[session] = identity.expiresAt
+        join(session, identity, at: listener, now: now)
+        return self.place(of: session).map { sets[$0].permissions != nil } == true
+    }
+
+    /// As CONNECT named it. nil: it did not.
+    mutating func clientID(of session: Index<Session>) -> [UInt8]? { clientIDs[session] }
+
     /// The session is gone.
     mutating func leave(_ session: Index<Session>) {
         guard let place = place(of: session) else { return }
@@ -242,19 +256,19 @@ struct AccessGate: ~Copyable {
     // MARK: Limits of users
 
     /// Those of the session's user.
-    func limits(of session: Index<Session>) -> UserLimits {
+    mutating func limits(of session: Index<Session>) -> UserLimits {
         place(of: session).flatMap { sets[$0].permissions?.limits } ?? UserLimits()
     }
 
     /// Returns nanoseconds for which the session is not to be read. 0: none.
-    func spendFrame(_ session: Index<Session>, now: UInt64) -> UInt64 {
+    mutating func spendFrame(_ session: Index<Session>, now: UInt64) -> UInt64 {
         guard let place = place(of: session), let usage = sets[place].usage,
             let most = sets[place].permissions?.limits.framesPerSecondMax, most > 0
         else { return 0 }
         return usage.frames.spend(1, perSecondMax: most, now: now)
     }
 
-    func spendBytes(_ session: Index<Session>, _ count: Int, now: UInt64) -> UInt64 {
+    mutating func spendBytes(_ session: Index<Session>, _ count: Int, now: UInt64) -> UInt64 {
         guard let place = place(of: session), let usage = sets[place].usage,
             let most = sets[place].permissions?.limits.bytesPerSecondMax, most > 0
         else { return 0 }
@@ -267,7 +281,7 @@ struct AccessGate: ~Copyable {
     }
 
     /// 0: it was never slowed down.
-    func slownessEnd(of session: Index<Session>) -> UInt64 { slownessEnds[session] ?? 0 }
+    mutating func slownessEnd(of session: Index<Session>) -> UInt64 { slownessEnds[session] ?? 0 }
 
     // MARK: Another table
 

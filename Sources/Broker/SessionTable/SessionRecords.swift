@@ -75,6 +75,10 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let copiesSends = SessionFlags(rawValue: 1 << 21)
     /// CONNECT had a `client-id`, and `DurableSubscriptions` has it.
     static let hasClientID = SessionFlags(rawValue: 1 << 22)
+    /// Suspended, until its newer token is decided about.
+    static let isRenewing = SessionFlags(rawValue: 1 << 28)
+    /// It was, and the frame that brought it is parsed again.
+    static let isRenewed = SessionFlags(rawValue: 1 << 29)
     /// Its user may send so many frames or bytes a second.
     static let hasRate = SessionFlags(rawValue: 1 << 30)
     /// Suspended, because its user has sent more.

@@ -215,7 +215,7 @@ extension Shard {
         }
     }
 
-    private mutating func recheckSubscriptions(_ session: UnsafeMutablePointer<Session>) {
+    mutating func recheckSubscriptions(_ session: UnsafeMutablePointer<Session>) {
         var place = session.pointee.subscriptions.first
         recordAllowance -= Int(session.pointee.subscriptionCount)
         while !place.isNone {
@@ -234,7 +234,7 @@ extension Shard {
         }
     }
 
-    private mutating func recheckTransactions(_ session: UnsafeMutablePointer<Session>) {
+    mutating func recheckTransactions(_ session: UnsafeMutablePointer<Session>) {
         var index = session.pointee.transactions.first
         while !index.isNone, session.pointee.state == .connected {
             recordAllowance -= Int(transactions[index].pointee.frameCount) / 4

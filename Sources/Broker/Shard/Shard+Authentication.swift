@@ -25,12 +25,12 @@ extension Shard {
             session.pointee.state = .authenticating
             suspend(session)
             hasQuestions = true
-            questions.append(
-                AuthenticationQuestion(
-                    connection: session.pointee.slot, login: frame.rawValue(.login).map(Array.init),
-                    passcode: frame.rawValue(.passcode).map(Array.init),
-                    clientID: frame.rawValue(.clientId).map(Array.init),
-                    address: sessions.address(of: session.pointee.index), listener: session.pointee.listener))
+            var question = AuthenticationQuestion(
+                connection: session.pointee.slot, clientID: frame.rawValue(.clientId).map(Array.init),
+                address: sessions.address(of: session.pointee.index), listener: session.pointee.listener)
+            question.login = frame.rawValue(.login).map(Array.init)
+            question.passcode = frame.rawValue(.passcode).map(Array.init)
+            questions.append(question)
         }
     }
 
@@ -65,9 +65,15 @@ extension Shard {
 
     mutating func applyAnswers() {
         for answer in answers {
-            guard let session = sessions.find(Handle(answer.connection)), session.pointee.state == .authenticating
+            guard let session = sessions.find(Handle(answer.connection)),
+                session.pointee.state == .authenticating
+                    || session.pointee.state == .connected && session.pointee.flags.contains(.isRenewing)
             else {
                 counters.staleCompletions &+= 1
+                continue
+            }
+            if session.pointee.state != .authenticating {
+                renewed(session, answer)
                 continue
             }
             guard let identity = answer.identity else {

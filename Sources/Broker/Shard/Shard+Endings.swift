@@ -118,6 +118,7 @@ extension Shard {
         }
         if session.pointee.subscriptions.isEmpty { subscriptions.dropUnsent(session) }
         while !session.pointee.temporaries.isEmpty { removeTemporary(session) }
+        if gate.isOn { gate.leave(session.pointee.index) }
         pendings.forgetMarked(session)
         sessions.stopParsing(session, memory: &memory)
         chargeForFreed(since: byteCountBefore)

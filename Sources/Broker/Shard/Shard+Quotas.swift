@@ -59,7 +59,7 @@ extension Shard {
     }
 
     /// How long the session has to wait yet, in nanoseconds. nil: not at all.
-    private func slowness(_ session: UnsafeMutablePointer<Session>) -> UInt64? {
+    private mutating func slowness(_ session: UnsafeMutablePointer<Session>) -> UInt64? {
         let until = gate.slownessEnd(of: session.pointee.index)
         return until > now && !isDraining ? until - now : nil
     }

@@ -24,6 +24,7 @@ extension Shard {
             return .done
         }
         if frame.has(.transaction) { return memoryIsFull(context) ? waitForRoom(context) : keepSend(context) }
+        if gate.knowsUsers, isRenewal() { return renew(context) }
         counters.messagesReceived &+= 1
         let outcome = sendNow(context)
         if case .retry = outcome { counters.messagesReceived &-= 1 }
