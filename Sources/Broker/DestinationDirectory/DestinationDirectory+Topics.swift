@@ -15,7 +15,7 @@ extension DestinationDirectory {
     }
 
     /// The topic has this log from now on. The caller brings `updateIdle` up to date, here and below.
-    mutating func attach(_ log: Index<TopicLog>, to index: Index<Destination>) {
+    mutating func attach(log: Index<TopicLog>, to index: Index<Destination>) {
         self[changing: index].pointee.log = log
     }
 

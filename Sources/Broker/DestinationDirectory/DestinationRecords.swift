@@ -30,10 +30,6 @@ struct Destination: SlabRecord {
     var isTemporary: Bool
     /// Remote queue: its policy makes publishers wait for room.
     var blocks: Bool
-    /// Topic: all that is sent to it goes through its owner, for it has a log, or somebody has used `retain`.
-    var isSequenced: Bool
-    /// Topic: its policy is to keep a log.
-    var isLogged: Bool
     var encodings: EncodingChain
     /// Local subscriptions, members and consumers.
     var subscriptionCount: UInt32
@@ -49,6 +45,10 @@ struct Destination: SlabRecord {
     /// Of a queue, here or with another worker, and of a topic that is sequenced: which of its messages are stored, of the
     /// topic's those that it keeps.
     var storage: StoragePolicy
+    /// Topic: all that is sent to it goes through its owner, for it has a log, or somebody has used `retain`.
+    var isSequenced: Bool
+    /// Topic: its policy is to keep a log.
+    var isLogged: Bool
     /// Topic, with its owner: its log.
     var log: Index<TopicLog>
     /// Topic: what it retains.

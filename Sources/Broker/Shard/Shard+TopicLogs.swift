@@ -30,7 +30,7 @@ extension Shard {
         let policy = policies[UInt32(policies.index(of: nameOf(index)))]
         let log = topicLogs.make(for: index, policy, isReserved: !store.isEnabled)
         if !log.isNone {
-            destinations.attach(log, to: index)
+            destinations.attach(log: log, to: index)
             updateIdle(index)
         }
         return log
