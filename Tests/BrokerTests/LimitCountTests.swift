@@ -41,6 +41,21 @@ struct LimitCountTests {
             .destinationName, .destinationLevels, .patterns, .retainedMessages, .durableSubscriptions,
             .queue, .messageMemory, .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
+        case .delayedMessages, .deduplicationIDs: optionWay(to: limit)
+        }
+    }
+
+    // MARK: Options of SEND
+
+    private static func optionWay(to limit: LimitKind) -> Way {
+        let header = limit == .delayedMessages ? ("x-delay", "1000") : ("x-deduplication-id", "1")
+        return Way(options: {
+            $0.limits.delayedMessageCountMax = 1
+            $0.limits.deduplicationIDCountMax = 1
+        }) {
+            let client = $0.connect()
+            client.publish("/queue/a", "x", [header])
+            client.publish("/queue/b", "x", [header])
         }
     }
 

@@ -7,7 +7,7 @@ struct DelayedMessage: SlabRecord {
     /// `StoredMessage`, then the `ScheduleLine`, the other header lines, LF, body, NUL, LF; then `StoredPlace` where it is
     /// stored.
     var message: BlockIndex
-    /// The queue that it is for, which keeps room for it. None: it is for a topic.
+    /// The queue that it is for. None: it is for a topic.
     var queue: Handle<Queue>
     /// Wall-clock milliseconds.
     var dueAt: UInt64
@@ -21,6 +21,8 @@ struct DelayedMessage: SlabRecord {
     /// What it takes in its queue.
     var byteCount: UInt32
     var isStored: Bool
+    /// Its queue keeps room for it.
+    var keepsRoom: Bool
     /// An earlier life may have given it out, and did not say so before it ended.
     var mayHaveBeenDelivered: Bool
 }
@@ -86,7 +88,7 @@ struct DelayTable: ~Copyable {
     /// - Parameter order: its place among those that are due at the same time. 0: behind all.
     mutating func hold(
         _ block: BlockIndex, _ message: Message, for queue: Handle<Queue>, dueAt: UInt64, byteCount: Int,
-        isStored: Bool, order: UInt64 = 0, mayHaveBeenDelivered: Bool = false
+        isStored: Bool, keepsRoom: Bool, order: UInt64 = 0, mayHaveBeenDelivered: Bool = false
     ) -> Index<DelayedMessage> {
         let index: Index<DelayedMessage> = records.allocate().index
         if index.isNone { return .none }
@@ -101,6 +103,7 @@ struct DelayTable: ~Copyable {
         record.pointee.expiresAt = message.expiresAt
         record.pointee.byteCount = UInt32(byteCount)
         record.pointee.isStored = isStored
+        record.pointee.keepsRoom = keepsRoom
         record.pointee.mayHaveBeenDelivered = mayHaveBeenDelivered
         self.byteCount += byteCount
         heap.append(index)
@@ -108,9 +111,10 @@ struct DelayTable: ~Copyable {
         return index
     }
 
-    /// The room that its queue keeps is another one's: the queue was made again, or is gone.
-    mutating func setQueue(_ queue: Handle<Queue>, of index: Index<DelayedMessage>) {
+    /// Its queue was made again, or keeps no room for it any more.
+    mutating func setQueue(_ queue: Handle<Queue>, keepsRoom: Bool, of index: Index<DelayedMessage>) {
         records[index].pointee.queue = queue
+        records[index].pointee.keepsRoom = keepsRoom
     }
 
     /// When the earliest wakes (wall-clock milliseconds). nil: there is none.

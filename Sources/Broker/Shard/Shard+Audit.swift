@@ -127,7 +127,7 @@ extension Shard {
             let delayed = delays[held].pointee
             audit.delayedMessages += 1
             audit.blockBytes += memory.blocks.capacity(delayed.message)
-            if queues.isLive(delayed.queue) {
+            if delayed.keepsRoom, queues.isLive(delayed.queue) {
                 audit.queuedMessages += 1
                 audit.queuedBytes += Int(delayed.byteCount)
             }

@@ -6,8 +6,9 @@ import Slabs
 // Messages that wait for their time (`DelayTable`). They are with the worker that owns the destination, also where that is a
 // topic. Time is that of the wall clock. When it comes, a message goes where its SEND would have put it at once.
 //
-// A message for a queue keeps room in it: it counts against the queue's limits, and finds room when it is due. If it does not,
-// because the limits are others now, or because it repeats, it is tried again: nobody is there who could be told.
+// A message for a queue keeps room in it: it counts against the queue's limits, and finds room when it is due. One that repeats
+// keeps none, nor does one of an earlier life for which there is none any more. If it finds none when it is due, it is tried
+// again: nobody is there who could be told.
 extension Shard {
     // MARK: Holding
 
@@ -21,11 +22,12 @@ extension Shard {
         }
     }
 
-    /// Holds a message until it is due. False: no memory.
+    /// Holds a message until it is due. False: no memory, or its queue has no room.
     ///
     /// - Parameter index: the queue that it is for. None: it is for a topic.
     mutating func holdDelayed(_ message: Message, for index: Index<Queue>) -> Bool {
         let line = scheduleLine(message)
+        if !index.isNone, !queues.hasRoom(index, byteCount: message.contentByteCount - line.byteCount) { return false }
         let isStored =
             index.isNone
             ? storesDelayed(line.destination, isPersistent: message.isPersistent)
@@ -55,14 +57,21 @@ extension Shard {
         _ block: BlockIndex, _ message: Message, _ line: ScheduleLine, for index: Index<Queue>, isStored: Bool
     ) -> Bool {
         let byteCount = message.contentByteCount - line.byteCount
+        let keepsRoom = keepsRoom(line, byteCount, in: index)
         let held = delays.hold(
             block, message, for: index.isNone ? .none : queues.handle(index), dueAt: line.schedule.dueAt,
-            byteCount: byteCount, isStored: isStored)
+            byteCount: byteCount, isStored: isStored, keepsRoom: keepsRoom)
         if held.isNone { return false }
-        if !index.isNone { keepRoom(in: index, byteCount: byteCount) }
+        if keepsRoom { keepRoom(in: index, byteCount: byteCount) }
         if isStored { keepDelayed(held) }
         armDelays()
         return true
+    }
+
+    /// The queue, if it is for one, keeps room for the message.
+    private func keepsRoom(_ line: ScheduleLine, _ byteCount: Int, in index: Index<Queue>) -> Bool {
+        !index.isNone && line.schedule.period == 0 && line.cron.count == 0
+            && queues.hasRoom(index, byteCount: byteCount)
     }
 
     private mutating func keepRoom(in index: Index<Queue>, byteCount: Int) {
@@ -122,7 +131,8 @@ extension Shard {
         _ index: Index<DelayedMessage>, _ delayed: DelayedMessage
     ) -> Index<Queue>? {
         if queues.isLive(delayed.queue), !queues[delayed.queue.index].pointee.isClosed { return delayed.queue.index }
-        let name = scheduleLine(memory.stored(delayed.message, identity: 0, expiresAt: 0)).destination
+        let line = scheduleLine(memory.stored(delayed.message, identity: 0, expiresAt: 0))
+        let name = line.destination
         if begins(name, with: "/reply-queue/") {
             counters.messagesDropped &+= 1
             notice(.messagesDropped, "1 of \(printable(name)): the connection that owned it has ended")
@@ -135,8 +145,9 @@ extension Shard {
             return nil
         }
         let queue = destinations[destination].pointee.queue
-        delays.setQueue(queues.handle(queue), of: index)
-        keepRoom(in: queue, byteCount: Int(delayed.byteCount))
+        let keepsRoom = keepsRoom(line, Int(delayed.byteCount), in: queue)
+        delays.setQueue(queues.handle(queue), keepsRoom: keepsRoom, of: index)
+        if keepsRoom { keepRoom(in: queue, byteCount: Int(delayed.byteCount)) }
         return queue
     }
 
@@ -154,13 +165,13 @@ extension Shard {
     private mutating func releaseToQueue(_ delayed: DelayedMessage, _ index: Index<Queue>) {
         let line = scheduleLine(memory.stored(delayed.message, identity: 0, expiresAt: 0))
         let message = dueMessage(delayed, line)
-        queues.unreserve(index, byteCount: Int(delayed.byteCount))
+        if delayed.keepsRoom { queues.unreserve(index, byteCount: Int(delayed.byteCount)) }
         if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: message.contentByteCount) }
         let next = nextBlock(delayed, line, message)
         guard queues.hasRoom(index, byteCount: message.contentByteCount), next != 0 || nextLine(delayed, line) == nil
         else {
             if next != 0 { memory.blocks.release(next) }
-            queues.reserve(index, byteCount: Int(delayed.byteCount))
+            if delayed.keepsRoom { queues.reserve(index, byteCount: Int(delayed.byteCount)) }
             return postpone()
         }
         let group = beginGroup()
@@ -174,7 +185,7 @@ extension Shard {
             finishDelayed(delayed, next, for: index)
         } else {
             if next != 0 { memory.blocks.release(next) }
-            queues.reserve(index, byteCount: Int(delayed.byteCount))
+            if delayed.keepsRoom { queues.reserve(index, byteCount: Int(delayed.byteCount)) }
             postpone()
         }
         endGroup(group)
@@ -325,15 +336,16 @@ extension Shard {
         if block == 0 { return .noMemory }
         memory.place(of: block).pointee = place
         let byteCount = message.contentByteCount - line.byteCount
+        let keepsRoom = keepsRoom(line, byteCount, in: queue)
         let held = delays.hold(
             block, message, for: queue.isNone ? .none : queues.handle(queue), dueAt: line.schedule.dueAt,
-            byteCount: byteCount, isStored: true, order: place.orderKey,
+            byteCount: byteCount, isStored: true, keepsRoom: keepsRoom, order: place.orderKey,
             mayHaveBeenDelivered: record.flags.contains(.isRedelivered) && line.schedule.dueAt <= wallMilliseconds)
         guard !held.isNone else {
             memory.blocks.release(block)
             return .tooMany
         }
-        if !queue.isNone { keepRoom(in: queue, byteCount: byteCount) }
+        if keepsRoom { keepRoom(in: queue, byteCount: byteCount) }
         store.countRestored(Int(place.byteCount))
         armDelays()
         return .restored
@@ -363,27 +375,27 @@ extension Shard {
 
     // MARK: The end
 
-    /// The broker ends. Delayed messages that are stored are not lost: their queues hold no room for them any more. Those of
-    /// topics that are not are reported; those of queues are by their queues.
+    /// The broker ends. Delayed messages that are stored are not lost: their queues keep no room for them any more. Of the
+    /// others those that a queue keeps room for are reported with it, and the rest here.
     mutating func reportUndeliveredDelays() {
         var lostCount = 0
         var index = delays.nextLive(after: .none)
         while !index.isNone {
             let delayed = delays[index].pointee
             if delayed.isStored, !store.hasFailed {
-                if queues.isLive(delayed.queue) {
+                if delayed.keepsRoom, queues.isLive(delayed.queue) {
                     queues.unreserve(delayed.queue.index, byteCount: Int(delayed.byteCount))
                     roomIsFree(delayed.queue)
-                    delays.setQueue(.none, of: index)
+                    delays.setQueue(delayed.queue, keepsRoom: false, of: index)
                 }
-            } else if delayed.queue.isNone {
+            } else if !delayed.keepsRoom || !queues.isLive(delayed.queue) {
                 lostCount += 1
             }
             index = delays.nextLive(after: index)
         }
         guard lostCount > 0 else { return }
         counters.messagesDropped &+= UInt64(lostCount)
-        var notice = Notice(kind: .undelivered, text: "delayed messages of topics")
+        var notice = Notice(kind: .undelivered, text: "delayed messages of topics, or that repeat")
         notice.messageCount = lostCount
         append(notice)
     }

@@ -127,7 +127,9 @@ extension Oracle {
         if isLogged(found.queue) { return }
         if message.ackIsPromised { violate("recovery found message \(number) although its ACK was confirmed") }
         if message.isLost { violate("recovery found message \(number), which an earlier recovery did not find") }
-        let mayHaveBeenDelivered = message.wasInCrash || message.deliveries > message.deliveriesOfDeadLetter
+        // One that was delayed and not due yet was certainly not delivered.
+        let mayHaveBeenDelivered =
+            message.wasInCrash && message.delay == nil || message.deliveries > message.deliveriesOfDeadLetter
         if !found.isRedelivered, mayHaveBeenDelivered, found.queue == message.destination {
             violate("recovery found message \(number) and takes it for never delivered")
         }
