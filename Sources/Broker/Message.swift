@@ -125,6 +125,7 @@ extension MemoryBudget {
     }
 
     /// Where a stored message is in the log.
+    @inline(__always)
     func place(of block: BlockIndex) -> UnsafeMutablePointer<StoredPlace> {
         let base = blocks.base(block)
         let head = base.assumingMemoryBound(to: StoredMessage.self)

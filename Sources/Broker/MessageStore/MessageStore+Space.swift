@@ -230,6 +230,7 @@ extension MessageStore {
     }
 
     /// Bytes of the segments that this worker answers for: its own, and its share of those of earlier lives.
+    @inline(__always)
     var segmentsByteCount: Int {
         let own = (files.madeCount - Int(removal.nextOwn)) * options.segmentByteCount
         guard removal.hasEarlier, let earlier = removal.earlier else { return own }

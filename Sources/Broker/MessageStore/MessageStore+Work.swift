@@ -63,7 +63,7 @@ extension MessageStore {
 
     private var appendsDurably: Bool { options.sync == .receipt && options.commit == .durableAppend }
 
-    private func submit(_ append: LogStaging.Append, _ submissions: inout Batch<Submission>) {
+    private mutating func submit(_ append: LogStaging.Append, _ submissions: inout Batch<Submission>) {
         submissions.append(
             .append(
                 staging.vectors, vectorCount: append.vectorCount, byteCount: append.byteCount,

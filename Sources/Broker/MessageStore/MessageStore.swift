@@ -126,7 +126,7 @@ struct MessageStore: ~Copyable {
     // MARK: Admission
 
     /// Whether a message of so many bytes may be stored now.
-    func admission(_ byteCount: Int) -> StoreAdmission {
+    mutating func admission(_ byteCount: Int) -> StoreAdmission {
         if hasFailed { return .failed }
         guard fitsSegment(byteCount + Self.overheadByteCountMax) else { return .tooLarge }
         if isFull { return .wait }

@@ -143,7 +143,7 @@ extension Shard {
         end(session)
     }
 
-    private func userText(_ session: Index<Session>) -> String {
+    private mutating func userText(_ session: Index<Session>) -> String {
         guard let user = gate.user(of: session), !user.isEmpty else { return "a client without a login" }
         return "user '\(user.withUnsafeBytes { printable($0) })'"
     }

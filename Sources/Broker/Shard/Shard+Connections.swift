@@ -73,7 +73,7 @@ extension Shard {
         }
     }
 
-    func reasonToRefuse(_ limit: LimitKind) -> String {
+    mutating func reasonToRefuse(_ limit: LimitKind) -> String {
         switch limit {
         case .connectionsPerSecond: return "too many new connections in a second (limits.\(limit.key))"
         case .connectionsPerAddress: return "too many connections from this address (limits.\(limit.key))"

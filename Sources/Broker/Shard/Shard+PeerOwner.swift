@@ -54,7 +54,7 @@ extension Shard {
 
     /// Why the log does not take a message that is to be stored. nil: it does. What COMMIT was granted, and a dead letter, may
     /// take of what is kept in reserve.
-    private func refusalToStore(_ publication: QueuePublication, byteCount: Int) -> Refusal? {
+    private mutating func refusalToStore(_ publication: QueuePublication, byteCount: Int) -> Refusal? {
         switch store.admission(byteCount) {
         case .open, .wait: nil
         case .full: publication.isDeadLetter || publication.isReserved ? nil : .diskFull

@@ -98,7 +98,7 @@ extension Shard {
     }
 
     /// Why the log does not take the message. nil: it does, or need not.
-    private func refusalToStore(_ request: RoomRequest, in queue: Index<Queue>) -> Refusal? {
+    private mutating func refusalToStore(_ request: RoomRequest, in queue: Index<Queue>) -> Refusal? {
         guard stores(queue, isPersistent: request.isPersistent) else { return nil }
         switch store.admission(Int(request.byteCount)) {
         case .open, .wait: return nil

@@ -38,7 +38,7 @@ extension Shard {
     }
 
     /// Why a message of so many bytes cannot be stored.
-    func refusalOfStore(_ byteCount: Int) -> Refusal {
+    mutating func refusalOfStore(_ byteCount: Int) -> Refusal {
         switch store.admission(byteCount) {
         case .failed: .storageFailed
         case .tooLarge: .tooLargeToStore
@@ -56,7 +56,7 @@ extension Shard {
     }
 
     /// An entry as the log has it.
-    private func record(of index: Index<Entry>) -> MessageRecord {
+    private mutating func record(of index: Index<Entry>) -> MessageRecord {
         let entry = queues[index]
         let message = memory.stored(
             entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt)
@@ -70,7 +70,7 @@ extension Shard {
     }
 
     /// - Parameter record: that is at the place.
-    private func setPlace(of index: Index<Entry>, _ reference: MessageReference, _ record: MessageRecord) {
+    private mutating func setPlace(of index: Index<Entry>, _ reference: MessageReference, _ record: MessageRecord) {
         memory.place(of: queues[index].pointee.message).pointee = StoredPlace(
             position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
             worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
@@ -159,7 +159,7 @@ extension Shard {
         return position
     }
 
-    private func sizeOfGroup(_ first: Int) -> (count: Int, byteCount: Int) {
+    private mutating func sizeOfGroup(_ first: Int) -> (count: Int, byteCount: Int) {
         var count = 0
         var byteCount = 0
         var acknowledgedCount = 0

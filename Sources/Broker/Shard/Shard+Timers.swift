@@ -329,7 +329,7 @@ extension Shard {
 
     /// Nothing waits for a socket or for another worker, and no consumer holds a message it may still acknowledge.
     /// A frame cut short promises nothing.
-    private func outputIsQuiet() -> Bool {
+    private mutating func outputIsQuiet() -> Bool {
         var place = Index<Session>.none
         while true {
             place = sessions.nextLive(after: place)
