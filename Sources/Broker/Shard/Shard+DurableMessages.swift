@@ -9,7 +9,7 @@ extension Shard {
     // MARK: SEND
 
     /// The workers whose logs get a message of the topic, for durable subscriptions to it or to a pattern that matches it.
-    func storingWorkers(of topic: Index<Destination>, isPersistent: Bool) -> PeerSet {
+    mutating func storingWorkers(of topic: Index<Destination>, isPersistent: Bool) -> PeerSet {
         var workers = PeerSet()
         let record = destinations[topic]
         join(&workers, topic, isPersistent)
@@ -20,7 +20,7 @@ extension Shard {
     }
 
     @inline(__always)
-    private func join(_ workers: inout PeerSet, _ index: Index<Destination>, _ isPersistent: Bool) {
+    private mutating func join(_ workers: inout PeerSet, _ index: Index<Destination>, _ isPersistent: Bool) {
         guard destinations[index].pointee.marks.contains(.hasDurable), let holders = durables.holders(of: index),
             holders.stores(isPersistent: isPersistent)
         else { return }
@@ -110,7 +110,7 @@ extension Shard {
             PublicationRefusal(session: publication.sender, refusal: refusal), to: peer, name: payload.receipt)
     }
 
-    private func refusalToStore(byteCount: Int) -> Refusal? {
+    private mutating func refusalToStore(byteCount: Int) -> Refusal? {
         switch store.admission(byteCount) {
         case .open, .wait: nil
         case .full, .failed, .tooLarge: refusalOfStore(byteCount)
@@ -200,7 +200,7 @@ extension Shard {
 
     /// What a worker's log needs at most for a SEND to a topic that is kept in a transaction: a record for each durable
     /// subscription.
-    func durableByteCountMax(of send: CheckedSend) -> Int {
+    mutating func durableByteCountMax(of send: CheckedSend) -> Int {
         var count = 0
         if destinations.isLive(send.destination) {
             let topic = send.destination.index

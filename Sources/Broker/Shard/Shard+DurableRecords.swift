@@ -74,7 +74,7 @@ extension Shard {
     }
 
     /// A message of an earlier life whose durable subscription has ended: the end was stored, and the message's was not.
-    func isOfEndedDurable(_ queueName: UnsafeRawBufferPointer) -> Bool {
+    mutating func isOfEndedDurable(_ queueName: UnsafeRawBufferPointer) -> Bool {
         begins(queueName, with: DurableName.prefix) && findDestination(queueName).isNone
     }
 
@@ -103,7 +103,7 @@ extension Shard {
     }
 
     /// For how long the subscription may go unused (milliseconds). 0: for ever.
-    private func durablePatience(_ queue: Index<Queue>) -> UInt64 {
+    private mutating func durablePatience(_ queue: Index<Queue>) -> UInt64 {
         UInt64(policies[queues[queue].pointee.policy].durableMillisecondsMax)
     }
 
