@@ -108,6 +108,7 @@ struct DurableSubscriptions {
     }
 
     /// The workers with durable subscriptions to just this topic or pattern. nil: none has.
+    @inline(__always)
     func holders(of topic: Index<Destination>) -> DurableHolders? { holders[topic] }
 
     /// The most that one worker holds.

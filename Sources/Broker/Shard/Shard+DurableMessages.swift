@@ -20,7 +20,7 @@ extension Shard {
     }
 
     @inline(__always)
-    private func join(_ workers: inout PeerSet, _ index: Index<Destination>, _ isPersistent: Bool) {
+    private mutating func join(_ workers: inout PeerSet, _ index: Index<Destination>, _ isPersistent: Bool) {
         guard destinations[index].pointee.marks.contains(.hasDurable), let holders = durables.holders(of: index),
             holders.stores(isPersistent: isPersistent)
         else { return }

@@ -103,7 +103,7 @@ extension Shard {
     }
 
     /// For how long the subscription may go unused (milliseconds). 0: for ever.
-    private func durablePatience(_ queue: Index<Queue>) -> UInt64 {
+    private mutating func durablePatience(_ queue: Index<Queue>) -> UInt64 {
         UInt64(policies[queues[queue].pointee.policy].durableMillisecondsMax)
     }
 

@@ -94,17 +94,17 @@ extension Shard {
             isPaused: session.pointee.flags.contains(.consumersPaused), dialect: asked.dialect,
             isPattern: asked.isPattern, topicByteCount: UInt16(asked.topic.count))
         let place = peers.write(request, to: owner, payloadByteCount: asked.topic.count + asked.name.count)
-        copy(asked.topic, to: place)
-        copy(asked.name, to: place + asked.topic.count)
+        Self.copy(asked.topic, to: place)
+        Self.copy(asked.name, to: place + asked.topic.count)
     }
 
-    private func copy(_ bytes: [UInt8], to place: UnsafeMutableRawPointer) {
+    private static func copy(_ bytes: [UInt8], to place: UnsafeMutableRawPointer) {
         bytes.withUnsafeBytes { if let base = $0.baseAddress { place.copyMemory(from: base, byteCount: $0.count) } }
     }
 
     /// The name of a subscription's queue, at `scratch.durable`.
-    private func nameOfDurable(_ asked: DurableFrame) -> UnsafeRawBufferPointer {
-        copy(asked.name, to: scratch.durable)
+    private mutating func nameOfDurable(_ asked: DurableFrame) -> UnsafeRawBufferPointer {
+        Self.copy(asked.name, to: scratch.durable)
         return UnsafeRawBufferPointer(start: scratch.durable, count: asked.name.count)
     }
 
@@ -112,7 +112,7 @@ extension Shard {
     private mutating func durableHere(
         _ context: FrameContext, _ asked: DurableFrame, _ name: UnsafeRawBufferPointer
     ) -> Index<Destination> {
-        copy(asked.topic, to: scratch.name)
+        Self.copy(asked.topic, to: scratch.name)
         let topic = UnsafeRawBufferPointer(start: scratch.name, count: asked.topic.count)
         let held = holdDurable(name, topic: topic, asked.dialect, isPattern: asked.isPattern)
         guard let refusal = held.refusal else { return held.index }
@@ -162,7 +162,7 @@ extension Shard {
         let name = nameOfDurable(asked)
         let owner = destinations.owner(ofQueue: name)
         if owner == self.index {
-            copy(asked.topic, to: scratch.name)
+            Self.copy(asked.topic, to: scratch.name)
             let topic = UnsafeRawBufferPointer(start: scratch.name, count: asked.topic.count)
             if let refusal = endDurable(name, topic: topic) {
                 failRefused(session, refusal, receipt: receiptOfFrame(context))
@@ -183,8 +183,8 @@ extension Shard {
             topicByteCount: UInt16(asked.topic.count))
         let place = peers.write(
             removal, to: owner, payloadByteCount: asked.name.count + asked.topic.count + receipt.count)
-        copy(asked.name, to: place)
-        copy(asked.topic, to: place + asked.name.count)
+        Self.copy(asked.name, to: place)
+        Self.copy(asked.topic, to: place + asked.name.count)
         if receipt.count > 0 {
             memcpy(place + asked.name.count + asked.topic.count, receipt.baseAddress!, receipt.count)
         }

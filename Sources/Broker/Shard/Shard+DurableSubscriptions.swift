@@ -42,7 +42,7 @@ extension Shard {
     }
 
     /// Somebody consumes from it, or is about to.
-    private func isInUse(durable index: Index<Destination>) -> Bool {
+    private mutating func isInUse(durable index: Index<Destination>) -> Bool {
         queues[destinations[index].pointee.queue].pointee.consumerCount > 0 || !durables[index]!.waiting.isEmpty
     }
 
