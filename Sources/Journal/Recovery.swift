@@ -22,6 +22,8 @@ public struct Recovery: ~Copyable {
     var logs: [LogState] = []
     var queues = QueueNames()
     var transactions: [UInt64: TransactionState] = [:]
+    /// Those of them that have conditions.
+    var conditionalTransactions: Set<UInt64> = []
     /// Acknowledgements in logs that are read before that of the message, which is of the same life.
     var early: Set<MessageReference> = []
     var counts = RecordCounts()
