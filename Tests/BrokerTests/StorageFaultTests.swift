@@ -71,6 +71,37 @@ struct StorageFaultTests {
         own.confirmed(.send, [("destination", broker.queueNames(ownedBy: 0)[0])] + Self.persistent, "3")
     }
 
+    @Test(
+        "When a transaction can never be complete, nobody waits for it or for what depends on it", arguments: [0, 1, 2])
+    func givenUp(owner: Int) {
+        let broker = StoreFixture.start(FakeDisk(), shards: 3)
+        let source = broker.queueNames(ownedBy: owner)[0]
+        let deadLetters = Array("/queue/DLQ".utf8).withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: 3) }
+        let failing = (0..<3).first { $0 != owner && $0 != deadLetters }!
+        let publisher = broker.connect(on: (owner + 1) % 3)
+        let consumer = broker.connect(on: owner)
+        consumer.confirmed(.subscribe, [("destination", source), ("id", "0"), ("ack", "client-individual")])
+        broker.run()
+        broker.disk.stalledShard = failing
+        publisher.send(.begin, [("transaction", "t")])
+        for queue in [source, broker.queueNames(ownedBy: failing)[0]] {
+            publisher.publish(queue, "1", Self.persistent + [("transaction", "t")])
+        }
+        publisher.send(.commit, [("transaction", "t"), ("receipt", "t")])
+        consumer.send(.nack, [("id", consumer.messages()[0]["ack"]!), ("requeue", "false"), ("receipt", "n")])
+        broker.run()
+        #expect(consumer.frame() == nil && publisher.frame() == nil)
+        broker.disk.failures = [.init(.appendFileDurably, EIO)]
+        broker.disk.stalledShard = nil
+        while broker.stepDisk() {}
+        publisher.expectError("Storage failed", receipt: "t")
+        #expect(consumer.frame()?["receipt-id"] == "n")
+        consumer.confirmed(.send, [("destination", source)] + Self.persistent, "2")
+        let contents = broker.disk.contents(afterPowerCut: true)
+        #expect(StoreFixture.bodies("/queue/DLQ", in: contents) == [])
+        #expect(StoreFixture.bodies(source, in: contents) == ["2"])
+    }
+
     @Test("Where the disk is full SENDs are refused while consumers drain, and taken again when there is room")
     func full() {
         let disk = FakeDisk()

@@ -258,6 +258,15 @@ struct MessageStore: ~Copyable {
         return operations.count
     }
 
+    /// The group that begins at `first` has something to write.
+    func hasOperations(from first: Int) -> Bool {
+        for place in first..<operations.count {
+            if case .nothing = operations[place] { continue }
+            return true
+        }
+        return false
+    }
+
     /// The operations from `first` on were written.
     mutating func endGroup(_ first: Int) {
         operations.keepFirst(first)

@@ -102,44 +102,55 @@ extension Shard {
 
     /// - Parameters:
     ///   - transaction: whose part the group is, if it has parts with other workers.
+    ///   - conditions: see `PartConditions`. If there are any, there is a transaction, and something to write.
     ///   - isJoined: the group is a part of the one around it.
     ///   - holdsReceipts: see `OpenPart.holdsReceipts`.
     mutating func endGroup(
-        _ group: OpenGroup, transaction: UInt64 = 0, partCount: UInt16 = 1, isJoined: Bool = false,
-        holdsReceipts: Bool = false
+        _ group: OpenGroup, transaction: UInt64 = 0, partCount: UInt16 = 1,
+        conditions: PartConditions = PartConditions(), isJoined: Bool = false, holdsReceipts: Bool = false
     ) {
         if !store.hasFailed, !isJoined {
-            let position = writeGroup(group.first, transaction, partCount)
-            if partCount > 1 { store.opened(part: transaction, at: position, holdsReceipts: holdsReceipts) }
+            let position = writeGroup(group.first, transaction, partCount, conditions)
+            if partCount > 1 || !conditions.isEmpty {
+                store.opened(
+                    part: transaction, at: position, holdsReceipts: holdsReceipts, conditions: conditions)
+                if store.isGivenUp(conditions) { giveUp(transaction) }
+            }
         }
         store.endGroup(isJoined ? store.operations.count : group.first)
-        if !store.isGrouping, !deadLettersDue.isEmpty { deadLetterDue() }
+        if !store.isGrouping, !deadLettersDue.isEmpty { deadLetterDue(behind: partCount > 1 ? transaction : 0) }
         isDispatching = group.wasDispatching
         if !isDispatching { dispatchWhatWaits() }
     }
 
-    /// What failed too often within the group, which has put it back: its move is a group of its own.
-    private mutating func deadLetterDue() {
+    /// What was refused or failed too often within the group, which has put it back: its move is a group of its own, and does
+    /// not count unless the transaction does.
+    private mutating func deadLetterDue(behind transaction: UInt64) {
         let due = deadLettersDue
         deadLettersDue.removeAll(keepingCapacity: true)
-        for entry in due where queues.isReady(entry) {
-            deadLetter(entry.index, reason: "delivery-limit", isKeptOtherwise: true)
+        for one in due where queues.isReady(one.entry) {
+            deadLetter(
+                one.entry.index, reason: one.reason, isKeptOtherwise: one.isKeptOtherwise, behind: transaction)
         }
     }
 
     /// Returns where it begins.
-    private mutating func writeGroup(_ first: Int, _ transaction: UInt64, _ partCount: UInt16) -> LogPosition {
+    private mutating func writeGroup(
+        _ first: Int, _ transaction: UInt64, _ partCount: UInt16, _ conditions: PartConditions
+    ) -> LogPosition {
         let size = sizeOfGroup(first)
-        if size.count == 0, partCount == 1 { return 0 }
-        let isPart = size.count > 1 || partCount > 1
+        if size.count == 0, partCount == 1 { return store.staging.endPosition }
+        let isPart = size.count > 1 || partCount > 1 || !conditions.isEmpty
         let byteCount = size.byteCount + (isPart ? RecordWriter.partByteCount : 0)
         guard store.fitsSegment(byteCount) else {
-            writeLargeGroup(first)
-            return 0
+            defer { writeLargeGroup(first) }
+            return store.staging.endPosition
         }
         let writer = store.staging.room(byteCount, store.milliseconds)
         let position = writer.pointee.position
-        if isPart { writer.pointee.beginPart(transaction: transaction, partCount: partCount) }
+        if isPart {
+            writer.pointee.beginPart(transaction: transaction, partCount: partCount, conditions: conditions)
+        }
         let acknowledgedBefore = store.groupAcknowledged.count
         for place in first..<store.operations.count {
             switch store.operations[place] {

@@ -62,8 +62,9 @@ public struct Shard: ~Copyable {
     var queueArguments: [Index<Queue>: QueueArguments] = [:]
     /// Another worker's part of a transaction, while it is read, and one that is within it.
     var remoteParts: [OpenGroup] = []
-    /// Messages that failed too often in a transaction: they go to their dead-letter destinations behind it.
-    var deadLettersDue: [Handle<Entry>] = []
+    /// Messages that were refused, or failed too often, in a transaction: they go to their dead-letter destinations behind
+    /// it.
+    var deadLettersDue: [DueDeadLetter] = []
     var storeEnding = StoreEnding.none
     var storeChecks = 0
     /// The log cannot be written any more: see `StorageOptions.onError`. Stored, as `hasNotices` is.
