@@ -133,13 +133,13 @@ func printable(_ bytes: UnsafeRawBufferPointer) -> String {
 /// Why a worker did not take what a client of another worker, or its own, asked of it: the words of the ERROR.
 enum Refusal: UInt8, BitwiseCopyable {
     case destinations = 1, queue, memory, destinationsOfConnection, destinationsOfAddress
-    case diskFull, storageFailed, tooLargeToStore
+    case diskFull, storageFailed, tooLargeToStore, notConfirmed
 
     /// Which the log is told as a warning.
     var isOfDestinations: Bool {
         switch self {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
-        case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore: false
+        case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore, .notConfirmed: false
         }
     }
 
@@ -151,6 +151,7 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .diskFull: "Disk full"
         case .storageFailed: "Storage failed"
         case .tooLargeToStore: "Message too large"
+        case .notConfirmed: "Disk full, not confirmed"
         }
     }
 
@@ -162,7 +163,7 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .destinationsOfAddress: .destinationsPerAddress
         case .queue: .queue
         case .memory: .messageMemory
-        case .diskFull, .storageFailed, .tooLargeToStore: nil
+        case .diskFull, .storageFailed, .tooLargeToStore, .notConfirmed: nil
         }
     }
 
@@ -186,6 +187,9 @@ enum Refusal: UInt8, BitwiseCopyable {
                 + "acknowledgements is stored; its log has the reason"
         case .tooLargeToStore:
             "the message does not fit into a segment of the store (storage.segment-bytes)"
+        case .notConfirmed:
+            "what this frame and those before it did is done, but not stored, for the disk has no room; it may be lost when "
+                + "the broker ends before the disk has"
         }
     }
 }

@@ -147,6 +147,78 @@ struct StorageFaultTests {
         #expect(broker.disk.fileNames.count == 2)
     }
 
+    @Test("The operator hears of a full disk when it begins, once a minute, and when it is over")
+    func notices() {
+        let disk = FakeDisk()
+        disk.byteCountMax = StoreFixture.segmentByteCount / 2
+        let broker = StoreFixture.start(disk)
+        func words() -> [String] {
+            broker.notices.filter { $0.kind == .diskFull }.map {
+                $0.text.contains("again") ? "over" : $0.text.contains("still") ? "still" : "begins"
+            }
+        }
+        let client = broker.connect()
+        broker.advance(milliseconds: 50_000)
+        #expect(words() == ["begins"])
+        broker.advance(milliseconds: 30_000)
+        #expect(words() == ["begins", "still"])
+        disk.byteCountMax = .max
+        broker.advance(milliseconds: 1_000)
+        #expect(words() == ["begins", "still", "over"])
+        broker.advance(milliseconds: 100_000)
+        #expect(words() == ["begins", "still", "over"])
+        client.confirmed(.send, [("destination", "/queue/a")] + Self.persistent, "1")
+    }
+
+    @Test(
+        "What was taken before the disk turned out to be full is not confirmed, and the client hears so",
+        arguments: [1, 2])
+    func notConfirmed(shards: Int) {
+        let disk = FakeDisk()
+        disk.byteCountMax = StoreFixture.segmentByteCount / 2
+        disk.isHeld = true
+        let broker = StoreFixture.start(disk, shards: shards)
+        let queue = broker.queueNames(ownedBy: shards - 1)[0]
+        let client = broker.connect(on: 0)
+        send(client, "1", receipt: "1", queue: queue)
+        broker.run()
+        disk.isHeld = false
+        while broker.stepDisk() {}
+        #expect(client.frame() == nil)
+        broker.advance(milliseconds: 3_000)
+        client.expectError("Disk full, not confirmed", receipt: "1")
+        // It is in its queue all the same, and is stored when there is room.
+        let consumer = broker.connect(on: 0)
+        consumer.confirmed(.subscribe, [("destination", queue), ("id", "0"), ("ack", "client-individual")])
+        #expect(consumer.bodies() == ["1"])
+        disk.byteCountMax = .max
+        broker.advance(milliseconds: 1_000)
+        #expect(StoreFixture.bodies(queue, in: disk.contents(afterPowerCut: true)) == ["1"])
+    }
+
+    @Test("A broker ends on a full disk when its time is over, and says what is not stored")
+    func drainOfFullDisk() {
+        let disk = FakeDisk()
+        disk.byteCountMax = StoreFixture.segmentByteCount / 2
+        disk.isHeld = true
+        let broker = StoreFixture.start(disk) { $0.limits.drainMillisecondsMax = 2_000 }
+        let client = broker.connect()
+        client.publish("/queue/a", "1", Self.persistent)
+        broker.run()
+        disk.isHeld = false
+        client.hangUp()
+        broker.run()
+        broker.kernel.beginDrain()
+        broker.advance(milliseconds: 1_500)
+        let isEarly = broker.shard(0).pointee.isDrained
+        #expect(!isEarly)
+        broker.advance(milliseconds: 1_000)
+        let isDrained = broker.shard(0).pointee.isDrained
+        #expect(isDrained)
+        let notice = broker.notices.first { $0.kind == .storageFailed }
+        #expect(notice?.text.contains("1 messages among them") == true, "\(String(describing: notice))")
+    }
+
     @Test("An append that finds no room is tried again")
     func shortAppend() {
         let broker = StoreFixture.start(FakeDisk())

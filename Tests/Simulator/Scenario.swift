@@ -271,7 +271,7 @@ struct Scenario {
         case "Frame too slow", "Transaction too old": hasJumped
         case "Shutting down": drains || storage != nil
         case "Storage failed": storage?.fails == true
-        case "Disk full": storage?.fails == true || storage?.diskIsTight == true
+        case "Disk full", "Disk full, not confirmed": storage?.fails == true || storage?.diskIsTight == true
         case "Message too large": storage?.segmentsAreTight == true
         default: false
         }

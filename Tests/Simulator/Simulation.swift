@@ -95,6 +95,10 @@ public final class Simulation {
     var answers: [Answer] = []
     var receiptAnswers: [ReceiptAnswer] = []
     var receiptRandom: Random
+    /// What concerns flipped bits is drawn apart.
+    var flipRandom: Random
+    /// In this life a log could not be ended in order, or failed.
+    var hasStorageNotice = false
     /// What concerns permissions is drawn apart.
     var accessRandom: Random
     /// A table that a worker has not got yet.
@@ -309,6 +313,7 @@ public final class Simulation {
                 oracle.reportedUndelivered(notice.messageCount, of: notice.text)
             }
             if notice.kind == .connectionRefused { count(.connectionRefused) }
+            if notice.kind == .storageFailed { hasStorageNotice = true }
             if let log { log("\(moment) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
         }
         keepQuestions(index)

@@ -30,6 +30,7 @@ extension Shard {
         case .full where context.isCommitting: break
         case .full, .failed, .tooLarge:
             counters.messagesRefused &+= 1
+            tellLimitOfStore()
             failDestination(context, refusalOfStore(frame.reservedByteCount))
             return .done
         }
@@ -226,16 +227,13 @@ extension Shard {
     mutating func fileAnswered(_ completion: Completion) {
         invariant(store.isEnabled, "a file's completion for a core that uses no files")
         switch store.answered(completion, &submissions, now: now) {
-        case .nothing: break
+        case .nothing: return
         case .durable: logBecameDurable()
         case .room: storeHasRoom()
-        case .short:
-            notice(
-                .diskFull,
-                "the disk has no room for the log: messages that are to be stored are refused until it has "
-                    + "(storage.directory)")
-        case .failed(let errorNumber, let what): storeFailed(errorNumber, what)
+        case .short: storeIsShort()
+        case .failed(let errorNumber, let what): return storeFailed(errorNumber, what)
         }
+        tellShortage()
     }
 
     private mutating func logBecameDurable() {
@@ -270,18 +268,21 @@ extension Shard {
         storeHasRoom()
     }
 
-    /// What waits for the log, or for another one, will not become true.
-    mutating func failWhatWaits() {
+    /// What waits for the log, or for another one, will not become true, or not soon.
+    mutating func failWhatWaits(_ refusal: Refusal = .storageFailed) {
         while case let pending = pendings.firstUndurable, !pending.isNone {
-            failStored(sessions[pendings[pending].pointee.session], receipt: receiptOfPending(pending))
+            failStored(sessions[pendings[pending].pointee.session], refusal, receipt: receiptOfPending(pending))
             invariant(pendings.firstUndurable != pending, "what waits for the log belongs to an open session")
         }
-        answerBarriers(fails: true)
+        answerBarriers(refusal)
     }
 
     /// What the client was about to be told may not be true.
-    mutating func failStored(_ session: UnsafeMutablePointer<Session>, receipt: UnsafeRawBufferPointer?) {
-        fail(session, Refusal.storageFailed.message, Refusal.storageFailed.explanation(limits), receipt: receipt)
+    mutating func failStored(
+        _ session: UnsafeMutablePointer<Session>, _ refusal: Refusal = .storageFailed,
+        receipt: UnsafeRawBufferPointer?
+    ) {
+        fail(session, refusal.message, refusal.explanation(limits), receipt: receipt)
     }
 
     // MARK: Other workers that wait
@@ -289,24 +290,26 @@ extension Shard {
     /// Another worker asks whether what it has sent is applied; of what is stored, whether it is durable.
     mutating func barrierReached(_ barrier: Barrier, from peer: Int) {
         guard barrier.isStored, store.isEnabled, store.gatheredPosition > store.confirmedPosition else {
-            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: false), to: peer)
+            peers.write(BarrierAnswer(pending: barrier.pending), to: peer)
             return
         }
         guard !store.hasFailed else {
-            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: true), to: peer)
+            peers.write(BarrierAnswer(pending: barrier.pending, refusal: .storageFailed), to: peer)
             return
         }
         store.barriers.append(
             HeldBarrier(position: store.gatheredPosition, peer: UInt16(peer), pending: barrier.pending))
     }
 
-    private mutating func answerBarriers(fails: Bool = false) {
+    /// - Parameter refusal: what those are told that wait for more. nil: they wait on.
+    private mutating func answerBarriers(_ refusal: Refusal? = nil) {
         let confirmed = store.confirmedPosition
         var count = 0
-        while count < store.barriers.count, fails || store.barriers[count].position <= confirmed {
+        while count < store.barriers.count, refusal != nil || store.barriers[count].position <= confirmed {
             let barrier = store.barriers[count]
             let isDurable = barrier.position <= confirmed
-            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: !isDurable), to: Int(barrier.peer))
+            peers.write(
+                BarrierAnswer(pending: barrier.pending, refusal: isDurable ? nil : refusal), to: Int(barrier.peer))
             count += 1
         }
         if count > 0 { store.barriers.removeFirst(count) }
@@ -322,7 +325,9 @@ extension Shard {
     @inline(never)
     private mutating func advanceStoreNow() {
         if store.wantsCompaction() { compactStore() }
-        store.advance(&submissions, at: moment)
+        let isAwaited =
+            pendings.awaitsMore(than: store.syncedPosition) || !store.barriers.isEmpty || storeEnding != .none
+        store.advance(&submissions, at: moment, isAwaited: isAwaited)
         if !store.hasFailed {
             pendings.placeGathered(at: store.staging.endPosition)
             store.placeBarriers()
