@@ -139,6 +139,7 @@ public final class Simulation {
         accessRandom = Random(seed: seed ^ 0x5045_524D_4954)
         nextTables = Array(repeating: nil, count: scenario.shardCount)
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
+        flipRandom = Random(seed: seed ^ 0x464C_4950_5045_4421)
         oracle = Oracle(scenario)
         oracle.wall = wallStart + 1000
         fabric = Fabric(shardCount: 1, mailboxByteCountMax: 0)
