@@ -82,7 +82,11 @@ public struct Shard: ~Copyable {
     }
 
     private var blockPeak = 0
-    private var isTrimming = false
+    private var backlog = Backlog()
+    private var isTrimming: Bool {
+        get { backlog.contains(.trim) }
+        set { if newValue { backlog.insert(.trim) } else { backlog.remove(.trim) } }
+    }
     /// When the memory that is kept for the next burst goes back to the kernel, unless it is used before (monotonic
     /// nanoseconds). `.max`: none is kept that went unused so far.
     private var restsAt: UInt64 = .max
@@ -115,7 +119,10 @@ public struct Shard: ~Copyable {
     public internal(set) var hasQuestions = false
     var answers: [AuthenticationAnswer] = []
     /// There are answers, or a walk over all sessions goes on: one look in each turn for both.
-    var hasAccessWork = false
+    var hasAccessWork: Bool {
+        get { backlog.contains(.access) }
+        set { if newValue { backlog.insert(.access) } else { backlog.remove(.access) } }
+    }
     var receiptQuestions: [ReceiptQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
@@ -297,7 +304,7 @@ public struct Shard: ~Copyable {
 
     @inline(__always)
     private var nextDeadline: UInt64 {
-        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || hasAccessWork
+        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || !backlog.isEmpty
             || memory.blocks.hasToUnmap
         {
             return 0
@@ -313,4 +320,13 @@ public struct Shard: ~Copyable {
         defer { nextIdentity &+= 1 }
         return nextIdentity
     }
+}
+
+/// What goes on in the next turn, one look for all of it.
+private struct Backlog: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// Memory of messages goes back to the kernel.
+    static let trim = Backlog(rawValue: 1 << 0)
+    /// See `Shard.hasAccessWork`.
+    static let access = Backlog(rawValue: 1 << 1)
 }
