@@ -65,8 +65,9 @@ final class Oracle {
             subscriptions.append(subscription)
         case .unsubscribe(let subscription):
             subscription.state = .unsubscribed
-            // Messages may be on their way from the queue's worker.
-            if scenario.shardCount > 1 { disorderedQueues.insert(subscription.destination) }
+            // Messages may be on their way from the queue's worker. And what an earlier life left may be with the client,
+            // which has not read it yet: it returns, and says redelivered:true as all of it does.
+            if scenario.shardCount > 1 || life > 1 { disorderedQueues.insert(subscription.destination) }
         case .commit(let transaction, let acknowledged):
             transaction.state = .commitIssued
             transaction.wantsReceipt = receipt
