@@ -213,7 +213,8 @@ let package = Package(
         .testTarget(
             name: "Conformance", dependencies: ["CAccess", "TestSupport", "stampede"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "Integration", dependencies: ["Attacks", "IO", "TestSupport", "stampede"], exclude: ["clients"],
+            name: "Integration", dependencies: ["Attacks", "IO", "Journal", "TestSupport", "stampede"],
+            exclude: ["clients"],
             swiftSettings: swiftSettings),
     ]
 )

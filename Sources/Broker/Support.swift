@@ -152,7 +152,7 @@ func printable(_ bytes: UnsafeRawBufferPointer) -> String {
 /// Why a worker did not take what a client of another worker, or its own, asked of it: the words of the ERROR.
 enum Refusal: UInt8, BitwiseCopyable {
     case destinations = 1, queue, memory, destinationsOfConnection, destinationsOfAddress
-    case diskFull, storageFailed, tooLargeToStore
+    case diskFull, storageFailed, tooLargeToStore, notConfirmed
     case retained
     case delayedMessages, deduplicationIDs
     case durableSubscriptions, patterns, durableInUse, durableNotFound
@@ -162,7 +162,7 @@ enum Refusal: UInt8, BitwiseCopyable {
         switch self {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
         case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore, .retained, .delayedMessages,
-            .deduplicationIDs, .durableSubscriptions, .patterns, .durableInUse, .durableNotFound:
+            .deduplicationIDs, .durableSubscriptions, .patterns, .durableInUse, .durableNotFound, .notConfirmed:
             false
         }
     }
@@ -182,6 +182,7 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .patterns: "Too many patterns"
         case .durableInUse: "Durable subscription in use"
         case .durableNotFound: "Durable subscription not found"
+        case .notConfirmed: "Disk full, not confirmed"
         }
     }
 
@@ -198,7 +199,7 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .deduplicationIDs: .deduplicationIDs
         case .durableSubscriptions: .durableSubscriptions
         case .patterns: .patterns
-        case .diskFull, .storageFailed, .tooLargeToStore, .durableInUse, .durableNotFound: nil
+        case .diskFull, .storageFailed, .tooLargeToStore, .durableInUse, .durableNotFound, .notConfirmed: nil
         }
     }
 
@@ -240,6 +241,9 @@ enum Refusal: UInt8, BitwiseCopyable {
             "another connection consumes from the durable subscription; a named one has one consumer at a time, and one "
                 + "that is in use cannot be ended"
         case .durableNotFound: "there is no durable subscription of that name to that destination"
+        case .notConfirmed:
+            "what this frame and those before it did is done, but not stored, for the disk has no room; it may be lost when "
+                + "the broker ends before the disk has"
         }
     }
 }

@@ -92,6 +92,8 @@ public enum RecordType: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case queueRemoved = 8
     /// The records behind it, as many bytes as it says, count together or not at all; and only if the transaction's parts
     /// in the logs of other workers are there too, or a `transactionEnd`.
+    ///
+    /// Payload: transaction u64, partCount u16, zero u16, and up to two conditions, u64 each (`PartConditions`).
     case transactionPart = 9
     /// All parts of a transaction are on stable storage.
     case transactionEnd = 10

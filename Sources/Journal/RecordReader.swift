@@ -209,6 +209,12 @@ extension Record {
     /// Of a `.transactionPart` record.
     public var transaction: UInt64 { payload.baseAddress!.little(0, UInt64.self) }
     public var partCount: UInt16 { payload.baseAddress!.little(8, UInt16.self) }
+    public var conditions: PartConditions {
+        let base = payload.baseAddress!
+        return PartConditions(
+            payload.count >= 20 ? base.little(12, UInt64.self) : 0,
+            payload.count >= 28 ? base.little(20, UInt64.self) : 0)
+    }
 
     /// Of a `.mark` record.
     public var firstSequence: UInt32 { payload.baseAddress!.little(0, UInt32.self) }
@@ -239,7 +245,7 @@ extension Record {
                 && subscription.name.count + subscription.topic.count
                     == payload.count - SubscriptionRecord.fixedByteCount
         case .queueRemoved, .subscriptionRemoved, .topicOffsets: payload.count > 0 && payload.count <= UInt16.max
-        case .transactionPart: payload.count == 12 && partCount > 0
+        case .transactionPart: [12, 20, 28].contains(payload.count) && partCount > 0
         case .deduplication:
             payload.count > DeduplicationRecord.fixedByteCount && payload.baseAddress!.little(0, UInt16.self) > 0
                 && payload.count > DeduplicationRecord.fixedByteCount + Int(payload.baseAddress!.little(0, UInt16.self))

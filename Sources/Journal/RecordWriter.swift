@@ -22,6 +22,8 @@ public struct RecordWriter: BitwiseCopyable {
     public private(set) var byteCount = 0
     /// Where the head of the open part is. -1: none.
     private var partOffset = -1
+    /// Of its head.
+    private var partPayloadByteCount = 0
 
     /// - Parameters:
     ///   - base: `byteCountMax` bytes of the caller's, which need not be cleared.
@@ -176,22 +178,29 @@ public struct RecordWriter: BitwiseCopyable {
 
     // MARK: Transactions
 
-    public static let partByteCount = JournalFormat.recordByteCount(payloadByteCount: 12)
+    /// Whatever the conditions.
+    public static let partByteCount = JournalFormat.recordByteCount(payloadByteCount: 12 + 2 * 8)
     public static let emptyByteCount = JournalFormat.recordByteCount(payloadByteCount: 0)
 
     /// What is written from here to `endPart` counts together or not at all. It has to be one append, in one segment.
     /// Writes `partByteCount` bytes.
     ///
     /// - Parameters:
-    ///   - transaction: unique in the directory; of no meaning where the transaction has one part.
+    ///   - transaction: unique in the directory; of no meaning where the transaction has one part and no conditions.
     ///   - partCount: in how many logs the transaction has a part, 1 or more.
-    public mutating func beginPart(transaction: UInt64, partCount: UInt16) {
+    ///   - conditions: transactions without which this one does not count. Their parts in this log are in front of it.
+    public mutating func beginPart(
+        transaction: UInt64, partCount: UInt16, conditions: PartConditions = PartConditions()
+    ) {
         invariant(partOffset < 0, "a part of a transaction begins within another")
         partOffset = byteCount
-        let payload = begin(payloadByteCount: 12)
+        partPayloadByteCount = 12 + 8 * conditions.count
+        let payload = begin(payloadByteCount: partPayloadByteCount)
         payload.storeLittle(transaction, at: 0)
         payload.storeLittle(partCount, at: 8)
         payload.storeLittle(UInt16(0), at: 10)
+        if conditions.first != 0 { payload.storeLittle(conditions.first, at: 12) }
+        if conditions.second != 0 { payload.storeLittle(conditions.second, at: 20) }
         byteCount += Self.partByteCount
     }
 
@@ -201,7 +210,9 @@ public struct RecordWriter: BitwiseCopyable {
         let end = byteCount
         byteCount = partOffset
         partOffset = -1
-        self.end(.transactionPart, detail: UInt64(end - byteCount - Self.partByteCount), payloadByteCount: 12)
+        self.end(
+            .transactionPart, detail: UInt64(end - byteCount - Self.partByteCount),
+            payloadByteCount: partPayloadByteCount)
         byteCount = end
     }
 

@@ -118,6 +118,31 @@ public struct SubscriptionRecord: BitwiseCopyable {
     static let fixedByteCount = 16
 }
 
+/// What a part of a transaction depends on beside the transaction's other parts: it does not count unless these transactions
+/// do. 0: none.
+///
+/// A message may move on before the transaction that brought it is known to be complete. Its move counts no earlier.
+public struct PartConditions: BitwiseCopyable, Equatable, Sendable {
+    public var first: UInt64
+    public var second: UInt64
+
+    public init(_ first: UInt64 = 0, _ second: UInt64 = 0) {
+        self.first = first == 0 ? second : first
+        self.second = first == 0 || first == second ? 0 : second
+    }
+
+    public var isEmpty: Bool { first == 0 && second == 0 }
+
+    public func contains(_ transaction: UInt64) -> Bool { first == transaction || second == transaction }
+
+    /// This one is fulfilled.
+    public mutating func remove(_ transaction: UInt64) {
+        self = PartConditions(first == transaction ? 0 : first, second == transaction ? 0 : second)
+    }
+
+    var count: Int { (first == 0 ? 0 : 1) + (second == 0 ? 0 : 1) }
+}
+
 /// What the first record of a segment says.
 ///
 /// Payload: version u16, workerCount u16, segmentByteCount u32, sequence u32, zero u32, milliseconds u64 (wall clock, when

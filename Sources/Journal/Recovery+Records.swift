@@ -134,11 +134,11 @@ extension Recovery {
 
     /// A part whose records are all intact.
     mutating func applyPart(_ head: Record, _ bytes: UnsafeRawBufferPointer, from start: Int) {
-        let transaction = head.partCount == 1 ? nil : head.transaction
+        let transaction = head.partCount == 1 && head.conditions.isEmpty ? nil : head.transaction
         let end = start + Int(head.detail)
         counts.otherCount += 1
         logs[logs.count - 1].isClean = false
-        if let transaction { addPart(transaction, partCount: head.partCount, from: start, to: end) }
+        if let transaction { addPart(transaction, head, from: start, to: end) }
         var offset = start
         while offset < end, let record = try? record(bytes, at: offset) {
             apply(record, unit: UInt32(offset / JournalFormat.unitByteCount), transaction: transaction)
@@ -147,10 +147,16 @@ extension Recovery {
         if let transaction { commitIfComplete(transaction) }
     }
 
-    private mutating func addPart(_ transaction: UInt64, partCount: UInt16, from start: Int, to end: Int) {
+    private mutating func addPart(_ transaction: UInt64, _ head: Record, from start: Int, to end: Int) {
         let log = logs[logs.count - 1]
         var state = transactions[transaction] ?? TransactionState()
-        state.partCount = min(state.partCount, partCount)
+        state.partCount = min(state.partCount, head.partCount)
+        // Its part in this log was read before. If nothing is known of it, it never was complete: else this log would say
+        // so of this transaction, too.
+        for condition in [head.conditions.first, head.conditions.second] where condition != 0 {
+            if transactions[condition]?.isCommitted != true { state.conditions.insert(condition) }
+        }
+        if !state.conditions.isEmpty { conditionalTransactions.insert(transaction) }
         state.parts.append(
             TransactionState.Part(
                 segment: segments.count - 1, firstUnit: UInt32(start / JournalFormat.unitByteCount),
@@ -159,9 +165,9 @@ extension Recovery {
     }
 
     private mutating func commitIfComplete(_ transaction: UInt64) {
-        guard let state = transactions[transaction], !state.isCommitted, state.parts.count >= state.partCount else {
-            return
-        }
+        guard let state = transactions[transaction], !state.isCommitted, state.parts.count >= state.partCount,
+            state.conditions.isEmpty
+        else { return }
         commit(transaction)
     }
 
@@ -174,6 +180,15 @@ extension Recovery {
         for (reference, count) in state.failures { setFailureCount(count, of: reference) }
         for reference in state.acknowledged { acknowledge(reference, nil) }
         for id in state.deduplicated { deduplication.add(id) }
+        if !conditionalTransactions.isEmpty { fulfil(transaction) }
+    }
+
+    /// The transaction counts: so may others whose condition it is.
+    private mutating func fulfil(_ condition: UInt64) {
+        conditionalTransactions.remove(condition)
+        for transaction in conditionalTransactions.sorted() {
+            if transactions[transaction]?.conditions.remove(condition) != nil { commitIfComplete(transaction) }
+        }
     }
 
     /// A log says that the transaction is complete.

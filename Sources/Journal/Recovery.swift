@@ -22,6 +22,8 @@ public struct Recovery: ~Copyable {
     var logs: [LogState] = []
     var queues = QueueNames()
     var transactions: [UInt64: TransactionState] = [:]
+    /// Those of them that have conditions.
+    var conditionalTransactions: Set<UInt64> = []
     /// Acknowledgements in logs that are read before that of the message, which is of the same life.
     var early: Set<MessageReference> = []
     var counts = RecordCounts()
@@ -245,11 +247,21 @@ public struct Recovery: ~Copyable {
         return result
     }
 
+    /// The newest life, if one of its workers has left no log that ended in order: it may have failed before it had made a
+    /// segment, and what it delivered is marked nowhere. 0: all have. (What an older life left out, the next one has marked
+    /// when it ended in order.)
+    private var newestLifeIfIncomplete: UInt32 {
+        guard let life = logs.last?.life else { return 0 }
+        let newest = logs.filter { $0.life == life }
+        let workerCount = newest.map { Int($0.workerCount) }.max() ?? 1
+        return newest.count(where: \.isClean) < workerCount ? life : 0
+    }
+
     /// All messages that live, in the order of their first records.
     ///
     /// - Parameter lifeWithoutLog: one that did not end in order, and left no segment. 0: there is none.
     private mutating func messages(_ lifeWithoutLog: UInt32) -> [LiveMessage] {
-        let uncleanLifeMax = max(logs.last { !$0.isClean }?.life ?? 0, lifeWithoutLog)
+        let uncleanLifeMax = max(logs.last { !$0.isClean }?.life ?? 0, lifeWithoutLog, newestLifeIfIncomplete)
         var messages: [LiveMessage] = []
         messages.reserveCapacity(segments.reduce(0) { $0 + $1.liveMessageCount })
         for log in logs {

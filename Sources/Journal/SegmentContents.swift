@@ -89,7 +89,7 @@ struct LogState {
     }
 }
 
-/// A transaction with parts in several logs.
+/// A transaction with parts in several logs, or with conditions.
 struct TransactionState {
     struct Part {
         var segment: Int
@@ -104,6 +104,8 @@ struct TransactionState {
     var partCount = UInt16.max
     var isCommitted = false
     var parts: [Part] = []
+    /// Without these it does not count, and they are not known to be complete.
+    var conditions: Set<UInt64> = []
     /// What happens when all parts are known to be there.
     var acknowledged: [MessageReference] = []
     var failures: [(MessageReference, UInt16)] = []

@@ -39,6 +39,8 @@ public struct DumpedRecord: Encodable, Sendable {
     public var of: [String]?
     public var transaction: UInt64?
     public var parts: Int?
+    /// Of a part of a transaction: transactions without which it does not count.
+    public var conditions: [UInt64]?
     /// Up to where the log was on stable storage: "LIFE:OFFSET".
     public var durable: String?
     public var firstSegment: UInt32?
@@ -53,7 +55,7 @@ public struct DumpedRecord: Encodable, Sendable {
 
     private enum CodingKeys: String, CodingKey {
         case segment, byte, bytes, type, name, damage, queue, topic, identity, expires, failures, headers, body, of
-        case transaction, parts, durable, workers, version, replaces, logged, due, repeats, accepted
+        case transaction, parts, conditions, durable, workers, version, replaces, logged, due, repeats, accepted
         case offsetEnd = "offset-end"
         case keptAs = "kept-as"
         case deduplicationID = "deduplication-id"
@@ -111,6 +113,9 @@ public struct DumpedRecord: Encodable, Sendable {
         case .transactionPart:
             transaction = record.transaction
             parts = Int(record.partCount)
+            if !record.conditions.isEmpty {
+                conditions = [record.conditions.first, record.conditions.second].filter { $0 != 0 }
+            }
         case .transactionEnd: transaction = record.detail
         case .mark:
             durable = record.durable.map { Self.text($0) }

@@ -162,6 +162,7 @@ extension Storage {
         add("of", record.of?.joined(separator: ","))
         add("transaction", record.transaction)
         add("parts", record.parts)
+        add("conditions", record.conditions?.map(String.init).joined(separator: ","))
         add("durable", record.durable)
         add("first-segment", record.firstSegment)
         add("workers", record.workers)

@@ -39,6 +39,8 @@ public final class FakeDisk {
     private var handles: [Int: [UInt32: Int]] = [:]
     private var operations: [Operation] = []
     public var isHeld = false
+    /// Operations of this shard wait, and those of others overtake them.
+    public var stalledShard: Int?
     public var failures: [Failure] = []
     /// What was carried out, in order.
     public private(set) var log: [Submission.Kind] = []
@@ -80,8 +82,8 @@ public final class FakeDisk {
 
     /// Carries out the next operation, and returns its answer and whose it is. nil: there is none.
     public func step() -> (answer: Completion, shard: Int)? {
-        if operations.isEmpty { return nil }
-        let operation = operations.removeFirst()
+        guard let next = operations.firstIndex(where: { $0.shard != stalledShard }) else { return nil }
+        let operation = operations.remove(at: next)
         let submission = operation.submission
         log.append(submission.kind)
         var value: Int32

@@ -135,6 +135,7 @@ struct RecordTests {
         let part = try page.read(at: offset)
         #expect(part.type == .transactionPart)
         #expect((part.transaction, part.partCount) == (1 << 60, 3))
+        #expect(part.conditions.isEmpty)
         #expect(Int(part.detail) == page.writer.byteCount - offset - part.byteCount)
         #expect(try page.read(at: offset + part.byteCount).type == .message)
 

@@ -169,6 +169,20 @@ struct RecoveryTests {
         #expect(recover(last.files + other.files).messages.map(\.isRedelivered) == [true, true])
     }
 
+    @Test func `a worker that failed before it had made a segment may have delivered everything`() {
+        let first = TestLog(life: 1, worker: 0, workerCount: 2)
+        first.send("1")
+        first.endCleanly()
+        #expect(recover(first.files).messages.map(\.isRedelivered) == [true])
+        let second = TestLog(life: 1, worker: 1, workerCount: 2)
+        second.endCleanly()
+        #expect(recover(first.files + second.files).messages.map(\.isRedelivered) == [false])
+        // What an older life left out is marked by the next one, which says so itself.
+        let next = TestLog(life: 2)
+        next.endCleanly()
+        #expect(recover(first.files + next.files).messages.map(\.isRedelivered) == [false])
+    }
+
     @Test func `a life that began and left no segment may have delivered everything`() {
         let log = TestLog(life: 3)
         log.send("1")

@@ -296,7 +296,7 @@ struct Scenario {
         case "Durable subscription in use", "Durable subscription not found": hasDurables
         case "Shutting down": drains || storage != nil
         case "Storage failed": storage?.fails == true
-        case "Disk full": storage?.fails == true || storage?.diskIsTight == true
+        case "Disk full", "Disk full, not confirmed": storage?.fails == true || storage?.diskIsTight == true
         case "Message too large": storage?.segmentsAreTight == true
         default: false
         }

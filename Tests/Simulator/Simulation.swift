@@ -101,6 +101,10 @@ public final class Simulation {
     var answers: [Answer] = []
     var receiptAnswers: [ReceiptAnswer] = []
     var receiptRandom: Random
+    /// What concerns flipped bits is drawn apart.
+    var flipRandom: Random
+    /// In this life a log could not be ended in order, or failed.
+    var hasStorageNotice = false
     /// What concerns permissions is drawn apart.
     var accessRandom: Random
     /// A table that a worker has not got yet.
@@ -142,6 +146,7 @@ public final class Simulation {
         accessRandom = Random(seed: seed ^ 0x5045_524D_4954)
         nextTables = Array(repeating: nil, count: scenario.shardCount)
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
+        flipRandom = Random(seed: seed ^ 0x464C_4950_5045_4421)
         oracle = Oracle(scenario)
         durables = Self.makeDurables(scenario)
         oracle.wall = wallStart + 1000
@@ -317,6 +322,7 @@ public final class Simulation {
                 oracle.reportedUndelivered(notice.messageCount, of: notice.text)
             }
             if notice.kind == .connectionRefused { count(.connectionRefused) }
+            if notice.kind == .storageFailed { hasStorageNotice = true }
             if let log { log("\(moment) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
         }
         keepQuestions(index)

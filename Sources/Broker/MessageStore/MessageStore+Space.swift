@@ -221,6 +221,8 @@ extension MessageStore {
         if !removal.hasEarlier {
             // The segment at the front has to be one that is not written any more, and not free already.
             guard firstNeeded < staging.firstSequence, !liveCounts.isEmpty, liveCounts[0] > 0 else { return false }
+            // A copy would outlive a transaction that turns out to be incomplete.
+            if hasIncompletePart(below: (Int(firstNeeded) + 1) * options.segmentByteCount) { return false }
         }
         compaction = Index<Entry>.none
         compactedFront = front

@@ -6,7 +6,8 @@ import Slabs
 ///
 /// Messages that are to be stored, acknowledgements of them and what else is to be remembered become records, in one log, in
 /// the order in which they happen. The records of a turn go out together (`LogStaging`); while they are under way, those of
-/// later turns gather. Nothing waits for a timer. The files are those of `SegmentFiles`.
+/// later turns gather. What somebody waits for goes out at once; the rest with it, or some milliseconds later. The files are
+/// those of `SegmentFiles`.
 ///
 /// **Durable.** `durablePosition` says how far the log is. `gatheredPosition` is where it has to be for all that happened so
 /// far: a RECEIPT is given that one, and waits in `ReceiptOrder`.
@@ -41,7 +42,7 @@ struct MessageStore: ~Copyable {
     /// Something has changed since the last `advance`.
     var hasWork: Bool {
         get { dueAt == 0 }
-        set { dueAt = newValue ? 0 : deadline }
+        set { dueAt = newValue ? 0 : min(deadline, gathersUntil) }
     }
     private(set) var hasFailed = false
     /// The last record is written.
@@ -61,8 +62,13 @@ struct MessageStore: ~Copyable {
     var intervalSync: LogPosition?
     /// When something is to be tried again, or synced (monotonic nanoseconds). `.max`: nothing is.
     var deadline: UInt64 = .max {
-        didSet { if dueAt != 0 { dueAt = deadline } }
+        didSet { if dueAt != 0 { dueAt = min(deadline, gathersUntil) } }
     }
+    /// What has gathered, and nobody waits for, goes out then (monotonic nanoseconds). `.max`: nothing has.
+    var gathersUntil: UInt64 = .max {
+        didSet { if dueAt != 0 { dueAt = min(deadline, gathersUntil) } }
+    }
+    var shortage = DiskShortage()
     var milliseconds: UInt64
 
     // Of this turn
@@ -289,6 +295,15 @@ struct MessageStore: ~Copyable {
         return operations.count
     }
 
+    /// The group that begins at `first` has something to write.
+    func hasOperations(from first: Int) -> Bool {
+        for place in first..<operations.count {
+            if case .nothing = operations[place] { continue }
+            return true
+        }
+        return false
+    }
+
     /// The operations from `first` on were written.
     mutating func endGroup(_ first: Int) {
         operations.keepFirst(first)
@@ -328,6 +343,7 @@ struct MessageStore: ~Copyable {
         hasFailed = true
         acknowledged.removeAll()
         deadline = .max
+        gathersUntil = .max
     }
 
     mutating func writeCleanEnd() {

@@ -173,8 +173,8 @@ struct BarrierAnswer: PeerMessage {
     static var kind: PeerMessageKind { .barrierAnswer }
     /// As in the question.
     var pending: Handle<PendingOperation>
-    /// What was to be stored may not be: the log has failed.
-    var hasFailed = false
+    /// What was to be stored may not be. nil: it is.
+    var refusal: Refusal?
 }
 
 // MARK: Transactions that are stored

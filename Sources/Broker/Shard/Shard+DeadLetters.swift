@@ -1,5 +1,6 @@
 import Glibc
 import IO
+import Journal
 import STOMP
 import Slabs
 
@@ -24,22 +25,43 @@ extension Shard {
     /// Moves a ready entry to the dead-letter destination of its queue. Without one, or where that is full, the message is
     /// dropped, counted and logged; or stays, if it `isKeptOtherwise`.
     ///
-    /// Where it is stored, it moves as a whole: the log has it in one place or the other.
-    mutating func deadLetter(_ index: Index<Entry>, reason: StaticString, isKeptOtherwise: Bool = false) {
+    /// Where it is stored, it moves as a whole: the log has it in one place or the other. If the transaction that brought it is
+    /// not known to be complete, the move does not count unless that is.
+    ///
+    /// - Parameters:
+    ///   - isOfGroup: a frame of the group that is open asks for it: it comes behind that.
+    ///   - transaction: the move does not count unless this one does. 0: there is none.
+    mutating func deadLetter(
+        _ index: Index<Entry>, reason: StaticString, isKeptOtherwise: Bool = false, isOfGroup: Bool = false,
+        behind transaction: UInt64 = 0
+    ) {
         guard store.isEnabled else {
             var move = DeadLetterMove()
             return deadLetter(index, &move, reason: reason, isKeptOtherwise: isKeptOtherwise)
         }
-        if store.isGrouping, isKeptOtherwise { return deadLettersDue.append(queues.handle(index)) }
+        if store.isGrouping, isOfGroup {
+            return deadLettersDue.append(
+                DueDeadLetter(entry: queues.handle(index), reason: reason, isKeptOtherwise: isKeptOtherwise))
+        }
+        let isStored = queues[index].pointee.isStored
+        let place = isStored ? memory.place(of: queues[index].pointee.message).pointee : .new
         // What the group around it has not written yet moves with that group.
-        let isJoined =
-            store.isGrouping && queues[index].pointee.isStored
-            && memory.place(of: queues[index].pointee.message).pointee.position == 0
+        let isJoined = store.isGrouping && isStored && place.position == 0
         let group = beginGroup()
-        var move = DeadLetterMove(mayHaveParts: queues[index].pointee.isStored && !isJoined)
+        var move = DeadLetterMove(mayHaveParts: isStored && !isJoined)
         deadLetter(index, &move, reason: reason, isKeptOtherwise: isKeptOtherwise)
+        let partCount: UInt16 = move.transaction == 0 ? 1 : 2
+        var conditions = PartConditions()
+        if isStored, !isJoined, store.hasOperations(from: group.first) {
+            conditions = PartConditions(store.incompleteTransaction(of: place), transaction)
+        }
+        if !conditions.isEmpty, move.transaction == 0 {
+            var participants = PeerSet()
+            participants.set(self.index, true)
+            move.transaction = store.beginTransaction(participants)
+        }
         endGroup(
-            group, transaction: move.transaction, partCount: move.transaction == 0 ? 1 : 2, isJoined: isJoined,
+            group, transaction: move.transaction, partCount: partCount, conditions: conditions, isJoined: isJoined,
             holdsReceipts: true)
     }
 
@@ -148,6 +170,13 @@ extension Shard {
         case .pattern, .subscriptionQueue: return false
         }
     }
+}
+
+/// A message whose way to its dead-letter destination begins when the group that is open has ended.
+struct DueDeadLetter {
+    var entry: Handle<Entry>
+    var reason: StaticString
+    var isKeptOtherwise: Bool
 }
 
 /// A message on its way to its dead-letter destination.

@@ -85,8 +85,9 @@ extension Shard {
             counters.stalePeerMessages &+= 1
             return
         }
-        if answer.hasFailed {
-            return failStored(sessions[pending.pointee.session], receipt: receiptOfPending(handle.index))
+        if let refusal = answer.refusal {
+            return failStored(
+                sessions[pending.pointee.session], refusal, receipt: receiptOfPending(handle.index))
         }
         guard pendings.countAnswer(handle.index) else { return }
         conditionIsMet(sessions[pending.pointee.session])

@@ -301,7 +301,8 @@ extension Shard {
         switch returned.outcome {
         case .ready: if how == .failed, queues[entry].pointee.isStored { countFailureOfStored(entry) }
         case .expired: expire(entry)
-        case .failedTooOften: deadLetter(entry, reason: "delivery-limit", isKeptOtherwise: true)
+        case .failedTooOften:
+            deadLetter(entry, reason: "delivery-limit", isKeptOtherwise: true, isOfGroup: true)
         }
     }
 
@@ -330,7 +331,7 @@ extension Shard {
         case .unseen: giveBack(entry, .unseen)
         case .rejected:
             chargeForSteps(queues.putBack(entry))
-            deadLetter(entry, reason: "rejected")
+            deadLetter(entry, reason: "rejected", isOfGroup: true)
         }
         if !queues[index].pointee.turns.isEmpty { dispatch(index) }
     }

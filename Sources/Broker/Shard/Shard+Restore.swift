@@ -142,18 +142,37 @@ extension Shard {
         }
     }
 
-    /// A disk that is full, or hangs, is waited for so long; counted in checks, as `awaitOthers` does.
+    /// A disk that hangs is waited for so long; counted in checks, as `awaitOthers` does.
     private static var storeChecksMax: Int { 500 }
+    /// A disk that is full, until the drain has taken its time, and for so many attempts at least.
+    private static var storeChecksMin: Int { 25 }
 
     private mutating func waitForStore() -> Bool {
         store.syncSoon(now)
         storeChecks += 1
-        guard storeChecks > Self.storeChecksMax else { return false }
+        let drainIsLong = clock &- drainSince >= UInt32(limits.drainMillisecondsMax)
+        let isStuck = store.isStuck && drainIsLong && storeChecks > Self.storeChecksMin
+        guard isStuck || storeChecks > Self.storeChecksMax else { return false }
         notice(
             .storageFailed,
-            "the log could not be ended in order, for the disk did not answer or is full: what was not confirmed is lost"
-        )
+            "the log of worker \(index) could not be ended in order, for the disk "
+                + "\(isStuck ? "is full" : "does not answer"): \(store.staging.byteCount) bytes of records are not written, "
+                + "\(unstoredCount) messages among them; what was not confirmed is lost")
         return true
+    }
+
+    /// Messages that are to be stored, and are not on stable storage.
+    private var unstoredCount: Int {
+        var count = 0
+        var index = queues.nextEntry(after: .none)
+        while !index.isNone {
+            if queues[index].pointee.isStored {
+                let place = memory.place(of: queues[index].pointee.message).pointee
+                if place.earlierSegment < 0, place.position >= store.syncedPosition { count += 1 }
+            }
+            index = queues.nextEntry(after: index)
+        }
+        return count
     }
 
     /// Those that were delivered, and come back, may have been seen: the next life is to say so.

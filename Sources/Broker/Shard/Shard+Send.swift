@@ -222,16 +222,18 @@ extension Shard {
     /// The SEND under the parser as a message. nil: it was answered with ERROR, or has expired.
     mutating func messageOfFrame(_ context: FrameContext, for target: SendTarget) -> Message? {
         var expiresAt: UInt64 = 0
-        if frame.hasAny(HeaderName.expires.bit | HeaderName.expiration.bit | HeaderName.ttl.bit) {
+        var isPersistent = false
+        if frame.hasAny(
+            HeaderName.expires.bit | HeaderName.expiration.bit | HeaderName.ttl.bit | HeaderName.persistent.bit)
+        {
             guard let time = expiryOfFrame(context) else { return nil }
             expiresAt = time
+            isPersistent = store.isEnabled && asksForPersistence(context.session)
         }
         var message = Message(
             headers: frame.base, headersByteCount: 0, body: frame.base + frame.bodyOffset,
-            bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, identity: takeIdentity(), expiresAt: expiresAt)
-        if frame.has(.persistent), store.isEnabled {
-            message.isPersistent = asksForPersistence(context.session)
-        }
+            bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, isPersistent: isPersistent,
+            identity: takeIdentity(), expiresAt: expiresAt)
         if frame.has(.sendOption) { return addOptions(&message, context, target) ? message : nil }
         if frame.isPlain && target.replyTo.isNone && !target.isAlias {
             gatherHeaders(&message)

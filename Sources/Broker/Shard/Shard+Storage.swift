@@ -30,6 +30,7 @@ extension Shard {
         case .full where context.isCommitting: break
         case .full, .failed, .tooLarge:
             counters.messagesRefused &+= 1
+            tellLimitOfStore()
             failDestination(context, refusalOfStore(frame.reservedByteCount))
             return .done
         }
@@ -107,44 +108,55 @@ extension Shard {
 
     /// - Parameters:
     ///   - transaction: whose part the group is, if it has parts with other workers.
+    ///   - conditions: see `PartConditions`. If there are any, there is a transaction, and something to write.
     ///   - isJoined: the group is a part of the one around it.
     ///   - holdsReceipts: see `OpenPart.holdsReceipts`.
     mutating func endGroup(
-        _ group: OpenGroup, transaction: UInt64 = 0, partCount: UInt16 = 1, isJoined: Bool = false,
-        holdsReceipts: Bool = false
+        _ group: OpenGroup, transaction: UInt64 = 0, partCount: UInt16 = 1,
+        conditions: PartConditions = PartConditions(), isJoined: Bool = false, holdsReceipts: Bool = false
     ) {
         if !store.hasFailed, !isJoined {
-            let position = writeGroup(group.first, transaction, partCount)
-            if partCount > 1 { store.opened(part: transaction, at: position, holdsReceipts: holdsReceipts) }
+            let position = writeGroup(group.first, transaction, partCount, conditions)
+            if partCount > 1 || !conditions.isEmpty {
+                store.opened(
+                    part: transaction, at: position, holdsReceipts: holdsReceipts, conditions: conditions)
+                if store.isGivenUp(conditions) { giveUp(transaction) }
+            }
         }
         store.endGroup(isJoined ? store.operations.count : group.first)
-        if !store.isGrouping, !deadLettersDue.isEmpty { deadLetterDue() }
+        if !store.isGrouping, !deadLettersDue.isEmpty { deadLetterDue(behind: partCount > 1 ? transaction : 0) }
         isDispatching = group.wasDispatching
         if !isDispatching { dispatchWhatWaits() }
     }
 
-    /// What failed too often within the group, which has put it back: its move is a group of its own.
-    private mutating func deadLetterDue() {
+    /// What was refused or failed too often within the group, which has put it back: its move is a group of its own, and does
+    /// not count unless the transaction does.
+    private mutating func deadLetterDue(behind transaction: UInt64) {
         let due = deadLettersDue
         deadLettersDue.removeAll(keepingCapacity: true)
-        for entry in due where queues.isReady(entry) {
-            deadLetter(entry.index, reason: "delivery-limit", isKeptOtherwise: true)
+        for one in due where queues.isReady(one.entry) {
+            deadLetter(
+                one.entry.index, reason: one.reason, isKeptOtherwise: one.isKeptOtherwise, behind: transaction)
         }
     }
 
     /// Returns where it begins.
-    private mutating func writeGroup(_ first: Int, _ transaction: UInt64, _ partCount: UInt16) -> LogPosition {
+    private mutating func writeGroup(
+        _ first: Int, _ transaction: UInt64, _ partCount: UInt16, _ conditions: PartConditions
+    ) -> LogPosition {
         let size = sizeOfGroup(first)
-        if size.count == 0, partCount == 1 { return 0 }
-        let isPart = size.count > 1 || partCount > 1
+        if size.count == 0, partCount == 1 { return store.staging.endPosition }
+        let isPart = size.count > 1 || partCount > 1 || !conditions.isEmpty
         let byteCount = size.byteCount + (isPart ? RecordWriter.partByteCount : 0)
         guard store.fitsSegment(byteCount) else {
-            writeLargeGroup(first)
-            return 0
+            defer { writeLargeGroup(first) }
+            return store.staging.endPosition
         }
         let writer = store.staging.room(byteCount, store.milliseconds)
         let position = writer.pointee.position
-        if isPart { writer.pointee.beginPart(transaction: transaction, partCount: partCount) }
+        if isPart {
+            writer.pointee.beginPart(transaction: transaction, partCount: partCount, conditions: conditions)
+        }
         let acknowledgedBefore = store.groupAcknowledged.count
         for place in first..<store.operations.count {
             switch store.operations[place] {
@@ -225,16 +237,13 @@ extension Shard {
     mutating func fileAnswered(_ completion: Completion) {
         invariant(store.isEnabled, "a file's completion for a core that uses no files")
         switch store.answered(completion, &submissions, now: now) {
-        case .nothing: break
+        case .nothing: return
         case .durable: logBecameDurable()
         case .room: storeHasRoom()
-        case .short:
-            notice(
-                .diskFull,
-                "the disk has no room for the log: messages that are to be stored are refused until it has "
-                    + "(storage.directory)")
-        case .failed(let errorNumber, let what): storeFailed(errorNumber, what)
+        case .short: storeIsShort()
+        case .failed(let errorNumber, let what): return storeFailed(errorNumber, what)
         }
+        tellShortage()
     }
 
     private mutating func logBecameDurable() {
@@ -272,18 +281,21 @@ extension Shard {
         storeHasRoom()
     }
 
-    /// What waits for the log, or for another one, will not become true.
-    mutating func failWhatWaits() {
+    /// What waits for the log, or for another one, will not become true, or not soon.
+    mutating func failWhatWaits(_ refusal: Refusal = .storageFailed) {
         while case let pending = pendings.firstUndurable, !pending.isNone {
-            failStored(sessions[pendings[pending].pointee.session], receipt: receiptOfPending(pending))
+            failStored(sessions[pendings[pending].pointee.session], refusal, receipt: receiptOfPending(pending))
             invariant(pendings.firstUndurable != pending, "what waits for the log belongs to an open session")
         }
-        answerBarriers(fails: true)
+        answerBarriers(refusal)
     }
 
     /// What the client was about to be told may not be true.
-    mutating func failStored(_ session: UnsafeMutablePointer<Session>, receipt: UnsafeRawBufferPointer?) {
-        fail(session, Refusal.storageFailed.message, Refusal.storageFailed.explanation(limits), receipt: receipt)
+    mutating func failStored(
+        _ session: UnsafeMutablePointer<Session>, _ refusal: Refusal = .storageFailed,
+        receipt: UnsafeRawBufferPointer?
+    ) {
+        fail(session, refusal.message, refusal.explanation(limits), receipt: receipt)
     }
 
     // MARK: Other workers that wait
@@ -291,24 +303,26 @@ extension Shard {
     /// Another worker asks whether what it has sent is applied; of what is stored, whether it is durable.
     mutating func barrierReached(_ barrier: Barrier, from peer: Int) {
         guard barrier.isStored, store.isEnabled, store.gatheredPosition > store.confirmedPosition else {
-            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: false), to: peer)
+            peers.write(BarrierAnswer(pending: barrier.pending), to: peer)
             return
         }
         guard !store.hasFailed else {
-            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: true), to: peer)
+            peers.write(BarrierAnswer(pending: barrier.pending, refusal: .storageFailed), to: peer)
             return
         }
         store.barriers.append(
             HeldBarrier(position: store.gatheredPosition, peer: UInt16(peer), pending: barrier.pending))
     }
 
-    private mutating func answerBarriers(fails: Bool = false) {
+    /// - Parameter refusal: what those are told that wait for more. nil: they wait on.
+    private mutating func answerBarriers(_ refusal: Refusal? = nil) {
         let confirmed = store.confirmedPosition
         var count = 0
-        while count < store.barriers.count, fails || store.barriers[count].position <= confirmed {
+        while count < store.barriers.count, refusal != nil || store.barriers[count].position <= confirmed {
             let barrier = store.barriers[count]
             let isDurable = barrier.position <= confirmed
-            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: !isDurable), to: Int(barrier.peer))
+            peers.write(
+                BarrierAnswer(pending: barrier.pending, refusal: isDurable ? nil : refusal), to: Int(barrier.peer))
             count += 1
         }
         if count > 0 { store.barriers.removeFirst(count) }
@@ -325,7 +339,9 @@ extension Shard {
     private mutating func advanceStoreNow() {
         if store.wantsCompaction() { compactStore() }
         if !deduplication.isEmpty || store.firstSegmentOfIDs != .max { carryIDs() }
-        store.advance(&submissions, at: moment)
+        let isAwaited =
+            pendings.awaitsMore(than: store.syncedPosition) || !store.barriers.isEmpty || storeEnding != .none
+        store.advance(&submissions, at: moment, isAwaited: isAwaited)
         if !store.hasFailed {
             pendings.placeGathered(at: store.staging.endPosition)
             store.placeBarriers()

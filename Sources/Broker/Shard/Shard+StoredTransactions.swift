@@ -174,10 +174,12 @@ extension Shard {
         switch message.step {
         case .complete:
             store.complete(message.transaction)
+            // What depends on it may be durable since.
+            advanceTransactions()
             confirmStored()
         case .failed:
-            failWhatWaits()
-            store.giveUp(message.transaction)
+            if MessageStore.coordinator(of: message.transaction) == index { failWhatWaits() }
+            giveUp(message.transaction)
             confirmStored()
         case .forget: store.forget(message.transaction)
         case .durable, .ended:
@@ -186,6 +188,18 @@ extension Shard {
                 shard.tell(next.step, of: message.transaction, to: peer)
             }
         }
+    }
+
+    /// The transaction will never be complete. Its coordinator tells the other participants, and so do those of transactions
+    /// that depend on it: nobody's RECEIPT waits for one of them any more.
+    mutating func giveUp(_ transaction: UInt64) {
+        if MessageStore.coordinator(of: transaction) == index, let others = store.giveUpCommit(transaction) {
+            let own = index
+            forEachPeer(low: others.low, high: others.high) { shard, peer in
+                if peer != own { shard.tell(.failed, of: transaction, to: peer) }
+            }
+        }
+        for dependent in store.giveUp(transaction) { giveUp(dependent) }
     }
 
     /// What has become durable brings transactions a step on.

@@ -67,8 +67,9 @@ public struct Shard: ~Copyable {
     var queueArguments: [Index<Queue>: QueueArguments] = [:]
     /// Another worker's part of a transaction, while it is read, and one that is within it.
     var remoteParts: [OpenGroup] = []
-    /// Messages that failed too often in a transaction: they go to their dead-letter destinations behind it.
-    var deadLettersDue: [Handle<Entry>] = []
+    /// Messages that were refused, or failed too often, in a transaction: they go to their dead-letter destinations behind
+    /// it.
+    var deadLettersDue: [DueDeadLetter] = []
     var storeEnding = StoreEnding.none
     var storeChecks = 0
     /// The log cannot be written any more: see `StorageOptions.onError`. Stored, as `hasNotices` is.
@@ -86,7 +87,11 @@ public struct Shard: ~Copyable {
     }
 
     private var blockPeak = 0
-    private var isTrimming = false
+    private var backlog = Backlog()
+    private var isTrimming: Bool {
+        get { backlog.contains(.trim) }
+        set { if newValue { backlog.insert(.trim) } else { backlog.remove(.trim) } }
+    }
     /// When the memory that is kept for the next burst goes back to the kernel, unless it is used before (monotonic
     /// nanoseconds). `.max`: none is kept that went unused so far.
     private var restsAt: UInt64 = .max
@@ -125,7 +130,10 @@ public struct Shard: ~Copyable {
     public internal(set) var hasQuestions = false
     var answers: [AuthenticationAnswer] = []
     /// There are answers, or a walk over all sessions goes on: one look in each turn for both.
-    var hasAccessWork = false
+    var hasAccessWork: Bool {
+        get { backlog.contains(.access) }
+        set { if newValue { backlog.insert(.access) } else { backlog.remove(.access) } }
+    }
     var receiptQuestions: [ReceiptQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
@@ -312,7 +320,7 @@ public struct Shard: ~Copyable {
 
     @inline(__always)
     private var nextDeadline: UInt64 {
-        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || hasAccessWork
+        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || !backlog.isEmpty
             || memory.blocks.hasToUnmap || topicLogs.hasWork
         {
             return 0
@@ -328,4 +336,13 @@ public struct Shard: ~Copyable {
         defer { nextIdentity &+= 1 }
         return nextIdentity
     }
+}
+
+/// What goes on in the next turn, one look for all of it.
+private struct Backlog: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// Memory of messages goes back to the kernel.
+    static let trim = Backlog(rawValue: 1 << 0)
+    /// See `Shard.hasAccessWork`.
+    static let access = Backlog(rawValue: 1 << 1)
 }

@@ -61,7 +61,8 @@ extension Simulation {
         if hasFailed { return }
         let former = scenario.shardCount
         let shardCount = random.chance(500) ? former : random.pick([1, 2, 2, 3, 4])
-        let hasStored = ending == .orderly && !hasStorageFailed
+        let hasStored = ending == .orderly && !hasStorageFailed && !hasStorageNotice
+        hasStorageNotice = false
         switch ending {
         case .process: disk.crashProcess(workerCount: shardCount)
         case .machine: disk.crashMachine(workerCount: shardCount)

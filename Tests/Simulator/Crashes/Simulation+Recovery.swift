@@ -28,6 +28,7 @@ extension Simulation {
         if let finding = state.findings.first(where: \.isFatal) {
             return oracle.violate("the broker does not start: \(finding.description)")
         }
+        flipBits(of: names, state)
         if lifeBegun > state.lifeMax {
             // A life has begun, and may have delivered what it was given, that came to no log of its own.
             for place in state.messages.indices { state.messages[place].isRedelivered = true }

@@ -27,6 +27,8 @@ struct StorageScenario {
     /// Subscribers may take messages without acknowledging them: what those have taken may be lost with them.
     let permitsAuto: Bool
 
+    /// Bits change while the broker is not running.
+    let flips: Bool
     /// Operations on files fail.
     let fails: Bool
     /// Messages and transactions may be too large for a segment.
@@ -58,8 +60,10 @@ struct StorageScenario {
         permitsAuto = random.chance(300)
         var faults = [Int](repeating: 0, count: StorageFault.allCases.count)
         fails = !isCalm && random.chance(500)
+        // Drawn from what is drawn already, so that the rest of a seed's run stays what it was.
+        flips = !isCalm && events[0] % 4 == 0
         blockCountMax = !isCalm && random.chance(100) ? random.range(8...40) * max(segmentByteCount / 4096, 1) : nil
-        for fault in StorageFault.allCases where !isCalm && random.chance(500) {
+        for fault in StorageFault.allCases where fault != .bitFlipped && !isCalm && random.chance(500) {
             switch fault {
             case .shortWrite, .shortRead: faults[fault.rawValue] = random.range(1...500)
             case .slowOperation: faults[fault.rawValue] = random.range(1...200)
@@ -68,7 +72,7 @@ struct StorageScenario {
                 .syncFailed, .directorySyncFailed:
                 if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) }
             case .processCrash, .machineCrash, .writeDropped, .writeTorn, .writesReordered, .growthDropped,
-                .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten:
+                .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten, .bitFlipped:
                 break
             }
         }

@@ -26,6 +26,8 @@ public enum StorageFault: Int, CaseIterable, Sendable {
     case syncFailed, directorySyncFailed
     /// A failed sync has thrown away bytes that programs still read.
     case bytesForgotten
+    /// A bit has changed while the broker was not running.
+    case bitFlipped
     // Slowness
     /// A write or a read is carried out in parts, with time between them.
     case shortWrite, shortRead
