@@ -54,6 +54,9 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var messagesDeadLettered: UInt64 = 0
     public var messagesRedelivered: UInt64 = 0
     public var messagesAcknowledged: UInt64 = 0
+    /// Messages that left memory and were in the store alone, and those that came back.
+    public var messagesCooled: UInt64 = 0
+    public var messagesWarmed: UInt64 = 0
     public var errorsSent: UInt64 = 0
     /// Clients that were told that they may not connect, or not stay.
     public var loginsRefused: UInt64 = 0
@@ -94,6 +97,8 @@ public struct Counters: Sendable, BitwiseCopyable {
         messagesDeadLettered &+= other.messagesDeadLettered
         messagesRedelivered &+= other.messagesRedelivered
         messagesAcknowledged &+= other.messagesAcknowledged
+        messagesCooled &+= other.messagesCooled
+        messagesWarmed &+= other.messagesWarmed
         errorsSent &+= other.errorsSent
         loginsRefused &+= other.loginsRefused
         accessRefused &+= other.accessRefused

@@ -158,6 +158,7 @@ extension Counters {
             "messages-acknowledged": messagesAcknowledged, "messages-redelivered": messagesRedelivered,
             "messages-expired": messagesExpired, "messages-dead-lettered": messagesDeadLettered,
             "messages-dropped": messagesDropped, "messages-refused": messagesRefused,
+            "messages-cooled": messagesCooled, "messages-warmed": messagesWarmed,
             "messages-unrouted": messagesUnrouted, "errors": errorsSent,
             "logins-refused": loginsRefused, "access-refused": accessRefused, "slow-consumers": slowConsumers,
             "heart-beats-missed": heartBeatsMissed, "bytes-received": bytesReceived, "bytes-sent": bytesSent,

@@ -39,7 +39,7 @@ public struct StorageReport: Encodable, Sendable {
     init(_ state: RecoveredState, _ path: String) {
         directory = path
         isUsable = !state.findings.contains(where: \.isFatal)
-        messages = state.messages.count
+        messages = state.liveMessageCount
         queues = state.queues.filter { $0.messageCount > 0 || $0.isMade }.map {
             Queue(
                 name: String(decoding: $0.name, as: UTF8.self), messages: $0.messageCount, hasArguments: $0.isMade)

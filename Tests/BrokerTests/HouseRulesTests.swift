@@ -20,6 +20,7 @@ import Testing
 ///         QueueHolders
 ///       MessageStore
 ///         LogStaging  SegmentFiles
+///       ColdMessages      SegmentFiles
 ///       SessionTable      MemoryBudget
 ///         PartialInputs  LoginTable  AddressTable
 @Suite("House rules of the core")
@@ -37,6 +38,7 @@ struct HouseRulesTests {
         ("ReceiptOrder", ["ReceiptOrder/"], ["MemoryBudget"]),
         ("TransactionTable", ["TransactionTable/"], ["MemoryBudget"]),
         ("MessageStore", ["MessageStore/"], ["LogStaging", "SegmentFiles"]),
+        ("ColdMessages", ["ColdMessages/"], ["SegmentFiles"]),
         ("LogStaging", ["MessageStore/LogStaging.swift"], []),
         ("SegmentFiles", ["MessageStore/SegmentFiles.swift"], []),
         ("MemoryBudget", ["MemoryBudget.swift"], []),
@@ -51,6 +53,7 @@ struct HouseRulesTests {
     private static let storage: [(names: [String], folder: String)] = [
         (["queueRecords", "entryRecords", "consumerRecords", "cursorRecords"], "QueueEngine/"),
         (["subscriptionRecords", "deliveryRecords"], "SubscriptionTable/"),
+        (["coldQueueRecords", "chunkRecords"], "ColdMessages/"),
     ]
 
     private static let lineCountMax = 400

@@ -200,7 +200,10 @@ public final class Simulation {
         outcome.turnCount = turnCount
         outcome.frameCount = oracle.framesSeen
         outcome.messageCount = oracle.messagesSeen
-        if let disk { outcome.storageFaultCounts = disk.faultCounts }
+        if let disk {
+            countCold()
+            outcome.storageFaultCounts = disk.faultCounts
+        }
         return outcome
     }
 

@@ -69,7 +69,7 @@ extension Shard {
         for transaction in transactions { store.write(transactionEnd: transaction) }
     }
 
-    private mutating func restoredQueue(_ name: UnsafeRawBufferPointer) -> Index<Queue>? {
+    mutating func restoredQueue(_ name: UnsafeRawBufferPointer) -> Index<Queue>? {
         var destination = findDestination(name)
         if destination.isNone {
             guard destinations.owner(ofQueue: name) == index, makeRoomForQueue() else { return nil }

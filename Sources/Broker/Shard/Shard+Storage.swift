@@ -56,7 +56,7 @@ extension Shard {
     }
 
     /// An entry as the log has it.
-    private func record(of index: Index<Entry>) -> MessageRecord {
+    func record(of index: Index<Entry>) -> MessageRecord {
         let entry = queues[index]
         let message = memory.stored(
             entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt)
@@ -214,6 +214,7 @@ extension Shard {
 
     mutating func fileAnswered(_ completion: Completion) {
         invariant(store.isEnabled, "a file's completion for a core that uses no files")
+        if ColdReads.isOurs(completion.connection) { return coldReadAnswered(completion) }
         switch store.answered(completion, &submissions, now: now) {
         case .nothing: break
         case .durable: logBecameDurable()
@@ -310,7 +311,7 @@ extension Shard {
 
     @inline(never)
     private mutating func advanceStoreNow() {
-        if store.wantsCompaction() { compactStore() }
+        if cold.compaction == nil, store.wantsCompaction() { compactStore() }
         store.advance(&submissions, at: moment)
         if !store.hasFailed {
             pendings.placeGathered(at: store.staging.endPosition)
@@ -335,6 +336,7 @@ extension Shard {
             index = queues.nextEntry(after: index)
             if index.isNone {
                 store.compaction = nil
+                beginColdCompaction()
                 return compactArguments()
             }
             guard queues[index].pointee.isStored else { continue }

@@ -32,6 +32,7 @@ public struct Shard: ~Copyable {
     var transactions: TransactionTable
     var pendings: ReceiptOrder
     var store: MessageStore
+    var cold: ColdMessages
     var memory: MemoryBudget
     /// What was last told to the other workers.
     private var toldFullLimit: LimitKind?
@@ -151,6 +152,9 @@ public struct Shard: ~Copyable {
         let pendings = try ReceiptOrder(sessionCountMax: capacity.sessionCount, options.receiptConditions)
         let memory = try MemoryBudget(limits)
         let timers = try TimerWheel(timerCountMax: capacity.timerCount, now: now)
+        let cold = try ColdMessages(
+            queueCountMax: limits.destinationCountMax,
+            messageCountMax: options.storage != nil ? limits.coldMessageCountMax : 0)
 
         self.index = index
         self.options = options
@@ -170,6 +174,7 @@ public struct Shard: ~Copyable {
         self.pendings = pendings
         store = MessageStore(
             options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
+        self.cold = cold
         self.memory = memory
         self.timers = timers
         queuesToDispatch = Batch(capacity: 16)
@@ -207,6 +212,7 @@ public struct Shard: ~Copyable {
         while let expired = timers.popExpired() { timerFired(expired) }
         resumeSessions()
         if drainIsRequested { advanceDrain() }
+        if cold.hasWork { advanceCold() }
         finishOutput()
         advanceStore()
         tellWhetherFull()
@@ -297,7 +303,7 @@ public struct Shard: ~Copyable {
     @inline(__always)
     private var nextDeadline: UInt64 {
         if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || hasAccessWork
-            || memory.blocks.hasToUnmap
+            || memory.blocks.hasToUnmap || cold.wantsTurn
         {
             return 0
         }

@@ -30,16 +30,16 @@ extension Simulation {
         }
         if lifeBegun > state.lifeMax {
             // A life has begun, and may have delivered what it was given, that came to no log of its own.
-            for place in state.messages.indices { state.messages[place].isRedelivered = true }
+            state.live.redeliveredLifeMax = lifeBegun
         }
         lifeBegun = max(lifeBegun, state.lifeMax) + 1
         oracle.recovered(state.messages.map { found($0, state) })
-        if let log { log("\(moment) life \(lifeBegun) begins with \(state.messages.count) messages") }
+        if let log { log("\(moment) life \(lifeBegun) begins with \(state.liveMessageCount) messages") }
         if hasFailed { return }
         var options = scenario.optionsOfBroker(canary)
         // Names of temporary destinations differ from life to life.
         options.seed ^= random.next()
-        options.storage = storage.options(life: lifeBegun, state.segments)
+        options.storage = storage.options(life: lifeBegun, state)
         makeShards(options)
         restore(state)
     }
@@ -52,8 +52,14 @@ extension Simulation {
                 if outcome != .restored { oracle.violate("shard \(owner) does not restore a queue: \(outcome)") }
             }
         }
-        for message in state.messages {
-            let owner = owner(of: state.queues[Int(message.queue)].name)
+        state.live.forEach { message in
+            let name = state.queues[Int(message.queue)].name
+            let owner = owner(of: name)
+            if let outcome = name.withUnsafeBytes({ shards[owner].restoreCold(message, queueName: $0) }) {
+                disk?.count(.messageRestoredCold)
+                if outcome != .restored { oracle.violate("shard \(owner) leaves no message on the disk: \(outcome)") }
+                return
+            }
             withRecord(of: message, state) { record in
                 let outcome = shards[owner].restore(RecoveredMessage(reference: message.reference, record: record))
                 if outcome != .restored { oracle.violate("shard \(owner) does not restore a message: \(outcome)") }
@@ -155,10 +161,11 @@ extension Simulation {
 }
 
 extension StorageScenario {
-    func options(life: UInt32, _ earlier: [RecoveredSegment]) -> StorageOptions {
+    func options(life: UInt32, _ state: RecoveredState) -> StorageOptions {
         var options = StorageOptions(directory: Array(Self.directory.utf8), life: life)
         options.segmentByteCount = segmentByteCount
-        options.earlier = EarlierSegments(earlier)
+        options.earlier = EarlierSegments(state.segments, redeliveredLifeMax: state.live.redeliveredLifeMax)
+        options.cold = cold
         options.commit = commit
         options.onError = onError
         return options

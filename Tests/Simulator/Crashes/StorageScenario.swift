@@ -33,6 +33,9 @@ struct StorageScenario {
     let blockCountMax: Int?
     var diskIsTight: Bool { blockCountMax != nil }
 
+    /// When messages leave memory. Most runs have some that do.
+    let cold: ColdOptions
+
     static let directory = "/var/lib/stampede"
 
     /// - Parameter isCalm: no faults but the crashes.
@@ -51,6 +54,13 @@ struct StorageScenario {
         segmentByteCount = random.pick([8 << 10, 8 << 10, 8 << 10, 16 << 10, 64 << 10])
         commit = random.pick([.durableAppend, .appendAndSync])
         onError = random.pick([.stop, .refuse])
+        var cold = ColdOptions()
+        if random.chance(700) {
+            cold.fillPercent = 0
+            cold.readyCountMin = random.pick([0, 1, 1, 2, 5])
+            cold.readByteCountMax = random.pick([64, 300, 2000, 64 << 10])
+        }
+        self.cold = cold
         persistentPerThousand = random.pick([500, 900, 1000])
         permitsAuto = random.chance(300)
         var faults = [Int](repeating: 0, count: StorageFault.allCases.count)
@@ -65,7 +75,8 @@ struct StorageScenario {
                 .syncFailed, .directorySyncFailed:
                 if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) }
             case .processCrash, .machineCrash, .writeDropped, .writeTorn, .writesReordered, .growthDropped,
-                .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten:
+                .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten, .messageCooled, .messageWarmed,
+                .messageRestoredCold, .coldMessageCopied:
                 break
             }
         }
