@@ -73,6 +73,8 @@ public struct ColdOptions: Sendable {
     public var fillPercent = 50
     /// A queue keeps so many ready messages in memory, whatever others take.
     public var readyCountMin = 16
+    /// So many bytes of a queue are read ahead of its consumers; less if many queues have messages in the log alone.
+    public var aheadByteCountMax = 4 << 20
     /// So many bytes are read at once at most, unless one message is larger.
     public var readByteCountMax = 512 << 10
 

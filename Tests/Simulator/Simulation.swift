@@ -66,7 +66,7 @@ public final class Simulation {
     private(set) var fabric: Fabric
     private(set) var workers: UnsafeMutablePointer<Worker>
     /// How many shards and workers there are; none between two lives.
-    private var madeCount = 0
+    private(set) var madeCount = 0
     /// Ends of lives that wait for their moment.
     var endingsDue: [(event: Int, ending: StorageScenario.Ending, moment: SimulatedDisk.Moment)] = []
     /// What the server wrote to stable storage before it started the shards: the number of the last life.

@@ -193,16 +193,16 @@ struct ColdMessages: ~Copyable {
 
     // MARK: Work
 
-    @inline(__always) var hasWork: Bool { !listed.isEmpty || compaction != nil }
+    @inline(__always) var hasWork: Bool { !listed.isEmpty || !blocked.isEmpty || compaction != nil }
     /// The next turn is to come at once.
     @inline(__always) var wantsTurn: Bool { !listed.isEmpty }
     var listedCount: Int { listed.count }
     var blockedCount: Int { blocked.count }
 
-    /// The queue has work to be done before the end of the turn.
+    /// The queue has work to be done before the end of the turn. If it waits for something, it is listed when that has come.
     mutating func list(_ index: Index<ColdQueue>) {
         let queue = coldQueueRecords[index]
-        if queue.pointee.isListed { return }
+        if queue.pointee.isListed || queue.pointee.isReading || queue.pointee.isBlocked { return }
         queue.pointee.isListed = true
         listed.append(coldQueueRecords.handle(index))
     }

@@ -16,8 +16,7 @@ extension Shard {
     mutating func compactCold() {
         guard var pass = cold.compaction, !pass.isReading else { return }
         guard !store.hasFailed, !store.hasEnded else { return endCompaction() }
-        guard !store.isFull, cold.reads.hasRoom, case .open = store.admission(store.options.cold.readByteCountMax)
-        else { return armRoom() }
+        guard !store.isFull, cold.reads.hasRoom, case .open = store.admission(0) else { return armRoom() }
         for _ in 0..<Self.placesPerTurnMax {
             guard let (coldIndex, place) = cold.next(&pass) else { return endCompaction() }
             guard store.isAtFront(place) else {
@@ -55,7 +54,11 @@ extension Shard {
             }
             let rest = UnsafeRawBufferPointer(rebasing: bytes[(place.offset - read.offset)...])
             // Whoever reads it to give it out tells of damage.
-            if let found = try? Self.message(place, segment, rest) { writeAgain(found, pass, place, segment) }
+            if let found = try? Self.message(place, segment, rest) {
+                // What has no room now is read again.
+                guard case .open = store.admission(found.byteCount) else { return }
+                writeAgain(found, pass, place, segment)
+            }
             pass.skip()
         }
     }

@@ -46,11 +46,20 @@ extension Shard {
 
     /// Whether the next message of a queue leaves memory, and with it all that follow.
     private mutating func becomesCold(_ index: Index<Queue>) -> Bool {
-        let options = store.options.cold
-        guard Int(queues[index].pointee.ready.count) >= options.readyCountMin, store.isEnabled, !store.hasFailed,
-            !store.hasEnded, messagesFill(percent: options.fillPercent)
-        else { return false }
+        guard store.isEnabled, !store.hasFailed, !store.hasEnded, hasEnoughReady(index) else { return false }
         return beginCold(index)
+    }
+
+    /// Memory is short, and the queue has so many messages there that consumers do not wait for the disk.
+    private mutating func hasEnoughReady(_ index: Index<Queue>) -> Bool {
+        let options = store.options.cold
+        let queue = queues[index]
+        guard Int(queue.pointee.ready.count) >= options.readyCountMin, messagesFill(percent: options.fillPercent) else {
+            return false
+        }
+        return Int(queue.pointee.ready.count)
+            >= aheadCount(byteCount: queue.pointee.byteCount, count: queue.pointee.messageCount)
+            || messagesFill(percent: Self.fillPercentToReadAhead)
     }
 
     private mutating func beginCold(_ index: Index<Queue>) -> Bool {
@@ -203,10 +212,7 @@ extension Shard {
         guard let earlier = store.options.earlier else { return nil }
         guard let index = restoredQueue(queueName) else { return .tooMany }
         if queues[index].pointee.cold.isNone {
-            let options = store.options.cold
-            guard Int(queues[index].pointee.ready.count) >= options.readyCountMin,
-                messagesFill(percent: options.fillPercent)
-            else { return nil }
+            guard hasEnoughReady(index) else { return nil }
             guard beginCold(index) else { return .tooMany }
         }
         guard cold.hasRoom(queues[index].pointee.cold) else { return .tooMany }

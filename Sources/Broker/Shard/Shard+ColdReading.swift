@@ -44,7 +44,9 @@ extension Shard {
             moveBehind(index)
         }
         if cold[coldIndex].pointee.count > 0 {
-            queues.readBack(index, below: readyCountMin(coldIndex))
+            let record = cold[coldIndex].pointee
+            let count = aheadCount(byteCount: record.byteCount, count: record.count)
+            queues.readBack(index, below: UInt32(count))
             readBack(index, coldIndex)
         }
         // What was ready may have gone to consumers, and the queue with it.
@@ -53,18 +55,17 @@ extension Shard {
         if !queues[index].pointee.turns.isEmpty { dispatch(index) }
     }
 
-    /// How much is read ahead: of all queues so much of the memory, but of each some at least.
-    private static var aheadByteCountMax: Int { 4 << 20 }
+    /// All queues together read so much of the memory ahead, but each some at least.
+    private static var aheadShare: Int { 16 }
     private static var aheadByteCountMin: Int { 64 << 10 }
     private static var aheadCountMax: Int { 4096 }
 
-    /// With fewer ready messages the queue's next ones are read.
-    private mutating func readyCountMin(_ coldIndex: Index<ColdQueue>) -> UInt32 {
-        let share = limits.messageMemoryByteCountMax / 16 / max(cold.queueCount, 1)
-        let byteCount = min(max(share, Self.aheadByteCountMin), Self.aheadByteCountMax)
-        let record = cold[coldIndex].pointee
-        let average = Int(record.byteCount) / max(Int(record.count), 1)
-        return UInt32(min(max(byteCount / max(average, 1), 1), Self.aheadCountMax))
+    /// How many messages are read ahead of a queue whose messages have so many bytes: with fewer ready ones, the next are read.
+    mutating func aheadCount(byteCount: UInt64, count: UInt32) -> Int {
+        let share = limits.messageMemoryByteCountMax / Self.aheadShare / max(cold.queueCount, 1)
+        let ahead = min(max(share, Self.aheadByteCountMin), store.options.cold.aheadByteCountMax)
+        let average = Int(byteCount) / max(Int(count), 1)
+        return min(max(ahead / max(average, 1), 1), Self.aheadCountMax)
     }
 
     private mutating func wantsMore(_ index: Index<Queue>) -> Bool {
@@ -75,7 +76,7 @@ extension Shard {
             || queue.pointee.ready.isEmpty && !queue.pointee.turns.isEmpty || isOver(index)
     }
 
-    private static var fillPercentToReadAhead: Int { 75 }
+    static var fillPercentToReadAhead: Int { 75 }
 
     private mutating func readBack(_ index: Index<Queue>, _ coldIndex: Index<ColdQueue>) {
         while wantsMore(index), let place = cold.first(coldIndex) {

@@ -58,6 +58,7 @@ struct StorageScenario {
         if random.chance(700) {
             cold.fillPercent = 0
             cold.readyCountMin = random.pick([0, 1, 1, 2, 5])
+            cold.aheadByteCountMax = random.pick([1, 300, 2000])
             cold.readByteCountMax = random.pick([64, 300, 2000, 64 << 10])
         }
         self.cold = cold
