@@ -51,7 +51,9 @@ struct ColdMessageTests {
         return bodies
     }
 
-    @Test("A queue beyond memory is given out in order, and nothing of it is left", arguments: [1, 3], [64, 1000, 1 << 20])
+    @Test(
+        "A queue beyond memory is given out in order, and nothing of it is left", arguments: [1, 3],
+        [64, 1000, 1 << 20])
     func inOrder(shards: Int, readByteCountMax: Int) {
         let broker = Self.start(shards: shards, readByteCountMax: readByteCountMax)
         let publisher = broker.connect()
@@ -105,7 +107,8 @@ struct ColdMessageTests {
         broker.finish()
     }
 
-    @Test("After a crash a queue beyond memory stays on the disk, and is given out in order", arguments: [1, 2], [1, 3])
+    @Test(
+        "After a crash a queue beyond memory stays on the disk, and is given out in order", arguments: [1, 2], [1, 3])
     func restart(before: Int, after: Int) {
         var broker = Self.start(shards: before)
         var client = broker.connect()

@@ -93,6 +93,10 @@ public enum Canary: String, CaseIterable, Sendable {
     case loseSegment = "lose-segment"
     /// Recovery relies on bytes that only the kernel has.
     case recoverUnsynced = "recover-unsynced"
+    /// A message in the log alone is forgotten.
+    case forgetCold = "forget-cold"
+    /// Messages in the log alone come back in another order.
+    case disorderCold = "disorder-cold"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -123,8 +127,9 @@ public enum Canary: String, CaseIterable, Sendable {
         case .ignoreWindow: "window is"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
             .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang, .loseDirectorySync,
-            .believeOldRecords, .loseSegment, .recoverUnsynced:
+            .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetCold:
             ""
+        case .disorderCold: "after a later one"
         case .confirmUnsynced: "was promised"
         }
     }
@@ -132,7 +137,9 @@ public enum Canary: String, CaseIterable, Sendable {
     /// Only a broker that stores messages has it.
     public var isOfStorage: Bool {
         switch self {
-        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced: true
+        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetCold,
+            .disorderCold:
+            true
         default: false
         }
     }

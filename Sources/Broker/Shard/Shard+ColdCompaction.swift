@@ -16,7 +16,9 @@ extension Shard {
     mutating func compactCold() {
         guard var pass = cold.compaction, !pass.isReading else { return }
         guard !store.hasFailed, !store.hasEnded else { return endCompaction() }
-        guard store.files.isOpen, !store.isFull, cold.reads.hasRoom, case .open = store.admission(0) else { return armRoom() }
+        guard store.files.isOpen, !store.isFull, cold.reads.hasRoom, case .open = store.admission(0) else {
+            return armRoom()
+        }
         for _ in 0..<Self.placesPerTurnMax {
             guard let (coldIndex, place) = cold.next(&pass) else { return endCompaction() }
             guard store.isAtFront(place) else {

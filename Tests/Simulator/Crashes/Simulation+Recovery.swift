@@ -52,13 +52,14 @@ extension Simulation {
                 if outcome != .restored { oracle.violate("shard \(owner) does not restore a queue: \(outcome)") }
             }
         }
-        state.live.forEach { message in
+        for message in inOrder(state) {
             let name = state.queues[Int(message.queue)].name
             let owner = owner(of: name)
+            if canary == .forgetCold, hasCold(name, owner), strikesCanary(oneIn: 4) { continue }
             if let outcome = name.withUnsafeBytes({ shards[owner].restoreCold(message, queueName: $0) }) {
                 disk?.count(.messageRestoredCold)
                 if outcome != .restored { oracle.violate("shard \(owner) leaves no message on the disk: \(outcome)") }
-                return
+                continue
             }
             withRecord(of: message, state) { record in
                 let outcome = shards[owner].restore(RecoveredMessage(reference: message.reference, record: record))
@@ -132,6 +133,22 @@ extension Simulation {
 // MARK: - Planted bugs
 
 extension Simulation {
+    private func hasCold(_ queue: [UInt8], _ owner: Int) -> Bool {
+        shards[owner].coldCounts(ofQueue: String(decoding: queue, as: UTF8.self)).cold > 0
+    }
+
+    /// What lives, in the order of queues; or not.
+    private func inOrder(_ state: RecoveredState) -> [LiveMessage] {
+        var messages: [LiveMessage] = []
+        state.live.forEach { messages.append($0) }
+        guard canary == .disorderCold else { return messages }
+        for place in messages.indices.dropFirst()
+        where messages[place].queue == messages[place - 1].queue && strikesCanary(oneIn: 3) {
+            messages.swapAt(place, place - 1)
+        }
+        return messages
+    }
+
     /// Behind the end of a log an old message follows, as if it had been written there in this life.
     private func plantOldRecord() {
         let directory = StorageScenario.directory
