@@ -151,16 +151,16 @@ extension Shard {
     /// The oldest messages are to be dropped.
     mutating func isOver(_ index: Index<Queue>) -> Bool {
         let queue = queues[index]
-        guard queue.pointee.overflow == .dropOldest, !queue.pointee.cold.isNone else { return false }
+        guard queue.pointee.overflow == .dropOldest else { return false }
         // In the log each counts as up to 63 bytes more than it is.
-        let slack = UInt64(cold[queue.pointee.cold].pointee.count) * 63
+        let slack = queue.pointee.cold.isNone ? 0 : UInt64(cold[queue.pointee.cold].pointee.count) * 63
         return queue.pointee.messageCount > queue.pointee.messageCountMax
             || queue.pointee.byteCount > queue.pointee.byteCountMax + slack
     }
 
     /// Drops the oldest ready messages while there are more than may be.
     mutating func dropSurplus(_ index: Index<Queue>) {
-        while isOver(index), case let first = queues[index].pointee.ready.first, !first.isNone {
+        while !queues[index].pointee.isClosed, isOver(index), case let first = queues[index].pointee.ready.first, !first.isNone {
             deadLetter(first, reason: "maxlen")
         }
     }
@@ -188,6 +188,7 @@ extension Shard {
         let coldIndex = queues[index].pointee.cold
         queues.endCold(index, &timers, at: moment)
         cold.end(coldIndex)
+        dropSurplus(index)
     }
 
     /// Messages of the queue that are in the log alone, or in memory behind these; and those that another life will find, of
