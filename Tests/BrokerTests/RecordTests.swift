@@ -11,7 +11,7 @@ struct RecordTests {
         #expect(MemoryLayout<Subscription>.stride == 60)
         #expect(MemoryLayout<SharedEncoding>.stride == 64)
         #expect(MemoryLayout<Destination>.stride == 112)
-        #expect(MemoryLayout<Queue>.stride == 128)
+        #expect(MemoryLayout<Queue>.stride == 152)
         #expect(MemoryLayout<Entry>.stride == 64)
         #expect(MemoryLayout<Consumer>.stride == 56)
         #expect(MemoryLayout<Delivery>.stride == 56)

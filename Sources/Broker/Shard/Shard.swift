@@ -45,7 +45,7 @@ public struct Shard: ~Copyable {
     // Work of this turn
     var output: Output
     /// Queues that gained messages while another was dispatched: their turn is next.
-    var queuesToDispatch: Batch<Handle<Queue>>
+    var queuesToDispatch = Batch<Handle<Queue>>(capacity: 16)
     var isDispatching = false
     var peers: PeerLink
     /// Records that may still be made or removed in this turn; what is under way is finished, so it may fall below 0.
@@ -102,7 +102,7 @@ public struct Shard: ~Copyable {
     var restChecks = 0
 
     /// What the driver has to do next.
-    public var submissions: Batch<Submission>
+    public var submissions = Batch<Submission>(capacity: 4096)
     /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never. Stored, as
     /// `hasNotices` is.
     public private(set) var deadline: UInt64 = .max
@@ -152,9 +152,7 @@ public struct Shard: ~Copyable {
         let pendings = try ReceiptOrder(sessionCountMax: capacity.sessionCount, options.receiptConditions)
         let memory = try MemoryBudget(limits)
         let timers = try TimerWheel(timerCountMax: capacity.timerCount, now: now)
-        let cold = try ColdMessages(
-            queueCountMax: limits.destinationCountMax,
-            messageCountMax: options.storage != nil ? limits.coldMessageCountMax : 0)
+        let cold = try ColdMessages(limits, isUsed: options.storage != nil)
 
         self.index = index
         self.options = options
@@ -177,13 +175,11 @@ public struct Shard: ~Copyable {
         self.cold = cold
         self.memory = memory
         self.timers = timers
-        queuesToDispatch = Batch(capacity: 16)
         identity = SessionIdentity(key: options.identityKey, worker: index)
         gate = AccessGate(options.access)
         peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
         scratch = Scratch(limits)
-        submissions = Batch(capacity: 4096)
         self.now = now
         self.clock = clock
         self.wallMilliseconds = wallMilliseconds
