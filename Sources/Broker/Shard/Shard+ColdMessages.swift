@@ -160,7 +160,9 @@ extension Shard {
 
     /// Drops the oldest ready messages while there are more than may be.
     mutating func dropSurplus(_ index: Index<Queue>) {
-        while !queues[index].pointee.isClosed, isOver(index), case let first = queues[index].pointee.ready.first, !first.isNone {
+        while !queues[index].pointee.isClosed, isOver(index), case let first = queues[index].pointee.ready.first,
+            !first.isNone
+        {
             deadLetter(first, reason: "maxlen")
         }
     }
