@@ -94,6 +94,9 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var mailboxByteCountMax = 16 * 1024 * 1024
     /// Records (queued messages, deliveries) of one worker: their tables' size.
     public var queuedMessageCountMax = 4_000_000
+    /// Messages of one worker that are in the store alone, and not in memory: 8 bytes of memory each, and 4 KiB for each
+    /// queue that has some. At the limit: what comes stays in memory.
+    public var coldMessageCountMax = 100_000_000
     public var subscriptionCountMax = 2_000_000
     /// Messages of one worker that wait for their time; and they take half of the messages' memory at most. At the limit:
     /// ERROR.

@@ -62,6 +62,9 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var messagesDelayed: UInt64 = 0
     /// SENDs that were confirmed and not taken, for a message with the same id had been.
     public var messagesDeduplicated: UInt64 = 0
+    /// Messages that left memory and were in the store alone, and those that came back.
+    public var messagesCooled: UInt64 = 0
+    public var messagesWarmed: UInt64 = 0
     public var errorsSent: UInt64 = 0
     /// Clients that were told that they may not connect, or not stay.
     public var loginsRefused: UInt64 = 0
@@ -110,6 +113,8 @@ public struct Counters: Sendable, BitwiseCopyable {
         messagesAcknowledged &+= other.messagesAcknowledged
         messagesDelayed &+= other.messagesDelayed
         messagesDeduplicated &+= other.messagesDeduplicated
+        messagesCooled &+= other.messagesCooled
+        messagesWarmed &+= other.messagesWarmed
         errorsSent &+= other.errorsSent
         loginsRefused &+= other.loginsRefused
         accessRefused &+= other.accessRefused

@@ -141,6 +141,9 @@ extension Schema {
             "limits.queued-messages-max", \.broker.limits.queuedMessageCountMax, 1000...1_000_000_000,
             "Messages in all queues of a worker. Reserves address space. At the limit: publishers wait."),
         .count(
+            "limits.cold-messages-max", \.broker.limits.coldMessageCountMax, 1000...10_000_000_000,
+            "Messages of a worker that are in the store alone, 8 bytes each. At the limit: more stay in memory."),
+        .count(
             "limits.subscriptions-max", \.broker.limits.subscriptionCountMax, 1...100_000_000,
             "Subscriptions of a worker. Reserves address space. At the limit: ERROR."),
         .count(

@@ -130,6 +130,9 @@ public struct RecordFlags: OptionSet, BitwiseCopyable, Sendable {
     @inlinable public static var isCopy: Self { Self(rawValue: 4) }
     /// The message may have been delivered before.
     @inlinable public static var isRedelivered: Self { Self(rawValue: 8) }
+    /// The message was not to be stored: it left memory until its turn comes. It ends with the broker, and recovery does not
+    /// count it.
+    @inlinable public static var isTransient: Self { Self(rawValue: 1 << 8) }
     /// The message is in the log of the topic that `queueName` names; the record's `detail` is when it came there.
     @inlinable public static var isLogged: Self { Self(rawValue: 1 << 11) }
     /// The message is the one that the topic retains for new subscribers.

@@ -45,8 +45,41 @@ public struct RecordWriter: BitwiseCopyable {
 
     /// Writes `message.recordByteCount` bytes. Returns the message's name.
     public mutating func write(_ message: MessageRecord) -> MessageReference {
-        let payloadByteCount = MessageRecord.fixedByteCount + message.queueName.count + message.contentByteCount
         let reference = MessageReference(position: position, worker: worker)
+        let (payloadByteCount, next) = beginMessage(message)
+        next.copyMemory(from: message.content, byteCount: message.contentByteCount)
+        end(
+            .message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), detail: message.detail,
+            payloadByteCount: payloadByteCount)
+        return reference
+    }
+
+    /// The same of a message whose content is not in one piece: `extra` and `headers` are its header lines, together
+    /// `message.headersByteCount` bytes, and `body` its body. `message.content` is not used.
+    public mutating func write(
+        _ message: MessageRecord, extra: UnsafeRawBufferPointer, headers: UnsafeRawPointer, body: UnsafeRawPointer
+    ) -> MessageReference {
+        let reference = MessageReference(position: position, worker: worker)
+        var (payloadByteCount, next) = beginMessage(message)
+        next.copy(extra)
+        next.copy(UnsafeRawBufferPointer(start: headers, count: message.headersByteCount - extra.count))
+        next.storeBytes(of: UInt8(ascii: "\n"), as: UInt8.self)
+        next += 1
+        next.copy(UnsafeRawBufferPointer(start: body, count: message.bodyByteCount))
+        next.storeBytes(of: 0, as: UInt8.self)
+        next.storeBytes(of: UInt8(ascii: "\n"), toByteOffset: 1, as: UInt8.self)
+        end(
+            .message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), detail: message.detail,
+            payloadByteCount: payloadByteCount)
+        return reference
+    }
+
+    /// Writes a message's payload up to its content. Returns where that goes.
+    @inline(__always)
+    private func beginMessage(
+        _ message: MessageRecord
+    ) -> (payloadByteCount: Int, content: UnsafeMutableRawPointer) {
+        let payloadByteCount = MessageRecord.fixedByteCount + message.queueName.count + message.contentByteCount
         let payload = begin(payloadByteCount: payloadByteCount)
         payload.storeLittle(message.identity, at: 0)
         payload.storeLittle(message.expiresAt, at: 8)
@@ -61,11 +94,7 @@ public struct RecordWriter: BitwiseCopyable {
         payload.storeLittle(UInt32(message.bodyByteCount), at: 44)
         var next = payload + MessageRecord.fixedByteCount
         next.copy(message.queueName)
-        next.copyMemory(from: message.content, byteCount: message.contentByteCount)
-        end(
-            .message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), detail: message.detail,
-            payloadByteCount: payloadByteCount)
-        return reference
+        return (payloadByteCount, next)
     }
 
     /// What a record of so many acknowledgements takes.

@@ -55,6 +55,12 @@ public struct MessageRecord: BitwiseCopyable {
     @inlinable
     public var contentByteCount: Int { headersByteCount &+ bodyByteCount &+ 3 }
 
+    /// What the content of a record of `recordByteCount` bytes takes at most, 63 bytes more than it does: the rest is
+    /// known without reading it.
+    public static func contentByteCountMax(recordByteCount: Int, queueNameByteCount: Int) -> Int {
+        recordByteCount - JournalFormat.headerByteCount - fixedByteCount - queueNameByteCount
+    }
+
     /// What its record takes of the log.
     @inlinable
     public var recordByteCount: Int {

@@ -1,22 +1,3 @@
-/// A message that lives. What it says is in its record.
-public struct LiveMessage: BitwiseCopyable, Sendable {
-    public var position: UInt64
-    /// Where it stands in its queue.
-    public var orderKey: UInt64
-    /// Of `RecoveredState.queues`.
-    public var queue: UInt32
-    /// Of `RecoveredState.segments`.
-    public var segment: UInt32
-    public var failureCount: UInt16
-    public var worker: UInt16
-    /// It may have been delivered before.
-    public var isRedelivered: Bool
-    /// A topic retains it: every shard gets it, and not only the one that owns the topic.
-    public var isRetained: Bool
-
-    public var reference: MessageReference { MessageReference(position: position, worker: worker) }
-}
-
 /// A queue that has messages, or was made with arguments; or a topic that keeps messages.
 public struct RecoveredQueue: Sendable {
     public var name: [UInt8]
@@ -49,8 +30,6 @@ public struct RecoveredQueue: Sendable {
 public struct RecoveredState: Sendable {
     /// Damage. If one is fatal, the rest does not count.
     public var findings: [RecoveryFinding]
-    /// What lives, by order key.
-    public var messages: [LiveMessage]
     /// Some may have no message and no arguments.
     public var queues: [RecoveredQueue]
     /// By name.
@@ -65,8 +44,13 @@ public struct RecoveredState: Sendable {
     public var lifeMax: UInt32
     /// All intact records, up to the logs' ends.
     public var counts: RecordCounts
+    /// What lives.
+    public var live: LiveMessages
+
     /// Messages that live, without those in transactions of which parts are missing.
-    public var liveMessageCount: Int { messages.count }
+    public var liveMessageCount: Int { live.count }
+    /// What lives, by order key: of few messages, for each takes 56 bytes here.
+    public var messages: [LiveMessage] { live.sorted }
 }
 
 /// The queues' names, each once. Names without messages and arguments are forgotten from time to time.

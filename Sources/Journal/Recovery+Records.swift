@@ -67,13 +67,30 @@ extension Recovery {
             }
         }
         if !early.isEmpty, early.remove(reference) != nil { return }
+        if message.flags.contains(.isTransient) { return }
         let queue = queues.find(message.queueName)
         queues[queue].messageCount += 1
-        segments[segments.count - 1].append(
+        let newest = segments.count - 1
+        segments[newest].append(
             LiveEntry(
-                unit: unit, queue: queue, orderKey: message.orderKey, failureCount: message.failureCount,
-                isRedelivered: message.flags.contains(.isRedelivered),
-                isRetained: message.flags.contains(.isRetained)))
+                unit: unit, size: RecordSize(byteCount: message.recordByteCount),
+                queue: LiveMessages.place(queue: queue, message.flags),
+                isRedelivered: message.flags.contains(.isRedelivered)),
+            orderKey: message.orderKey == reference.position ? nil : message.orderKey)
+        let key = LiveMessages.key(segment: newest, unit: unit)
+        if message.failureCount > 0 { failures[key] = message.failureCount }
+        let place = LiveMessages.place(queue: queue, message.flags)
+        if place >= LiveEntry.queueMax { queueNumbers[key] = place }
+    }
+
+    /// The message of that record lives no more.
+    private mutating func kill(_ segment: Int, _ unit: UInt32) {
+        guard let entry = segments[segment].kill(unit) else { return }
+        let key = LiveMessages.key(segment: segment, unit: unit)
+        var queue = entry.queue
+        if queue == LiveEntry.queueMax, let number = queueNumbers.removeValue(forKey: key) { queue = LiveMessages.queue(of: number) }
+        queues[queue].messageCount -= 1
+        if !failures.isEmpty { failures[key] = nil }
     }
 
     private mutating func acknowledge(_ reference: MessageReference, _ transaction: UInt64?) {
@@ -88,12 +105,13 @@ extension Recovery {
             }
             return
         }
-        if let queue = segments[segment.index].kill(segment.unit) { queues[queue].messageCount -= 1 }
+        kill(segment.index, segment.unit)
     }
 
     private mutating func setFailureCount(_ count: UInt16, of reference: MessageReference) {
         guard let segment = segmentIndex(of: reference) else { return }
-        segments[segment.index].setFailureCount(count, of: segment.unit)
+        guard segments[segment.index].isLive(segment.unit) else { return }
+        failures[LiveMessages.key(segment: segment.index, unit: segment.unit)] = count
     }
 
     /// The segment in which a record would be, and its place there. nil: the segment was not read, or is freed.
@@ -213,9 +231,7 @@ extension Recovery {
     mutating func resolveTransactions() {
         for state in transactions.values where !state.isCommitted {
             for part in state.parts {
-                for unit in part.firstUnit..<part.endUnit {
-                    if let queue = segments[part.segment].kill(unit) { queues[queue].messageCount -= 1 }
-                }
+                for unit in part.firstUnit..<part.endUnit { kill(part.segment, unit) }
             }
         }
     }

@@ -161,6 +161,7 @@ extension Counters {
             "messages-expired": messagesExpired, "messages-dead-lettered": messagesDeadLettered,
             "messages-delayed": messagesDelayed, "messages-deduplicated": messagesDeduplicated,
             "messages-dropped": messagesDropped, "messages-refused": messagesRefused,
+            "messages-cooled": messagesCooled, "messages-warmed": messagesWarmed,
             "messages-unrouted": messagesUnrouted, "errors": errorsSent,
             "logins-refused": loginsRefused, "access-refused": accessRefused,
             "clients-slowed": clientsSlowed, "slow-consumers": slowConsumers,

@@ -50,7 +50,7 @@ final class RecoveredStore: Sendable {
         options.blockByteCount = blockByteCount
         options.onError = settings.onError == .stop ? .stop : .refuse
         options.stagedByteCountMax = settings.stagedByteCountMax
-        options.earlier = EarlierSegments(state.segments)
+        options.earlier = EarlierSegments(state.segments, redeliveredLifeMax: state.live.redeliveredLifeMax)
         return options
     }
 
@@ -81,7 +81,12 @@ final class RecoveredStore: Sendable {
             shard.restore(id)
         }
         var windows = RecordWindows(directory.directory)
-        for message in state.messages where isOwned[Int(message.queue)] || message.isRetained {
+        try state.live.forEach { (message) throws(StorageError) in
+            guard isOwned[Int(message.queue)] || message.isRetained else { return }
+            let name = state.queues[Int(message.queue)].name
+            // Beyond some of them, messages stay where they are: nothing of them is read now.
+            let outcome = name.withUnsafeBytes { shard.restoreCold(message, queueName: $0) }
+            if let outcome { return try judge(outcome, index) }
             let found = try windows.read(message, in: state.segments[Int(message.segment)])
             var record = found.message
             record.failureCount = message.failureCount
@@ -96,14 +101,16 @@ final class RecoveredStore: Sendable {
         switch outcome {
         case .restored: break
         case .noMemory: throw tooMuch(worker, "limits.message-memory-bytes")
-        case .tooMany: throw tooMuch(worker, "limits.queued-messages-max, limits.destinations-max")
+        case .tooMany:
+            throw tooMuch(
+                worker, "limits.queued-messages-max, limits.cold-messages-max, limits.destinations-max")
         }
     }
 
     private func tooMuch(_ worker: Int, _ keys: String) -> StorageError {
         StorageError(
             description: """
-                \(path) holds more than worker \(worker) has room for: \(state.messages.count) messages in all; raise \
+                \(path) holds more than worker \(worker) has room for: \(state.liveMessageCount) messages in all; raise \
                 \(keys), or io.workers
                 """)
     }
@@ -150,7 +157,7 @@ enum StorageRecovery {
             "storage",
             metadata: [
                 "directory": "\(directory.path)", "run": .stringConvertible(state.lifeMax + 1),
-                "messages": .stringConvertible(state.messages.count),
+                "messages": .stringConvertible(state.liveMessageCount),
                 "segments": .stringConvertible(state.segments.count),
                 "milliseconds": .stringConvertible(elapsed / 1_000_000),
             ])

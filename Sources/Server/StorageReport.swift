@@ -50,7 +50,7 @@ public struct StorageReport: Encodable, Sendable {
     init(_ state: RecoveredState, _ path: String) {
         directory = path
         isUsable = !state.findings.contains(where: \.isFatal)
-        messages = state.messages.count
+        messages = state.liveMessageCount
         subscriptions = state.queues.compactMap { queue in
             var found: DurableSubscription?
             queue.withSubscription {

@@ -174,7 +174,7 @@ final class Worker: @unchecked Sendable {
     /// The log can be written no more, and the operator wants the broker to end then. It does not drain: what clients were
     /// promised is on disk, and no promise can be made any more.
     private func endForWantOfStorage() -> Never {
-        logger.critical("the store cannot be written any more: the broker ends (storage.on-error: stop)")
+        logger.critical("the store cannot be used any more: the broker ends (storage.on-error: stop)")
         _exit(1)
     }
 

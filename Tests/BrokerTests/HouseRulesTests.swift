@@ -24,6 +24,7 @@ import Testing
 ///       DeduplicationTable  MemoryBudget
 ///       MessageStore
 ///         LogStaging  SegmentFiles
+///       ColdMessages      SegmentFiles
 ///       SessionTable      MemoryBudget
 ///         PartialInputs  LoginTable  AddressTable
 @Suite("House rules of the core")
@@ -45,6 +46,7 @@ struct HouseRulesTests {
         ("DelayTable", ["Delays/"], ["MemoryBudget"]),
         ("DeduplicationTable", ["Deduplication/"], ["MemoryBudget"]),
         ("MessageStore", ["MessageStore/"], ["LogStaging", "SegmentFiles"]),
+        ("ColdMessages", ["ColdMessages/"], ["SegmentFiles"]),
         ("LogStaging", ["MessageStore/LogStaging.swift"], []),
         ("SegmentFiles", ["MessageStore/SegmentFiles.swift"], []),
         ("MemoryBudget", ["MemoryBudget.swift"], []),
@@ -60,6 +62,7 @@ struct HouseRulesTests {
         (["queueRecords", "entryRecords", "consumerRecords", "cursorRecords"], "QueueEngine/"),
         (["subscriptionRecords", "deliveryRecords"], "SubscriptionTable/"),
         (["logRecords", "readerRecords", "intakeRecords", "retainedRecords"], "TopicLogs/"),
+        (["coldQueueRecords", "chunkRecords"], "ColdMessages/"),
     ]
 
     private static let lineCountMax = 400

@@ -11,7 +11,7 @@ struct RecordTests {
         #expect(MemoryLayout<Subscription>.stride == 60)
         #expect(MemoryLayout<SharedEncoding>.stride == 64)
         #expect(MemoryLayout<Destination>.stride == 120)
-        #expect(MemoryLayout<Queue>.stride == 136)
+        #expect(MemoryLayout<Queue>.stride == 160)
         #expect(MemoryLayout<Entry>.stride == 64)
         #expect(MemoryLayout<Consumer>.stride == 56)
         #expect(MemoryLayout<Delivery>.stride == 56)

@@ -18,7 +18,8 @@ struct StoreFixture {
         let options = TestBroker.options {
             var storage = StorageOptions(directory: Array("/store".utf8), life: state.lifeMax + 1)
             storage.segmentByteCount = segmentByteCount
-            storage.earlier = EarlierSegments(state.segments)
+            storage.earlier = EarlierSegments(
+                state.segments, redeliveredLifeMax: state.live.redeliveredLifeMax)
             $0.storage = storage
             change(&$0)
         }
@@ -52,7 +53,13 @@ struct StoreFixture {
                 #expect(outcome == .restored)
             }
         }
-        for message in state.messages {
+        state.live.forEach { message in
+            let name = state.queues[Int(message.queue)].name
+            let shard = broker.shard(owners[Int(message.queue)])
+            if let outcome = name.withUnsafeBytes({ shard.pointee.restoreCold(message, queueName: $0) }) {
+                #expect(outcome == .restored)
+                return
+            }
             withRecord(of: message, state, contents) {
                 let owner = owners[Int(message.queue)]
                 for index in 0..<shardCount where index == owner || message.isRetained {

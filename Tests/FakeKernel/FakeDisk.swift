@@ -150,6 +150,12 @@ public final class FakeDisk {
             return grow(file, to: Int(submission.value) + offset) ? 0 : -ENOSPC
         }
         let count = Int(submission.value)
+        if submission.kind == .readFile {
+            let bytes = files[file].bytes.dropFirst(offset).prefix(count)
+            let target = UnsafeMutableRawPointer(mutating: submission.pointer!)
+            bytes.withUnsafeBytes { if $0.count > 0 { memcpy(target, $0.baseAddress!, $0.count) } }
+            return Int32(bytes.count)
+        }
         guard grow(file, to: offset + count) else { return -ENOSPC }
         let vectors = submission.pointer!.assumingMemoryBound(to: iovec.self)
         if files[file].isDirect, !Self.isOfWholeSectors(vectors, submission) { return -EINVAL }

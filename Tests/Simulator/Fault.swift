@@ -107,6 +107,10 @@ public enum Canary: String, CaseIterable, Sendable {
     case forgetIDs = "forget-ids"
     /// After a restart, workers do not know of the durable subscriptions of others.
     case forgetInterest = "forget-interest"
+    /// A message in the log alone is forgotten.
+    case forgetCold = "forget-cold"
+    /// Messages in the log alone come back in another order.
+    case disorderCold = "disorder-cold"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -140,10 +144,11 @@ public enum Canary: String, CaseIterable, Sendable {
         case .loseRetained: "and was not given message"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
             .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang, .loseDirectorySync,
-            .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetIDs:
+            .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetIDs, .forgetCold:
             ""
         case .releaseEarly: "before it was due"
         case .loseDelayed: "lost by"
+        case .disorderCold: "after a later one"
         case .confirmUnsynced: "was promised"
         case .forgetInterest: "never reached durable"
         }
@@ -153,7 +158,7 @@ public enum Canary: String, CaseIterable, Sendable {
     public var isOfStorage: Bool {
         switch self {
         case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced, .reuseOffsets,
-            .loseDelayed, .forgetIDs, .forgetInterest:
+            .loseDelayed, .forgetIDs, .forgetInterest, .forgetCold, .disorderCold:
             true
         default: false
         }

@@ -72,7 +72,7 @@ public final class Simulation {
     private(set) var fabric: Fabric
     private(set) var workers: UnsafeMutablePointer<Worker>
     /// How many shards and workers there are; none between two lives.
-    private var madeCount = 0
+    private(set) var madeCount = 0
     /// Ends of lives that wait for their moment.
     var endingsDue: [(event: Int, ending: StorageScenario.Ending, moment: SimulatedDisk.Moment)] = []
     /// What the server wrote to stable storage before it started the shards: the number of the last life.
@@ -213,7 +213,10 @@ public final class Simulation {
         outcome.turnCount = turnCount
         outcome.frameCount = oracle.framesSeen
         outcome.messageCount = oracle.messagesSeen
-        if let disk { outcome.storageFaultCounts = disk.faultCounts }
+        if let disk {
+            countCold()
+            outcome.storageFaultCounts = disk.faultCounts
+        }
         return outcome
     }
 

@@ -60,7 +60,8 @@ extension MessageStore {
 
     /// The message's record is needed no more, once its acknowledgement is on stable storage.
     mutating func release(_ place: StoredPlace) {
-        liveByteCount -= Int(place.byteCount)
+        // The size of a very large record that nobody has read is known roughly.
+        liveByteCount = max(liveByteCount - Int(place.byteCount), 0)
         if place.earlierSegment >= 0 {
             releases.append(EarlierRelease(segment: place.earlierSegment, at: .max))
         } else {

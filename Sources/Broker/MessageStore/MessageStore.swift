@@ -352,6 +352,9 @@ struct MessageStore: ~Copyable {
         hasWork = true
     }
 
+    /// Nothing more is written.
+    mutating func endWithoutRecord() { hasEnded = true }
+
     /// Does not wait until it is time to.
     mutating func syncSoon(_ now: UInt64) {
         if syncedPosition < durablePosition, intervalSync == nil { deadline = now }

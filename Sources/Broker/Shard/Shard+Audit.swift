@@ -105,12 +105,17 @@ extension Shard {
         var place = queues.nextLive(after: .none)
         while !place.isNone {
             let queue = queues[place].pointee
-            if queue.messageCount != 0 {
+            if !queue.cold.isNone {
+                audit.queuedMessages += Int(cold[queue.cold].pointee.count)
+                audit.queuedBytes += Int(cold[queue.cold].pointee.byteCount)
+            }
+            if queue.messageCount != 0 || !queue.cold.isNone {
                 audit.neededDestinations += 1
                 audit.blockBytes += memory.blocks.capacity(destinations[queue.destination].pointee.name)
                 if queue.deadLetter != 0 { audit.blockBytes += memory.blocks.capacity(queue.deadLetter) }
             }
-            var entry = queue.ready.first
+            var isBehind = queue.ready.isEmpty
+            var entry = isBehind ? queue.behind.first : queue.ready.first
             while !entry.isNone {
                 let record = queues[entry].pointee
                 audit.entries += 1
@@ -119,6 +124,10 @@ extension Shard {
                 audit.blockBytes += memory.blocks.capacity(record.message)
                 if record.timer != 0 { audit.timers += 1 }
                 entry = queues.next(after: entry)
+                if entry.isNone, !isBehind {
+                    isBehind = true
+                    entry = queue.behind.first
+                }
             }
             place = queues.nextLive(after: place)
         }
@@ -156,12 +165,25 @@ extension Shard {
         return listedCount == idleCount ? nil : "\(idleCount) idle destinations, \(listedCount) on their lists"
     }
 
+    /// A queue's messages are in one of four places, and a consumer waits for those in the log only while they are read.
+    private func auditCold(_ index: Index<Queue>) -> String? {
+        let queue = queues[index].pointee
+        if queue.cold.isNone { return queue.behind.isEmpty ? nil : "messages wait behind none" }
+        let record = cold[queue.cold].pointee
+        let count = Int(queue.ready.count) + Int(record.count) + queues.behindCounts(index).all
+        if count > Int(queue.messageCount) { return "holds \(count) messages and counts \(queue.messageCount)" }
+        if queue.ready.isEmpty, !queue.turns.isEmpty, !record.isReading, !record.isListed, !record.isBlocked {
+            return "a consumer waits for messages that nobody reads"
+        }
+        return nil
+    }
+
     /// The first broken rule of a queue, or nil: see `QueueEngine.audit`. Time is linear in messages.
     public func auditQueues() -> String? {
         if let fault = delays.audit() { return fault }
         var place = queues.nextLive(after: .none)
         while !place.isNone {
-            if let fault = queues.audit(place) {
+            if let fault = queues.audit(place) ?? auditCold(place) {
                 return "\(destinationText(queues[place].pointee.destination)): \(fault)"
             }
             place = queues.nextLive(after: place)

@@ -17,8 +17,10 @@ extension Shard {
         if policies[queues[queues[index].pointee.queue].pointee.policy].deadLettersExpired {
             deadLetter(index, reason: "expired")
         } else {
+            let queue = queues[index].pointee.queue
             queues.takeOut(index)
             freeEntry(index)
+            readBackIfFew(queue)
         }
     }
 
@@ -68,7 +70,8 @@ extension Shard {
     private mutating func deadLetter(
         _ index: Index<Entry>, _ move: inout DeadLetterMove, reason: StaticString, isKeptOtherwise: Bool
     ) {
-        let origin = nameOf(queues[queues[index].pointee.queue].pointee.destination)
+        let queue = queues[index].pointee.queue
+        let origin = nameOf(queues[queue].pointee.destination)
         queues.takeOut(index)
         let wasKept = moveToDeadLetters(index, &move, origin: origin, reason: reason)
         if !wasKept, isKeptOtherwise { return chargeForSteps(queues.putBack(index)) }
@@ -79,6 +82,7 @@ extension Shard {
             notice(.messagesDropped, "1 of \(printable(origin)) (\(reason)): no dead-letter destination took it")
         }
         freeEntry(index)
+        readBackIfFew(queue)
     }
 
     /// Writes the canonical name of a queue's dead-letter destination to `scratch.name`. Nil where it has none, or is its

@@ -64,7 +64,7 @@ extension Shard {
         while case let consumer = queues[index].pointee.consumers.first, !consumer.isNone {
             removeConsumer(consumer, .nothing)
         }
-        return dropReady(index)
+        return dropReady(index) + dropCold(index) + dropReady(index)
     }
 
     /// Drops ready messages, the oldest first, at most so many. Returns how many there were.
@@ -75,6 +75,7 @@ extension Shard {
             freeEntry(entry)
             count += 1
         }
+        readBackIfFew(index)
         return count
     }
 
@@ -82,7 +83,7 @@ extension Shard {
     /// make room now, and not at COMMIT's end: all may be with consumers, and then the promise could not be kept.
     mutating func canReserve(_ index: Index<Queue>, byteCount: Int) -> Bool {
         if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: byteCount) }
-        return queues.hasRoom(index, byteCount: byteCount)
+        return queues.hasRoom(index, byteCount: byteCount) || mayExceed(index, byteCount)
     }
 
     /// A local SEND found the queue full.
@@ -127,6 +128,11 @@ extension Shard {
         _ index: Index<Queue>, _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)
     ) -> Bool {
         let isStored = stores(index, isPersistent: message.isPersistent)
+        if queues[index].pointee.mayBeCold,
+            let wasTaken = enqueueCold(index, message, extra: extra, isStored: isStored)
+        {
+            return wasTaken
+        }
         switch queues.enqueue(index, message, extra: extra, isStored: isStored, &memory, &timers, at: moment) {
         case .queued(let entry):
             if isStored { keep(entry) }
@@ -267,7 +273,7 @@ extension Shard {
     private mutating func dispatchOne(_ index: Index<Queue>) {
         while true {
             switch queues.next(index, wallMilliseconds: wallMilliseconds) {
-            case .nothing: return
+            case .nothing: return readBackIfFew(index)
             // Its timer fires later in this turn.
             case .expired(let entry): expire(entry)
             case .deliver(let entry, let consumer): deliver(entry, to: consumer)

@@ -135,11 +135,18 @@ extension Shard {
             return false
         case .writing:
             guard store.isDurable else { return waitForStore() }
-            store.writeCleanEnd()
+            if forgetsDeliveries { store.endWithoutRecord() } else { store.writeCleanEnd() }
             storeEnding = .closing
             return false
         case .closing: return store.isDurable || waitForStore()
         }
+    }
+
+    /// Nothing but this life knows that messages in the log alone may have been delivered: in a life that left no log. The
+    /// next one is to take all for such, as after a crash.
+    private var forgetsDeliveries: Bool {
+        guard cold.messageCount > 0, let earlier = store.options.earlier else { return false }
+        return earlier.redeliveredLifeMax > earlier.segments.last?.name.life ?? 0
     }
 
     /// A disk that hangs is waited for so long; counted in checks, as `awaitOthers` does.

@@ -236,6 +236,7 @@ extension Shard {
 
     mutating func fileAnswered(_ completion: Completion) {
         invariant(store.isEnabled, "a file's completion for a core that uses no files")
+        if ColdReads.isOurs(completion.connection) { return coldReadAnswered(completion) }
         switch store.answered(completion, &submissions, now: now) {
         case .nothing: return
         case .durable: logBecameDurable()
@@ -337,7 +338,7 @@ extension Shard {
 
     @inline(never)
     private mutating func advanceStoreNow() {
-        if store.wantsCompaction() { compactStore() }
+        if cold.compaction == nil, store.wantsCompaction() { compactStore() }
         if !deduplication.isEmpty || store.firstSegmentOfIDs != .max { carryIDs() }
         let isAwaited =
             pendings.awaitsMore(than: store.syncedPosition) || !store.barriers.isEmpty || storeEnding != .none
@@ -373,6 +374,7 @@ extension Shard {
                     return
                 }
                 store.compaction = nil
+                beginColdCompaction()
                 return compactArguments()
             }
             index = next

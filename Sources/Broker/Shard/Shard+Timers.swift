@@ -50,6 +50,7 @@ extension Shard {
             submissions.append(Submission(.resumeAccepting))
         case .room:
             roomTimer = 0
+            resumeCold()
             resumeWaitingForRoom()
         case .drain:
             drainTimer = 0
@@ -362,7 +363,8 @@ extension Shard {
             let queue = queues[destinations[candidate].pointee.queue]
             var lostCount = Int(queue.pointee.messageCount)
             if store.isEnabled, !store.hasFailed {
-                lostCount -= queues.storedCount(destinations[candidate].pointee.queue)
+                let queue = destinations[candidate].pointee.queue
+                lostCount -= queues.storedCount(queue) + coldCounts(queue).stored
             }
             guard lostCount > 0 else { continue }
             counters.messagesDropped &+= UInt64(lostCount)

@@ -35,6 +35,7 @@ public struct Shard: ~Copyable {
     var transactions: TransactionTable
     var pendings: ReceiptOrder
     var store: MessageStore
+    var cold: ColdMessages
     var memory: MemoryBudget
     var delays: DelayTable
     var deduplication: DeduplicationTable
@@ -173,6 +174,7 @@ public struct Shard: ~Copyable {
         let delays = try DelayTable(limits)
         let deduplication = try DeduplicationTable(limits, seed: options.seed &+ 0x2545_F491_4F6C_DD1D)
         let timers = try TimerWheel(timerCountMax: capacity.timerCount, now: now)
+        let cold = try ColdMessages(limits, isUsed: options.storage != nil)
 
         self.index = index
         self.options = options
@@ -193,6 +195,7 @@ public struct Shard: ~Copyable {
         self.pendings = pendings
         store = MessageStore(
             options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
+        self.cold = cold
         self.memory = memory
         self.delays = delays
         self.deduplication = deduplication
@@ -231,6 +234,7 @@ public struct Shard: ~Copyable {
         resumeSessions()
         if drainIsRequested { advanceDrain() }
         if topicLogs.hasWork { serveLogs() }
+        if cold.hasWork { advanceCold() }
         finishOutput()
         advanceStore()
         tellWhetherFull()
@@ -321,7 +325,7 @@ public struct Shard: ~Copyable {
     @inline(__always)
     private var nextDeadline: UInt64 {
         if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || !backlog.isEmpty
-            || memory.blocks.hasToUnmap || topicLogs.hasWork
+            || memory.blocks.hasToUnmap || topicLogs.hasWork || cold.wantsTurn
         {
             return 0
         }

@@ -42,6 +42,14 @@ extension QueueEngine {
     }
 }
 
+extension ColdMessages {
+    /// - Parameter isUsed: there is a store.
+    init(_ limits: Limits, isUsed: Bool) throws(SlabError) {
+        try self.init(
+            queueCountMax: limits.destinationCountMax, messageCountMax: isUsed ? limits.coldMessageCountMax : 0)
+    }
+}
+
 extension Limits {
     /// The same, as far as a worker and its driver, which holds so many connections, can keep to them.
     func fitting(connectionCountMax: Int) -> Limits {

@@ -72,6 +72,7 @@ extension Simulation {
         oracle.brokerEnded(
             peers.filter { $0.stage != .closed }, isOrderly: ending == .orderly, hasStored: hasStored)
         oracle.forgetOpenEnds(durables)
+        countCold()
         endShards()
         firstOfLife = peers.count
         answers.removeAll()
@@ -83,6 +84,15 @@ extension Simulation {
         scenario.shardCount = shardCount
         oracle.brokerBegan(shardCount: shardCount)
         beginLife()
+    }
+
+    /// What this life has done with messages that are in the log alone.
+    func countCold() {
+        for index in 0..<madeCount {
+            disk?.count(.messageCooled, Int(shards[index].counters.messagesCooled))
+            disk?.count(.messageWarmed, Int(shards[index].counters.messagesWarmed))
+            disk?.count(.coldMessageCopied, shards[index].coldCopyCount)
+        }
     }
 
     /// Each worker may be in the middle of its submissions.

@@ -31,7 +31,7 @@ extension Simulation {
         flipBits(of: names, state)
         if lifeBegun > state.lifeMax {
             // A life has begun, and may have delivered what it was given, that came to no log of its own.
-            for place in state.messages.indices { state.messages[place].isRedelivered = true }
+            state.live.redeliveredLifeMax = lifeBegun
         }
         lifeBegun = max(lifeBegun, state.lifeMax) + 1
         let all = state.messages.filter { !$0.isRetained }.map { found($0, state) }
@@ -40,12 +40,12 @@ extension Simulation {
             let names = state.queues.filter(\.isDurableSubscription).map { String(decoding: $0.name, as: UTF8.self) }
             oracle.recovered(Set(names), all, of: durables)
         }
-        if let log { log("\(moment) life \(lifeBegun) begins with \(state.messages.count) messages") }
+        if let log { log("\(moment) life \(lifeBegun) begins with \(state.liveMessageCount) messages") }
         if hasFailed { return }
         var options = scenario.optionsOfBroker(canary)
         // Names of temporary destinations differ from life to life.
         options.seed ^= random.next()
-        options.storage = storage.options(life: lifeBegun, state.segments)
+        options.storage = storage.options(life: lifeBegun, state)
         makeShards(options)
         restore(state)
     }
@@ -77,8 +77,15 @@ extension Simulation {
         for id in state.ids.sorted(by: { $0.acceptedAt < $1.acceptedAt }) where canary != .forgetIDs {
             shards[owner(of: id.destination)].restore(id)
         }
-        for message in state.messages {
-            let owner = owner(of: state.queues[Int(message.queue)].name)
+        for message in inOrder(state) {
+            let name = state.queues[Int(message.queue)].name
+            let owner = owner(of: name)
+            if canary == .forgetCold, hasCold(name, owner), strikesCanary(oneIn: 4) { continue }
+            if let outcome = name.withUnsafeBytes({ shards[owner].restoreCold(message, queueName: $0) }) {
+                disk?.count(.messageRestoredCold)
+                if outcome != .restored { oracle.violate("shard \(owner) leaves no message on the disk: \(outcome)") }
+                continue
+            }
             withRecord(of: message, state) { record in
                 if canary == .loseDelayed, record.flags.contains(.isDelayed) { return }
                 for index in 0..<scenario.shardCount where index == owner || message.isRetained {
@@ -154,6 +161,22 @@ extension Simulation {
 // MARK: - Planted bugs
 
 extension Simulation {
+    private func hasCold(_ queue: [UInt8], _ owner: Int) -> Bool {
+        shards[owner].coldCounts(ofQueue: String(decoding: queue, as: UTF8.self)).cold > 0
+    }
+
+    /// What lives, in the order of queues; or not.
+    private func inOrder(_ state: RecoveredState) -> [LiveMessage] {
+        var messages: [LiveMessage] = []
+        state.live.forEach { messages.append($0) }
+        guard canary == .disorderCold else { return messages }
+        for place in messages.indices.dropFirst()
+        where messages[place].queue == messages[place - 1].queue && strikesCanary(oneIn: 3) {
+            messages.swapAt(place, place - 1)
+        }
+        return messages
+    }
+
     /// Behind the end of a log an old message follows, as if it had been written there in this life.
     private func plantOldRecord() {
         let directory = StorageScenario.directory
@@ -183,10 +206,11 @@ extension Simulation {
 }
 
 extension StorageScenario {
-    func options(life: UInt32, _ earlier: [RecoveredSegment]) -> StorageOptions {
+    func options(life: UInt32, _ state: RecoveredState) -> StorageOptions {
         var options = StorageOptions(directory: Array(Self.directory.utf8), life: life)
         options.segmentByteCount = segmentByteCount
-        options.earlier = EarlierSegments(earlier)
+        options.earlier = EarlierSegments(state.segments, redeliveredLifeMax: state.live.redeliveredLifeMax)
+        options.cold = cold
         options.commit = commit
         options.blockByteCount = blockByteCount
         options.onError = onError

@@ -37,6 +37,9 @@ struct StorageScenario {
     let blockCountMax: Int?
     var diskIsTight: Bool { blockCountMax != nil }
 
+    /// When messages leave memory. Most runs have some that do.
+    let cold: ColdOptions
+
     static let directory = "/var/lib/stampede"
 
     /// - Parameter isCalm: no faults but the crashes.
@@ -56,6 +59,14 @@ struct StorageScenario {
         commit = random.pick([.durableAppend, .appendAndSync])
         blockByteCount = [1, 512, 4096][events[0] % 3]
         onError = random.pick([.stop, .refuse])
+        var cold = ColdOptions()
+        if random.chance(700) {
+            cold.fillPercent = 0
+            cold.readyCountMin = random.pick([0, 1, 1, 2, 5])
+            cold.aheadByteCountMax = random.pick([1, 300, 2000])
+            cold.readByteCountMax = random.pick([64, 300, 2000, 64 << 10])
+        }
+        self.cold = cold
         persistentPerThousand = random.pick([500, 900, 1000])
         permitsAuto = random.chance(300)
         var faults = [Int](repeating: 0, count: StorageFault.allCases.count)
@@ -72,7 +83,8 @@ struct StorageScenario {
                 .syncFailed, .directorySyncFailed:
                 if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) }
             case .processCrash, .machineCrash, .writeDropped, .writeTorn, .writesReordered, .growthDropped,
-                .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten, .bitFlipped:
+                .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten, .bitFlipped, .messageCooled,
+                .messageWarmed, .messageRestoredCold, .coldMessageCopied:
                 break
             }
         }

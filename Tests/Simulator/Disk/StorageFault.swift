@@ -32,9 +32,13 @@ public enum StorageFault: Int, CaseIterable, Sendable {
     /// A write or a read is carried out in parts, with time between them.
     case shortWrite, shortRead
     case slowOperation
-
-    /// Whether the broker does what it strikes.
-    public var canStrike: Bool { self != .readFailed && self != .shortRead }
+    // No faults, but what has to happen as well
+    /// Messages left memory, and came back.
+    case messageCooled, messageWarmed
+    /// Messages of an earlier life stayed on the disk.
+    case messageRestoredCold
+    /// A cold message was written again at the log's end.
+    case coldMessageCopied
 }
 
 /// What is asked about each part of each unsynced change when the machine stops.
