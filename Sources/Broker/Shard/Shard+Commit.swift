@@ -131,7 +131,7 @@ extension Shard {
     ) -> Bool {
         let topic = destinations[target]
         guard topic.pointee.isSequenced, Int(topic.pointee.owner) == self.index,
-            topic.pointee.stores(isPersistent: send.isPersistent)
+            send.isStored(by: topic)
         else { return true }
         return admitsToStore(context, byteCount: Int(send.byteCount))
     }

@@ -120,7 +120,7 @@ extension Shard {
 
     /// The owner of a topic has published a message that changes what the topic retains.
     mutating func retainedElsewhere(_ change: RetainedChange, _ payload: MessagePayload, from peer: Int) {
-        let index = topicForElsewhere(payload.name)
+        let index = topicForElsewhere(payload.name, mayExceed: true)
         guard !index.isNone, destinations[index].pointee.kind == .topic else {
             notice(.memoryLimit, "no room to retain a message of \(printable(payload.name)) on worker \(self.index)")
             return publishFromElsewhere(TopicPublication(), payload, from: peer)

@@ -126,7 +126,8 @@ extension Shard {
                     if !kept.pointee.room.queue.isNone { participants.set(Int(kept.pointee.room.owner), true) }
                     continue
                 }
-                if destination.pointee.stores(isPersistent: send.isPersistent) {
+                // One that stores nothing is asked by no RECEIPT whether its part is durable, and must not have one.
+                if send.isStored(by: destination) {
                     participants.set(holder(of: destination), true)
                 }
             case .settlement(let delivery, _):

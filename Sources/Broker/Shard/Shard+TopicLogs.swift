@@ -37,10 +37,14 @@ extension Shard {
     }
 
     /// A topic by its canonical name, made on first use, on behalf of another worker or an earlier life. None: no room.
-    mutating func topicForElsewhere(_ name: UnsafeRawBufferPointer) -> Index<Destination> {
+    ///
+    /// - Parameter mayExceed: its owner has admitted it: it is made beyond the limit, if need be.
+    mutating func topicForElsewhere(_ name: UnsafeRawBufferPointer, mayExceed: Bool = false) -> Index<Destination> {
         let found = findDestination(name)
         if !found.isNone { return found }
-        guard makeRoomForOther(isUnused: false), makeRoomForMatches() else { return .none }
+        guard makeRoomForOther(isUnused: false, mayExceed: mayExceed), makeRoomForMatches() || mayExceed else {
+            return .none
+        }
         return makeTopic(name, isPattern: false)
     }
 

@@ -116,7 +116,8 @@ extension Shard {
             destination: destinations.handle(target), byteCount: UInt32(frame.reservedByteCount),
             asksForMore: destinations[target].pointee.isTemporary || frame.has(.replyTo)
                 || frame.hasAny(QueueRequest.bits),
-            isPersistent: store.isEnabled && frame.has(.persistent) && asksForPersistence(context.session))
+            isPersistent: store.isEnabled && frame.has(.persistent) && asksForPersistence(context.session),
+            retains: frame.has(.retain))
         guard expiryOfFrame(context) != nil, !frame.has(.replyTo) || replyDestination(context) != nil else {
             return .done
         }

@@ -73,6 +73,8 @@ extension Oracle {
         let later = messages.first {
             $0.destination == topic && $0.retain != nil && $0.confirmedStep > 0
                 && $0.confirmedStep < subscription.issuedStep && $0.issuedStep > message.confirmedStep
+                // One that had expired when it came changed nothing.
+                && !mayHaveExpired($0)
         }
         if let later { violate("\(text): message \(later.number) has taken its place") }
     }
@@ -113,7 +115,7 @@ extension Oracle {
             }
             let settled = changes.filter { $0.confirmedStep > 0 && $0.confirmedStep < subscription.issuedStep }
             guard let last = settled.max(by: { $0.issuedStep < $1.issuedStep }), last.retain == .set,
-                last.brokerLife == life, last.expiryEarliest > wall
+                last.brokerLife == life, !mayHaveExpired(last)
             else { continue }
             // Others may have come before it or behind it.
             let isCertain = changes.allSatisfy {
