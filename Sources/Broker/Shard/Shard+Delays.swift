@@ -69,7 +69,7 @@ extension Shard {
     }
 
     /// The queue, if it is for one, keeps room for the message.
-    private mutating func keepsRoom(_ line: ScheduleLine, _ byteCount: Int, in index: Index<Queue>) -> Bool {
+    mutating func keepsRoom(_ line: ScheduleLine, _ byteCount: Int, in index: Index<Queue>) -> Bool {
         !index.isNone && line.schedule.period == 0 && line.cron.count == 0
             && queues.hasRoom(index, byteCount: byteCount)
     }

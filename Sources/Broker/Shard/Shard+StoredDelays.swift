@@ -76,7 +76,7 @@ extension Shard {
         if block == 0 { return .noMemory }
         memory.place(of: block).pointee = place
         let byteCount = message.contentByteCount - line.byteCount
-        let keepsRoom = keepsRoom(line, byteCount, in: queue)
+        let keepsRoom = self.keepsRoom(line, byteCount, in: queue)
         let held = delays.hold(
             block, message, for: queue.isNone ? .none : queues.handle(queue), dueAt: line.schedule.dueAt,
             byteCount: byteCount, isStored: true, keepsRoom: keepsRoom, order: place.orderKey,
