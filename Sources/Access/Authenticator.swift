@@ -5,9 +5,9 @@ public import Permissions
 /// The first that knows the client decides, of those that its listener accepts.
 ///
 /// - With `login`: the users file, where it has a hash for it; a login of the form of a shared-secret token; a passcode of
-///   the form of a JSON Web Token; the login service, for all others. What the connection proves is not looked at, as RabbitMQ has it: so a client with a
-///   certificate may be another user. Where the listener accepts nothing that takes a login, `login` must be the user that
-///   the connection proves, and `passcode` is not looked at, as ActiveMQ has it.
+///   the form of a JSON Web Token; the login service, for all others. What the connection proves is not looked at, as
+///   RabbitMQ has it: so a client with a certificate may be another user. Where the listener accepts nothing that takes a
+///   login, `login` must be the user that the connection proves, and `passcode` is not looked at, as ActiveMQ has it.
 /// - Without `login`: a JSON Web Token in `passcode`; the certificate; the system user at the other end of a Unix socket;
 ///   and without `passcode`, the anonymous roles.
 public final class Authenticator: Sendable {

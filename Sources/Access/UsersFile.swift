@@ -20,7 +20,9 @@ import Yams
 ///           bytes-per-second-max: 64KiB
 ///
 /// `users.NAME.roles` is a list of names of roles, or one alone. `users.NAME.hash` may be missing where tokens prove who a
-/// user is. `limits` of a user's entry beat those of its roles. `system-users` are those of the machine who are that user on a Unix socket. A role's keys are lists of patterns, or one alone.
+/// user is. The `limits` of a user's entry take precedence over those of its roles. `system-users` names users of the
+/// machine: a process of one of them is this user when it connects to a Unix socket. A role's keys are lists of patterns,
+/// or one alone.
 public struct UsersFile: Sendable {
     struct User: Sendable {
         /// nil: no password lets in.
