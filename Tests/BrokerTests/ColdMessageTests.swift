@@ -35,7 +35,7 @@ struct ColdMessageTests {
 
     private func fill(_ client: Client, _ numbers: ClosedRange<Int>, _ headers: [(String, String)] = persistent) {
         for number in numbers { client.publish("/queue/a", "\(number)", headers) }
-        client.broker.run()
+        client.broker.settle()
     }
 
     /// Takes and acknowledges messages until none comes. Returns their bodies.
@@ -90,7 +90,7 @@ struct ColdMessageTests {
         var broker = Self.start()
         var client = broker.connect()
         for number in 1...40 { client.publish("/queue/a", "\(number)", number % 2 == 0 ? Self.persistent : []) }
-        broker.run()
+        broker.settle()
         #expect(counts(broker)[1] > 30)
         broker = Self.start(broker.disk.restarted(afterPowerCut: false))
         client = broker.connect()
@@ -289,7 +289,7 @@ struct ColdMessageTests {
             client.publish("/queue/a", "\(number)", Self.persistent)
             client.publish("/queue/b", String(repeating: "x", count: 4000), Self.persistent)
         }
-        broker.run()
+        broker.settle()
         if lives == 2 {
             broker = Self.start(broker.disk.restarted(afterPowerCut: true))
             client = broker.connect()

@@ -140,6 +140,11 @@ extension TestBroker {
         return true
     }
 
+    /// What nobody waits for is on the disk, too.
+    func settle(sourceLocation: SourceLocation = #_sourceLocation) {
+        advance(milliseconds: 10, sourceLocation: sourceLocation)
+    }
+
     /// From now on file operations wait for `stepDisk`.
     func holdDisk() {
         run()

@@ -67,6 +67,8 @@ extension Shard {
     /// workers have confirmed what was sent to them, and its conditions are met.
     mutating func finishPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
         let workers = pendings.finish(index, of: session, gathered: store.isEnabled ? store.gatheredPosition : nil)
+        // What it waits for may be of earlier turns.
+        if pendings[index].pointee.awaitsLog { store.hasWork = true }
         let isStored = session.pointee.flags.contains(.hasStoredElsewhere)
         forEachPeer(low: workers.low, high: workers.high) { shard, peer in
             shard.sendBarrier(to: peer, index, isStored: isStored)

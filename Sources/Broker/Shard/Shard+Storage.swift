@@ -177,6 +177,7 @@ extension Shard {
         }
         store.barriers.append(
             HeldBarrier(position: store.gatheredPosition, peer: UInt16(peer), pending: barrier.pending))
+        store.hasWork = true
     }
 
     /// - Parameter refusal: what those are told that wait for more. nil: they wait on.
@@ -205,7 +206,8 @@ extension Shard {
         if cold.compaction == nil, store.wantsCompaction() { compactStore() }
         if !deduplication.isEmpty || store.firstSegmentOfIDs != .max { carryIDs() }
         let isAwaited =
-            pendings.awaitsMore(than: store.syncedPosition) || !store.barriers.isEmpty || storeEnding != .none
+            pendings.awaitsMore(than: store.syncedPosition) || !durables.opening.isEmpty || topicLogs.awaitsReservation
+            || !store.barriers.isEmpty || storeEnding != .none
         store.advance(&submissions, at: moment, isAwaited: isAwaited)
         if !store.hasFailed {
             pendings.placeGathered(at: store.staging.endPosition)

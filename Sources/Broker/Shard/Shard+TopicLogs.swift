@@ -203,6 +203,7 @@ extension Shard {
             let message = memory.stored(entry.message, identity: entry.identity, expiresAt: entry.expiresAt)
             publish(index, message, entry.retain, entry.retained)
         }
+        if topicLogs.awaitsReservation { store.hasWork = true }
     }
 
     /// Gives a message of a topic of this worker to all subscribers, in one step with what it changes of what the topic

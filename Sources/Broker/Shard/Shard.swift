@@ -98,7 +98,7 @@ public struct Shard: ~Copyable {
     private var restsAt: UInt64 = .max
     private var reserveChangesSeen: UInt32 = 0
 
-    var nextIdentity: UInt64
+    var nextIdentity: UInt64 = 0
     var acceptTimer: UInt32 = 0
     var roomTimer: UInt32 = 0
     /// Of what is too old in the logs of topics, and of retained messages that have expired.
@@ -151,7 +151,6 @@ public struct Shard: ~Copyable {
         index: Int, options: BrokerOptions, fabric: Fabric, connectionCountMax: Int, now: UInt64,
         wallMilliseconds: UInt64
     ) throws(SlabError) {
-        invariant(index < fabric.shardCount, "a shard belongs to its fabric")
         let limits = options.limits.fitting(connectionCountMax: connectionCountMax)
         let shardCount = fabric.shardCount
         let capacity = ShardCapacity(limits, workerCount: shardCount)
@@ -166,8 +165,7 @@ public struct Shard: ~Copyable {
         let queues = try QueueEngine<FirstInFirstOut>(capacity)
         let topicLogs = try TopicLogs(limits, workerCount: shardCount)
         let subscriptions = try SubscriptionTable(
-            subscriptionCountMax: capacity.subscriptionCount, deliveryCountMax: capacity.deliveryCount,
-            seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
+            capacity, seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
         let transactions = try TransactionTable(recordCountMax: capacity.transactionCount, limits)
         let pendings = try ReceiptOrder(sessionCountMax: capacity.sessionCount, options.receiptConditions)
         let memory = try MemoryBudget(limits)
@@ -175,7 +173,6 @@ public struct Shard: ~Copyable {
         let deduplication = try DeduplicationTable(limits, seed: options.seed &+ 0x2545_F491_4F6C_DD1D)
         let timers = try TimerWheel(timerCountMax: capacity.timerCount, now: now)
         let cold = try ColdMessages(limits, isUsed: options.storage != nil)
-
         self.index = index
         self.options = options
         self.limits = limits
@@ -208,6 +205,11 @@ public struct Shard: ~Copyable {
         self.now = now
         self.clock = clock
         self.wallMilliseconds = wallMilliseconds
+        begin()
+    }
+
+    private mutating func begin() {
+        invariant(index < shardCount, "a shard belongs to its fabric")
         // The highest octet is never 0: that is how ACK tells a message-id from an `ack` header's value.
         nextIdentity = UInt64(index + 1) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
         if options.storage != nil { beginLog() }

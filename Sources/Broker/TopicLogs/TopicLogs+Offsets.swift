@@ -57,6 +57,7 @@ extension TopicLogs {
             _ = reservingLogs.removeLast()
             return index
         }
+        if reservingLogs.isEmpty { awaitsReservation = false }
         return .none
     }
 }

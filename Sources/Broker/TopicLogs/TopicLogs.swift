@@ -28,6 +28,8 @@ struct TopicLogs: ~Copyable {
     var dueIntakes = Batch<Handle<LogIntake>>(capacity: 16)
     /// Logs with a record of offsets under way.
     var reservingLogs = Batch<Index<TopicLog>>(capacity: 16)
+    /// Subscribers wait for messages whose offsets are not reserved yet.
+    var awaitsReservation = false
     /// How far messages were looked through that are to be written again. nil: they are not.
     var compaction: LogCompaction?
     let retainedCountMax: Int
@@ -139,7 +141,10 @@ struct TopicLogs: ~Copyable {
         let place = log.pointee.entries.index(atOrBehind: log.pointee.published)
         guard place < log.pointee.entries.count else { return nil }
         let entry = log.pointee.entries[place]
-        guard entry.offset < log.pointee.reserved else { return nil }
+        guard entry.offset < log.pointee.reserved else {
+            awaitsReservation = true
+            return nil
+        }
         log.pointee.published = entry.offset + 1
         log.pointee.entries[place].retained = 0
         markDue(index)
