@@ -10,6 +10,8 @@ struct ColdCompaction: BitwiseCopyable {
     /// Those that were read, from `next` on.
     fileprivate(set) var runCount = 0
     var isReading = false
+    /// The log had no room for a message of so many bytes.
+    var neededByteCount = 0
 
     mutating func skip() { next += 1 }
 }

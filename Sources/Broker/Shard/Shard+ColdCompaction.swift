@@ -16,9 +16,10 @@ extension Shard {
     mutating func compactCold() {
         guard var pass = cold.compaction, !pass.isReading else { return }
         guard !store.hasFailed, !store.hasEnded else { return endCompaction() }
-        guard store.files.isOpen, !store.isFull, cold.reads.hasRoom, case .open = store.admission(0) else {
+        guard store.files.isOpen, cold.reads.hasRoom, case .open = store.admission(pass.neededByteCount) else {
             return armRoom()
         }
+        pass.neededByteCount = 0
         for _ in 0..<Self.placesPerTurnMax {
             guard let (coldIndex, place) = cold.next(&pass) else { return endCompaction() }
             guard store.isAtFront(place) else {
@@ -57,8 +58,11 @@ extension Shard {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[(place.offset - read.offset)...])
             // Whoever reads it to give it out tells of damage.
             if let found = try? Self.message(place, segment, rest) {
-                // What has no room now is read again.
-                guard case .open = store.admission(found.byteCount) else { return }
+                // What has no room now is read again when it has.
+                guard case .open = store.admission(found.byteCount) else {
+                    pass.neededByteCount = found.byteCount
+                    return store.askForSegment()
+                }
                 writeAgain(found, pass, place, segment)
             }
             pass.skip()

@@ -207,7 +207,7 @@ extension Shard {
         if !deduplication.isEmpty || store.firstSegmentOfIDs != .max { carryIDs() }
         let isAwaited =
             pendings.awaitsMore(than: store.syncedPosition) || !durables.opening.isEmpty || topicLogs.awaitsReservation
-            || !store.barriers.isEmpty || storeEnding != .none
+            || !store.barriers.isEmpty || !sessions.nobodyWaitsForRoom || storeEnding != .none
         store.advance(&submissions, at: moment, isAwaited: isAwaited)
         if !store.hasFailed {
             pendings.placeGathered(at: store.staging.endPosition)
