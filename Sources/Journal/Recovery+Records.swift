@@ -88,7 +88,9 @@ extension Recovery {
         guard let entry = segments[segment].kill(unit) else { return }
         let key = LiveMessages.key(segment: segment, unit: unit)
         var queue = entry.queue
-        if queue == LiveEntry.queueMax, let number = queueNumbers.removeValue(forKey: key) { queue = LiveMessages.queue(of: number) }
+        if queue == LiveEntry.queueMax, let number = queueNumbers.removeValue(forKey: key) {
+            queue = LiveMessages.queue(of: number)
+        }
         queues[queue].messageCount -= 1
         if !failures.isEmpty { failures[key] = nil }
     }

@@ -302,6 +302,7 @@ struct DelayTests {
             let audit = next.audit()
             // Of the repeating one there is more after it was due.
             #expect(audit.entries + audit.delayedMessages >= 2)
+            next.kernel.turn(0)
             // In steps: times that pass at once are left out.
             for _ in 0..<10 { next.advance(milliseconds: 500) }
             let reader = next.connect()
