@@ -73,9 +73,9 @@ struct ColdMessageTests {
         #expect(StoreFixture.bodies("/queue/a", in: broker.disk.contents(afterPowerCut: true)) == [])
     }
 
-    @Test("What is not in its file yet is taken from memory, while the disk hangs")
-    func staged() {
-        let broker = Self.start()
+    @Test("What is not in its file yet is taken from memory, while the disk hangs", arguments: [1, 4096])
+    func staged(blockByteCount: Int) {
+        let broker = Self.start { $0.storage?.blockByteCount = blockByteCount }
         let publisher = broker.connect()
         publisher.confirmed(.send, [("destination", "/queue/b")] + Self.persistent, "first")
         broker.holdDisk()

@@ -199,7 +199,8 @@ struct LogStaging: ~Copyable {
             let piece = pieces[index]
             let place = offset - piece.offset
             if piece.sequence == sequence, place >= 0, place < piece.writer.byteCount {
-                return UnsafeRawBufferPointer(start: piece.base + place, count: piece.writer.byteCount - place)
+                return UnsafeRawBufferPointer(
+                    start: piece.base + piece.headByteCount + place, count: piece.writer.byteCount - place)
             }
         }
         return nil
