@@ -86,6 +86,8 @@ struct DeduplicationTable: ~Copyable {
 
     var count: Int { ids.liveCount }
     var isEmpty: Bool { ids.liveCount == 0 }
+    /// About so many bytes the ids take in a log.
+    var recordByteCount: Int { blockByteCount + 64 * ids.liveCount }
 
     // MARK: Windows
 

@@ -65,7 +65,7 @@ extension Shard {
 
     /// Before segments go: writes what they say of ids again.
     mutating func carryIDs() {
-        let end = store.endOfFreeSegments
+        let end = mayCarryIDs ? store.endOfFreeSegments : 0
         var count = 0
         while let first = deduplication.firstSegment, first < end, count < Self.idsPerTurnMax,
             let id = deduplication.oldestStored(memory)
@@ -75,6 +75,20 @@ extension Shard {
             count += 1
         }
         store.firstSegmentOfIDs = deduplication.firstSegment ?? .max
+    }
+
+    /// So many segments beside those that the ids fill are no reason to write them again.
+    private static var segmentCountToCarry: Int { 2 }
+
+    /// Segments hold more than ids, so that it frees some to write these again. Ids that fill several segments would be written
+    /// again without end.
+    private var mayCarryIDs: Bool {
+        @inline(__always) get {
+            guard let first = deduplication.firstSegment else { return false }
+            let segmentByteCount = store.options.segmentByteCount
+            let segmentCount = Int(store.staging.sequence - first)
+            return segmentCount > Self.segmentCountToCarry + 2 * deduplication.recordByteCount / segmentByteCount
+        }
     }
 
     /// An id of an earlier life, of a queue that this shard owns. Before the first turn, the oldest first.
