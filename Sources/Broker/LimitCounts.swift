@@ -43,6 +43,9 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     case linger
     case delayedMessages
     case deduplicationIDs
+    /// Of an entry of `hosts`, as the next.
+    case hostConnections
+    case hostSubscriptions
 
     /// As in the configuration, without `limits.`.
     public var key: String {
@@ -81,6 +84,8 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .linger: "linger-ms"
         case .delayedMessages: "delayed-messages-max"
         case .deduplicationIDs: "deduplication-ids-max"
+        case .hostConnections: "hosts.connections-max"
+        case .hostSubscriptions: "hosts.subscriptions-max"
         }
     }
 }

@@ -196,6 +196,10 @@ public struct BrokerOptions: Sendable {
     public var receiptConditions = ReceiptConditions.none
     /// nil: nothing is stored.
     public var storage: StorageOptions?
+    /// None: the header `host` of CONNECT is not looked at, and all clients are with the standard host.
+    public var hosts: [HostOptions] = []
+    /// The host of clients that name none: one of `hosts`, or the standard one.
+    public var defaultHost = HostOptions.standardName
     /// By `ListenerID`.
     public var listeners: [ListenerOptions] = []
     /// In order of precedence: the first whose pattern matches applies. None: the defaults of `DestinationPolicy`.

@@ -19,7 +19,8 @@ struct Scratch: ~Copyable {
 
     init(_ limits: Limits) {
         // A value, or a line with a name that is escaped, its prefix and the text around it.
-        let valueByteCount = max(limits.headerByteCountMax, limits.destinationNameByteCountMax * 3) + 512
+        let valueByteCount =
+            max(limits.headerByteCountMax, limits.destinationNameByteCountMax * 3) + 512 + HostName.prefixByteCountMax
         destination = .allocate(byteCount: valueByteCount, alignment: 16)
         value = .allocate(byteCount: valueByteCount, alignment: 16)
         name = .allocate(byteCount: valueByteCount, alignment: 16)

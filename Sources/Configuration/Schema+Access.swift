@@ -82,7 +82,7 @@ extension Schema {
             accepts: acceptsService),
         .text(
             "access.http.vhost-path", \.access.serviceVirtualHostURL, allowed: serviceAllowed,
-            "Is asked too, about user and address, with the virtual host \"/\".",
+            "Is asked too, about user, address and virtual host (\"/\" without hosts).",
             accepts: acceptsService),
         .choice(
             "access.http.method", \.access.serviceMethod, AccessSettings.serviceMethods.map { ($0, $0) },

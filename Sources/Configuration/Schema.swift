@@ -2,9 +2,9 @@ import Broker
 
 /// The table of every key, in the order of the configuration file.
 enum Schema {
-    /// All keys except those of `destinations`.
+    /// All keys except those of `hosts` and `destinations`.
     static let settings: [Setting<Settings>] =
-        listeners + tls + access + io + limits + storage + destinationDefaults + log
+        listeners + tls + access + io + limits + storage + destinationDefaults + defaultHost + log
 
     /// The key whose value is a list of `destinationKeys` mappings.
     static let destinations = "destinations"

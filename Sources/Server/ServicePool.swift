@@ -72,10 +72,10 @@ final class ServicePool: @unchecked Sendable {
         withLock { $0.remembered.find(Self.key(credentials), now: Self.now) }
     }
 
-    /// The service may allow a client from one place only.
+    /// The service may allow a client from one place, and at one virtual host, only.
     private static func key(_ credentials: Credentials) -> Credentials {
-        guard let address = credentials.address else { return credentials }
-        return Credentials(login: credentials.login, passcode: credentials.passcode + [0] + Array(address.utf8))
+        let place = Array("\(credentials.address ?? "")\0\(credentials.host)".utf8)
+        return Credentials(login: credentials.login, passcode: credentials.passcode + [0] + place)
     }
 
     /// Puts a login into the line. False: too many wait.
@@ -194,7 +194,7 @@ final class ServicePool: @unchecked Sendable {
         }
         if let url = service.virtualHost {
             let request = service.virtualHostRequest(
-                url, login: credentials.login, address: credentials.address, tags: tags)
+                url, login: credentials.login, address: credentials.address, tags: tags, host: credentials.host)
             guard case .allowed = try ask(url, request) else { return .refused(.serviceDenied) }
         }
         return authenticator.decide(credentials, tags: tags)

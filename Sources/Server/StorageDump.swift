@@ -14,6 +14,8 @@ public struct DumpedRecord: Encodable, Sendable {
     /// What the bytes are, if they are no record.
     public var damage: String?
     public var queue: String?
+    /// The virtual host of `queue`, and of `topic`. nil: the standard one.
+    public var host: String?
     /// Of a durable subscription.
     public var topic: String?
     /// Of a durable subscription: when its last consumer left it (wall-clock milliseconds). nil: it had one.
@@ -54,8 +56,8 @@ public struct DumpedRecord: Encodable, Sendable {
     public var logged: UInt64?
 
     private enum CodingKeys: String, CodingKey {
-        case segment, byte, bytes, type, name, damage, queue, topic, identity, expires, failures, headers, body, of
-        case transaction, parts, conditions, durable, workers, version, replaces, logged, due, repeats, accepted
+        case segment, byte, bytes, type, name, damage, queue, host, topic, identity, expires, failures, headers, body
+        case of, transaction, parts, conditions, durable, workers, version, replaces, logged, due, repeats, accepted
         case offsetEnd = "offset-end"
         case keptAs = "kept-as"
         case deduplicationID = "deduplication-id"
@@ -79,7 +81,15 @@ public struct DumpedRecord: Encodable, Sendable {
             type = "\(record.type)"
             name = Self.text(record.reference)
             describe(record, contents: contents)
+            separateHost()
         }
+    }
+
+    /// Names are shown as clients write them.
+    private mutating func separateHost() {
+        guard let name = queue.map({ StoredName($0.utf8) }) else { return }
+        (queue, host) = (name.text, name.host)
+        topic = topic.map { StoredName($0.utf8).text }
     }
 
     private static func text(_ position: UInt64) -> String {

@@ -55,14 +55,14 @@ public struct StorageReport: Encodable, Sendable {
             var found: DurableSubscription?
             queue.withSubscription {
                 found = DurableSubscription(
-                    name: String(decoding: $0.name, as: UTF8.self), topic: String(decoding: $0.topic, as: UTF8.self),
+                    name: StoredName($0.name).description, topic: StoredName($0.topic).description,
                     messages: queue.messageCount, lastUsed: $0.lastUsed == .max ? nil : $0.lastUsed)
             }
             return found
         }.sorted { $0.name < $1.name }
         queues = state.queues.filter { !$0.isDurableSubscription && ($0.messageCount > 0 || $0.isMade) }.map {
             Queue(
-                name: String(decoding: $0.name, as: UTF8.self), messages: $0.messageCount, hasArguments: $0.isMade)
+                name: StoredName($0.name).description, messages: $0.messageCount, hasArguments: $0.isMade)
         }.sorted { $0.name < $1.name }
         segments = state.segments.map {
             Segment(name: $0.name.description, bytes: $0.byteCount, messages: $0.liveMessageCount)

@@ -156,7 +156,8 @@ final class Worker: @unchecked Sendable {
                     worker: index, counters: shard.counters, driverCounters: driver.counters,
                     transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters(),
                     tlsCounters: hasTLS ? tls!.currentCounters() : TLSCounters(),
-                    connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount)
+                    connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount,
+                    hosts: shard.hostFigures())
                 log(control.take(report, number: reportCount))
             }
             if shard.hasStorageFailed, endsIfStorageFails { endForWantOfStorage() }
@@ -183,7 +184,8 @@ final class Worker: @unchecked Sendable {
         guard !reports.isEmpty else { return }
         var logger = logger
         logger[metadataKey: "worker"] = nil
-        logger.notice("counters of all workers", metadata: WorkerReport.sum(reports).metadata)
+        let sum = WorkerReport.sum(reports)
+        logger.notice("counters of all workers", metadata: sum.metadata.merging(sum.hostMetadata) { $1 })
         for report in reports {
             var metadata = report.metadata
             metadata["worker"] = .stringConvertible(report.worker)
@@ -259,6 +261,7 @@ final class Worker: @unchecked Sendable {
         }
         if !client.session.isEmpty { metadata["session"] = "\(client.session)" }
         if !client.login.isEmpty { metadata["login"] = "\(client.login)" }
+        if !client.host.isEmpty { metadata["host"] = "\(client.host)" }
         return metadata
     }
 

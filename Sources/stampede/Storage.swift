@@ -148,6 +148,7 @@ extension Storage {
         add("name", record.name)
         add("bytes", record.bytes)
         add("queue", record.queue)
+        add("host", record.host)
         add("topic", record.topic)
         add("last-used", record.lastUsed)
         add("identity", record.identity)

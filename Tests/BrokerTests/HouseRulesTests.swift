@@ -8,6 +8,7 @@ import Testing
 ///
 ///     Shard
 ///       AccessGate
+///       HostTable
 ///       PeerLink        Fabric
 ///       Output            MemoryBudget
 ///       TopicRouter       DestinationDirectory  MemoryBudget
@@ -32,6 +33,7 @@ struct HouseRulesTests {
     /// The files of each part, and the parts that it may know.
     private static let parts: [(name: String, files: [String], knows: Set<String>)] = [
         ("AccessGate", ["AccessGate/"], []),
+        ("HostTable", ["Hosts/"], []),
         ("PeerLink", ["PeerLink/"], ["Fabric", "QueueHolders"]),
         ("Output", ["Output/"], ["MemoryBudget"]),
         ("TopicRouter", ["TopicRouter/"], ["DestinationDirectory", "MemoryBudget"]),

@@ -42,6 +42,24 @@ struct LimitCountTests {
             .queue, .messageMemory, .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
         case .delayedMessages, .deduplicationIDs: optionWay(to: limit)
+        case .hostConnections, .hostSubscriptions: hostWay()
+        }
+    }
+
+    // MARK: Hosts
+
+    /// To the one limit with the second connection, to the other with the second subscription of the first.
+    private static func hostWay() -> Way {
+        Way(options: {
+            $0.hosts = [HostOptions(name: "test")]
+            $0.hosts[0].connectionCountMax = 1
+            $0.hosts[0].subscriptionCountMax = 1
+        }) {
+            let client = $0.connect()
+            $0.accept().send(.connect, [("accept-version", "1.2"), ("host", "test")])
+            $0.run()
+            client.subscribe("/topic/a", id: "1")
+            client.subscribe("/topic/a", id: "2")
         }
     }
 

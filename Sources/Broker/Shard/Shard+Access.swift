@@ -34,7 +34,7 @@ extension Shard {
     ) {
         let verb = action == .publish ? "SEND to" : "SUBSCRIBE to"
         refuseAccess(
-            session, "\(userText(session.pointee.index)) may not \(verb) '\(printable(name))'", printable(name),
+            session, "\(userText(session.pointee.index)) may not \(verb) '\(nameText(name))'", nameText(name),
             receipt: receipt)
     }
 
@@ -45,8 +45,8 @@ extension Shard {
         let handle = index.isNone ? .none : destinations.handle(index)
         if !index.isNone, let answer = gate.answer(session, action, handle) { return answer }
         let isAllowed =
-            gate.allows(session, action, name, isPattern: isPattern)
-            && (policies.index(of: name) != 0 || gate.allows(session, .create, name, isPattern: isPattern))
+            gate.allows(session, action, visible(name), isPattern: isPattern)
+            && (policies.index(of: name) != 0 || gate.allows(session, .create, visible(name), isPattern: isPattern))
         if !index.isNone { gate.remember(isAllowed, session, action, handle) }
         return isAllowed
     }
@@ -77,8 +77,8 @@ extension Shard {
             return true
         }
         refuseAccess(
-            context.session, "\(userText(session)) may not name '\(printable(name))' in \(header.text)",
-            printable(name),
+            context.session, "\(userText(session)) may not name '\(nameText(name))' in \(header.text)",
+            nameText(name),
             receipt: receiptOfFrame(context))
         return false
     }
@@ -88,7 +88,8 @@ extension Shard {
         guard
             let parsed = try? DestinationName.parse(
                 value, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
-                levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
+                levelCountMax: limits.destinationLevelCountMax, owner: { "" },
+                host: hosts.prefix(of: context.session.pointee.index), into: scratch.name)
         else { return true }
         switch parsed.kind {
         // Its name cannot be guessed.
@@ -207,6 +208,7 @@ extension Shard {
                 refuseLogin(session, "Access refused", "\(userText(index)) may not be connected any more")
                 continue
             }
+            if hosts.isOn, !admitsHost(session) { continue }
             updateRate(session)
             // The next SEND asks again.
             session.pointee.lastDestination = .none
@@ -247,7 +249,8 @@ extension Shard {
                     let parsed = try? DestinationName.parse(
                         written, bareNamePrefix: options.bareNamePrefix,
                         byteCountMax: limits.destinationNameByteCountMax,
-                        levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name),
+                        levelCountMax: limits.destinationLevelCountMax, owner: { "" },
+                        host: hosts.prefix(of: session.pointee.index), into: scratch.name),
                     parsed.kind == .topic || parsed.kind == .queue
                 else { continue }
                 let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)

@@ -100,6 +100,7 @@ extension Shard {
         session.pointee.version = version
         keepLogin(session)
         if frame.has(.clientId) { keepClientID(session) }
+        if hosts.isOn, !choosesHost(session) { return }
         authenticate(session)
     }
 

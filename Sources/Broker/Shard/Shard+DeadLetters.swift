@@ -79,7 +79,7 @@ extension Shard {
             counters.messagesDeadLettered &+= 1
         } else {
             counters.messagesDropped &+= 1
-            notice(.messagesDropped, "1 of \(printable(origin)) (\(reason)): no dead-letter destination took it")
+            notice(.messagesDropped, "1 of \(nameText(origin)) (\(reason)): no dead-letter destination took it")
         }
         freeEntry(index)
         readBackIfFew(queue)
@@ -93,16 +93,17 @@ extension Shard {
         let queue = queues[index]
         let origin = nameOf(queue.pointee.destination)
         // The queue of a topic's subscription has no name, and one that is too long cannot be named as the origin.
-        guard origin.count > 0, origin.count <= limits.destinationNameByteCountMax else { return nil }
+        guard origin.count > 0, visible(origin).count <= limits.destinationNameByteCountMax else { return nil }
         var parsed: DestinationName?
         if queue.pointee.deadLetter != 0 {
-            parsed = parseDeadLetterName(
-                UnsafeRawBufferPointer(
-                    start: memory.blocks.base(queue.pointee.deadLetter), count: Int(queue.pointee.deadLetterByteCount)))
+            // Of the same host.
+            let target = UnsafeRawBufferPointer(
+                start: memory.blocks.base(queue.pointee.deadLetter), count: Int(queue.pointee.deadLetterByteCount))
+            parsed = parseDeadLetterName(visible(target), of: origin)
         } else {
             var target = policies[queue.pointee.policy].deadLetterDestination
             if target.isEmpty { return nil }
-            parsed = target.withUTF8 { parseDeadLetterName(UnsafeRawBufferPointer($0)) }
+            parsed = target.withUTF8 { parseDeadLetterName(UnsafeRawBufferPointer($0), of: origin) }
         }
         guard let parsed else { return nil }
         let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
@@ -110,10 +111,14 @@ extension Shard {
         return (name, parsed.kind)
     }
 
-    private mutating func parseDeadLetterName(_ text: UnsafeRawBufferPointer) -> DestinationName? {
+    /// - Parameter origin: dead letters stay with its host.
+    private mutating func parseDeadLetterName(
+        _ text: UnsafeRawBufferPointer, of origin: UnsafeRawBufferPointer
+    ) -> DestinationName? {
         try? DestinationName.parse(
             text, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
-            levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
+            levelCountMax: limits.destinationLevelCountMax, owner: { "" },
+            host: UnsafeRawBufferPointer(rebasing: origin.prefix(HostName.prefixByteCount(origin))), into: scratch.name)
     }
 
     private mutating func moveToDeadLetters(
@@ -135,13 +140,14 @@ extension Shard {
         old.removeDestination()
         var extra = FrameWriter(at: scratch.key)
         extra.write("original-destination:")
-        extra.writeEscaped(origin.baseAddress!, origin.count, version: .v1_2)
+        let written = visible(origin)
+        extra.writeEscaped(written.baseAddress!, written.count, version: .v1_2)
         extra.write("\ndead-letter-reason:")
         extra.write(reason)
         extra.write("\n")
         let lines = UnsafeRawBufferPointer(start: scratch.key, count: extra.cursor - scratch.key)
         var isPlain = old.isPlain
-        for byte in origin where byte == UInt8(ascii: "\\") || byte == UInt8(ascii: ":") { isPlain = false }
+        for byte in written where byte == UInt8(ascii: "\\") || byte == UInt8(ascii: ":") { isPlain = false }
         let block = memory.store(
             Message(
                 headers: old.headers, headersByteCount: old.headersByteCount, body: old.body,

@@ -133,9 +133,9 @@ extension Shard {
         if queues.isLive(delayed.queue), !queues[delayed.queue.index].pointee.isClosed { return delayed.queue.index }
         let line = scheduleLine(memory.stored(delayed.message, identity: 0, expiresAt: 0))
         let name = line.destination
-        if begins(name, with: "/reply-queue/") {
+        if begins(visible(name), with: "/reply-queue/") {
             counters.messagesDropped &+= 1
-            notice(.messagesDropped, "1 of \(printable(name)): the connection that owned it has ended")
+            notice(.messagesDropped, "1 of \(nameText(name)): the connection that owned it has ended")
             finishDelayed(delayed)
             return nil
         }

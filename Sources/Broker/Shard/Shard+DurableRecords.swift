@@ -69,13 +69,13 @@ extension Shard {
         _ = makeRoomForOther(isUnused: true)
         _ = makeRoomForMatches()
         // Behind "/topic/".
-        let isPattern = Wildcard.isPattern(UnsafeRawBufferPointer(rebasing: name.dropFirst(7)))
+        let isPattern = Wildcard.isPattern(UnsafeRawBufferPointer(rebasing: visible(name).dropFirst(7)))
         return makeTopic(name, isPattern: isPattern)
     }
 
     /// A message of an earlier life whose durable subscription has ended: the end was stored, and the message's was not.
     mutating func isOfEndedDurable(_ queueName: UnsafeRawBufferPointer) -> Bool {
-        begins(queueName, with: DurableName.prefix) && findDestination(queueName).isNone
+        begins(visible(queueName), with: DurableName.prefix) && findDestination(queueName).isNone
     }
 
     // MARK: Age
@@ -129,7 +129,7 @@ extension Shard {
         guard patience != 0, wallMilliseconds >= subscription.lastUsed &+ patience else { return armDurable(index) }
         recordAllowance -= 1
         let name = destinationText(index)
-        let topic = subscription.topic.withUnsafeBytes { printable($0) }
+        let topic = subscription.topic.withUnsafeBytes { nameText($0) }
         let droppedCount = removeDurable(index)
         counters.messagesDropped &+= UInt64(droppedCount)
         notice(
@@ -144,7 +144,7 @@ extension Shard {
     mutating func mayConsume(_ session: Index<Session>, fromDurable index: Index<Destination>) -> Bool {
         guard let topic = durables.topic(of: index) else { return true }
         let isPattern = topic.withUnsafeBytes {
-            Wildcard.isPattern(UnsafeRawBufferPointer(rebasing: $0.dropFirst(7)))
+            Wildcard.isPattern(UnsafeRawBufferPointer(rebasing: visible($0).dropFirst(7)))
         }
         topic.withUnsafeBytes { scratch.name.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
         let name = UnsafeRawBufferPointer(start: scratch.name, count: topic.count)

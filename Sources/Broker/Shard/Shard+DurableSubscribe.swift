@@ -266,7 +266,8 @@ extension Shard {
     private mutating func durableOf(_ context: FrameContext, _ own: Index<Subscription>) -> DurableFrame? {
         let destination = subscriptions[own].pointee.destination
         let name = nameOf(destination)
-        guard destinations[destination].pointee.marks.contains(.durableQueue), begins(name, with: "/dsub/id/") else {
+        guard destinations[destination].pointee.marks.contains(.durableQueue), begins(visible(name), with: "/dsub/id/")
+        else {
             failDurable(
                 context, "this subscription is not durable; UNSUBSCRIBE without the headers durable and persistent")
             return nil
@@ -316,6 +317,7 @@ extension Shard {
             )
             return nil
         }
-        return DurableName.single(clientID: clientID, name: name)
+        return DurableName.single(
+            clientID: clientID, name: name, host: hosts.prefix(of: context.session.pointee.index))
     }
 }

@@ -10,7 +10,7 @@ extension Shard {
         if !message.options.isEmpty, settleOptions(publication, payload, from: peer) { return }
         let index = queueForElsewhere(payload.name)
         guard !index.isNone else {
-            if begins(payload.name, with: "/reply-queue/") {
+            if begins(visible(payload.name), with: "/reply-queue/") {
                 // Its connection is gone.
                 counters.messagesDropped &+= 1
                 return
@@ -68,7 +68,7 @@ extension Shard {
     mutating func queueForElsewhere(_ name: UnsafeRawBufferPointer) -> Index<Destination> {
         let found = findDestination(name)
         if !found.isNone { return found }
-        if begins(name, with: "/reply-queue/") { return .none }
+        if begins(visible(name), with: "/reply-queue/") { return .none }
         guard makeRoomForQueue() else { return .none }
         return makeQueue(name, isTemporary: false)
     }

@@ -69,7 +69,7 @@ extension Shard {
             index = makeTopic(name, isPattern: false)
             guard !index.isNone else {
                 counters.messagesDropped &+= 1
-                return notice(.memoryLimit, "no memory for a message to \(printable(name)): it is dropped")
+                return notice(.memoryLimit, "no memory for a message to \(nameText(name)): it is dropped")
             }
         }
         if !publication.sender.isNone { return publishToDurables(index, publication, payload, from: peer) }

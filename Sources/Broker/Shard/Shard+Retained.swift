@@ -19,7 +19,7 @@ extension Shard {
     /// Whether the destination of a SEND with `retain` can retain a message: then all that is sent to it is sequenced from now
     /// on. False: ERROR was sent.
     mutating func mayRetain(_ context: FrameContext, _ index: Index<Destination>) -> Bool {
-        guard destinations[index].pointee.kind == .topic, begins(nameOf(index), with: "/topic/") else {
+        guard destinations[index].pointee.kind == .topic, begins(visible(nameOf(index)), with: "/topic/") else {
             failFrame(
                 context, "Unsupported header",
                 "retain: \(destinationText(index)) retains no message; topics do that are not temporary (/topic/NAME)")
@@ -122,7 +122,7 @@ extension Shard {
     mutating func retainedElsewhere(_ change: RetainedChange, _ payload: MessagePayload, from peer: Int) {
         let index = topicForElsewhere(payload.name, mayExceed: true)
         guard !index.isNone, destinations[index].pointee.kind == .topic else {
-            notice(.memoryLimit, "no room to retain a message of \(printable(payload.name)) on worker \(self.index)")
+            notice(.memoryLimit, "no room to retain a message of \(nameText(payload.name)) on worker \(self.index)")
             return publishFromElsewhere(TopicPublication(), payload, from: peer)
         }
         if !destinations[index].pointee.isSequenced { sequence(index) }
@@ -170,7 +170,7 @@ extension Shard {
         for i in 0..<matches.count {
             let topic = matches[i].destination
             let retained = destinations[topic].pointee.retained
-            if !retained.isNone { give(retained, to: index, name: nameOf(topic)) }
+            if !retained.isNone { give(retained, to: index, name: visible(nameOf(topic))) }
         }
         chargeForSteps(Int(matches.count))
     }

@@ -80,11 +80,15 @@ extension Shard {
         if target.destination.isNone || isEscaped || asksForQueue
             || !isDestination(session.pointee.lastDestination, raw)
         {
-            target.destination = destinationForSend(context, raw, keeping: target.replyTo)
-            if target.destination.isNone { return nil }
-            session.pointee.lastDestination = destinations.handle(target.destination)
-            let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
-            target.isAlias = !isDestination(session.pointee.lastDestination, written)
+            let last = session.pointee.lastDestination
+            // Of another host than the standard one, it has a prefix.
+            if !hosts.isOn || isEscaped || asksForQueue || !isSeen(last, as: raw) {
+                target.destination = destinationForSend(context, raw, keeping: target.replyTo)
+                if target.destination.isNone { return nil }
+                session.pointee.lastDestination = destinations.handle(target.destination)
+                let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
+                target.isAlias = !isSeen(session.pointee.lastDestination, as: written)
+            }
         }
         if isUncommon, frame.has(.retain), !mayRetain(context, target.destination) { return nil }
         if isUncommon, store.isEnabled, destinations[target.destination].pointee.storage == .never,
@@ -102,6 +106,14 @@ extension Shard {
             return false
         }
         return memcmp(memory.blocks.base(destination.pointee.name), raw.baseAddress!, raw.count) == 0
+    }
+
+    /// The destination is live, and clients of its host write it like this.
+    @inline(__always)
+    private func isSeen(_ handle: Handle<Destination>, as written: UnsafeRawBufferPointer) -> Bool {
+        guard destinations.isLive(handle) else { return false }
+        let name = visible(nameOf(handle.index))
+        return name.count == written.count && memcmp(name.baseAddress!, written.baseAddress!, name.count) == 0
     }
 
     /// Headers of SEND that most frames do not have, and that take a closer look.
@@ -294,7 +306,7 @@ extension Shard {
         }
         if !target.replyTo.isNone {
             writer.write("reply-to:")
-            let name = nameOf(target.replyTo)
+            let name = visible(nameOf(target.replyTo))
             writer.writeEscaped(name.baseAddress!, name.count, version: .v1_2)
             writer.write(UInt8(ascii: "\n"))
         }

@@ -193,7 +193,7 @@ extension Shard {
 
     /// The canonical name is a topic's.
     func isTopic(_ name: UnsafeRawBufferPointer) -> Bool {
-        begins(name, with: "/topic/") || begins(name, with: "/reply-topic/")
+        begins(visible(name), with: "/topic/") || begins(visible(name), with: "/reply-topic/")
     }
 
     /// SEND with options to a topic. The message waits with the worker that would own a queue of that name.

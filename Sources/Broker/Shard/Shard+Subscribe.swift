@@ -58,6 +58,7 @@ extension Shard {
             return nil
         }
         if gate.isOn, !admitsSubscription(context) { return nil }
+        if hosts.isOn, !hostAdmitsSubscription(context) { return nil }
         if Int(session.pointee.subscriptionCount) >= limits.subscriptionsPerConnectionMax {
             counters.limits.count(.subscriptionsPerConnection)
             failFrame(

@@ -43,8 +43,11 @@ extension Shard {
 
     /// The header line that tells the subscriber of a pattern the name of the topic; the message has it from now on. Empty
     /// where it has one already. In `scratch.key`.
-    mutating func destinationLine(_ message: inout Message, name: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+    mutating func destinationLine(
+        _ message: inout Message, name canonical: UnsafeRawBufferPointer
+    ) -> UnsafeRawBufferPointer {
         if message.carriesDestination { return UnsafeRawBufferPointer(start: nil, count: 0) }
+        let name = visible(canonical)
         var extra = FrameWriter(at: scratch.key)
         extra.write("destination:")
         extra.writeEscaped(name.baseAddress!, name.count, version: .v1_2)

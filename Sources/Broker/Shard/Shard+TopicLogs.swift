@@ -9,7 +9,8 @@ extension Shard {
 
     /// A topic was made: its policy may be to keep a log.
     mutating func applyLogPolicy(_ index: Index<Destination>, _ name: UnsafeRawBufferPointer) {
-        guard begins(name, with: "/topic/"), policies[UInt32(policies.index(of: name))].logMessageCountMax > 0 else {
+        guard begins(visible(name), with: "/topic/"), policies[UInt32(policies.index(of: name))].logMessageCountMax > 0
+        else {
             return
         }
         sequence(index, isLogged: true)

@@ -68,6 +68,7 @@ extension Shard {
         }
         router.addNonMember(to: encoding)
         destinations.addSubscription(to: index)
+        if hosts.isOn { hosts.addSubscription(session.pointee.index) }
         updateIdle(index)
         return created
     }
@@ -131,6 +132,7 @@ extension Shard {
             router.removeNonMember(from: encodingIndex)
         }
         subscriptions.remove(index, session, router, memory)
+        if hosts.isOn { hosts.removeSubscription(session.pointee.index) }
         router.removeIfEmpty(encodingIndex, destinations: &destinations, memory: &memory)
         if destinations.removeSubscription(from: destinationIndex) { announceWithdrawal(destinationIndex) }
         if destinations[destinationIndex].pointee.marks.contains(.durableQueue) { leftDurable(destinationIndex) }
@@ -157,14 +159,14 @@ extension Shard {
         let topic = destinations[index]
         for i in 0..<topic.pointee.matches.count {
             let pattern = topic.pointee.matches[i].destination
-            if route(message, of: index, to: pattern, name: nameOf(index)) { wasRouted = true }
+            if route(message, of: index, to: pattern, name: visible(nameOf(index))) { wasRouted = true }
         }
         return wasRouted
     }
 
     /// Gives a topic's message to the subscribers of the topic, or of a pattern that matches it. False: there is none.
     ///
-    /// - Parameter name: the topic's, where it is a pattern.
+    /// - Parameter name: the topic's, as its clients see it, where it is a pattern.
     @inline(__always)
     private mutating func route(
         _ message: Message, of topic: Index<Destination>, to index: Index<Destination>, name: UnsafeRawBufferPointer?

@@ -46,6 +46,8 @@ public struct Shard: ~Copyable {
     let identity: SessionIdentity
     /// Who the sessions are, and what they may do.
     var gate: AccessGate
+    /// Which hosts there are, and whose each session is.
+    var hosts: HostTable
 
     // Work of this turn
     var output: Output
@@ -199,12 +201,11 @@ public struct Shard: ~Copyable {
         self.timers = timers
         identity = SessionIdentity(key: options.identityKey, worker: index)
         gate = AccessGate(options.access, fabric.userUsages)
+        hosts = HostTable(options.hosts, fallback: options.defaultHost, fabric.hostUsages)
         peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
         scratch = Scratch(limits)
-        self.now = now
-        self.clock = clock
-        self.wallMilliseconds = wallMilliseconds
+        (self.now, self.clock, self.wallMilliseconds) = (now, clock, wallMilliseconds)
         begin()
     }
 

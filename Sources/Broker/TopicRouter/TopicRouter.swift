@@ -92,7 +92,7 @@ struct TopicRouter: ~Copyable {
 
         let index: Index<SharedEncoding> = records.allocate().index
         if index.isNone { return .none }
-        let name = destinations.name(of: destination, in: memory)
+        let name = visible(destinations.name(of: destination, in: memory))
         let block = memory.blocks.allocate(
             byteCount: keyByteCount + 64 + FrameWriter.escapedByteCountMax(id.count)
                 + FrameWriter.escapedByteCountMax(name.count))
@@ -180,7 +180,7 @@ struct TopicRouter: ~Copyable {
     ///
     ///     MESSAGE\nsubscription:ID\nmessage-id:HEX\ndestination:NAME\ncontent-length:N\nHEADERS\n\nBODY\0\n
     ///
-    /// - Parameter name: the topic's, where the encoding is a pattern's.
+    /// - Parameter name: the topic's, as its clients see it, where the encoding is a pattern's.
     mutating func encode(
         _ index: Index<SharedEncoding>, _ message: Message, name: UnsafeRawBufferPointer?, memory: inout MemoryBudget
     ) -> EncodingOutcome {
