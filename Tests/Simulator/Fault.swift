@@ -111,6 +111,8 @@ public enum Canary: String, CaseIterable, Sendable {
     case forgetCold = "forget-cold"
     /// Messages in the log alone come back in another order.
     case disorderCold = "disorder-cold"
+    /// The broker does not know of virtual hosts.
+    case mergeHosts = "merge-hosts"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -148,6 +150,7 @@ public enum Canary: String, CaseIterable, Sendable {
             ""
         case .releaseEarly: "before it was due"
         case .loseDelayed: "lost by"
+        case .mergeHosts: " came as "
         case .disorderCold: "after a later one"
         case .confirmUnsynced: "was promised"
         case .forgetInterest: "never reached durable"
@@ -171,6 +174,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .skipOffset, .reuseOffsets, .loseRetained: .logs
         case .releaseEarly, .loseDelayed, .forgetIDs: .delays
         case .forgetInterest: .durable
+        case .mergeHosts: .hosts
         default: .plain
         }
     }

@@ -302,6 +302,8 @@ final class Peer {
     var isAllowed: Bool?
     /// Who it says it is, and may be; and in wall-clock milliseconds until when. 0: for ever.
     var user = ""
+    /// The virtual host that it is with, as the oracle names it. Empty: there are none, or it has not chosen.
+    var host = ""
     var expiresAt: UInt64 = 0
     /// It has done, or begun, what it may not do, or may not do any more.
     var mayBeRefused = false

@@ -14,6 +14,8 @@ struct Scenario {
     let storage: StorageScenario?
     /// nil: no topic keeps a log, and nobody retains.
     let logs: LogScenario?
+    /// nil: there are no virtual hosts.
+    let hosts: HostScenario?
     /// Chances of faults in thousandths, by `Fault`.
     var faults: [Int]
     /// What a client may do, by `Deed`, as weights.
@@ -73,7 +75,7 @@ struct Scenario {
     init(_ random: inout Random, stores: Bool = false, mode: Simulation.Mode = .plain) {
         let shards = [1, 1, 1, 2, 2, 2, 3, 3, 4, 8][random.below(10)]
         hasDurables = mode == .durable
-        let isRoomy = stores || hasDurables
+        let isRoomy = stores || hasDurables || mode == .hosts
         eventCount = random.range(100...600) * (stores ? 3 : 1)
         peerCountMax = random.range(2...10)
         let wantsTightConnections = random.chance(170) && !isRoomy
@@ -105,7 +107,8 @@ struct Scenario {
         expires = random.chance(200)
         burst = random.pick(stores ? [2, 4, 8, 8, 16] : [1, 1, 2, 4, 8])
         deliveryCountMax = random.pick([0, 0, 2, 3, 10])
-        deadLetters = random.chance(700) ? "/queue/DLQ" : nil
+        // Each host would have its own.
+        deadLetters = random.chance(700) && mode != .hosts ? "/queue/DLQ" : nil
         bodyByteCountMax = memoryIsTight ? 400 : random.pick([16, 200, 200, 2000, stores ? 2000 : 5000])
         socketByteCounts = random.pick([64...512, 512...4096, 4096...65536, 65536...65536])
 
@@ -158,9 +161,19 @@ struct Scenario {
         receiptsWait = apart.chance(150) && !isRoomy
         if receiptsWait { options.receiptConditions = .external }
 
-        topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
-        patterns = ["/topic/a.*", "/topic/#", "/topic/a.>", "/topic/*.b.**", "/topic/x/*"]
-        queues = (0..<random.range(1...4)).map { "/queue/q\($0)" }
+        let topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
+        let patterns = ["/topic/a.*", "/topic/#", "/topic/a.>", "/topic/*.b.**", "/topic/x/*"]
+        let queues = (0..<random.range(1...4)).map { "/queue/q\($0)" }
+        if mode == .hosts {
+            var drawn = Random(seed: options.seed ^ 0x484F_5354_53)
+            hosts = HostScenario(&drawn)
+        } else {
+            hosts = nil
+        }
+        options.hosts = hosts?.options ?? []
+        self.topics = hosts?.spread(topics) ?? topics
+        self.patterns = hosts?.spread(patterns) ?? patterns
+        self.queues = hosts?.spread(queues) ?? queues
         if mode == .permissions {
             var drawn = Random(seed: options.seed ^ 0x4143_4345_5353)
             access = AccessPlan(&drawn, topics: topics, patterns: patterns, queues: queues)
@@ -263,6 +276,7 @@ struct Scenario {
                 options.destinationPolicies[place].deliveryCountMax = 1
             }
         case .permitAll: options.access = nil
+        case .mergeHosts: options.hosts = []
         case .askNobody: options.authentication = .none
         case .confirmUnasked: options.receiptConditions = .none
         case .fillAll: options.limits.destinationsPerConnectionMax = 0

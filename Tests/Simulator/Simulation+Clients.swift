@@ -91,7 +91,11 @@ extension Simulation {
         case 11: frame.add("accept-version", random.pick(["1.1", "1.0,1.1", "1.1,1.0,9.9"]))
         default: frame.add("accept-version", random.pick(["1.2", "1.0,1.1,1.2", "1.2,1.1"]))
         }
-        if random.chance(500) { frame.add("host", "simulated") }
+        if scenario.hosts != nil {
+            addHost(peer, to: &frame)
+        } else if random.chance(500) {
+            frame.add("host", "simulated")
+        }
         drawUser(peer)
         if !peer.user.isEmpty { frame.add("login", peer.user) }
         if scenario.hasDurables { frame.add("client-id", DurableModel.clientID) }

@@ -2,8 +2,8 @@
 extension Simulation {
     func perform(_ deed: Scenario.Deed, _ peer: Peer) {
         switch deed {
-        case .publish: publish(peer, to: random.pick(scenario.topics), isQueue: false)
-        case .publishToQueue: publish(peer, to: random.pick(scenario.queues), isQueue: true)
+        case .publish: publish(peer, to: random.pick(own(scenario.topics, peer)), isQueue: false)
+        case .publishToQueue: publish(peer, to: random.pick(own(scenario.queues, peer)), isQueue: true)
         case .subscribe: subscribe(peer)
         case .unsubscribe: unsubscribe(peer)
         case .acknowledge: acknowledge(peer, accepts: true)
@@ -12,7 +12,7 @@ extension Simulation {
         case .commit: if let transaction = openTransaction(peer) { commit(peer, transaction) }
         case .abort: if let transaction = openTransaction(peer) { abort(peer, transaction) }
         case .disconnect: disconnect(peer)
-        case .request: publish(peer, to: random.pick(scenario.queues), isQueue: true, asks: true)
+        case .request: publish(peer, to: random.pick(own(scenario.queues, peer)), isQueue: true, asks: true)
         case .reply:
             guard !peer.replyNames.isEmpty else { return }
             let name = random.pick(peer.replyNames)
@@ -61,7 +61,7 @@ extension Simulation {
         oracle.messages.append(message)
         let transaction = random.chance(700) ? openTransaction(peer) : nil
         var frame = FrameText("SEND")
-        frame.add("destination", message.written, version: peer.version)
+        frame.add("destination", wire(message.written, peer), version: peer.version)
         frame.add("x-number", "\(message.number)")
         if let text { frame.add("x-text", text, version: peer.version) }
         if let storage = scenario.storage, scenario.queues.contains(destination), !asks {
@@ -134,7 +134,8 @@ extension Simulation {
         let isQueue = random.chance(450)
         let destination =
             isQueue
-            ? random.pick(scenario.queues) : random.pick(random.chance(600) ? scenario.topics : scenario.patterns)
+            ? random.pick(own(scenario.queues, peer))
+            : random.pick(own(random.chance(600) ? scenario.topics : scenario.patterns, peer))
         let permitsAuto = !isQueue || scenario.storage?.permitsAuto ?? true
         let modes: [AckMode] = permitsAuto ? [.auto, .client, .individual] : [.client, .individual]
         subscribe(peer, to: destination, isQueue: isQueue, mode: random.pick(modes), receipt: 800)
@@ -162,7 +163,7 @@ extension Simulation {
         if scenario.subscriptionsAreTight, live >= scenario.options.limits.subscriptionsPerConnectionMax { return }
         var frame = FrameText("SUBSCRIBE")
         if hasId { frame.add("id", id) }
-        frame.add("destination", hasId ? written(spelled) : spelled, version: peer.version)
+        frame.add("destination", wire(hasId ? written(spelled) : spelled, peer), version: peer.version)
         if mode != .auto || random.chance(300) { frame.add("ack", mode.rawValue) }
         var prefetch = scenario.options.limits.prefetchCountMax
         if random.chance(300) {
@@ -194,8 +195,8 @@ extension Simulation {
         let subscription = random.pick(live)
         var frame = FrameText("UNSUBSCRIBE")
         frame.add(
-            subscription.id.hasPrefix("/") || Int(subscription.id) == nil ? "destination" : "id", subscription.id,
-            version: peer.version)
+            subscription.id.hasPrefix("/") || Int(subscription.id) == nil ? "destination" : "id",
+            wire(subscription.id, peer), version: peer.version)
         send(peer, frame, .unsubscribe(subscription))
     }
 
@@ -265,11 +266,11 @@ extension Simulation {
         case 12: frame.add("id", subscription.outstanding[place].name)
         case 11:
             frame.add("message-id", subscription.outstanding[place].name)
-            frame.add("subscription", subscription.id)
+            frame.add("subscription", wire(subscription.id, peer))
         default:
             frame.add("message-id", subscription.outstanding[place].name)
             // Two subscriptions of a connection may have the same topic message.
-            frame.add("subscription", subscription.id)
+            frame.add("subscription", wire(subscription.id, peer))
         }
         let rejects = !accepts && random.chance(300)
         if rejects { frame.add("requeue", random.pick(["false", "False"])) }

@@ -22,7 +22,8 @@ extension Simulation {
         if hasFailed { return }
         drainDurables()
         if hasFailed { return }
-        didDrain = drainer.map { $0.phase == .connected && $0.error == nil } ?? false
+        didDrain =
+            drainer.map { last in ([last] + helpers).allSatisfy { $0.phase == .connected && $0.error == nil } } ?? false
         oracle.judgeSuspicions()
         oracle.judgeTransactions(counters, hasDrained: didDrain)
         oracle.judgeTopics(counters)
@@ -146,13 +147,18 @@ extension Simulation {
     private func makeDrainer() -> Peer? {
         if scenario.destinationsAreTight || scenario.ratesAreTight || scenario.subscriptionsAreTight { return nil }
         drainerCount += 1
+        return makeDrainers(makeDrainer(ofHost:))
+    }
+
+    private func makeDrainer(ofHost host: String) -> Peer {
         let drainer = makePeer(address: Self.drainerAddress)
+        drainer.host = host
         drainer.isDrainer = true
         drainer.canConsume = true
         // It has to get everything.
         if oracle.access != nil { drainer.listener = 0 }
         connect(drainer)
-        for queue in scenario.queues + (scenario.deadLetters.map { [$0] } ?? []) {
+        for queue in own(scenario.queues, drainer) + (scenario.deadLetters.map { [$0] } ?? []) {
             while !drainer.subscriptions.contains(where: { $0.destination == queue }) {
                 subscribe(drainer, to: queue, isQueue: true, mode: .individual, receipt: 1000)
             }
@@ -196,11 +202,11 @@ extension Simulation {
 
     /// Everyone leaves, the drainer last: what others gave back on their way out is taken too.
     private func depart() {
-        let others = peers[firstOfLife...].filter { $0 !== drainer }
+        let others = peers[firstOfLife...].filter { peer in peer !== drainer && !helpers.contains { $0 === peer } }
         depart(others)
         guard !hasFailed, let drainer else { return }
         settle("the last deliveries")
-        if !hasFailed { depart([drainer]) }
+        if !hasFailed { depart(helpers + [drainer]) }
     }
 
     private func depart(_ leaving: [Peer]) {

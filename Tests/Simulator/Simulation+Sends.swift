@@ -90,6 +90,7 @@ extension Simulation {
         let since = scenario.shardCount == 1 ? encodedSince : 0
         while var frame = peer.decoder.next() {
             if let canary, altered(&frame, peer, canary) { continue }
+            addHost(of: peer, to: &frame)
             oracle.received(frame, by: peer, encodedSince: since)
         }
         if let failure = peer.decoder.failure { oracle.violate("client \(peer.id): \(failure)") }

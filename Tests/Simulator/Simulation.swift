@@ -8,33 +8,6 @@ import Slabs
 /// A run has three acts: disorder, in which clients act and faults strike; rest, in which faults stop, everyone reads
 /// and acknowledges and a drainer empties the queues; and departure, after which nothing may be left.
 public final class Simulation {
-    /// What runs are made of.
-    public enum Mode: String, CaseIterable, Sendable {
-        /// Every client may do anything.
-        case plain
-        /// Clients have names and permissions, which change now and then.
-        case permissions
-        /// Some topics keep logs, which clients read, and some messages are retained.
-        case logs
-        /// Messages wait for their time, and some are sent again with the id of one that was taken.
-        case delays
-        /// Clients have durable subscriptions to topics.
-        case durable
-    }
-
-    /// What a run found.
-    public struct Outcome: Sendable {
-        public var seed: UInt64
-        /// nil: none.
-        public var violation: String?
-        public var traceHash: UInt64
-        public var faultCounts: [Int]
-        public var storageFaultCounts = [Int](repeating: 0, count: StorageFault.allCases.count)
-        public var turnCount = 0
-        public var frameCount = 0
-        public var messageCount = 0
-    }
-
     /// A shard and its part of the kernel.
     struct Worker {
         /// Connections that are adopted, in the order of adoption.
@@ -112,6 +85,8 @@ public final class Simulation {
     let durables: [DurableModel]
     /// Empties the queues in the end.
     var drainer: Peer?
+    /// The same with other virtual hosts.
+    var helpers: [Peer] = []
     var drainerCount = 0
     static let drainerCountMax = 20
     static let drainerAddress: UInt64 = 99
@@ -161,7 +136,8 @@ public final class Simulation {
     /// Makes the broker, as it is when its process begins.
     func makeShards(_ options: BrokerOptions) {
         fabric = Fabric(
-            shardCount: scenario.shardCount, mailboxByteCountMax: scenario.options.limits.mailboxByteCountMax)
+            shardCount: scenario.shardCount, mailboxByteCountMax: scenario.options.limits.mailboxByteCountMax,
+            hostCount: scenario.options.hosts.count)
         shards = .allocate(capacity: scenario.shardCount)
         madeCount = scenario.shardCount
         for index in 0..<scenario.shardCount {

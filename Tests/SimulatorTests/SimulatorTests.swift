@@ -38,6 +38,16 @@ struct SimulatorTests {
         }
     }
 
+    @Test("With virtual hosts, nothing crosses from one to another")
+    func hostsAreKeptApart() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, mode: .hosts).violation == nil, "seed \(seed)")
+        }
+        for seed in UInt64(1)...100 {
+            #expect(Simulation.run(seed: seed, crashes: true, mode: .hosts).violation == nil, "seed \(seed), crashes")
+        }
+    }
+
     @Test("With durable subscriptions, each has what it was promised")
     func durableSubscriptionsAreKept() {
         for seed in UInt64(1)...200 {

@@ -123,6 +123,12 @@ extension Simulation {
         }
     }
 
+    /// What the oracle calls it.
+    private func modelName(_ name: [UInt8]) -> String {
+        let text = String(decoding: name, as: UTF8.self)
+        return scenario.hosts == nil ? text : HostScenario.name(ofCanonical: text)
+    }
+
     private func owner(of queue: [UInt8]) -> Int {
         queue.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: scenario.shardCount) }
     }
@@ -146,7 +152,7 @@ extension Simulation {
 
     private func found(_ message: LiveMessage, _ state: RecoveredState) -> FoundMessage {
         var found = FoundMessage(
-            number: -1, queue: String(decoding: state.queues[Int(message.queue)].name, as: UTF8.self),
+            number: -1, queue: modelName(state.queues[Int(message.queue)].name),
             isRedelivered: message.isRedelivered)
         withRecord(of: message, state) { record in
             let headers = UnsafeRawBufferPointer(start: record.content, count: record.headersByteCount)
