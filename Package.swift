@@ -97,7 +97,7 @@ let package = Package(
         .target(
             name: "Load",
             dependencies: [
-                "ClientWebSocket", "Drivers", "IO", "Slabs",
+                "ClientWebSocket", "Drivers", "IO", "Slabs", "Transports",
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             path: "Bench/Load",
