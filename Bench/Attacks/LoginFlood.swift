@@ -5,8 +5,8 @@ import Synchronization
 
 /// Wrong logins at a fixed rate, whatever the broker does: each on a connection of its own, from one address.
 ///
-/// Half of them are of a user that exists. A connection is reset when the broker has answered. It is a thread of the
-/// lowest priority, as `Attacker` is.
+/// Half of them are of a user that exists. A connection is reset when the broker has answered. Its thread has the usual
+/// priority, unlike `Attacker`, for a rate that is not kept proves nothing.
 public final class LoginFlood: Sendable {
     public struct Tally: Sendable, Equatable {
         /// Connections that were opened, and sent a CONNECT.
@@ -57,7 +57,6 @@ public final class LoginFlood: Sendable {
     }
 
     private func run() {
-        _ = process_yield_to_all()
         var wave = Wave(port: port, perSecond: perSecond, user: user)
         while !isStopping.load(ordering: .acquiring) {
             wave.turn()

@@ -88,7 +88,7 @@ public final class Load: Sendable {
                 ThreadSetup(
                     plan: plan, share: share, requests: requests, control: control, thread: thread,
                     addresses: addresses, usesWebSocket: target.webSocketPath != nil, tls: context,
-                    connectingCountMax: max(16, Self.connectingCountMax / threadCount), driver: target.driver,
+                    connectingCountMax: max(16, Self.connectingCountMax(target) / threadCount), driver: target.driver,
                     isUrgent: target.isUrgent, options: Self.options(plan, share), peers: peers))
         }
         self.peers = peers
@@ -99,7 +99,8 @@ public final class Load: Sendable {
     }
 
     /// Connections that are opened at a time: enough to keep the server busy, but too few to overflow its backlog.
-    private static let connectingCountMax = 1024
+    /// With TLS enough is less, and more would make the memory of handshakes that of idle connections.
+    private static func connectingCountMax(_ target: Target) -> Int { target.tls == nil ? 1024 : 64 }
     /// The most clients of a thread. RLIMIT_NOFILE limits the file table of its ring, or with epoll its descriptors.
     public static var clientsPerThreadMax: Int {
         var limit = rlimit()

@@ -94,6 +94,7 @@ struct Logins: ParsableCommand {
         let before = HonestLogins(plan)
         let during = HonestLogins(plan)
         for _ in 0..<rounds {
+            Self.awaitQuiet(server)
             measure(before, server) { outcome.serverShareBefore = $0 }
             let flood = LoginFlood(port: server.port, perSecond: wrong, user: Self.credentials.login)
             flood.start()
@@ -107,6 +108,19 @@ struct Logins: ParsableCommand {
         (outcome.during, outcome.duringCount) = during.latency
         outcome.failure = before.failure ?? during.failure ?? (server.isRunning ? nil : "the broker has ended")
         return outcome
+    }
+
+    /// Waits until what was left of the last flood is done: the broker takes next to no CPU time.
+    private static func awaitQuiet(_ server: RunningServer) {
+        let stepMicroseconds: UInt32 = 250_000
+        let stepsMax = 80
+        let quietShare = 0.05
+        for _ in 0..<stepsMax {
+            let watch = Stopwatch(server.process)
+            usleep(stepMicroseconds)
+            let (wall, running) = watch.seconds
+            if running < wall * quietShare { return }
+        }
     }
 
     /// Lets the clients connect, and records from the end of the warm-up on.

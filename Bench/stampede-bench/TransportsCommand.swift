@@ -36,7 +36,7 @@ struct TransportsCommand: ParsableCommand {
     var only: [String] = []
 
     @Option(help: "How many idle connections to measure; 0: none.")
-    var idle = 5000
+    var idle = 10_000
 
     @Option(help: "How often a disturbed run is repeated at most.")
     var repeats = 5
