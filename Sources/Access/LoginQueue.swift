@@ -6,14 +6,15 @@ public import Permissions
 /// - An address may have `waitingPerAddressMax` logins that wait, and all together `waitingMax`. Beyond, logins are refused.
 /// - A wrong login is told after a delay, which doubles with each of its address, up to eight times. A minute without one
 ///   makes it the first again.
-/// - The logins of an address with `slowCountMin` wrong ones take the slow lane, which has a thread of its own: so they
-///   never keep the others waiting. A right login takes back as much as `forgivenCount` wrong ones did.
+/// - An address that floods takes the slow lane, which has a thread of its own: so it never keeps others waiting. It floods if
+///   its line was full, and `slowCountMin` of its logins were wrong, within a minute. A right login takes back as much as
+///   `forgivenCount` wrong ones did: a proxy whose clients all come back at once does not flood.
 /// - A login that has waited longer than its client may is dropped, unchecked.
 public struct LoginQueue<Ticket: Sendable>: Sendable {
     /// Who checks a login.
     public enum Lane: Sendable {
         case prompt
-        /// For addresses with many wrong logins.
+        /// For addresses that flood.
         case slow
     }
 
@@ -99,6 +100,8 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
     private struct Failures {
         var count: UInt64
         var last: UInt64
+        /// When its line was full. nil: never, since the first of these.
+        var fullAt: UInt64?
     }
 
     private struct Delayed {
@@ -132,7 +135,10 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
         guard waitingCount < Self.waitingMax else { return nil }
         var line = lines.removeValue(forKey: login.address) ?? Line()
         defer { lines[login.address] = line }
-        guard line.count < Self.waitingPerAddressMax else { return nil }
+        guard line.count < Self.waitingPerAddressMax else {
+            failures[login.address]?.fullAt = now
+            return nil
+        }
         let lane = isSlow(login.address, now: now) ? Lane.slow : .prompt
         if line.isEmpty {
             if lane == .slow { slowTurns.append(login.address) } else { promptTurns.append(login.address) }
@@ -166,8 +172,8 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
     }
 
     private func isSlow(_ address: UInt64, now: UInt64) -> Bool {
-        guard let known = failures[address] else { return false }
-        return known.count >= Self.slowCountMin && now < known.last + Self.forgetMilliseconds
+        guard let known = failures[address], let fullAt = known.fullAt else { return false }
+        return known.count >= Self.slowCountMin && now < min(known.last, fullAt) + Self.forgetMilliseconds
     }
 
     // MARK: Right logins

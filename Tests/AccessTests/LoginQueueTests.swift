@@ -83,15 +83,43 @@ struct LoginQueueTests {
         #expect(queue.nextDue == 61_250)
     }
 
-    @Test("An address with many wrong logins keeps nobody else waiting, and right ones take it back")
+    /// An address with one wrong login has as many that wait as it may, and one more. Nobody waits for them any longer.
+    private func fill(_ address: UInt64, _ queue: inout LoginQueue<Int>) {
+        queue.refuse(login(0, address), .wrongLogin, now: 0)
+        for _ in 0..<LoginQueue<Int>.waitingPerAddressMax {
+            let lane = queue.append(login(0, address, deadline: 1), now: 0)
+            #expect(lane == .prompt)
+        }
+        let lane = queue.append(login(0, address), now: 0)
+        #expect(lane == nil)
+        let next = queue.next(now: 1)
+        #expect(next == nil)
+    }
+
+    @Test("Neither many wrong logins nor a full line is a flood")
+    func noFlood() {
+        var queue = LoginQueue<Int>(delayMilliseconds: 0)
+        for _ in 0..<1000 { queue.refuse(login(0, 1), .wrongLogin, now: 0) }
+        var lane = queue.append(login(1, 1), now: 0)
+        #expect(lane == .prompt)
+        let next = queue.next(now: 0)
+        #expect(next?.ticket == 1)
+        fill(2, &queue)
+        for _ in 2..<LoginQueue<Int>.slowCountMin { queue.refuse(login(0, 2), .wrongLogin, now: 0) }
+        lane = queue.append(login(2, 2), now: 0)
+        #expect(lane == .prompt)
+    }
+
+    @Test("An address that floods keeps nobody else waiting, and right logins take it back")
     func lanes() {
         typealias Queue = LoginQueue<Int>
         var queue = Queue(delayMilliseconds: 0)
         func fail(_ count: UInt64, now: UInt64) {
             for _ in 0..<count { queue.refuse(login(0, 1), .wrongLogin, now: now) }
         }
+        fill(1, &queue)
         // It waits while the wrong ones are counted: its turn is in the prompt lane still.
-        fail(Queue.slowCountMin - 1, now: 0)
+        fail(Queue.slowCountMin - 2, now: 0)
         var lane = queue.append(login(1, 1), now: 0)
         #expect(lane == .prompt)
         fail(1, now: 0)
@@ -127,6 +155,7 @@ struct LoginQueueTests {
     @Test("A quiet minute leads out of the slow lane")
     func slowEnds() {
         var queue = LoginQueue<Int>(delayMilliseconds: 0)
+        fill(1, &queue)
         for _ in 0..<LoginQueue<Int>.slowCountMin { queue.refuse(login(0, 1), .wrongLogin, now: 0) }
         var lane = queue.append(login(1, 1, deadline: .max), now: 59_999)
         #expect(lane == .slow)
