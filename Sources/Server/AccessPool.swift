@@ -66,9 +66,9 @@ final class AccessPool: @unchecked Sendable {
         pthread_condattr_init(&attributes)
         pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
         pthread_cond_init(isChanged, &attributes)
-        pthread_condattr_destroy(&attributes)
         hasSlow = .allocate(capacity: 1)
-        pthread_cond_init(hasSlow, nil)
+        pthread_cond_init(hasSlow, &attributes)
+        pthread_condattr_destroy(&attributes)
         if settings.usesService { service = ServicePool(self, settings, serviceContext, logger) }
     }
 
@@ -261,7 +261,8 @@ final class AccessPool: @unchecked Sendable {
         defer { idler.stop() }
         pthread_mutex_lock(mutex)
         while !state.isStopping {
-            guard let login = state.queue.next(now: Self.now, lane: .slow) else {
+            let start = Self.now
+            guard let login = state.queue.next(now: start, lane: .slow) else {
                 pthread_cond_wait(hasSlow, mutex)
                 continue
             }
@@ -270,8 +271,20 @@ final class AccessPool: @unchecked Sendable {
             let decision = idler.run { Self.decide(login, authenticator, CryptScratch()) }
             conclude(login, authenticator, decision)
             pthread_mutex_lock(mutex)
+            while !state.isStopping, Self.now < start + Self.slowMilliseconds {
+                wait(hasSlow, until: start + Self.slowMilliseconds)
+            }
         }
         pthread_mutex_unlock(mutex)
+    }
+
+    /// From one check of the slow lane to the next. The kernel takes back the 16 MiB of a hash in one go, some milliseconds in
+    /// which a kernel without preemption gives the CPU to nobody else, whatever the priority.
+    private static let slowMilliseconds: UInt64 = 1000
+
+    private func wait(_ condition: UnsafeMutablePointer<pthread_cond_t>, until due: UInt64) {
+        var time = timespec(tv_sec: Int(due / 1000), tv_nsec: Int(due % 1000) * 1_000_000)
+        pthread_cond_timedwait(condition, mutex, &time)
     }
 
     /// Until there is a login, or a refusal is due. The lock is held.
@@ -280,8 +293,7 @@ final class AccessPool: @unchecked Sendable {
             pthread_cond_wait(isChanged, mutex)
             return
         }
-        var time = timespec(tv_sec: Int(due / 1000), tv_nsec: Int(due % 1000) * 1_000_000)
-        pthread_cond_timedwait(isChanged, mutex, &time)
+        wait(isChanged, until: due)
     }
 
     private static func decide(
