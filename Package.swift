@@ -97,7 +97,7 @@ let package = Package(
         .target(
             name: "Load",
             dependencies: [
-                "ClientWebSocket", "Drivers", "IO", "Slabs",
+                "ClientWebSocket", "Drivers", "IO", "Slabs", "Transports",
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             path: "Bench/Load",
@@ -145,7 +145,10 @@ let package = Package(
         .testTarget(
             name: "LoadTests",
             // The programs themselves too: the load is put on a broker that runs.
-            dependencies: ["CProcess", "Load", "floor_log", "stampede-bench", "stampede"],
+            dependencies: [
+                "Attacks", "CProcess", "Load", "floor_log", "stampede-bench", "stampede",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             swiftSettings: swiftSettings),
         // What is fuzzed, and what replays the corpus in every test run.
         .target(

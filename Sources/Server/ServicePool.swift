@@ -81,7 +81,7 @@ final class ServicePool: @unchecked Sendable {
     /// Puts a login into the line. False: too many wait.
     func ask(_ login: Login) -> Bool {
         withLock { state in
-            guard state.queue.append(login) else { return false }
+            guard state.queue.append(login, now: Self.now) != nil else { return false }
             pthread_cond_signal(isChanged)
             return true
         }
