@@ -23,6 +23,9 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     var cursorsByConsumer: [Index<Consumer>: Index<Cursor>] = [:]
     var holders = QueueHolders()
     var nextOrder: UInt64 = 1
+    /// The next message for this queue takes room that was kept for it, so it has room. What else is there may count as more
+    /// since then: in the log alone each message counts as up to 63 bytes more than it is.
+    var granting = Index<Queue>.none
     /// Timers of queues that may be idle too long. They fire when nothing else happens, and are no work of anybody's.
     var idleTimerCount = 0
 
@@ -175,7 +178,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     func hasRoom(_ index: Index<Queue>, byteCount: Int) -> Bool {
         let queue = queueRecords[index]
         return queue.pointee.messageCount < queue.pointee.messageCountMax
-            && queue.pointee.byteCount + UInt64(byteCount) <= queue.pointee.byteCountMax
+            && queue.pointee.byteCount + UInt64(byteCount) <= queue.pointee.byteCountMax || index == granting
     }
 
     /// Keeps room for a message of so many bytes: it counts as if it were there.
@@ -206,6 +209,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         let expiresAt = expiry(of: message, in: index, at: moment)
         if expiresAt != 0, expiresAt <= moment.wallMilliseconds { return .expired }
         guard hasRoom(index, byteCount: message.contentByteCount) else { return .full }
+        granting = .none
         let handle: Handle<Entry> = entryRecords.allocate()
         if handle.isNone { return .noMemory }
         let block = isStored ? memory.storeForLog(message, extra: extra) : memory.store(message, extra: extra)

@@ -29,6 +29,7 @@ extension Shard {
         }
         guard queues.hasRoom(index, byteCount: message.contentByteCount) || mayExceed(index, message.contentByteCount)
         else { return false }
+        queues.granting = .none
         if writesCold(index, extra.count + message.contentByteCount, isStored: isStored) {
             writeCold(index, message, extra: extra, isStored: isStored, expiresAt: expiresAt)
         } else {

@@ -194,7 +194,9 @@ extension Shard {
         if session.pointee.state == .connected {
             counters.messagesReceived &+= 1
             parse(session, kept)
+            queues.granting = queue.index
             _ = sendNow(context)
+            queues.granting = .none
         }
         if !queue.isNone { roomIsFree(queue) }
         // Out of memory half-way: what was not sent takes no room.

@@ -165,7 +165,11 @@ extension Shard {
     private mutating func releaseToQueue(_ delayed: DelayedMessage, _ index: Index<Queue>) {
         let line = scheduleLine(memory.stored(delayed.message, identity: 0, expiresAt: 0))
         let message = dueMessage(delayed, line)
-        if delayed.keepsRoom { queues.unreserve(index, byteCount: Int(delayed.byteCount)) }
+        if delayed.keepsRoom {
+            queues.unreserve(index, byteCount: Int(delayed.byteCount))
+            queues.granting = index
+        }
+        defer { queues.granting = .none }
         if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: message.contentByteCount) }
         let next = nextBlock(delayed, line, message)
         guard queues.hasRoom(index, byteCount: message.contentByteCount), next != 0 || nextLine(delayed, line) == nil

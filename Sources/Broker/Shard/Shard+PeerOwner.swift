@@ -24,7 +24,11 @@ extension Shard {
         let queueIndex = destinations[index].pointee.queue
         let queue = queues[queueIndex]
         let handle = queues.handle(queueIndex)
-        if publication.isReserved { returnRoom(handle, byteCount: UInt64(publication.byteCount)) }
+        if publication.isReserved {
+            returnRoom(handle, byteCount: UInt64(publication.byteCount))
+            queues.granting = queueIndex
+        }
+        defer { queues.granting = .none }
         // A dead letter drives no other out: two queues could send each other theirs for ever.
         if !publication.isDeadLetter, destinations[index].pointee.isIdle,
             let refusal = queues.refusal(of: publication.sender, limits)
