@@ -120,7 +120,12 @@ extension Shard {
             if read.isForCompaction { return endCompaction() }
             guard cold.isLive(read.cold) else { return }
             cold.setReading(read.cold.index, false)
-            readFailed(read.cold.index, read.segment, read.offset, errorText(errorNumber))
+            if let place = cold.first(read.cold.index), place.segment == read.segment, place.offset == read.offset {
+                readFailed(read.cold.index, read.segment, read.offset, errorText(errorNumber))
+            } else {
+                // It was written again meanwhile, and the segment may be gone.
+                cold.list(read.cold.index)
+            }
             resumeCold()
         }
     }
