@@ -190,6 +190,16 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         queueRecords[index].pointee.byteCount -= UInt64(byteCount)
     }
 
+    /// Returns those that it had.
+    mutating func setLimits(_ limits: QueueLimits, of index: Index<Queue>) -> QueueLimits {
+        let queue = queueRecords[index]
+        defer {
+            queue.pointee.messageCountMax = limits.messageCount
+            queue.pointee.byteCountMax = limits.byteCount
+        }
+        return QueueLimits(messageCount: queue.pointee.messageCountMax, byteCount: queue.pointee.byteCountMax)
+    }
+
     // MARK: Entries
 
     /// Messages from now on come behind those with a lower place.

@@ -1,5 +1,11 @@
 import Slabs
 
+/// What a queue may hold.
+struct QueueLimits: BitwiseCopyable {
+    var messageCount: UInt32
+    var byteCount: UInt64
+}
+
 /// A queue, with its owner.
 struct Queue: SlabRecord {
     var generation: UInt32

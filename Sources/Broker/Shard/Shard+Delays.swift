@@ -43,7 +43,7 @@ extension Shard {
     }
 
     /// The queue has room, or its oldest messages will make it, as for one that is not delayed: COMMIT has promised no less.
-    private mutating func takes(_ index: Index<Queue>, byteCount: Int) -> Bool {
+    mutating func takes(_ index: Index<Queue>, byteCount: Int) -> Bool {
         queues.hasRoom(index, byteCount: byteCount) || mayExceed(index, byteCount)
     }
 

@@ -16,6 +16,22 @@ extension Shard {
         return .retry
     }
 
+    @inline(__always)
+    mutating func take(_ index: Index<Queue>, _ message: Message) -> Bool {
+        message.options.isEmpty ? enqueue(index, message) : takeWithOptions(index, message)
+    }
+
+    /// Puts a message into a queue that has promised room for it: see `canReserve`. What was to make room may be with
+    /// consumers since, and the promise is kept beyond the limits.
+    mutating func takePromised(_ index: Index<Queue>, _ message: Message) -> Bool {
+        guard queues[index].pointee.overflow == .dropOldest,
+            !takes(index, byteCount: message.contentByteCount)
+        else { return take(index, message) }
+        let limits = queues.setLimits(QueueLimits(messageCount: .max, byteCount: .max / 2), of: index)
+        defer { _ = queues.setLimits(limits, of: index) }
+        return take(index, message)
+    }
+
     /// Grants room to those who wait, in turn, while there is any; all of them have their answer when the queue ends.
     mutating func unblock(_ queueIndex: Index<Queue>) {
         let queue = queues[queueIndex]
