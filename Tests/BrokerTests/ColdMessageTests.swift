@@ -212,6 +212,31 @@ struct ColdMessageTests {
         broker.finish()
     }
 
+    @Test("What an earlier life may have given out when it was due says so, also where it went to the disk since")
+    func delayedAndRedelivered() {
+        var broker = Self.start()
+        var client = broker.connect()
+        fill(client, 1...20)
+        // Due before the next life begins.
+        broker.stepWallClock(milliseconds: -10_000)
+        client.confirmed(.send, [("destination", "/queue/a"), ("x-delay", "5000")] + Self.persistent, "due")
+        broker = Self.start(broker.disk.restarted(afterPowerCut: true))
+        broker.kernel.turn(0)
+        broker.advance(milliseconds: 100)
+        #expect(broker.audit().delayedMessages == 0)
+        #expect(counts(broker)[1] > 10 && counts(broker)[2] == 0)
+        client = broker.connect()
+        client.subscribe("/queue/a", ack: "client-individual")
+        var messages: [ClientFrame] = []
+        while case let next = client.messages(), !next.isEmpty {
+            messages += next
+            for message in next { client.ack(message) }
+        }
+        #expect(messages.map(\.text) == Self.texts(1...20) + ["due"])
+        #expect(messages.allSatisfy { $0["redelivered"] == "true" })
+        broker.finish()
+    }
+
     @Test("A queue that nobody uses loses what it has on the disk, too")
     func idle() {
         let broker = Self.start {

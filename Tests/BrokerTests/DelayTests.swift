@@ -343,4 +343,42 @@ struct DelayTests {
         broker.advance(milliseconds: 960_000)
         #expect(client.bodies() == ["held"])
     }
+
+    @Test("One that an earlier life may have given out says so, also when it was written again while it had no room")
+    func compactionKeepsMark() {
+        var broker = StoreFixture.start(FakeDisk())
+        var client = broker.connect()
+        client.confirmed(.send, [("destination", "/queue/held")] + Self.persistent, "first")
+        // Due before the next life begins.
+        broker.stepWallClock(milliseconds: -10_000)
+        client.confirmed(.send, [("destination", "/queue/held"), ("x-delay", "5000")] + Self.persistent, "due")
+        let oldNames = broker.disk.fileNames
+        var policy = DestinationPolicy(pattern: "/queue/held")
+        policy.queueMessageCountMax = 1
+        broker = StoreFixture.start(broker.disk.restarted(afterPowerCut: true)) { $0.destinationPolicies = [policy] }
+        client = broker.connect()
+        client.subscribe("/queue/work")
+        for _ in 0..<400 {
+            client.publish("/queue/work", String(repeating: "x", count: 4000), Self.persistent)
+            broker.run()
+            _ = client.takeFrames()
+        }
+        broker.advance(milliseconds: 1000)
+        #expect(broker.audit().delayedMessages == 1)
+        client.send(.disconnect)
+        broker.run()
+        broker.kernel.beginDrain()
+        broker.advance(milliseconds: 20_000)
+        let isDrained = broker.shard(0).pointee.isDrained
+        #expect(isDrained)
+        #expect(Set(broker.disk.fileNames).isDisjoint(with: oldNames))
+        broker = StoreFixture.start(broker.disk.restarted(afterPowerCut: true))
+        broker.kernel.turn(0)
+        broker.settle()
+        client = broker.connect()
+        client.subscribe("/queue/held")
+        let messages = client.messages()
+        #expect(messages.map(\.text) == ["first", "due"])
+        #expect(messages.allSatisfy { $0["redelivered"] == "true" })
+    }
 }

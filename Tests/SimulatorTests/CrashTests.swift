@@ -30,6 +30,11 @@ struct CrashTests {
         }
     }
 
+    @Test("A seed that found a fault of delayed messages once finds none", arguments: [UInt64]([27, 828, 1146, 1149]))
+    func delaysStayMended(seed: UInt64) {
+        #expect(Simulation.run(seed: seed, crashes: true, mode: .delays).violation == nil)
+    }
+
     @Test("A seed runs the same way twice", arguments: [UInt64](1...20))
     func runsAreReproducible(seed: UInt64) {
         let first = Simulation.run(seed: seed, crashes: true)

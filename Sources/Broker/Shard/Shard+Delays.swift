@@ -27,7 +27,7 @@ extension Shard {
     /// - Parameter index: the queue that it is for. None: it is for a topic.
     mutating func holdDelayed(_ message: Message, for index: Index<Queue>) -> Bool {
         let line = scheduleLine(message)
-        if !index.isNone, !queues.hasRoom(index, byteCount: message.contentByteCount - line.byteCount) { return false }
+        if !index.isNone, !takes(index, byteCount: message.contentByteCount - line.byteCount) { return false }
         let isStored =
             index.isNone
             ? storesDelayed(line.destination, isPersistent: message.isPersistent)
@@ -40,6 +40,11 @@ extension Shard {
         }
         counters.messagesDelayed &+= 1
         return true
+    }
+
+    /// The queue has room, or its oldest messages will make it, as for one that is not delayed: COMMIT has promised no less.
+    mutating func takes(_ index: Index<Queue>, byteCount: Int) -> Bool {
+        queues.hasRoom(index, byteCount: byteCount) || mayExceed(index, byteCount)
     }
 
     mutating func scheduleLine(_ message: Message) -> ScheduleLine {
@@ -172,8 +177,7 @@ extension Shard {
         defer { queues.granting = .none }
         if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: message.contentByteCount) }
         let next = nextBlock(delayed, line, message)
-        guard queues.hasRoom(index, byteCount: message.contentByteCount), next != 0 || nextLine(delayed, line) == nil
-        else {
+        guard takes(index, byteCount: message.contentByteCount), next != 0 || nextLine(delayed, line) == nil else {
             if next != 0 { memory.blocks.release(next) }
             if delayed.keepsRoom { queues.reserve(index, byteCount: Int(delayed.byteCount)) }
             return postpone()

@@ -47,7 +47,7 @@ extension Shard {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
         let wasEmpty = queue.pointee.messageCount == 0
-        if message.options.isEmpty ? enqueue(queueIndex, message) : takeWithOptions(queueIndex, message) {
+        if take(queueIndex, message) {
             if wasEmpty { hold(handle, publication.sender) }
         } else {
             let isFull = !queues.hasRoom(queueIndex, byteCount: message.contentByteCount)

@@ -98,7 +98,7 @@ extension Shard {
         case .dropOldest:
             guard let message = messageOfFrame(context, for: target) else { return .done }
             dropOldest(index, byteCount: message.contentByteCount)
-            if message.options.isEmpty ? enqueue(index, message) : takeWithOptions(index, message) {
+            if take(index, message) {
                 confirm(context)
                 return .done
             }

@@ -64,6 +64,8 @@ extension Shard {
         var flags = RecordFlags()
         if message.isPlain { flags.insert(.isPlain) }
         if message.carriesDestination { flags.insert(.carriesDestination) }
+        // Of one that is written again, or was delayed in an earlier life.
+        if entry.pointee.isRedelivered { flags.insert(.isRedelivered) }
         var record = MessageRecord(
             queueName: nameOf(queues[entry.pointee.queue].pointee.destination), identity: entry.pointee.identity,
             expiresAt: entry.pointee.expiresAt, flags: flags, content: message.headers,
@@ -259,7 +261,6 @@ extension Shard {
         // Of ids the table says what is known.
         record.flags.remove(.isDeduplicated)
         record.detail = 0
-        if queues[index].pointee.isRedelivered { record.flags.insert(.isRedelivered) }
         record.failureCount = queues[index].pointee.failureCount
         record.orderKey = place.orderKey
         record.original = place.reference

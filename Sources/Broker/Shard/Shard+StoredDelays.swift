@@ -20,6 +20,8 @@ extension Shard {
         if message.isPlain { flags.insert(.isPlain) }
         if message.carriesDestination { flags.insert(.carriesDestination) }
         if message.options.contains(.isDeduplicated) { flags.insert(.isDeduplicated) }
+        // Of one that is written again: that segment's life may say so no more.
+        if delayed.pointee.mayHaveBeenDelivered { flags.insert(.isRedelivered) }
         var record = MessageRecord(
             queueName: line.destination, identity: message.identity, expiresAt: message.expiresAt, flags: flags,
             content: message.headers, headersByteCount: message.headersByteCount, bodyByteCount: message.bodyByteCount)
