@@ -120,7 +120,7 @@ extension Shard {
     /// The earliest is due.
     private mutating func release(_ index: Index<DelayedMessage>) {
         let delayed = delays[index].pointee
-        if let until = delays.blockedUntil(delayed.queue, after: wallMilliseconds) {
+        if let until = delays.blockedUntil(delayed, after: wallMilliseconds) {
             return delays.postponeEarliest(until: until)
         }
         guard !delayed.queue.isNone else { return releaseToTopic(delayed) }
@@ -178,6 +178,7 @@ extension Shard {
             if delayed.keepsRoom { queues.reserve(index, byteCount: Int(delayed.byteCount)) }
             return postpone()
         }
+        let place = placeOfDelayed(delayed)
         let group = beginGroup()
         if enqueue(index, message) {
             // Nothing is delivered before the group ends.
@@ -192,7 +193,7 @@ extension Shard {
             if delayed.keepsRoom { queues.reserve(index, byteCount: Int(delayed.byteCount)) }
             postpone()
         }
-        endGroup(group)
+        endMove(group, from: place)
         roomIsFree(queues.handle(index))
     }
 
@@ -208,6 +209,7 @@ extension Shard {
             if next != 0 { memory.blocks.release(next) }
             return postpone()
         }
+        let place = placeOfDelayed(delayed)
         let group = beginGroup()
         var isTaken = true
         if destinations[topic].pointee.isSequenced {
@@ -221,7 +223,7 @@ extension Shard {
             if next != 0 { memory.blocks.release(next) }
             postpone()
         }
-        endGroup(group)
+        endMove(group, from: place)
     }
 
     private mutating func topicOfDelayed(_ name: UnsafeRawBufferPointer) -> Index<Destination> {
