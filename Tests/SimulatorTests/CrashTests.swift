@@ -30,7 +30,9 @@ struct CrashTests {
         }
     }
 
-    @Test("A seed that found a fault of delayed messages once finds none", arguments: [UInt64]([27, 828, 1146, 1149]))
+    @Test(
+        "A seed that found a fault of delayed messages once finds none",
+        arguments: [UInt64]([27, 828, 1146, 1149, 1378, 2997]))
     func delaysStayMended(seed: UInt64) {
         #expect(Simulation.run(seed: seed, crashes: true, mode: .delays).violation == nil)
     }

@@ -31,6 +31,9 @@ struct DelayedMessage: SlabRecord {
 struct BlockedQueue: BitwiseCopyable {
     var queue: Handle<Queue>
     var until: UInt64
+    /// Also for messages for which it keeps room: one of these has not been taken. Else they go first, for what they take may
+    /// be all that the others wait for.
+    var isForAll: Bool
 }
 
 /// The messages of one worker that wait for their time: a heap by that time.
@@ -144,14 +147,20 @@ struct DelayTable: ~Copyable {
 
     /// The earliest found no room in its queue: it is tried again at that time, and so is what comes behind it.
     mutating func postponeEarliest(until time: UInt64) {
-        let queue = records[heap[0]].pointee.queue
-        if blockedUntil(queue, after: 0) == nil { blocked.append(BlockedQueue(queue: queue, until: time)) }
+        let record = records[heap[0]].pointee
+        var place = 0
+        while place < blocked.count, blocked[place].queue != record.queue { place += 1 }
+        if place == blocked.count {
+            blocked.append(BlockedQueue(queue: record.queue, until: time, isForAll: record.keepsRoom))
+        } else if record.keepsRoom {
+            blocked[place].isForAll = true
+        }
         records[heap[0]].pointee.wakesAt = time
         sink(0)
     }
 
-    /// When a queue that had no room is tried again. nil: it may be tried now.
-    mutating func blockedUntil(_ queue: Handle<Queue>, after now: UInt64) -> UInt64? {
+    /// When the queue of a message, which had no room, is tried again. nil: it may be tried now.
+    mutating func blockedUntil(_ message: DelayedMessage, after now: UInt64) -> UInt64? {
         var place = 0
         while place < blocked.count {
             if blocked[place].until <= now {
@@ -159,7 +168,9 @@ struct DelayTable: ~Copyable {
                 if place < blocked.count { blocked[place] = last }
                 continue
             }
-            if blocked[place].queue == queue { return blocked[place].until }
+            if blocked[place].queue == message.queue {
+                return blocked[place].isForAll || !message.keepsRoom ? blocked[place].until : nil
+            }
             place += 1
         }
         return nil

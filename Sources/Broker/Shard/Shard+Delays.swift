@@ -28,6 +28,7 @@ extension Shard {
     mutating func holdDelayed(_ message: Message, for index: Index<Queue>) -> Bool {
         let line = scheduleLine(message)
         if !index.isNone, !takes(index, byteCount: message.contentByteCount - line.byteCount) { return false }
+        queues.granting = .none
         let isStored =
             index.isNone
             ? storesDelayed(line.destination, isPersistent: message.isPersistent)
@@ -120,7 +121,7 @@ extension Shard {
     /// The earliest is due.
     private mutating func release(_ index: Index<DelayedMessage>) {
         let delayed = delays[index].pointee
-        if let until = delays.blockedUntil(delayed.queue, after: wallMilliseconds) {
+        if let until = delays.blockedUntil(delayed, after: wallMilliseconds) {
             return delays.postponeEarliest(until: until)
         }
         guard !delayed.queue.isNone else { return releaseToTopic(delayed) }
@@ -182,6 +183,7 @@ extension Shard {
             if delayed.keepsRoom { queues.reserve(index, byteCount: Int(delayed.byteCount)) }
             return postpone()
         }
+        let place = placeOfDelayed(delayed)
         let group = beginGroup()
         if enqueue(index, message) {
             // Nothing is delivered before the group ends.
@@ -196,7 +198,7 @@ extension Shard {
             if delayed.keepsRoom { queues.reserve(index, byteCount: Int(delayed.byteCount)) }
             postpone()
         }
-        endGroup(group)
+        endMove(group, from: place)
         roomIsFree(queues.handle(index))
     }
 
@@ -212,6 +214,7 @@ extension Shard {
             if next != 0 { memory.blocks.release(next) }
             return postpone()
         }
+        let place = placeOfDelayed(delayed)
         let group = beginGroup()
         var isTaken = true
         if destinations[topic].pointee.isSequenced {
@@ -225,7 +228,7 @@ extension Shard {
             if next != 0 { memory.blocks.release(next) }
             postpone()
         }
-        endGroup(group)
+        endMove(group, from: place)
     }
 
     private mutating func topicOfDelayed(_ name: UnsafeRawBufferPointer) -> Index<Destination> {

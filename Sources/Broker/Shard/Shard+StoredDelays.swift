@@ -60,6 +60,24 @@ extension Shard {
         if place.position != 0 { store.acknowledge(place) }
     }
 
+    mutating func placeOfDelayed(_ delayed: DelayedMessage) -> StoredPlace? {
+        delayed.isStored ? memory.place(of: delayed.message).pointee : nil
+    }
+
+    /// A message that is due goes where its SEND would have put it. It does so only if its SEND counts: the transaction that
+    /// brought it here may not be complete yet.
+    mutating func endMove(_ group: OpenGroup, from place: StoredPlace?) {
+        var conditions = PartConditions()
+        if let place, store.hasOperations(from: group.first) {
+            conditions = PartConditions(store.incompleteTransaction(of: place), 0)
+        }
+        if conditions.isEmpty { return endGroup(group) }
+        var participants = PeerSet()
+        participants.set(index, true)
+        endGroup(
+            group, transaction: store.beginTransaction(participants), conditions: conditions, holdsReceipts: true)
+    }
+
     /// A delayed message of an earlier life.
     mutating func restoreDelayed(_ recovered: RecoveredMessage, _ place: StoredPlace) -> RestoreOutcome {
         let record = recovered.record
