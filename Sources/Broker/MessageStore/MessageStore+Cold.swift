@@ -15,6 +15,7 @@ struct ColdSegment: BitwiseCopyable {
     /// - Parameters:
     ///   - orderKey: 0: its position.
     ///   - byteCount: of the record.
+    @inline(__always)
     func stored(at place: ColdPlace, orderKey: LogPosition = 0, byteCount: Int? = nil) -> StoredPlace {
         let position = position + UInt64(place.unit)
         return StoredPlace(
@@ -27,15 +28,20 @@ struct ColdSegment: BitwiseCopyable {
 // counted behind them and begin anew when the numbers are used up. Which one is meant is clear, for less than a round of
 // them is needed at a time.
 extension MessageStore {
+    @inline(__always)
     private var earlierCount: UInt32 { UInt32(clamping: options.earlier?.segments.count ?? 0) }
+    @inline(__always)
     private var ownCount: UInt32 { ColdPlace.segmentCountMax - earlierCount }
 
     /// There are numbers for the segments.
+    @inline(__always)
     var hasSegmentNumbers: Bool { earlierCount <= ColdPlace.segmentCountMax / 2 }
 
+    @inline(__always)
     private func coldSegment(own sequence: UInt32) -> UInt32 { earlierCount + sequence % ownCount }
 
     /// The segment with that number. It is needed.
+    @inline(__always)
     func segment(_ number: UInt32) -> ColdSegment {
         if number < earlierCount, let earlier = options.earlier {
             let segment = earlier.segments[Int(number)]
@@ -50,6 +56,7 @@ extension MessageStore {
             earlierSegment: -1, isRedelivered: false)
     }
 
+    @inline(__always)
     private func sequence(ofOwn number: UInt32) -> UInt32 {
         let place = number - earlierCount
         let first = firstNeeded % ownCount
@@ -57,6 +64,7 @@ extension MessageStore {
     }
 
     /// Where a record of this life is.
+    @inline(__always)
     func coldPlace(_ position: LogPosition, byteCount: Int) -> ColdPlace {
         let offset = JournalFormat.offset(of: position)
         return ColdPlace(
@@ -66,6 +74,7 @@ extension MessageStore {
     }
 
     /// Where a record is that is in the log.
+    @inline(__always)
     func coldPlace(_ place: StoredPlace) -> ColdPlace {
         guard place.earlierSegment >= 0, let earlier = options.earlier else {
             return coldPlace(place.position, byteCount: Int(place.byteCount))
@@ -74,6 +83,7 @@ extension MessageStore {
         return coldPlace(place.position, in: Int(place.earlierSegment), earlier, size)
     }
 
+    @inline(__always)
     func coldPlace(
         _ position: LogPosition, in segment: Int, _ earlier: EarlierSegments, _ size: RecordSize
     ) -> ColdPlace {
@@ -82,17 +92,20 @@ extension MessageStore {
     }
 
     /// From here on the segment's records are not in its file yet.
+    @inline(__always)
     func readableEnd(_ number: UInt32) -> Int {
         number < earlierCount ? .max : staging.firstOffset(in: sequence(ofOwn: number))
     }
 
     /// The bytes from the record on, if it is not in its file yet, and never will be after a failure.
+    @inline(__always)
     func stagedBytes(_ place: ColdPlace) -> UnsafeRawBufferPointer? {
         if place.segment < earlierCount || staging.isEmpty { return nil }
         return staging.bytes(sequence(ofOwn: place.segment), place.offset)
     }
 
     /// The segment is at the front: what is in it is written again.
+    @inline(__always)
     func isAtFront(_ place: ColdPlace) -> Bool {
         place.segment < earlierCount || !removal.hasEarlier && sequence(ofOwn: place.segment) == firstNeeded
     }

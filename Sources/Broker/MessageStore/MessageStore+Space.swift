@@ -121,6 +121,7 @@ extension MessageStore {
     // MARK: Freeing
 
     /// The first segment that stays if those at the front go in which nothing lives.
+    @inline(__always)
     var endOfFreeSegments: UInt32 {
         if removal.hasEarlier { return firstNeeded }
         let closedCount = Int(staging.firstSequence - firstNeeded)
@@ -231,6 +232,7 @@ extension MessageStore {
     }
 
     /// The message's segment is at the front.
+    @inline(__always)
     func isAtFront(_ place: StoredPlace) -> Bool {
         if place.position == 0 { return false }
         if place.earlierSegment >= 0 { return true }

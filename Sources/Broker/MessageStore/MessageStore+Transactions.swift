@@ -46,6 +46,7 @@ extension MessageStore {
     }
 
     /// The transaction that brought a message to this log, if it is not known to be complete. 0: there is none.
+    @inline(__always)
     func incompleteTransaction(of place: StoredPlace) -> UInt64 {
         if openParts.isEmpty || place.earlierSegment >= 0 || Int(place.worker) != worker { return 0 }
         for index in 0..<openParts.count where openParts[index].isIncomplete {
@@ -58,6 +59,7 @@ extension MessageStore {
     }
 
     /// There may be messages of incomplete transactions below this offset of the log.
+    @inline(__always)
     func hasIncompletePart(below offset: Int) -> Bool {
         for index in 0..<openParts.count where openParts[index].isIncomplete {
             if JournalFormat.offset(of: openParts[index].position) < offset { return true }
@@ -66,6 +68,7 @@ extension MessageStore {
     }
 
     /// A part is to be on stable storage before its transaction goes on.
+    @inline(__always)
     var hasPartUnderWay: Bool {
         for index in 0..<openParts.count where openParts[index].end > syncedPosition { return true }
         return false
@@ -81,6 +84,7 @@ extension MessageStore {
     }
 
     /// What happened up to here is stored, and stays so whatever happens to other workers' logs.
+    @inline(__always)
     var confirmedPosition: LogPosition {
         var position = durablePosition
         for index in 0..<openParts.count where openParts[index].holdsReceipts {
@@ -103,6 +107,7 @@ extension MessageStore {
     }
 
     /// One of these will never be complete.
+    @inline(__always)
     func isGivenUp(_ conditions: PartConditions) -> Bool {
         if conditions.isEmpty { return false }
         for index in 0..<openParts.count where openParts[index].isGivenUp {

@@ -157,6 +157,7 @@ extension MessageStore {
     }
 
     /// What has gathered cannot go out: the disk has no room for it.
+    @inline(__always)
     var isStuck: Bool {
         if hasFailed || shortage.isOver { return false }
         if append != nil { return isAppendRefused }

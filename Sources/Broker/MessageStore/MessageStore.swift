@@ -155,12 +155,14 @@ struct MessageStore: ~Copyable {
     private static var overheadByteCountMax: Int { 4096 }
 
     /// Records of so many bytes, which stay together, fit into a segment.
+    @inline(__always)
     func fitsSegment(_ byteCount: Int) -> Bool {
         byteCount + RecordWriter.segmentHeaderByteCount + RecordWriter.markByteCount + RecordWriter.emptyByteCount
             <= options.segmentByteCount
     }
 
     /// So much waits for the disk that publishers wait.
+    @inline(__always)
     var isFull: Bool { staging.byteCount >= options.stagedByteCountMax }
 
     /// Others have to be told that `isFull` has changed.
@@ -172,11 +174,13 @@ struct MessageStore: ~Copyable {
 
     /// Where the log has to be durable for all that happened so far. `.max`: where it is at the end of this turn, for what
     /// was acknowledged has no record yet; or, after a failure, it never is.
+    @inline(__always)
     var gatheredPosition: LogPosition {
         hasFailed || !acknowledged.isEmpty ? .max : staging.endPosition
     }
 
     /// Nothing waits for the disk.
+    @inline(__always)
     var isDurable: Bool { staging.isEmpty && acknowledged.isEmpty && syncedPosition == staging.endPosition }
 
     // MARK: Records
@@ -296,6 +300,7 @@ struct MessageStore: ~Copyable {
     }
 
     /// The group that begins at `first` has something to write.
+    @inline(__always)
     func hasOperations(from first: Int) -> Bool {
         for place in first..<operations.count {
             if case .nothing = operations[place] { continue }

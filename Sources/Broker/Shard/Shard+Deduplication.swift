@@ -8,7 +8,7 @@ import Slabs
 // In the log a message's record says that its id is known. When the record's segment goes, the id is written again while it is
 // known (`carryIDs`), and so it is in the next life.
 extension Shard {
-    private func id(of message: Message) -> UnsafeRawBufferPointer? {
+    private mutating func id(of message: Message) -> UnsafeRawBufferPointer? {
         DeduplicationHeader.value(in: message.headers, byteCount: message.headersByteCount)
     }
 

@@ -59,7 +59,7 @@ extension Shard {
     }
 
     /// Why nobody can read a log there. nil: it can be read.
-    private func refusalToRead(_ index: Index<Destination>) -> String? {
+    private mutating func refusalToRead(_ index: Index<Destination>) -> String? {
         let name = destinationText(index)
         switch destinations[index].pointee.kind {
         case .topic where destinations[index].pointee.isLogged: return nil

@@ -160,16 +160,17 @@ extension Shard {
         let drainIsLong = clock &- drainSince >= UInt32(limits.drainMillisecondsMax)
         let isStuck = store.isStuck && drainIsLong && storeChecks > Self.storeChecksMin
         guard isStuck || storeChecks > Self.storeChecksMax else { return false }
+        let unstored = unstoredCount()
         notice(
             .storageFailed,
             "the log of worker \(index) could not be ended in order, for the disk "
                 + "\(isStuck ? "is full" : "does not answer"): \(store.staging.byteCount) bytes of records are not written, "
-                + "\(unstoredCount) messages among them; what was not confirmed is lost")
+                + "\(unstored) messages among them; what was not confirmed is lost")
         return true
     }
 
     /// Messages that are to be stored, and are not on stable storage.
-    private var unstoredCount: Int {
+    private mutating func unstoredCount() -> Int {
         var count = 0
         var index = queues.nextEntry(after: .none)
         while !index.isNone {

@@ -21,7 +21,7 @@ struct FrameOptions {
 extension Shard {
     // MARK: The frame
 
-    private func scheduleHeader(_ name: UnsafeRawBufferPointer) -> ScheduleHeader? {
+    private mutating func scheduleHeader(_ name: UnsafeRawBufferPointer) -> ScheduleHeader? {
         var number: UInt8 = 0
         while let header = ScheduleHeader(rawValue: number) {
             if equals(name, header.text) { return header }
@@ -31,7 +31,7 @@ extension Shard {
     }
 
     /// The field says when the message is due: it is not repeated in MESSAGE.
-    func isScheduleField(_ field: HeaderField) -> Bool { scheduleHeader(frame.rawName(of: field)) != nil }
+    mutating func isScheduleField(_ field: HeaderField) -> Bool { scheduleHeader(frame.rawName(of: field)) != nil }
 
     /// What the SEND under the parser asks for. nil: it was answered with ERROR.
     mutating func optionsOfFrame(_ context: FrameContext, for index: Index<Destination>) -> FrameOptions? {
@@ -122,7 +122,7 @@ extension Shard {
     // MARK: Taken or not
 
     /// Why a message is not taken for what it asks for. nil: it is.
-    private func refusalOfOptions(_ message: Message, of destination: UnsafeRawBufferPointer) -> Refusal? {
+    private mutating func refusalOfOptions(_ message: Message, of destination: UnsafeRawBufferPointer) -> Refusal? {
         if message.options.contains(.isDelayed), delays.isFull(message.contentByteCount) { return .delayedMessages }
         if message.options.contains(.isDeduplicated), !deduplication.hasRoom(of: destination) {
             return .deduplicationIDs
@@ -192,7 +192,7 @@ extension Shard {
     // MARK: Topics
 
     /// The canonical name is a topic's.
-    func isTopic(_ name: UnsafeRawBufferPointer) -> Bool {
+    mutating func isTopic(_ name: UnsafeRawBufferPointer) -> Bool {
         begins(visible(name), with: "/topic/") || begins(visible(name), with: "/reply-topic/")
     }
 

@@ -38,7 +38,7 @@ extension Shard {
         return record
     }
 
-    private func setPlace(of kept: KeptMessage, _ reference: MessageReference, _ record: MessageRecord) {
+    private mutating func setPlace(of kept: KeptMessage, _ reference: MessageReference, _ record: MessageRecord) {
         memory.place(of: kept.message).pointee = StoredPlace(
             position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
             worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
@@ -213,7 +213,7 @@ extension Shard {
     }
 
     /// The offset that the message's header lines tell.
-    private func offset(of message: Message) -> UInt64? {
+    private mutating func offset(of message: Message) -> UInt64? {
         var message = message
         message.removeDestination()
         let lines = UnsafeRawBufferPointer(start: message.headers, count: message.headersByteCount)

@@ -142,7 +142,7 @@ extension Shard {
     }
 
     /// The worker that holds a queue, or what a topic keeps.
-    private func holder(of destination: UnsafePointer<Destination>) -> Int {
+    private mutating func holder(of destination: UnsafePointer<Destination>) -> Int {
         destination.pointee.kind == .remoteQueue || destination.pointee.isSequenced
             ? Int(destination.pointee.owner) : index
     }

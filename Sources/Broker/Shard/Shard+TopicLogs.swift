@@ -303,6 +303,7 @@ extension Shard {
     }
 
     /// Nobody needs the destination but what it keeps.
+    @inline(__always)
     func isKeptByTopicAlone(_ index: Index<Destination>) -> Bool {
         let topic = destinations[index]
         return topic.pointee.keepsMessages && topic.pointee.subscriptionCount == 0 && topic.pointee.remote.isEmpty
