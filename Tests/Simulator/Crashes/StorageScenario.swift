@@ -81,7 +81,9 @@ struct StorageScenario {
             case .deleteFailed: if fails { faults[fault.rawValue] = random.range(200...600) }
             case .appendFailed, .appendWithoutSpace, .allocateFailed, .createFailed, .openFailed, .readFailed,
                 .syncFailed, .directorySyncFailed:
-                if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) }
+                // There are few reads.
+                let factor = fault == .readFailed ? 4 : 1
+                if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) * factor }
             case .processCrash, .machineCrash, .writeDropped, .writeTorn, .writesReordered, .growthDropped,
                 .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten, .bitFlipped, .messageCooled,
                 .messageWarmed, .messageRestoredCold, .coldMessageCopied:
