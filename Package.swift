@@ -43,8 +43,10 @@ let package = Package(
         .target(name: "STOMP", dependencies: ["COctets", "Slabs"], swiftSettings: swiftSettings),
         // What clients may do: patterns of destinations, compared with names and with each other.
         .target(name: "Permissions", swiftSettings: swiftSettings),
+        // When delayed messages are due: headers, cron entries, and the line that says so.
+        .target(name: "Schedules", swiftSettings: swiftSettings),
         .target(
-            name: "Broker", dependencies: ["IO", "Journal", "Permissions", "STOMP", "Slabs"],
+            name: "Broker", dependencies: ["IO", "Journal", "Permissions", "STOMP", "Schedules", "Slabs"],
             swiftSettings: swiftSettings),
         // The C shim over OpenSSL 3 (libssl-dev). No trait: a broker that can be reached from outside is not an option.
         .target(name: "CTLS", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
@@ -75,8 +77,8 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Access", "Broker", "Configuration", "Drivers", "IO", "Journal", "Permissions", "Slabs", "Transports",
-                .product(name: "Logging", package: "swift-log"),
+                "Access", "Broker", "Configuration", "Drivers", "IO", "Journal", "Permissions", "Schedules", "Slabs",
+                "Transports", .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swiftSettings),
         // A client's end of a WebSocket, as a machine without a socket: for the commands, the load generator and tests.
@@ -95,7 +97,7 @@ let package = Package(
         .target(
             name: "Load",
             dependencies: [
-                "ClientWebSocket", "Drivers", "IO", "Slabs",
+                "ClientWebSocket", "Drivers", "IO", "Slabs", "Transports",
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             path: "Bench/Load",
@@ -143,7 +145,10 @@ let package = Package(
         .testTarget(
             name: "LoadTests",
             // The programs themselves too: the load is put on a broker that runs.
-            dependencies: ["CProcess", "Load", "floor_log", "stampede-bench", "stampede"],
+            dependencies: [
+                "Attacks", "CProcess", "Load", "floor_log", "stampede-bench", "stampede",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             swiftSettings: swiftSettings),
         // What is fuzzed, and what replays the corpus in every test run.
         .target(
@@ -168,6 +173,7 @@ let package = Package(
             name: "ClientWebSocketTests", dependencies: ["ClientWebSocket"], swiftSettings: swiftSettings),
         .testTarget(name: "SlabsTests", dependencies: ["Slabs"], swiftSettings: swiftSettings),
         .testTarget(name: "STOMPTests", dependencies: ["STOMP", "Slabs"], swiftSettings: swiftSettings),
+        .testTarget(name: "SchedulesTests", dependencies: ["Schedules"], swiftSettings: swiftSettings),
         .testTarget(name: "PermissionsTests", dependencies: ["Permissions"], swiftSettings: swiftSettings),
         .testTarget(name: "AccessTests", dependencies: ["Access", "Permissions"], swiftSettings: swiftSettings),
         .testTarget(
@@ -210,7 +216,8 @@ let package = Package(
         .testTarget(
             name: "Conformance", dependencies: ["CAccess", "TestSupport", "stampede"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "Integration", dependencies: ["Attacks", "IO", "TestSupport", "stampede"], exclude: ["clients"],
+            name: "Integration", dependencies: ["Attacks", "IO", "Journal", "TestSupport", "stampede"],
+            exclude: ["clients"],
             swiftSettings: swiftSettings),
     ]
 )

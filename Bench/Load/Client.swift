@@ -5,6 +5,8 @@ struct Client: BitwiseCopyable {
         case idle
         /// The connection is being opened.
         case connecting
+        /// The handshake of TLS is not done.
+        case securing
         /// The handshake of WebSocket is sent.
         case upgrading
         /// CONNECT is sent.

@@ -67,6 +67,7 @@ public struct Counts: Sendable, Equatable {
     public var beats = 0
     /// Stalled subscribers that the server disconnected.
     public var cut = 0
+    public var encrypted = EncryptedCounts()
 
     mutating func add(_ other: Counts) {
         ready += other.ready
@@ -77,6 +78,35 @@ public struct Counts: Sendable, Equatable {
         ended += other.ended
         beats += other.beats
         cut += other.cut
+        encrypted.add(other.encrypted)
+    }
+}
+
+/// What TLS carried, as the clients count it. All zeros without TLS.
+public struct EncryptedCounts: Codable, Sendable, Equatable {
+    /// Plaintext from and to the server.
+    public var receivedBytes = 0
+    public var sentBytes = 0
+    /// Records of the server, and the sends that they came from: a longer send is split into full records and a last one.
+    public var records = 0
+    public var sends = 0
+
+    public init() {}
+
+    mutating func add(_ other: EncryptedCounts) {
+        receivedBytes += other.receivedBytes
+        sentBytes += other.sentBytes
+        records += other.records
+        sends += other.sends
+    }
+
+    static func - (later: EncryptedCounts, earlier: EncryptedCounts) -> EncryptedCounts {
+        var difference = EncryptedCounts()
+        difference.receivedBytes = later.receivedBytes - earlier.receivedBytes
+        difference.sentBytes = later.sentBytes - earlier.sentBytes
+        difference.records = later.records - earlier.records
+        difference.sends = later.sends - earlier.sends
+        return difference
     }
 }
 
@@ -89,6 +119,7 @@ private final class Tally: Sendable {
     private let ended = Atomic<Int>(0)
     private let beats = Atomic<Int>(0)
     private let cut = Atomic<Int>(0)
+    private let encrypted = EncryptedTally()
 
     private let phase = Atomic<Int>(0)
 
@@ -103,6 +134,7 @@ private final class Tally: Sendable {
         ended.store(counts.ended, ordering: .relaxed)
         beats.store(counts.beats, ordering: .relaxed)
         cut.store(counts.cut, ordering: .relaxed)
+        encrypted.store(counts.encrypted)
         phase.store(newPhase.rawValue, ordering: .releasing)
     }
 
@@ -111,7 +143,31 @@ private final class Tally: Sendable {
             ready: ready.load(ordering: .relaxed), published: published.load(ordering: .relaxed),
             delivered: delivered.load(ordering: .relaxed), confirmed: confirmed.load(ordering: .relaxed),
             outstanding: outstanding.load(ordering: .relaxed), ended: ended.load(ordering: .relaxed),
-            beats: beats.load(ordering: .relaxed), cut: cut.load(ordering: .relaxed))
+            beats: beats.load(ordering: .relaxed), cut: cut.load(ordering: .relaxed),
+            encrypted: encrypted.counts)
+    }
+}
+
+private final class EncryptedTally: Sendable {
+    private let receivedBytes = Atomic<Int>(0)
+    private let sentBytes = Atomic<Int>(0)
+    private let records = Atomic<Int>(0)
+    private let sends = Atomic<Int>(0)
+
+    func store(_ counts: EncryptedCounts) {
+        receivedBytes.store(counts.receivedBytes, ordering: .relaxed)
+        sentBytes.store(counts.sentBytes, ordering: .relaxed)
+        records.store(counts.records, ordering: .relaxed)
+        sends.store(counts.sends, ordering: .relaxed)
+    }
+
+    var counts: EncryptedCounts {
+        var counts = EncryptedCounts()
+        counts.receivedBytes = receivedBytes.load(ordering: .relaxed)
+        counts.sentBytes = sentBytes.load(ordering: .relaxed)
+        counts.records = records.load(ordering: .relaxed)
+        counts.sends = sends.load(ordering: .relaxed)
+        return counts
     }
 }
 
@@ -151,4 +207,6 @@ struct ThreadReport: Sendable {
         highestTrackableValue: 3_600_000_000_000, numberOfSignificantValueDigits: .two)
     var silences = Silences()
     var driver = ""
+    /// "TLSv1.3 TLS_AES_128_GCM_SHA256", as the first client has it. nil: no TLS.
+    var cipher: String?
 }

@@ -22,6 +22,12 @@ extension Engine where D: ~Copyable {
     }
 
     mutating func connected(_ place: Int) {
+        if let tls { return secure(place, tls) }
+        opened(place)
+    }
+
+    /// The connection takes plaintext.
+    mutating func opened(_ place: Int) {
         guard !usesWebSocket else { return upgrade(place) }
         greet(place)
     }

@@ -16,6 +16,8 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
     let addresses: Addresses
     let body: Body
     let usesWebSocket: Bool
+    /// nil: the clients have no TLS.
+    let tls: TLSClients?
 
     var driver: D
     var submissions = Batch<Submission>(capacity: 4096)
@@ -76,15 +78,16 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         thread = setup.thread
         addresses = setup.addresses
         usesWebSocket = setup.usesWebSocket
+        // A requester publishes and subscribes. In other plans each client has one role.
+        let separatePublishers = setup.plan.delivery == .reply ? 0 : setup.share.publishers.count
+        clientCount = setup.share.subscribers.count + separatePublishers
+        tls = setup.tls.map { TLSClients($0, count: setup.share.subscribers.count + separatePublishers) }
         connectingCountMax = setup.connectingCountMax
         body = Body(byteCount: setup.plan.bodyByteCount)
         partials = PartialPool(byteCount: setup.plan.bodyByteCount + Self.framesHeadByteCountMax)
         scanner = FrameScanner(dialect: setup.plan.dialect, bodyByteCount: setup.plan.bodyByteCount)
         report.driver = driver.level
         self.driver = driver
-        // A requester publishes and subscribes. In other plans each client has one role.
-        let separatePublishers = setup.plan.delivery == .reply ? 0 : setup.share.publishers.count
-        clientCount = setup.share.subscribers.count + separatePublishers
         clients = .allocate(capacity: clientCount + 1)
         clients.initialize(repeating: Client(), count: clientCount + 1)
         readers = .allocate(capacity: setup.usesWebSocket ? clientCount + 1 : 1)
@@ -197,8 +200,9 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         switch completion.kind {
         case .received:
             guard isCurrent(completion) else { return }
-            if usesWebSocket { return receivedFrames(place, completion.pointer!, Int(completion.value)) }
-            received(place, completion.pointer!, Int(completion.value))
+            let bytes = UnsafeRawBufferPointer(start: completion.pointer!, count: Int(completion.value))
+            if let tls { return receivedCiphertext(place, bytes, tls) }
+            receivedPlaintext(place, bytes)
         case .writable:
             guard isCurrent(completion) else { return }
             becameWritable(place)
@@ -207,6 +211,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
             ended(place, errorNumber: -completion.value)
         case .closed:
             clients[place].phase = .idle
+            tls?.end(place)
             liveCount -= 1
         case .sendIncomplete, .woken: break
         case .accepted, .acceptFailed, .sendReleased, .authenticated, .durable, .permitted, .identified:
@@ -214,6 +219,12 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
             invariant(false, "a file's completion for a client that uses no files")
         }
+    }
+
+    /// Bytes that are not, or no longer, in TLS.
+    mutating func receivedPlaintext(_ place: Int, _ bytes: UnsafeRawBufferPointer) {
+        if usesWebSocket { return receivedFrames(place, bytes.baseAddress!, bytes.count) }
+        received(place, bytes.baseAddress!, bytes.count)
     }
 
     private func isCurrent(_ completion: Completion) -> Bool {
@@ -226,10 +237,16 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
 
     /// Returns the outbox of the client with room for `byteCount` more bytes, and lists it for this turn.
     mutating func outbox(of place: Int, _ byteCount: Int) -> UnsafeMutablePointer<Outbox> {
+        let outbox = listedOutbox(of: place)
+        if usesWebSocket { openMessage(outbox, place, byteCount) } else { outbox.pointee.reserve(byteCount) }
+        return outbox
+    }
+
+    /// The outbox of the client, as it is, which is sent in this turn.
+    mutating func listedOutbox(of place: Int) -> UnsafeMutablePointer<Outbox> {
         if clients[place].outbox == 0 { clients[place].outbox = outboxes.take(for: UInt32(place)) }
         let index = clients[place].outbox
         let outbox = outboxes[index]
-        if usesWebSocket { openMessage(outbox, place, byteCount) } else { outbox.pointee.reserve(byteCount) }
         if !outbox.pointee.isListed, !outbox.pointee.awaitsWritable {
             outbox.pointee.isListed = true
             toSend.append(index)
@@ -256,6 +273,7 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
                 continue
             }
             if usesWebSocket { seal(outbox) }
+            if let tls { encrypt(outbox, place, tls) }
             submissions.append(
                 Submission(
                     .send, connection: slot(place),

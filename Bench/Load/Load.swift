@@ -2,6 +2,7 @@ public import Drivers
 import Glibc
 import IO
 import Slabs
+import Transports
 
 /// A running load: threads that carry out a plan against a server.
 ///
@@ -21,6 +22,8 @@ public final class Load: Sendable {
         public var isUrgent = false
         /// The path of a WebSocket. nil: the protocol of the plan is in TCP as it is.
         public var webSocketPath: String?
+        /// nil: no TLS.
+        public var tls: TLS?
         /// STOMP: who the clients say that they are.
         public var credentials = Credentials()
 
@@ -31,6 +34,14 @@ public final class Load: Sendable {
             self.address = UInt32(bigEndian: address.s_addr)
             self.port = port
         }
+    }
+
+    /// TLS of the clients. They take whatever certificate the server shows.
+    public struct TLS: Sendable, Equatable {
+        /// Names of RFC 8446, separated by colons.
+        public var suites: String
+
+        public init(suites: String = "TLS_AES_128_GCM_SHA256") { self.suites = suites }
     }
 
     /// The login and the passcode of every client.
@@ -53,6 +64,7 @@ public final class Load: Sendable {
         public var confirmationLatency: Latency
         public var silences: Silences
         public var driver: String
+        public var cipher: String?
     }
 
     public let control: Control
@@ -67,13 +79,16 @@ public final class Load: Sendable {
         let requests = Requests(
             plan, credentials: target.credentials, webSocketPath: target.webSocketPath ?? "/")
         let addresses = Addresses(address: target.address, port: target.port, clientCount: plan.clientCount)
+        let context = try target.tls.map { (tls) throws(DriverError) in
+            try TLSClients.context(tls, usesWebSocket: target.webSocketPath != nil)
+        }
         let shares = Share.of(plan, threadCount: threadCount)
         threads = shares.enumerated().map { thread, share in
             LoadThread(
                 ThreadSetup(
                     plan: plan, share: share, requests: requests, control: control, thread: thread,
-                    addresses: addresses, usesWebSocket: target.webSocketPath != nil,
-                    connectingCountMax: max(16, Self.connectingCountMax / threadCount), driver: target.driver,
+                    addresses: addresses, usesWebSocket: target.webSocketPath != nil, tls: context,
+                    connectingCountMax: max(16, Self.connectingCountMax(target) / threadCount), driver: target.driver,
                     isUrgent: target.isUrgent, options: Self.options(plan, share), peers: peers))
         }
         self.peers = peers
@@ -84,7 +99,8 @@ public final class Load: Sendable {
     }
 
     /// Connections that are opened at a time: enough to keep the server busy, but too few to overflow its backlog.
-    private static let connectingCountMax = 1024
+    /// With TLS enough is less, and more would make the memory of handshakes that of idle connections.
+    private static func connectingCountMax(_ target: Target) -> Int { target.tls == nil ? 1024 : 64 }
     /// The most clients of a thread. RLIMIT_NOFILE limits the file table of its ring, or with epoll its descriptors.
     public static var clientsPerThreadMax: Int {
         var limit = rlimit()
@@ -196,12 +212,14 @@ public final class Load: Sendable {
             sum.confirmationLatencies.add(report.confirmationLatencies)
             sum.silences.add(report.silences)
             sum.driver = report.driver
+            sum.cipher = sum.cipher ?? report.cipher
         }
         // Messages that never arrived.
         sum.anomalies.lost += max(sum.counts.outstanding, 0)
         if isConfirmed { sum.anomalies.unconfirmed += max(sum.counts.published - sum.counts.confirmed, 0) }
         return Report(
             counts: sum.counts, anomalies: sum.anomalies, latency: Latency(sum.latencies),
-            confirmationLatency: Latency(sum.confirmationLatencies), silences: sum.silences, driver: sum.driver)
+            confirmationLatency: Latency(sum.confirmationLatencies), silences: sum.silences, driver: sum.driver,
+            cipher: sum.cipher)
     }
 }

@@ -3,6 +3,7 @@ import Glibc
 import IO
 import Slabs
 import Synchronization
+import Transports
 
 /// The driver of the load generator.
 public enum LoadDriver: String, Sendable, CaseIterable {
@@ -18,6 +19,8 @@ struct ThreadSetup: Sendable {
     var thread: Int
     var addresses: Addresses
     var usesWebSocket = false
+    /// nil: the clients have no TLS.
+    var tls: TLSContext?
     /// Connections that the thread opens at a time.
     var connectingCountMax: Int
     var driver: LoadDriver

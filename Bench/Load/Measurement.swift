@@ -36,6 +36,7 @@ public struct Measurement: Sendable {
             pause(schedule.seconds, load) { progress("measuring, \($0.delivered) delivered") }
             let after = Sample(server, load)
             outcome.fill(from: before, to: after, plan)
+            if target.tls != nil { outcome.encrypted = after.counts.encrypted - before.counts.encrypted }
             if plan.isConfirmed {
                 outcome.confirmation = before.confirming.confirmation(until: after.confirming)
                 outcome.confirmation?.isPersistent = plan.isPersistent
@@ -56,6 +57,7 @@ public struct Measurement: Sendable {
         outcome.latency = report.latency
         outcome.confirmation?.latency = report.confirmationLatency
         outcome.loadDriver = report.driver
+        outcome.cipher = report.cipher
         outcome.failure = load.control.failure
         return outcome
     }

@@ -53,6 +53,10 @@ public struct Outcome: Codable, Sendable {
     /// Stalled subscribers that the server disconnected.
     public var cut = 0
     public var loadDriver = ""
+    /// The version and the cipher of TLS, "TLSv1.3 TLS_AES_128_GCM_SHA256". nil: no TLS.
+    public var cipher: String?
+    /// What TLS carried in the measured time. nil: no TLS.
+    public var encrypted: EncryptedCounts?
     /// The number of runs until one counted, or until the limit of runs.
     public var attempts = 1
     /// The runs that do not count, and those of them during which other load slowed the server's core down.

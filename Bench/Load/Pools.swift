@@ -17,6 +17,8 @@ struct Outbox: BitwiseCopyable {
     var nextFree: UInt32 = 0
     /// With WebSocket: where the message begins that bytes are appended to, with room for its header. -1: none does.
     var messageStart = -1
+    /// With TLS: the bytes before it are ciphertext, those from it on are plaintext.
+    var encryptedEnd = 0
 
     mutating func reserve(_ byteCount: Int) {
         guard end + byteCount > capacity else { return }

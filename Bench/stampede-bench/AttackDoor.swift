@@ -21,24 +21,8 @@ extension ServerKind {
                 try text.write(toFile: "\(folder)/\(name)", atomically: true, encoding: .utf8)
                 try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: "\(folder)/\(name)")
             }
-            if door == .tls { try makeCertificate(in: folder) }
+            if door == .tls { try BenchCertificate.make(in: folder) }
         }
         return kind
-    }
-
-    /// A certificate that signs itself, as `server.pem` and `server.key`.
-    private func makeCertificate(in folder: String) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = [
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-            "-subj", "/CN=localhost", "-keyout", "\(folder)/server.key", "-out", "\(folder)/server.pem",
-        ]
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else {
-            throw RunningServer.StartError(description: "openssl made no certificate; Config/setup installs it")
-        }
     }
 }

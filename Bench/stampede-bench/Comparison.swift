@@ -135,6 +135,13 @@ struct Comparison {
             title: "Deliveries per second", head: [""] + servers + ratioHead, lines: lines, chart: ("rate", chart))
     }
 
+    /// The rates alone, without ratios and chart.
+    var rateSection: Section {
+        Section(
+            title: "Deliveries per second", head: [""] + servers,
+            lines: rows.map { row in [row] + cells(row) { rate(row, $0).map(OutcomeTable.grouped) } })
+    }
+
     private var latencies: Section {
         let lines = rows.map { row in [row] + cells(row) { latency(row, $0) } }
         return Section(

@@ -10,6 +10,8 @@ struct Field {
     /// How often a run that does not count is repeated, and the seconds after which no run is repeated any more.
     let repeats: Int
     let repeatSeconds: Double
+    /// That of clients with TLS.
+    let cipher: CipherSuite
     private let watch = Stopwatch(nil)
     /// A run starts when the core is as fast as its fastest calibration, or after this many seconds.
     private static let patienceSeconds = 2.0
@@ -19,7 +21,7 @@ struct Field {
 
     init(
         kinds: [ServerKind], fleet: Fleet, calibrator: Calibrator, schedule: Schedule, rounds: Int, repeats: Int,
-        repeatSeconds: Double
+        repeatSeconds: Double, cipher: CipherSuite = .aes128
     ) {
         self.kinds = kinds
         self.fleet = fleet
@@ -28,6 +30,7 @@ struct Field {
         self.rounds = rounds
         self.repeats = repeats
         self.repeatSeconds = repeatSeconds
+        self.cipher = cipher
     }
 
     /// Measures every row on every server that supports it. All servers run all the time, and a row is measured on one
@@ -157,6 +160,7 @@ struct Field {
     private func target(_ server: RunningServer) -> Load.Target {
         var target = Load.Target(host: "127.0.0.1", port: server.port)!
         target.webSocketPath = server.kind.transport.webSocketPath
+        target.tls = server.kind.transport.tls(cipher)
         target.driver = TargetOptions.bestDriver
         return target
     }

@@ -28,7 +28,8 @@ struct IdleComparison {
         return Comparison.median(reports.map(value).sorted())
     }
 
-    private func memory(_ server: String) -> Double? { median(server) { Double($0.serverBytes) / Double(count) } }
+    /// Bytes of the server's memory for each connection.
+    func memory(_ server: String) -> Double? { median(server) { Double($0.serverBytes) / Double(count) } }
 
     private var lines: [[String]] {
         servers.compactMap { server in

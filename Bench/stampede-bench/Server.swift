@@ -35,11 +35,14 @@ struct ServerKind: Sendable {
     ) -> ServerKind {
         var values = ["listeners=\(transport.scheme)\(host):PORT", "io.driver=\(driver.rawValue)", "log.level=warning"]
         if let workers { values.append("io.workers=\(workers)") }
+        if transport.usesTLS { values += BenchCertificate.settings }
         values += settings
         let file = config.map { ["--config", $0] } ?? []
-        return ServerKind(
+        var kind = ServerKind(
             name: driver.rawValue + transport.suffix, path: path,
             arguments: ["serve"] + file + values.flatMap { ["--set", $0] }, workers: workers ?? 1, transport: transport)
+        if transport.usesTLS { kind.prepare = { try BenchCertificate.make(in: $0) } }
+        return kind
     }
 
     /// With larger queues than by default, which only a file can configure.

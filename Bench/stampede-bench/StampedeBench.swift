@@ -7,8 +7,8 @@ struct StampedeBench: ParsableCommand {
         commandName: "stampede-bench",
         abstract: "Put load on a STOMP broker, and measure what it costs.",
         subcommands: [
-            Run.self, Compare.self, Durable.self, Connections.self, Check.self, Backlog.self, AttackCommand.self,
-            Soak.self, MicroCommand.self,
+            Run.self, Compare.self, Durable.self, TransportsCommand.self, Handshakes.self, Logins.self,
+            Connections.self, Check.self, Backlog.self, AttackCommand.self, Soak.self, MicroCommand.self,
         ])
 
     /// Runs the command. Exit codes as for `stampede`: 0 for success, 1 if it could not run or found something wrong, 2

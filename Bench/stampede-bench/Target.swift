@@ -43,8 +43,11 @@ struct TargetOptions: ParsableArguments {
         help: "The CPU to bind the load generator to; -1: none. Default: 1 with --start, none for many threads.")
     var cpu: Int32?
 
-    @Option(help: "How the load travels: tcp, or ws (STOMP in WebSocket, on the path /ws).")
+    @Option(help: "How the load travels: tcp, ws (WebSocket, on the path /ws), tls, or wss (WebSocket in TLS).")
     var transport = ClientTransport.tcp
+
+    @Option(help: "TLS 1.3: the only cipher that clients offer: aes-128-gcm, aes-256-gcm or chacha20-poly1305.")
+    var cipher = CipherSuite.aes128
 
     @Option(help: "STOMP: the login of every client.")
     var login = Load.Credentials().login
@@ -124,7 +127,8 @@ struct TargetOptions: ParsableArguments {
                 config: config, settings: set, transport: transport)
         }
         guard transport == .tcp else {
-            throw ValidationError("--transport ws: --start uring and --start epoll have it; --start \(start) has not")
+            throw ValidationError(
+                "--transport \(transport.rawValue): --start uring and --start epoll have it; --start \(start) has not")
         }
         guard let peer = Peer(rawValue: start) else { return .floor(path: start) }
         guard let kind = try peer.kind() else { throw ExitCode(1) }
@@ -137,6 +141,7 @@ struct TargetOptions: ParsableArguments {
         }
         target.driver = driver ?? Self.bestDriver
         target.webSocketPath = transport.webSocketPath
+        target.tls = transport.tls(cipher)
         target.credentials = Load.Credentials(login: login, passcode: passcode)
         return target
     }

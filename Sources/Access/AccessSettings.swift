@@ -49,6 +49,8 @@ public struct AccessSettings: Sendable, Equatable {
 
     /// By `ListenerID`; derived from the section `listeners`.
     public var listeners: [ListenerAccess] = []
+    /// The names of the virtual hosts; derived from the section `hosts`.
+    public var hosts: [String] = []
 
     public init() {}
 

@@ -106,7 +106,9 @@ public final class Authenticator: Sendable {
         guard serviceTakesAny || !roles.isEmpty || table.hasUser(credentials.login) else {
             return .refused(.serviceNamesNoRole)
         }
-        return .allowed(AccessIdentity(user: credentials.login, source: .service, roles: roles))
+        // Where the service was asked about the host too, it has decided.
+        let host = service?.virtualHost == nil ? nil : credentials.host
+        return .allowed(AccessIdentity(user: credentials.login, source: .service, roles: roles, host: host))
     }
 
     /// nil: the passcode is no JSON Web Token, or none is taken.

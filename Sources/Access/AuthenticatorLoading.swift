@@ -22,6 +22,7 @@ struct AuthenticatorLoading {
         guard problems.isEmpty else { return parts }
         parts.systemUsers = systemUsers(parts.users)
         checkRoles(parts.users)
+        checkHosts(parts.users)
         checkHashes(parts.users)
         checkListeners(parts)
         return parts
@@ -154,6 +155,24 @@ struct AuthenticatorLoading {
         }
     }
 
+    /// A host that is not there is a slip of the pen, or a restriction that would be none.
+    private mutating func checkHosts(_ users: UsersFile) {
+        let known = Set(settings.hosts + ["/", "*"])
+        let names = settings.hosts.prefix(20).map(quoted).joined(separator: ", ")
+        let allowed = names.isEmpty ? "the configuration has no hosts" : "allowed: \(names)"
+        func check(_ names: [String]?, line: Int?, _ path: String) {
+            for name in names ?? [] where !known.contains(name) {
+                problems.append(
+                    AccessProblem(
+                        settings.usersFile, line: line, path: path, "unknown virtual host \(quoted(name)): \(allowed)"))
+            }
+        }
+        for (name, user) in users.users.sorted(by: { $0.value.line < $1.value.line }) {
+            check(user.hosts, line: user.line, "users.\(name).hosts")
+        }
+        for name in users.roleNames { check(users.roles[name]?.hosts, line: nil, "roles.\(name).hosts") }
+    }
+
     private mutating func checkHashes(_ users: UsersFile) {
         guard !settings.usesTokens, !settings.usesWebTokens, !settings.usesCertificates, !settings.usesService else {
             return
@@ -217,6 +236,10 @@ struct AuthenticatorParts {
             roles: users.roles,
             users: Dictionary(uniqueKeysWithValues: users.users.map { (Array($0.utf8), $1.roles) }),
             quotas: Dictionary(uniqueKeysWithValues: users.users.map { (Array($0.utf8), $1.quota) }),
+            hosts: Dictionary(
+                uniqueKeysWithValues: users.users.compactMap { name, user in
+                    user.hosts.map { (Array(name.utf8), $0) }
+                }),
             defaults: defaults, listeners: settings.listenerRules)
     }
 }

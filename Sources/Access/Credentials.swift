@@ -12,6 +12,8 @@ public struct Credentials: Sendable {
     public var certificate: CertificateNames?
     /// The number of the system user at the other end of the Unix socket. nil: it is no such socket, or nobody knows.
     public var systemUser: UInt32?
+    /// The virtual host that the client has chosen.
+    public var host = "/"
     /// Where the client is: "192.0.2.1". nil: nobody knows, or nobody has to.
     public var address: String?
 

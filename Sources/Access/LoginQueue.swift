@@ -6,8 +6,18 @@ public import Permissions
 /// - An address may have `waitingPerAddressMax` logins that wait, and all together `waitingMax`. Beyond, logins are refused.
 /// - A wrong login is told after a delay, which doubles with each of its address, up to eight times. A minute without one
 ///   makes it the first again.
+/// - An address that floods takes the slow lane, which has a thread of its own: so it never keeps others waiting. It floods if
+///   its line was full, and `slowCountMin` of its logins were wrong, within a minute. A right login takes back as much as
+///   `forgivenCount` wrong ones did: a proxy whose clients all come back at once does not flood.
 /// - A login that has waited longer than its client may is dropped, unchecked.
 public struct LoginQueue<Ticket: Sendable>: Sendable {
+    /// Who checks a login.
+    public enum Lane: Sendable {
+        case prompt
+        /// For addresses that flood.
+        case slow
+    }
+
     /// Times in milliseconds of any clock that only goes forward.
     public struct Login: Sendable {
         public var ticket: Ticket
@@ -35,6 +45,10 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
     static var failingAddressesMax: Int { 16_384 }
     private static var forgetMilliseconds: UInt64 { 60_000 }
     private static var delayMillisecondsMax: UInt64 { 2_000 }
+    static var slowCountMin: UInt64 { 16 }
+    /// More wrong logins than that count as so many.
+    static var failureCountMax: UInt64 { 64 }
+    static var forgivenCount: UInt64 { 4 }
 
     private struct Line {
         var logins: [Login] = []
@@ -58,9 +72,36 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
         }
     }
 
+    /// Addresses in the order of their turns.
+    private struct Turns {
+        private var addresses: [UInt64] = []
+        private var takenCount = 0
+
+        var isEmpty: Bool { takenCount == addresses.count }
+
+        mutating func append(_ address: UInt64) { addresses.append(address) }
+
+        mutating func popFirst() -> UInt64? {
+            guard takenCount < addresses.count else {
+                addresses.removeAll(keepingCapacity: true)
+                takenCount = 0
+                return nil
+            }
+            takenCount += 1
+            let address = addresses[takenCount - 1]
+            if takenCount >= 64, takenCount * 2 >= addresses.count {
+                addresses.removeFirst(takenCount)
+                takenCount = 0
+            }
+            return address
+        }
+    }
+
     private struct Failures {
         var count: UInt64
         var last: UInt64
+        /// When its line was full. nil: never, since the first of these.
+        var fullAt: UInt64?
     }
 
     private struct Delayed {
@@ -69,9 +110,9 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
     }
 
     private var lines: [UInt64: Line] = [:]
-    /// Addresses with logins that wait, whose next turn is in this order.
-    private var turns: [UInt64] = []
-    private var takenTurnCount = 0
+    /// Addresses with logins that wait: each is in one of the two.
+    private var promptTurns = Turns()
+    private var slowTurns = Turns()
     private var waitingCount = 0
     private var failures: [UInt64: Failures] = [:]
     /// A heap: each is due no later than the two at twice its place and one, or two, further on.
@@ -86,26 +127,34 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
 
     // MARK: Waiting
 
-    /// Puts a login at the end of its address's line. False: too many wait.
-    public mutating func append(_ login: Login) -> Bool {
-        guard waitingCount < Self.waitingMax else { return false }
+    /// Logins wait in the slow lane.
+    public var hasSlow: Bool { !slowTurns.isEmpty }
+
+    /// Puts a login at the end of its address's line, and returns who will check it. nil: too many wait.
+    public mutating func append(_ login: Login, now: UInt64) -> Lane? {
+        guard waitingCount < Self.waitingMax else { return nil }
         var line = lines.removeValue(forKey: login.address) ?? Line()
         defer { lines[login.address] = line }
-        guard line.count < Self.waitingPerAddressMax else { return false }
-        if line.isEmpty { turns.append(login.address) }
+        guard line.count < Self.waitingPerAddressMax else {
+            failures[login.address]?.fullAt = now
+            return nil
+        }
+        let lane = isSlow(login.address, now: now) ? Lane.slow : .prompt
+        if line.isEmpty {
+            if lane == .slow { slowTurns.append(login.address) } else { promptTurns.append(login.address) }
+        }
         line.logins.append(login)
         waitingCount += 1
-        return true
+        return lane
     }
 
     /// Takes the login whose turn it is. nil: none waits.
-    public mutating func next(now: UInt64) -> Login? {
-        while takenTurnCount < turns.count {
-            let address = turns[takenTurnCount]
-            takenTurnCount += 1
-            if takenTurnCount >= 64, takenTurnCount * 2 >= turns.count {
-                turns.removeFirst(takenTurnCount)
-                takenTurnCount = 0
+    public mutating func next(now: UInt64, lane: Lane = .prompt) -> Login? {
+        while let address = lane == .slow ? slowTurns.popFirst() : promptTurns.popFirst() {
+            if lane == .prompt, isSlow(address, now: now) {
+                // Since its last turn, too many were wrong.
+                slowTurns.append(address)
+                continue
             }
             guard var line = lines.removeValue(forKey: address) else { continue }
             var found: Login?
@@ -115,13 +164,24 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
             }
             if !line.isEmpty {
                 lines[address] = line
-                turns.append(address)
+                if lane == .slow { slowTurns.append(address) } else { promptTurns.append(address) }
             }
             if let found { return found }
         }
-        turns.removeAll(keepingCapacity: true)
-        takenTurnCount = 0
         return nil
+    }
+
+    private func isSlow(_ address: UInt64, now: UInt64) -> Bool {
+        guard let known = failures[address], let fullAt = known.fullAt else { return false }
+        return known.count >= Self.slowCountMin && now < min(known.last, fullAt) + Self.forgetMilliseconds
+    }
+
+    // MARK: Right logins
+
+    /// A login of that address was right.
+    public mutating func accept(_ address: UInt64) {
+        guard let known = failures[address] else { return }
+        failures[address]!.count = known.count - min(known.count, Self.forgivenCount)
     }
 
     // MARK: Refusals
@@ -157,7 +217,7 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
         // Threads read the clock before they get here, so one may come with an earlier time than the last.
         let now = max(now, known.last)
         if now - known.last >= Self.forgetMilliseconds { known.count = 0 }
-        known.count += 1
+        known.count = min(known.count + 1, Self.failureCountMax)
         known.last = now
         if failures[address] == nil, failures.count >= Self.failingAddressesMax {
             failures = failures.filter { $0.value.last + Self.forgetMilliseconds > now }

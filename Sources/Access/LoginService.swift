@@ -71,7 +71,7 @@ public struct ServiceURL: Sendable, Hashable, CustomStringConvertible {
 ///     POST /auth/user HTTP/1.1            username=alice&password=secret
 ///     200 OK                              allow administrator monitoring
 ///
-///     POST /auth/vhost HTTP/1.1           username=alice&vhost=%2F&ip=192.0.2.1&tags=administrator%20monitoring
+///     POST /auth/vhost HTTP/1.1           username=alice&vhost=shop&ip=192.0.2.1&tags=administrator%20monitoring
 ///     200 OK                              allow
 ///
 /// The words behind `allow` are the user's tags: those that are names of roles are its roles here. A body that begins with
@@ -100,12 +100,16 @@ package struct LoginService: Sendable {
 
     /// The bytes that ask whether the user may come in from there.
     ///
-    /// - Parameter address: nil: it is not known.
-    package func virtualHostRequest(_ url: ServiceURL, login: [UInt8], address: String?, tags: [String]) -> [UInt8] {
+    /// - Parameters:
+    ///   - address: nil: it is not known.
+    ///   - host: the virtual host.
+    package func virtualHostRequest(
+        _ url: ServiceURL, login: [UInt8], address: String?, tags: [String], host: String = "/"
+    ) -> [UInt8] {
         request(
             url,
             [
-                ("username", login), ("vhost", Array("/".utf8)), ("ip", Array((address ?? "unknown").utf8)),
+                ("username", login), ("vhost", Array(host.utf8)), ("ip", Array((address ?? "unknown").utf8)),
                 ("tags", Array(tags.joined(separator: " ").utf8)),
             ])
     }

@@ -18,11 +18,13 @@ import Yams
 ///         limits:
 ///           connections-max: 10
 ///           bytes-per-second-max: 64KiB
+///         hosts: [shop, blog]
 ///
 /// `users.NAME.roles` is a list of names of roles, or one alone. `users.NAME.hash` may be missing where tokens prove who a
 /// user is. The `limits` of a user's entry take precedence over those of its roles. `system-users` names users of the
 /// machine: a process of one of them is this user when it connects to a Unix socket. A role's keys are lists of patterns,
-/// or one alone.
+/// or one alone. `hosts` names the virtual hosts that a user, or a role's users, may use, `"*"` for all; a user's own takes
+/// precedence, and where neither says anything, it is the default host alone.
 public struct UsersFile: Sendable {
     struct User: Sendable {
         /// nil: no password lets in.
@@ -31,6 +33,8 @@ public struct UsersFile: Sendable {
         /// Names or numbers of users of the machine.
         var systemUsers: [String] = []
         var quota = QuotaRules()
+        /// Virtual hosts. nil: its roles say.
+        var hosts: [String]?
         var line: Int
     }
 
@@ -166,6 +170,7 @@ private struct UsersFileWalk {
             case "hash": user.hash = hash(value, "\(path).hash")
             case "roles": user.roles = texts(value, "\(path).roles", "names of roles")
             case "limits": user.quota = quota(value, "\(path).limits")
+            case "hosts": user.hosts = texts(value, "\(path).hosts", Self.hostsAllowed)
             case "system-users":
                 user.systemUsers = texts(value, "\(path).system-users", "names or numbers of users of this machine")
             case "password", "passcode":
@@ -176,7 +181,8 @@ private struct UsersFileWalk {
         file.add(user, name)
     }
 
-    private static let userKeys = "hash, roles, limits, system-users"
+    private static let userKeys = "hash, roles, limits, hosts, system-users"
+    private static let hostsAllowed = "names of virtual hosts, or \"*\""
 
     private mutating func hash(_ node: Node, _ path: String) -> PasswordHash? {
         guard let text = node.scalar?.string, !text.isEmpty else {
@@ -219,6 +225,8 @@ private struct UsersFileWalk {
                     rules[allowed: action] = patterns(value, "\(path).\(action.key)", action)
                 } else if key.string == "limits" {
                     rules.quota = quota(value, "\(path).limits")
+                } else if key.string == "hosts" {
+                    rules.hosts = texts(value, "\(path).hosts", Self.hostsAllowed)
                 } else if key.string == "deny" {
                     readDenied(value, "\(path).deny", &rules)
                 } else {
@@ -230,7 +238,7 @@ private struct UsersFileWalk {
         file.add(rules, name)
     }
 
-    private static let roleKeys = AccessAction.allCases.map(\.key).joined(separator: ", ") + ", deny, limits"
+    private static let roleKeys = AccessAction.allCases.map(\.key).joined(separator: ", ") + ", deny, limits, hosts"
 
     private mutating func readDenied(_ node: Node, _ path: String, _ rules: inout AccessRules) {
         if isNothing(node) { return }

@@ -96,8 +96,8 @@ package struct WebTokenAuthenticator: Sendable {
 
     private static let patternCountMax = 64
 
-    /// `{"roles":["a"],"publish":["/topic/#"],"subscribe":[],"create":[],"deny":{"publish":[]}}`, or roles alone as a list
-    /// of texts. What is not understood is refused: it may be a restriction.
+    /// `{"roles":["a"],"publish":["/topic/#"],"subscribe":[],"create":[],"deny":{"publish":[]},"hosts":["shop"]}`, or roles
+    /// alone as a list of texts. What is not understood is refused: it may be a restriction.
     static func grant(
         _ value: JSONValue, _ limits: PatternLimits
     ) throws(LoginRefusal) -> (roles: [String], rules: AccessRules) {
@@ -117,6 +117,9 @@ package struct WebTokenAuthenticator: Sendable {
                     guard let action = action(name) else { throw .unusableToken }
                     rules[denied: action] = try patterns(member, action, limits)
                 }
+            } else if name == "hosts" {
+                guard let texts = member.texts else { throw .unusableToken }
+                rules.hosts = texts
             } else if let action = action(name) {
                 rules[allowed: action] = try patterns(member, action, limits)
             } else {

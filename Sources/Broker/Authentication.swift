@@ -24,6 +24,8 @@ public struct AuthenticationQuestion: Sendable {
     public var address: UInt64
     /// Where it came in.
     public var listener: ListenerID
+    /// The virtual host that the client has chosen.
+    public var host = HostOptions.standardName
     /// The client is connected, and brings a newer token as `passcode`.
     public var isRenewal = false
 

@@ -14,6 +14,8 @@ public final class Fabric: Sendable {
     private let listeners: [Listener]
     /// What users with limits use.
     let userUsages = UserUsages()
+    /// What hosts use.
+    let hostUsages: HostUsages
 
     private final class Listener: Sendable {
         let connectionCount = Atomic<Int>(0)
@@ -38,12 +40,14 @@ public final class Fabric: Sendable {
     ///   - shardCount: 1 to 128.
     ///   - mailboxByteCountMax: bytes of peer messages that wait in one mailbox.
     ///   - listenerCount: of the listeners of `BrokerOptions`.
-    public init(shardCount: Int, mailboxByteCountMax: Int, listenerCount: Int = 0) {
+    ///   - hostCount: of its hosts.
+    public init(shardCount: Int, mailboxByteCountMax: Int, listenerCount: Int = 0, hostCount: Int = 0) {
         invariant(shardCount >= 1 && shardCount <= 128, "a fabric has 1 to 128 shards")
         self.shardCount = shardCount
         mailboxes = (0..<shardCount).map { _ in Mailbox(byteCountMax: mailboxByteCountMax) }
         loads = (0..<shardCount).map { _ in Load() }
         listeners = (0..<listenerCount).map { _ in Listener() }
+        hostUsages = HostUsages(hostCount: hostCount + 1)
     }
 
     public func mailbox(_ shard: Int) -> Mailbox { mailboxes[shard] }

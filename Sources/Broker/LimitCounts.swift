@@ -30,6 +30,8 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     case destinationLevels
     /// Patterns, or what they match.
     case patterns
+    case retainedMessages
+    case durableSubscriptions
     case queue
     /// A publisher that was not read for a while, or who found no memory at all.
     case messageMemory
@@ -39,6 +41,11 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     /// A publisher that was not read for a while.
     case queuedMessages
     case linger
+    case delayedMessages
+    case deduplicationIDs
+    /// Of an entry of `hosts`, as the next.
+    case hostConnections
+    case hostSubscriptions
 
     /// As in the configuration, without `limits.`.
     public var key: String {
@@ -67,12 +74,18 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .destinationName: "destination-name-bytes"
         case .destinationLevels: "destination-levels-max"
         case .patterns: "patterns-max"
+        case .retainedMessages: "retained-messages-max"
+        case .durableSubscriptions: "durable-subscriptions-max"
         case .queue: "queue"
         case .messageMemory: "message-memory-bytes"
         case .mailbox: "mailbox-bytes"
         case .subscriptions: "subscriptions-max"
         case .queuedMessages: "queued-messages-max"
         case .linger: "linger-ms"
+        case .delayedMessages: "delayed-messages-max"
+        case .deduplicationIDs: "deduplication-ids-max"
+        case .hostConnections: "hosts.connections-max"
+        case .hostSubscriptions: "hosts.subscriptions-max"
         }
     }
 }
@@ -80,7 +93,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
 /// How often each limit has acted.
 public struct LimitCounts: Sendable, BitwiseCopyable {
     /// By raw value.
-    private var counts = InlineArray<32, UInt64>(repeating: 0)
+    private var counts = InlineArray<48, UInt64>(repeating: 0)
 
     public subscript(_ limit: LimitKind) -> UInt64 { counts[Int(limit.rawValue)] }
 

@@ -71,8 +71,12 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     /// Different wildcard patterns that a worker knows, those of other workers included: a topic that is new to it is
     /// compared with each. At the limit: ERROR.
     public var patternCountMax = 1_000
+    /// Durable topic subscriptions that a worker holds, used or not. They count as queues, too. At the limit: ERROR.
+    public var durableSubscriptionCountMax = 1_000
     /// Pairs of a topic and a pattern that matches it, as a multiple of `destinationCountMax`. At the limit: ERROR.
     static let matchesPerDestinationMax = 100
+    /// Topics that retain a message for new subscribers (`retain:set`), of all workers together. At the limit: ERROR.
+    public var retainedMessageCountMax = 10_000
 
     // Heart-beats
     /// The shortest interval at which the server offers to send and asks to receive, in milliseconds; the client's own
@@ -90,7 +94,18 @@ public struct Limits: Sendable, Equatable, BitwiseCopyable {
     public var mailboxByteCountMax = 16 * 1024 * 1024
     /// Records (queued messages, deliveries) of one worker: their tables' size.
     public var queuedMessageCountMax = 4_000_000
+    /// Messages of one worker that are in the store alone, and not in memory: 8 bytes of memory each, and 4 KiB for each
+    /// queue that has some. At the limit: what comes stays in memory.
+    public var coldMessageCountMax = 100_000_000
     public var subscriptionCountMax = 2_000_000
+    /// Messages of one worker that wait for their time; and they take half of the messages' memory at most. At the limit:
+    /// ERROR.
+    public var delayedMessageCountMax = 1_000_000
+    /// How far away the time of a message may be, and how long a period. At the limit: ERROR.
+    public var delayMillisecondsMax = 366 * 86_400_000
+    /// Ids of one worker that are known so that another message with the same is not taken. At the limit: ERROR to a
+    /// message that brings the first of a queue.
+    public var deduplicationIDCountMax = 1_000_000
 
     // Drain
     /// After SIGTERM: how long consumers may take to empty queues and outputs. Then: report and exit.
@@ -125,8 +140,18 @@ public struct DestinationPolicy: Sendable, Equatable {
     public var deliveryCountMax = 10
     /// Where messages go that were delivered too often, refused for good, or expired. Empty: they are dropped, counted.
     public var deadLetterDestination = "/queue/DLQ"
-    /// Which messages of a queue are stored, if the broker has a store.
+    /// Which messages of a queue, or of those that a topic keeps, are stored, if the broker has a store.
     public var storage = StoragePolicy.byHeader
+    /// Messages that the log of a topic keeps. 0: topics have no log. At the limit: the oldest goes, here and below.
+    public var logMessageCountMax = 0
+    /// Bytes of memory that the log of a topic takes.
+    public var logByteCountMax = 64 * 1024 * 1024
+    /// How long the log of a topic keeps a message, in milliseconds. 0: as long as there is room.
+    public var logMillisecondsMax = 0
+    /// How long the `x-deduplication-id` of a message is known, in milliseconds. 0: the header means nothing.
+    public var deduplicationMilliseconds = 120_000
+    /// Ids of a queue that are known: then the oldest is forgotten before its time.
+    public var deduplicationCountMax = 100_000
     /// Expired messages go to the dead-letter destination too.
     public var deadLettersExpired = false
     /// How long a queue without messages, consumers and waiting publishers is remembered, with what its first user asked of
@@ -135,6 +160,9 @@ public struct DestinationPolicy: Sendable, Equatable {
     /// How long a queue that has messages and no consumer, and gets no more of them, is kept. Then it goes, and its
     /// messages are dropped, counted. 0: for ever.
     public var idleWithMessagesMillisecondsMax = 0
+    /// How long a durable subscription to a topic or pattern that matches is kept while nobody consumes from it. Then it goes,
+    /// and its messages are dropped, counted. 0: for ever.
+    public var durableMillisecondsMax = 0
 
     public init(pattern: String) { self.pattern = pattern }
 }
@@ -168,6 +196,10 @@ public struct BrokerOptions: Sendable {
     public var receiptConditions = ReceiptConditions.none
     /// nil: nothing is stored.
     public var storage: StorageOptions?
+    /// None: the header `host` of CONNECT is not looked at, and all clients are with the standard host.
+    public var hosts: [HostOptions] = []
+    /// The host of clients that name none: one of `hosts`, or the standard one.
+    public var defaultHost = HostOptions.standardName
     /// By `ListenerID`.
     public var listeners: [ListenerOptions] = []
     /// In order of precedence: the first whose pattern matches applies. None: the defaults of `DestinationPolicy`.

@@ -3,7 +3,7 @@ import Slabs
 /// The memory of one worker's messages and buffers: its blocks, and how `limits.message-memory-bytes` (100 %) is shared out.
 ///
 ///     12.5 %    frames cut short, beside the messages: they wait for each other, and slow ones end
-///     50 %      frames cut short: ERROR
+///     50 %      frames cut short: ERROR; the logs of topics: the largest is trimmed
 ///     100 %     messages alone, or their number: publishers wait whose messages would stay; deliveries are made small, and few at
 ///               a time to each consumer
 ///     112 %     publishers to topics wait too: what nobody takes out of queues must not stop them
@@ -49,6 +49,9 @@ struct MemoryBudget: ~Copyable {
     /// So many bytes may be taken for what is not on its way out.
     @inline(__always)
     func hasBulk(_ byteCount: Int) -> Bool { blocks.byteCountInUse + byteCount <= byteCountMax / 4 * 5 }
+
+    /// The logs of topics may take so much: what is in them does not make room by being delivered.
+    var logByteCountMax: Int { byteCountMax / 2 }
 
     /// So many bytes may be taken for a message that is to be stored.
     @inline(__always)

@@ -16,6 +16,8 @@ struct Message {
     var carriesDestination = false
     /// Its SEND says `persistent:true`; of one in a queue: it is stored.
     var isPersistent = false
+    /// What few messages have.
+    var options = MessageOptions()
     var identity: UInt64
     /// Wall-clock milliseconds; 0: never.
     var expiresAt: UInt64
@@ -82,6 +84,15 @@ struct Message {
     }
 }
 
+/// What its SEND asks for beside delivery.
+struct MessageOptions: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// It waits for its time: the header lines begin with a `ScheduleLine`.
+    static let isDelayed = MessageOptions(rawValue: 1 << 0)
+    /// It has an `x-deduplication-id`: another with the same id is not taken for a while.
+    static let isDeduplicated = MessageOptions(rawValue: 1 << 1)
+}
+
 extension MemoryBudget {
     /// Copies a message to a block of its own: `StoredMessage`, then the content. 0: no memory.
     ///
@@ -118,10 +129,15 @@ extension MemoryBudget {
             to: StoredMessage(
                 headersByteCount: UInt32(extra.count + message.headersByteCount),
                 bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain,
-                carriesDestination: message.carriesDestination, isStored: isStored))
+                carriesDestination: message.carriesDestination, isStored: isStored, options: message.options))
         var writer = FrameWriter(at: base + StoredMessage.byteCount)
         if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
         message.writeContent(&writer, version: .v1_2)
+    }
+
+    /// The block has a `StoredPlace`.
+    func isStored(_ block: BlockIndex) -> Bool {
+        blocks.base(block).assumingMemoryBound(to: StoredMessage.self).pointee.isStored
     }
 
     /// Where a stored message is in the log.
@@ -142,6 +158,6 @@ extension MemoryBudget {
             headers: headers, headersByteCount: Int(head.headersByteCount),
             body: headers + Int(head.headersByteCount) + 1, bodyByteCount: Int(head.bodyByteCount),
             isPlain: head.isPlain, carriesDestination: head.carriesDestination, isPersistent: head.isStored,
-            identity: identity, expiresAt: expiresAt)
+            options: head.options, identity: identity, expiresAt: expiresAt)
     }
 }

@@ -19,6 +19,7 @@ public struct Notice: Sendable {
         case loginRefused = "login refused"
         case accessRefused = "access refused"
         case clientSlowed = "client slowed down"
+        case subscriptionExpired = "durable subscription expired"
     }
 
     /// The client that a notice is about.
@@ -35,6 +36,8 @@ public struct Notice: Sendable {
         public var session = ""
         /// As in the CONNECT frame. Empty: it named none.
         public var login = ""
+        /// The virtual host that it has chosen. Empty: there are none, or it has not yet.
+        public var host = ""
     }
 
     public var kind: Kind

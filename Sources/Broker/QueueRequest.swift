@@ -63,7 +63,7 @@ extension Shard {
         }
         // Not in `scratch.value`, where the id of the SUBSCRIBE may be.
         if let key = frame.value(.xDeadLetterRoutingKey, into: scratch.headers, version: session.pointee.version) {
-            guard let name = deadLetterName(key) else {
+            guard let name = deadLetterName(key, host: hosts.prefix(of: session.pointee.index)) else {
                 failFrame(
                     context, "Invalid x-dead-letter-routing-key",
                     "x-dead-letter-routing-key must be a queue's name, or begin with /queue/ or /topic/; no wildcards")
@@ -82,11 +82,11 @@ extension Shard {
     }
 
     /// Writes the canonical form of a dead-letter destination to `scratch.key`; returns its length.
-    private mutating func deadLetterName(_ key: UnsafeRawBufferPointer) -> Int? {
+    private mutating func deadLetterName(_ key: UnsafeRawBufferPointer, host: UnsafeRawBufferPointer) -> Int? {
         guard
             let parsed = try? DestinationName.parse(
                 key, bareNamePrefix: "/queue/", byteCountMax: limits.destinationNameByteCountMax,
-                levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.key)
+                levelCountMax: limits.destinationLevelCountMax, owner: { "" }, host: host, into: scratch.key)
         else { return nil }
         switch parsed.kind {
         case .queue, .topic: return parsed.byteCount

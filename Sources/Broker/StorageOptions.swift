@@ -57,6 +57,8 @@ public struct StorageOptions: Sendable {
     public var stagedByteCountMax = 8 << 20
     /// The segments of earlier lives, which are removed when nothing in them lives. nil: there are none.
     public var earlier: EarlierSegments?
+    /// When messages leave memory for the log, and how they come back.
+    public var cold = ColdOptions()
 
     public init(directory: [UInt8], life: UInt32) {
         self.directory = directory
@@ -66,6 +68,20 @@ public struct StorageOptions: Sendable {
     /// Bytes of a segment that are for acknowledgements alone, if there is no other segment behind it: consumers go on, and
     /// what they take makes room.
     var reservedByteCount: Int { segmentByteCount / 8 }
+}
+
+/// When messages of a queue leave memory for the log alone, and how they come back.
+public struct ColdOptions: Sendable {
+    /// From so many percent of `limits.message-memory-bytes`, or of `limits.queued-messages-max`, on.
+    public var fillPercent = 50
+    /// A queue keeps so many ready messages in memory, whatever others take.
+    public var readyCountMin = 16
+    /// So many bytes of a queue are read ahead of its consumers; less if many queues have messages in the log alone.
+    public var aheadByteCountMax = 4 << 20
+    /// So many bytes are read at once at most, unless one message is larger.
+    public var readByteCountMax = 512 << 10
+
+    public init() {}
 }
 
 /// The segments of earlier lives, shared by the shards: what lives in them was given to the shards that own the queues now.
@@ -90,9 +106,15 @@ public final class EarlierSegments: Sendable {
         init(_ value: Int) { self.value = Atomic(value) }
     }
 
-    /// - Parameter segments: with the counts of the messages that are restored. The queues of `liveQueueCount` are written
-    ///   again when they are restored, and do not count.
-    public init(_ segments: [RecoveredSegment]) {
+    /// What was stored in this life or earlier may have been delivered before.
+    let redeliveredLifeMax: UInt32
+
+    /// - Parameters:
+    ///   - segments: with the counts of the messages that are restored. The queues of `liveQueueCount` are written again when
+    ///     they are restored, and do not count.
+    ///   - redeliveredLifeMax: see `LiveMessages.redeliveredLifeMax`.
+    public init(_ segments: [RecoveredSegment], redeliveredLifeMax: UInt32 = 0) {
+        self.redeliveredLifeMax = redeliveredLifeMax
         self.segments = segments.sorted { $0.name < $1.name }
         liveCounts = self.segments.map { LiveCount($0.liveMessageCount) }
         byteCountsByLife = Dictionary(self.segments.map { ($0.name.life, $0.byteCount) }, uniquingKeysWith: max)

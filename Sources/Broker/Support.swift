@@ -14,16 +14,20 @@ struct Scratch: ~Copyable {
     let headersCapacity: Int
     /// The canonical name of a dead-letter destination, header lines that the broker adds, or the value of `ack`.
     let key: UnsafeMutableRawPointer
+    /// The name of a durable subscription.
+    let durable: UnsafeMutableRawPointer
 
     init(_ limits: Limits) {
         // A value, or a line with a name that is escaped, its prefix and the text around it.
-        let valueByteCount = max(limits.headerByteCountMax, limits.destinationNameByteCountMax * 3) + 512
+        let valueByteCount =
+            max(limits.headerByteCountMax, limits.destinationNameByteCountMax * 3) + 512 + HostName.prefixByteCountMax
         destination = .allocate(byteCount: valueByteCount, alignment: 16)
         value = .allocate(byteCount: valueByteCount, alignment: 16)
         name = .allocate(byteCount: valueByteCount, alignment: 16)
         headersCapacity = limits.headersByteCountMax * 2 + 4096
         headers = .allocate(byteCount: headersCapacity, alignment: 16)
         key = .allocate(byteCount: valueByteCount, alignment: 16)
+        durable = .allocate(byteCount: DurableName.byteCountMax(limits), alignment: 16)
     }
 
     deinit {
@@ -32,6 +36,7 @@ struct Scratch: ~Copyable {
         name.deallocate()
         headers.deallocate()
         key.deallocate()
+        durable.deallocate()
     }
 }
 
@@ -54,6 +59,13 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var messagesDeadLettered: UInt64 = 0
     public var messagesRedelivered: UInt64 = 0
     public var messagesAcknowledged: UInt64 = 0
+    /// SENDs whose messages wait, or waited, for their time.
+    public var messagesDelayed: UInt64 = 0
+    /// SENDs that were confirmed and not taken, for a message with the same id had been.
+    public var messagesDeduplicated: UInt64 = 0
+    /// Messages that left memory and were in the store alone, and those that came back.
+    public var messagesCooled: UInt64 = 0
+    public var messagesWarmed: UInt64 = 0
     public var errorsSent: UInt64 = 0
     /// Clients that were told that they may not connect, or not stay.
     public var loginsRefused: UInt64 = 0
@@ -71,6 +83,10 @@ public struct Counters: Sendable, BitwiseCopyable {
     public var peerMessagesReceived: UInt64 = 0
     public var staleCompletions: UInt64 = 0
     public var stalePeerMessages: UInt64 = 0
+    /// Messages that left the log of a topic: too many, too much, or too old.
+    public var logMessagesTrimmed: UInt64 = 0
+    /// Offsets that readers of logs have missed, for they were trimmed before the reader came to them.
+    public var logOffsetsMissed: UInt64 = 0
     public var notices: UInt64 = 0
     public var noticesSuppressed: UInt64 = 0
     /// How often each limit has acted.
@@ -96,6 +112,10 @@ public struct Counters: Sendable, BitwiseCopyable {
         messagesDeadLettered &+= other.messagesDeadLettered
         messagesRedelivered &+= other.messagesRedelivered
         messagesAcknowledged &+= other.messagesAcknowledged
+        messagesDelayed &+= other.messagesDelayed
+        messagesDeduplicated &+= other.messagesDeduplicated
+        messagesCooled &+= other.messagesCooled
+        messagesWarmed &+= other.messagesWarmed
         errorsSent &+= other.errorsSent
         loginsRefused &+= other.loginsRefused
         accessRefused &+= other.accessRefused
@@ -110,6 +130,8 @@ public struct Counters: Sendable, BitwiseCopyable {
         peerMessagesReceived &+= other.peerMessagesReceived
         staleCompletions &+= other.staleCompletions
         stalePeerMessages &+= other.stalePeerMessages
+        logMessagesTrimmed &+= other.logMessagesTrimmed
+        logOffsetsMissed &+= other.logOffsetsMissed
         notices &+= other.notices
         noticesSuppressed &+= other.noticesSuppressed
         limits.add(other.limits)
@@ -136,13 +158,18 @@ func printable(_ bytes: UnsafeRawBufferPointer) -> String {
 /// Why a worker did not take what a client of another worker, or its own, asked of it: the words of the ERROR.
 enum Refusal: UInt8, BitwiseCopyable {
     case destinations = 1, queue, memory, destinationsOfConnection, destinationsOfAddress
-    case diskFull, storageFailed, tooLargeToStore
+    case diskFull, storageFailed, tooLargeToStore, notConfirmed
+    case retained
+    case delayedMessages, deduplicationIDs
+    case durableSubscriptions, patterns, durableInUse, durableNotFound
 
     /// Which the log is told as a warning.
     var isOfDestinations: Bool {
         switch self {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
-        case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore: false
+        case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore, .retained, .delayedMessages,
+            .deduplicationIDs, .durableSubscriptions, .patterns, .durableInUse, .durableNotFound, .notConfirmed:
+            false
         }
     }
 
@@ -154,6 +181,14 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .diskFull: "Disk full"
         case .storageFailed: "Storage failed"
         case .tooLargeToStore: "Message too large"
+        case .retained: "Too many retained messages"
+        case .delayedMessages: "Too many delayed messages"
+        case .deduplicationIDs: "Too many deduplication ids"
+        case .durableSubscriptions: "Too many durable subscriptions"
+        case .patterns: "Too many patterns"
+        case .durableInUse: "Durable subscription in use"
+        case .durableNotFound: "Durable subscription not found"
+        case .notConfirmed: "Disk full, not confirmed"
         }
     }
 
@@ -165,7 +200,12 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .destinationsOfAddress: .destinationsPerAddress
         case .queue: .queue
         case .memory: .messageMemory
-        case .diskFull, .storageFailed, .tooLargeToStore: nil
+        case .retained: .retainedMessages
+        case .delayedMessages: .delayedMessages
+        case .deduplicationIDs: .deduplicationIDs
+        case .durableSubscriptions: .durableSubscriptions
+        case .patterns: .patterns
+        case .diskFull, .storageFailed, .tooLargeToStore, .durableInUse, .durableNotFound, .notConfirmed: nil
         }
     }
 
@@ -189,6 +229,27 @@ enum Refusal: UInt8, BitwiseCopyable {
                 + "acknowledgements is stored; its log has the reason"
         case .tooLargeToStore:
             "the message does not fit into a segment of the store (storage.segment-bytes)"
+        case .retained:
+            "\(limits.retainedMessageCountMax) topics may retain a message (limits.retained-messages-max); "
+                + "retain:remove makes room"
+        case .delayedMessages:
+            "\(limits.delayedMessageCountMax) messages may wait for their time with each worker "
+                + "(limits.delayed-messages-max), and take half of limits.message-memory-bytes"
+        case .deduplicationIDs:
+            "each worker knows \(limits.deduplicationIDCountMax) ids at a time (limits.deduplication-ids-max); "
+                + "try again later"
+        case .durableSubscriptions:
+            "a worker holds \(limits.durableSubscriptionCountMax) durable subscriptions "
+                + "(limits.durable-subscriptions-max); UNSUBSCRIBE with their headers ends those that nobody needs"
+        case .patterns:
+            "a worker may know \(limits.patternCountMax) patterns (limits.patterns-max); use fewer and wider ones"
+        case .durableInUse:
+            "another connection consumes from the durable subscription; a named one has one consumer at a time, and one "
+                + "that is in use cannot be ended"
+        case .durableNotFound: "there is no durable subscription of that name to that destination"
+        case .notConfirmed:
+            "what this frame and those before it did is done, but not stored, for the disk has no room; it may be lost when "
+                + "the broker ends before the disk has"
         }
     }
 }

@@ -350,6 +350,14 @@ bool tls_context_trust_system(tls_context *context) {
     return is_set;
 }
 
+bool tls_context_set_suites(tls_context *context, const char *suites) {
+    bool is_set = true;
+    for (size_t i = 0; is_set && i < context->context_count; i++)
+        is_set = SSL_CTX_set_ciphersuites(context->contexts[i], suites);
+    ERR_clear_error();
+    return is_set;
+}
+
 bool tls_context_limit_to_tls12(tls_context *context) {
     bool is_limited = SSL_CTX_set_max_proto_version(context->contexts[0], TLS1_2_VERSION);
     ERR_clear_error();

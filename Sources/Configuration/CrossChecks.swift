@@ -13,6 +13,7 @@ extension EffectiveSettings {
         checkMemory()
         checkStorage()
         checkDestinations()
+        checkHosts()
         checkAccess()
     }
 

@@ -86,6 +86,7 @@ public struct EffectiveSettings: Sendable {
         settings.driverOptions.findsPeerAddress = settings.broker.limits.needsAddresses || settings.access.isOn
         settings.driverOptions.usesFiles = settings.storage.isEnabled
         settings.access.listeners = listenerAccess
+        settings.access.hosts = settings.broker.hosts.map(\.name)
     }
 
     mutating func report(_ origin: Origin, _ path: String, _ text: String) {
@@ -114,7 +115,7 @@ enum EnvironmentName {
 extension EffectiveSettings {
     mutating func apply(environment: [String: String]) {
         let paths = Dictionary(
-            uniqueKeysWithValues: (Schema.settings.map(\.path) + [Schema.destinations])
+            uniqueKeysWithValues: (Schema.settings.map(\.path) + [Schema.destinations, Schema.hosts])
                 .map { (EnvironmentName.variable(for: $0), $0) })
         for (variable, text) in environment.sorted(by: { $0.key < $1.key })
         where variable.hasPrefix(EnvironmentName.prefix) && variable != EnvironmentName.configurationFile
@@ -143,8 +144,9 @@ extension EffectiveSettings {
             } else {
                 report(override.origin, path, "found \(excerpt(override.text)); allowed: \(setting.allowed)")
             }
-        } else if [Schema.destinations, Schema.listenersPath].contains(where: { path.hasPrefix($0 + "[") })
-            || path == Schema.destinations
+        } else if [Schema.destinations, Schema.hosts, Schema.listenersPath].contains(where: { path.hasPrefix($0 + "[") }
+        )
+            || path == Schema.destinations || path == Schema.hosts
         {
             report(override.origin, path, "can be set in a file only")
         } else if Schema.sections.contains(path) {

@@ -6,7 +6,10 @@ extension EffectiveSettings {
     public var explanation: String {
         var writer = YAMLWriter()
         for setting in Schema.settings {
-            if setting.path == "log.level" { writeDestinations(to: &writer) }
+            if setting.path == "log.level" {
+                writeHosts(to: &writer)
+                writeDestinations(to: &writer)
+            }
             if setting.path == Schema.listenersPath, hasListenerOptions {
                 writeListeners(to: &writer)
                 continue
@@ -69,7 +72,10 @@ public enum ConfigurationReference {
         for line in heading { writer.comment(line) }
         let defaults = Settings()
         for setting in Schema.settings {
-            if setting.path == "log.level" { writeDestinations(to: &writer) }
+            if setting.path == "log.level" {
+                writeHosts(to: &writer)
+                writeDestinations(to: &writer)
+            }
             writer.open(sectionsOf: setting.path, separated: true)
             writer.comment(setting.why)
             writer.comment(form(of: setting))
@@ -88,14 +94,14 @@ public enum ConfigurationReference {
         "A file holds only what differs from here. Any key can also be set by `--set KEY=VALUE`, as in",
         "`--set io.uring.sq-entries=8192`, or by an environment variable, as in STAMPEDE_IO_URING_SQ_ENTRIES=8192;",
         "a list's items are separated by commas there. The command line beats the environment, which beats the file.",
-        "Unknown keys, wrong types and values out of range are errors. `destinations`, and options of a listener, can",
-        "be set in a file only.",
+        "Unknown keys, wrong types and values out of range are errors. `destinations`, `hosts`, and options of a listener,",
+        "can be set in a file only.",
         "",
         "This file is made by `stampede config --reference`.",
     ]
 
     /// The line below the reason: "Allowed: a power of two from 64 to 32768, a whole number."
-    private static func form<Root>(of setting: Setting<Root>) -> String {
+    static func form<Root>(of setting: Setting<Root>) -> String {
         "Allowed: \(setting.allowed)."
     }
 
@@ -136,7 +142,7 @@ public enum ConfigurationReference {
 }
 
 /// Writes keys as nested YAML, given their paths. The keys of a section must be written one after the other.
-private struct YAMLWriter {
+struct YAMLWriter {
     private(set) var text = ""
     private var sections: [Substring] = []
     private let noteColumn = 52

@@ -42,6 +42,8 @@ struct FileWalk {
                 }
             } else if path == Schema.destinations {
                 readDestinations(entry)
+            } else if path == Schema.hosts {
+                readHosts(entry)
             } else if Schema.sections.contains(path) {
                 if case .mapping(let inner) = entry.value {
                     read(inner, section: path)
@@ -49,7 +51,8 @@ struct FileWalk {
                     report(entry.value, path, "found \(entry.value.kind); allowed: a mapping of keys")
                 }
             } else {
-                let names = Schema.settings.map(\.path) + Schema.sections.sorted() + [Schema.destinations]
+                let lists = [Schema.destinations, Schema.hosts]
+                let names = Schema.settings.map(\.path) + Schema.sections.sorted() + lists
                 report(entry.key, path, "unknown key\(Suggestion.note(for: path, among: names))")
             }
         }
@@ -104,6 +107,34 @@ struct FileWalk {
             } else {
                 report(entry.key, keyPath, "unknown key\(Suggestion.note(for: name, among: keys.map(\.path)))")
             }
+        }
+    }
+
+    // MARK: Hosts
+
+    private mutating func readHosts(_ entry: Entry) {
+        if entry.value.isNothing { return }
+        guard case .sequence(let items) = entry.value else {
+            report(entry.value, Schema.hosts, "found \(entry.value.kind); allowed: a list of names or mappings")
+            return
+        }
+        effective.origins[Schema.hosts] = origin(entry.key)
+        for (index, item) in items.enumerated() {
+            let path = "\(Schema.hosts)[\(index)]"
+            var host = HostOptions(name: "")
+            if case .mapping(let mapping) = item {
+                read(mapping, path: path, keys: Schema.hostKeys, into: &host)
+                if mapping.first(where: { $0.key.string == Schema.hostName }) == nil {
+                    report(item, path, "the key name is missing; allowed: \(Schema.hostNameAllowed)")
+                }
+            } else if let name = item.scalar?.string, !item.isNothing, HostOptions.problem(ofName: name) == nil {
+                host.name = name
+            } else {
+                report(
+                    item, path,
+                    "found \(item.kind); allowed: \(Schema.hostNameAllowed), or a mapping with the key name")
+            }
+            effective.settings.broker.hosts.append(host)
         }
     }
 

@@ -13,7 +13,7 @@ extension Schema {
             "What clients without a login may do: roles of the users file. \"\": they need a login."),
         .count(
             "access.threads", \.access.threadCount, 1...64,
-            "Threads that check logins: a password takes milliseconds, and its hash about 16 MiB meanwhile."),
+            "Threads that check logins: a hash takes ms, and 16 MiB. One more is for addresses that flood."),
         .milliseconds(
             "access.remember-ms", \.access.rememberMilliseconds, 1000...86_400_000, zero: "not at all",
             "How long a password that was right is remembered, so that reconnecting clients cost no hash."),
@@ -82,7 +82,7 @@ extension Schema {
             accepts: acceptsService),
         .text(
             "access.http.vhost-path", \.access.serviceVirtualHostURL, allowed: serviceAllowed,
-            "Is asked too, about user and address, with the virtual host \"/\".",
+            "Is asked too, about user, address and virtual host (\"/\" without hosts).",
             accepts: acceptsService),
         .choice(
             "access.http.method", \.access.serviceMethod, AccessSettings.serviceMethods.map { ($0, $0) },

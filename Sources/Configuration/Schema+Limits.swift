@@ -109,6 +109,12 @@ extension Schema {
         .count(
             "limits.patterns-max", \.broker.limits.patternCountMax, 1...100_000,
             "Different wildcard patterns: a new topic is compared with each. At the limit: ERROR."),
+        .count(
+            "limits.retained-messages-max", \.broker.limits.retainedMessageCountMax, 1...1_000_000,
+            "Topics that retain a message (SEND retain:set). At the limit: ERROR."),
+        .count(
+            "limits.durable-subscriptions-max", \.broker.limits.durableSubscriptionCountMax, 1...1_000_000,
+            "Durable topic subscriptions of a worker, used or not; they count as queues. At the limit: ERROR."),
     ]
 
     private static let heartBeats: [Setting<Settings>] = [
@@ -135,8 +141,20 @@ extension Schema {
             "limits.queued-messages-max", \.broker.limits.queuedMessageCountMax, 1000...1_000_000_000,
             "Messages in all queues of a worker. Reserves address space. At the limit: publishers wait."),
         .count(
+            "limits.cold-messages-max", \.broker.limits.coldMessageCountMax, 1000...10_000_000_000,
+            "Messages of a worker that are in the store alone, 8 bytes each. At the limit: more stay in memory."),
+        .count(
             "limits.subscriptions-max", \.broker.limits.subscriptionCountMax, 1...100_000_000,
             "Subscriptions of a worker. Reserves address space. At the limit: ERROR."),
+        .count(
+            "limits.delayed-messages-max", \.broker.limits.delayedMessageCountMax, 1...100_000_000,
+            "Delayed messages of a worker; they also take half of message-memory-bytes at most. At the limit: ERROR."),
+        .milliseconds(
+            "limits.delay-max-ms", \.broker.limits.delayMillisecondsMax, 1000...10 * 365 * 86_400_000,
+            "How long a message may be delayed, and how long its period may be. At the limit: ERROR."),
+        .count(
+            "limits.deduplication-ids-max", \.broker.limits.deduplicationIDCountMax, 1...100_000_000,
+            "Known x-deduplication-ids of a worker. At the limit: ERROR to a message with the first of its queue."),
         .milliseconds(
             "limits.drain-timeout-ms", \.broker.limits.drainMillisecondsMax, 1...600_000, zero: "do not wait",
             "Drain: time for clients to empty queues and outputs. Messages that are left are reported."),

@@ -2,9 +2,9 @@ import Broker
 
 /// The table of every key, in the order of the configuration file.
 enum Schema {
-    /// All keys except those of `destinations`.
+    /// All keys except those of `hosts` and `destinations`.
     static let settings: [Setting<Settings>] =
-        listeners + tls + access + io + limits + storage + destinationDefaults + log
+        listeners + tls + access + io + limits + storage + destinationDefaults + defaultHost + log
 
     /// The key whose value is a list of `destinationKeys` mappings.
     static let destinations = "destinations"
@@ -54,6 +54,12 @@ enum Schema {
             "For messages that failed too often or were rejected. \"\", or the queue itself: no limit of failures, and "
                 + "rejected messages are dropped and counted.",
             accepts: { $0.isEmpty || DestinationPattern.acceptsName($0) }),
+        .milliseconds(
+            "deduplication-window-ms", \.deduplicationMilliseconds, 1000...7 * 86_400_000, zero: "off",
+            "How long the x-deduplication-id of a message is known: another with the same is confirmed and dropped."),
+        .count(
+            "deduplication-count-max", \.deduplicationCountMax, 1...100_000_000,
+            "Ids of a queue that are known. Beyond them the oldest is forgotten before its time."),
         .flag(
             "dead-letter-expired", \.deadLettersExpired,
             "Expired messages go to `dead-letter` too, instead of being dropped."),
@@ -63,9 +69,21 @@ enum Schema {
         .milliseconds(
             "idle-expires-with-messages-ms", \.idleWithMessagesMillisecondsMax, 10...604_800_000, zero: "never",
             "A queue with messages that nobody uses for this long is removed; its messages are dropped."),
+        .milliseconds(
+            "durable-subscription-expires-ms", \.durableMillisecondsMax, 1000...10 * 365 * 86_400_000, zero: "never",
+            "A durable subscription to such a topic that nobody uses for this long ends, with its messages."),
         .choice(
             "storage", \.storage, [("by-header", .byHeader), ("always", .always), ("never", .never)],
-            "Which messages of a queue are stored: those with persistent:true, all, or none."),
+            "Which messages of a queue, or kept by a topic, are stored: those with persistent:true, all, or none."),
+        .count(
+            "log-messages-max", \.logMessageCountMax, 1...100_000_000, zero: "no log",
+            "Messages that a topic keeps in its log (SUBSCRIBE x-stream-offset). At the limit: the oldest goes."),
+        .bytes(
+            "log-bytes-max", \.logByteCountMax, 1024...1 << 40,
+            "Memory that the log of a topic takes; those of a worker take half of message-memory-bytes at most."),
+        .milliseconds(
+            "log-age-max-ms", \.logMillisecondsMax, 1000...10 * 365 * 86_400_000, zero: "any age",
+            "How long the log of a topic keeps a message."),
     ]
 
     static func setting(at path: String) -> Setting<Settings>? { byPath[path] }

@@ -92,6 +92,8 @@ public enum RecordType: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case queueRemoved = 8
     /// The records behind it, as many bytes as it says, count together or not at all; and only if the transaction's parts
     /// in the logs of other workers are there too, or a `transactionEnd`.
+    ///
+    /// Payload: transaction u64, partCount u16, zero u16, and up to two conditions, u64 each (`PartConditions`).
     case transactionPart = 9
     /// All parts of a transaction are on stable storage.
     case transactionEnd = 10
@@ -100,6 +102,14 @@ public enum RecordType: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case cleanEnd = 11
     /// `storage repair` gave up as many bytes as it says, from this record's beginning: they were damaged.
     case skip = 12
+    /// A durable subscription to a topic: its messages are those of the queue with its name. A later one of the same name
+    /// counts instead.
+    case subscriptionMade = 36
+    case subscriptionRemoved = 37
+    /// Below which number the offsets of a topic's log may have been given out.
+    case topicOffsets = 40
+    /// A message with this id was taken, in a record that is no longer needed otherwise: see `DeduplicationRecord`.
+    case deduplication = 48
 
     /// What a part of a transaction holds.
     var isAllowedInPart: Bool { self == .message || self == .acknowledgement || self == .failureCount }
@@ -120,4 +130,17 @@ public struct RecordFlags: OptionSet, BitwiseCopyable, Sendable {
     @inlinable public static var isCopy: Self { Self(rawValue: 4) }
     /// The message may have been delivered before.
     @inlinable public static var isRedelivered: Self { Self(rawValue: 8) }
+    /// The message was not to be stored: it left memory until its turn comes. It ends with the broker, and recovery does not
+    /// count it.
+    @inlinable public static var isTransient: Self { Self(rawValue: 1 << 8) }
+    /// The message is in the log of the topic that `queueName` names; the record's `detail` is when it came there.
+    @inlinable public static var isLogged: Self { Self(rawValue: 1 << 11) }
+    /// The message is the one that the topic retains for new subscribers.
+    @inlinable public static var isRetained: Self { Self(rawValue: 1 << 12) }
+    /// The message waits for its time, and is in no queue: the header lines begin with the line that says when, and the
+    /// name in the record may be a topic's. The record's `detail` is the time at which the broker took it.
+    @inlinable public static var isDelayed: Self { Self(rawValue: 1 << 13) }
+    /// Another message with the same `x-deduplication-id` is not taken for a while, whatever becomes of this one. The
+    /// record's `detail` is the time at which the broker took it.
+    @inlinable public static var isDeduplicated: Self { Self(rawValue: 1 << 14) }
 }

@@ -144,6 +144,7 @@ extension Record {
         message.original = MessageReference(
             position: base.little(24, UInt64.self), worker: base.little(32, UInt16.self))
         message.failureCount = base.little(34, UInt16.self)
+        message.detail = detail
         return message
     }
 
@@ -171,6 +172,29 @@ extension Record {
         return queue
     }
 
+    /// Of a `.deduplication` record.
+    public var deduplication: DeduplicationRecord {
+        let base = payload.baseAddress!
+        let nameByteCount = Int(base.little(0, UInt16.self))
+        let name = DeduplicationRecord.fixedByteCount
+        return DeduplicationRecord(
+            destination: UnsafeRawBufferPointer(start: base + name, count: nameByteCount),
+            id: UnsafeRawBufferPointer(start: base + name + nameByteCount, count: payload.count - name - nameByteCount),
+            acceptedAt: detail)
+    }
+
+    /// Of a `.subscriptionMade` record.
+    public var subscription: SubscriptionRecord { Self.subscription(of: payload.baseAddress!) }
+
+    static func subscription(of base: UnsafeRawPointer) -> SubscriptionRecord {
+        let nameByteCount = Int(base.little(10, UInt16.self))
+        let name = base + SubscriptionRecord.fixedByteCount
+        return SubscriptionRecord(
+            name: UnsafeRawBufferPointer(start: name, count: nameByteCount),
+            topic: UnsafeRawBufferPointer(start: name + nameByteCount, count: Int(base.little(12, UInt16.self))),
+            dialect: base.little(8, UInt16.self), lastUsed: base.little(0, UInt64.self))
+    }
+
     /// Of a `.segmentHeader` record.
     public var segmentHeader: SegmentHeader {
         let base = payload.baseAddress!
@@ -185,6 +209,12 @@ extension Record {
     /// Of a `.transactionPart` record.
     public var transaction: UInt64 { payload.baseAddress!.little(0, UInt64.self) }
     public var partCount: UInt16 { payload.baseAddress!.little(8, UInt16.self) }
+    public var conditions: PartConditions {
+        let base = payload.baseAddress!
+        return PartConditions(
+            payload.count >= 20 ? base.little(12, UInt64.self) : 0,
+            payload.count >= 28 ? base.little(20, UInt64.self) : 0)
+    }
 
     /// Of a `.mark` record.
     public var firstSequence: UInt32 { payload.baseAddress!.little(0, UInt32.self) }
@@ -209,8 +239,16 @@ extension Record {
             payload.count >= QueueRecord.fixedByteCount && queue.queueName.count > 0
                 && queue.queueName.count + queue.deadLetterName.count
                     == payload.count - QueueRecord.fixedByteCount
-        case .queueRemoved: payload.count > 0 && payload.count <= UInt16.max
-        case .transactionPart: payload.count == 12 && partCount > 0
+        case .subscriptionMade:
+            payload.count >= SubscriptionRecord.fixedByteCount && subscription.name.count > 0
+                && subscription.topic.count > 0
+                && subscription.name.count + subscription.topic.count
+                    == payload.count - SubscriptionRecord.fixedByteCount
+        case .queueRemoved, .subscriptionRemoved, .topicOffsets: payload.count > 0 && payload.count <= UInt16.max
+        case .transactionPart: [12, 20, 28].contains(payload.count) && partCount > 0
+        case .deduplication:
+            payload.count > DeduplicationRecord.fixedByteCount && payload.baseAddress!.little(0, UInt16.self) > 0
+                && payload.count > DeduplicationRecord.fixedByteCount + Int(payload.baseAddress!.little(0, UInt16.self))
         }
     }
 }

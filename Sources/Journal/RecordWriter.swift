@@ -22,6 +22,8 @@ public struct RecordWriter: BitwiseCopyable {
     public private(set) var byteCount = 0
     /// Where the head of the open part is. -1: none.
     private var partOffset = -1
+    /// Of its head.
+    private var partPayloadByteCount = 0
 
     /// - Parameters:
     ///   - base: `byteCountMax` bytes of the caller's, which need not be cleared.
@@ -43,8 +45,41 @@ public struct RecordWriter: BitwiseCopyable {
 
     /// Writes `message.recordByteCount` bytes. Returns the message's name.
     public mutating func write(_ message: MessageRecord) -> MessageReference {
-        let payloadByteCount = MessageRecord.fixedByteCount + message.queueName.count + message.contentByteCount
         let reference = MessageReference(position: position, worker: worker)
+        let (payloadByteCount, next) = beginMessage(message)
+        next.copyMemory(from: message.content, byteCount: message.contentByteCount)
+        end(
+            .message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), detail: message.detail,
+            payloadByteCount: payloadByteCount)
+        return reference
+    }
+
+    /// The same of a message whose content is not in one piece: `extra` and `headers` are its header lines, together
+    /// `message.headersByteCount` bytes, and `body` its body. `message.content` is not used.
+    public mutating func write(
+        _ message: MessageRecord, extra: UnsafeRawBufferPointer, headers: UnsafeRawPointer, body: UnsafeRawPointer
+    ) -> MessageReference {
+        let reference = MessageReference(position: position, worker: worker)
+        var (payloadByteCount, next) = beginMessage(message)
+        next.copy(extra)
+        next.copy(UnsafeRawBufferPointer(start: headers, count: message.headersByteCount - extra.count))
+        next.storeBytes(of: UInt8(ascii: "\n"), as: UInt8.self)
+        next += 1
+        next.copy(UnsafeRawBufferPointer(start: body, count: message.bodyByteCount))
+        next.storeBytes(of: 0, as: UInt8.self)
+        next.storeBytes(of: UInt8(ascii: "\n"), toByteOffset: 1, as: UInt8.self)
+        end(
+            .message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), detail: message.detail,
+            payloadByteCount: payloadByteCount)
+        return reference
+    }
+
+    /// Writes a message's payload up to its content. Returns where that goes.
+    @inline(__always)
+    private func beginMessage(
+        _ message: MessageRecord
+    ) -> (payloadByteCount: Int, content: UnsafeMutableRawPointer) {
+        let payloadByteCount = MessageRecord.fixedByteCount + message.queueName.count + message.contentByteCount
         let payload = begin(payloadByteCount: payloadByteCount)
         payload.storeLittle(message.identity, at: 0)
         payload.storeLittle(message.expiresAt, at: 8)
@@ -59,9 +94,7 @@ public struct RecordWriter: BitwiseCopyable {
         payload.storeLittle(UInt32(message.bodyByteCount), at: 44)
         var next = payload + MessageRecord.fixedByteCount
         next.copy(message.queueName)
-        next.copyMemory(from: message.content, byteCount: message.contentByteCount)
-        end(.message, flags: UInt8(truncatingIfNeeded: message.flags.rawValue), payloadByteCount: payloadByteCount)
-        return reference
+        return (payloadByteCount, next)
     }
 
     /// What a record of so many acknowledgements takes.
@@ -123,24 +156,80 @@ public struct RecordWriter: BitwiseCopyable {
         end(.queueRemoved, payloadByteCount: name.count)
     }
 
+    /// Offsets of the topic's log below `offset` may have been given out: the next life begins there, or behind the last
+    /// message that lives. A later record of the same name counts instead. Writes
+    /// `JournalFormat.recordByteCount(payloadByteCount: name.count)` bytes.
+    public mutating func write(topicOffsets name: UnsafeRawBufferPointer, below offset: UInt64) {
+        var next = begin(payloadByteCount: name.count)
+        next.copy(name)
+        end(.topicOffsets, detail: offset, payloadByteCount: name.count)
+    }
+
+    // MARK: Deduplication
+
+    /// Writes `record.recordByteCount` bytes.
+    public mutating func write(_ record: DeduplicationRecord) {
+        let payloadByteCount = DeduplicationRecord.fixedByteCount + record.destination.count + record.id.count
+        let payload = begin(payloadByteCount: payloadByteCount)
+        payload.storeLittle(UInt16(record.destination.count), at: 0)
+        payload.storeLittle(UInt16(0), at: 2)
+        var next = payload + DeduplicationRecord.fixedByteCount
+        next.copy(record.destination)
+        next.copy(record.id)
+        end(.deduplication, detail: record.acceptedAt, payloadByteCount: payloadByteCount)
+    }
+
+    // MARK: Durable subscriptions
+
+    /// Writes `subscription.recordByteCount` bytes.
+    public mutating func write(subscriptionMade subscription: SubscriptionRecord) {
+        let payloadByteCount =
+            SubscriptionRecord.fixedByteCount + subscription.name.count + subscription.topic.count
+        let payload = begin(payloadByteCount: payloadByteCount)
+        payload.storeLittle(subscription.lastUsed, at: 0)
+        payload.storeLittle(subscription.dialect, at: 8)
+        payload.storeLittle(UInt16(subscription.name.count), at: 10)
+        payload.storeLittle(UInt16(subscription.topic.count), at: 12)
+        payload.storeLittle(UInt16(0), at: 14)
+        var next = payload + SubscriptionRecord.fixedByteCount
+        next.copy(subscription.name)
+        next.copy(subscription.topic)
+        end(.subscriptionMade, payloadByteCount: payloadByteCount)
+    }
+
+    /// The subscription is gone, and its messages with it. Writes
+    /// `JournalFormat.recordByteCount(payloadByteCount: name.count)` bytes.
+    public mutating func write(subscriptionRemoved name: UnsafeRawBufferPointer) {
+        var next = begin(payloadByteCount: name.count)
+        next.copy(name)
+        end(.subscriptionRemoved, payloadByteCount: name.count)
+    }
+
     // MARK: Transactions
 
-    public static let partByteCount = JournalFormat.recordByteCount(payloadByteCount: 12)
+    /// Whatever the conditions.
+    public static let partByteCount = JournalFormat.recordByteCount(payloadByteCount: 12 + 2 * 8)
     public static let emptyByteCount = JournalFormat.recordByteCount(payloadByteCount: 0)
 
     /// What is written from here to `endPart` counts together or not at all. It has to be one append, in one segment.
     /// Writes `partByteCount` bytes.
     ///
     /// - Parameters:
-    ///   - transaction: unique in the directory; of no meaning where the transaction has one part.
+    ///   - transaction: unique in the directory; of no meaning where the transaction has one part and no conditions.
     ///   - partCount: in how many logs the transaction has a part, 1 or more.
-    public mutating func beginPart(transaction: UInt64, partCount: UInt16) {
+    ///   - conditions: transactions without which this one does not count. Their parts in this log are in front of it.
+    public mutating func beginPart(
+        transaction: UInt64, partCount: UInt16, conditions: PartConditions = PartConditions()
+    ) {
         invariant(partOffset < 0, "a part of a transaction begins within another")
         partOffset = byteCount
-        let payload = begin(payloadByteCount: 12)
+        partPayloadByteCount = 12 + 8 * conditions.count
+        let payload = begin(payloadByteCount: partPayloadByteCount)
         payload.storeLittle(transaction, at: 0)
         payload.storeLittle(partCount, at: 8)
         payload.storeLittle(UInt16(0), at: 10)
+        if conditions.first != 0 { payload.storeLittle(conditions.first, at: 12) }
+        if conditions.second != 0 { payload.storeLittle(conditions.second, at: 20) }
         byteCount += Self.partByteCount
     }
 
@@ -150,7 +239,9 @@ public struct RecordWriter: BitwiseCopyable {
         let end = byteCount
         byteCount = partOffset
         partOffset = -1
-        self.end(.transactionPart, detail: UInt64(end - byteCount - Self.partByteCount), payloadByteCount: 12)
+        self.end(
+            .transactionPart, detail: UInt64(end - byteCount - Self.partByteCount),
+            payloadByteCount: partPayloadByteCount)
         byteCount = end
     }
 

@@ -15,9 +15,9 @@
 ///     44  bodyByteCount     u32
 ///     48  queue name; then the content: header lines, LF, body, NUL, LF
 ///
-/// The record's `flags` are the lower eight `RecordFlags`.
+/// The record's `flags` are the lower eight `RecordFlags`, its `detail` is the field of that name.
 public struct MessageRecord: BitwiseCopyable {
-    /// The canonical name, "/queue/orders".
+    /// The canonical name, "/queue/orders"; of a message that a topic keeps (`isLogged`, `isRetained`) the topic's.
     public var queueName: UnsafeRawBufferPointer
     public var identity: UInt64
     public var expiresAt: UInt64
@@ -28,6 +28,9 @@ public struct MessageRecord: BitwiseCopyable {
     public var orderKey: UInt64
     /// With `.isCopy`: the record whose place this one takes.
     public var original: MessageReference
+    /// With `.isLogged`, `.isDelayed` or `.isDeduplicated`: when the broker took the message (wall-clock milliseconds).
+    /// Else 0.
+    public var detail: UInt64 = 0
     /// Header lines as in STOMP 1.2, LF, body, NUL, LF: `contentByteCount` bytes.
     public var content: UnsafeRawPointer
     public var headersByteCount: Int
@@ -51,6 +54,12 @@ public struct MessageRecord: BitwiseCopyable {
 
     @inlinable
     public var contentByteCount: Int { headersByteCount &+ bodyByteCount &+ 3 }
+
+    /// What the content of a record of `recordByteCount` bytes takes at most, 63 bytes more than it does: the rest is
+    /// known without reading it.
+    public static func contentByteCountMax(recordByteCount: Int, queueNameByteCount: Int) -> Int {
+        recordByteCount - JournalFormat.headerByteCount - fixedByteCount - queueNameByteCount
+    }
 
     /// What its record takes of the log.
     @inlinable
@@ -83,6 +92,61 @@ public struct QueueRecord: BitwiseCopyable {
     }
 
     static let fixedByteCount = 32
+}
+
+/// A durable subscription to a topic.
+///
+/// Payload: lastUsed u64, dialect u16, nameByteCount u16, topicByteCount u16, zero u16; name; topic.
+public struct SubscriptionRecord: BitwiseCopyable {
+    /// The name of the queue that keeps its messages, "/dsub/client/CLIENT/NAME".
+    public var name: UnsafeRawBufferPointer
+    /// The canonical name of the topic, or a pattern.
+    public var topic: UnsafeRawBufferPointer
+    /// The broker's `DurableDialect`.
+    public var dialect: UInt16
+    /// When its last consumer left it (wall-clock milliseconds). `.max`: it had one.
+    public var lastUsed: UInt64
+
+    public init(
+        name: UnsafeRawBufferPointer, topic: UnsafeRawBufferPointer, dialect: UInt16, lastUsed: UInt64
+    ) {
+        self.name = name
+        self.topic = topic
+        self.dialect = dialect
+        self.lastUsed = lastUsed
+    }
+
+    @inlinable
+    public var recordByteCount: Int {
+        JournalFormat.recordByteCount(payloadByteCount: 16 &+ name.count &+ topic.count)
+    }
+
+    static let fixedByteCount = 16
+}
+
+/// What a part of a transaction depends on beside the transaction's other parts: it does not count unless these transactions
+/// do. 0: none.
+///
+/// A message may move on before the transaction that brought it is known to be complete. Its move counts no earlier.
+public struct PartConditions: BitwiseCopyable, Equatable, Sendable {
+    public var first: UInt64
+    public var second: UInt64
+
+    public init(_ first: UInt64 = 0, _ second: UInt64 = 0) {
+        self.first = first == 0 ? second : first
+        self.second = first == 0 || first == second ? 0 : second
+    }
+
+    public var isEmpty: Bool { first == 0 && second == 0 }
+
+    public func contains(_ transaction: UInt64) -> Bool { first == transaction || second == transaction }
+
+    /// This one is fulfilled.
+    public mutating func remove(_ transaction: UInt64) {
+        self = PartConditions(first == transaction ? 0 : first, second == transaction ? 0 : second)
+    }
+
+    var count: Int { (first == 0 ? 0 : 1) + (second == 0 ? 0 : 1) }
 }
 
 /// What the first record of a segment says.

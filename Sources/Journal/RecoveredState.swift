@@ -1,34 +1,28 @@
-/// A message that lives. What it says is in its record.
-public struct LiveMessage: BitwiseCopyable, Sendable {
-    public var position: UInt64
-    /// Where it stands in its queue.
-    public var orderKey: UInt64
-    /// Of `RecoveredState.queues`.
-    public var queue: UInt32
-    /// Of `RecoveredState.segments`.
-    public var segment: UInt32
-    public var failureCount: UInt16
-    public var worker: UInt16
-    /// It may have been delivered before.
-    public var isRedelivered: Bool
-
-    public var reference: MessageReference { MessageReference(position: position, worker: worker) }
-}
-
-/// A queue that has messages, or was made with arguments.
+/// A queue that has messages, or was made with arguments; or a topic that keeps messages.
 public struct RecoveredQueue: Sendable {
     public var name: [UInt8]
-    /// The payload of the newest `queueMade`.
+    /// The payload of the newest `queueMade` or, with `isSubscription`, `subscriptionMade`.
     var made: [UInt8]?
+    var isSubscription = false
     public var messageCount = 0
+    /// Of a topic with a log: below which number its offsets may have been given out. nil: it has none.
+    public var offsetEnd: UInt64?
 
     /// Whether it was made with arguments.
-    public var isMade: Bool { made != nil }
+    public var isMade: Bool { made != nil && !isSubscription }
+    /// Whether it is a durable subscription's.
+    public var isDurableSubscription: Bool { made != nil && isSubscription }
 
     /// What it was made with. The names that it points to are valid during the call.
     public func withRecord(_ body: (QueueRecord) -> Void) {
-        guard let made else { return }
+        guard isMade, let made else { return }
         made.withUnsafeBytes { body(Record.queue(of: $0.baseAddress!)) }
+    }
+
+    /// The durable subscription that it is of. The names that it points to are valid during the call.
+    public func withSubscription(_ body: (SubscriptionRecord) -> Void) {
+        guard isDurableSubscription, let made else { return }
+        made.withUnsafeBytes { body(Record.subscription(of: $0.baseAddress!)) }
     }
 }
 
@@ -36,8 +30,6 @@ public struct RecoveredQueue: Sendable {
 public struct RecoveredState: Sendable {
     /// Damage. If one is fatal, the rest does not count.
     public var findings: [RecoveryFinding]
-    /// What lives, by order key.
-    public var messages: [LiveMessage]
     /// Some may have no message and no arguments.
     public var queues: [RecoveredQueue]
     /// By name.
@@ -45,12 +37,20 @@ public struct RecoveredState: Sendable {
     /// Transactions that are complete, and of which a part would not be known to be so without the others. Each needs a
     /// `transactionEnd` in the new life, on stable storage before a segment is freed.
     public var unsealedTransactions: [UInt64]
+    /// Of messages that were taken, whatever became of them, from the time on that recovery was told. In no order, and some
+    /// may be there twice. Those that are still to be known are written again in the new life before a segment is freed.
+    public var ids: [RecoveredID]
     /// The greatest life that there was; 0: none. The next life is greater.
     public var lifeMax: UInt32
     /// All intact records, up to the logs' ends.
     public var counts: RecordCounts
+    /// What lives.
+    public var live: LiveMessages
+
     /// Messages that live, without those in transactions of which parts are missing.
-    public var liveMessageCount: Int { messages.count }
+    public var liveMessageCount: Int { live.count }
+    /// What lives, by order key: of few messages, for each takes 56 bytes here.
+    public var messages: [LiveMessage] { live.sorted }
 }
 
 /// The queues' names, each once. Names without messages and arguments are forgotten from time to time.
@@ -58,8 +58,11 @@ struct QueueNames {
     struct Queue {
         var name: [UInt8]
         var made: [UInt8]?
+        var isSubscription = false
         var madeSegment = 0
         var messageCount = 0
+        var offsetEnd: UInt64?
+        var offsetSegment = 0
         var isFree = false
     }
 
@@ -94,7 +97,9 @@ struct QueueNames {
 
     private mutating func sweep() {
         for index in queues.indices where !queues[index].isFree {
-            guard queues[index].messageCount == 0, queues[index].made == nil else { continue }
+            guard queues[index].messageCount == 0, queues[index].made == nil, queues[index].offsetEnd == nil else {
+                continue
+            }
             byName[queues[index].name] = nil
             queues[index] = Queue(name: [], isFree: true)
             free.append(UInt32(index))
@@ -103,6 +108,10 @@ struct QueueNames {
     }
 
     var all: [RecoveredQueue] {
-        queues.map { RecoveredQueue(name: $0.name, made: $0.made, messageCount: $0.messageCount) }
+        queues.map {
+            RecoveredQueue(
+                name: $0.name, made: $0.made, isSubscription: $0.isSubscription, messageCount: $0.messageCount,
+                offsetEnd: $0.offsetEnd)
+        }
     }
 }

@@ -20,17 +20,24 @@ extension Recovery {
             } else {
                 setFailureCount(count, of: reference)
             }
-        case .queueMade:
-            let queue = queues.find(record.queue.queueName)
-            unmake(queue)
-            queues[queue].made = [UInt8](record.payload)
-            queues[queue].madeSegment = segments.count - 1
-            segments[segments.count - 1].liveQueueCount += 1
-        case .queueRemoved: unmake(queues.find(record.payload))
+        case .queueMade: make(record.queue.queueName, record, isSubscription: false)
+        case .subscriptionMade: make(record.subscription.name, record, isSubscription: true)
+        case .queueRemoved, .subscriptionRemoved: unmake(queues.find(record.payload))
+        case .topicOffsets: setOffsets(queues.find(record.payload), below: record.detail)
         case .transactionEnd: sealTransaction(record.detail)
+        case .deduplication: deduplication.add(record.deduplication)
         case .mark: logs[log].firstSequenceNeeded = max(logs[log].firstSequenceNeeded, record.firstSequence)
         case .segmentHeader, .segmentEnd, .transactionPart, .cleanEnd, .skip: break
         }
+    }
+
+    private mutating func make(_ name: UnsafeRawBufferPointer, _ record: Record, isSubscription: Bool) {
+        let queue = queues.find(name)
+        unmake(queue)
+        queues[queue].made = [UInt8](record.payload)
+        queues[queue].isSubscription = isSubscription
+        queues[queue].madeSegment = segments.count - 1
+        segments[segments.count - 1].liveQueueCount += 1
     }
 
     private mutating func unmake(_ queue: UInt32) {
@@ -39,19 +46,53 @@ extension Recovery {
         segments[queues[queue].madeSegment].liveQueueCount -= 1
     }
 
+    private mutating func setOffsets(_ topic: UInt32, below offset: UInt64) {
+        if queues[topic].offsetEnd != nil { segments[queues[topic].offsetSegment].liveQueueCount -= 1 }
+        queues[topic].offsetEnd = offset
+        queues[topic].offsetSegment = segments.count - 1
+        segments[segments.count - 1].liveQueueCount += 1
+    }
+
     // MARK: Messages
 
     private mutating func apply(
         _ message: MessageRecord, _ reference: MessageReference, unit: UInt32, transaction: UInt64?
     ) {
         if message.flags.contains(.isCopy) { acknowledge(message.original, transaction) }
+        if message.flags.contains(.isDeduplicated), let id = deduplication.id(of: message) {
+            if let transaction, !transactions[transaction]!.isCommitted {
+                transactions[transaction]!.deduplicated.append(id)
+            } else {
+                deduplication.add(id)
+            }
+        }
         if !early.isEmpty, early.remove(reference) != nil { return }
+        if message.flags.contains(.isTransient) { return }
         let queue = queues.find(message.queueName)
         queues[queue].messageCount += 1
-        segments[segments.count - 1].append(
+        let newest = segments.count - 1
+        segments[newest].append(
             LiveEntry(
-                unit: unit, queue: queue, orderKey: message.orderKey, failureCount: message.failureCount,
-                isRedelivered: message.flags.contains(.isRedelivered)))
+                unit: unit, size: RecordSize(byteCount: message.recordByteCount),
+                queue: LiveMessages.place(queue: queue, message.flags),
+                isRedelivered: message.flags.contains(.isRedelivered)),
+            orderKey: message.orderKey == reference.position ? nil : message.orderKey)
+        let key = LiveMessages.key(segment: newest, unit: unit)
+        if message.failureCount > 0 { failures[key] = message.failureCount }
+        let place = LiveMessages.place(queue: queue, message.flags)
+        if place >= LiveEntry.queueMax { queueNumbers[key] = place }
+    }
+
+    /// The message of that record lives no more.
+    private mutating func kill(_ segment: Int, _ unit: UInt32) {
+        guard let entry = segments[segment].kill(unit) else { return }
+        let key = LiveMessages.key(segment: segment, unit: unit)
+        var queue = entry.queue
+        if queue == LiveEntry.queueMax, let number = queueNumbers.removeValue(forKey: key) {
+            queue = LiveMessages.queue(of: number)
+        }
+        queues[queue].messageCount -= 1
+        if !failures.isEmpty { failures[key] = nil }
     }
 
     private mutating func acknowledge(_ reference: MessageReference, _ transaction: UInt64?) {
@@ -66,12 +107,13 @@ extension Recovery {
             }
             return
         }
-        if let queue = segments[segment.index].kill(segment.unit) { queues[queue].messageCount -= 1 }
+        kill(segment.index, segment.unit)
     }
 
     private mutating func setFailureCount(_ count: UInt16, of reference: MessageReference) {
         guard let segment = segmentIndex(of: reference) else { return }
-        segments[segment.index].setFailureCount(count, of: segment.unit)
+        guard segments[segment.index].isLive(segment.unit) else { return }
+        failures[LiveMessages.key(segment: segment.index, unit: segment.unit)] = count
     }
 
     /// The segment in which a record would be, and its place there. nil: the segment was not read, or is freed.
@@ -112,11 +154,11 @@ extension Recovery {
 
     /// A part whose records are all intact.
     mutating func applyPart(_ head: Record, _ bytes: UnsafeRawBufferPointer, from start: Int) {
-        let transaction = head.partCount == 1 ? nil : head.transaction
+        let transaction = head.partCount == 1 && head.conditions.isEmpty ? nil : head.transaction
         let end = start + Int(head.detail)
         counts.otherCount += 1
         logs[logs.count - 1].isClean = false
-        if let transaction { addPart(transaction, partCount: head.partCount, from: start, to: end) }
+        if let transaction { addPart(transaction, head, from: start, to: end) }
         var offset = start
         while offset < end, let record = try? record(bytes, at: offset) {
             apply(record, unit: UInt32(offset / JournalFormat.unitByteCount), transaction: transaction)
@@ -125,10 +167,16 @@ extension Recovery {
         if let transaction { commitIfComplete(transaction) }
     }
 
-    private mutating func addPart(_ transaction: UInt64, partCount: UInt16, from start: Int, to end: Int) {
+    private mutating func addPart(_ transaction: UInt64, _ head: Record, from start: Int, to end: Int) {
         let log = logs[logs.count - 1]
         var state = transactions[transaction] ?? TransactionState()
-        state.partCount = min(state.partCount, partCount)
+        state.partCount = min(state.partCount, head.partCount)
+        // Its part in this log was read before. If nothing is known of it, it never was complete: else this log would say
+        // so of this transaction, too.
+        for condition in [head.conditions.first, head.conditions.second] where condition != 0 {
+            if transactions[condition]?.isCommitted != true { state.conditions.insert(condition) }
+        }
+        if !state.conditions.isEmpty { conditionalTransactions.insert(transaction) }
         state.parts.append(
             TransactionState.Part(
                 segment: segments.count - 1, firstUnit: UInt32(start / JournalFormat.unitByteCount),
@@ -137,9 +185,9 @@ extension Recovery {
     }
 
     private mutating func commitIfComplete(_ transaction: UInt64) {
-        guard let state = transactions[transaction], !state.isCommitted, state.parts.count >= state.partCount else {
-            return
-        }
+        guard let state = transactions[transaction], !state.isCommitted, state.parts.count >= state.partCount,
+            state.conditions.isEmpty
+        else { return }
         commit(transaction)
     }
 
@@ -148,8 +196,19 @@ extension Recovery {
         transactions[transaction]!.isCommitted = true
         transactions[transaction]!.acknowledged = []
         transactions[transaction]!.failures = []
+        transactions[transaction]!.deduplicated = []
         for (reference, count) in state.failures { setFailureCount(count, of: reference) }
         for reference in state.acknowledged { acknowledge(reference, nil) }
+        for id in state.deduplicated { deduplication.add(id) }
+        if !conditionalTransactions.isEmpty { fulfil(transaction) }
+    }
+
+    /// The transaction counts: so may others whose condition it is.
+    private mutating func fulfil(_ condition: UInt64) {
+        conditionalTransactions.remove(condition)
+        for transaction in conditionalTransactions.sorted() {
+            if transactions[transaction]?.conditions.remove(condition) != nil { commitIfComplete(transaction) }
+        }
     }
 
     /// A log says that the transaction is complete.
@@ -174,9 +233,7 @@ extension Recovery {
     mutating func resolveTransactions() {
         for state in transactions.values where !state.isCommitted {
             for part in state.parts {
-                for unit in part.firstUnit..<part.endUnit {
-                    if let queue = segments[part.segment].kill(unit) { queues[queue].messageCount -= 1 }
-                }
+                for unit in part.firstUnit..<part.endUnit { kill(part.segment, unit) }
             }
         }
     }

@@ -14,7 +14,9 @@ public struct RecordCounts: Equatable, Sendable {
         switch record.type {
         case .message: messageCount += 1
         case .acknowledgement: acknowledgedCount += record.referenceCount
-        case .failureCount, .queueMade, .queueRemoved, .transactionPart, .transactionEnd: otherCount += 1
+        case .failureCount, .queueMade, .queueRemoved, .subscriptionMade, .subscriptionRemoved, .topicOffsets,
+            .transactionPart, .transactionEnd, .deduplication:
+            otherCount += 1
         case .segmentHeader, .segmentEnd, .mark, .cleanEnd, .skip: break
         }
     }

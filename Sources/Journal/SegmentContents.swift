@@ -1,12 +1,30 @@
-/// A message that lives, while the logs are read.
+/// A message that lives, in 8 bytes: there may be millions.
+///
+///     bits 40...63  where its record is, in units of 64 bytes from the segment's beginning
+///          20...39  RecordSize; 0: it lives no more
+///           1...19  its queue; all ones: `LiveMessages.queueNumbers` has it
+///               0   its record says that it may have been delivered before
+///
+/// What else is to be known of few messages is in tables beside, by `LiveMessages.key`.
 struct LiveEntry: BitwiseCopyable {
-    /// Where its record is, in units of 64 bytes from the segment's beginning.
-    var unit: UInt32
-    var queue: UInt32
-    var orderKey: UInt64
-    var failureCount: UInt16
-    var isRedelivered: Bool
-    var isLive = true
+    var bits: UInt64
+
+    static let queueMax: UInt32 = 1 << 19 - 1
+
+    init(unit: UInt32, size: RecordSize, queue: UInt32, isRedelivered: Bool) {
+        bits =
+            UInt64(unit) << 40 | UInt64(size.code) << 20 | UInt64(min(queue, Self.queueMax)) << 1
+            | (isRedelivered ? 1 : 0)
+    }
+
+    var unit: UInt32 { UInt32(truncatingIfNeeded: bits >> 40) }
+    var size: RecordSize { RecordSize(code: UInt32(truncatingIfNeeded: bits >> 20) & (1 << 20 - 1)) }
+    /// `queueMax`: it is in a table.
+    var queue: UInt32 { UInt32(truncatingIfNeeded: bits >> 1) & Self.queueMax }
+    var isRedelivered: Bool { bits & 1 != 0 }
+    var isLive: Bool { size.code != 0 }
+
+    mutating func die() { bits &= ~((1 << 20 - 1) << 20) }
 }
 
 /// What recovery knows of a segment: the messages in it that live, by their place.
@@ -15,8 +33,11 @@ struct SegmentContents {
     let byteCount: Int
     /// In the order of their places. Some are dead.
     private(set) var entries: [LiveEntry] = []
+    /// Records that take the place of others, in order, and the place of each in its queue.
+    private(set) var copyUnits: [UInt32] = []
+    private(set) var copyKeys: [UInt64] = []
     private(set) var liveMessageCount = 0
-    /// Of how many queues the newest record is here.
+    /// Of how many queues, and logs of topics, the newest record is here.
     var liveQueueCount = 0
 
     init(name: SegmentName, byteCount: Int) {
@@ -24,13 +45,18 @@ struct SegmentContents {
         self.byteCount = byteCount
     }
 
-    mutating func append(_ entry: LiveEntry) {
+    /// - Parameter orderKey: of a copy. nil: it stands where its record is.
+    mutating func append(_ entry: LiveEntry, orderKey: UInt64?) {
         entries.append(entry)
+        if let orderKey {
+            copyUnits.append(entry.unit)
+            copyKeys.append(orderKey)
+        }
         liveMessageCount += 1
     }
 
     /// The entry of the record at `unit`, if it lives.
-    func index(of unit: UInt32) -> Int? {
+    private func index(of unit: UInt32) -> Int? {
         var low = 0
         var high = entries.count
         while low < high {
@@ -41,24 +67,33 @@ struct SegmentContents {
         return low
     }
 
-    /// Returns the message's queue; nil: it does not live.
-    mutating func kill(_ unit: UInt32) -> UInt32? {
+    func isLive(_ unit: UInt32) -> Bool { index(of: unit) != nil }
+
+    /// Returns what the entry was; nil: it does not live.
+    mutating func kill(_ unit: UInt32) -> LiveEntry? {
         guard let index = index(of: unit) else { return nil }
-        entries[index].isLive = false
+        let entry = entries[index]
+        entries[index].die()
         liveMessageCount -= 1
-        let queue = entries[index].queue
         // Dead entries are at most as many as those that live, and 64.
-        if entries.count > 64 + 2 * liveMessageCount { entries = entries.filter(\.isLive) }
-        return queue
+        if entries.count > 64 + 2 * liveMessageCount { sweep() }
+        return entry
     }
 
-    mutating func setFailureCount(_ count: UInt16, of unit: UInt32) {
-        guard let index = index(of: unit) else { return }
-        entries[index].failureCount = count
-        entries[index].isRedelivered = true
+    private mutating func sweep() {
+        if !copyUnits.isEmpty {
+            let live = copyUnits.map { isLive($0) }
+            copyKeys = zip(copyKeys, live).filter(\.1).map(\.0)
+            copyUnits = zip(copyUnits, live).filter(\.1).map(\.0)
+        }
+        entries = entries.filter(\.isLive)
     }
 
-    mutating func removeEntries() { entries = [] }
+    /// No more entries come: gives back what the array has to spare.
+    mutating func shrink() {
+        guard entries.capacity > entries.count + entries.count / 8 + 64 else { return }
+        entries = entries.withUnsafeBufferPointer { Array($0) }
+    }
 }
 
 /// What recovery knows of a log.
@@ -87,7 +122,7 @@ struct LogState {
     }
 }
 
-/// A transaction with parts in several logs.
+/// A transaction with parts in several logs, or with conditions.
 struct TransactionState {
     struct Part {
         var segment: Int
@@ -102,7 +137,10 @@ struct TransactionState {
     var partCount = UInt16.max
     var isCommitted = false
     var parts: [Part] = []
+    /// Without these it does not count, and they are not known to be complete.
+    var conditions: Set<UInt64> = []
     /// What happens when all parts are known to be there.
     var acknowledged: [MessageReference] = []
     var failures: [(MessageReference, UInt16)] = []
+    var deduplicated: [RecoveredID] = []
 }

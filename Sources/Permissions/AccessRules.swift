@@ -30,6 +30,8 @@ public struct AccessRules: Sendable, Equatable {
     public var denyCreate: [PatternTemplate] = []
     /// How much its users may use.
     public var quota = QuotaRules()
+    /// The virtual hosts that its users may use, "*" for all. nil: it says nothing.
+    public var hosts: [String]?
 
     public init() {}
 
@@ -130,17 +132,21 @@ public final class AccessIdentity: Sendable {
     public let rules: AccessRules?
     /// When the session ends, in milliseconds since the epoch. 0: never.
     public let expiresAt: UInt64
+    /// The virtual host that a service has allowed, whatever the table says. nil: it was not asked.
+    public let host: String?
 
     /// Every client of a broker that asks nobody.
     public static let anybody = AccessIdentity(user: [], source: .anybody)
 
     public init(
-        user: [UInt8], source: Source, roles: [String] = [], rules: AccessRules? = nil, expiresAt: UInt64 = 0
+        user: [UInt8], source: Source, roles: [String] = [], rules: AccessRules? = nil, expiresAt: UInt64 = 0,
+        host: String? = nil
     ) {
         self.user = user
         self.source = source
         self.roles = roles
         self.rules = rules
         self.expiresAt = expiresAt
+        self.host = host
     }
 }

@@ -23,6 +23,8 @@ public final class AccessTable: Sendable {
     private let users: [[UInt8]: [String]]
     /// Of users whose entry has limits of its own.
     private let quotas: [[UInt8]: QuotaRules]
+    /// Of users whose entry names virtual hosts.
+    private let hosts: [[UInt8]: [String]]
     private let defaults: DefaultRoles
     /// What listeners restrict, by `ListenerID`. nil, or none of that number: nothing.
     private let listeners: [ListenerRules?]
@@ -32,14 +34,16 @@ public final class AccessTable: Sendable {
 
     /// - Parameters:
     ///   - quotas: of users whose entries have some.
+    ///   - hosts: of users whose entries name virtual hosts.
     ///   - listeners: by `ListenerID`. nil: that listener restricts nothing.
     public init(
         roles: [String: AccessRules], users: [[UInt8]: [String]], quotas: [[UInt8]: QuotaRules] = [:],
-        defaults: DefaultRoles = DefaultRoles(), listeners: [ListenerRules?] = []
+        hosts: [[UInt8]: [String]] = [:], defaults: DefaultRoles = DefaultRoles(), listeners: [ListenerRules?] = []
     ) {
         self.roles = roles
         self.users = users
         self.quotas = quotas
+        self.hosts = hosts
         self.defaults = defaults
         self.listeners = listeners
         isForAnybody = false
@@ -52,6 +56,7 @@ public final class AccessTable: Sendable {
         roles = [:]
         users = [:]
         quotas = [:]
+        hosts = [:]
         defaults = DefaultRoles()
         self.listeners = listeners
         isForAnybody = true
@@ -86,7 +91,23 @@ public final class AccessTable: Sendable {
         if let own = identity.rules { rules.append(own) }
         return PermissionSet(
             rules, user: identity.user, clientID: clientID, within: listener.flatMap { self.rules(ofListener: $0) },
-            limits: UserLimits(own: quotas[identity.user], roles: rules.map(\.quota)))
+            limits: UserLimits(own: quotas[identity.user], roles: rules.map(\.quota)),
+            hosts: hosts(of: identity, rules))
+    }
+
+    /// What a user's own entry says counts; else all that its roles name, and its token.
+    private func hosts(of identity: AccessIdentity, _ rules: [AccessRules]) -> [String]? {
+        if namesUser(identity), let own = hosts[identity.user] { return own }
+        let named = rules.compactMap(\.hosts)
+        return named.isEmpty ? nil : named.flatMap { $0 }
+    }
+
+    /// The entry of that name in the users file is the client's.
+    private func namesUser(_ identity: AccessIdentity) -> Bool {
+        switch identity.source {
+        case .user, .token, .certificate, .systemUser, .service: true
+        case .jwt, .anonymous, .anybody: false
+        }
     }
 
     private func rules(of identity: AccessIdentity) -> [AccessRules]? {

@@ -17,15 +17,19 @@ public final class PermissionSet: Sendable {
     private let outerSubscribe: [AccessPattern]?
     /// How much the client's user may use.
     public let limits: UserLimits
+    /// Virtual hosts, "*" for all. nil: the default host alone.
+    private let hosts: [String]?
 
     /// - Parameters:
     ///   - rules: what one allows is allowed, unless another one denies it.
     ///   - listener: nothing else is allowed, whatever `rules` say. nil: there is no such restriction.
+    ///   - hosts: the virtual hosts that the client may use, "*" for all. nil: the default host alone.
     public init(
         _ rules: [AccessRules], user: [UInt8], clientID: [UInt8]?, within listener: ListenerRules? = nil,
-        limits: UserLimits = UserLimits()
+        limits: UserLimits = UserLimits(), hosts: [String]? = nil
     ) {
         self.limits = limits
+        self.hosts = hosts
         func patterns(_ action: AccessAction) -> Patterns {
             var patterns = Patterns()
             for rule in rules {
@@ -71,6 +75,14 @@ public final class PermissionSet: Sendable {
         case .subscribe: subscribe
         case .create: create
         }
+    }
+
+    /// Whether the client may use a virtual host.
+    ///
+    /// - Parameter isDefault: clients that name no host are there.
+    public func allows(host: String, isDefault: Bool) -> Bool {
+        guard let hosts else { return isDefault }
+        return hosts.contains(host) || hosts.contains("*")
     }
 
     /// Whether the client may do it with the destination of that canonical name.

@@ -12,6 +12,8 @@ public enum HeaderName: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     // Messages
     case replyTo, correlationId, expires, expiration, ttl, persistent, priority, timestamp, redelivered, deliveryCount
     case jmsxGroupId, retain, userId
+    /// Any of `sendOptions`.
+    case sendOption
     // Subscriptions
     case prefetchCount, activemqPrefetchSize, consumerWindowSize, noLocal, activemqNoLocal
     case exclusive, activemqExclusive, browser, filter, durable, activemqSubscriptionName, durableSubscriptionName
@@ -19,11 +21,21 @@ public enum HeaderName: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     // Limits on first use of a destination
     case autoDelete, xMaxLength, xMaxLengthBytes, xOverflow, xMessageTTL, xExpires, xDeadLetterRoutingKey, xMaxPriority
     case xQueueName, xQueueType, xSingleActiveConsumer
+    // Logs of topics
+    case xStreamOffset
 
-    /// As frames spell it; empty for `other`. Names are case-sensitive.
+    /// Headers of SEND that few frames have share one bit: when the message is due, and the id by which it is taken once. Who
+    /// finds one compares the names of the fields.
+    public static let sendOptions: [StaticString] = [
+        "AMQ_SCHEDULED_DELAY", "AMQ_SCHEDULED_TIME", "AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_REPEAT",
+        "AMQ_SCHEDULED_CRON",
+        "x-delay", "x-deduplication-id",
+    ]
+
+    /// As frames spell it; empty for `other` and for a family of names. Names are case-sensitive.
     public var text: StaticString {
         switch self {
-        case .other: ""
+        case .other, .sendOption: ""
         case .acceptVersion: "accept-version"
         case .host: "host"
         case .login: "login"
@@ -84,6 +96,7 @@ public enum HeaderName: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .xQueueName: "x-queue-name"
         case .xQueueType: "x-queue-type"
         case .xSingleActiveConsumer: "x-single-active-consumer"
+        case .xStreamOffset: "x-stream-offset"
         }
     }
 

@@ -25,14 +25,15 @@ struct HeaderNameTable: ~Copyable {
         entries = .allocate(capacity: Self.placeCount)
         entries.initialize(
             repeating: Entry(head: 0, tail: 0, byteCount: 0, name: .other), count: Self.placeCount)
-        for name in HeaderName.allCases where name != .other { insert(name) }
+        for name in HeaderName.allCases where name.text.utf8CodeUnitCount > 0 { insert(name, name.text) }
+        for text in HeaderName.sendOptions { insert(.sendOption, text) }
     }
 
     deinit { entries.deallocate() }
 
-    private func insert(_ name: HeaderName) {
-        let text = UnsafeRawPointer(name.text.utf8Start)
-        let byteCount = name.text.utf8CodeUnitCount
+    private func insert(_ name: HeaderName, _ spelling: StaticString) {
+        let text = UnsafeRawPointer(spelling.utf8Start)
+        let byteCount = spelling.utf8CodeUnitCount
         invariant(byteCount <= Self.nameByteCountMax, "a known header name is longer than the longest looked for")
         let head = Self.head(text, byteCount, readable: byteCount)
         let tail = byteCount > 8 ? text.word(byteCount - 8) : 0
@@ -99,7 +100,15 @@ struct HeaderNameTable: ~Copyable {
 
     @inline(never)
     private static func isSpelled(_ name: HeaderName, _ bytes: UnsafeRawPointer, _ byteCount: Int) -> Bool {
-        let text = UnsafeRawPointer(name.text.utf8Start)
+        if name == .sendOption {
+            return HeaderName.sendOptions.contains {
+                $0.utf8CodeUnitCount == byteCount && isSpelled(UnsafeRawPointer($0.utf8Start), bytes, byteCount)
+            }
+        }
+        return isSpelled(UnsafeRawPointer(name.text.utf8Start), bytes, byteCount)
+    }
+
+    private static func isSpelled(_ text: UnsafeRawPointer, _ bytes: UnsafeRawPointer, _ byteCount: Int) -> Bool {
         for index in 8..<byteCount where bytes.byte(index) != text.byte(index) { return false }
         return true
     }

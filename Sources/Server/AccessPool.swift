@@ -31,6 +31,8 @@ final class AccessPool: @unchecked Sendable {
     private var state: State
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let isChanged: UnsafeMutablePointer<pthread_cond_t>
+    /// There is a login in the slow lane.
+    private let hasSlow: UnsafeMutablePointer<pthread_cond_t>
     private let desks: [Desk]
     private let peers: WakeDirectory
     private let threadCount: Int
@@ -64,6 +66,8 @@ final class AccessPool: @unchecked Sendable {
         pthread_condattr_init(&attributes)
         pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
         pthread_cond_init(isChanged, &attributes)
+        hasSlow = .allocate(capacity: 1)
+        pthread_cond_init(hasSlow, &attributes)
         pthread_condattr_destroy(&attributes)
         if settings.usesService { service = ServicePool(self, settings, serviceContext, logger) }
     }
@@ -71,6 +75,8 @@ final class AccessPool: @unchecked Sendable {
     deinit {
         pthread_cond_destroy(isChanged)
         isChanged.deallocate()
+        pthread_cond_destroy(hasSlow)
+        hasSlow.deallocate()
         pthread_mutex_destroy(mutex)
         mutex.deallocate()
     }
@@ -112,13 +118,16 @@ final class AccessPool: @unchecked Sendable {
                     let login = LoginQueue<Ticket>.Login(
                         ticket: ticket, credentials: question.credentials, address: question.address,
                         deadline: question.isRenewal ? .max : now + patienceMilliseconds)
-                    guard !state.queue.append(login) else { continue }
-                    answers.append(
-                        AuthenticationAnswer(
-                            refusing: question.connection, because: LoginRefusal.tooManyWaiting.explanation))
+                    switch state.queue.append(login, now: now) {
+                    case .prompt: pthread_cond_signal(isChanged)
+                    case .slow: pthread_cond_signal(hasSlow)
+                    case nil:
+                        answers.append(
+                            AuthenticationAnswer(
+                                refusing: question.connection, because: LoginRefusal.tooManyWaiting.explanation))
+                    }
                 }
             }
-            pthread_cond_signal(isChanged)
         }
         give(answers, to: worker)
     }
@@ -169,25 +178,46 @@ final class AccessPool: @unchecked Sendable {
     // MARK: Threads
 
     func start() {
-        for _ in 0..<threadCount {
-            var thread = pthread_t()
-            let result = pthread_create(
-                &thread, nil,
-                { argument in
-                    Unmanaged<AccessPool>.fromOpaque(argument!).takeRetainedValue().run()
-                    return nil
-                }, Unmanaged.passRetained(self).toOpaque())
-            invariant(result == 0, "a thread that checks logins can be started")
-            threads.append(thread)
-        }
+        for _ in 0..<threadCount { start { $0.run() } }
+        start { $0.runSlowly() }
         service?.start()
     }
+
+    /// What a thread is started with.
+    private final class Beginning {
+        let pool: AccessPool
+        let run: (AccessPool) -> Void
+
+        init(_ pool: AccessPool, _ run: @escaping (AccessPool) -> Void) {
+            self.pool = pool
+            self.run = run
+        }
+    }
+
+    private func start(_ run: @escaping (AccessPool) -> Void) {
+        var thread = pthread_t()
+        let result = pthread_create(
+            &thread, nil,
+            { argument in
+                let beginning = Unmanaged<Beginning>.fromOpaque(argument!).takeRetainedValue()
+                // Workers come first. On Linux, this is about the thread alone.
+                _ = nice(AccessPool.threadNiceness)
+                beginning.run(beginning.pool)
+                return nil
+            }, Unmanaged.passRetained(Beginning(self, run)).toOpaque())
+        invariant(result == 0, "a thread that checks logins can be started")
+        threads.append(thread)
+    }
+
+    /// A busy worker gets three times the time of such a thread.
+    private static let threadNiceness: Int32 = 5
 
     /// Ends the threads, each when it has done what it has in hand.
     func stop() {
         withLock { state in
             state.isStopping = true
             pthread_cond_broadcast(isChanged)
+            pthread_cond_broadcast(hasSlow)
         }
         for thread in threads { pthread_join(thread, nil) }
         service?.stop()
@@ -209,16 +239,52 @@ final class AccessPool: @unchecked Sendable {
                 pthread_mutex_lock(mutex)
                 continue
             }
-            guard let login = state.queue.next(now: now) else {
+            let login = state.queue.next(now: now)
+            // Looking for it may have found an address for the slow lane.
+            if state.queue.hasSlow { pthread_cond_signal(hasSlow) }
+            guard let login else {
                 wait()
                 continue
             }
             let authenticator = state.authenticator
             pthread_mutex_unlock(mutex)
-            decide(login, authenticator, scratch)
+            conclude(login, authenticator, Self.decide(login, authenticator, scratch))
             pthread_mutex_lock(mutex)
         }
         pthread_mutex_unlock(mutex)
+    }
+
+    /// The thread of the slow lane. It leaves the long work to a thread of the lowest priority. That one never holds the
+    /// lock, or all others would wait for a thread that gets no time.
+    private func runSlowly() {
+        let idler = IdleThread()
+        defer { idler.stop() }
+        pthread_mutex_lock(mutex)
+        while !state.isStopping {
+            let start = Self.now
+            guard let login = state.queue.next(now: start, lane: .slow) else {
+                pthread_cond_wait(hasSlow, mutex)
+                continue
+            }
+            let authenticator = state.authenticator
+            pthread_mutex_unlock(mutex)
+            let decision = idler.run { Self.decide(login, authenticator, CryptScratch()) }
+            conclude(login, authenticator, decision)
+            pthread_mutex_lock(mutex)
+            while !state.isStopping, Self.now < start + Self.slowMilliseconds {
+                wait(hasSlow, until: start + Self.slowMilliseconds)
+            }
+        }
+        pthread_mutex_unlock(mutex)
+    }
+
+    /// From one check of the slow lane to the next. The kernel takes back the 16 MiB of a hash in one go, some milliseconds in
+    /// which a kernel without preemption gives the CPU to nobody else, whatever the priority.
+    private static let slowMilliseconds: UInt64 = 1000
+
+    private func wait(_ condition: UnsafeMutablePointer<pthread_cond_t>, until due: UInt64) {
+        var time = timespec(tv_sec: Int(due / 1000), tv_nsec: Int(due % 1000) * 1_000_000)
+        pthread_cond_timedwait(condition, mutex, &time)
     }
 
     /// Until there is a login, or a refusal is due. The lock is held.
@@ -227,19 +293,23 @@ final class AccessPool: @unchecked Sendable {
             pthread_cond_wait(isChanged, mutex)
             return
         }
-        var time = timespec(tv_sec: Int(due / 1000), tv_nsec: Int(due % 1000) * 1_000_000)
-        pthread_cond_timedwait(isChanged, mutex, &time)
+        wait(isChanged, until: due)
     }
 
-    private func decide(
+    private static func decide(
         _ login: LoginQueue<Ticket>.Login, _ authenticator: Authenticator, _ scratch: borrowing CryptScratch
+    ) -> Decision {
+        authenticator.decide(login.credentials, wallMilliseconds: Clock.wallMilliseconds, scratch)
+    }
+
+    private func conclude(
+        _ login: LoginQueue<Ticket>.Login, _ authenticator: Authenticator, _ decision: Decision
     ) {
-        let decision = authenticator.decide(
-            login.credentials, wallMilliseconds: Clock.wallMilliseconds, scratch)
-        if case .allowed(let identity) = decision, authenticator.usesHash(login.credentials) {
+        if case .allowed(let identity) = decision {
             withLock { state in
+                state.queue.accept(login.address)
                 // What an old file allowed is not remembered.
-                guard state.authenticator === authenticator else { return }
+                guard state.authenticator === authenticator, authenticator.usesHash(login.credentials) else { return }
                 state.remembered.remember(login.credentials, identity, now: Self.now)
             }
         }

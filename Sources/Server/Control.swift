@@ -120,6 +120,8 @@ struct WorkerReport {
     var tlsCounters = TLSCounters()
     var connectionCount = 0
     var blockByteCount = 0
+    /// Of all workers together. Empty: there are no virtual hosts.
+    var hosts: [HostFigures] = []
 
     var metadata: Logger.Metadata {
         var metadata = totals
@@ -145,6 +147,7 @@ struct WorkerReport {
             sum.driverCounters.receiveBufferExhausted &+= report.driverCounters.receiveBufferExhausted
             sum.connectionCount += report.connectionCount
             sum.blockByteCount += report.blockByteCount
+            if sum.hosts.isEmpty { sum.hosts = report.hosts }
         }
         return sum
     }
@@ -159,7 +162,9 @@ extension Counters {
             "messages-received": messagesReceived, "messages-delivered": messagesDelivered,
             "messages-acknowledged": messagesAcknowledged, "messages-redelivered": messagesRedelivered,
             "messages-expired": messagesExpired, "messages-dead-lettered": messagesDeadLettered,
+            "messages-delayed": messagesDelayed, "messages-deduplicated": messagesDeduplicated,
             "messages-dropped": messagesDropped, "messages-refused": messagesRefused,
+            "messages-cooled": messagesCooled, "messages-warmed": messagesWarmed,
             "messages-unrouted": messagesUnrouted, "errors": errorsSent,
             "logins-refused": loginsRefused, "access-refused": accessRefused,
             "clients-slowed": clientsSlowed, "slow-consumers": slowConsumers,

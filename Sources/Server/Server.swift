@@ -81,7 +81,8 @@ public enum StampedeServer {
     ) throws(DriverError) -> RecoveredStore? {
         guard settings.storage.isEnabled else { return nil }
         do throws(StorageError) {
-            return try StorageRecovery.open(settings.storage, logger)
+            let idsSince = Shard.idsSince(settings.broker, now: Clock.wallMilliseconds)
+            return try StorageRecovery.open(settings.storage, idsSince: idsSince, logger)
         } catch {
             throw DriverError(.other, error.description)
         }
@@ -95,7 +96,7 @@ public enum StampedeServer {
         let peers = try WakeDirectory(workerCount: workerCount)
         let fabric = Fabric(
             shardCount: workerCount, mailboxByteCountMax: settings.broker.limits.mailboxByteCountMax,
-            listenerCount: settings.listeners.count)
+            listenerCount: settings.listeners.count, hostCount: settings.broker.hosts.count)
         var listeners = try Listeners(settings, workerCount: workerCount)
 
         var driverOptions = settings.driverOptions
@@ -113,6 +114,7 @@ public enum StampedeServer {
         if broker.seed == 0 { broker.seed = UInt64.random(in: 1...UInt64.max) }
         broker.identityKey = KeyedHash(low: .random(in: 0...UInt64.max), high: .random(in: 0...UInt64.max))
 
+        parts.store?.warnOfUnknownHosts(broker.hosts, logger)
         broker.storage = parts.store?.options(workerCount: workerCount)
 
         let control = Control(workerCount: workerCount)

@@ -72,16 +72,16 @@ final class ServicePool: @unchecked Sendable {
         withLock { $0.remembered.find(Self.key(credentials), now: Self.now) }
     }
 
-    /// The service may allow a client from one place only.
+    /// The service may allow a client from one place, and at one virtual host, only.
     private static func key(_ credentials: Credentials) -> Credentials {
-        guard let address = credentials.address else { return credentials }
-        return Credentials(login: credentials.login, passcode: credentials.passcode + [0] + Array(address.utf8))
+        let place = Array("\(credentials.address ?? "")\0\(credentials.host)".utf8)
+        return Credentials(login: credentials.login, passcode: credentials.passcode + [0] + place)
     }
 
     /// Puts a login into the line. False: too many wait.
     func ask(_ login: Login) -> Bool {
         withLock { state in
-            guard state.queue.append(login) else { return false }
+            guard state.queue.append(login, now: Self.now) != nil else { return false }
             pthread_cond_signal(isChanged)
             return true
         }
@@ -194,7 +194,7 @@ final class ServicePool: @unchecked Sendable {
         }
         if let url = service.virtualHost {
             let request = service.virtualHostRequest(
-                url, login: credentials.login, address: credentials.address, tags: tags)
+                url, login: credentials.login, address: credentials.address, tags: tags, host: credentials.host)
             guard case .allowed = try ask(url, request) else { return .refused(.serviceDenied) }
         }
         return authenticator.decide(credentials, tags: tags)

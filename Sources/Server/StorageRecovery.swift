@@ -10,6 +10,8 @@ final class RecoveredStore: Sendable {
     let path: String
     let life: UInt32
     let state: RecoveredState
+    /// Of messages that are not to be taken again, the oldest first.
+    private let ids: [RecoveredID]
     private let settings: StorageSettings
     /// Of appends: see `StorageOptions.blockByteCount`.
     private let blockByteCount: Int
@@ -25,6 +27,7 @@ final class RecoveredStore: Sendable {
     init(_ directory: consuming StorageDirectory, _ state: consuming RecoveredState, _ settings: StorageSettings) {
         path = directory.path
         life = state.lifeMax + 1
+        ids = state.ids.sorted { $0.acceptedAt < $1.acceptedAt }
         self.state = state
         self.settings = settings
         let isAligned = settings.segmentByteCount % DirectWrites.blockByteCount == 0
@@ -47,23 +50,43 @@ final class RecoveredStore: Sendable {
         options.blockByteCount = blockByteCount
         options.onError = settings.onError == .stop ? .stop : .refuse
         options.stagedByteCountMax = settings.stagedByteCountMax
-        options.earlier = EarlierSegments(state.segments)
+        options.earlier = EarlierSegments(state.segments, redeliveredLifeMax: state.live.redeliveredLifeMax)
         return options
     }
 
-    /// Gives a shard what lives of the queues that it owns. Called before its first turn, on its thread.
+    /// Gives a shard what lives of the queues and topics that it owns, and what any topic retains. Called before its first turn, on its thread.
     func restore(_ shard: inout Shard) throws(StorageError) {
         let index = shard.index
         let isOwned = state.queues.map { queue in
             queue.name.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: shard.shardCount) } == index
         }
+        // All workers hear of all of them, for they publish to their topics.
+        for queue in state.queues where queue.isDurableSubscription {
+            var outcome = RestoreOutcome.restored
+            queue.withSubscription { outcome = shard.restore($0) }
+            try judge(outcome, index)
+        }
         for (queue, isOwned) in zip(state.queues, isOwned) where isOwned {
             var outcome = RestoreOutcome.restored
             queue.withRecord { outcome = shard.restore($0) }
             try judge(outcome, index)
+            if let end = queue.offsetEnd {
+                try judge(queue.name.withUnsafeBytes { shard.restore(topicName: $0, offsetEnd: end) }, index)
+            }
+        }
+        for id in ids
+        where id.destination.withUnsafeBytes({ Shard.owner(ofQueue: $0, shardCount: shard.shardCount) })
+            == index
+        {
+            shard.restore(id)
         }
         var windows = RecordWindows(directory.directory)
-        for message in state.messages where isOwned[Int(message.queue)] {
+        try state.live.forEach { (message) throws(StorageError) in
+            guard isOwned[Int(message.queue)] || message.isRetained else { return }
+            let name = state.queues[Int(message.queue)].name
+            // Beyond some of them, messages stay where they are: nothing of them is read now.
+            let outcome = name.withUnsafeBytes { shard.restoreCold(message, queueName: $0) }
+            if let outcome { return try judge(outcome, index) }
             let found = try windows.read(message, in: state.segments[Int(message.segment)])
             var record = found.message
             record.failureCount = message.failureCount
@@ -78,14 +101,16 @@ final class RecoveredStore: Sendable {
         switch outcome {
         case .restored: break
         case .noMemory: throw tooMuch(worker, "limits.message-memory-bytes")
-        case .tooMany: throw tooMuch(worker, "limits.queued-messages-max, limits.destinations-max")
+        case .tooMany:
+            throw tooMuch(
+                worker, "limits.queued-messages-max, limits.cold-messages-max, limits.destinations-max")
         }
     }
 
     private func tooMuch(_ worker: Int, _ keys: String) -> StorageError {
         StorageError(
             description: """
-                \(path) holds more than worker \(worker) has room for: \(state.messages.count) messages in all; raise \
+                \(path) holds more than worker \(worker) has room for: \(state.liveMessageCount) messages in all; raise \
                 \(keys), or io.workers
                 """)
     }
@@ -97,8 +122,10 @@ enum StorageRecovery {
     private static let findingCountMax = 20
 
     /// Returns nil if a signal that ends the broker came meanwhile.
+    ///
+    /// - Parameter idsSince: see `Shard.idsSince`.
     static func open(
-        _ settings: StorageSettings, _ logger: Logger
+        _ settings: StorageSettings, idsSince: UInt64, _ logger: Logger
     ) throws(StorageError) -> RecoveredStore? {
         let environment = Dictionary(
             uniqueKeysWithValues: ["STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"].compactMap { (name: String) in
@@ -113,7 +140,9 @@ enum StorageRecovery {
         }
         let directory = try openDirectory(path)
         let started = Clock.monotonicNanoseconds
-        guard let state = try read(directory, syncs: true, progress: Progress(logger, since: started)) else {
+        guard
+            let state = try read(directory, syncs: true, idsSince: idsSince, progress: Progress(logger, since: started))
+        else {
             return nil
         }
         try judge(state, directory.path, logger)
@@ -128,7 +157,7 @@ enum StorageRecovery {
             "storage",
             metadata: [
                 "directory": "\(directory.path)", "run": .stringConvertible(state.lifeMax + 1),
-                "messages": .stringConvertible(state.messages.count),
+                "messages": .stringConvertible(state.liveMessageCount),
                 "segments": .stringConvertible(state.segments.count),
                 "milliseconds": .stringConvertible(elapsed / 1_000_000),
             ])
@@ -147,12 +176,12 @@ enum StorageRecovery {
 
     /// Reads all segments. nil: `progress` stopped it.
     static func read(
-        _ directory: borrowing StorageDirectory, syncs: Bool, progress: Progress? = nil
+        _ directory: borrowing StorageDirectory, syncs: Bool, idsSince: UInt64 = .max, progress: Progress? = nil
     ) throws(StorageError) -> RecoveredState? {
         let names = try directory.segmentNames()
         var progress = progress
         progress?.expect(names, in: directory)
-        var recovery = Recovery()
+        var recovery = Recovery(idsSince: idsSince)
         var buffer = SegmentBuffer()
         for name in names {
             let bytes = try buffer.read(name, in: directory, syncs: syncs) { progress?.advance($0) ?? true }

@@ -9,6 +9,16 @@ public struct StorageReport: Encodable, Sendable {
         public var hasArguments: Bool
     }
 
+    public struct DurableSubscription: Encodable, Sendable {
+        /// Of the queue that keeps its messages.
+        public var name: String
+        /// The topic or pattern.
+        public var topic: String
+        public var messages: Int
+        /// When its last consumer left it (wall-clock milliseconds). nil: it had one.
+        public var lastUsed: UInt64?
+    }
+
     public struct Segment: Encodable, Sendable {
         public var name: String
         public var bytes: Int
@@ -33,16 +43,26 @@ public struct StorageReport: Encodable, Sendable {
     public var isUsable: Bool
     public var messages: Int
     public var queues: [Queue]
+    public var subscriptions: [DurableSubscription]
     public var segments: [Segment]
     public var findings: [Finding]
 
     init(_ state: RecoveredState, _ path: String) {
         directory = path
         isUsable = !state.findings.contains(where: \.isFatal)
-        messages = state.messages.count
-        queues = state.queues.filter { $0.messageCount > 0 || $0.isMade }.map {
+        messages = state.liveMessageCount
+        subscriptions = state.queues.compactMap { queue in
+            var found: DurableSubscription?
+            queue.withSubscription {
+                found = DurableSubscription(
+                    name: StoredName($0.name).description, topic: StoredName($0.topic).description,
+                    messages: queue.messageCount, lastUsed: $0.lastUsed == .max ? nil : $0.lastUsed)
+            }
+            return found
+        }.sorted { $0.name < $1.name }
+        queues = state.queues.filter { !$0.isDurableSubscription && ($0.messageCount > 0 || $0.isMade) }.map {
             Queue(
-                name: String(decoding: $0.name, as: UTF8.self), messages: $0.messageCount, hasArguments: $0.isMade)
+                name: StoredName($0.name).description, messages: $0.messageCount, hasArguments: $0.isMade)
         }.sorted { $0.name < $1.name }
         segments = state.segments.map {
             Segment(name: $0.name.description, bytes: $0.byteCount, messages: $0.liveMessageCount)

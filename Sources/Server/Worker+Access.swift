@@ -44,6 +44,7 @@ extension Worker {
         var credentials = Credentials(login: question.login, passcode: question.passcode)
         let listener = Int(question.listener.rawValue)
         credentials.listener = listener
+        credentials.host = question.host
         guard listener < broker.listeners.count else { return credentials }
         if broker.listeners[listener].transport.usesTLS, tls != nil {
             credentials.certificate = tls!.identity(of: question.connection)?.peer.map { CertificateNames($0) }

@@ -156,7 +156,8 @@ final class Worker: @unchecked Sendable {
                     worker: index, counters: shard.counters, driverCounters: driver.counters,
                     transportCounters: hasLayer ? layer!.currentCounters() : TransportCounters(),
                     tlsCounters: hasTLS ? tls!.currentCounters() : TLSCounters(),
-                    connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount)
+                    connectionCount: shard.connectionCount, blockByteCount: shard.blockByteCount,
+                    hosts: shard.hostFigures())
                 log(control.take(report, number: reportCount))
             }
             if shard.hasStorageFailed, endsIfStorageFails { endForWantOfStorage() }
@@ -174,7 +175,7 @@ final class Worker: @unchecked Sendable {
     /// The log can be written no more, and the operator wants the broker to end then. It does not drain: what clients were
     /// promised is on disk, and no promise can be made any more.
     private func endForWantOfStorage() -> Never {
-        logger.critical("the store cannot be written any more: the broker ends (storage.on-error: stop)")
+        logger.critical("the store cannot be used any more: the broker ends (storage.on-error: stop)")
         _exit(1)
     }
 
@@ -183,7 +184,8 @@ final class Worker: @unchecked Sendable {
         guard !reports.isEmpty else { return }
         var logger = logger
         logger[metadataKey: "worker"] = nil
-        logger.notice("counters of all workers", metadata: WorkerReport.sum(reports).metadata)
+        let sum = WorkerReport.sum(reports)
+        logger.notice("counters of all workers", metadata: sum.metadata.merging(sum.hostMetadata) { $1 })
         for report in reports {
             var metadata = report.metadata
             metadata["worker"] = .stringConvertible(report.worker)
@@ -227,7 +229,7 @@ final class Worker: @unchecked Sendable {
         switch kind {
         case .protocolError, .connectionFailed, .clientSlowed: .info
         case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .tooManyDestinations,
-            .notPersistent, .undelivered, .diskFull, .loginRefused, .accessRefused:
+            .notPersistent, .undelivered, .diskFull, .loginRefused, .accessRefused, .subscriptionExpired:
             .warning
         case .storageFailed: .error
         }
@@ -259,6 +261,7 @@ final class Worker: @unchecked Sendable {
         }
         if !client.session.isEmpty { metadata["session"] = "\(client.session)" }
         if !client.login.isEmpty { metadata["login"] = "\(client.login)" }
+        if !client.host.isEmpty { metadata["host"] = "\(client.host)" }
         return metadata
     }
 

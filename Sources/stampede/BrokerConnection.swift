@@ -39,7 +39,8 @@ struct BrokerConnection: ~Copyable {
             ClientChannel(try broker.connect(), to: broker, try options.tlsContext(for: broker)))
         let deadline = now() + handshakeMillisecondsMax
         try connection.openTransport(broker, until: deadline)
-        try connection.shakeHands(host: broker.virtualHost, credentials: credentials, until: deadline)
+        try connection.shakeHands(
+            host: options.virtualHost ?? broker.virtualHost, credentials: credentials, until: deadline)
         return connection
     }
 

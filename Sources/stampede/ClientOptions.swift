@@ -13,6 +13,11 @@ struct ClientOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The same for STOMP over TCP, without a scheme.", valueName: "host:port"))
     var host: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "The virtual host to name in CONNECT.", discussion: "Default: the broker's address.", valueName: "name"))
+    var virtualHost: String?
+
     @Option(help: "The login to present. A URL may name it instead: stomp://LOGIN@HOST.")
     var login: String?
 
@@ -43,6 +48,9 @@ struct ClientOptions: ParsableArguments {
     var verbose = false
 
     func validate() throws {
+        if let virtualHost, virtualHost.unicodeScalars.contains(where: { $0.value < 0x20 }) {
+            throw ValidationError("--virtual-host: allowed: text without control characters")
+        }
         if url != nil && host != nil { throw ValidationError("--url and --host: allowed: one of both") }
         if passcode != nil && passcodeFile != nil {
             throw ValidationError("--passcode and --passcode-file: allowed: one of both")

@@ -130,6 +130,7 @@ extension Storage {
             "\(report.directory): \(report.messages) messages, \(report.segments.count) segments"
         ]
         lines += report.queues.map { "  \($0.name): \($0.messages) messages" + ($0.hasArguments ? ", arguments" : "") }
+        lines += report.subscriptions.map { "  \($0.name) to \($0.topic): \($0.messages) messages" }
         lines += report.findings.map { ($0.isFatal ? "damaged: " : "note: ") + $0.text }
         lines.append(
             report.isUsable
@@ -147,15 +148,22 @@ extension Storage {
         add("name", record.name)
         add("bytes", record.bytes)
         add("queue", record.queue)
+        add("host", record.host)
+        add("topic", record.topic)
+        add("last-used", record.lastUsed)
         add("identity", record.identity)
         add("body-bytes", record.bodyBytes)
         add("expires", record.expires)
         add("failures", record.failures)
         add("redelivered", record.isRedelivered)
         add("replaces", record.replaces)
+        add("kept-as", record.keptAs)
+        add("logged", record.logged)
+        add("offset-end", record.offsetEnd)
         add("of", record.of?.joined(separator: ","))
         add("transaction", record.transaction)
         add("parts", record.parts)
+        add("conditions", record.conditions?.map(String.init).joined(separator: ","))
         add("durable", record.durable)
         add("first-segment", record.firstSegment)
         add("workers", record.workers)

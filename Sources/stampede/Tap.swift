@@ -9,6 +9,23 @@ struct Tap: ParsableCommand {
         case clientIndividual = "client-individual"
     }
 
+    /// Where in the log of a topic to begin.
+    struct LogStart: ExpressibleByArgument {
+        let header: (String, String)
+
+        init?(argument: String) {
+            let value: String
+            switch argument {
+            case "first", "last", "next": value = argument
+            case _ where UInt64(argument) != nil: value = "offset=\(argument)"
+            case _ where argument.hasPrefix("@") && UInt64(argument.dropFirst()) != nil:
+                value = "timestamp=\(argument.dropFirst())"
+            default: return nil
+            }
+            header = ("x-stream-offset", value)
+        }
+    }
+
     static let configuration = CommandConfiguration(
         abstract: "Print the messages of a destination, one per line.",
         discussion: """
@@ -37,6 +54,12 @@ struct Tap: ParsableCommand {
         help: ArgumentHelp("A header of SUBSCRIBE; may be repeated.", valueName: "name:value"))
     var headers: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "Read the log of a topic: first, last, next, an offset, or @SECONDS since 1970 (x-stream-offset).",
+            valueName: "start"))
+    var from: LogStart?
+
     func validate() throws {
         if let count, count < 1 { throw ValidationError("--count: found \(count); allowed: 1 or more") }
         _ = try ClientOptions.headers(headers)
@@ -50,7 +73,7 @@ struct Tap: ParsableCommand {
             ClientFrame(
                 .subscribe,
                 [("id", "0"), ("destination", destination), ("ack", ack.rawValue), ("receipt", "subscribed")]
-                    + (try ClientOptions.headers(headers)) + window))
+                    + (try ClientOptions.headers(headers)) + window + (from.map { [$0.header] } ?? [])))
         var printer = Printer()
         do {
             try follow(&connection, into: &printer)

@@ -14,8 +14,8 @@ struct LoginQueueTests {
     private func append(
         _ login: LoginQueue<Int>.Login, to queue: inout LoginQueue<Int>, isTaken expected: Bool = true
     ) {
-        let isTaken = queue.append(login)
-        #expect(isTaken == expected)
+        let lane = queue.append(login, now: 0)
+        #expect((lane != nil) == expected)
     }
 
     @Test("Addresses take turns, whoever sends more")
@@ -41,7 +41,7 @@ struct LoginQueueTests {
         append(login(0, 2), to: &queue)
         var address: UInt64 = 3
         var count = LoginQueue<Int>.waitingPerAddressMax + 1
-        while queue.append(login(0, address)) {
+        while queue.append(login(0, address), now: 0) != nil {
             count += 1
             address += 1
         }
@@ -81,6 +81,88 @@ struct LoginQueueTests {
         #expect(due.count == 1)
         queue.refuse(login(0, 1), .wrongLogin, now: 61_000)
         #expect(queue.nextDue == 61_250)
+    }
+
+    /// An address with one wrong login has as many that wait as it may, and one more. Nobody waits for them any longer.
+    private func fill(_ address: UInt64, _ queue: inout LoginQueue<Int>) {
+        queue.refuse(login(0, address), .wrongLogin, now: 0)
+        for _ in 0..<LoginQueue<Int>.waitingPerAddressMax {
+            let lane = queue.append(login(0, address, deadline: 1), now: 0)
+            #expect(lane == .prompt)
+        }
+        let lane = queue.append(login(0, address), now: 0)
+        #expect(lane == nil)
+        let next = queue.next(now: 1)
+        #expect(next == nil)
+    }
+
+    @Test("Neither many wrong logins nor a full line is a flood")
+    func noFlood() {
+        var queue = LoginQueue<Int>(delayMilliseconds: 0)
+        for _ in 0..<1000 { queue.refuse(login(0, 1), .wrongLogin, now: 0) }
+        var lane = queue.append(login(1, 1), now: 0)
+        #expect(lane == .prompt)
+        let next = queue.next(now: 0)
+        #expect(next?.ticket == 1)
+        fill(2, &queue)
+        for _ in 2..<LoginQueue<Int>.slowCountMin { queue.refuse(login(0, 2), .wrongLogin, now: 0) }
+        lane = queue.append(login(2, 2), now: 0)
+        #expect(lane == .prompt)
+    }
+
+    @Test("An address that floods keeps nobody else waiting, and right logins take it back")
+    func lanes() {
+        typealias Queue = LoginQueue<Int>
+        var queue = Queue(delayMilliseconds: 0)
+        func fail(_ count: UInt64, now: UInt64) {
+            for _ in 0..<count { queue.refuse(login(0, 1), .wrongLogin, now: now) }
+        }
+        fill(1, &queue)
+        // It waits while the wrong ones are counted: its turn is in the prompt lane still.
+        fail(Queue.slowCountMin - 2, now: 0)
+        var lane = queue.append(login(1, 1), now: 0)
+        #expect(lane == .prompt)
+        fail(1, now: 0)
+        lane = queue.append(login(2, 1), now: 0)
+        #expect(lane == .slow)
+        lane = queue.append(login(3, 2), now: 0)
+        #expect(lane == .prompt)
+        #expect(!queue.hasSlow)
+        var next = queue.next(now: 0)
+        #expect(next?.ticket == 3)
+        next = queue.next(now: 0)
+        #expect(next == nil)
+        #expect(queue.hasSlow)
+        next = queue.next(now: 0, lane: .slow)
+        #expect(next?.ticket == 1)
+        next = queue.next(now: 0, lane: .slow)
+        #expect(next?.ticket == 2)
+        #expect(!queue.hasSlow)
+        // However many were wrong, so many right ones suffice.
+        fail(10_000, now: 0)
+        for _ in 0..<(Queue.failureCountMax - Queue.slowCountMin) / Queue.forgivenCount { queue.accept(1) }
+        lane = queue.append(login(4, 1), now: 0)
+        #expect(lane == .slow)
+        next = queue.next(now: 0, lane: .slow)
+        #expect(next?.ticket == 4)
+        queue.accept(1)
+        lane = queue.append(login(5, 1), now: 0)
+        #expect(lane == .prompt)
+        next = queue.next(now: 0)
+        #expect(next?.ticket == 5)
+    }
+
+    @Test("A quiet minute leads out of the slow lane")
+    func slowEnds() {
+        var queue = LoginQueue<Int>(delayMilliseconds: 0)
+        fill(1, &queue)
+        for _ in 0..<LoginQueue<Int>.slowCountMin { queue.refuse(login(0, 1), .wrongLogin, now: 0) }
+        var lane = queue.append(login(1, 1, deadline: .max), now: 59_999)
+        #expect(lane == .slow)
+        let next = queue.next(now: 60_000, lane: .slow)
+        #expect(next?.ticket == 1)
+        lane = queue.append(login(2, 1, deadline: .max), now: 60_000)
+        #expect(lane == .prompt)
     }
 
     @Test("Refusals are told in the order of their times")

@@ -100,13 +100,13 @@ struct UsersFileTests {
             ("users:\n  a:\n    password: x", "u:3: users.a: passwords are not kept here; allowed: hash"),
             (
                 "users:\n  a:\n    role: x",
-                "u:3: users.a: unknown key \"role\"; allowed: hash, roles, limits, system-users"
+                "u:3: users.a: unknown key \"role\"; allowed: hash, roles, limits, hosts, system-users"
             ),
             ("users:\n  a:\n  b:\n  a:", "given more than once: \"a\"; allowed: each name once"),
             ("users: [a]", "u:1: users: found a list; allowed: a mapping of names"),
             (
                 "users:\n  a: x",
-                "u:2: users.a: found \"x\"; allowed: a mapping with the keys hash, roles, limits, system-users"
+                "u:2: users.a: found \"x\"; allowed: a mapping with the keys hash, roles, limits, hosts, system-users"
             ),
             ("user:\n", "u:1: unknown key \"user\"; allowed: users, roles"),
             ("- a", "u:1: found a list; allowed: a mapping with the keys users and roles"),
@@ -114,7 +114,7 @@ struct UsersFileTests {
             ("roles:\n  r:\n    publish: \"/tpic/a\"", "u:3: roles.r.publish: \"/tpic/a\" cannot match"),
             (
                 "roles:\n  r:\n    admin: []",
-                "u:3: roles.r: unknown key \"admin\"; allowed: publish, subscribe, create, deny, limits"
+                "u:3: roles.r: unknown key \"admin\"; allowed: publish, subscribe, create, deny, limits, hosts"
             ),
             ("roles:\n  r:\n    deny: []", "u:3: roles.r.deny: found a list"),
             ("roles:\n  r:\n    deny:\n      all: x", "u:4: roles.r.deny: unknown key \"all\""),

@@ -35,11 +35,13 @@ final class Client {
     func reset() { socket.fail(errno: ECONNRESET) }
 
     func connect(
-        _ version: Version = .v1_2, heartBeat: String? = nil, sourceLocation: SourceLocation = #_sourceLocation
+        _ version: Version = .v1_2, heartBeat: String? = nil, clientID: String? = nil,
+        sourceLocation: SourceLocation = #_sourceLocation
     ) {
         self.version = version
         var headers = [("accept-version", "\(version.text)"), ("host", "test")]
         if let heartBeat { headers.append(("heart-beat", heartBeat)) }
+        if let clientID { headers.append(("client-id", clientID)) }
         send(.connect, headers)
         broker.run()
         let answer = frame()

@@ -138,6 +138,67 @@ struct CrashTests {
         #expect(Set(StoreFixture.bodies("/queue/DLQ", in: broker.disk.contents(afterPowerCut: true))) == Set(names))
     }
 
+    /// What a consumer does with a message before the COMMIT that brought it is on the disk of all workers, or within a
+    /// COMMIT that is not yet.
+    enum Refusal: CaseIterable { case nack, nackInTransaction }
+
+    @Test(
+        "A message of a transaction that moves to a dead-letter queue is there only if the rest of the transaction is",
+        arguments: [0, 1, 2], Refusal.allCases)
+    func deadLettersOfTransactions(owner: Int, refusal: Refusal) {
+        let broker = StoreFixture.start(FakeDisk(), shards: 3)
+        let source = broker.queueNames(ownedBy: owner)[0]
+        let deadLetters = Array("/queue/DLQ".utf8).withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: 3) }
+        let stalled = (0..<3).first { $0 != owner && $0 != deadLetters }!
+        let other = broker.queueNames(ownedBy: stalled)[0]
+        let (publisher, consumer) = (broker.connect(), broker.connect())
+        publisher.confirmed(.send, [("destination", other)] + Self.persistent, "before")
+        consumer.confirmed(.subscribe, [("destination", source), ("id", "0"), ("ack", "client-individual")])
+        let isInTransaction = refusal == .nackInTransaction
+        if isInTransaction { publisher.confirmed(.send, [("destination", source)] + Self.persistent, "moved") }
+        broker.holdDisk()
+        broker.disk.stalledShard = stalled
+        let committer = isInTransaction ? consumer : publisher
+        committer.send(.begin, [("transaction", "t")])
+        if isInTransaction {
+            let id = consumer.messages()[0]["ack"]!
+            consumer.send(.nack, [("id", id), ("requeue", "false"), ("transaction", "t")])
+        } else {
+            publisher.publish(source, "moved", Self.persistent + [("transaction", "t")])
+        }
+        committer.publish(other, "other", Self.persistent + [("transaction", "t")])
+        committer.send(.commit, [("transaction", "t"), ("receipt", "t")])
+        broker.run()
+        if !isInTransaction {
+            let id = consumer.messages()[0]["ack"]!
+            consumer.send(.nack, [("id", id), ("requeue", "false"), ("receipt", "n")])
+            broker.run()
+        }
+        let promises = Promises()
+        func check() {
+            promises.listen([publisher, consumer])
+            for afterPowerCut in [true, false] {
+                let contents = broker.disk.contents(afterPowerCut: afterPowerCut)
+                let isDead = StoreFixture.bodies("/queue/DLQ", in: contents) == ["moved"]
+                let isThere = StoreFixture.bodies(source, in: contents) == ["moved"]
+                let isComplete = StoreFixture.bodies(other, in: contents).contains("other")
+                #expect(!(isDead && isThere))
+                #expect(isInTransaction ? isThere != isDead && isDead == isComplete : (isDead || isThere) == isComplete)
+                if promises.receipts.contains("t") { #expect(isComplete) }
+                if promises.receipts.contains("n") { #expect(isDead) }
+            }
+        }
+        check()
+        while broker.stepDisk() { check() }
+        #expect(promises.receipts.isEmpty)
+        broker.disk.stalledShard = nil
+        while broker.stepDisk() { check() }
+        #expect(promises.receipts == (isInTransaction ? ["t"] : ["t", "n"]))
+        broker.disk.isHeld = false
+        broker.run()
+        #expect(StoreFixture.bodies("/queue/DLQ", in: broker.disk.contents(afterPowerCut: true)) == ["moved"])
+    }
+
     @Test("Segments in which nothing lives are removed, and a crash meanwhile brings nothing back", arguments: [1, 2])
     func segments(shards: Int) {
         var broker = StoreFixture.start(FakeDisk(), shards: shards)

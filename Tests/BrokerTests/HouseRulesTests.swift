@@ -8,18 +8,24 @@ import Testing
 ///
 ///     Shard
 ///       AccessGate
+///       HostTable
 ///       PeerLink        Fabric
 ///       Output            MemoryBudget
 ///       TopicRouter       DestinationDirectory  MemoryBudget
 ///       DestinationDirectory  MemoryBudget
+///       DurableSubscriptions
 ///       ReceiptOrder      MemoryBudget
 ///       TransactionTable  MemoryBudget
+///       TopicLogs
 ///       SubscriptionTable  TopicRouter  MemoryBudget
 ///         DeliveryTable
 ///       QueueEngine       MemoryBudget  TimerWheel
 ///         QueueHolders
+///       DelayTable          MemoryBudget
+///       DeduplicationTable  MemoryBudget
 ///       MessageStore
 ///         LogStaging  SegmentFiles
+///       ColdMessages      SegmentFiles
 ///       SessionTable      MemoryBudget
 ///         PartialInputs  LoginTable  AddressTable
 @Suite("House rules of the core")
@@ -27,6 +33,7 @@ struct HouseRulesTests {
     /// The files of each part, and the parts that it may know.
     private static let parts: [(name: String, files: [String], knows: Set<String>)] = [
         ("AccessGate", ["AccessGate/"], []),
+        ("HostTable", ["Hosts/"], []),
         ("PeerLink", ["PeerLink/"], ["Fabric", "QueueHolders"]),
         ("Output", ["Output/"], ["MemoryBudget"]),
         ("TopicRouter", ["TopicRouter/"], ["DestinationDirectory", "MemoryBudget"]),
@@ -34,9 +41,14 @@ struct HouseRulesTests {
         ("QueueEngine", ["QueueEngine/"], ["QueueHolders", "MemoryBudget"]),
         ("QueueHolders", ["QueueEngine/QueueHolders.swift"], []),
         ("SubscriptionTable", ["SubscriptionTable/"], ["TopicRouter", "MemoryBudget"]),
+        ("DurableSubscriptions", ["DurableSubscriptions/"], []),
         ("ReceiptOrder", ["ReceiptOrder/"], ["MemoryBudget"]),
         ("TransactionTable", ["TransactionTable/"], ["MemoryBudget"]),
+        ("TopicLogs", ["TopicLogs/"], []),
+        ("DelayTable", ["Delays/"], ["MemoryBudget"]),
+        ("DeduplicationTable", ["Deduplication/"], ["MemoryBudget"]),
         ("MessageStore", ["MessageStore/"], ["LogStaging", "SegmentFiles"]),
+        ("ColdMessages", ["ColdMessages/"], ["SegmentFiles"]),
         ("LogStaging", ["MessageStore/LogStaging.swift"], []),
         ("SegmentFiles", ["MessageStore/SegmentFiles.swift"], []),
         ("MemoryBudget", ["MemoryBudget.swift"], []),
@@ -51,6 +63,8 @@ struct HouseRulesTests {
     private static let storage: [(names: [String], folder: String)] = [
         (["queueRecords", "entryRecords", "consumerRecords", "cursorRecords"], "QueueEngine/"),
         (["subscriptionRecords", "deliveryRecords"], "SubscriptionTable/"),
+        (["logRecords", "readerRecords", "intakeRecords", "retainedRecords"], "TopicLogs/"),
+        (["coldQueueRecords", "chunkRecords"], "ColdMessages/"),
     ]
 
     private static let lineCountMax = 400

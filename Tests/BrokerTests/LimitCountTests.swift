@@ -38,9 +38,42 @@ struct LimitCountTests {
             .subscriptionIdBytes, .transactionsPerConnection, .transactionSize, .transactionTimeout, .linger:
             connectionWay(to: limit)
         case .outputBytes, .outputStall, .destinations, .destinationsPerConnection, .destinationsPerAddress,
-            .destinationName, .destinationLevels, .patterns,
+            .destinationName, .destinationLevels, .patterns, .retainedMessages, .durableSubscriptions,
             .queue, .messageMemory, .mailbox, .queuedMessages, .subscriptions:
             flowWay(to: limit)
+        case .delayedMessages, .deduplicationIDs: optionWay(to: limit)
+        case .hostConnections, .hostSubscriptions: hostWay()
+        }
+    }
+
+    // MARK: Hosts
+
+    /// To the one limit with the second connection, to the other with the second subscription of the first.
+    private static func hostWay() -> Way {
+        Way(options: {
+            $0.hosts = [HostOptions(name: "test")]
+            $0.hosts[0].connectionCountMax = 1
+            $0.hosts[0].subscriptionCountMax = 1
+        }) {
+            let client = $0.connect()
+            $0.accept().send(.connect, [("accept-version", "1.2"), ("host", "test")])
+            $0.run()
+            client.subscribe("/topic/a", id: "1")
+            client.subscribe("/topic/a", id: "2")
+        }
+    }
+
+    // MARK: Options of SEND
+
+    private static func optionWay(to limit: LimitKind) -> Way {
+        let header = limit == .delayedMessages ? ("x-delay", "1000") : ("x-deduplication-id", "1")
+        return Way(options: {
+            $0.limits.delayedMessageCountMax = 1
+            $0.limits.deduplicationIDCountMax = 1
+        }) {
+            let client = $0.connect()
+            client.publish("/queue/a", "x", [header])
+            client.publish("/queue/b", "x", [header])
         }
     }
 
@@ -179,6 +212,18 @@ struct LimitCountTests {
                 let client = $0.connect()
                 client.subscribe("/topic/a.#", id: "1")
                 client.subscribe("/topic/b.#", id: "2")
+            }
+        case .retainedMessages:
+            Way(options: { $0.limits.retainedMessageCountMax = 1 }) {
+                let client = $0.connect()
+                client.publish("/topic/a", "x", [("retain", "set")])
+                client.publish("/topic/b", "x", [("retain", "set")])
+            }
+        case .durableSubscriptions:
+            Way(options: { $0.limits.durableSubscriptionCountMax = 1 }) {
+                let client = $0.connect()
+                client.subscribe("/topic/a", id: "1", [("durable", "true")])
+                client.subscribe("/topic/a", id: "2", [("durable", "true")])
             }
         case .queue:
             Way(options: {

@@ -32,8 +32,9 @@ struct MessageStoreTests {
         }
 
         /// A turn's end.
-        func advance() {
-            store.pointee.advance(&submissions, at: Moment(now: now, clock: 0, wallMilliseconds: 1))
+        func advance(isAwaited: Bool = true) {
+            store.pointee.advance(
+                &submissions, at: Moment(now: now, clock: 0, wallMilliseconds: 1), isAwaited: isAwaited)
             for place in 0..<submissions.count { pending.append(submissions[place]) }
             submissions.removeAll()
         }
@@ -123,6 +124,34 @@ struct MessageStoreTests {
         fixture.answer()
         let last = fixture.store.pointee.durablePosition
         #expect(last >= gathered && fixture.pending.isEmpty)
+    }
+
+    @Test("What nobody waits for goes out a moment later, or with what somebody waits for, or when much has gathered")
+    func unawaited() {
+        let fixture = Fixture { $0.stagedByteCountMax = 20_000 }
+        fixture.settle()
+        fixture.write(100)
+        fixture.advance(isAwaited: false)
+        #expect(fixture.pending.isEmpty)
+        let dueAt = fixture.store.pointee.dueAt
+        #expect(dueAt == fixture.now + 5_000_000)
+        fixture.now = dueAt
+        fixture.advance(isAwaited: false)
+        #expect(fixture.pending.map(\.kind) == [.appendFileDurably])
+        fixture.settle()
+        fixture.write(100)
+        fixture.advance(isAwaited: false)
+        #expect(fixture.pending.isEmpty)
+        fixture.write(100)
+        fixture.advance(isAwaited: true)
+        #expect(fixture.pending.map(\.kind) == [.appendFileDurably])
+        fixture.settle()
+        for _ in 0..<3 { fixture.write(4000) }
+        fixture.advance(isAwaited: false)
+        #expect(fixture.pending.first?.kind == .appendFileDurably)
+        fixture.settle()
+        let rest = fixture.store.pointee.dueAt
+        #expect(rest == .max)
     }
 
     @Test("What was acknowledged in a turn is one record at its end, and nobody is told before where it is")

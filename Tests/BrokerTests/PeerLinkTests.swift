@@ -17,14 +17,17 @@ struct PeerLinkTests {
             check(InterestRequest.self), check(InterestAnswer.self), check(InterestWithdrawal.self),
             check(TopicPublication.self), check(QueuePublication.self), check(PublicationRefusal.self),
             check(QueueProperties.self), check(ConsumerRequest.self), check(ConsumerAnswer.self),
-            check(ConsumerRemoval.self), check(ConsumerPause.self), check(QueueDelivery.self),
+            check(ConsumerRemoval.self), check(ConsumerPause.self), check(DurableRequest.self),
+            check(DurableRemoval.self), check(QueueDelivery.self),
             check(EntrySettlement.self), check(Barrier.self), check(BarrierAnswer.self), check(RoomRequest.self),
             check(RoomWait.self), check(RoomAnswer.self), check(RoomCancellation.self), check(RoomReturn.self),
-            check(TransactionPart.self), check(TransactionStep.self),
+            check(TransactionPart.self), check(TransactionStep.self), check(Sequencing.self),
+            check(RetainedChange.self), check(ReaderRequest.self), check(ReaderAnswer.self),
+            check(ReaderRemoval.self), check(ReaderCredit.self), check(LogDelivery.self),
         ]
         // One type for each kind, and a kind for each type.
-        #expect(kinds.map(\.rawValue) == Array(0..<22))
-        #expect(PeerMessageKind(rawValue: 22) == nil)
+        #expect(kinds.map(\.rawValue) == Array(0..<31))
+        #expect(PeerMessageKind(rawValue: 31) == nil)
         #expect(MemoryLayout<PeerMessageHead>.size <= PeerMessageHead.byteCount)
         #expect(PeerMessageHead.stride(0) == 40 && PeerMessageHead.stride(1) == 48 && PeerMessageHead.stride(8) == 48)
     }

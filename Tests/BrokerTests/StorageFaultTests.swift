@@ -71,6 +71,37 @@ struct StorageFaultTests {
         own.confirmed(.send, [("destination", broker.queueNames(ownedBy: 0)[0])] + Self.persistent, "3")
     }
 
+    @Test(
+        "When a transaction can never be complete, nobody waits for it or for what depends on it", arguments: [0, 1, 2])
+    func givenUp(owner: Int) {
+        let broker = StoreFixture.start(FakeDisk(), shards: 3)
+        let source = broker.queueNames(ownedBy: owner)[0]
+        let deadLetters = Array("/queue/DLQ".utf8).withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: 3) }
+        let failing = (0..<3).first { $0 != owner && $0 != deadLetters }!
+        let publisher = broker.connect(on: (owner + 1) % 3)
+        let consumer = broker.connect(on: owner)
+        consumer.confirmed(.subscribe, [("destination", source), ("id", "0"), ("ack", "client-individual")])
+        broker.run()
+        broker.disk.stalledShard = failing
+        publisher.send(.begin, [("transaction", "t")])
+        for queue in [source, broker.queueNames(ownedBy: failing)[0]] {
+            publisher.publish(queue, "1", Self.persistent + [("transaction", "t")])
+        }
+        publisher.send(.commit, [("transaction", "t"), ("receipt", "t")])
+        consumer.send(.nack, [("id", consumer.messages()[0]["ack"]!), ("requeue", "false"), ("receipt", "n")])
+        broker.run()
+        #expect(consumer.frame() == nil && publisher.frame() == nil)
+        broker.disk.failures = [.init(.appendFileDurably, EIO)]
+        broker.disk.stalledShard = nil
+        while broker.stepDisk() {}
+        publisher.expectError("Storage failed", receipt: "t")
+        #expect(consumer.frame()?["receipt-id"] == "n")
+        consumer.confirmed(.send, [("destination", source)] + Self.persistent, "2")
+        let contents = broker.disk.contents(afterPowerCut: true)
+        #expect(StoreFixture.bodies("/queue/DLQ", in: contents) == [])
+        #expect(StoreFixture.bodies(source, in: contents) == ["2"])
+    }
+
     @Test("Where the disk is full SENDs are refused while consumers drain, and taken again when there is room")
     func full() {
         let disk = FakeDisk()
@@ -114,6 +145,78 @@ struct StorageFaultTests {
         #expect(frames.count > 20 && frames.count < 32)
         #expect(frames.last?["message"] == "Disk full" && frames.last?["receipt-id"] == "\(frames.count - 1)")
         #expect(broker.disk.fileNames.count == 2)
+    }
+
+    @Test("The operator hears of a full disk when it begins, once a minute, and when it is over")
+    func notices() {
+        let disk = FakeDisk()
+        disk.byteCountMax = StoreFixture.segmentByteCount / 2
+        let broker = StoreFixture.start(disk)
+        func words() -> [String] {
+            broker.notices.filter { $0.kind == .diskFull }.map {
+                $0.text.contains("again") ? "over" : $0.text.contains("still") ? "still" : "begins"
+            }
+        }
+        let client = broker.connect()
+        broker.advance(milliseconds: 50_000)
+        #expect(words() == ["begins"])
+        broker.advance(milliseconds: 30_000)
+        #expect(words() == ["begins", "still"])
+        disk.byteCountMax = .max
+        broker.advance(milliseconds: 1_000)
+        #expect(words() == ["begins", "still", "over"])
+        broker.advance(milliseconds: 100_000)
+        #expect(words() == ["begins", "still", "over"])
+        client.confirmed(.send, [("destination", "/queue/a")] + Self.persistent, "1")
+    }
+
+    @Test(
+        "What was taken before the disk turned out to be full is not confirmed, and the client hears so",
+        arguments: [1, 2])
+    func notConfirmed(shards: Int) {
+        let disk = FakeDisk()
+        disk.byteCountMax = StoreFixture.segmentByteCount / 2
+        disk.isHeld = true
+        let broker = StoreFixture.start(disk, shards: shards)
+        let queue = broker.queueNames(ownedBy: shards - 1)[0]
+        let client = broker.connect(on: 0)
+        send(client, "1", receipt: "1", queue: queue)
+        broker.run()
+        disk.isHeld = false
+        while broker.stepDisk() {}
+        #expect(client.frame() == nil)
+        broker.advance(milliseconds: 3_000)
+        client.expectError("Disk full, not confirmed", receipt: "1")
+        // It is in its queue all the same, and is stored when there is room.
+        let consumer = broker.connect(on: 0)
+        consumer.confirmed(.subscribe, [("destination", queue), ("id", "0"), ("ack", "client-individual")])
+        #expect(consumer.bodies() == ["1"])
+        disk.byteCountMax = .max
+        broker.advance(milliseconds: 1_000)
+        #expect(StoreFixture.bodies(queue, in: disk.contents(afterPowerCut: true)) == ["1"])
+    }
+
+    @Test("A broker ends on a full disk when its time is over, and says what is not stored")
+    func drainOfFullDisk() {
+        let disk = FakeDisk()
+        disk.byteCountMax = StoreFixture.segmentByteCount / 2
+        disk.isHeld = true
+        let broker = StoreFixture.start(disk) { $0.limits.drainMillisecondsMax = 2_000 }
+        let client = broker.connect()
+        client.publish("/queue/a", "1", Self.persistent)
+        broker.run()
+        disk.isHeld = false
+        client.hangUp()
+        broker.run()
+        broker.kernel.beginDrain()
+        broker.advance(milliseconds: 1_500)
+        let isEarly = broker.shard(0).pointee.isDrained
+        #expect(!isEarly)
+        broker.advance(milliseconds: 1_000)
+        let isDrained = broker.shard(0).pointee.isDrained
+        #expect(isDrained)
+        let notice = broker.notices.first { $0.kind == .storageFailed }
+        #expect(notice?.text.contains("1 messages among them") == true, "\(String(describing: notice))")
     }
 
     @Test("An append that finds no room is tried again")

@@ -18,7 +18,8 @@ struct StoreFixture {
         let options = TestBroker.options {
             var storage = StorageOptions(directory: Array("/store".utf8), life: state.lifeMax + 1)
             storage.segmentByteCount = segmentByteCount
-            storage.earlier = EarlierSegments(state.segments)
+            storage.earlier = EarlierSegments(
+                state.segments, redeliveredLifeMax: state.live.redeliveredLifeMax)
             $0.storage = storage
             change(&$0)
         }
@@ -32,18 +33,45 @@ struct StoreFixture {
         let owners = state.queues.map { queue in
             queue.name.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: shardCount) }
         }
+        for queue in state.queues {
+            queue.withSubscription { record in
+                for index in 0..<shardCount {
+                    let outcome = broker.shard(index).pointee.restore(record)
+                    #expect(outcome == .restored)
+                }
+            }
+        }
         for (queue, owner) in zip(state.queues, owners) {
             queue.withRecord {
                 let outcome = broker.shard(owner).pointee.restore($0)
                 #expect(outcome == .restored)
             }
-        }
-        for message in state.messages {
-            withRecord(of: message, state, contents) {
-                let outcome = broker.shard(owners[Int(message.queue)]).pointee.restore(
-                    RecoveredMessage(reference: message.reference, record: $0))
+            if let end = queue.offsetEnd {
+                let outcome = queue.name.withUnsafeBytes {
+                    broker.shard(owner).pointee.restore(topicName: $0, offsetEnd: end)
+                }
                 #expect(outcome == .restored)
             }
+        }
+        state.live.forEach { message in
+            let name = state.queues[Int(message.queue)].name
+            let shard = broker.shard(owners[Int(message.queue)])
+            if let outcome = name.withUnsafeBytes({ shard.pointee.restoreCold(message, queueName: $0) }) {
+                #expect(outcome == .restored)
+                return
+            }
+            withRecord(of: message, state, contents) {
+                let owner = owners[Int(message.queue)]
+                for index in 0..<shardCount where index == owner || message.isRetained {
+                    let outcome = broker.shard(index).pointee.restore(
+                        RecoveredMessage(reference: message.reference, record: $0))
+                    #expect(outcome == .restored)
+                }
+            }
+        }
+        for id in state.ids.sorted(by: { $0.acceptedAt < $1.acceptedAt }) {
+            let owner = id.destination.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: shardCount) }
+            broker.shard(owner).pointee.restore(id)
         }
         broker.shard(0).pointee.restore(transactions: state.unsealedTransactions)
     }
@@ -72,7 +100,7 @@ struct StoreFixture {
 
     /// What recovery makes of the files.
     static func recover(_ contents: [String: [UInt8]], _ sourceLocation: SourceLocation) -> RecoveredState {
-        var recovery = Recovery()
+        var recovery = Recovery(idsSince: 0)
         for (name, text) in contents.keys.compactMap({ text in SegmentName(fileName: text).map { ($0, text) } }).sorted(
             by: { $0.0 < $1.0 })
         {
@@ -110,6 +138,11 @@ extension TestBroker {
         guard kernel.stepDisk() else { return false }
         run(sourceLocation: sourceLocation)
         return true
+    }
+
+    /// What nobody waits for is on the disk, too.
+    func settle(sourceLocation: SourceLocation = #_sourceLocation) {
+        advance(milliseconds: 10, sourceLocation: sourceLocation)
     }
 
     /// From now on file operations wait for `stepDisk`.

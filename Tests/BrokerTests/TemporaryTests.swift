@@ -247,7 +247,7 @@ struct TemporaryTests {
             ("/foo/bar", "Unknown destination"), ("/exchange/other/x", "Unknown destination"),
             ("/queue/", "Invalid destination"), ("/queue", "Invalid destination"), ("/", "Invalid destination"),
             ("/exchange/amq.topic", "Invalid destination"), ("/queues", "Unknown destination"),
-            ("/dsub/x", "Durable subscriptions are not supported"), ("/dsub", "Unknown destination"),
+            ("/dsub/x", "Invalid destination"), ("/dsub", "Unknown destination"),
             ("/queue/a.*", "Invalid destination"), ("/amq/queue/a.#", "Invalid destination"),
             ("/queue/>", "Invalid destination"), ("/queue/a/**", "Invalid destination"),
             ("", "Invalid destination"), ("/topic/a\u{1}", "Invalid destination"),

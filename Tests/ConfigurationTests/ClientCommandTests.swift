@@ -33,6 +33,21 @@ struct ClientCommandTests {
         #expect(outcome.error == "stampede: subscribed to /queue/a\n")
     }
 
+    @Test("tap and sink name the virtual host that they are told, else the broker's address", arguments: ["shop", nil])
+    func virtualHost(_ name: String?) throws {
+        for command in ["tap", "sink"] {
+            let broker = try ScriptedBroker { peer in
+                let connect = try peer.expect(.connect)
+                #expect(connect["host"] == name ?? "127.0.0.1")
+                try peer.send(ClientFrame(.error, [("message", "Bad CONNECT")], text: "no such host"))
+            }
+            let outcome = try stampede.run(
+                [command, "/queue/a", "--host", broker.hostAndPort] + (name.map { ["--virtual-host", $0] } ?? []))
+            #expect(outcome.exitCode == 1 && outcome.error.contains("Bad CONNECT"), "\(outcome.error)")
+        }
+        #expect(try stampede.run(["tap", "/queue/a", "--virtual-host", "a\nb"]).exitCode == 2)
+    }
+
     @Test("tap passes bodies through unchanged, NUL and all, however large")
     func tapBinary() throws {
         let body = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }

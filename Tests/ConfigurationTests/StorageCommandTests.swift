@@ -99,6 +99,19 @@ struct StorageCommandTests {
         #expect(message["headers"] as? String == "k:v\n")
     }
 
+    @Test("dump names destinations as clients do, and their virtual host beside them")
+    func dumpOfHosts() throws {
+        let store = try Store()
+        store.log.send("x", to: "\u{1}shop\u{1}/queue/a")
+        for (name, bytes) in store.log.files { try store.write(name.description, bytes) }
+        let outcome = try stampede.run(["storage", "dump", store.path])
+        let lines = outcome.output.split(separator: "\n").filter { $0.contains("queue=/queue/a") }
+        #expect(lines.count == 1 && lines.first?.contains("host=shop") == true, "\(lines)")
+        #expect(!outcome.output.contains("queue=/queue/q0 host="))
+        let report = try stampede.run(["storage", "verify", store.path])
+        #expect(report.output.contains("  /queue/a (host shop): 1 messages"), "\(report.output)")
+    }
+
     @Test("A directory in use is refused, with the number of its user")
     func inUse() throws {
         let store = try Store()

@@ -39,6 +39,8 @@ public final class FakeDisk {
     private var handles: [Int: [UInt32: Int]] = [:]
     private var operations: [Operation] = []
     public var isHeld = false
+    /// Operations of this shard wait, and those of others overtake them.
+    public var stalledShard: Int?
     public var failures: [Failure] = []
     /// What was carried out, in order.
     public private(set) var log: [Submission.Kind] = []
@@ -80,8 +82,8 @@ public final class FakeDisk {
 
     /// Carries out the next operation, and returns its answer and whose it is. nil: there is none.
     public func step() -> (answer: Completion, shard: Int)? {
-        if operations.isEmpty { return nil }
-        let operation = operations.removeFirst()
+        guard let next = operations.firstIndex(where: { $0.shard != stalledShard }) else { return nil }
+        let operation = operations.remove(at: next)
         let submission = operation.submission
         log.append(submission.kind)
         var value: Int32
@@ -148,6 +150,12 @@ public final class FakeDisk {
             return grow(file, to: Int(submission.value) + offset) ? 0 : -ENOSPC
         }
         let count = Int(submission.value)
+        if submission.kind == .readFile {
+            let bytes = files[file].bytes.dropFirst(offset).prefix(count)
+            let target = UnsafeMutableRawPointer(mutating: submission.pointer!)
+            bytes.withUnsafeBytes { if $0.count > 0 { memcpy(target, $0.baseAddress!, $0.count) } }
+            return Int32(bytes.count)
+        }
         guard grow(file, to: offset + count) else { return -ENOSPC }
         let vectors = submission.pointer!.assumingMemoryBound(to: iovec.self)
         if files[file].isDirect, !Self.isOfWholeSectors(vectors, submission) { return -EINVAL }

@@ -64,7 +64,7 @@ public final class FakeKernel {
         self.now = now
         fabric = Fabric(
             shardCount: shardCount, mailboxByteCountMax: options.limits.mailboxByteCountMax,
-            listenerCount: options.listeners.count)
+            listenerCount: options.listeners.count, hostCount: options.hosts.count)
         adopted = Array(repeating: [:], count: shardCount)
         events = Array(repeating: [], count: shardCount)
         isListening = Array(repeating: true, count: shardCount)

@@ -47,6 +47,30 @@ extension Integration {
         }
 
         @Test(arguments: drivers)
+        func `tap reads the log of a topic`(on driver: DriverUnderTest) throws {
+            let broker = try BrokerProcess(
+                BrokerProcess.Settings(
+                    driver, file: "destinations:\n  - match: /topic/log.#\n    log-messages-max: 100\n"))
+            let client = try RawClient(broker, .v1_2)
+            for number in 0..<5 { try client.publish(to: "/topic/log.a", "\(number)") }
+            let host = "127.0.0.1:\(broker.port)"
+            for (start, lines) in [("first", ["0", "1", "2", "3", "4"]), ("3", ["3", "4"]), ("last", ["4"])] {
+                let tap = try stampede(
+                    "tap", "/topic/log.a", "--from", start, "--count", "\(lines.count)", "--host", host)
+                #expect(try tap.waitForExit() == .exited(0), "\(tap.errorLines)")
+                #expect(tap.outputLines == lines)
+            }
+            let tap = try stampede("tap", "/topic/log.a", "--from", "@0", "--count", "5", "--host", host)
+            #expect(try tap.waitForExit() == .exited(0), "\(tap.errorLines)")
+            #expect(tap.outputLines.count == 5)
+            let refused = try stampede("tap", "/topic/other", "--from", "first", "--host", host)
+            #expect(try refused.waitForExit() == .exited(1))
+            #expect(refused.errorLines.joined().contains("keeps no log"), "\(refused.errorLines)")
+            let wrong = try stampede("tap", "/topic/log.a", "--from", "yesterday", "--host", host)
+            #expect(try wrong.waitForExit() == .exited(2))
+        }
+
+        @Test(arguments: drivers)
         func `sink says what the broker refuses`(on driver: DriverUnderTest) throws {
             let broker = try BrokerProcess.shared(BrokerProcess.Settings(driver))
             let sink = try stampede("sink", "/nowhere/a", "--host", "127.0.0.1:\(broker.port)", input: "line\n")

@@ -7,7 +7,7 @@ extension Integration {
     @Suite("Durability")
     struct Durability {
         /// Small segments, so that many are begun and removed.
-        private static func settings(_ driver: DriverUnderTest, _ folder: TemporaryFolder, workers: Int = 2)
+        static func settings(_ driver: DriverUnderTest, _ folder: TemporaryFolder, workers: Int = 2)
             -> BrokerProcess.Settings
         {
             BrokerProcess.Settings(
@@ -138,7 +138,7 @@ extension Integration {
             #expect(try process.waitForExit() == .exited(0), "\(process.errorLines)")
         }
 
-        private static func takeDead(_ broker: BrokerProcess, _ ledger: Ledger) throws {
+        static func takeDead(_ broker: BrokerProcess, _ ledger: Ledger) throws {
             let client = try RawClient(broker, .v1_2)
             try client.perform("SEND", ["destination": "/queue/DLQ"], body: "end")
             try client.subscribe(to: "/queue/DLQ")
@@ -146,7 +146,7 @@ extension Integration {
         }
 
         /// Sends messages and transactions until the broker is gone. Bodies are told apart by their beginnings.
-        private static func publish(_ name: String, _ broker: BrokerProcess, _ ledger: Ledger) throws {
+        static func publish(_ name: String, _ broker: BrokerProcess, _ ledger: Ledger) throws {
             let client = try RawClient(broker, .v1_2)
             for number in 0..<100_000 {
                 func body(_ part: Int) -> String {
@@ -176,7 +176,7 @@ extension Integration {
         }
 
         /// Takes messages and acknowledges them, until the broker is gone, or until the queue is empty.
-        private static func consume(
+        static func consume(
             _ queue: String, _ broker: BrokerProcess, _ ledger: Ledger, untilEmpty: Bool
         ) throws {
             let client = try RawClient(broker, .v1_2)

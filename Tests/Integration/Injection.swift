@@ -2,18 +2,13 @@ import Glibc
 import TestSupport
 import Testing
 
-private let tracingIsPermitted: Bool = {
-    let process = try? ChildProcess("strace", ["-qq", "-o", "/dev/null", "true"])
-    return (try? process?.waitForExit()) == .exited(0)
-}()
-
 /// System calls of the epoll driver that fail, by strace(1). (What io_uring's operations answer cannot be changed from
 /// outside; the simulator and DriversTests have those.)
 ///
 /// EAGAIN is not among them: injected, it says that a socket is empty or full which is not, and no edge follows. No
 /// kernel does that.
 extension Integration {
-    @Suite("Injected errors", .enabled(if: tracingIsPermitted, "needs strace, and the permission to trace"))
+    @Suite("Injected errors", .enabled(if: Strace.isPermitted, "needs strace, and the permission to trace"))
     struct Injection {
         /// The clients of a test may still be there when its broker ends.
         private static let settings = BrokerProcess.Settings(.epoll, ["limits.linger-ms": "50"])
@@ -30,12 +25,12 @@ extension Integration {
         ) throws {
             let broker = try BrokerProcess(Self.settings)
             let honest = try HonestClients(broker)
-            let strace = try inject("\(fault.call):error=\(fault.error):when=2+3", into: broker)
+            let strace = try Strace.inject("\(fault.call):error=\(fault.error):when=2+3", into: broker)
             for _ in 0..<5 {
                 try honest.exchange(10)
                 try RawClient(broker, .v1_2).disconnect()
             }
-            try end(strace)
+            try Strace.end(strace)
             try honest.exchange(20)
             #expect(try broker.terminate() == .exited(0))
         }
@@ -45,13 +40,13 @@ extension Integration {
         func `When accepting fails, newcomers come in a little later`(_ error: String) throws {
             let broker = try BrokerProcess(Self.settings)
             let honest = try HonestClients(broker)
-            let strace = try inject("accept4:error=\(error):when=1+2", into: broker)
+            let strace = try Strace.inject("accept4:error=\(error):when=1+2", into: broker)
             for _ in 0..<3 {
                 let newcomer = try RawClient(broker, .v1_2)
                 try honest.exchange(20)
                 try newcomer.expectNothing()
             }
-            try end(strace)
+            try Strace.end(strace)
             #expect(try broker.terminate() == .exited(0))
         }
 
@@ -60,14 +55,15 @@ extension Integration {
         func `Without memory to watch them, newcomers are cut or wait, and who is in stays`(_ error: String) throws {
             let broker = try BrokerProcess(Self.settings)
             let honest = try HonestClients(broker)
-            let strace = try inject("epoll_ctl:error=\(error):when=1+3", "accept4:error=EMFILE:when=2+3", into: broker)
+            let strace = try Strace.inject(
+                "epoll_ctl:error=\(error):when=1+3", "accept4:error=EMFILE:when=2+3", into: broker)
             var takenCount = 0
             for _ in 0..<6 {
                 if (try? RawClient(broker, .v1_2)) != nil { takenCount += 1 }
                 try honest.exchange(20)
             }
             #expect(takenCount > 0)
-            try end(strace)
+            try Strace.end(strace)
             try honest.exchange(20)
             try RawClient(broker, .v1_2).expectNothing()
             #expect(try broker.terminate() == .exited(0))
@@ -85,14 +81,14 @@ extension Integration {
             let publisher = try RawClient(broker, .v1_2)
             for index in 0..<20 { try publisher.publish(to: "/queue/injected", "\(index)") }
             publisher.close()
-            let strace = try inject("\(fault.call):error=\(fault.error):when=3+4", into: broker)
+            let strace = try Strace.inject("\(fault.call):error=\(fault.error):when=3+4", into: broker)
             for _ in 0..<8 {
                 guard let victim = try? RawClient(broker, .v1_2) else { continue }
                 try? victim.subscribe(to: "/queue/injected", ack: "client-individual")
                 try? victim.subscribe(to: "/topic/injected", id: "topic")
                 _ = try? victim.publish(to: "/topic/injected", "x")
             }
-            try end(strace)
+            try Strace.end(strace)
             let reader = try RawClient(broker, .v1_2)
             try reader.subscribe(to: "/queue/injected")
             var bodies: Set<String> = []
@@ -102,22 +98,6 @@ extension Integration {
                 try #require(!deadline.isOver, "connections that failed stay")
             }
             #expect(try broker.terminate() == .exited(0))
-        }
-
-        /// Attaches strace(1) to a broker; when it returns, the faults are there.
-        private func inject(_ faults: String..., into broker: BrokerProcess) throws -> ChildProcess {
-            let calls = faults.map { $0.prefix { $0 != ":" } }.joined(separator: ",")
-            var arguments = ["-f", "-p", "\(broker.process.pid)", "-o", "/dev/null", "-e", "trace=\(calls)"]
-            for fault in faults { arguments += ["-e", "inject=\(fault)"] }
-            let strace = try ChildProcess("strace", arguments)
-            _ = try #require(strace.errorLine { $0.contains("attached") }, "\(strace.errorLines)")
-            return strace
-        }
-
-        /// Detaches: the broker goes on as if nothing had been.
-        private func end(_ strace: ChildProcess) throws {
-            strace.signal(SIGINT)
-            _ = try strace.waitForExit()
         }
     }
 }

@@ -123,12 +123,19 @@ struct RecordTests {
         #expect(try page.read(at: offset).payload.elementsEqual(Array("/queue/gone".utf8)))
 
         offset = page.writer.byteCount
+        Array("/topic/log".utf8).withUnsafeBytes { page.writer.write(topicOffsets: $0, below: 1 << 50) }
+        #expect(try page.read(at: offset).type == .topicOffsets)
+        #expect(try page.read(at: offset).detail == 1 << 50)
+        #expect(try page.read(at: offset).payload.elementsEqual(Array("/topic/log".utf8)))
+
+        offset = page.writer.byteCount
         page.writer.beginPart(transaction: 1 << 60, partCount: 3)
         page.writer.message("x")
         page.writer.endPart()
         let part = try page.read(at: offset)
         #expect(part.type == .transactionPart)
         #expect((part.transaction, part.partCount) == (1 << 60, 3))
+        #expect(part.conditions.isEmpty)
         #expect(Int(part.detail) == page.writer.byteCount - offset - part.byteCount)
         #expect(try page.read(at: offset + part.byteCount).type == .message)
 
@@ -172,6 +179,11 @@ struct RecordTests {
         Array("/queue/n".utf8).withUnsafeBytes {
             page.writer.write(queueMade: QueueRecord(queueName: $0))
             page.writer.write(queueRemoved: $0)
+            page.writer.write(topicOffsets: $0, below: 7)
+            page.writer.write(DeduplicationRecord(destination: $0, id: $0, acceptedAt: 7))
+            page.writer.write(
+                subscriptionMade: SubscriptionRecord(name: $0, topic: $0, dialect: 1, lastUsed: 7))
+            page.writer.write(subscriptionRemoved: $0)
         }
         page.writer.beginPart(transaction: 4, partCount: 1)
         page.writer.endPart()

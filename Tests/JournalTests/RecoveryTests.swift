@@ -169,6 +169,20 @@ struct RecoveryTests {
         #expect(recover(last.files + other.files).messages.map(\.isRedelivered) == [true, true])
     }
 
+    @Test func `a worker that failed before it had made a segment may have delivered everything`() {
+        let first = TestLog(life: 1, worker: 0, workerCount: 2)
+        first.send("1")
+        first.endCleanly()
+        #expect(recover(first.files).messages.map(\.isRedelivered) == [true])
+        let second = TestLog(life: 1, worker: 1, workerCount: 2)
+        second.endCleanly()
+        #expect(recover(first.files + second.files).messages.map(\.isRedelivered) == [false])
+        // What an older life left out is marked by the next one, which says so itself.
+        let next = TestLog(life: 2)
+        next.endCleanly()
+        #expect(recover(first.files + next.files).messages.map(\.isRedelivered) == [false])
+    }
+
     @Test func `a life that began and left no segment may have delivered everything`() {
         let log = TestLog(life: 3)
         log.send("1")
@@ -205,6 +219,76 @@ struct RecoveryTests {
             queue.withRecord { counts[String(decoding: $0.queueName, as: UTF8.self)] = $0.messageCountMax }
         }
         #expect(counts == ["/queue/a": 3])
+    }
+
+    @Test func `the newest offsets of a topic's log count, and pin their segment`() {
+        func offsets(_ name: String, _ end: UInt64) -> (inout RecordWriter) -> Void {
+            { writer in Array(name.utf8).withUnsafeBytes { writer.write(topicOffsets: $0, below: end) } }
+        }
+        let log = TestLog()
+        log.append(offsets("/topic/a", 64))
+        log.append(offsets("/topic/b", 128))
+        log.beginSegment()
+        // An orderly end gives back what was not used.
+        log.append(offsets("/topic/a", 10))
+        let next = TestLog(life: 2)
+        next.append(offsets("/topic/b", 256))
+        let state = recover(log.files.merging(next.files) { $1 })
+        let ends = state.queues.map { (String(decoding: $0.name, as: UTF8.self), $0.offsetEnd) }
+        #expect(ends.count == 2 && ends[0] == ("/topic/a", 10) && ends[1] == ("/topic/b", 256))
+        #expect(state.segments.map(\.liveQueueCount) == [0, 1, 1])
+    }
+
+    @Test func `a message that a topic keeps is found with its flags and its time`() {
+        let log = TestLog()
+        log.append {
+            $0.message("logged", to: "/topic/a") {
+                $0.flags = [.isPlain, .isLogged]
+                $0.detail = 1_700_000_000_123
+            }
+        }
+        log.append { $0.message("retained", to: "/topic/a") { $0.flags = [.isPlain, .isRetained] } }
+        let state = recover(log.files)
+        #expect(state.messages.map(\.isRetained) == [false, true])
+        log.files[log.names[0]]!.withUnsafeBytes { bytes in
+            let offset = JournalFormat.offset(of: state.messages[0].position)
+            let record = try? RecordReader.read(bytes, at: offset, position: nil, worker: 0)
+            #expect(record?.message.flags == [.isPlain, .isLogged])
+            #expect(record?.message.detail == 1_700_000_000_123)
+        }
+    }
+
+    @Test func `the newest record of a durable subscription counts, and pins its segment`() {
+        func made(_ name: String, _ lastUsed: UInt64) -> (inout RecordWriter) -> Void {
+            { writer in
+                Array(name.utf8).withUnsafeBytes { name in
+                    Array("/topic/#".utf8).withUnsafeBytes { topic in
+                        writer.write(
+                            subscriptionMade: SubscriptionRecord(
+                                name: name, topic: topic, dialect: 1, lastUsed: lastUsed))
+                    }
+                }
+            }
+        }
+        let log = TestLog()
+        log.append(made("/dsub/client/c/a", 1))
+        log.append(made("/dsub/client/c/b", 2))
+        log.beginSegment()
+        log.append(made("/dsub/client/c/a", .max))
+        log.append { writer in
+            Array("/dsub/client/c/b".utf8).withUnsafeBytes { writer.write(subscriptionRemoved: $0) }
+        }
+        let state = recover(log.files)
+        #expect(state.segments.map(\.liveQueueCount) == [0, 1])
+        #expect(state.queues.allSatisfy { !$0.isMade })
+        var found: [String: UInt64] = [:]
+        for queue in state.queues {
+            queue.withSubscription {
+                #expect($0.topic.elementsEqual("/topic/#".utf8) && $0.dialect == 1)
+                found[String(decoding: $0.name, as: UTF8.self)] = $0.lastUsed
+            }
+        }
+        #expect(found == ["/dsub/client/c/a": .max])
     }
 
     @Test func `many queues without messages are forgotten, and names do not get mixed up`() {

@@ -11,10 +11,11 @@ struct TransactionTests {
     private var files: Files { first.files + second.files + third.files }
 
     private func part(
-        _ log: TestLog, of transaction: UInt64 = 9, _ partCount: UInt16 = 2, _ body: (inout RecordWriter) -> Void
+        _ log: TestLog, of transaction: UInt64 = 9, _ partCount: UInt16 = 2,
+        if conditions: PartConditions = PartConditions(), _ body: (inout RecordWriter) -> Void
     ) {
         log.append { writer in
-            writer.beginPart(transaction: transaction, partCount: partCount)
+            writer.beginPart(transaction: transaction, partCount: partCount, conditions: conditions)
             body(&writer)
             writer.endPart()
         }
@@ -93,6 +94,45 @@ struct TransactionTests {
             #expect(state.findings.map(\.kind) == [.tornTail])
             #expect(state.live(files) == ["a: source"])
         }
+    }
+
+    @Test(arguments: [false, true])
+    func `a move counts only if the transaction that brought the message does`(_ toOtherLog: Bool) {
+        var moved = MessageReference(position: 0, worker: 0)
+        part(first, of: 1) { moved = $0.message("moved") }
+        if toOtherLog {
+            part(second, of: 2) { $0.message("moved", to: "/queue/DLQ") }
+            part(first, of: 2, if: PartConditions(1)) { $0.write(acknowledged: moved) }
+        } else {
+            part(first, of: 2, 1, if: PartConditions(1)) {
+                $0.message("moved", to: "/queue/DLQ")
+                $0.write(acknowledged: moved)
+            }
+        }
+        #expect(live(files) == [])
+        #expect(recover(files).unsealedTransactions == [])
+        part(third, of: 1) { $0.message("other", to: "/queue/b") }
+        #expect(live(files).sorted() == ["DLQ: moved", "b: other"])
+        #expect(recover(files).unsealedTransactions == [1, 2])
+        // The broker writes the move's end when it knows that of the first: then it counts by itself.
+        first.append { $0.write(transactionEnd: 1) }
+        #expect(live(files).sorted() == ["DLQ: moved", "b: other"])
+        for log in [first, second] { log.append { $0.write(transactionEnd: 2) } }
+        #expect(live(toOtherLog ? second.files : first.files) == ["DLQ: moved"])
+    }
+
+    @Test func `a chain of moves, and one with two conditions, counts when all before it does`() {
+        part(first, of: 1) { $0.message("1") }
+        part(first, of: 2) { $0.message("2") }
+        part(first, of: 3, 1, if: PartConditions(1, 2)) { $0.message("both", to: "/queue/c") }
+        part(first, of: 4, 1, if: PartConditions(3)) { $0.message("chain", to: "/queue/d") }
+        part(second, of: 1) { $0.message("1", to: "/queue/b") }
+        #expect(live(files).sorted() == ["a: 1", "b: 1"])
+        part(second, of: 2) { $0.message("2", to: "/queue/b") }
+        #expect(live(files).sorted() == ["a: 1", "a: 2", "b: 1", "b: 2", "c: both", "d: chain"])
+        #expect(recover(files).unsealedTransactions == [1, 2, 3, 4])
+        // In a later life, which took it for incomplete, the condition's part is gone: nothing comes back.
+        #expect(live(second.files) == [])
     }
 
     @Test func `a record that does not belong in a part is damage`() {

@@ -42,6 +42,16 @@ struct BrokerLoadTests {
         try expectAllArrive(Self.plans[index], driver, .ws)
     }
 
+    @Test(arguments: plans.indices, LoadDriver.available)
+    func `every message arrives over TLS`(_ index: Int, _ driver: LoadDriver) throws {
+        try expectAllArrive(Self.plans[index], driver, .tls)
+    }
+
+    @Test(arguments: plans.indices, LoadDriver.available)
+    func `every message arrives over WebSocket in TLS`(_ index: Int, _ driver: LoadDriver) throws {
+        try expectAllArrive(Self.plans[index], driver, .wss)
+    }
+
     private func expectAllArrive(_ plan: Plan, _ driver: LoadDriver, _ transport: ClientTransport) throws {
         let server = try RunningServer(
             .stampede(driver: driver, path: Self.broker(), transport: transport), cpu: nil)
@@ -49,6 +59,7 @@ struct BrokerLoadTests {
         var target = try #require(Load.Target(host: "127.0.0.1", port: server.port))
         target.driver = driver
         target.webSocketPath = transport.webSocketPath
+        target.tls = transport.tls(.aes128)
         let load = try Load(plan, target: target)
         #expect(load.awaitReady())
         load.phase = .measure
@@ -69,6 +80,11 @@ struct BrokerLoadTests {
         let perMessage = plan.delivery == .reply ? 2 : plan.fanOut
         #expect(report.counts.delivered == report.counts.published * perMessage)
         #expect(report.latency.p50 > 0)
+        #expect(report.cipher == (transport.usesTLS ? "TLSv1.3 TLS_AES_128_GCM_SHA256" : nil))
+        let encrypted = report.counts.encrypted
+        #expect(transport.usesTLS == (encrypted.receivedBytes > report.counts.delivered * plan.bodyByteCount))
+        #expect(transport.usesTLS == (encrypted.sentBytes > report.counts.published * plan.bodyByteCount))
+        #expect(transport.usesTLS == (encrypted.sends > 0))
     }
 
     @Test(arguments: LoadDriver.available, [false, true])

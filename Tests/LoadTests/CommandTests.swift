@@ -1,3 +1,4 @@
+import ArgumentParser
 import Foundation
 import Testing
 
@@ -88,6 +89,40 @@ struct CommandTests {
             #expect(silences.sent > 0)
             #expect(silences.missed == 0)
             #expect(reports.allSatisfy { $0.broadcasts.map(\.delivered) == [50] })
+        }
+    }
+
+    @Test func `transports are compared with plain TCP, and judged`() throws {
+        try inFolder { folder in
+            let arguments = [
+                "--only", "pairs N=1 ", "--rounds", "1", "--seconds", "0.05", "--warm-up", "0.01", "--repeats", "0",
+                "--idle", "10", "--cpu", "-1", "--server-cpu", "-1", "--stampede", try BrokerLoadTests.broker(),
+                "--output", "\(folder)/t.md", "--json", "\(folder)/t.json",
+            ]
+            // Whether the bounds are met says nothing in a build for tests.
+            do {
+                try TransportsCommand.parse(arguments).run()
+            } catch let code as ExitCode {
+                #expect(code.rawValue == 1)
+            }
+            struct Everything: Decodable {
+                var costs: [TransportCost]
+                var memories: [TransportMemory]
+                var outcomes: [Outcome]
+            }
+            let everything = try Self.decoded(Everything.self, "\(folder)/t.json")
+            #expect(everything.outcomes.count == ClientTransport.allCases.count)
+            #expect(everything.outcomes.allSatisfy { $0.isClean && $0.delivered > 0 })
+            #expect(everything.costs.map(\.transport) == ["ws", "tls", "wss"])
+            #expect(everything.memories.map(\.transport) == ["ws", "tls", "wss"])
+            for cost in everything.costs where cost.transport != "ws" {
+                let encrypted = try #require(cost.encrypted)
+                #expect(encrypted.cipher == "TLSv1.3 TLS_AES_128_GCM_SHA256")
+                #expect(encrypted.bytes > 64 && encrypted.recordBytes > 64 && encrypted.sends > 0)
+                #expect(encrypted.cipherBytesPerSecond > 0)
+            }
+            let report = try String(contentsOfFile: "\(folder)/t.md", encoding: .utf8)
+            #expect(report.contains("| pairs N=1 B=64, tls |"))
         }
     }
 

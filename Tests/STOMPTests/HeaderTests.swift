@@ -114,7 +114,7 @@ import Testing
         withFrame("RECEIPT\n\(lines)\n\n\0") { frame in HeaderName.allCases.filter { frame.has($0) } }
     }
 
-    @Test(arguments: HeaderName.allCases.filter { $0 != .other })
+    @Test(arguments: HeaderName.allCases.filter { !$0.text.string.isEmpty })
     func everyKnownNameIsFound(name: HeaderName) {
         let lines = "other:0\n\(name.text):1\n\(name.text):2"
         #expect(knownNames(lines) == [name])
@@ -123,7 +123,7 @@ import Testing
         #expect(value == [UInt8(ascii: "1")], "the first of repeated headers counts")
     }
 
-    @Test(arguments: HeaderName.allCases.filter { $0 != .other })
+    @Test(arguments: HeaderName.allCases.filter { !$0.text.string.isEmpty })
     func namesThatDifferInOneOctetAreOthers(name: HeaderName) {
         let text = Array(name.text.string.utf8)
         for index in text.indices {
@@ -137,8 +137,28 @@ import Testing
     }
 
     @Test func namesAreDistinct() {
-        let texts = Set(HeaderName.allCases.map(\.text.string))
-        #expect(texts.count == HeaderName.allCases.count)
+        let texts = (HeaderName.allCases.map(\.text) + HeaderName.sendOptions).map(\.string).filter { !$0.isEmpty }
+        #expect(texts.count == HeaderName.allCases.count - 2 + HeaderName.sendOptions.count)
+        #expect(Set(texts).count == texts.count)
+    }
+
+    @Test func optionsOfSendShareOneName() {
+        for option in HeaderName.sendOptions.map(\.string) {
+            #expect(knownNames("other:0\n\(option):1") == [.sendOption])
+            #expect(knownNames("\(option)x:1") == [])
+            let text = Array(option.utf8)
+            for index in text.indices {
+                var near = text
+                near[index] ^= 0x20
+                guard near[index] != 0x0D else { continue }
+                #expect(knownNames("\(String(decoding: near, as: UTF8.self)):1") == [])
+            }
+        }
+        let lines = HeaderName.sendOptions.map { "\($0.string):1" }.joined(separator: "\n")
+        let known = withFrame("RECEIPT\n\(lines)\n\n\0") { frame in
+            (0..<frame.fieldCount).map { frame.field($0).known }
+        }
+        #expect(known == Array(repeating: .sendOption, count: HeaderName.sendOptions.count))
     }
 
     @Test func headersAreReadAsNumbers() {

@@ -80,7 +80,9 @@ struct StreamGenerator {
     private mutating func header() -> [UInt8] {
         let name: [UInt8]
         if random.chance(70) {
-            name = Array(String(describing: HeaderName.allCases.dropFirst().randomElement(using: &random)!.text).utf8)
+            let names = HeaderName.allCases.map(\.text) + HeaderName.sendOptions
+            let known = names.filter { $0.utf8CodeUnitCount > 0 }.randomElement(using: &random)!
+            name = Array(String(describing: known).utf8)
         } else {
             name = random.octets(1...12, from: Self.letters)
         }

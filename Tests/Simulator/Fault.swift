@@ -93,6 +93,26 @@ public enum Canary: String, CaseIterable, Sendable {
     case loseSegment = "lose-segment"
     /// Recovery relies on bytes that only the kernel has.
     case recoverUnsynced = "recover-unsynced"
+    /// A message of a log does not reach a client.
+    case skipOffset = "skip-offset"
+    /// The broker does not know which offsets earlier lives have given out.
+    case reuseOffsets = "reuse-offsets"
+    /// What a topic retains is not given to new subscribers.
+    case loseRetained = "lose-retained"
+    /// The broker is asked for shorter delays than its clients believe.
+    case releaseEarly = "release-early"
+    /// Delayed messages are not restored.
+    case loseDelayed = "lose-delayed"
+    /// Ids by which messages are taken once are not restored.
+    case forgetIDs = "forget-ids"
+    /// After a restart, workers do not know of the durable subscriptions of others.
+    case forgetInterest = "forget-interest"
+    /// A message in the log alone is forgotten.
+    case forgetCold = "forget-cold"
+    /// Messages in the log alone come back in another order.
+    case disorderCold = "disorder-cold"
+    /// The broker does not know of virtual hosts.
+    case mergeHosts = "merge-hosts"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -121,18 +141,28 @@ public enum Canary: String, CaseIterable, Sendable {
         case .hastyIdleness: "lost by queues"
         case .refuseSome: "refused for no reason"
         case .ignoreWindow: "window is"
+        case .skipOffset: "is missing before"
+        case .reuseOffsets: "and is"
+        case .loseRetained: "and was not given message"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
             .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang, .loseDirectorySync,
-            .believeOldRecords, .loseSegment, .recoverUnsynced:
+            .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetIDs, .forgetCold:
             ""
+        case .releaseEarly: "before it was due"
+        case .loseDelayed: "lost by"
+        case .mergeHosts: " came as "
+        case .disorderCold: "after a later one"
         case .confirmUnsynced: "was promised"
+        case .forgetInterest: "never reached durable"
         }
     }
 
     /// Only a broker that stores messages has it.
     public var isOfStorage: Bool {
         switch self {
-        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced: true
+        case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced, .reuseOffsets,
+            .loseDelayed, .forgetIDs, .forgetInterest, .forgetCold, .disorderCold:
+            true
         default: false
         }
     }
@@ -141,6 +171,10 @@ public enum Canary: String, CaseIterable, Sendable {
     public var mode: Simulation.Mode {
         switch self {
         case .permitAll, .ignoreReload: .permissions
+        case .skipOffset, .reuseOffsets, .loseRetained: .logs
+        case .releaseEarly, .loseDelayed, .forgetIDs: .delays
+        case .forgetInterest: .durable
+        case .mergeHosts: .hosts
         default: .plain
         }
     }

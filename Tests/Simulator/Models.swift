@@ -30,6 +30,14 @@ final class Message {
     /// Wall-clock milliseconds before which it must not expire, and from which on it must not be delivered.
     var expiryEarliest = UInt64.max
     var expiryLatest = UInt64.max
+    /// Its SEND asked to wait for so long, in milliseconds. nil: it did not.
+    var delay: UInt64?
+    /// It said when rather than for how long.
+    var delayIsAbsolute = false
+    /// Wall-clock milliseconds before which it must not be delivered.
+    var dueEarliest: UInt64 = 0
+    /// It has an `x-deduplication-id`.
+    var isDeduplicated = false
     var state = State.kept
     /// Position among the publisher's messages to this destination.
     var sequence = 0
@@ -62,6 +70,11 @@ final class Message {
     // Of runs in which the broker crashes
     /// Its SEND said `persistent:true`.
     var isPersistent = false
+    // Of runs with logs of topics
+    /// What its SEND says with `retain`.
+    var retain: RetainChange?
+    /// Its offset, once somebody has seen it. -1: nobody has.
+    var offset = -1
     /// The broker's life in which it was written; 0: it was not.
     var brokerLife = 0
     /// The RECEIPT of its own SEND or COMMIT has come, and that of its own ACK.
@@ -131,6 +144,13 @@ final class Subscription {
     /// Messages that were delivered.
     var seen: [UInt64] = []
     var lastSequence: [Int: Int] = [:]
+    /// It reads a log. nil: it does not.
+    var position: ReadPosition?
+    /// Topics of which it was given the retained message, or one that was published meanwhile.
+    var retainedTopics: Set<String> = []
+    var liveTopics: Set<String> = []
+    /// The durable subscription that it consumes from.
+    var durable: DurableModel?
 
     init(
         id: String, isNamed: Bool = true, peer: Peer, destination: String, isQueue: Bool, ackMode: AckMode,
@@ -215,6 +235,7 @@ struct Expectation {
         case unsubscribe(Subscription)
         case settle([Message])
         case commit(Transaction, acknowledged: [Message])
+        case durable(DurableStep)
         case disconnect
     }
 
@@ -281,6 +302,8 @@ final class Peer {
     var isAllowed: Bool?
     /// Who it says it is, and may be; and in wall-clock milliseconds until when. 0: for ever.
     var user = ""
+    /// The virtual host that it is with, as the oracle names it. Empty: there are none, or it has not chosen.
+    var host = ""
     var expiresAt: UInt64 = 0
     /// It has done, or begun, what it may not do, or may not do any more.
     var mayBeRefused = false

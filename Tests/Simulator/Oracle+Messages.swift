@@ -22,15 +22,20 @@ extension Oracle {
         }
         let message = messages[number]
         checkContent(frame, of: message, peer)
+        if let model = subscription.durable { return durableMessage(frame, message, subscription, of: model, peer) }
         checkDestination(frame, destination, of: message, subscription)
         checkAccess(message, destination == message.written ? message.destination : destination, subscription, peer)
         switch message.state {
         case .kept: violate("message \(number) was delivered before its COMMIT")
+        case .refused where scenario.hasDurables && !message.isQueue && scenario.storage != nil: break
         case .refused: violate("message \(number) was delivered although it was refused or aborted")
         case .issued, .confirmed: break
         }
         if encodedSince >= message.expiryLatest, destination == message.written {
             violate("message \(number) was delivered \(encodedSince - message.expiryLatest) ms after its expiry")
+        }
+        if wall < message.dueEarliest {
+            violate("message \(number) was delivered \(message.dueEarliest - wall) ms before it was due")
         }
         let acknowledges = subscription.ackMode != .auto
         let ack = frame.value("ack")
@@ -39,7 +44,8 @@ extension Oracle {
         }
         let isRedelivered = frame.value("redelivered") == "true"
         let isDeadLetter = destination != message.written
-        if message.brokerLife < life {
+        if scenario.logs != nil { checkLog(frame, of: message, subscription) }
+        if message.brokerLife < life, subscription.position == nil, frame.value("retained") == nil {
             checkRecovered(message, isRedelivered: isRedelivered, isDeadLetter: isDeadLetter, subscription)
         }
         if subscription.isQueue {
@@ -54,7 +60,7 @@ extension Oracle {
         let last = subscription.lastSequence[key, default: 0]
         // What a crash did not take keeps its place, though all of it says that it may have been delivered before.
         let isFirstOfLife = message.brokerLife < life && message.lifeOfDelivery < life
-        if !isRedelivered || isFirstOfLife, !isDeadLetter {
+        if !isRedelivered || isFirstOfLife, !isDeadLetter, message.delay == nil {
             if message.sequence < last {
                 let text = "message \(number) after a later one of the same publisher and destination"
                 if subscription.isQueue { disorders.append((step, text, message.destination)) } else { violate(text) }
@@ -101,7 +107,8 @@ extension Oracle {
             violate("message \(message.number): x-text is \(text ?? "absent"), not \(expected ?? "absent")")
         }
         checkReply(frame.value("reply-to"), of: message, peer)
-        for name in ["receipt", "transaction", "ttl-invented"] where frame.value(name) != nil {
+        for name in ["receipt", "transaction", "ttl-invented", "x-delay", "AMQ_SCHEDULED_DELAY", "schedule"]
+        where frame.value(name) != nil {
             violate("\(name) got through")
         }
     }
@@ -224,7 +231,7 @@ extension Oracle {
     }
 
     /// A fault, unless the broker is about to end one of these connections and its ERROR is not sent yet.
-    private func suspect(_ text: String, _ subscriptions: Subscription...) {
+    func suspect(_ text: String, _ subscriptions: Subscription...) {
         suspicions.append((step, text, subscriptions.map(\.peer)))
     }
 
@@ -251,7 +258,7 @@ extension Oracle {
         }
     }
 
-    private func destinationKey(_ message: Message) -> Int {
+    func destinationKey(_ message: Message) -> Int {
         if let place = scenario.topics.firstIndex(of: message.destination) { return place }
         if let place = scenario.queues.firstIndex(of: message.destination) { return 100 + place }
         return 1000 + (message.destination.utf8.reduce(7) { ($0 &* 31 &+ Int($1)) & 0xFFFF })

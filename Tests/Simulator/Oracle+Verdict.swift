@@ -28,8 +28,9 @@ extension Oracle {
 
     /// A topic's subscription that is in force, so that what was confirmed since must have reached it.
     private func isJudged(_ subscription: Subscription) -> Bool {
+        // What a reader comes too late for may be trimmed.
         !subscription.isQueue && subscription.confirmedStep > 0 && subscription.state == .confirmed
-            && !subscription.peer.isLeaving
+            && !subscription.peer.isLeaving && !(subscription.position != nil && scenario.logs?.isTight == true)
     }
 
     /// Messages that may be missing: where memory is tight the broker drops some, and counts them.
@@ -69,7 +70,7 @@ extension Oracle {
     /// A consumer has it for good.
     func isGone(_ message: Message) -> Bool { message.ackIsIssued || message.wasTakenAutomatically }
 
-    private func mayHaveExpired(_ message: Message) -> Bool { message.expiryEarliest <= wall }
+    func mayHaveExpired(_ message: Message) -> Bool { message.expiryEarliest <= wall }
 
     func mayBeLost(_ message: Message) -> Bool {
         if mayHaveExpired(message) || excusedQueues.contains(message.destination) { return true }

@@ -12,6 +12,10 @@ struct Scenario {
     let options: BrokerOptions
     /// nil: the broker stores nothing and does not crash.
     let storage: StorageScenario?
+    /// nil: no topic keeps a log, and nobody retains.
+    let logs: LogScenario?
+    /// nil: there are no virtual hosts.
+    let hosts: HostScenario?
     /// Chances of faults in thousandths, by `Fault`.
     var faults: [Int]
     /// What a client may do, by `Deed`, as weights.
@@ -54,6 +58,10 @@ struct Scenario {
     let access: AccessPlan?
     /// Receipts wait for a log and for permission.
     let receiptsWait: Bool
+    /// Messages are delayed, or have an id by which they are taken once.
+    let delays: Bool
+    /// Clients have durable subscriptions.
+    let hasDurables: Bool
     /// A queue that nobody uses for so long loses its messages, in milliseconds. 0: never.
     let idleWithMessagesMilliseconds: UInt64
 
@@ -66,13 +74,15 @@ struct Scenario {
     /// - Parameter stores: the broker has a disk, and crashes. What is not about that is tight in fewer ways then.
     init(_ random: inout Random, stores: Bool = false, mode: Simulation.Mode = .plain) {
         let shards = [1, 1, 1, 2, 2, 2, 3, 3, 4, 8][random.below(10)]
+        hasDurables = mode == .durable
+        let isRoomy = stores || hasDurables || mode == .hosts
         eventCount = random.range(100...600) * (stores ? 3 : 1)
         peerCountMax = random.range(2...10)
-        let wantsTightConnections = random.chance(170) && !stores
-        let wantsTightDestinations = random.chance(60) && !stores
-        let wantsTightSubscriptions = random.chance(100) && !stores
-        let wantsTightRates = random.chance(30) && !stores
-        memoryIsTight = random.chance(120) && !stores
+        let wantsTightConnections = random.chance(170) && !isRoomy
+        let wantsTightDestinations = random.chance(60) && !isRoomy
+        let wantsTightSubscriptions = random.chance(100) && !isRoomy
+        let wantsTightRates = random.chance(30) && !isRoomy
+        memoryIsTight = random.chance(120) && !isRoomy
         queuesAreTight = random.chance(300)
         overflow = random.pick([.reject, .dropOldest, .block])
         // Publishers who are made to wait need someone who makes room: the drainer must get in.
@@ -85,18 +95,20 @@ struct Scenario {
         connectionsPerShardMax = connectionsAreTight ? random.range(1...3) : 32
         shardCount = connectionsAreTight ? max(shards, 2) : shards
         peersInAllMax = random.range(4...24) + (connectionsAreTight ? 20 : 0) + (stores ? 60 : 0)
-        addressesAreTight = random.chance(100) && !stores
-        patternsAreTight = random.chance(60)
+        addressesAreTight = random.chance(100) && !isRoomy
+        patternsAreTight = random.chance(60) && !hasDurables
 
-        outputIsTight = random.chance(120) && !stores
+        outputIsTight = random.chance(120) && !isRoomy
         transactionsAreTight = random.chance(100)
         framesAreTight = random.chance(100)
-        drains = random.chance(140) && !stores
+        drains = random.chance(140) && !isRoomy
+        delays = mode == .delays
         heartBeats = random.chance(300)
         expires = random.chance(200)
         burst = random.pick(stores ? [2, 4, 8, 8, 16] : [1, 1, 2, 4, 8])
         deliveryCountMax = random.pick([0, 0, 2, 3, 10])
-        deadLetters = random.chance(700) ? "/queue/DLQ" : nil
+        // Each host would have its own.
+        deadLetters = random.chance(700) && mode != .hosts ? "/queue/DLQ" : nil
         bodyByteCountMax = memoryIsTight ? 400 : random.pick([16, 200, 200, 2000, stores ? 2000 : 5000])
         socketByteCounts = random.pick([64...512, 512...4096, 4096...65536, 65536...65536])
 
@@ -139,19 +151,29 @@ struct Scenario {
 
         // Drawn apart, so that seeds of scenarios without these stay what they are.
         var apart = Random(seed: ~options.seed)
-        holdersAreTight = apart.chance(200) && !stores
+        holdersAreTight = apart.chance(200) && !isRoomy
         if holdersAreTight { options.limits.destinationsPerConnectionMax = apart.range(1...2) }
-        idleWithMessagesMilliseconds = apart.chance(60) && !stores ? apart.pick([100, 1000]) : 0
+        idleWithMessagesMilliseconds = apart.chance(60) && !isRoomy ? apart.pick([100, 1000]) : 0
         let idleMilliseconds = apart.pick([20, 300_000])
-        let asksSomebody = apart.chance(150) && !stores
+        let asksSomebody = apart.chance(150) && !isRoomy
         authenticates = asksSomebody || mode == .permissions
         if authenticates { options.authentication = .external }
-        receiptsWait = apart.chance(150) && !stores
+        receiptsWait = apart.chance(150) && !isRoomy
         if receiptsWait { options.receiptConditions = .external }
 
-        topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
-        patterns = ["/topic/a.*", "/topic/#", "/topic/a.>", "/topic/*.b.**", "/topic/x/*"]
-        queues = (0..<random.range(1...4)).map { "/queue/q\($0)" }
+        let topics = ["/topic/a", "/topic/a.b", "/topic/a.b.c", "/topic/x/y"]
+        let patterns = ["/topic/a.*", "/topic/#", "/topic/a.>", "/topic/*.b.**", "/topic/x/*"]
+        let queues = (0..<random.range(1...4)).map { "/queue/q\($0)" }
+        if mode == .hosts {
+            var drawn = Random(seed: options.seed ^ 0x484F_5354_53)
+            hosts = HostScenario(&drawn)
+        } else {
+            hosts = nil
+        }
+        options.hosts = hosts?.options ?? []
+        self.topics = hosts?.spread(topics) ?? topics
+        self.patterns = hosts?.spread(patterns) ?? patterns
+        self.queues = hosts?.spread(queues) ?? queues
         if mode == .permissions {
             var drawn = Random(seed: options.seed ^ 0x4143_4345_5353)
             access = AccessPlan(&drawn, topics: topics, patterns: patterns, queues: queues)
@@ -159,6 +181,13 @@ struct Scenario {
             access = nil
         }
         options.access = access?.tables[0].table
+        if mode == .logs {
+            var drawn = Random(seed: options.seed ^ 0x4C4F_4753)
+            logs = LogScenario(&drawn, topics: topics, memoryIsTight: memoryIsTight)
+        } else {
+            logs = nil
+        }
+        if let logs { options.destinationPolicies += logs.topics.map { logs.policy(for: $0) } }
         if let deadLetters {
             var policy = DestinationPolicy(pattern: deadLetters)
             policy.deliveryCountMax = 0
@@ -178,7 +207,15 @@ struct Scenario {
         policy.idleWithMessagesMillisecondsMax = Int(idleWithMessagesMilliseconds)
         policy.messageMillisecondsMax = expires ? random.pick([0, 0, 50, 600_000]) : 0
         messageMillisecondsMax = UInt64(policy.messageMillisecondsMax)
+        // Longer than any run.
+        policy.deduplicationMilliseconds = 86_400_000
         options.destinationPolicies.append(policy)
+        if hasDurables {
+            var policy = DestinationPolicy(pattern: "/topic/#")
+            policy.deliveryCountMax = 0
+            policy.deadLetterDestination = ""
+            options.destinationPolicies.append(policy)
+        }
         self.options = options
 
         // Most runs have a few faults only, so that one does not hide what another would show.
@@ -239,6 +276,7 @@ struct Scenario {
                 options.destinationPolicies[place].deliveryCountMax = 1
             }
         case .permitAll: options.access = nil
+        case .mergeHosts: options.hosts = []
         case .askNobody: options.authentication = .none
         case .confirmUnasked: options.receiptConditions = .none
         case .fillAll: options.limits.destinationsPerConnectionMax = 0
@@ -269,9 +307,10 @@ struct Scenario {
             framesAreTight
         case "Heart-beat missed": heartBeats
         case "Frame too slow", "Transaction too old": hasJumped
+        case "Durable subscription in use", "Durable subscription not found": hasDurables
         case "Shutting down": drains || storage != nil
         case "Storage failed": storage?.fails == true
-        case "Disk full": storage?.fails == true || storage?.diskIsTight == true
+        case "Disk full", "Disk full, not confirmed": storage?.fails == true || storage?.diskIsTight == true
         case "Message too large": storage?.segmentsAreTight == true
         default: false
         }

@@ -31,7 +31,7 @@ extension Simulation {
             if strikes(.garbage) { return writeGarbage(peer) }
             if strikes(.unfinishedFrame) { return writeUnfinished(peer) }
             if strikes(.wrongFrame) { return writeWrong(peer) }
-            perform(draw(), peer)
+            if !actDurably(peer) { perform(draw(), peer) }
         }
     }
 
@@ -91,9 +91,14 @@ extension Simulation {
         case 11: frame.add("accept-version", random.pick(["1.1", "1.0,1.1", "1.1,1.0,9.9"]))
         default: frame.add("accept-version", random.pick(["1.2", "1.0,1.1,1.2", "1.2,1.1"]))
         }
-        if random.chance(500) { frame.add("host", "simulated") }
+        if scenario.hosts != nil {
+            addHost(peer, to: &frame)
+        } else if random.chance(500) {
+            frame.add("host", "simulated")
+        }
         drawUser(peer)
         if !peer.user.isEmpty { frame.add("login", peer.user) }
+        if scenario.hasDurables { frame.add("client-id", DurableModel.clientID) }
         if scenario.heartBeats, random.chance(500), !peer.isDrainer {
             let sends = random.pick([0, 50, 200, 1000])
             let wants = random.pick([0, 50, 200, 1000])

@@ -2,8 +2,8 @@
 extension Simulation {
     func perform(_ deed: Scenario.Deed, _ peer: Peer) {
         switch deed {
-        case .publish: publish(peer, to: random.pick(scenario.topics), isQueue: false)
-        case .publishToQueue: publish(peer, to: random.pick(scenario.queues), isQueue: true)
+        case .publish: publish(peer, to: random.pick(own(scenario.topics, peer)), isQueue: false)
+        case .publishToQueue: publish(peer, to: random.pick(own(scenario.queues, peer)), isQueue: true)
         case .subscribe: subscribe(peer)
         case .unsubscribe: unsubscribe(peer)
         case .acknowledge: acknowledge(peer, accepts: true)
@@ -12,7 +12,7 @@ extension Simulation {
         case .commit: if let transaction = openTransaction(peer) { commit(peer, transaction) }
         case .abort: if let transaction = openTransaction(peer) { abort(peer, transaction) }
         case .disconnect: disconnect(peer)
-        case .request: publish(peer, to: random.pick(scenario.queues), isQueue: true, asks: true)
+        case .request: publish(peer, to: random.pick(own(scenario.queues, peer)), isQueue: true, asks: true)
         case .reply:
             guard !peer.replyNames.isEmpty else { return }
             let name = random.pick(peer.replyNames)
@@ -32,7 +32,7 @@ extension Simulation {
         return open.isEmpty ? nil : random.pick(open)
     }
 
-    private func send(_ peer: Peer, _ frame: consuming FrameText, _ kind: Expectation.Kind, receipt: Int = 500) {
+    func send(_ peer: Peer, _ frame: consuming FrameText, _ kind: Expectation.Kind, receipt: Int = 500) {
         let wants = random.chance(receipt)
         var frame = frame
         let index = oracle.wrote(peer, kind, receipt: wants)
@@ -42,6 +42,7 @@ extension Simulation {
 
     private func publish(_ peer: Peer, to destination: String, isQueue: Bool, asks: Bool = false) {
         guard peer.canPublish else { return }
+        if scenario.delays, isQueue, !asks, random.chance(200), resend(peer) { return }
         let isOwn = destination.hasPrefix("/reply-") || destination.hasPrefix("/temp-")
         guard dares(peer, { isOwn || $0.mayPublish(to: destination) }) else { return }
         // The replies to one temporary queue are its owner's; each asker subscribes one by the first request.
@@ -60,13 +61,17 @@ extension Simulation {
         oracle.messages.append(message)
         let transaction = random.chance(700) ? openTransaction(peer) : nil
         var frame = FrameText("SEND")
-        frame.add("destination", message.written, version: peer.version)
+        frame.add("destination", wire(message.written, peer), version: peer.version)
         frame.add("x-number", "\(message.number)")
         if let text { frame.add("x-text", text, version: peer.version) }
         if let storage = scenario.storage, scenario.queues.contains(destination), !asks {
             message.isPersistent = random.chance(storage.persistentPerThousand)
             if message.isPersistent { frame.add("persistent", "true") }
+        } else if scenario.hasDurables, !isQueue, scenario.topics.contains(destination) {
+            message.isPersistent = random.chance(700)
+            if message.isPersistent { frame.add("persistent", "true") }
         }
+        if scenario.logs != nil { addLogHeaders(of: message, to: &frame) }
         if scenario.expires, random.chance(200) {
             let life = random.pick([1, 20, 1000, 600_000])
             message.expiryIsAbsolute = random.chance(300)
@@ -87,6 +92,7 @@ extension Simulation {
                 oracle.subscriptions.append(own)
             }
         }
+        if scenario.delays, !isOwn, !asks { addOptions(message, &frame) }
         if let transaction {
             frame.add("transaction", transaction.name)
             message.transaction = transaction
@@ -124,16 +130,20 @@ extension Simulation {
 
     private func subscribe(_ peer: Peer) {
         guard peer.canConsume else { return }
+        if scenario.logs != nil, subscribesToLog(peer) { return }
         let isQueue = random.chance(450)
         let destination =
             isQueue
-            ? random.pick(scenario.queues) : random.pick(random.chance(600) ? scenario.topics : scenario.patterns)
+            ? random.pick(own(scenario.queues, peer))
+            : random.pick(own(random.chance(600) ? scenario.topics : scenario.patterns, peer))
         let permitsAuto = !isQueue || scenario.storage?.permitsAuto ?? true
         let modes: [AckMode] = permitsAuto ? [.auto, .client, .individual] : [.client, .individual]
         subscribe(peer, to: destination, isQueue: isQueue, mode: random.pick(modes), receipt: 800)
     }
 
-    func subscribe(_ peer: Peer, to destination: String, isQueue: Bool, mode: AckMode, receipt: Int) {
+    func subscribe(
+        _ peer: Peer, to destination: String, isQueue: Bool, mode: AckMode, receipt: Int, position: ReadPosition? = nil
+    ) {
         let isOwn = destination.hasPrefix("/temp-")
         guard dares(peer, { isOwn || $0.certainlyMaySubscribe(to: destination) }) else { return }
         var spelled = destination
@@ -153,7 +163,7 @@ extension Simulation {
         if scenario.subscriptionsAreTight, live >= scenario.options.limits.subscriptionsPerConnectionMax { return }
         var frame = FrameText("SUBSCRIBE")
         if hasId { frame.add("id", id) }
-        frame.add("destination", hasId ? written(spelled) : spelled, version: peer.version)
+        frame.add("destination", wire(hasId ? written(spelled) : spelled, peer), version: peer.version)
         if mode != .auto || random.chance(300) { frame.add("ack", mode.rawValue) }
         var prefetch = scenario.options.limits.prefetchCountMax
         if random.chance(300) {
@@ -170,6 +180,8 @@ extension Simulation {
         let subscription = Subscription(
             id: id, isNamed: hasId, peer: peer, destination: destination, isQueue: isQueue, ackMode: mode,
             prefetch: prefetch, window: window)
+        subscription.position = position
+        if let position { frame.add("x-stream-offset", position.start) }
         send(peer, frame, .subscribe(subscription), receipt: receipt)
     }
 
@@ -183,8 +195,8 @@ extension Simulation {
         let subscription = random.pick(live)
         var frame = FrameText("UNSUBSCRIBE")
         frame.add(
-            subscription.id.hasPrefix("/") || Int(subscription.id) == nil ? "destination" : "id", subscription.id,
-            version: peer.version)
+            subscription.id.hasPrefix("/") || Int(subscription.id) == nil ? "destination" : "id",
+            wire(subscription.id, peer), version: peer.version)
         send(peer, frame, .unsubscribe(subscription))
     }
 
@@ -247,17 +259,18 @@ extension Simulation {
     }
 
     func acknowledge(_ peer: Peer, _ subscription: Subscription, at place: Int, accepts: Bool) {
+        if subscription.durable != nil { return acknowledgeDurably(peer, subscription, at: place) }
         let transaction = !isAtRest && random.chance(500) ? openTransaction(peer) : nil
         var frame = FrameText(accepts ? "ACK" : "NACK")
         switch peer.version {
         case 12: frame.add("id", subscription.outstanding[place].name)
         case 11:
             frame.add("message-id", subscription.outstanding[place].name)
-            frame.add("subscription", subscription.id)
+            frame.add("subscription", wire(subscription.id, peer))
         default:
             frame.add("message-id", subscription.outstanding[place].name)
             // Two subscriptions of a connection may have the same topic message.
-            frame.add("subscription", subscription.id)
+            frame.add("subscription", wire(subscription.id, peer))
         }
         let rejects = !accepts && random.chance(300)
         if rejects { frame.add("requeue", random.pick(["false", "False"])) }

@@ -20,7 +20,7 @@ extension Simulation {
 
     func writeWrong(_ peer: Peer) {
         peer.misbehaved = true
-        let frames = [
+        var frames = [
             "CONNECT\naccept-version:1.2\n\n\0", "MESSAGE\ndestination:/queue/q0\n\nx\0", "SEND\n\nno destination\0",
             "SEND\ndestination:/topic/*\n\nwildcard\0", "SEND\ndestination:/nowhere/x\n\nx\0",
             "SEND\ndestination:/queue/\n\nx\0",
@@ -36,6 +36,8 @@ extension Simulation {
             "ABORT\ntransaction:none\n\n\0", "BEGIN\n\n\0", "SEND\ndestination:/queue/q0\ntransaction:none\n\nx\0",
             "BEGIN\ntransaction:t\n\n\0BEGIN\ntransaction:t\n\n\0", "DISCONNECT\n\nbody\0",
         ]
+        // Where clients have a client-id, that is none.
+        if scenario.hasDurables { frames.removeAll { $0.contains("subcriptionName") } }
         put(Array(random.pick(frames).utf8), peer)
     }
 }

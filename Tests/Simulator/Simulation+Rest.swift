@@ -11,6 +11,7 @@ extension Simulation {
             if peer.misbehaved || peer.readsNever || peer.doesNotConnect || peer.phase == .fresh { leave(peer) }
         }
         if isDraining { return restByDraining() }
+        if scenario.hasDurables { leaveDurables() }
         if scenario.connectionsAreTight { makeWay() }
         if hasFailed { return }
         drainer = makeDrainer()
@@ -19,10 +20,14 @@ extension Simulation {
         finishTransactions()
         settle("open transactions")
         if hasFailed { return }
-        didDrain = drainer.map { $0.phase == .connected && $0.error == nil } ?? false
+        drainDurables()
+        if hasFailed { return }
+        didDrain =
+            drainer.map { last in ([last] + helpers).allSatisfy { $0.phase == .connected && $0.error == nil } } ?? false
         oracle.judgeSuspicions()
         oracle.judgeTransactions(counters, hasDrained: didDrain)
         oracle.judgeTopics(counters)
+        oracle.judgeLogs()
         if didDrain {
             oracle.judgeQueues(counters)
         }
@@ -40,7 +45,7 @@ extension Simulation {
     }
 
     /// Runs until nothing happens any more and no client waits for anything.
-    private func settle(_ what: String) {
+    func settle(_ what: String) {
         let start = now
         var quietRounds = 0
         var patienceEnds = now + 14_000_000_000
@@ -63,7 +68,7 @@ extension Simulation {
                 // It was cut for want of memory; what it has taken since made room for the next.
                 drainer = makeDrainer()
             }
-            let isAwaited = peers.contains { waits($0) || $0.isEnding }
+            let isAwaited = hasDelayedMessages || peers.contains { waits($0) || $0.isEnding }
             quietRounds = wasActive || isAwaited ? 0 : quietRounds + 1
             if wasActive {
                 now += 100_000
@@ -142,13 +147,18 @@ extension Simulation {
     private func makeDrainer() -> Peer? {
         if scenario.destinationsAreTight || scenario.ratesAreTight || scenario.subscriptionsAreTight { return nil }
         drainerCount += 1
+        return makeDrainers(makeDrainer(ofHost:))
+    }
+
+    private func makeDrainer(ofHost host: String) -> Peer {
         let drainer = makePeer(address: Self.drainerAddress)
+        drainer.host = host
         drainer.isDrainer = true
         drainer.canConsume = true
         // It has to get everything.
         if oracle.access != nil { drainer.listener = 0 }
         connect(drainer)
-        for queue in scenario.queues + (scenario.deadLetters.map { [$0] } ?? []) {
+        for queue in own(scenario.queues, drainer) + (scenario.deadLetters.map { [$0] } ?? []) {
             while !drainer.subscriptions.contains(where: { $0.destination == queue }) {
                 subscribe(drainer, to: queue, isQueue: true, mode: .individual, receipt: 1000)
             }
@@ -192,11 +202,11 @@ extension Simulation {
 
     /// Everyone leaves, the drainer last: what others gave back on their way out is taken too.
     private func depart() {
-        let others = peers[firstOfLife...].filter { $0 !== drainer }
+        let others = peers[firstOfLife...].filter { peer in peer !== drainer && !helpers.contains { $0 === peer } }
         depart(others)
         guard !hasFailed, let drainer else { return }
         settle("the last deliveries")
-        if !hasFailed { depart([drainer]) }
+        if !hasFailed { depart(helpers + [drainer]) }
     }
 
     private func depart(_ leaving: [Peer]) {

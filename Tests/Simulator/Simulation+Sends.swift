@@ -90,6 +90,7 @@ extension Simulation {
         let since = scenario.shardCount == 1 ? encodedSince : 0
         while var frame = peer.decoder.next() {
             if let canary, altered(&frame, peer, canary) { continue }
+            addHost(of: peer, to: &frame)
             oracle.received(frame, by: peer, encodedSince: since)
         }
         if let failure = peer.decoder.failure { oracle.violate("client \(peer.id): \(failure)") }
@@ -115,6 +116,8 @@ extension Simulation {
             guard let place = frame.headers.firstIndex(where: { $0.name == "delivery-count" }) else { return false }
             if strikesCanary(oneIn: 2) { frame.headers[place].value = "1" }
             return false
+        case (.skipOffset, .message): return frame.value("x-stream-offset") != nil && strikesCanary(oneIn: 30)
+        case (.loseRetained, .message): return frame.value("retained") != nil && strikesCanary(oneIn: 2)
         case (.loseReply, .message):
             return frame.value("subscription")?.hasPrefix("/temp-queue/") == true && strikesCanary(oneIn: 2)
         case (.splitCommit, .message):

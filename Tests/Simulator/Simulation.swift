@@ -8,27 +8,6 @@ import Slabs
 /// A run has three acts: disorder, in which clients act and faults strike; rest, in which faults stop, everyone reads
 /// and acknowledges and a drainer empties the queues; and departure, after which nothing may be left.
 public final class Simulation {
-    /// What runs are made of.
-    public enum Mode: String, CaseIterable, Sendable {
-        /// Every client may do anything.
-        case plain
-        /// Clients have names and permissions, which change now and then.
-        case permissions
-    }
-
-    /// What a run found.
-    public struct Outcome: Sendable {
-        public var seed: UInt64
-        /// nil: none.
-        public var violation: String?
-        public var traceHash: UInt64
-        public var faultCounts: [Int]
-        public var storageFaultCounts = [Int](repeating: 0, count: StorageFault.allCases.count)
-        public var turnCount = 0
-        public var frameCount = 0
-        public var messageCount = 0
-    }
-
     /// A shard and its part of the kernel.
     struct Worker {
         /// Connections that are adopted, in the order of adoption.
@@ -66,7 +45,7 @@ public final class Simulation {
     private(set) var fabric: Fabric
     private(set) var workers: UnsafeMutablePointer<Worker>
     /// How many shards and workers there are; none between two lives.
-    private var madeCount = 0
+    private(set) var madeCount = 0
     /// Ends of lives that wait for their moment.
     var endingsDue: [(event: Int, ending: StorageScenario.Ending, moment: SimulatedDisk.Moment)] = []
     /// What the server wrote to stable storage before it started the shards: the number of the last life.
@@ -95,12 +74,19 @@ public final class Simulation {
     var answers: [Answer] = []
     var receiptAnswers: [ReceiptAnswer] = []
     var receiptRandom: Random
+    /// What concerns flipped bits is drawn apart.
+    var flipRandom: Random
+    /// In this life a log could not be ended in order, or failed.
+    var hasStorageNotice = false
     /// What concerns permissions is drawn apart.
     var accessRandom: Random
     /// A table that a worker has not got yet.
     var nextTables: [Int?]
+    let durables: [DurableModel]
     /// Empties the queues in the end.
     var drainer: Peer?
+    /// The same with other virtual hosts.
+    var helpers: [Peer] = []
     var drainerCount = 0
     static let drainerCountMax = 20
     static let drainerAddress: UInt64 = 99
@@ -113,7 +99,7 @@ public final class Simulation {
         seed: UInt64, steering: [UInt8] = [], crashes: Bool = false, mode: Mode = .plain, canary: Canary? = nil,
         log: ((String) -> Void)? = nil
     ) -> Outcome {
-        let mode = canary?.mode == .permissions ? .permissions : mode
+        let mode = canary.flatMap { $0.mode == .plain ? nil : $0.mode } ?? mode
         let simulation = Simulation(
             seed: seed, steering: steering, crashes: crashes, mode: mode, canary: canary, log: log)
         return simulation.run()
@@ -135,7 +121,9 @@ public final class Simulation {
         accessRandom = Random(seed: seed ^ 0x5045_524D_4954)
         nextTables = Array(repeating: nil, count: scenario.shardCount)
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
+        flipRandom = Random(seed: seed ^ 0x464C_4950_5045_4421)
         oracle = Oracle(scenario)
+        durables = Self.makeDurables(scenario)
         oracle.wall = wallStart + 1000
         fabric = Fabric(shardCount: 1, mailboxByteCountMax: 0)
         shards = UnsafeMutablePointer(bitPattern: 1 << 12)!
@@ -148,7 +136,8 @@ public final class Simulation {
     /// Makes the broker, as it is when its process begins.
     func makeShards(_ options: BrokerOptions) {
         fabric = Fabric(
-            shardCount: scenario.shardCount, mailboxByteCountMax: scenario.options.limits.mailboxByteCountMax)
+            shardCount: scenario.shardCount, mailboxByteCountMax: scenario.options.limits.mailboxByteCountMax,
+            hostCount: scenario.options.hosts.count)
         shards = .allocate(capacity: scenario.shardCount)
         madeCount = scenario.shardCount
         for index in 0..<scenario.shardCount {
@@ -200,7 +189,10 @@ public final class Simulation {
         outcome.turnCount = turnCount
         outcome.frameCount = oracle.framesSeen
         outcome.messageCount = oracle.messagesSeen
-        if let disk { outcome.storageFaultCounts = disk.faultCounts }
+        if let disk {
+            countCold()
+            outcome.storageFaultCounts = disk.faultCounts
+        }
         return outcome
     }
 
@@ -309,6 +301,7 @@ public final class Simulation {
                 oracle.reportedUndelivered(notice.messageCount, of: notice.text)
             }
             if notice.kind == .connectionRefused { count(.connectionRefused) }
+            if notice.kind == .storageFailed { hasStorageNotice = true }
             if let log { log("\(moment) shard \(index): \(notice.kind.rawValue): \(notice.text)") }
         }
         keepQuestions(index)

@@ -138,9 +138,7 @@ struct Campaign {
 
     /// A campaign of crashes is there for the faults of storage. The others strike too, but not each of them.
     private func faultCounts(ofBoth: Bool) -> [(name: String, count: Int)] {
-        // What cannot strike yet is printed, and not required.
-        let possible = StorageFault.allCases.filter { ofBoth || $0.canStrike }
-        let storage = possible.map { ("\($0)", totals.faults[Fault.allCases.count + $0.rawValue]) }
+        let storage = StorageFault.allCases.map { ("\($0)", totals.faults[Fault.allCases.count + $0.rawValue]) }
         let others = Fault.allCases.map { ("\($0)", totals.faults[$0.rawValue]) }
         return crashes ? (ofBoth ? others : []) + storage : others
     }

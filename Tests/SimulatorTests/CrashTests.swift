@@ -13,7 +13,28 @@ struct CrashTests {
             #expect(run.violation == nil, "seed \(seed)")
             for fault in StorageFault.allCases { counts[fault.rawValue] += run.storageFaultCounts[fault.rawValue] }
         }
-        for fault in StorageFault.allCases where fault.canStrike { #expect(counts[fault.rawValue] > 0, "\(fault)") }
+        for fault in StorageFault.allCases { #expect(counts[fault.rawValue] > 0, "\(fault)") }
+    }
+
+    @Test("An offset is one message's, whatever the crash, and logs and retained messages keep what was promised")
+    func logsAreKept() {
+        for seed in UInt64(1)...150 {
+            #expect(Simulation.run(seed: seed, crashes: true, mode: .logs).violation == nil, "seed \(seed)")
+        }
+    }
+
+    @Test("Durable subscriptions, and what they were promised, survive")
+    func durableSubscriptionsSurvive() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, crashes: true, mode: .durable).violation == nil, "seed \(seed)")
+        }
+    }
+
+    @Test(
+        "A seed that found a fault of delayed messages once finds none",
+        arguments: [UInt64]([27, 828, 1146, 1149, 1378, 2997]))
+    func delaysStayMended(seed: UInt64) {
+        #expect(Simulation.run(seed: seed, crashes: true, mode: .delays).violation == nil)
     }
 
     @Test("A seed runs the same way twice", arguments: [UInt64](1...20))

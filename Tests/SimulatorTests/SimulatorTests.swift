@@ -23,6 +23,38 @@ struct SimulatorTests {
         }
     }
 
+    @Test("Readers of logs see every offset once, and new subscribers what is retained")
+    func logsAreKept() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, mode: .logs).violation == nil, "seed \(seed)")
+        }
+    }
+
+    @Test("Delayed messages come when they are due, and what is sent again is not taken again")
+    func delaysAreKept() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, mode: .delays).violation == nil, "seed \(seed)")
+            #expect(Simulation.run(seed: seed, crashes: true, mode: .delays).violation == nil, "seed \(seed), crashes")
+        }
+    }
+
+    @Test("With virtual hosts, nothing crosses from one to another")
+    func hostsAreKeptApart() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, mode: .hosts).violation == nil, "seed \(seed)")
+        }
+        for seed in UInt64(1)...100 {
+            #expect(Simulation.run(seed: seed, crashes: true, mode: .hosts).violation == nil, "seed \(seed), crashes")
+        }
+    }
+
+    @Test("With durable subscriptions, each has what it was promised")
+    func durableSubscriptionsAreKept() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, mode: .durable).violation == nil, "seed \(seed)")
+        }
+    }
+
     @Test("A seed that found a fault once finds none now", arguments: Self.regressions)
     func regressionsStayAway(seed: UInt64) {
         #expect(Simulation.run(seed: seed).violation == nil)

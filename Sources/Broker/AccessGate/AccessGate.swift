@@ -43,6 +43,8 @@ struct AccessGate: ~Copyable {
             var token: ObjectIdentifier?
             /// Where its clients came in, if that listener restricts them. nil: it does not.
             var listener: ListenerID?
+            /// Where somebody else has decided that its clients may be.
+            var host: String?
         }
 
         var key: Key
@@ -161,7 +163,7 @@ struct AccessGate: ~Copyable {
             source: identity.source, user: identity.user,
             clientID: table.dependsOnClientID(identity) ? clientIDs[session] : nil,
             token: identity.rules == nil && identity.roles.isEmpty ? nil : ObjectIdentifier(identity),
-            listener: listener)
+            listener: listener, host: identity.host)
         let index = Int(session.rawValue)
         while places.count <= index { places.append(0) }
         if let place = placesByKey[key], sets[place].table === table {
@@ -251,6 +253,16 @@ struct AccessGate: ~Copyable {
         // It is in already, whatever its user may have now.
         join(session, identity, at: listener, now: 0)
         return self.place(of: session)
+    }
+
+    // MARK: Virtual hosts
+
+    /// Whether the session's user may use a host.
+    ///
+    /// - Parameter isDefault: clients that name no host are there.
+    mutating func mayUse(host: String, isDefault: Bool, _ session: Index<Session>) -> Bool {
+        guard let place = currentPlace(of: session), let permissions = sets[place].permissions else { return false }
+        return sets[place].identity.host == host || permissions.allows(host: host, isDefault: isDefault)
     }
 
     // MARK: Limits of users

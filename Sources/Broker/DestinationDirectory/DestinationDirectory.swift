@@ -44,6 +44,8 @@ struct DestinationDirectory: ~Copyable {
     subscript(_ index: Index<Destination>) -> UnsafePointer<Destination> {
         @inline(__always) get { UnsafePointer(records[index]) }
     }
+    /// To be changed, by this folder's files alone: see HouseRulesTests.
+    subscript(changing index: Index<Destination>) -> UnsafeMutablePointer<Destination> { records[index] }
 
     @inline(__always)
     func find(_ handle: Handle<Destination>) -> UnsafePointer<Destination>? {
@@ -368,6 +370,7 @@ struct DestinationDirectory: ~Copyable {
         let record = records[index]
         return record.pointee.subscriptionCount != 0 || !record.pointee.remote.isEmpty
             || record.pointee.interest != .none || !record.pointee.encodings.isEmpty || !record.pointee.waiting.isEmpty
+            || record.pointee.keepsMessages
     }
 
     /// To be called whenever a reason to keep the destination came or went. A pattern that nobody needs is removed. Returns
@@ -383,12 +386,8 @@ struct DestinationDirectory: ~Copyable {
             return .none
         }
         guard isNeeded == record.pointee.isIdle else { return .none }
-        if isNeeded {
-            idle.remove(index, in: records)
-            return .none
-        }
-        idle.add(index, in: records)
-        return record.pointee.queue
+        if !isNeeded { idle.add(index, in: records) } else { idle.remove(index, in: records) }
+        return isNeeded ? .none : record.pointee.queue
     }
 
     /// It is about to be removed.

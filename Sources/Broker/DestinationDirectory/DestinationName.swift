@@ -39,10 +39,28 @@ struct DestinationName {
         ("/reply-queue/", "/reply-queue/"), ("/reply-topic/", "/reply-topic/"),
     ]
 
-    /// Reads the canonical form of `raw` (unescaped) into `name`, which has room for three times `raw`, the prefix and 64
-    /// bytes.
+    /// Reads the canonical form of `raw` (unescaped) into `name`, which has room for three times `raw`, the prefix, 64 bytes
+    /// and `host`.
     ///
-    /// `owner` is the text that makes a temporary name unique among all connections.
+    /// - Parameters:
+    ///   - owner: the text that makes a temporary name unique among all connections.
+    ///   - host: what the names of the client's host begin with (`HostName`).
+    @inline(__always)
+    static func parse(
+        _ raw: UnsafeRawBufferPointer, bareNamePrefix: String, byteCountMax: Int, levelCountMax: Int,
+        owner: () -> String, host: UnsafeRawBufferPointer, into name: UnsafeMutableRawPointer
+    ) throws(DestinationNameError) -> DestinationName {
+        var parsed = try parse(
+            raw, bareNamePrefix: bareNamePrefix, byteCountMax: byteCountMax, levelCountMax: levelCountMax, owner: owner,
+            into: name + host.count)
+        if host.count > 0 {
+            memcpy(name, host.baseAddress!, host.count)
+            parsed.byteCount += host.count
+        }
+        return parsed
+    }
+
+    /// The same for the standard host.
     static func parse(
         _ raw: UnsafeRawBufferPointer, bareNamePrefix: String, byteCountMax: Int, levelCountMax: Int,
         owner: () -> String, into name: UnsafeMutableRawPointer
@@ -152,7 +170,8 @@ struct DestinationName {
     }
 
     /// The worker named by a `/reply-queue/OWNER-NAME`, or nil where the name is not of that form.
-    static func replyShard(_ name: UnsafeRawBufferPointer) -> Int? {
+    static func replyShard(_ canonical: UnsafeRawBufferPointer) -> Int? {
+        let name = visible(canonical)
         var shard = 0
         var position = 13
         guard name.count > position else { return nil }

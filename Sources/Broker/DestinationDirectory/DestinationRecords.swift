@@ -24,7 +24,7 @@ struct Destination: SlabRecord {
     var nameByteCount: UInt16
     var kind: DestinationKind
     var interest: Interest
-    /// The worker that holds the queue.
+    /// The worker that holds the queue; of a topic whose messages are sequenced, the one that does it.
     var owner: UInt16
     /// Made by a `/temp-…` name: goes with its connection.
     var isTemporary: Bool
@@ -42,8 +42,18 @@ struct Destination: SlabRecord {
     /// Among those that nobody needs and that may be forgotten, while it `isIdle`.
     var idleLink: DoubleLink<Destination>
     var isIdle: Bool
-    /// Of a queue, here or with another worker: which of its messages are stored.
+    /// Of a queue, here or with another worker, and of a topic that is sequenced: which of its messages are stored, of the
+    /// topic's those that it keeps.
     var storage: StoragePolicy
+    /// Topic: all that is sent to it goes through its owner, for it has a log, or somebody has used `retain`.
+    var isSequenced: Bool
+    /// Topic: its policy is to keep a log.
+    var isLogged: Bool
+    /// Topic, with its owner: its log.
+    var log: Index<TopicLog>
+    /// Topic: what it retains.
+    var retained: Index<RetainedMessage>
+    var marks: DestinationMarks
     /// Pattern: among all patterns.
     var patternLink: DoubleLink<Destination>
     /// Temporary destination: among those of its connection.
@@ -55,8 +65,20 @@ struct Destination: SlabRecord {
     /// Queues of acknowledging subscriptions that are bound to this topic or pattern.
     var bound: RecordArray<BoundQueue>
 
+    /// It keeps messages of its own: it is never forgotten.
+    @inline(__always)
+    var keepsMessages: Bool { log.rawValue | retained.rawValue != 0 }
+
     /// A message to it is stored.
     func stores(isPersistent: Bool) -> Bool { storage == .always || storage == .byHeader && isPersistent }
+}
+
+struct DestinationMarks: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// The queue of a durable subscription, or the stand-in of one that another worker holds.
+    static let durableQueue = DestinationMarks(rawValue: 1 << 0)
+    /// A topic or pattern of which some worker has durable subscriptions.
+    static let hasDurable = DestinationMarks(rawValue: 1 << 1)
 }
 
 /// Workers, one bit each.
@@ -91,9 +113,10 @@ struct Match: BitwiseCopyable {
     var position: UInt32
 }
 
-/// The queue of an acknowledging topic subscription.
+/// The queue of an acknowledging topic subscription, or of a durable one.
 struct BoundQueue: BitwiseCopyable {
-    /// Of kind `subscriptionQueue`.
+    /// Of kind `subscriptionQueue`; of a durable subscription: `queue`.
     var destination: Index<Destination>
+    /// None: it is durable.
     var subscription: Index<Subscription>
 }

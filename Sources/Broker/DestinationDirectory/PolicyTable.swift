@@ -2,12 +2,19 @@
 struct PolicyTable: Sendable {
     private let policies: [DestinationPolicy]
     private let fallback = DestinationPolicy(pattern: "")
+    /// Some topics keep a log.
+    let hasLogs: Bool
 
-    init(_ policies: [DestinationPolicy]) { self.policies = policies }
+    init(_ policies: [DestinationPolicy]) {
+        self.policies = policies
+        hasLogs = policies.contains { $0.logMessageCountMax > 0 }
+    }
 
-    /// The first policy whose pattern matches `name`, counted from 1. 0: none does, the defaults apply.
-    func index(of name: UnsafeRawBufferPointer) -> Int {
+    /// The first policy whose pattern matches a canonical name, counted from 1, whatever its host. 0: none does, the
+    /// defaults apply.
+    func index(of canonical: UnsafeRawBufferPointer) -> Int {
         if policies.isEmpty { return 0 }
+        let name = visible(canonical)
         var middle = Wildcard.Middle()
         var levelCount = 0
         for (index, policy) in policies.enumerated() {

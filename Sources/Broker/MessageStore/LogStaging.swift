@@ -185,6 +185,27 @@ struct LogStaging: ~Copyable {
         isSealed = true
     }
 
+    // MARK: Reading
+
+    /// Where in a segment the records begin that are here, and not in its file yet. `.max`: all are in the file.
+    func firstOffset(in sequence: UInt32) -> Int {
+        guard !pieces.isEmpty, sequence >= pieces[0].sequence else { return .max }
+        return sequence == pieces[0].sequence ? pieces[0].offset : 0
+    }
+
+    /// The bytes from a record on that is here.
+    func bytes(_ sequence: UInt32, _ offset: Int) -> UnsafeRawBufferPointer? {
+        for index in 0..<pieces.count {
+            let piece = pieces[index]
+            let place = offset - piece.offset
+            if piece.sequence == sequence, place >= 0, place < piece.writer.byteCount {
+                return UnsafeRawBufferPointer(
+                    start: piece.base + piece.headByteCount + place, count: piece.writer.byteCount - place)
+            }
+        }
+        return nil
+    }
+
     // MARK: Appends
 
     /// What is to be appended next. nil: nothing.

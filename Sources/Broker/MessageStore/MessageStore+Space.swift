@@ -60,7 +60,8 @@ extension MessageStore {
 
     /// The message's record is needed no more, once its acknowledgement is on stable storage.
     mutating func release(_ place: StoredPlace) {
-        liveByteCount -= Int(place.byteCount)
+        // The size of a very large record that nobody has read is known roughly.
+        liveByteCount = max(liveByteCount - Int(place.byteCount), 0)
         if place.earlierSegment >= 0 {
             releases.append(EarlierRelease(segment: place.earlierSegment, at: .max))
         } else {
@@ -119,15 +120,22 @@ extension MessageStore {
 
     // MARK: Freeing
 
+    /// The first segment that stays if those at the front go in which nothing lives.
+    @inline(__always)
+    var endOfFreeSegments: UInt32 {
+        if removal.hasEarlier { return firstNeeded }
+        let closedCount = Int(staging.firstSequence - firstNeeded)
+        var count = 0
+        while count < closedCount, count >= liveCounts.count || liveCounts[count] == 0 { count += 1 }
+        return firstNeeded + UInt32(count)
+    }
+
     /// Finds segments at the front in which nothing lives, and says when that is on stable storage that they are not needed.
     mutating func findFree() {
         if freeCount == 0 {
-            if removal.hasEarlier { return }
-            let closedCount = Int(staging.firstSequence - firstNeeded)
-            var count = 0
-            while count < closedCount, count >= liveCounts.count || liveCounts[count] == 0 { count += 1 }
-            if count == 0 { return }
-            freeCount = count
+            let end = min(endOfFreeSegments, firstSegmentOfIDs)
+            if end <= firstNeeded { return }
+            freeCount = Int(end - firstNeeded)
             freeAt = staging.endPosition
         }
         guard isSettled(freeAt) else { return }
@@ -215,6 +223,8 @@ extension MessageStore {
         if !removal.hasEarlier {
             // The segment at the front has to be one that is not written any more, and not free already.
             guard firstNeeded < staging.firstSequence, !liveCounts.isEmpty, liveCounts[0] > 0 else { return false }
+            // A copy would outlive a transaction that turns out to be incomplete.
+            if hasIncompletePart(below: (Int(firstNeeded) + 1) * options.segmentByteCount) { return false }
         }
         compaction = Index<Entry>.none
         compactedFront = front
@@ -222,6 +232,7 @@ extension MessageStore {
     }
 
     /// The message's segment is at the front.
+    @inline(__always)
     func isAtFront(_ place: StoredPlace) -> Bool {
         if place.position == 0 { return false }
         if place.earlierSegment >= 0 { return true }

@@ -14,6 +14,11 @@ import Slabs
 //
 // Recovery takes a part for good if it finds all of them, or a log that says that there were all. So a part stays until
 // every log says so.
+//
+// A message is delivered, and may fail, expire or be driven out, before the transaction that brought it is complete. Where it
+// moves to is a transaction of its own with a condition: it does not count unless the first one does, and its part is not told
+// to be durable before the first one is known to be complete. So nothing of a transaction outlives a crash that the rest
+// does not outlive.
 extension MessageStore {
     /// The worker that began a transaction.
     static func coordinator(of transaction: UInt64) -> Int { Int(transaction >> 36 & 0xFF) }
@@ -29,11 +34,44 @@ extension MessageStore {
     // MARK: As a participant
 
     /// A part was written, from `position` to the end of the log.
-    mutating func opened(part transaction: UInt64, at position: LogPosition, holdsReceipts: Bool) {
+    mutating func opened(
+        part transaction: UInt64, at position: LogPosition, holdsReceipts: Bool,
+        conditions: PartConditions = PartConditions()
+    ) {
+        let end = staging.endPosition
         openParts.append(
             OpenPart(
-                transaction: transaction, position: position, end: staging.endPosition, state: .written,
-                holdsReceipts: holdsReceipts))
+                transaction: transaction, position: position, partEnd: end, end: end, state: .written,
+                holdsReceipts: holdsReceipts, conditions: conditions))
+    }
+
+    /// The transaction that brought a message to this log, if it is not known to be complete. 0: there is none.
+    @inline(__always)
+    func incompleteTransaction(of place: StoredPlace) -> UInt64 {
+        if openParts.isEmpty || place.earlierSegment >= 0 || Int(place.worker) != worker { return 0 }
+        for index in 0..<openParts.count where openParts[index].isIncomplete {
+            let part = openParts.base + index
+            if part.pointee.position <= place.position, place.position < part.pointee.partEnd {
+                return part.pointee.transaction
+            }
+        }
+        return 0
+    }
+
+    /// There may be messages of incomplete transactions below this offset of the log.
+    @inline(__always)
+    func hasIncompletePart(below offset: Int) -> Bool {
+        for index in 0..<openParts.count where openParts[index].isIncomplete {
+            if JournalFormat.offset(of: openParts[index].position) < offset { return true }
+        }
+        return false
+    }
+
+    /// A part is to be on stable storage before its transaction goes on.
+    @inline(__always)
+    var hasPartUnderWay: Bool {
+        for index in 0..<openParts.count where openParts[index].end > syncedPosition { return true }
+        return false
     }
 
     /// End of turn: barriers that wait for what was acknowledged in it.
@@ -46,6 +84,7 @@ extension MessageStore {
     }
 
     /// What happened up to here is stored, and stays so whatever happens to other workers' logs.
+    @inline(__always)
     var confirmedPosition: LogPosition {
         var position = durablePosition
         for index in 0..<openParts.count where openParts[index].holdsReceipts {
@@ -54,14 +93,34 @@ extension MessageStore {
         return position
     }
 
-    /// The transaction will never be complete. What waits for it has to be told.
-    mutating func giveUp(_ transaction: UInt64) { part(transaction)?.pointee.holdsReceipts = false }
+    /// The transaction will never be complete. What waits for it has to be told. Returns those of this worker that depend on it.
+    mutating func giveUp(_ transaction: UInt64) -> [UInt64] {
+        if let part = part(transaction) {
+            part.pointee.holdsReceipts = false
+            part.pointee.isGivenUp = true
+        }
+        var dependents: [UInt64] = []
+        for index in 0..<openParts.count where !openParts[index].isGivenUp {
+            if openParts[index].conditions.contains(transaction) { dependents.append(openParts[index].transaction) }
+        }
+        return dependents
+    }
+
+    /// One of these will never be complete.
+    @inline(__always)
+    func isGivenUp(_ conditions: PartConditions) -> Bool {
+        if conditions.isEmpty { return false }
+        for index in 0..<openParts.count where openParts[index].isGivenUp {
+            if conditions.contains(openParts[index].transaction) { return true }
+        }
+        return false
+    }
 
     /// The next step of a part that the log's being on stable storage has brought. nil: there is no other.
     mutating func nextStep() -> (transaction: UInt64, step: CommitStep)? {
         for index in 0..<openParts.count {
             let part = openParts.base + index
-            guard part.pointee.end <= syncedPosition else { continue }
+            guard part.pointee.end <= syncedPosition, part.pointee.conditions.isEmpty else { continue }
             switch part.pointee.state {
             case .written:
                 part.pointee.state = .durable
@@ -89,6 +148,7 @@ extension MessageStore {
         part.pointee.end = staging.endPosition
         part.pointee.state = .ending
         part.pointee.holdsReceipts = false
+        for index in 0..<openParts.count { openParts[index].conditions.remove(transaction) }
     }
 
     /// All logs say so.
@@ -102,6 +162,11 @@ extension MessageStore {
     }
 
     // MARK: As the coordinator
+
+    /// A transaction will never be complete. Returns who has to hear of it. nil: they have.
+    mutating func giveUpCommit(_ transaction: UInt64) -> PeerSet? {
+        commits.removeValue(forKey: transaction)?.participants
+    }
 
     /// One of the participants has done a step. Returns the next one for all of them. nil: others have not done it.
     mutating func answered(_ step: CommitStep, of transaction: UInt64) -> (step: CommitStep, participants: PeerSet)? {

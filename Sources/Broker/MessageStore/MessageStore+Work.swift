@@ -7,16 +7,22 @@ import Slabs
 extension MessageStore {
     /// Something that was refused for want of space is tried again so much later.
     private static var retryNanoseconds: UInt64 { 200_000_000 }
+    /// Records that nobody waits for go out when so many bytes have gathered, or so much later. Each append costs a sync, and
+    /// whoever waits for the next one waits for this one first: acknowledgements alone would double the time of a SEND.
+    private static var gatheredByteCountMax: Int { 256 << 10 }
+    private static var gatherNanoseconds: UInt64 { 5_000_000 }
 
     // MARK: Submitting
 
     /// End of turn.
+    ///
+    /// - Parameter isAwaited: somebody waits until what has gathered is on stable storage.
     @inline(__always)
-    mutating func advance(_ submissions: inout Batch<Submission>, at moment: Moment) {
-        if moment.now >= dueAt { advanceNow(&submissions, at: moment) }
+    mutating func advance(_ submissions: inout Batch<Submission>, at moment: Moment, isAwaited: Bool) {
+        if moment.now >= dueAt { advanceNow(&submissions, at: moment, isAwaited: isAwaited) }
     }
 
-    private mutating func advanceNow(_ submissions: inout Batch<Submission>, at moment: Moment) {
+    private mutating func advanceNow(_ submissions: inout Batch<Submission>, at moment: Moment, isAwaited: Bool) {
         hasWork = false
         guard isEnabled, !hasFailed else { return deadline = .max }
         milliseconds = moment.wallMilliseconds
@@ -29,7 +35,7 @@ extension MessageStore {
         }
         awaitsEarlier = removal.hasEarlier
         findFree()
-        startAppend(&submissions, now: moment.now)
+        if isAwaited || hasGathered(moment.now) { startAppend(&submissions) }
         makeFiles(&submissions)
         removeSegments(&submissions)
     }
@@ -43,8 +49,18 @@ extension MessageStore {
         if case .interval = options.sync { startIntervalSync(&submissions) }
     }
 
-    private mutating func startAppend(_ submissions: inout Batch<Submission>, now: UInt64) {
+    /// What has gathered goes out although nobody waits for it.
+    private mutating func hasGathered(_ now: UInt64) -> Bool {
+        guard append == nil, !staging.isEmpty || firstNeeded != submittedFirstNeeded else { return false }
+        let byteCountMax = min(Self.gatheredByteCountMax, options.stagedByteCountMax / 2)
+        if hasEnded || staging.byteCount >= byteCountMax || hasPartUnderWay { return true }
+        if gathersUntil == .max { gathersUntil = now &+ Self.gatherNanoseconds }
+        return now >= gathersUntil
+    }
+
+    private mutating func startAppend(_ submissions: inout Batch<Submission>) {
         guard append == nil else { return }
+        gathersUntil = .max
         if staging.isEmpty, firstNeeded != submittedFirstNeeded { staging.makeMark(milliseconds) }
         guard var next = staging.nextAppend else { return }
         if files.current.stage != .ready || files.current.sequence != next.sequence {
@@ -126,12 +142,28 @@ extension MessageStore {
         }
         switch outcome {
         case .nothing: return .nothing
-        case .progress: return .room
+        case .progress:
+            if files.ahead.stage == .ready {
+                shortage.refusesSegment = false
+                shortage.isAtLimit = false
+            }
+            return .room
         case .short:
+            shortage.refusesSegment = true
             retrySoon(now)
             return .short
         case .failed(let errorNumber, let what): return .failed(errorNumber, what)
         }
+    }
+
+    /// What has gathered cannot go out: the disk has no room for it.
+    @inline(__always)
+    var isStuck: Bool {
+        if hasFailed || shortage.isOver { return false }
+        if append != nil { return isAppendRefused }
+        guard let next = staging.nextAppend else { return false }
+        let isAvailable = next.sequence == files.current.sequence && files.current.stage == .ready
+        return !isAvailable && !(next.sequence == files.ahead.sequence && files.ahead.stage == .ready)
     }
 
     private mutating func retrySoon(_ now: UInt64) { deadline = min(deadline, now &+ Self.retryNanoseconds) }
@@ -145,9 +177,11 @@ extension MessageStore {
                 return .failed(-completion.value, "the log cannot be written")
             }
             isAppendRefused = true
+            shortage.refusesAppend = true
             retrySoon(now)
             return .short
         }
+        shortage.refusesAppend = false
         switch (options.sync, options.commit) {
         case (.receipt, .durableAppend): return finishAppend()
         case (.receipt, .appendAndSync):

@@ -6,7 +6,8 @@ import Slabs
 ///
 /// Messages that are to be stored, acknowledgements of them and what else is to be remembered become records, in one log, in
 /// the order in which they happen. The records of a turn go out together (`LogStaging`); while they are under way, those of
-/// later turns gather. Nothing waits for a timer. The files are those of `SegmentFiles`.
+/// later turns gather. What somebody waits for goes out at once; the rest with it, or some milliseconds later. The files are
+/// those of `SegmentFiles`.
 ///
 /// **Durable.** `durablePosition` says how far the log is. `gatheredPosition` is where it has to be for all that happened so
 /// far: a RECEIPT is given that one, and waits in `ReceiptOrder`.
@@ -41,7 +42,7 @@ struct MessageStore: ~Copyable {
     /// Something has changed since the last `advance`.
     var hasWork: Bool {
         get { dueAt == 0 }
-        set { dueAt = newValue ? 0 : deadline }
+        set { dueAt = newValue ? 0 : min(deadline, gathersUntil) }
     }
     private(set) var hasFailed = false
     /// The last record is written.
@@ -61,8 +62,13 @@ struct MessageStore: ~Copyable {
     var intervalSync: LogPosition?
     /// When something is to be tried again, or synced (monotonic nanoseconds). `.max`: nothing is.
     var deadline: UInt64 = .max {
-        didSet { if dueAt != 0 { dueAt = deadline } }
+        didSet { if dueAt != 0 { dueAt = min(deadline, gathersUntil) } }
     }
+    /// What has gathered, and nobody waits for, goes out then (monotonic nanoseconds). `.max`: nothing has.
+    var gathersUntil: UInt64 = .max {
+        didSet { if dueAt != 0 { dueAt = min(deadline, gathersUntil) } }
+    }
+    var shortage = DiskShortage()
     var milliseconds: UInt64
 
     // Of this turn
@@ -84,6 +90,8 @@ struct MessageStore: ~Copyable {
     var compaction: Index<Entry>?
     /// What was at the front in the last pass: a segment of this life; -1: those of earlier ones. -2: there was none.
     var compactedFront = -2
+    /// Segments from here on say something of ids that is still to be known. `.max`: none does.
+    var firstSegmentOfIDs = UInt32.max
     /// What the marks of the append under way say, and what is on stable storage.
     var submittedFirstNeeded: UInt32 = 0
     var durableFirstNeeded: UInt32 = 0
@@ -147,12 +155,14 @@ struct MessageStore: ~Copyable {
     private static var overheadByteCountMax: Int { 4096 }
 
     /// Records of so many bytes, which stay together, fit into a segment.
+    @inline(__always)
     func fitsSegment(_ byteCount: Int) -> Bool {
         byteCount + RecordWriter.segmentHeaderByteCount + RecordWriter.markByteCount + RecordWriter.emptyByteCount
             <= options.segmentByteCount
     }
 
     /// So much waits for the disk that publishers wait.
+    @inline(__always)
     var isFull: Bool { staging.byteCount >= options.stagedByteCountMax }
 
     /// Others have to be told that `isFull` has changed.
@@ -164,11 +174,13 @@ struct MessageStore: ~Copyable {
 
     /// Where the log has to be durable for all that happened so far. `.max`: where it is at the end of this turn, for what
     /// was acknowledged has no record yet; or, after a failure, it never is.
+    @inline(__always)
     var gatheredPosition: LogPosition {
         hasFailed || !acknowledged.isEmpty ? .max : staging.endPosition
     }
 
     /// Nothing waits for the disk.
+    @inline(__always)
     var isDurable: Bool { staging.isEmpty && acknowledged.isEmpty && syncedPosition == staging.endPosition }
 
     // MARK: Records
@@ -221,6 +233,35 @@ struct MessageStore: ~Copyable {
         didWrite()
     }
 
+    /// Returns the segment that the record is in, and pins: see `unpin`.
+    mutating func write(topicOffsets name: UnsafeRawBufferPointer, below offset: UInt64) -> UInt32 {
+        let byteCount = JournalFormat.recordByteCount(payloadByteCount: name.count)
+        staging.room(byteCount, milliseconds).pointee.write(topicOffsets: name, below: offset)
+        didWrite()
+        count(staging.sequence)
+        return staging.sequence
+    }
+
+    mutating func write(subscriptionMade subscription: SubscriptionRecord) -> UInt32 {
+        staging.room(subscription.recordByteCount, milliseconds).pointee.write(subscriptionMade: subscription)
+        didWrite()
+        count(staging.sequence)
+        return staging.sequence
+    }
+
+    mutating func write(_ record: DeduplicationRecord) {
+        if hasFailed { return }
+        staging.room(record.recordByteCount, milliseconds).pointee.write(record)
+        didWrite()
+    }
+
+    mutating func write(subscriptionRemoved name: UnsafeRawBufferPointer) {
+        if hasFailed { return }
+        staging.room(JournalFormat.recordByteCount(payloadByteCount: name.count), milliseconds).pointee.write(
+            subscriptionRemoved: name)
+        didWrite()
+    }
+
     mutating func write(transactionEnd transaction: UInt64) {
         if hasFailed { return }
         staging.room(RecordWriter.emptyByteCount, milliseconds).pointee.write(transactionEnd: transaction)
@@ -258,6 +299,16 @@ struct MessageStore: ~Copyable {
         return operations.count
     }
 
+    /// The group that begins at `first` has something to write.
+    @inline(__always)
+    func hasOperations(from first: Int) -> Bool {
+        for place in first..<operations.count {
+            if case .nothing = operations[place] { continue }
+            return true
+        }
+        return false
+    }
+
     /// The operations from `first` on were written.
     mutating func endGroup(_ first: Int) {
         operations.keepFirst(first)
@@ -268,6 +319,13 @@ struct MessageStore: ~Copyable {
     mutating func dropFromGroup(_ entry: Handle<Entry>) {
         for place in 0..<operations.count {
             if case .message(let handle) = operations[place], handle == entry { operations[place] = .nothing }
+        }
+    }
+
+    /// The same of a message that a topic keeps.
+    mutating func dropFromGroup(kept message: BlockIndex) {
+        for place in 0..<operations.count {
+            if case .kept(let kept) = operations[place], kept.message == message { operations[place] = .nothing }
         }
     }
 
@@ -290,6 +348,7 @@ struct MessageStore: ~Copyable {
         hasFailed = true
         acknowledged.removeAll()
         deadline = .max
+        gathersUntil = .max
     }
 
     mutating func writeCleanEnd() {
@@ -297,6 +356,9 @@ struct MessageStore: ~Copyable {
         staging.writeCleanEnd(milliseconds)
         hasWork = true
     }
+
+    /// Nothing more is written.
+    mutating func endWithoutRecord() { hasEnded = true }
 
     /// Does not wait until it is time to.
     mutating func syncSoon(_ now: UInt64) {

@@ -65,14 +65,22 @@ struct OpenPart: BitwiseCopyable {
     }
 
     var transaction: UInt64
-    /// Where it begins.
+    /// Where it begins, and where it ends.
     var position: LogPosition
+    var partEnd: LogPosition
     /// What has to be on stable storage for the next step.
     var end: LogPosition
     var state: State
     /// What is confirmed to be stored is no more than what is before it, until all parts are durable: nobody else waits for
     /// them.
     var holdsReceipts: Bool
+    /// Transactions without which this one does not count, and which are not complete yet.
+    var conditions: PartConditions
+    /// It will never be complete.
+    var isGivenUp = false
+
+    /// Nobody here knows that all parts are on stable storage.
+    var isIncomplete: Bool { state == .written || state == .durable }
 }
 
 /// A transaction of several workers, with the one that began it: answers that are due.
@@ -93,8 +101,12 @@ enum CommitStep: UInt8, BitwiseCopyable {
 enum GroupOperation: BitwiseCopyable {
     /// Its block's place is filled in when it is written.
     case message(Handle<Entry>)
+    /// The same of one that waits for its time.
+    case delayed(Handle<DelayedMessage>)
     case acknowledgement(StoredPlace)
     case failure(UInt16, MessageReference)
+    /// A message that a topic keeps. Its block's place is filled in, too.
+    case kept(KeptMessage)
     /// A message that has left its queue since.
     case nothing
 }

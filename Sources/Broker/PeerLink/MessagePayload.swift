@@ -12,6 +12,7 @@ struct MessagePayloadHead: BitwiseCopyable {
     var isPlain: Bool
     var carriesDestination: Bool
     var isPersistent: Bool
+    var options: MessageOptions
 
     static var byteCount: Int { 40 }
 }
@@ -43,7 +44,7 @@ struct MessagePayload {
             headers: headers, headersByteCount: Int(head.headersByteCount),
             body: headers + Int(head.headersByteCount), bodyByteCount: Int(head.bodyByteCount),
             isPlain: head.isPlain, carriesDestination: head.carriesDestination, isPersistent: head.isPersistent,
-            identity: head.identity, expiresAt: head.expiresAt)
+            options: head.options, identity: head.identity, expiresAt: head.expiresAt)
     }
 
     var byteCount: Int {
@@ -57,7 +58,8 @@ struct MessagePayload {
                 nameByteCount: UInt32(name.count), receiptByteCount: UInt32(receipt.count),
                 headersByteCount: UInt32(message.headersByteCount), bodyByteCount: UInt32(message.bodyByteCount),
                 expiresAt: message.expiresAt, identity: message.identity, isPlain: message.isPlain,
-                carriesDestination: message.carriesDestination, isPersistent: message.isPersistent),
+                carriesDestination: message.carriesDestination, isPersistent: message.isPersistent,
+                options: message.options),
             as: MessagePayloadHead.self)
         var cursor = place + MessagePayloadHead.byteCount
         if name.count > 0 { memcpy(cursor, name.baseAddress!, name.count) }

@@ -106,6 +106,14 @@ struct PeerLink: ~Copyable {
         }
     }
 
+    /// Posts what was written to all workers but `owner`, so that they have it before what they hear from that one on.
+    mutating func postAll(except owner: Int) {
+        if keepsTogether { return }
+        for peer in 0..<peerCount where peer != owner {
+            if let batch = batches[peer] { post(batch, to: peer) }
+        }
+    }
+
     private mutating func post(_ batch: PeerBatch, to peer: Int) {
         if isDraining { fabric.report(shard: index, peerMessagesSent: sentCount) }
         batches[peer] = nil

@@ -7,10 +7,13 @@ enum PeerMessageKind: UInt8, BitwiseCopyable {
     case queuePublication, publicationRefusal
     case queueProperties
     case consumerRequest, consumerAnswer, consumerRemoval, consumerPause
+    case durableRequest, durableRemoval
     case queueDelivery, entrySettlement
     case barrier, barrierAnswer
     case roomRequest, roomWait, roomAnswer, roomCancellation, roomReturn
     case transactionPart, transactionStep
+    case sequencing, retainedChange
+    case readerRequest, readerAnswer, readerRemoval, readerCredit, logDelivery
 }
 
 /// The fields of one kind of message between workers, at most `PeerMessageHead.fieldsByteCount` bytes.

@@ -13,6 +13,9 @@ struct InterestRequest: PeerMessage {
     /// Counts the asker's requests for this destination.
     var epoch: UInt32
     var isPattern: Bool
+    /// Durable subscriptions to it that the asker holds: what is published is to be stored there. At most; a request that
+    /// says less follows when the last one ends.
+    var durableCount: UInt32
 }
 
 struct InterestAnswer: PeerMessage {
@@ -29,9 +32,14 @@ struct InterestWithdrawal: PeerMessage {
     static var kind: PeerMessageKind { .interestWithdrawal }
 }
 
-/// A message for the subscribers of a worker that has asked for it. Payload: `MessagePayload`, without receipt.
+/// A message for the subscribers of a worker that has asked for it. Payload: `MessagePayload`. Where that worker keeps it for
+/// durable subscriptions, and cannot, it is answered by `PublicationRefusal`.
 struct TopicPublication: PeerMessage {
     static var kind: PeerMessageKind { .topicPublication }
+    /// Who sent it, of the asker's. None: nobody hears what becomes of it, and the payload has no receipt.
+    var sender = Handle<Session>.none
+    /// It is of a COMMIT, which may take of what is kept in reserve.
+    var isCommitted = false
 }
 
 // MARK: Messages to queues
@@ -122,6 +130,34 @@ struct EntrySettlement: PeerMessage {
     var settlement: Settlement
 }
 
+// MARK: Durable subscriptions
+
+/// A client of the asker's wants to consume from a durable subscription of the owner, which is made if it is not there.
+/// Payload: the name of the topic or pattern, then that of the subscription's queue. Answered by `ConsumerAnswer` when it is
+/// on stable storage and all workers send what is published.
+struct DurableRequest: PeerMessage {
+    static var kind: PeerMessageKind { .durableRequest }
+    /// Both the asker's.
+    var subscription: Handle<Subscription>
+    var pending: Handle<PendingOperation>
+    var window: Window
+    /// Its session has not read what it has already.
+    var isPaused: Bool
+    var dialect: DurableDialect
+    var isPattern: Bool
+    var topicByteCount: UInt16
+}
+
+/// A client of the asker's ends a durable subscription of the owner. Payload: as many bytes of the name of its queue, of the
+/// topic (none: whichever it is), then the receipt that was asked for. Answered by `PublicationRefusal`, or not at all.
+struct DurableRemoval: PeerMessage {
+    static var kind: PeerMessageKind { .durableRemoval }
+    /// The asker's.
+    var session: Handle<Session>
+    var nameByteCount: UInt16
+    var topicByteCount: UInt16
+}
+
 // MARK: Receipts
 
 /// Answered by `BarrierAnswer` when everything that the asker has written before is applied.
@@ -137,8 +173,8 @@ struct BarrierAnswer: PeerMessage {
     static var kind: PeerMessageKind { .barrierAnswer }
     /// As in the question.
     var pending: Handle<PendingOperation>
-    /// What was to be stored may not be: the log has failed.
-    var hasFailed = false
+    /// What was to be stored may not be. nil: it is.
+    var refusal: Refusal?
 }
 
 // MARK: Transactions that are stored

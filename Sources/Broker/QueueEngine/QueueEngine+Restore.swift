@@ -9,11 +9,7 @@ extension QueueEngine {
         _ timers: inout TimerWheel, at moment: Moment
     ) -> RestoreOutcome {
         let record = recovered.record
-        let message = Message(
-            headers: record.content, headersByteCount: record.headersByteCount,
-            body: record.content + record.headersByteCount + 1, bodyByteCount: record.bodyByteCount,
-            isPlain: record.flags.contains(.isPlain), carriesDestination: record.flags.contains(.carriesDestination),
-            isPersistent: true, identity: record.identity, expiresAt: record.expiresAt)
+        let message = Message(of: record, isPersistent: true)
         let handle: Handle<Entry> = entryRecords.allocate()
         if handle.isNone { return .tooMany }
         let block = memory.storeForLog(message)
@@ -41,5 +37,23 @@ extension QueueEngine {
         _ = putBack(handle.index)
         if record.expiresAt != 0 { scheduleExpiry(handle, &timers, at: moment) }
         return .restored
+    }
+
+    /// An earlier life may have delivered it: its next delivery says so.
+    mutating func markSeen(_ index: Index<Entry>) {
+        let entry = entryRecords[index]
+        entry.pointee.isRedelivered = true
+        entry.pointee.deliveryCount = max(entry.pointee.deliveryCount, 1)
+    }
+}
+
+extension Message {
+    /// As it was written to the log.
+    init(of record: MessageRecord, isPersistent: Bool) {
+        self.init(
+            headers: record.content, headersByteCount: record.headersByteCount,
+            body: record.content + record.headersByteCount + 1, bodyByteCount: record.bodyByteCount,
+            isPlain: record.flags.contains(.isPlain), carriesDestination: record.flags.contains(.carriesDestination),
+            isPersistent: isPersistent, identity: record.identity, expiresAt: record.expiresAt)
     }
 }

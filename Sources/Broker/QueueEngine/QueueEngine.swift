@@ -23,6 +23,9 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     var cursorsByConsumer: [Index<Consumer>: Index<Cursor>] = [:]
     var holders = QueueHolders()
     var nextOrder: UInt64 = 1
+    /// The next message for this queue takes room that was kept for it, so it has room. What else is there may count as more
+    /// since then: in the log alone each message counts as up to 63 bytes more than it is.
+    var granting = Index<Queue>.none
     /// Timers of queues that may be idle too long. They fire when nothing else happens, and are no work of anybody's.
     var idleTimerCount = 0
 
@@ -109,6 +112,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         queue.pointee.messageMillisecondsMax = UInt64(policy.messageMillisecondsMax)
         queue.pointee.overflow = policy.overflow
         queue.pointee.storage = storage
+        queue.pointee.mayBeCold = storage != .never
         queue.pointee.lastUsed = clock
         return index
     }
@@ -117,6 +121,11 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     mutating func bound(_ index: Index<Queue>, byteCountMax: UInt64) {
         queueRecords[index].pointee.byteCountMax = byteCountMax
         queueRecords[index].pointee.overflow = .reject
+    }
+
+    /// The queue is that of a subscription that reads the log of a topic.
+    mutating func setIntake(_ intake: Index<LogIntake>, of index: Index<Queue>) {
+        queueRecords[index].pointee.intake = intake
     }
 
     /// Makes a queue's limits as tight as its first user asked for. `deadLetter` are the bytes of the name.
@@ -169,7 +178,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     func hasRoom(_ index: Index<Queue>, byteCount: Int) -> Bool {
         let queue = queueRecords[index]
         return queue.pointee.messageCount < queue.pointee.messageCountMax
-            && queue.pointee.byteCount + UInt64(byteCount) <= queue.pointee.byteCountMax
+            && queue.pointee.byteCount + UInt64(byteCount) <= queue.pointee.byteCountMax || index == granting
     }
 
     /// Keeps room for a message of so many bytes: it counts as if it were there.
@@ -197,13 +206,10 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         _ memory: inout MemoryBudget, _ timers: inout TimerWheel, at moment: Moment
     ) -> Admission {
         let queue = queueRecords[index]
-        var expiresAt = message.expiresAt
-        if queue.pointee.messageMillisecondsMax != 0 {
-            let latest = moment.wallMilliseconds &+ queue.pointee.messageMillisecondsMax
-            expiresAt = expiresAt == 0 ? latest : min(expiresAt, latest)
-        }
+        let expiresAt = expiry(of: message, in: index, at: moment)
         if expiresAt != 0, expiresAt <= moment.wallMilliseconds { return .expired }
         guard hasRoom(index, byteCount: message.contentByteCount) else { return .full }
+        granting = .none
         let handle: Handle<Entry> = entryRecords.allocate()
         if handle.isNone { return .noMemory }
         let block = isStored ? memory.storeForLog(message, extra: extra) : memory.store(message, extra: extra)
@@ -211,7 +217,30 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
             entryRecords.free(handle.index)
             return .noMemory
         }
-        let entry = entryRecords[handle.index]
+        fill(handle.index, index, message, block, expiresAt: expiresAt, isStored: isStored, clock: moment.clock)
+        Order.insert(handle.index, into: &queue.pointee.ready, in: entryRecords)
+        if !queue.pointee.cursors.isEmpty { offer(handle.index) }
+        if expiresAt != 0 { scheduleExpiry(handle, &timers, at: moment) }
+        return .queued(handle.index)
+    }
+
+    /// When the message's time is over, by its own wish and the queue's policy (wall-clock milliseconds). 0: never.
+    @inline(__always)
+    func expiry(of message: Message, in index: Index<Queue>, at moment: Moment) -> UInt64 {
+        let queue = queueRecords[index]
+        guard queue.pointee.messageMillisecondsMax != 0 else { return message.expiresAt }
+        let latest = moment.wallMilliseconds &+ queue.pointee.messageMillisecondsMax
+        return message.expiresAt == 0 ? latest : min(message.expiresAt, latest)
+    }
+
+    /// Makes an entry of a message that is in its block, ready and in no list. The queue counts it.
+    @inline(__always)
+    mutating func fill(
+        _ entryIndex: Index<Entry>, _ index: Index<Queue>, _ message: Message, _ block: BlockIndex, expiresAt: UInt64,
+        isStored: Bool, clock: UInt32
+    ) {
+        let queue = queueRecords[index]
+        let entry = entryRecords[entryIndex]
         entry.pointee.queue = index
         entry.pointee.message = block
         entry.pointee.identity = message.identity
@@ -222,12 +251,8 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         nextOrder &+= 1
         queue.pointee.messageCount += 1
         queue.pointee.byteCount += UInt64(entry.pointee.byteCount)
-        queue.pointee.lastUsed = moment.clock
+        queue.pointee.lastUsed = clock
         entry.pointee.state = .ready
-        Order.insert(handle.index, into: &queue.pointee.ready, in: entryRecords)
-        if !queue.pointee.cursors.isEmpty { offer(handle.index) }
-        if expiresAt != 0 { scheduleExpiry(handle, &timers, at: moment) }
-        return .queued(handle.index)
     }
 
     /// Takes a ready entry out. It still counts, until `free` or `putBack`.

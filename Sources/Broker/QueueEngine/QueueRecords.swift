@@ -35,14 +35,26 @@ struct Queue: SlabRecord {
     var isHeld: Bool
     /// Which of its messages are stored.
     var storage: StoragePolicy
+    /// Of a subscription that reads the log of a topic: who hears of what leaves the queue. None: it is another queue.
+    var intake: Index<LogIntake>
     /// Fires when the queue may have been idle for as long as its policy allows. 0: none.
     var idleTimer: UInt32
     /// When a message came in, the last consumer left, or the last message (milliseconds of the shard's clock).
     var lastUsed: UInt32
+    /// Its messages that are in the log alone, behind the ready ones. None: there are none, nor any behind them.
+    var cold: Index<ColdQueue>
+    /// Messages are read back when fewer are ready. 0: no message is in the log alone.
+    var readyCountMin: UInt32
+    /// Messages in memory behind those that are in the log alone, in order: until they are there too, or come to be ready.
+    var behind: EntryList
+    /// A message that comes is looked at: it may have to go behind those in the log, or leave memory.
+    var mayBeCold: Bool
 }
 
 enum EntryState: UInt8, BitwiseCopyable {
     case ready, delivered
+    /// In `Queue.behind`.
+    case behind
 }
 
 /// A message in a queue.
@@ -81,6 +93,7 @@ struct StoredMessage: BitwiseCopyable {
     var carriesDestination: Bool
     /// It is in the log: `StoredPlace` is behind the content.
     var isStored: Bool
+    var options: MessageOptions
 
     static var byteCount: Int { 16 }
     /// Where the place in the log is, from the begin of the block.

@@ -272,6 +272,12 @@ struct ReceiptOrder: ~Copyable {
     /// The first of those that wait for the log. None: there is none.
     var firstUndurable: Index<PendingOperation> { undurable.first }
 
+    /// Somebody waits until the log is durable beyond `position`.
+    func awaitsMore(than position: LogPosition) -> Bool {
+        let index = undurable.last
+        return !index.isNone && pendings[index].pointee.position > position
+    }
+
     /// The turn ends: those that wait for what it has written wait for the log up to here. They were given `.max`.
     mutating func placeGathered(at position: LogPosition) {
         var index = undurable.last

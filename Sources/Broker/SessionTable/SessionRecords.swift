@@ -73,6 +73,8 @@ struct SessionFlags: OptionSet, BitwiseCopyable {
     static let hasStoredElsewhere = SessionFlags(rawValue: 1 << 20)
     /// Its sends are copied: its listener is not plain TCP.
     static let copiesSends = SessionFlags(rawValue: 1 << 21)
+    /// CONNECT had a `client-id`, and `DurableSubscriptions` has it.
+    static let hasClientID = SessionFlags(rawValue: 1 << 22)
     /// Suspended, until its newer token is decided about.
     static let isRenewing = SessionFlags(rawValue: 1 << 28)
     /// It was, and the frame that brought it is parsed again.

@@ -34,19 +34,19 @@ extension Shard {
     ) {
         let verb = action == .publish ? "SEND to" : "SUBSCRIBE to"
         refuseAccess(
-            session, "\(userText(session.pointee.index)) may not \(verb) '\(printable(name))'", printable(name),
+            session, "\(userText(session.pointee.index)) may not \(verb) '\(nameText(name))'", nameText(name),
             receipt: receipt)
     }
 
-    private mutating func mayUse(
+    mutating func mayUse(
         _ session: Index<Session>, _ action: AccessAction, _ name: UnsafeRawBufferPointer, _ index: Index<Destination>,
         isPattern: Bool
     ) -> Bool {
         let handle = index.isNone ? .none : destinations.handle(index)
         if !index.isNone, let answer = gate.answer(session, action, handle) { return answer }
         let isAllowed =
-            gate.allows(session, action, name, isPattern: isPattern)
-            && (policies.index(of: name) != 0 || gate.allows(session, .create, name, isPattern: isPattern))
+            gate.allows(session, action, visible(name), isPattern: isPattern)
+            && (policies.index(of: name) != 0 || gate.allows(session, .create, visible(name), isPattern: isPattern))
         if !index.isNone { gate.remember(isAllowed, session, action, handle) }
         return isAllowed
     }
@@ -77,8 +77,8 @@ extension Shard {
             return true
         }
         refuseAccess(
-            context.session, "\(userText(session)) may not name '\(printable(name))' in \(header.text)",
-            printable(name),
+            context.session, "\(userText(session)) may not name '\(nameText(name))' in \(header.text)",
+            nameText(name),
             receipt: receiptOfFrame(context))
         return false
     }
@@ -88,7 +88,8 @@ extension Shard {
         guard
             let parsed = try? DestinationName.parse(
                 value, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
-                levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
+                levelCountMax: limits.destinationLevelCountMax, owner: { "" },
+                host: hosts.prefix(of: context.session.pointee.index), into: scratch.name)
         else { return true }
         switch parsed.kind {
         // Its name cannot be guessed.
@@ -207,6 +208,7 @@ extension Shard {
                 refuseLogin(session, "Access refused", "\(userText(index)) may not be connected any more")
                 continue
             }
+            if hosts.isOn, !admitsHost(session) { continue }
             updateRate(session)
             // The next SEND asks again.
             session.pointee.lastDestination = .none
@@ -222,8 +224,11 @@ extension Shard {
             let index = subscriptions[place].pointee.destination
             let name = nameOf(index)
             let isPattern = destinations[index].pointee.kind == .pattern
-            if !destinations[index].pointee.isTemporary,
-                !mayUse(session.pointee.index, .subscribe, name, index, isPattern: isPattern)
+            let isDurable = destinations[index].pointee.marks.contains(.durableQueue)
+            if isDurable
+                ? !mayConsume(session.pointee.index, fromDurable: index)
+                : !destinations[index].pointee.isTemporary
+                    && !mayUse(session.pointee.index, .subscribe, name, index, isPattern: isPattern)
             {
                 return refuse(session, .subscribe, name, receipt: nil)
             }
@@ -244,7 +249,8 @@ extension Shard {
                     let parsed = try? DestinationName.parse(
                         written, bareNamePrefix: options.bareNamePrefix,
                         byteCountMax: limits.destinationNameByteCountMax,
-                        levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name),
+                        levelCountMax: limits.destinationLevelCountMax, owner: { "" },
+                        host: hosts.prefix(of: session.pointee.index), into: scratch.name),
                     parsed.kind == .topic || parsed.kind == .queue
                 else { continue }
                 let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)

@@ -2,7 +2,8 @@ import Slabs
 
 /// What a shard holds: live records of each table, and bytes of blocks. For tests and reports; never on a hot path.
 ///
-/// When all clients have left and all queues are empty, everything here is 0: what else remains is a leak.
+/// When all clients have left and all queues are empty, everything here is 0: what else remains is a leak. What topics keep
+/// in their logs and retain does not count.
 public struct ShardAudit: Sendable, Equatable {
     public var sessions = 0
     public var segments = 0
@@ -10,6 +11,9 @@ public struct ShardAudit: Sendable, Equatable {
     public var encodings = 0
     public var entries = 0
     public var consumers = 0
+    /// Of logs of topics, and their counterparts with the workers of the subscribers.
+    public var readers = 0
+    public var intakes = 0
     public var deliveries = 0
     public var transactions = 0
     public var pendings = 0
@@ -31,7 +35,10 @@ public struct ShardAudit: Sendable, Equatable {
     /// Messages and bytes that queues believe to hold, reservations included.
     public var queuedMessages = 0
     public var queuedBytes = 0
-    /// Bytes of blocks in use, without the names of destinations that nobody needs.
+    /// Messages that wait for their time.
+    public var delayedMessages = 0
+    /// Bytes of blocks in use, without the names of destinations that nobody needs, and without the ids that are known for
+    /// a while.
     public var blockBytes = 0
     /// Those of them that hold frames cut short.
     public var inputBytes = 0
@@ -61,15 +68,20 @@ extension Shard {
         audit.patterns = destinations.patternCount
         audit.matches = destinations.matchCount
         audit.inputBytes = memory.inputByteCount
-        audit.timers = timers.count - (noticeTimer != 0 ? 1 : 0) - queues.idleTimerCount
-        audit.blockBytes = memory.blocks.byteCountInUse
+        audit.timers =
+            timers.count - (noticeTimer != 0 ? 1 : 0) - (logTimer != 0 ? 1 : 0) - queues.idleTimerCount
+            - (deduplicationTimer != 0 ? 1 : 0)
+        audit.delayedMessages = delays.count
+        audit.blockBytes = memory.blocks.byteCountInUse - topicLogByteCount - deduplication.blockByteCount
+        audit.readers = topicLogs.readerCount
+        audit.intakes = topicLogs.intakeCount
         var place = destinations.nextLive(after: .none)
         while !place.isNone {
             let destination = destinations[place]
             audit.bindings += Int(destination.pointee.bound.count)
             if destination.pointee.name == 0 {
                 audit.namelessDestinations += 1
-            } else if isNeeded(place) {
+            } else if isNeeded(place), !isKeptByTopicAlone(place) {
                 audit.neededDestinations += 1
             } else {
                 audit.blockBytes -= memory.blocks.capacity(destination.pointee.name)
@@ -86,18 +98,24 @@ extension Shard {
         return audit
     }
 
-    /// What `audit` finds where nothing is left but messages in queues, all of them ready.
+    /// What `audit` finds where nothing is left but messages in queues, all of them ready, and messages that wait for their
+    /// time.
     public func auditOfReadyMessages() -> ShardAudit {
         var audit = ShardAudit()
         var place = queues.nextLive(after: .none)
         while !place.isNone {
             let queue = queues[place].pointee
-            if !queue.ready.isEmpty {
+            if !queue.cold.isNone {
+                audit.queuedMessages += Int(cold[queue.cold].pointee.count)
+                audit.queuedBytes += Int(cold[queue.cold].pointee.byteCount)
+            }
+            if queue.messageCount != 0 || !queue.cold.isNone {
                 audit.neededDestinations += 1
                 audit.blockBytes += memory.blocks.capacity(destinations[queue.destination].pointee.name)
                 if queue.deadLetter != 0 { audit.blockBytes += memory.blocks.capacity(queue.deadLetter) }
             }
-            var entry = queue.ready.first
+            var isBehind = queue.ready.isEmpty
+            var entry = isBehind ? queue.behind.first : queue.ready.first
             while !entry.isNone {
                 let record = queues[entry].pointee
                 audit.entries += 1
@@ -106,9 +124,25 @@ extension Shard {
                 audit.blockBytes += memory.blocks.capacity(record.message)
                 if record.timer != 0 { audit.timers += 1 }
                 entry = queues.next(after: entry)
+                if entry.isNone, !isBehind {
+                    isBehind = true
+                    entry = queue.behind.first
+                }
             }
             place = queues.nextLive(after: place)
         }
+        var held = delays.nextLive(after: .none)
+        while !held.isNone {
+            let delayed = delays[held].pointee
+            audit.delayedMessages += 1
+            audit.blockBytes += memory.blocks.capacity(delayed.message)
+            if delayed.keepsRoom, queues.isLive(delayed.queue) {
+                audit.queuedMessages += 1
+                audit.queuedBytes += Int(delayed.byteCount)
+            }
+            held = delays.nextLive(after: held)
+        }
+        if delayTimer != 0 { audit.timers += 1 }
         return audit
     }
 
@@ -131,11 +165,25 @@ extension Shard {
         return listedCount == idleCount ? nil : "\(idleCount) idle destinations, \(listedCount) on their lists"
     }
 
+    /// A queue's messages are in one of four places, and a consumer waits for those in the log only while they are read.
+    private func auditCold(_ index: Index<Queue>) -> String? {
+        let queue = queues[index].pointee
+        if queue.cold.isNone { return queue.behind.isEmpty ? nil : "messages wait behind none" }
+        let record = cold[queue.cold].pointee
+        let count = Int(queue.ready.count) + Int(record.count) + queues.behindCounts(index).all
+        if count > Int(queue.messageCount) { return "holds \(count) messages and counts \(queue.messageCount)" }
+        if queue.ready.isEmpty, !queue.turns.isEmpty, !record.isReading, !record.isListed, !record.isBlocked {
+            return "a consumer waits for messages that nobody reads"
+        }
+        return nil
+    }
+
     /// The first broken rule of a queue, or nil: see `QueueEngine.audit`. Time is linear in messages.
     public func auditQueues() -> String? {
+        if let fault = delays.audit() { return fault }
         var place = queues.nextLive(after: .none)
         while !place.isNone {
-            if let fault = queues.audit(place) {
+            if let fault = queues.audit(place) ?? auditCold(place) {
                 return "\(destinationText(queues[place].pointee.destination)): \(fault)"
             }
             place = queues.nextLive(after: place)

@@ -20,6 +20,7 @@ extension Shard {
         switch options.authentication {
         case .none:
             if gate.isOn { enterAsAnybody(session) }
+            if hosts.isOn, !entersHost(session) { return }
             welcome(session)
         case .external:
             session.pointee.state = .authenticating
@@ -30,6 +31,7 @@ extension Shard {
                 address: sessions.address(of: session.pointee.index), listener: session.pointee.listener)
             question.login = frame.rawValue(.login).map(Array.init)
             question.passcode = frame.rawValue(.passcode).map(Array.init)
+            if hosts.isOn { question.host = hosts.name(of: session.pointee.index) }
             questions.append(question)
         }
     }
@@ -53,6 +55,7 @@ extension Shard {
         guard isAllowed else {
             return fail(session, "Access refused", "the login is unknown, or the passcode is wrong")
         }
+        if hosts.isOn, !entersHost(session) { return }
         welcome(session)
         resumeSoon(session)
     }
@@ -81,6 +84,7 @@ extension Shard {
                 continue
             }
             if gate.isOn, !admits(session, identity, answer.clientID) { continue }
+            if hosts.isOn, !entersHost(session) { continue }
             welcome(session)
             if gate.isOn { armTokenDeadline(session) }
             resumeSoon(session)

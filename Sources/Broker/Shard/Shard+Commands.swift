@@ -99,6 +99,8 @@ extension Shard {
             want == 0 || wish.0 == 0 ? 0 : max(want, wish.0), session.pointee.listener)
         session.pointee.version = version
         keepLogin(session)
+        if frame.has(.clientId) { keepClientID(session) }
+        if hosts.isOn, !choosesHost(session) { return }
         authenticate(session)
     }
 

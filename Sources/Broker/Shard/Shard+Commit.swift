@@ -67,7 +67,11 @@ extension Shard {
                         session, target, pending, byteCount: send.byteCount, frame: cursor.frame,
                         isPersistent: send.isPersistent)
                     pendings.expectAnswer(pending)
-                case .topic, .pattern, .subscriptionQueue: break
+                case .topic:
+                    guard admitsToKeep(context, target, send), admitsToDurables(context, target, send) else {
+                        return false
+                    }
+                case .pattern, .subscriptionQueue: break
                 }
             case .settlement(let delivery, _):
                 guard !subscriptions.isLive(delivery) else { continue }
@@ -121,6 +125,17 @@ extension Shard {
         return true
     }
 
+    /// Whether the log of this worker takes what one of its topics is to keep. False: ERROR was sent.
+    private mutating func admitsToKeep(
+        _ context: FrameContext, _ target: Index<Destination>, _ send: CheckedSend
+    ) -> Bool {
+        let topic = destinations[target]
+        guard topic.pointee.isSequenced, Int(topic.pointee.owner) == self.index,
+            send.isStored(by: topic)
+        else { return true }
+        return admitsToStore(context, byteCount: Int(send.byteCount))
+    }
+
     /// Gives back what is kept for the frames of a transaction: first here, then with other workers.
     mutating func returnRoom(ofTransaction index: Index<Transaction>) {
         var cursor = KeptCursor()
@@ -155,7 +170,7 @@ extension Shard {
         pendings.beginToApply(pending)
         closeTransaction(session, index)
         let context = FrameContext(session, commit: pending, .committing)
-        let parts = store.isEnabled ? beginParts(index) : nil
+        let parts = store.isEnabled ? beginParts(index, session) : nil
         var cursor = KeptCursor()
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
@@ -179,7 +194,9 @@ extension Shard {
         if session.pointee.state == .connected {
             counters.messagesReceived &+= 1
             parse(session, kept)
+            queues.granting = queue.index
             _ = sendNow(context)
+            queues.granting = .none
         }
         if !queue.isNone { roomIsFree(queue) }
         // Out of memory half-way: what was not sent takes no room.

@@ -1,5 +1,6 @@
 import Glibc
 import IO
+import Journal
 import STOMP
 import Slabs
 
@@ -16,37 +17,61 @@ extension Shard {
         if policies[queues[queues[index].pointee.queue].pointee.policy].deadLettersExpired {
             deadLetter(index, reason: "expired")
         } else {
+            let queue = queues[index].pointee.queue
             queues.takeOut(index)
             freeEntry(index)
+            readBackIfFew(queue)
         }
     }
 
     /// Moves a ready entry to the dead-letter destination of its queue. Without one, or where that is full, the message is
     /// dropped, counted and logged; or stays, if it `isKeptOtherwise`.
     ///
-    /// Where it is stored, it moves as a whole: the log has it in one place or the other.
-    mutating func deadLetter(_ index: Index<Entry>, reason: StaticString, isKeptOtherwise: Bool = false) {
+    /// Where it is stored, it moves as a whole: the log has it in one place or the other. If the transaction that brought it is
+    /// not known to be complete, the move does not count unless that is.
+    ///
+    /// - Parameters:
+    ///   - isOfGroup: a frame of the group that is open asks for it: it comes behind that.
+    ///   - transaction: the move does not count unless this one does. 0: there is none.
+    mutating func deadLetter(
+        _ index: Index<Entry>, reason: StaticString, isKeptOtherwise: Bool = false, isOfGroup: Bool = false,
+        behind transaction: UInt64 = 0
+    ) {
         guard store.isEnabled else {
             var move = DeadLetterMove()
             return deadLetter(index, &move, reason: reason, isKeptOtherwise: isKeptOtherwise)
         }
-        if store.isGrouping, isKeptOtherwise { return deadLettersDue.append(queues.handle(index)) }
+        if store.isGrouping, isOfGroup {
+            return deadLettersDue.append(
+                DueDeadLetter(entry: queues.handle(index), reason: reason, isKeptOtherwise: isKeptOtherwise))
+        }
+        let isStored = queues[index].pointee.isStored
+        let place = isStored ? memory.place(of: queues[index].pointee.message).pointee : .new
         // What the group around it has not written yet moves with that group.
-        let isJoined =
-            store.isGrouping && queues[index].pointee.isStored
-            && memory.place(of: queues[index].pointee.message).pointee.position == 0
+        let isJoined = store.isGrouping && isStored && place.position == 0
         let group = beginGroup()
-        var move = DeadLetterMove(mayHaveParts: queues[index].pointee.isStored && !isJoined)
+        var move = DeadLetterMove(mayHaveParts: isStored && !isJoined)
         deadLetter(index, &move, reason: reason, isKeptOtherwise: isKeptOtherwise)
+        let partCount: UInt16 = move.transaction == 0 ? 1 : 2
+        var conditions = PartConditions()
+        if isStored, !isJoined, store.hasOperations(from: group.first) {
+            conditions = PartConditions(store.incompleteTransaction(of: place), transaction)
+        }
+        if !conditions.isEmpty, move.transaction == 0 {
+            var participants = PeerSet()
+            participants.set(self.index, true)
+            move.transaction = store.beginTransaction(participants)
+        }
         endGroup(
-            group, transaction: move.transaction, partCount: move.transaction == 0 ? 1 : 2, isJoined: isJoined,
+            group, transaction: move.transaction, partCount: partCount, conditions: conditions, isJoined: isJoined,
             holdsReceipts: true)
     }
 
     private mutating func deadLetter(
         _ index: Index<Entry>, _ move: inout DeadLetterMove, reason: StaticString, isKeptOtherwise: Bool
     ) {
-        let origin = nameOf(queues[queues[index].pointee.queue].pointee.destination)
+        let queue = queues[index].pointee.queue
+        let origin = nameOf(queues[queue].pointee.destination)
         queues.takeOut(index)
         let wasKept = moveToDeadLetters(index, &move, origin: origin, reason: reason)
         if !wasKept, isKeptOtherwise { return chargeForSteps(queues.putBack(index)) }
@@ -54,9 +79,10 @@ extension Shard {
             counters.messagesDeadLettered &+= 1
         } else {
             counters.messagesDropped &+= 1
-            notice(.messagesDropped, "1 of \(printable(origin)) (\(reason)): no dead-letter destination took it")
+            notice(.messagesDropped, "1 of \(nameText(origin)) (\(reason)): no dead-letter destination took it")
         }
         freeEntry(index)
+        readBackIfFew(queue)
     }
 
     /// Writes the canonical name of a queue's dead-letter destination to `scratch.name`. Nil where it has none, or is its
@@ -67,16 +93,17 @@ extension Shard {
         let queue = queues[index]
         let origin = nameOf(queue.pointee.destination)
         // The queue of a topic's subscription has no name, and one that is too long cannot be named as the origin.
-        guard origin.count > 0, origin.count <= limits.destinationNameByteCountMax else { return nil }
+        guard origin.count > 0, visible(origin).count <= limits.destinationNameByteCountMax else { return nil }
         var parsed: DestinationName?
         if queue.pointee.deadLetter != 0 {
-            parsed = parseDeadLetterName(
-                UnsafeRawBufferPointer(
-                    start: memory.blocks.base(queue.pointee.deadLetter), count: Int(queue.pointee.deadLetterByteCount)))
+            // Of the same host.
+            let target = UnsafeRawBufferPointer(
+                start: memory.blocks.base(queue.pointee.deadLetter), count: Int(queue.pointee.deadLetterByteCount))
+            parsed = parseDeadLetterName(visible(target), of: origin)
         } else {
             var target = policies[queue.pointee.policy].deadLetterDestination
             if target.isEmpty { return nil }
-            parsed = target.withUTF8 { parseDeadLetterName(UnsafeRawBufferPointer($0)) }
+            parsed = target.withUTF8 { parseDeadLetterName(UnsafeRawBufferPointer($0), of: origin) }
         }
         guard let parsed else { return nil }
         let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
@@ -84,10 +111,14 @@ extension Shard {
         return (name, parsed.kind)
     }
 
-    private mutating func parseDeadLetterName(_ text: UnsafeRawBufferPointer) -> DestinationName? {
+    /// - Parameter origin: dead letters stay with its host.
+    private mutating func parseDeadLetterName(
+        _ text: UnsafeRawBufferPointer, of origin: UnsafeRawBufferPointer
+    ) -> DestinationName? {
         try? DestinationName.parse(
             text, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
-            levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
+            levelCountMax: limits.destinationLevelCountMax, owner: { "" },
+            host: UnsafeRawBufferPointer(rebasing: origin.prefix(HostName.prefixByteCount(origin))), into: scratch.name)
     }
 
     private mutating func moveToDeadLetters(
@@ -109,13 +140,14 @@ extension Shard {
         old.removeDestination()
         var extra = FrameWriter(at: scratch.key)
         extra.write("original-destination:")
-        extra.writeEscaped(origin.baseAddress!, origin.count, version: .v1_2)
+        let written = visible(origin)
+        extra.writeEscaped(written.baseAddress!, written.count, version: .v1_2)
         extra.write("\ndead-letter-reason:")
         extra.write(reason)
         extra.write("\n")
         let lines = UnsafeRawBufferPointer(start: scratch.key, count: extra.cursor - scratch.key)
         var isPlain = old.isPlain
-        for byte in origin where byte == UInt8(ascii: "\\") || byte == UInt8(ascii: ":") { isPlain = false }
+        for byte in written where byte == UInt8(ascii: "\\") || byte == UInt8(ascii: ":") { isPlain = false }
         let block = memory.store(
             Message(
                 headers: old.headers, headersByteCount: old.headersByteCount, body: old.body,
@@ -138,11 +170,23 @@ extension Shard {
             forwardDeadLetter(target, message, of: holder, &move)
             return true
         case .topic:
-            publish(target, message)
+            guard destinations[target].pointee.isSequenced else {
+                publish(target, message)
+                return true
+            }
+            if Int(destinations[target].pointee.owner) == self.index { return sequence(target, message, .none) == nil }
+            forwardDeadLetter(target, message, of: holder, &move)
             return true
         case .pattern, .subscriptionQueue: return false
         }
     }
+}
+
+/// A message whose way to its dead-letter destination begins when the group that is open has ended.
+struct DueDeadLetter {
+    var entry: Handle<Entry>
+    var reason: StaticString
+    var isKeptOtherwise: Bool
 }
 
 /// A message on its way to its dead-letter destination.

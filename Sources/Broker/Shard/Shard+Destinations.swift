@@ -9,7 +9,7 @@ extension Shard {
     func nameOf(_ index: Index<Destination>) -> UnsafeRawBufferPointer { destinations.name(of: index, in: memory) }
 
     @inline(__always)
-    func destinationText(_ index: Index<Destination>) -> String { printable(nameOf(index)) }
+    func destinationText(_ index: Index<Destination>) -> String { nameText(nameOf(index)) }
 
     /// The text that makes a session's temporary names unique, and unguessable.
     @inline(__always)
@@ -57,7 +57,8 @@ extension Shard {
         guard
             let parsed = try? DestinationName.parse(
                 written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
-                levelCountMax: limits.destinationLevelCountMax, owner: { ownerText(session) }, into: scratch.name)
+                levelCountMax: limits.destinationLevelCountMax, owner: { ownerText(session) },
+                host: hosts.prefix(of: session.pointee.index), into: scratch.name)
         else { return .none }
         return findDestination(UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount))
     }
@@ -102,7 +103,8 @@ extension Shard {
         do throws(DestinationNameError) {
             return try DestinationName.parse(
                 written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
-                levelCountMax: limits.destinationLevelCountMax, owner: { "" }, into: scratch.name)
+                levelCountMax: limits.destinationLevelCountMax, owner: { "" },
+                host: hosts.prefix(of: context.session.pointee.index), into: scratch.name)
         } catch {
             switch error {
             case .invalid:
@@ -114,8 +116,9 @@ extension Shard {
             case .tooManyLevels: failManyLevels(context, written)
             case .durableSubscription:
                 failFrame(
-                    context, "Durable subscriptions are not supported",
-                    "'\(printable(written))' names a durable subscription; use a queue")
+                    context, "Invalid destination",
+                    "'\(printable(written))' names a durable subscription; SUBSCRIBE to its topic, with the header "
+                        + "durable:true or a subscription name")
             case .unknown:
                 failFrame(
                     context, "Unknown destination",
@@ -167,7 +170,7 @@ extension Shard {
         if !options.clientsCreateDestinations, policies.index(of: name) == 0 {
             failFrame(
                 context, "Unknown destination",
-                "'\(printable(name))' is not configured, and clients may not create destinations")
+                "'\(nameText(name))' is not configured, and clients may not create destinations")
             return .none
         }
         recordAllowance -= 1
@@ -205,6 +208,7 @@ extension Shard {
     mutating func makeTopic(_ name: UnsafeRawBufferPointer, isPattern: Bool) -> Index<Destination> {
         let made = destinations.makeTopic(name, isPattern: isPattern, memory: &memory)
         chargeForSteps(made.stepCount)
+        if policies.hasLogs, !isPattern, !made.index.isNone { applyLogPolicy(made.index, name) }
         return made.index
     }
 

@@ -119,6 +119,7 @@ extension Shard {
         if session.pointee.subscriptions.isEmpty { subscriptions.dropUnsent(session) }
         while !session.pointee.temporaries.isEmpty { removeTemporary(session) }
         if gate.isOn { gate.leave(session.pointee.index) }
+        if hosts.isOn { hosts.leave(session.pointee.index) }
         pendings.forgetMarked(session)
         sessions.stopParsing(session, memory: &memory)
         chargeForFreed(since: byteCountBefore)
@@ -139,6 +140,8 @@ extension Shard {
         counters.connectionsClosed &+= 1
         let listener = session.pointee.listener
         if gate.isOn { gate.leave(session.pointee.index) }
+        if hosts.isOn { hosts.leave(session.pointee.index) }
+        if session.pointee.flags.contains(.hasClientID) { durables.setClientID(nil, of: session.pointee.index) }
         sessions.remove(session.pointee.index, memory: &memory)
         leaveListener(listener)
         reportLoad()

@@ -39,7 +39,7 @@ extension Shard {
     }
 
     /// Digits only, at most 18.
-    private func decimal(_ text: UnsafeRawBufferPointer) -> UInt64? {
+    func decimal(_ text: UnsafeRawBufferPointer) -> UInt64? {
         guard text.count > 0, text.count <= 18 else { return nil }
         var value: UInt64 = 0
         for byte in text {
@@ -53,13 +53,13 @@ extension Shard {
 
     /// Headers of SUBSCRIBE that mark it as a durable subscription by being there, in the words of several brokers. The
     /// misspelled one is what old clients send.
-    private static var subscriptionNames: UInt64 {
+    static var subscriptionNames: UInt64 {
         HeaderName.activemqSubscriptionName.bit | HeaderName.activemqSubcriptionName.bit
             | HeaderName.durableSubscriptionName.bit | HeaderName.durableSubscriberName.bit
     }
 
-    /// Whether the SUBSCRIBE under the parser wants to be remembered while its client is away. nil: it was answered with
-    /// ERROR.
+    /// Whether the SUBSCRIBE under the parser wants to be remembered while its client is away, or the UNSUBSCRIBE is about one
+    /// that is. nil: it was answered with ERROR.
     mutating func asksForDurability(_ context: FrameContext) -> Bool? {
         guard frame.hasAny(Self.subscriptionNames | HeaderName.durable.bit | HeaderName.persistent.bit) else {
             return false

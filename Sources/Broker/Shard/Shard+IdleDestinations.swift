@@ -49,6 +49,7 @@ extension Shard {
         let queueIndex = destinations[index].pointee.queue
         if queueIndex.isNone { return false }
         let queue = queues[queueIndex]
+        if destinations[index].pointee.marks.contains(.durableQueue) { return true }
         return queue.pointee.messageCount != 0 || queue.pointee.consumerCount != 0 || !queue.pointee.blocked.isEmpty
     }
 

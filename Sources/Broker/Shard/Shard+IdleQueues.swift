@@ -22,6 +22,9 @@ extension Shard {
     mutating func idleTimerFired(_ handle: Handle<Queue>) {
         guard let queue = queues.find(handle) else { return }
         let index = handle.index
+        if destinations[queue.pointee.destination].pointee.marks.contains(.durableQueue) {
+            return durableTimerFired(index)
+        }
         queues.disarmIdle(index, &timers, hasFired: true)
         let milliseconds = patience(index)
         // One that is in use is looked at when it becomes idle.
@@ -38,9 +41,10 @@ extension Shard {
     }
 
     /// Nobody consumes from it, waits for room in it, or was promised room, and no connection owns it.
-    private func isUnused(_ index: Index<Queue>) -> Bool {
+    private mutating func isUnused(_ index: Index<Queue>) -> Bool {
         let queue = queues[index]
-        return queue.pointee.consumerCount == 0 && queue.pointee.ready.count == queue.pointee.messageCount
+        return queue.pointee.consumerCount == 0
+            && Int(queue.pointee.ready.count) + coldCounts(index).all == Int(queue.pointee.messageCount)
             && queue.pointee.blocked.isEmpty && !destinations[queue.pointee.destination].pointee.isTemporary
     }
 
@@ -50,11 +54,14 @@ extension Shard {
     /// Drops the messages of a queue that nobody uses. False: some are left, for a later turn.
     private mutating func dropUnused(_ index: Index<Queue>) -> Bool {
         let queue = queues[index]
-        if queue.pointee.ready.isEmpty { return true }
-        let isWhole = Int(queue.pointee.ready.count) <= Self.dropsPerTurnMax
+        let messageCount = Int(queue.pointee.ready.count) + coldCounts(index).all
+        if messageCount == 0 { return true }
+        let isWhole = messageCount <= Self.dropsPerTurnMax
         // Closed before its last message goes, or it would become idle and have its time anew.
         if isWhole { queues.close(index) }
-        let count = dropReady(index, atMost: Self.dropsPerTurnMax)
+        var count = dropReady(index, atMost: Self.dropsPerTurnMax)
+        count += dropCold(index, atMost: Self.dropsPerTurnMax - count)
+        count += dropReady(index, atMost: Self.dropsPerTurnMax - count)
         counters.messagesDropped &+= UInt64(count)
         notice(
             .messagesDropped,

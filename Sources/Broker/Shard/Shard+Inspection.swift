@@ -65,6 +65,21 @@ extension Shard {
         return orders
     }
 
+    // MARK: Messages in the log alone
+
+    /// Those that were written again.
+    package var coldCopyCount: Int { cold.copiedCount }
+
+    /// Messages of a queue that are in memory and ready, in the log alone, and in memory behind these.
+    package mutating func coldCounts(ofQueue name: String) -> (ready: Int, cold: Int, behind: Int) {
+        var name = name
+        let place = name.withUTF8 { findDestination(UnsafeRawBufferPointer($0)) }
+        guard !place.isNone, case let index = destinations[place].pointee.queue, !index.isNone else { return (0, 0, 0) }
+        let queue = queues[index].pointee
+        if queue.cold.isNone { return (Int(queue.ready.count), 0, 0) }
+        return (Int(queue.ready.count), Int(cold[queue.cold].pointee.count), queues.behindCounts(index).all)
+    }
+
     // MARK: Turns and memory
 
     /// What the last turn was charged: records that it made or removed, and searches.

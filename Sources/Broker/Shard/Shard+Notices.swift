@@ -98,6 +98,7 @@ extension Shard {
         }
         let login = session.pointee.login
         if login != 0 { client.login = printable(LoginTable.text(login, in: memory)) }
+        if hosts.isOn, session.pointee.state != .fresh { client.host = hosts.name(of: session.pointee.index) }
         return client
     }
 

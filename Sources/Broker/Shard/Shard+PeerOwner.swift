@@ -7,9 +7,10 @@ extension Shard {
         _ publication: QueuePublication, _ payload: MessagePayload, from peer: Int
     ) {
         let message = payload.message
+        if !message.options.isEmpty, settleOptions(publication, payload, from: peer) { return }
         let index = queueForElsewhere(payload.name)
         guard !index.isNone else {
-            if begins(payload.name, with: "/reply-queue/") {
+            if begins(visible(payload.name), with: "/reply-queue/") {
                 // Its connection is gone.
                 counters.messagesDropped &+= 1
                 return
@@ -23,7 +24,11 @@ extension Shard {
         let queueIndex = destinations[index].pointee.queue
         let queue = queues[queueIndex]
         let handle = queues.handle(queueIndex)
-        if publication.isReserved { returnRoom(handle, byteCount: UInt64(publication.byteCount)) }
+        if publication.isReserved {
+            returnRoom(handle, byteCount: UInt64(publication.byteCount))
+            queues.granting = queueIndex
+        }
+        defer { queues.granting = .none }
         // A dead letter drives no other out: two queues could send each other theirs for ever.
         if !publication.isDeadLetter, destinations[index].pointee.isIdle,
             let refusal = queues.refusal(of: publication.sender, limits)
@@ -42,7 +47,7 @@ extension Shard {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
         let wasEmpty = queue.pointee.messageCount == 0
-        if enqueue(queueIndex, message) {
+        if take(queueIndex, message) {
             if wasEmpty { hold(handle, publication.sender) }
         } else {
             let isFull = !queues.hasRoom(queueIndex, byteCount: message.contentByteCount)
@@ -54,7 +59,7 @@ extension Shard {
 
     /// Why the log does not take a message that is to be stored. nil: it does. What COMMIT was granted, and a dead letter, may
     /// take of what is kept in reserve.
-    private mutating func refusalToStore(_ publication: QueuePublication, byteCount: Int) -> Refusal? {
+    mutating func refusalToStore(_ publication: QueuePublication, byteCount: Int) -> Refusal? {
         switch store.admission(byteCount) {
         case .open, .wait: nil
         case .full: publication.isDeadLetter || publication.isReserved ? nil : .diskFull
@@ -67,7 +72,7 @@ extension Shard {
     mutating func queueForElsewhere(_ name: UnsafeRawBufferPointer) -> Index<Destination> {
         let found = findDestination(name)
         if !found.isNone { return found }
-        if begins(name, with: "/reply-queue/") { return .none }
+        if begins(visible(name), with: "/reply-queue/") { return .none }
         guard makeRoomForQueue() else { return .none }
         return makeQueue(name, isTemporary: false)
     }
@@ -75,7 +80,7 @@ extension Shard {
     /// Why `queueForElsewhere` found no room.
     mutating func refusalOfDestination() -> Refusal { makeRoomForQueue() ? .memory : .destinations }
 
-    private mutating func refuseSend(
+    mutating func refuseSend(
         _ publication: QueuePublication, _ receipt: UnsafeRawBufferPointer, _ refusal: Refusal, to peer: Int
     ) {
         guard !publication.isDeadLetter else {

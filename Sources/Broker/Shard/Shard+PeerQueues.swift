@@ -42,9 +42,14 @@ extension Shard {
             peers.keepsTogether = true
             peers.write(TransactionPart(transaction: move.transaction, partCount: 2, isEnd: false), to: owner)
         }
-        peers.write(
-            QueuePublication(sender: holder, byteCount: 0, isReserved: false, isDeadLetter: true), to: owner,
-            MessagePayload(name: nameOf(index), receipt: nil, message))
+        let payload = MessagePayload(name: nameOf(index), receipt: nil, message)
+        if destinations[index].pointee.isSequenced {
+            peers.write(Sequencing(session: .none, retain: .none), to: owner, payload)
+        } else {
+            peers.write(
+                QueuePublication(sender: holder, byteCount: 0, isReserved: false, isDeadLetter: true), to: owner,
+                payload)
+        }
         if !participants.isEmpty {
             peers.write(TransactionPart(transaction: move.transaction, partCount: 2, isEnd: true), to: owner)
             peers.keepsTogether = keptTogether

@@ -88,7 +88,7 @@ extension Shard {
                     return
                 }
             }
-        } else if !index.isNone || begins(name, with: "/reply-queue/") {
+        } else if !index.isNone || begins(visible(name), with: "/reply-queue/") {
             // The temporary queue is gone; what is sent to it is dropped when it comes.
             answer.refusal = nil
         } else {

@@ -7,7 +7,8 @@ extension Shard {
         let destination = destinations[index]
         let request = InterestRequest(
             destination: destinations.handle(index), epoch: destination.pointee.interestEpoch,
-            isPattern: destination.pointee.kind == .pattern)
+            isPattern: destination.pointee.kind == .pattern,
+            durableCount: durables.count(of: index, with: self.index))
         for peer in 0..<shardCount where peer != self.index { peers.write(request, to: peer, name: nameOf(index)) }
     }
 
@@ -20,6 +21,10 @@ extension Shard {
     mutating func publishElsewhere(_ index: Index<Destination>, _ message: Message) -> Bool {
         let hearers = destinations.peers(of: index)
         if hearers.isEmpty { return false }
+        if let context = durables.publication {
+            publishElsewhere(index, message, to: hearers, of: context)
+            return true
+        }
         forEachPeer(low: hearers.low, high: hearers.high) { shard, peer in
             shard.peers.write(
                 TopicPublication(), to: peer, MessagePayload(name: shard.nameOf(index), receipt: nil, message))
@@ -34,6 +39,9 @@ extension Shard {
         if index.isNone, makeRoomForMatches() { index = makeTopic(name, isPattern: request.isPattern) }
         if !index.isNone {
             destinations.setRemote(true, of: peer, to: index)
+            if request.durableCount != durables.count(of: index, with: peer) {
+                setDurableCount(request.durableCount, of: index, with: peer)
+            }
             updateIdle(index)
         }
         peers.write(
@@ -44,10 +52,13 @@ extension Shard {
         let index = findDestination(name)
         if index.isNone { return }
         destinations.setRemote(false, of: peer, to: index)
+        if durables.count(of: index, with: peer) > 0 { setDurableCount(0, of: index, with: peer) }
         updateIdle(index)
     }
 
-    mutating func publishFromElsewhere(_ payload: MessagePayload) {
+    mutating func publishFromElsewhere(
+        _ publication: TopicPublication, _ payload: MessagePayload, from peer: Int
+    ) {
         let name = payload.name
         var index = findDestination(name)
         if index.isNone {
@@ -58,9 +69,10 @@ extension Shard {
             index = makeTopic(name, isPattern: false)
             guard !index.isNone else {
                 counters.messagesDropped &+= 1
-                return notice(.memoryLimit, "no memory for a message to \(printable(name)): it is dropped")
+                return notice(.memoryLimit, "no memory for a message to \(nameText(name)): it is dropped")
             }
         }
+        if !publication.sender.isNone { return publishToDurables(index, publication, payload, from: peer) }
         _ = publishHere(index, payload.message)
     }
 }

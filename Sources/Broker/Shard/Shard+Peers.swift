@@ -45,7 +45,8 @@ extension Shard {
         case .interestRequest: addRemoteInterest(message.fields(), message.payload, from: peer)
         case .interestAnswer: interestAnswered(message.fields())
         case .interestWithdrawal: removeRemoteInterest(message.payload, from: peer)
-        case .topicPublication: publishFromElsewhere(MessagePayload(message.payload))
+        case .topicPublication:
+            publishFromElsewhere(message.fields(), MessagePayload(message.payload), from: peer)
         case .queuePublication: sendFromElsewhere(message.fields(), MessagePayload(message.payload), from: peer)
         case .publicationRefusal: sendRefused(message.fields(), message.payload)
         case .queueProperties: queueRequested(message.payload)
@@ -53,6 +54,8 @@ extension Shard {
         case .consumerAnswer: consumerAnswered(message.fields(), from: peer)
         case .consumerRemoval: removeConsumer(message.fields())
         case .consumerPause: pauseConsumer(message.fields())
+        case .durableRequest: durableRequested(message.fields(), message.payload, from: peer)
+        case .durableRemoval: durableRemoved(message.fields(), message.payload, from: peer)
         case .queueDelivery: deliverFromElsewhere(message.fields(), MessagePayload(message.payload).message)
         case .entrySettlement:
             let settlement = message.fields(EntrySettlement.self)
@@ -69,6 +72,13 @@ extension Shard {
             roomIsFree(room.queue)
         case .transactionPart: transactionPart(message.fields(), from: peer)
         case .transactionStep: transactionStep(message.fields())
+        case .sequencing: sequenceFromElsewhere(message.fields(), MessagePayload(message.payload), from: peer)
+        case .retainedChange: retainedElsewhere(message.fields(), MessagePayload(message.payload), from: peer)
+        case .readerRequest: addRemoteReader(message.fields(), message.payload, from: peer)
+        case .readerAnswer: readerAnswered(message.fields(), from: peer)
+        case .readerRemoval: removeReader(message.fields(ReaderRemoval.self).reader)
+        case .readerCredit: readerHasRead(message.fields())
+        case .logDelivery: giveFromElsewhere(message.fields(), MessagePayload(message.payload).message)
         }
     }
 }

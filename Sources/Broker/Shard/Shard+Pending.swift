@@ -67,6 +67,8 @@ extension Shard {
     /// workers have confirmed what was sent to them, and its conditions are met.
     mutating func finishPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
         let workers = pendings.finish(index, of: session, gathered: store.isEnabled ? store.gatheredPosition : nil)
+        // What it waits for may be of earlier turns.
+        if pendings[index].pointee.awaitsLog { store.hasWork = true }
         let isStored = session.pointee.flags.contains(.hasStoredElsewhere)
         forEachPeer(low: workers.low, high: workers.high) { shard, peer in
             shard.sendBarrier(to: peer, index, isStored: isStored)
@@ -85,8 +87,9 @@ extension Shard {
             counters.stalePeerMessages &+= 1
             return
         }
-        if answer.hasFailed {
-            return failStored(sessions[pending.pointee.session], receipt: receiptOfPending(handle.index))
+        if let refusal = answer.refusal {
+            return failStored(
+                sessions[pending.pointee.session], refusal, receipt: receiptOfPending(handle.index))
         }
         guard pendings.countAnswer(handle.index) else { return }
         conditionIsMet(sessions[pending.pointee.session])
@@ -169,9 +172,10 @@ extension Shard {
                         + "match too often; use fewer or narrower patterns",
                     receipt: receiptOfPending(pending))
             }
-            return
+            return durablesRefused(handle)
         }
         guard destinations.agree(to: handle.index) else { return }
+        if destinations[handle.index].pointee.marks.contains(.hasDurable) { durablesAgreed(handle.index) }
         // A pattern whose last subscriber ends for want of memory is gone.
         while let destination = destinations.find(handle) {
             let pending = destination.pointee.waiting.first
@@ -206,8 +210,10 @@ extension Shard {
     private mutating func leaveRegistration(_ index: Index<PendingOperation>) {
         let subscription = pendings[index].pointee.subscription
         let destination = subscriptions[subscription].pointee.destination
-        // The owner of a queue is asked without a registration.
-        guard destinations[destination].pointee.kind != .remoteQueue else { return }
+        // The owner of a queue, or of a log, is asked without a registration, and so is who holds a durable subscription.
+        guard [.topic, .pattern].contains(destinations[destination].pointee.kind),
+            !subscriptions[subscription].pointee.flags.contains(.readsLog)
+        else { return }
         pendings.remove(index, from: &destinations[waitingFor: destination])
     }
 

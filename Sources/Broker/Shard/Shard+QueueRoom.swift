@@ -16,6 +16,11 @@ extension Shard {
         return .retry
     }
 
+    @inline(__always)
+    mutating func take(_ index: Index<Queue>, _ message: Message) -> Bool {
+        message.options.isEmpty ? enqueue(index, message) : takeWithOptions(index, message)
+    }
+
     /// Grants room to those who wait, in turn, while there is any; all of them have their answer when the queue ends.
     mutating func unblock(_ queueIndex: Index<Queue>) {
         let queue = queues[queueIndex]

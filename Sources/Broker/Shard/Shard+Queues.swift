@@ -15,9 +15,11 @@ struct Window: BitwiseCopyable {
 }
 
 extension Frame {
-    /// The most that the SEND counts as in a queue: its headers may gain escapes and a longer `reply-to`.
+    /// The most that the SEND counts as in a queue: its headers may gain escapes, a longer `reply-to`, and the line that says
+    /// when it is due.
     var reservedByteCount: Int {
-        isPlain && !has(.replyTo) ? byteCount : byteCount + headersByteCount + 1024
+        isPlain && !hasAny(HeaderName.replyTo.bit | HeaderName.sendOption.bit)
+            ? byteCount : byteCount + headersByteCount + 1024
     }
 }
 
@@ -62,7 +64,7 @@ extension Shard {
         while case let consumer = queues[index].pointee.consumers.first, !consumer.isNone {
             removeConsumer(consumer, .nothing)
         }
-        return dropReady(index)
+        return dropReady(index) + dropCold(index) + dropReady(index)
     }
 
     /// Drops ready messages, the oldest first, at most so many. Returns how many there were.
@@ -73,6 +75,7 @@ extension Shard {
             freeEntry(entry)
             count += 1
         }
+        readBackIfFew(index)
         return count
     }
 
@@ -80,7 +83,7 @@ extension Shard {
     /// make room now, and not at COMMIT's end: all may be with consumers, and then the promise could not be kept.
     mutating func canReserve(_ index: Index<Queue>, byteCount: Int) -> Bool {
         if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: byteCount) }
-        return queues.hasRoom(index, byteCount: byteCount)
+        return queues.hasRoom(index, byteCount: byteCount) || mayExceed(index, byteCount)
     }
 
     /// A local SEND found the queue full.
@@ -95,7 +98,7 @@ extension Shard {
         case .dropOldest:
             guard let message = messageOfFrame(context, for: target) else { return .done }
             dropOldest(index, byteCount: message.contentByteCount)
-            if enqueue(index, message) {
+            if take(index, message) {
                 confirm(context)
                 return .done
             }
@@ -125,6 +128,11 @@ extension Shard {
         _ index: Index<Queue>, _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)
     ) -> Bool {
         let isStored = stores(index, isPersistent: message.isPersistent)
+        if queues[index].pointee.mayBeCold,
+            let wasTaken = enqueueCold(index, message, extra: extra, isStored: isStored)
+        {
+            return wasTaken
+        }
         switch queues.enqueue(index, message, extra: extra, isStored: isStored, &memory, &timers, at: moment) {
         case .queued(let entry):
             if isStored { keep(entry) }
@@ -142,6 +150,7 @@ extension Shard {
     mutating func freeEntry(_ entry: Index<Entry>) {
         let index = queues[entry].pointee.queue
         if queues[entry].pointee.isStored { acknowledgeStored(entry) }
+        if !queues[index].pointee.intake.isNone { tookOne(entry) }
         queues.free(entry, &memory, &timers)
         let queue = queues[index]
         if !queue.pointee.blocked.isEmpty { unblock(index) }
@@ -212,6 +221,9 @@ extension Shard {
             queues.use(index, clock: clock)
             queues.updateHold(index)
             updateIdle(queues[index].pointee.destination)
+            if destinations[queues[index].pointee.destination].pointee.marks.contains(.durableQueue) {
+                consumerLeft(index)
+            }
             dispatch(index)
         }
     }
@@ -261,7 +273,7 @@ extension Shard {
     private mutating func dispatchOne(_ index: Index<Queue>) {
         while true {
             switch queues.next(index, wallMilliseconds: wallMilliseconds) {
-            case .nothing: return
+            case .nothing: return readBackIfFew(index)
             // Its timer fires later in this turn.
             case .expired(let entry): expire(entry)
             case .deliver(let entry, let consumer): deliver(entry, to: consumer)
@@ -295,7 +307,8 @@ extension Shard {
         switch returned.outcome {
         case .ready: if how == .failed, queues[entry].pointee.isStored { countFailureOfStored(entry) }
         case .expired: expire(entry)
-        case .failedTooOften: deadLetter(entry, reason: "delivery-limit", isKeptOtherwise: true)
+        case .failedTooOften:
+            deadLetter(entry, reason: "delivery-limit", isKeptOtherwise: true, isOfGroup: true)
         }
     }
 
@@ -311,8 +324,8 @@ extension Shard {
         if settlement != .acknowledged,
             destinations[queues[index].pointee.destination].pointee.kind == .subscriptionQueue
         {
-            // A topic's message is for one subscriber: refused, it is nobody's.
-            counters.messagesDropped &+= 1
+            // A topic's message is for one subscriber: refused, it is nobody's. In a log it stays.
+            if queues[index].pointee.intake.isNone { counters.messagesDropped &+= 1 }
             settlement = .acknowledged
         }
         switch settlement {
@@ -324,7 +337,7 @@ extension Shard {
         case .unseen: giveBack(entry, .unseen)
         case .rejected:
             chargeForSteps(queues.putBack(entry))
-            deadLetter(entry, reason: "rejected")
+            deadLetter(entry, reason: "rejected", isOfGroup: true)
         }
         if !queues[index].pointee.turns.isEmpty { dispatch(index) }
     }

@@ -7,7 +7,8 @@ import Slabs
 extension Shard {
     /// The session's user has another set of permissions, or its first.
     mutating func updateRate(_ session: UnsafeMutablePointer<Session>) {
-        if gate.limits(of: session.pointee.index).hasRate {
+        let hasHostRate = hosts.isOn && hosts.options(of: session.pointee.index).hasRate
+        if hasHostRate || gate.limits(of: session.pointee.index).hasRate {
             session.pointee.flags.insert(.hasRate)
         } else {
             session.pointee.flags.remove(.hasRate)
@@ -18,7 +19,9 @@ extension Shard {
     @inline(never)
     mutating func spendBytes(_ session: UnsafeMutablePointer<Session>, _ count: Int) {
         guard session.pointee.state == .connected else { return }
-        slowDown(session, gate.spendBytes(session.pointee.index, count, now: now))
+        var wait = gate.spendBytes(session.pointee.index, count, now: now)
+        if hosts.isOn { wait = max(wait, hosts.spendBytes(session.pointee.index, count, now: now)) }
+        slowDown(session, wait)
     }
 
     /// A frame was processed.
@@ -27,7 +30,9 @@ extension Shard {
     @inline(never)
     mutating func stopsAfterFrame(_ session: UnsafeMutablePointer<Session>) -> Bool {
         if session.pointee.flags.contains(.hasRate) {
-            slowDown(session, gate.spendFrame(session.pointee.index, now: now))
+            var wait = gate.spendFrame(session.pointee.index, now: now)
+            if hosts.isOn { wait = max(wait, hosts.spendFrame(session.pointee.index, now: now)) }
+            slowDown(session, wait)
         }
         return session.pointee.flags.contains(.suspended)
     }
@@ -40,7 +45,8 @@ extension Shard {
         if gate.slowDown(session.pointee.index, until: now &+ nanoseconds) {
             notice(
                 .clientSlowed, session: session.pointee.index,
-                "\(userText(session.pointee.index)) sends more than its limits give it, and is not read for a while")
+                "\(userText(session.pointee.index)) sends more than its limits, or those of its host, give it, and is not read "
+                    + "for a while")
         }
         session.pointee.flags.insert(.isSlowed)
         suspend(session)

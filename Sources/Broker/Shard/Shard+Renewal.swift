@@ -46,6 +46,7 @@ extension Shard {
             connection: session.pointee.slot, clientID: gate.clientID(of: session.pointee.index),
             address: sessions.address(of: session.pointee.index), listener: session.pointee.listener)
         question.passcode = token
+        if hosts.isOn { question.host = hosts.name(of: session.pointee.index) }
         question.isRenewal = true
         questions.append(question)
         hasQuestions = true
@@ -81,6 +82,7 @@ extension Shard {
         guard gate.renew(session.pointee.index, identity, at: session.pointee.listener, now: now) else {
             return refuseLogin(session, "Access refused", "this user may not be connected any more")
         }
+        if hosts.isOn, !admitsHost(session) { return }
         updateRate(session)
         session.pointee.lastDestination = .none
         armTokenDeadline(session)

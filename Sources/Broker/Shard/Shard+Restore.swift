@@ -21,6 +21,7 @@ extension Shard {
     /// What was stored in earlier lives comes before all that comes now.
     mutating func beginLog() {
         queues.beginOrder(at: store.durablePosition)
+        delays.beginOrder(at: store.durablePosition)
         pendings.beginLog(at: store.durablePosition)
     }
 
@@ -31,12 +32,21 @@ extension Shard {
     /// It is restored whatever the limits of its queue are now. What it points to is used during the call alone.
     public mutating func restore(_ message: RecoveredMessage) -> RestoreOutcome {
         invariant(store.isEnabled, "messages are restored to a store")
-        guard let index = restoredQueue(message.record.queueName) else { return .tooMany }
+        if message.record.flags.contains(.isLogged) || message.record.flags.contains(.isRetained) {
+            return restoreKept(message)
+        }
         let place = StoredPlace(
             position: message.reference.position, orderKey: message.record.orderKey, worker: message.reference.worker,
             byteCount: UInt32(message.record.recordByteCount),
             earlierSegment: Int32(store.options.earlier?.index(of: message.reference) ?? -1))
         invariant(place.earlierSegment >= 0, "a restored message is in a segment of an earlier life")
+        if message.record.flags.contains(.isDelayed) { return restoreDelayed(message, place) }
+        if isOfEndedDurable(message.record.queueName) {
+            store.countRestored(Int(place.byteCount))
+            store.acknowledge(place)
+            return .restored
+        }
+        guard let index = restoredQueue(message.record.queueName) else { return .tooMany }
         let restored = queues.restore(index, message, place, &memory, &timers, at: moment)
         if restored == .restored {
             store.countRestored(Int(place.byteCount))
@@ -69,7 +79,7 @@ extension Shard {
         for transaction in transactions { store.write(transactionEnd: transaction) }
     }
 
-    private mutating func restoredQueue(_ name: UnsafeRawBufferPointer) -> Index<Queue>? {
+    mutating func restoredQueue(_ name: UnsafeRawBufferPointer) -> Index<Queue>? {
         var destination = findDestination(name)
         if destination.isNone {
             guard destinations.owner(ofQueue: name) == index, makeRoomForQueue() else { return nil }
@@ -119,30 +129,58 @@ extension Shard {
         switch storeEnding {
         case .none:
             markDelivered()
+            writeFinalOffsets()
             storeEnding = .writing
             store.hasWork = true
             return false
         case .writing:
             guard store.isDurable else { return waitForStore() }
-            store.writeCleanEnd()
+            if forgetsDeliveries { store.endWithoutRecord() } else { store.writeCleanEnd() }
             storeEnding = .closing
             return false
         case .closing: return store.isDurable || waitForStore()
         }
     }
 
-    /// A disk that is full, or hangs, is waited for so long; counted in checks, as `awaitOthers` does.
+    /// Nothing but this life knows that messages in the log alone may have been delivered: in a life that left no log. The
+    /// next one is to take all for such, as after a crash.
+    private var forgetsDeliveries: Bool {
+        guard cold.messageCount > 0, let earlier = store.options.earlier else { return false }
+        return earlier.redeliveredLifeMax > earlier.segments.last?.name.life ?? 0
+    }
+
+    /// A disk that hangs is waited for so long; counted in checks, as `awaitOthers` does.
     private static var storeChecksMax: Int { 500 }
+    /// A disk that is full, until the drain has taken its time, and for so many attempts at least.
+    private static var storeChecksMin: Int { 25 }
 
     private mutating func waitForStore() -> Bool {
         store.syncSoon(now)
         storeChecks += 1
-        guard storeChecks > Self.storeChecksMax else { return false }
+        let drainIsLong = clock &- drainSince >= UInt32(limits.drainMillisecondsMax)
+        let isStuck = store.isStuck && drainIsLong && storeChecks > Self.storeChecksMin
+        guard isStuck || storeChecks > Self.storeChecksMax else { return false }
+        let unstored = unstoredCount()
         notice(
             .storageFailed,
-            "the log could not be ended in order, for the disk did not answer or is full: what was not confirmed is lost"
-        )
+            "the log of worker \(index) could not be ended in order, for the disk "
+                + "\(isStuck ? "is full" : "does not answer"): \(store.staging.byteCount) bytes of records are not written, "
+                + "\(unstored) messages among them; what was not confirmed is lost")
         return true
+    }
+
+    /// Messages that are to be stored, and are not on stable storage.
+    private mutating func unstoredCount() -> Int {
+        var count = 0
+        var index = queues.nextEntry(after: .none)
+        while !index.isNone {
+            if queues[index].pointee.isStored {
+                let place = memory.place(of: queues[index].pointee.message).pointee
+                if place.earlierSegment < 0, place.position >= store.syncedPosition { count += 1 }
+            }
+            index = queues.nextEntry(after: index)
+        }
+        return count
     }
 
     /// Those that were delivered, and come back, may have been seen: the next life is to say so.

@@ -47,7 +47,8 @@ extension Shard {
         }
         let outcome: FrameOutcome
         switch destination.pointee.kind {
-        case .topic: outcome = sendToTopic(context, target)
+        case .topic:
+            outcome = frame.has(.sendOption) ? sendToTopicWithOptions(context, target) : sendToTopic(context, target)
         case .queue: outcome = sendToQueue(context, target, hadReservation: hadReservation)
         case .remoteQueue: outcome = sendToRemoteQueue(context, target)
         case .pattern, .subscriptionQueue:
@@ -67,6 +68,7 @@ extension Shard {
         if isUncommon {
             if frame.has(.persistent), !store.isEnabled { _ = asksForPersistence(session) }
             if gate.knowsUsers, frame.has(.userId), !admitsUserID(context) { return nil }
+            if frame.has(.retain), retainOfFrame(context) == nil { return nil }
             if frame.has(.replyTo) {
                 guard let temporary = replyDestination(context) else { return nil }
                 target.replyTo = temporary
@@ -78,14 +80,20 @@ extension Shard {
         if target.destination.isNone || isEscaped || asksForQueue
             || !isDestination(session.pointee.lastDestination, raw)
         {
-            target.destination = destinationForSend(context, raw, keeping: target.replyTo)
-            if target.destination.isNone { return nil }
-            session.pointee.lastDestination = destinations.handle(target.destination)
-            let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
-            target.isAlias = !isDestination(session.pointee.lastDestination, written)
+            let last = session.pointee.lastDestination
+            // Of another host than the standard one, it has a prefix.
+            if !hosts.isOn || isEscaped || asksForQueue || !isSeen(last, as: raw) {
+                target.destination = destinationForSend(context, raw, keeping: target.replyTo)
+                if target.destination.isNone { return nil }
+                session.pointee.lastDestination = destinations.handle(target.destination)
+                let written = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
+                target.isAlias = !isSeen(session.pointee.lastDestination, as: written)
+            }
         }
+        if isUncommon, frame.has(.retain), !mayRetain(context, target.destination) { return nil }
         if isUncommon, store.isEnabled, destinations[target.destination].pointee.storage == .never,
-            frame.has(.persistent), asksForPersistence(session)
+            frame.has(.persistent), asksForPersistence(session),
+            !durables.isUsed || storingWorkers(of: target.destination, isPersistent: true).isEmpty
         {
             noticePersistence(session)
         }
@@ -100,24 +108,34 @@ extension Shard {
         return memcmp(memory.blocks.base(destination.pointee.name), raw.baseAddress!, raw.count) == 0
     }
 
+    /// The destination is live, and clients of its host write it like this.
+    @inline(__always)
+    private func isSeen(_ handle: Handle<Destination>, as written: UnsafeRawBufferPointer) -> Bool {
+        guard destinations.isLive(handle) else { return false }
+        let name = visible(nameOf(handle.index))
+        return name.count == written.count && memcmp(name.baseAddress!, written.baseAddress!, name.count) == 0
+    }
+
     /// Headers of SEND that most frames do not have, and that take a closer look.
     @inline(__always)
     private static var uncommon: UInt64 {
-        HeaderName.replyTo.bit | HeaderName.persistent.bit | HeaderName.userId.bit | QueueRequest.bits
+        HeaderName.replyTo.bit | HeaderName.persistent.bit | HeaderName.userId.bit | HeaderName.retain.bit
+            | QueueRequest.bits
             | QueueRequest.unsupportedBits
     }
 
     /// The message is where it was to go: RECEIPT, unless that ended or suspended the session.
     @inline(__always)
-    private mutating func didSend(_ context: FrameContext) -> FrameOutcome {
+    mutating func didSend(_ context: FrameContext) -> FrameOutcome {
         let session = context.session
         if session.pointee.state == .connected, !session.pointee.flags.contains(.suspended) { confirm(context) }
         return .done
     }
 
     @inline(__always)
-    private mutating func sendToTopic(_ context: FrameContext, _ target: SendTarget) -> FrameOutcome {
+    mutating func sendToTopic(_ context: FrameContext, _ target: SendTarget) -> FrameOutcome {
         let index = target.destination
+        if destinations[index].pointee.isSequenced { return sendToSequenced(context, target) }
         if !context.isCommitting {
             if memoryIsFull(context) {
                 let keepsMessages = destinations.keepsMessages(index)
@@ -130,6 +148,7 @@ extension Shard {
                 return waitForRoom(context, isTopic: true)
             }
         }
+        if durables.isUsed { return sendToDurables(context, target) }
         guard let message = messageOfFrame(context, for: target) else { return .done }
         publish(index, message)
         return didSend(context)
@@ -148,6 +167,10 @@ extension Shard {
             return .done
         }
         let queue = queues.handle(destination.pointee.queue)
+        if frame.has(.sendOption), let outcome = settleOptions(context, target, queue.index) {
+            if hadReservation { roomIsFree(queue) }
+            return outcome
+        }
         if queues[queue.index].pointee.storage != .never, storesFrame(session, in: target.destination),
             let outcome = holdBackStored(context)
         {
@@ -162,7 +185,7 @@ extension Shard {
             roomIsFree(queue)
             return .done
         }
-        let wasTaken = enqueue(queue.index, message)
+        let wasTaken = message.options.isEmpty ? enqueue(queue.index, message) : takeWithOptions(queue.index, message)
         if wasEmpty { hold(queue, holder(session)) }
         // It may have taken less room than it was granted, or none where it had expired.
         if hadReservation || !queues[queue.index].pointee.blocked.isEmpty { roomIsFree(queue) }
@@ -205,22 +228,25 @@ extension Shard {
     private static var consumed: UInt64 {
         HeaderName.destination.bit | HeaderName.receipt.bit | HeaderName.transaction.bit | HeaderName.contentLength.bit
             | HeaderName.subscription.bit | HeaderName.messageId.bit | HeaderName.ack.bit | HeaderName.redelivered.bit
-            | HeaderName.deliveryCount.bit
+            | HeaderName.deliveryCount.bit | HeaderName.retain.bit | HeaderName.xStreamOffset.bit
     }
 
     /// The SEND under the parser as a message. nil: it was answered with ERROR, or has expired.
     mutating func messageOfFrame(_ context: FrameContext, for target: SendTarget) -> Message? {
         var expiresAt: UInt64 = 0
-        if frame.hasAny(HeaderName.expires.bit | HeaderName.expiration.bit | HeaderName.ttl.bit) {
+        var isPersistent = false
+        if frame.hasAny(
+            HeaderName.expires.bit | HeaderName.expiration.bit | HeaderName.ttl.bit | HeaderName.persistent.bit)
+        {
             guard let time = expiryOfFrame(context) else { return nil }
             expiresAt = time
+            isPersistent = store.isEnabled && asksForPersistence(context.session)
         }
         var message = Message(
             headers: frame.base, headersByteCount: 0, body: frame.base + frame.bodyOffset,
-            bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, identity: takeIdentity(), expiresAt: expiresAt)
-        if frame.has(.persistent), store.isEnabled {
-            message.isPersistent = asksForPersistence(context.session)
-        }
+            bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, isPersistent: isPersistent,
+            identity: takeIdentity(), expiresAt: expiresAt)
+        if frame.has(.sendOption) { return addOptions(&message, context, target) ? message : nil }
         if frame.isPlain && target.replyTo.isNone && !target.isAlias {
             gatherHeaders(&message)
         } else {
@@ -267,16 +293,20 @@ extension Shard {
     }
 
     /// Headers in the escapes of 1.2, with the destination as it was written and the name that others may reply to.
-    private mutating func transcodeHeaders(_ message: inout Message, _ target: SendTarget, from version: Version) {
+    ///
+    /// - Parameter lineByteCount: of the line that is in `Scratch.headers` already: they go behind it.
+    mutating func transcodeHeaders(
+        _ message: inout Message, _ target: SendTarget, from version: Version, behind lineByteCount: Int = 0
+    ) {
         let mask = Self.consumed
-        var writer = FrameWriter(at: scratch.headers)
+        var writer = FrameWriter(at: scratch.headers + lineByteCount)
         if target.isAlias {
             writer.writeTranscoded(frame.firstField(.destination)!, of: frame, from: version, to: .v1_2)
             message.carriesDestination = true
         }
         if !target.replyTo.isNone {
             writer.write("reply-to:")
-            let name = nameOf(target.replyTo)
+            let name = visible(nameOf(target.replyTo))
             writer.writeEscaped(name.baseAddress!, name.count, version: .v1_2)
             writer.write(UInt8(ascii: "\n"))
         }
@@ -284,6 +314,7 @@ extension Shard {
             let field = frame.field(i)
             if mask & (1 << UInt64(field.known.rawValue)) != 0 { continue }
             if !target.replyTo.isNone, field.known == .replyTo { continue }
+            if field.known == .sendOption, isScheduleField(field) { continue }
             writer.writeTranscoded(field, of: frame, from: version, to: .v1_2)
         }
         message.isPlain = frame.isPlain && target.replyTo.isNone

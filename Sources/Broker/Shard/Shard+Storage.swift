@@ -30,6 +30,7 @@ extension Shard {
         case .full where context.isCommitting: break
         case .full, .failed, .tooLarge:
             counters.messagesRefused &+= 1
+            tellLimitOfStore()
             failDestination(context, refusalOfStore(frame.reservedByteCount))
             return .done
         }
@@ -56,21 +57,28 @@ extension Shard {
     }
 
     /// An entry as the log has it.
-    private mutating func record(of index: Index<Entry>) -> MessageRecord {
+    mutating func record(of index: Index<Entry>) -> MessageRecord {
         let entry = queues[index]
         let message = memory.stored(
             entry.pointee.message, identity: entry.pointee.identity, expiresAt: entry.pointee.expiresAt)
         var flags = RecordFlags()
         if message.isPlain { flags.insert(.isPlain) }
         if message.carriesDestination { flags.insert(.carriesDestination) }
-        return MessageRecord(
+        // Of one that is written again, or was delayed in an earlier life.
+        if entry.pointee.isRedelivered { flags.insert(.isRedelivered) }
+        var record = MessageRecord(
             queueName: nameOf(queues[entry.pointee.queue].pointee.destination), identity: entry.pointee.identity,
             expiresAt: entry.pointee.expiresAt, flags: flags, content: message.headers,
             headersByteCount: message.headersByteCount, bodyByteCount: message.bodyByteCount)
+        if message.options.contains(.isDeduplicated) {
+            record.flags.insert(.isDeduplicated)
+            record.detail = wallMilliseconds
+        }
+        return record
     }
 
     /// - Parameter record: that is at the place.
-    private mutating func setPlace(of index: Index<Entry>, _ reference: MessageReference, _ record: MessageRecord) {
+    mutating func setPlace(of index: Index<Entry>, _ reference: MessageReference, _ record: MessageRecord) {
         memory.place(of: queues[index].pointee.message).pointee = StoredPlace(
             position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
             worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
@@ -90,145 +98,24 @@ extension Shard {
         store.write(failureCount: queues[index].pointee.failureCount, of: place.reference)
     }
 
-    // MARK: Groups
-
-    /// What is stored from here to `endGroup` counts together or not at all. Nothing is delivered meanwhile.
-    ///
-    /// Returns what `endGroup` is told.
-    mutating func beginGroup() -> OpenGroup {
-        defer { isDispatching = true }
-        return OpenGroup(first: store.beginGroup(), wasDispatching: isDispatching)
-    }
-
-    /// - Parameters:
-    ///   - transaction: whose part the group is, if it has parts with other workers.
-    ///   - isJoined: the group is a part of the one around it.
-    ///   - holdsReceipts: see `OpenPart.holdsReceipts`.
-    mutating func endGroup(
-        _ group: OpenGroup, transaction: UInt64 = 0, partCount: UInt16 = 1, isJoined: Bool = false,
-        holdsReceipts: Bool = false
-    ) {
-        if !store.hasFailed, !isJoined {
-            let position = writeGroup(group.first, transaction, partCount)
-            if partCount > 1 { store.opened(part: transaction, at: position, holdsReceipts: holdsReceipts) }
-        }
-        store.endGroup(isJoined ? store.operations.count : group.first)
-        if !store.isGrouping, !deadLettersDue.isEmpty { deadLetterDue() }
-        isDispatching = group.wasDispatching
-        if !isDispatching { dispatchWhatWaits() }
-    }
-
-    /// What failed too often within the group, which has put it back: its move is a group of its own.
-    private mutating func deadLetterDue() {
-        let due = deadLettersDue
-        deadLettersDue.removeAll(keepingCapacity: true)
-        for entry in due where queues.isReady(entry) {
-            deadLetter(entry.index, reason: "delivery-limit", isKeptOtherwise: true)
-        }
-    }
-
-    /// Returns where it begins.
-    private mutating func writeGroup(_ first: Int, _ transaction: UInt64, _ partCount: UInt16) -> LogPosition {
-        let size = sizeOfGroup(first)
-        if size.count == 0, partCount == 1 { return 0 }
-        let isPart = size.count > 1 || partCount > 1
-        let byteCount = size.byteCount + (isPart ? RecordWriter.partByteCount : 0)
-        guard store.fitsSegment(byteCount) else {
-            writeLargeGroup(first)
-            return 0
-        }
-        let writer = store.staging.room(byteCount, store.milliseconds)
-        let position = writer.pointee.position
-        if isPart { writer.pointee.beginPart(transaction: transaction, partCount: partCount) }
-        let acknowledgedBefore = store.groupAcknowledged.count
-        for place in first..<store.operations.count {
-            switch store.operations[place] {
-            case .message(let handle):
-                let record = record(of: handle.index)
-                setPlace(of: handle.index, writer.pointee.write(record), record)
-                store.liveByteCount += record.recordByteCount
-            case .failure(let count, let reference): writer.pointee.write(failureCount: count, of: reference)
-            case .acknowledgement(let place): store.groupAcknowledged.append(place.reference)
-            case .nothing: break
-            }
-        }
-        store.writeGroupAcknowledged(writer, from: acknowledgedBefore)
-        if isPart { writer.pointee.endPart() }
-        store.didWrite()
-        countGroup(first)
-        return position
-    }
-
-    private mutating func sizeOfGroup(_ first: Int) -> (count: Int, byteCount: Int) {
-        var count = 0
-        var byteCount = 0
-        var acknowledgedCount = 0
-        for place in first..<store.operations.count {
-            switch store.operations[place] {
-            case .message(let handle):
-                byteCount += record(of: handle.index).recordByteCount
-                count += 1
-            case .failure:
-                byteCount += RecordWriter.acknowledgementByteCount(1)
-                count += 1
-            case .acknowledgement: acknowledgedCount += 1
-            case .nothing: break
-            }
-        }
-        if acknowledgedCount > 0 {
-            byteCount += RecordWriter.acknowledgementByteCount(acknowledgedCount)
-            count += 1
-        }
-        return (count, byteCount)
-    }
-
-    /// After the group is written: messages live in its segment, and others live no more.
-    private mutating func countGroup(_ first: Int) {
-        for place in first..<store.operations.count {
-            switch store.operations[place] {
-            case .message: store.count(store.staging.sequence)
-            case .acknowledgement(let place): store.release(place)
-            case .failure, .nothing: break
-            }
-        }
-    }
-
-    /// A group that is larger than a segment, which COMMIT does not let happen: its records count for themselves.
-    private mutating func writeLargeGroup(_ first: Int) {
-        notice(
-            .storageFailed,
-            "what belongs together does not fit into a segment, and is stored piece by piece (storage.segment-bytes)")
-        for place in first..<store.operations.count {
-            switch store.operations[place] {
-            case .message(let handle):
-                let record = record(of: handle.index)
-                setPlace(of: handle.index, store.write(record), record)
-            case .failure(let count, let reference): store.writeAlone(failureCount: count, of: reference)
-            case .acknowledgement(let place): store.acknowledgeAlone(place)
-            case .nothing: break
-            }
-        }
-    }
-
     // MARK: Answers
 
     mutating func fileAnswered(_ completion: Completion) {
         invariant(store.isEnabled, "a file's completion for a core that uses no files")
+        if ColdReads.isOurs(completion.connection) { return coldReadAnswered(completion) }
         switch store.answered(completion, &submissions, now: now) {
-        case .nothing: break
+        case .nothing: return
         case .durable: logBecameDurable()
         case .room: storeHasRoom()
-        case .short:
-            notice(
-                .diskFull,
-                "the disk has no room for the log: messages that are to be stored are refused until it has "
-                    + "(storage.directory)")
-        case .failed(let errorNumber, let what): storeFailed(errorNumber, what)
+        case .short: storeIsShort()
+        case .failed(let errorNumber, let what): return storeFailed(errorNumber, what)
         }
+        tellShortage()
     }
 
     private mutating func logBecameDurable() {
         confirmStored()
+        publishReserved()
         advanceTransactions()
         if store.tellReleases() { wakeFirst() }
         storeHasRoom()
@@ -239,6 +126,7 @@ extension Shard {
         if store.hasFailed { return }
         becameDurable(upTo: store.confirmedPosition)
         answerBarriers()
+        openDurables()
     }
 
     /// Those who waited for the disk go on, and not when the timer fires.
@@ -255,22 +143,26 @@ extension Shard {
             .storageFailed,
             "\(what): \(errorText(errorNumber)); nothing is stored any more by worker \(index) (storage.on-error)")
         failWhatWaits()
+        failDurables()
         failTransactions()
         storeHasRoom()
     }
 
-    /// What waits for the log, or for another one, will not become true.
-    mutating func failWhatWaits() {
+    /// What waits for the log, or for another one, will not become true, or not soon.
+    mutating func failWhatWaits(_ refusal: Refusal = .storageFailed) {
         while case let pending = pendings.firstUndurable, !pending.isNone {
-            failStored(sessions[pendings[pending].pointee.session], receipt: receiptOfPending(pending))
+            failStored(sessions[pendings[pending].pointee.session], refusal, receipt: receiptOfPending(pending))
             invariant(pendings.firstUndurable != pending, "what waits for the log belongs to an open session")
         }
-        answerBarriers(fails: true)
+        answerBarriers(refusal)
     }
 
     /// What the client was about to be told may not be true.
-    mutating func failStored(_ session: UnsafeMutablePointer<Session>, receipt: UnsafeRawBufferPointer?) {
-        fail(session, Refusal.storageFailed.message, Refusal.storageFailed.explanation(limits), receipt: receipt)
+    mutating func failStored(
+        _ session: UnsafeMutablePointer<Session>, _ refusal: Refusal = .storageFailed,
+        receipt: UnsafeRawBufferPointer?
+    ) {
+        fail(session, refusal.message, refusal.explanation(limits), receipt: receipt)
     }
 
     // MARK: Other workers that wait
@@ -278,24 +170,27 @@ extension Shard {
     /// Another worker asks whether what it has sent is applied; of what is stored, whether it is durable.
     mutating func barrierReached(_ barrier: Barrier, from peer: Int) {
         guard barrier.isStored, store.isEnabled, store.gatheredPosition > store.confirmedPosition else {
-            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: false), to: peer)
+            peers.write(BarrierAnswer(pending: barrier.pending), to: peer)
             return
         }
         guard !store.hasFailed else {
-            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: true), to: peer)
+            peers.write(BarrierAnswer(pending: barrier.pending, refusal: .storageFailed), to: peer)
             return
         }
         store.barriers.append(
             HeldBarrier(position: store.gatheredPosition, peer: UInt16(peer), pending: barrier.pending))
+        store.hasWork = true
     }
 
-    private mutating func answerBarriers(fails: Bool = false) {
+    /// - Parameter refusal: what those are told that wait for more. nil: they wait on.
+    private mutating func answerBarriers(_ refusal: Refusal? = nil) {
         let confirmed = store.confirmedPosition
         var count = 0
-        while count < store.barriers.count, fails || store.barriers[count].position <= confirmed {
+        while count < store.barriers.count, refusal != nil || store.barriers[count].position <= confirmed {
             let barrier = store.barriers[count]
             let isDurable = barrier.position <= confirmed
-            peers.write(BarrierAnswer(pending: barrier.pending, hasFailed: !isDurable), to: Int(barrier.peer))
+            peers.write(
+                BarrierAnswer(pending: barrier.pending, refusal: isDurable ? nil : refusal), to: Int(barrier.peer))
             count += 1
         }
         if count > 0 { store.barriers.removeFirst(count) }
@@ -310,8 +205,12 @@ extension Shard {
 
     @inline(never)
     private mutating func advanceStoreNow() {
-        if store.wantsCompaction() { compactStore() }
-        store.advance(&submissions, at: moment)
+        if cold.compaction == nil, store.wantsCompaction() { compactStore() }
+        if !deduplication.isEmpty || store.firstSegmentOfIDs != .max { carryIDs() }
+        let isAwaited =
+            pendings.awaitsMore(than: store.syncedPosition) || !durables.opening.isEmpty || topicLogs.awaitsReservation
+            || !store.barriers.isEmpty || !sessions.nobodyWaitsForRoom || storeEnding != .none
+        store.advance(&submissions, at: moment, isAwaited: isAwaited)
         if !store.hasFailed {
             pendings.placeGathered(at: store.staging.endPosition)
             store.placeBarriers()
@@ -332,11 +231,21 @@ extension Shard {
         guard var index = store.compaction else { return }
         var byteCount = 0
         for _ in 0..<Self.entriesPerCompactionMax where byteCount < Self.bytesPerCompactionMax {
-            index = queues.nextEntry(after: index)
-            if index.isNone {
+            let next = queues.nextEntry(after: index)
+            if next.isNone {
+                guard
+                    compactDelays(
+                        entryCountMax: Self.entriesPerCompactionMax, byteCountMax: Self.bytesPerCompactionMax)
+                else { break }
+                if compactKept(&byteCount) {
+                    store.hasWork = true
+                    return
+                }
                 store.compaction = nil
+                beginColdCompaction()
                 return compactArguments()
             }
+            index = next
             guard queues[index].pointee.isStored else { continue }
             let place = memory.place(of: queues[index].pointee.message).pointee
             if store.isAtFront(place) { byteCount += writeAgain(index, place) }
@@ -349,7 +258,9 @@ extension Shard {
     private mutating func writeAgain(_ index: Index<Entry>, _ place: StoredPlace) -> Int {
         var record = record(of: index)
         record.flags.insert(.isCopy)
-        if queues[index].pointee.isRedelivered { record.flags.insert(.isRedelivered) }
+        // Of ids the table says what is known.
+        record.flags.remove(.isDeduplicated)
+        record.detail = 0
         record.failureCount = queues[index].pointee.failureCount
         record.orderKey = place.orderKey
         record.original = place.reference
@@ -367,6 +278,7 @@ extension Shard {
             writeArguments(of: index)
             store.unpin(segment)
         }
+        compactDurables()
     }
 
     /// Worker 0 removes the segments of earlier lives.
@@ -374,10 +286,4 @@ extension Shard {
         if index != 0 { submissions.append(Submission(.wake, peer: 0)) }
         store.hasWork = true
     }
-}
-
-/// A group that is open: see `Shard.beginGroup`.
-struct OpenGroup: BitwiseCopyable {
-    var first: Int
-    var wasDispatching: Bool
 }

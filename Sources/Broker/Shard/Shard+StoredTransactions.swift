@@ -33,7 +33,7 @@ extension Shard {
         // Most are so small that nobody has to look.
         let transaction = transactions[index]
         let roughly = Int(transaction.pointee.framesByteCount) * 2 + Int(transaction.pointee.frameCount) * 2048
-        if transaction.pointee.settlementCount == 0, store.fitsSegment(roughly) { return true }
+        if transaction.pointee.settlementCount == 0, !durables.isUsed, store.fitsSegment(roughly) { return true }
         if store.fitsSegment(storedByteCountMax(index)) { return true }
         failFrame(
             context, "Transaction too large",
@@ -51,8 +51,12 @@ extension Shard {
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
             case .send(let send):
+                if durables.isUsed { byteCount += durableByteCountMax(of: send) }
                 let destination = destinations.find(send.destination)
-                guard destination?.pointee.stores(isPersistent: send.isPersistent) ?? true else { continue }
+                guard send.delayOwner != 0 || destination?.pointee.stores(isPersistent: send.isPersistent) ?? true
+                else {
+                    continue
+                }
                 let nameByteCount = destination.map { Int($0.pointee.nameByteCount) }
                 byteCount +=
                     Int(send.byteCount) + (nameByteCount ?? limits.destinationNameByteCountMax)
@@ -75,8 +79,10 @@ extension Shard {
     }
 
     /// A transaction is about to be applied: opens its parts. nil: it stores nothing.
-    mutating func beginParts(_ index: Index<Transaction>) -> StoredParts? {
-        let participants = participants(index)
+    mutating func beginParts(
+        _ index: Index<Transaction>, _ session: UnsafeMutablePointer<Session>
+    ) -> StoredParts? {
+        let participants = participants(index, session)
         if participants.isEmpty { return nil }
         var parts = StoredParts(transaction: 0, participants: participants, group: nil)
         if participants.count > 1 { parts.transaction = store.beginTransaction(participants) }
@@ -105,18 +111,23 @@ extension Shard {
     }
 
     /// The workers that may have something of the transaction to store.
-    private mutating func participants(_ index: Index<Transaction>) -> PeerSet {
+    private mutating func participants(
+        _ index: Index<Transaction>, _ session: UnsafeMutablePointer<Session>
+    ) -> PeerSet {
         var participants = PeerSet()
         var cursor = KeptCursor()
         while let kept = transactions.next(&cursor, in: index, memory) {
             switch kept.pointee.command {
             case .send(let send):
+                if send.delayOwner != 0 { participants.set(Int(send.delayOwner) - 1, true) }
+                if durables.isUsed { participants.formUnion(storingWorkers(of: send, kept, session)) }
                 guard let destination = destinations.find(send.destination) else {
                     // It was forgotten meanwhile, and is made again.
                     if !kept.pointee.room.queue.isNone { participants.set(Int(kept.pointee.room.owner), true) }
                     continue
                 }
-                if destination.pointee.stores(isPersistent: send.isPersistent) {
+                // One that stores nothing is asked by no RECEIPT whether its part is durable, and must not have one.
+                if send.isStored(by: destination) {
                     participants.set(holder(of: destination), true)
                 }
             case .settlement(let delivery, _):
@@ -130,9 +141,10 @@ extension Shard {
         return participants
     }
 
-    /// The worker that holds a queue.
-    private func holder(of destination: UnsafePointer<Destination>) -> Int {
-        destination.pointee.kind == .remoteQueue ? Int(destination.pointee.owner) : index
+    /// The worker that holds a queue, or what a topic keeps.
+    private mutating func holder(of destination: UnsafePointer<Destination>) -> Int {
+        destination.pointee.kind == .remoteQueue || destination.pointee.isSequenced
+            ? Int(destination.pointee.owner) : index
     }
 
     // MARK: With other workers
@@ -163,10 +175,12 @@ extension Shard {
         switch message.step {
         case .complete:
             store.complete(message.transaction)
+            // What depends on it may be durable since.
+            advanceTransactions()
             confirmStored()
         case .failed:
-            failWhatWaits()
-            store.giveUp(message.transaction)
+            if MessageStore.coordinator(of: message.transaction) == index { failWhatWaits() }
+            giveUp(message.transaction)
             confirmStored()
         case .forget: store.forget(message.transaction)
         case .durable, .ended:
@@ -175,6 +189,18 @@ extension Shard {
                 shard.tell(next.step, of: message.transaction, to: peer)
             }
         }
+    }
+
+    /// The transaction will never be complete. Its coordinator tells the other participants, and so do those of transactions
+    /// that depend on it: nobody's RECEIPT waits for one of them any more.
+    mutating func giveUp(_ transaction: UInt64) {
+        if MessageStore.coordinator(of: transaction) == index, let others = store.giveUpCommit(transaction) {
+            let own = index
+            forEachPeer(low: others.low, high: others.high) { shard, peer in
+                if peer != own { shard.tell(.failed, of: transaction, to: peer) }
+            }
+        }
+        for dependent in store.giveUp(transaction) { giveUp(dependent) }
     }
 
     /// What has become durable brings transactions a step on.

@@ -20,14 +20,11 @@ extension Shard {
         let raw = frame.value(.destination, into: scratch.destination, version: session.pointee.version)!
         let index = destinationForSubscribe(context, raw)
         if index.isNone { return .done }
-        if isDurable, [.topic, .pattern].contains(destinations[index].pointee.kind) {
-            updateIdle(index)
-            failFrame(
-                context, "Durable subscriptions are not supported",
-                "remove the headers durable and persistent and the subscription's name, or use a queue")
-            return .done
-        }
         guard asksForSupportedLimits(context, of: index) else { return .done }
+        if frame.has(.xStreamOffset) { return subscribeToLog(context, to: index, id: id, ackMode: ackMode, window) }
+        if isDurable, [.topic, .pattern].contains(destinations[index].pointee.kind) {
+            return subscribeDurably(context, to: index, id: id, ackMode: ackMode, window: window)
+        }
         return subscribe(context, to: index, id: id, ackMode: ackMode, window: window)
     }
 
@@ -61,6 +58,7 @@ extension Shard {
             return nil
         }
         if gate.isOn, !admitsSubscription(context) { return nil }
+        if hosts.isOn, !hostAdmitsSubscription(context) { return nil }
         if Int(session.pointee.subscriptionCount) >= limits.subscriptionsPerConnectionMax {
             counters.limits.count(.subscriptionsPerConnection)
             failFrame(
@@ -102,6 +100,8 @@ extension Shard {
     mutating func unsubscribe(_ context: FrameContext) -> FrameOutcome {
         let session = context.session
         recordAllowance -= 1
+        guard let isDurable = asksForDurability(context) else { return .done }
+        if isDurable { return endDurable(context) }
         guard let id = subscriptionId(session) else {
             failFrame(
                 context, "Missing header",

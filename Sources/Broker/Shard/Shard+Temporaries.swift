@@ -13,7 +13,8 @@ extension Shard {
         let session = context.session
         let parsed = try! DestinationName.parse(
             written, bareNamePrefix: options.bareNamePrefix, byteCountMax: limits.destinationNameByteCountMax,
-            levelCountMax: limits.destinationLevelCountMax, owner: { ownerText(session) }, into: scratch.name)
+            levelCountMax: limits.destinationLevelCountMax, owner: { ownerText(session) },
+            host: hosts.prefix(of: session.pointee.index), into: scratch.name)
         let name = UnsafeRawBufferPointer(start: scratch.name, count: parsed.byteCount)
         var index = findDestination(name)
         if !index.isNone {
@@ -90,7 +91,7 @@ extension Shard {
         let found = findDestination(name)
         if !found.isNone { return found }
         guard let shard = DestinationName.replyShard(name), shard < shardCount else {
-            failFrame(context, "Unknown destination", "'\(printable(name))' is not a reply address of this broker")
+            failFrame(context, "Unknown destination", "'\(nameText(name))' is not a reply address of this broker")
             return .none
         }
         _ = makeRoomForOther(isUnused: true)
@@ -151,6 +152,7 @@ extension Shard {
                     "a connection may have \(limits.subscriptionsPerConnectionMax) subscriptions, reply-to included")
                 return nil
             }
+            if hosts.isOn, !hostAdmitsSubscription(context) { return nil }
             guard !destinations[index].pointee.queue.isNone, subscribeToTemporary(context, index, id: value) else {
                 return nil
             }

@@ -50,13 +50,19 @@ extension Shard {
             submissions.append(Submission(.resumeAccepting))
         case .room:
             roomTimer = 0
+            resumeCold()
             resumeWaitingForRoom()
         case .drain:
             drainTimer = 0
         case .idleQueue: idleTimerFired(Handle(expired.owner))
+        case .topicLogs:
+            logTimer = 0
+            logTimerFired()
         case .notices:
             noticeTimer = 0
             summariseNotices()
+        case .delays: delayTimerFired()
+        case .deduplication: deduplicationTimerFired()
         case nil:
             invariant(false, "every timer has a kind")
         }
@@ -350,13 +356,15 @@ extension Shard {
     /// Messages that are not stored live in memory: those that nobody took are lost now, and the log says how many of which
     /// queue. Nobody holds any, and nothing is reserved.
     private mutating func reportUndelivered() {
+        if !delays.isEmpty { reportUndeliveredDelays() }
         for place in 0..<destinations.placeCount {
             let candidate = destinations.named(at: place)
             guard !candidate.isNone, !destinations[candidate].pointee.queue.isNone else { continue }
             let queue = queues[destinations[candidate].pointee.queue]
             var lostCount = Int(queue.pointee.messageCount)
             if store.isEnabled, !store.hasFailed {
-                lostCount -= queues.storedCount(destinations[candidate].pointee.queue)
+                let queue = destinations[candidate].pointee.queue
+                lostCount -= queues.storedCount(queue) + coldCounts(queue).stored
             }
             guard lostCount > 0 else { continue }
             counters.messagesDropped &+= UInt64(lostCount)
@@ -369,5 +377,6 @@ extension Shard {
 
 /// What a timer belongs to (`TimerWheel.Expired.kind`).
 enum TimerKind: UInt8 {
-    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue
+    case session = 1, entry, transaction, accept, room, drain, notices, idleQueue, delays, deduplication
+    case topicLogs = 20
 }

@@ -22,7 +22,7 @@ extension Shard {
         }
         let consumes =
             ackMode != .auto || destinations[index].pointee.kind == .queue
-            || destinations[index].pointee.kind == .remoteQueue
+            || destinations[index].pointee.kind == .remoteQueue || retainsMuch(index)
         let subscription = makeSubscription(
             session, index, id: id, isNamed: frame.has(.id), ackMode: ackMode, consumes: consumes, window: window)
         if subscription.isNone {
@@ -51,7 +51,7 @@ extension Shard {
         return .done
     }
 
-    private mutating func makeSubscription(
+    mutating func makeSubscription(
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, id: UnsafeRawBufferPointer,
         isNamed: Bool,
         ackMode: AckMode, consumes: Bool, window: Window
@@ -68,6 +68,7 @@ extension Shard {
         }
         router.addNonMember(to: encoding)
         destinations.addSubscription(to: index)
+        if hosts.isOn { hosts.addSubscription(session.pointee.index) }
         updateIdle(index)
         return created
     }
@@ -78,10 +79,12 @@ extension Shard {
         subscriptions.activate(index)
         if subscription.pointee.flags.contains(.isConsumer) {
             bindQueue(index)
+            if topicLogs.retainedCount > 0 { enqueueRetained(for: index) }
             return
         }
         // What was published before goes to those who were there.
         flush(subscription.pointee.encoding)
+        if topicLogs.retainedCount > 0 { giveRetained(to: index) }
         let position = router.join(
             subscription.pointee.encoding, Member(session: subscription.pointee.session, subscription: index))
         subscriptions.setPosition(position, of: index)
@@ -129,8 +132,10 @@ extension Shard {
             router.removeNonMember(from: encodingIndex)
         }
         subscriptions.remove(index, session, router, memory)
+        if hosts.isOn { hosts.removeSubscription(session.pointee.index) }
         router.removeIfEmpty(encodingIndex, destinations: &destinations, memory: &memory)
         if destinations.removeSubscription(from: destinationIndex) { announceWithdrawal(destinationIndex) }
+        if destinations[destinationIndex].pointee.marks.contains(.durableQueue) { leftDurable(destinationIndex) }
         updateIdle(destinationIndex)
     }
 
@@ -154,14 +159,14 @@ extension Shard {
         let topic = destinations[index]
         for i in 0..<topic.pointee.matches.count {
             let pattern = topic.pointee.matches[i].destination
-            if route(message, of: index, to: pattern, name: nameOf(index)) { wasRouted = true }
+            if route(message, of: index, to: pattern, name: visible(nameOf(index))) { wasRouted = true }
         }
         return wasRouted
     }
 
     /// Gives a topic's message to the subscribers of the topic, or of a pattern that matches it. False: there is none.
     ///
-    /// - Parameter name: the topic's, where it is a pattern.
+    /// - Parameter name: the topic's, as its clients see it, where it is a pattern.
     @inline(__always)
     private mutating func route(
         _ message: Message, of topic: Index<Destination>, to index: Index<Destination>, name: UnsafeRawBufferPointer?

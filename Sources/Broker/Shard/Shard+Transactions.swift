@@ -111,13 +111,19 @@ extension Shard {
         // Whatever can be wrong with it ends the session now rather than half-way through the COMMIT.
         let target = destinationForSend(context, frame.rawValue(.destination)!)
         if target.isNone { return .done }
-        let send = CheckedSend(
+        if frame.has(.retain), retainOfFrame(context) == nil || !mayRetain(context, target) { return .done }
+        var send = CheckedSend(
             destination: destinations.handle(target), byteCount: UInt32(frame.reservedByteCount),
             asksForMore: destinations[target].pointee.isTemporary || frame.has(.replyTo)
                 || frame.hasAny(QueueRequest.bits),
-            isPersistent: store.isEnabled && frame.has(.persistent) && asksForPersistence(context.session))
+            isPersistent: store.isEnabled && frame.has(.persistent) && asksForPersistence(context.session),
+            retains: frame.has(.retain))
         guard expiryOfFrame(context) != nil, !frame.has(.replyTo) || replyDestination(context) != nil else {
             return .done
+        }
+        if frame.has(.sendOption) {
+            guard let options = optionsOfFrame(context, for: target) else { return .done }
+            send.delayOwner = delayOwner(options, target, isPersistent: send.isPersistent)
         }
         keep(context, .send(send), in: index)
         return .done

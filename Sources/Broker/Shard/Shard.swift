@@ -11,7 +11,8 @@ public import Slabs
 /// It is composed of parts, each in a folder beside this one. The shard holds the turn and carries what one part says to the
 /// next. Its files, in the order in which a byte meets them: `Shard+Connections` (accept, receive), `Shard+Commands` (which
 /// command), `Shard+Send`, `Shard+Subscribe`, `Shard+Acknowledgement`, `Shard+Transactions` and `Shard+Commit`,
-/// `Shard+Topics`, `Shard+Queues`, `Shard+Deliveries`, `Shard+Output` (what is sent), `Shard+Peers` (other workers),
+/// `Shard+Topics`, `Shard+TopicLogs`, `Shard+DurableSubscriptions`, `Shard+Queues`, `Shard+Deliveries`, `Shard+Output` (what
+/// is sent), `Shard+Peers` (other workers),
 /// `Shard+Timers`, `Shard+Endings`.
 public struct Shard: ~Copyable {
     public let index: Int
@@ -29,10 +30,15 @@ public struct Shard: ~Copyable {
     var router: TopicRouter
     var destinations: DestinationDirectory
     var queues: QueueEngine<FirstInFirstOut>
+    var topicLogs: TopicLogs
+    var durables = DurableSubscriptions()
     var transactions: TransactionTable
     var pendings: ReceiptOrder
     var store: MessageStore
+    var cold: ColdMessages
     var memory: MemoryBudget
+    var delays: DelayTable
+    var deduplication: DeduplicationTable
     /// What was last told to the other workers.
     private var toldFullLimit: LimitKind?
     private var hasToldFullForTopics = false
@@ -40,11 +46,13 @@ public struct Shard: ~Copyable {
     let identity: SessionIdentity
     /// Who the sessions are, and what they may do.
     var gate: AccessGate
+    /// Which hosts there are, and whose each session is.
+    var hosts: HostTable
 
     // Work of this turn
     var output: Output
     /// Queues that gained messages while another was dispatched: their turn is next.
-    var queuesToDispatch: Batch<Handle<Queue>>
+    var queuesToDispatch = Batch<Handle<Queue>>(capacity: 16)
     var isDispatching = false
     var peers: PeerLink
     /// Records that may still be made or removed in this turn; what is under way is finished, so it may fall below 0.
@@ -62,8 +70,9 @@ public struct Shard: ~Copyable {
     var queueArguments: [Index<Queue>: QueueArguments] = [:]
     /// Another worker's part of a transaction, while it is read, and one that is within it.
     var remoteParts: [OpenGroup] = []
-    /// Messages that failed too often in a transaction: they go to their dead-letter destinations behind it.
-    var deadLettersDue: [Handle<Entry>] = []
+    /// Messages that were refused, or failed too often, in a transaction: they go to their dead-letter destinations behind
+    /// it.
+    var deadLettersDue: [DueDeadLetter] = []
     var storeEnding = StoreEnding.none
     var storeChecks = 0
     /// The log cannot be written any more: see `StorageOptions.onError`. Stored, as `hasNotices` is.
@@ -81,15 +90,25 @@ public struct Shard: ~Copyable {
     }
 
     private var blockPeak = 0
-    private var isTrimming = false
+    private var backlog = Backlog()
+    private var isTrimming: Bool {
+        get { backlog.contains(.trim) }
+        set { if newValue { backlog.insert(.trim) } else { backlog.remove(.trim) } }
+    }
     /// When the memory that is kept for the next burst goes back to the kernel, unless it is used before (monotonic
     /// nanoseconds). `.max`: none is kept that went unused so far.
     private var restsAt: UInt64 = .max
     private var reserveChangesSeen: UInt32 = 0
 
-    var nextIdentity: UInt64
+    var nextIdentity: UInt64 = 0
     var acceptTimer: UInt32 = 0
     var roomTimer: UInt32 = 0
+    /// Of what is too old in the logs of topics, and of retained messages that have expired.
+    var logTimer: UInt32 = 0
+    var delayTimer: UInt32 = 0
+    /// When it fires (wall-clock milliseconds).
+    var delayTimerAt: UInt64 = 0
+    var deduplicationTimer: UInt32 = 0
     var drainIsRequested = false
     var isDraining = false
     var drainTimer: UInt32 = 0
@@ -101,7 +120,7 @@ public struct Shard: ~Copyable {
     var restChecks = 0
 
     /// What the driver has to do next.
-    public var submissions: Batch<Submission>
+    public var submissions = Batch<Submission>(capacity: 4096)
     /// When the next turn is due though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never. Stored, as
     /// `hasNotices` is.
     public private(set) var deadline: UInt64 = .max
@@ -114,7 +133,10 @@ public struct Shard: ~Copyable {
     public internal(set) var hasQuestions = false
     var answers: [AuthenticationAnswer] = []
     /// There are answers, or a walk over all sessions goes on: one look in each turn for both.
-    var hasAccessWork = false
+    var hasAccessWork: Bool {
+        get { backlog.contains(.access) }
+        set { if newValue { backlog.insert(.access) } else { backlog.remove(.access) } }
+    }
     var receiptQuestions: [ReceiptQuestion] = []
     var noticeAllowance = NoticeAllowance()
     var noticeTimer: UInt32 = 0
@@ -131,7 +153,6 @@ public struct Shard: ~Copyable {
         index: Int, options: BrokerOptions, fabric: Fabric, connectionCountMax: Int, now: UInt64,
         wallMilliseconds: UInt64
     ) throws(SlabError) {
-        invariant(index < fabric.shardCount, "a shard belongs to its fabric")
         let limits = options.limits.fitting(connectionCountMax: connectionCountMax)
         let shardCount = fabric.shardCount
         let capacity = ShardCapacity(limits, workerCount: shardCount)
@@ -144,14 +165,16 @@ public struct Shard: ~Copyable {
         let destinations = try DestinationDirectory(
             limits, worker: index, of: shardCount, seed: options.seed &+ 0x9E37_79B9_7F4A_7C15)
         let queues = try QueueEngine<FirstInFirstOut>(capacity)
+        let topicLogs = try TopicLogs(limits, workerCount: shardCount)
         let subscriptions = try SubscriptionTable(
-            subscriptionCountMax: capacity.subscriptionCount, deliveryCountMax: capacity.deliveryCount,
-            seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
+            capacity, seed: options.seed &+ 0x8CB9_2BA7_2F3D_8DD7, options.identityKey)
         let transactions = try TransactionTable(recordCountMax: capacity.transactionCount, limits)
         let pendings = try ReceiptOrder(sessionCountMax: capacity.sessionCount, options.receiptConditions)
         let memory = try MemoryBudget(limits)
+        let delays = try DelayTable(limits)
+        let deduplication = try DeduplicationTable(limits, seed: options.seed &+ 0x2545_F491_4F6C_DD1D)
         let timers = try TimerWheel(timerCountMax: capacity.timerCount, now: now)
-
+        let cold = try ColdMessages(limits, isUsed: options.storage != nil)
         self.index = index
         self.options = options
         self.limits = limits
@@ -166,22 +189,28 @@ public struct Shard: ~Copyable {
         self.router = router
         self.destinations = destinations
         self.queues = queues
+        self.topicLogs = topicLogs
         self.transactions = transactions
         self.pendings = pendings
         store = MessageStore(
             options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
+        self.cold = cold
         self.memory = memory
+        self.delays = delays
+        self.deduplication = deduplication
         self.timers = timers
-        queuesToDispatch = Batch(capacity: 16)
         identity = SessionIdentity(key: options.identityKey, worker: index)
         gate = AccessGate(options.access, fabric.userUsages)
+        hosts = HostTable(options.hosts, fallback: options.defaultHost, fabric.hostUsages)
         peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
         scratch = Scratch(limits)
-        submissions = Batch(capacity: 4096)
-        self.now = now
-        self.clock = clock
-        self.wallMilliseconds = wallMilliseconds
+        (self.now, self.clock, self.wallMilliseconds) = (now, clock, wallMilliseconds)
+        begin()
+    }
+
+    private mutating func begin() {
+        invariant(index < shardCount, "a shard belongs to its fabric")
         // The highest octet is never 0: that is how ACK tells a message-id from an `ack` header's value.
         nextIdentity = UInt64(index + 1) << 56 | (wallMilliseconds << 12) & 0x00FF_FFFF_FFFF_FFFF
         if options.storage != nil { beginLog() }
@@ -207,6 +236,8 @@ public struct Shard: ~Copyable {
         while let expired = timers.popExpired() { timerFired(expired) }
         resumeSessions()
         if drainIsRequested { advanceDrain() }
+        if topicLogs.hasWork { serveLogs() }
+        if cold.hasWork { advanceCold() }
         finishOutput()
         advanceStore()
         tellWhetherFull()
@@ -296,8 +327,8 @@ public struct Shard: ~Copyable {
 
     @inline(__always)
     private var nextDeadline: UInt64 {
-        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || isTrimming || hasAccessWork
-            || memory.blocks.hasToUnmap
+        if sessions.hasWork || output.dirtyCount > 0 || submissions.count > 0 || !backlog.isEmpty
+            || memory.blocks.hasToUnmap || topicLogs.hasWork || cold.wantsTurn
         {
             return 0
         }
@@ -312,4 +343,13 @@ public struct Shard: ~Copyable {
         defer { nextIdentity &+= 1 }
         return nextIdentity
     }
+}
+
+/// What goes on in the next turn, one look for all of it.
+private struct Backlog: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// Memory of messages goes back to the kernel.
+    static let trim = Backlog(rawValue: 1 << 0)
+    /// See `Shard.hasAccessWork`.
+    static let access = Backlog(rawValue: 1 << 1)
 }

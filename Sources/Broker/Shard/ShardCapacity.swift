@@ -1,6 +1,5 @@
-import Slabs
-
 import STOMP
+import Slabs
 
 /// How many records of each kind one worker may need: the sizes of its tables, which take address space alone until they
 /// are used.
@@ -39,6 +38,22 @@ extension QueueEngine {
         try self.init(
             queueCountMax: capacity.queueCount, entryCountMax: capacity.entryCount,
             consumerCountMax: capacity.consumerCount)
+    }
+}
+
+extension SubscriptionTable {
+    init(_ capacity: ShardCapacity, seed: UInt64, _ hash: KeyedHash) throws(SlabError) {
+        try self.init(
+            subscriptionCountMax: capacity.subscriptionCount, deliveryCountMax: capacity.deliveryCount, seed: seed, hash
+        )
+    }
+}
+
+extension ColdMessages {
+    /// - Parameter isUsed: there is a store.
+    init(_ limits: Limits, isUsed: Bool) throws(SlabError) {
+        try self.init(
+            queueCountMax: limits.destinationCountMax, messageCountMax: isUsed ? limits.coldMessageCountMax : 0)
     }
 }
 

@@ -12,6 +12,8 @@ struct SubscriptionFlags: OptionSet, BitwiseCopyable {
     static let isConsumer = SubscriptionFlags(rawValue: 1 << 1)
     /// It was given messages that are stored.
     static let givesStored = SubscriptionFlags(rawValue: 1 << 2)
+    /// Reads the log of its topic: what it takes comes from the topic's owner.
+    static let readsLog = SubscriptionFlags(rawValue: 1 << 6)
 }
 
 /// One SUBSCRIBE.

@@ -200,6 +200,11 @@ struct SubscriptionTable: ~Copyable {
         subscriptionRecords[place].pointee.flags.insert(.givesStored)
     }
 
+    /// It reads the log of its topic.
+    mutating func markReadsLog(_ place: Index<Subscription>) {
+        subscriptionRecords[place].pointee.flags.insert(.readsLog)
+    }
+
     /// Its consumer with the queue's owner. None: it has none any more.
     mutating func setConsumer(_ consumer: Handle<Consumer>, of place: Index<Subscription>) {
         subscriptionRecords[place].pointee.consumer = consumer

@@ -92,7 +92,7 @@ struct TopicRouter: ~Copyable {
 
         let index: Index<SharedEncoding> = records.allocate().index
         if index.isNone { return .none }
-        let name = destinations.name(of: destination, in: memory)
+        let name = visible(destinations.name(of: destination, in: memory))
         let block = memory.blocks.allocate(
             byteCount: keyByteCount + 64 + FrameWriter.escapedByteCountMax(id.count)
                 + FrameWriter.escapedByteCountMax(name.count))
@@ -180,14 +180,12 @@ struct TopicRouter: ~Copyable {
     ///
     ///     MESSAGE\nsubscription:ID\nmessage-id:HEX\ndestination:NAME\ncontent-length:N\nHEADERS\n\nBODY\0\n
     ///
-    /// - Parameter name: the topic's, where the encoding is a pattern's.
+    /// - Parameter name: the topic's, as its clients see it, where the encoding is a pattern's.
     mutating func encode(
         _ index: Index<SharedEncoding>, _ message: Message, name: UnsafeRawBufferPointer?, memory: inout MemoryBudget
     ) -> EncodingOutcome {
         let encoding = records[index]
-        let prefixByteCount = Int(encoding.pointee.prefixByteCount)
-        var needed = prefixByteCount &+ Int(encoding.pointee.nameByteCount) &+ 64 &+ message.contentByteCountMax
-        if let name { needed &+= FrameWriter.escapedByteCountMax(name.count) &+ 16 }
+        let needed = headByteCountMax(index, nameByteCount: name?.count ?? 0) &+ message.contentByteCountMax
         var block = encoding.pointee.block
         if block != 0, memory.blocks.capacity(block) &- memory.blocks.used(block) < needed {
             encoding.pointee.byteCountExpected = UInt32(min(memory.blocks.capacity(block) * 4, Self.byteCountMax))
@@ -204,6 +202,27 @@ struct TopicRouter: ~Copyable {
         let used = memory.blocks.used(block)
         let start = memory.blocks.base(block) + used
         var writer = FrameWriter(at: start)
+        write(message, to: &writer, index, name: name, memory: memory)
+        memory.blocks.setUsed(block, used &+ (writer.cursor - start))
+        return .written
+    }
+
+    /// The most that precedes a message's own header lines.
+    @inline(__always)
+    func headByteCountMax(_ index: Index<SharedEncoding>, nameByteCount: Int) -> Int {
+        let encoding = records[index]
+        return Int(encoding.pointee.prefixByteCount) &+ Int(encoding.pointee.nameByteCount) &+ 64
+            &+ (nameByteCount == 0 ? 0 : FrameWriter.escapedByteCountMax(nameByteCount) &+ 16)
+    }
+
+    /// Writes a MESSAGE as `encode` does, to the caller's room of `headByteCountMax` and `Message.contentByteCountMax`.
+    @inline(__always)
+    func write(
+        _ message: Message, to writer: inout FrameWriter, _ index: Index<SharedEncoding>, name: UnsafeRawBufferPointer?,
+        memory: borrowing MemoryBudget
+    ) {
+        let encoding = records[index]
+        let prefixByteCount = Int(encoding.pointee.prefixByteCount)
         let prefix = UnsafeRawPointer(memory.blocks.base(encoding.pointee.prefix)) + Int(encoding.pointee.keyByteCount)
         writer.write(prefix, prefixByteCount)
         writer.writeHex(message.identity)
@@ -219,8 +238,6 @@ struct TopicRouter: ~Copyable {
         writer.writeDecimal(UInt64(message.bodyByteCount))
         writer.write(UInt8(ascii: "\n"))
         message.writeContent(&writer, version: encoding.pointee.version)
-        memory.blocks.setUsed(block, used &+ (writer.cursor - start))
-        return .written
     }
 
     // MARK: Giving out

@@ -35,6 +35,17 @@ struct CheckedSend: BitwiseCopyable {
     var asksForMore: Bool
     /// It says `persistent:true`.
     var isPersistent = false
+    /// It is for a topic, and delayed: the worker that stores it meanwhile, and 1. 0: none does.
+    var delayOwner: UInt8 = 0
+    /// It changes what its topic retains.
+    var retains = false
+
+    /// The destination's owner has something to store for it: a topic that is sequenced keeps only what goes to its log, and
+    /// what it retains.
+    func isStored(by destination: UnsafePointer<Destination>) -> Bool {
+        destination.pointee.stores(isPersistent: isPersistent)
+            && (!destination.pointee.isSequenced || destination.pointee.isLogged || retains)
+    }
 }
 
 /// Room in a queue that is kept for a frame of a COMMIT.

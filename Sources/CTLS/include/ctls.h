@@ -120,6 +120,9 @@ tls_file_result tls_context_add_authorities(
 bool tls_context_trust_system(tls_context *context);
 /// Binds session tickets to the rules about clients: a ticket of a context with another scope is not accepted.
 bool tls_context_set_scope(tls_context *context, const void *scope, size_t count);
+/// Connections of TLS 1.3 use these cipher suites only: names of RFC 8446, separated by colons. False: OpenSSL knows none of
+/// that name, and the context stays as it was.
+bool tls_context_set_suites(tls_context *context, const char *suites);
 /// For tests: connections use TLS 1.2 at most.
 bool tls_context_limit_to_tls12(tls_context *context);
 /// Whether a certificate serves this name: exactly or by a wildcard. For tests and logs.

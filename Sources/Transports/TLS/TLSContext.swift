@@ -149,6 +149,10 @@ public final class TLSContext: @unchecked Sendable {
         }
     }
 
+    /// Connections of TLS 1.3 use these cipher suites only: names of RFC 8446, separated by colons. To be called before the
+    /// first connection. False: OpenSSL knows none of that name.
+    package func setSuites(_ suites: String) -> Bool { tls_context_set_suites(pointer, suites) }
+
     /// For tests.
     func limitToVersion12() -> Bool { tls_context_limit_to_tls12(pointer) }
 

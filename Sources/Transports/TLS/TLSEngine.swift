@@ -222,15 +222,16 @@ public struct TLSEngine: BitwiseCopyable {
     /// What the handshake has found out. The strings are made now.
     public var identity: TLSIdentity { TLSIdentity(connection, isServer: isServer) }
 
-    /// For tests: the session, to be resumed by `resume`. Empty: there is none yet.
-    func session() -> [UInt8] {
+    /// For clients: the session, to be resumed by `resume`. Empty: there is none yet. With TLS 1.3 it comes with the server's
+    /// ticket, after the handshake.
+    package func session() -> [UInt8] {
         [UInt8](unsafeUninitializedCapacity: 16_384) { buffer, count in
             count = tls_session_copy(connection, buffer.baseAddress, buffer.count)
         }
     }
 
-    /// For tests: offers the session to the server. Before the first `read`.
-    func resume(_ session: [UInt8]) -> Bool { tls_session_use(connection, session, session.count) }
+    /// For clients: offers the session to the server. Before the first `read`.
+    package func resume(_ session: [UInt8]) -> Bool { tls_session_use(connection, session, session.count) }
 
     /// For tests: the next write changes keys, and asks the peer to do so too.
     func requestKeyUpdate() -> Bool { tls_request_key_update(connection) }

@@ -128,18 +128,19 @@ enum ReferenceValues {
 struct ReferenceNames: ~Copyable {
     static let byteCountMax = 32
     /// In the order of their lengths.
-    private let names: UnsafeMutablePointer<HeaderName>
+    private let names: UnsafeMutablePointer<(name: HeaderName, text: StaticString)>
     /// Where the names of each length begin.
     private let starts: UnsafeMutablePointer<Int>
 
     init() {
-        names = .allocate(capacity: HeaderName.allCases.count)
+        let all = HeaderName.allCases.map { ($0, $0.text) } + HeaderName.sendOptions.map { (.sendOption, $0) }
+        names = .allocate(capacity: all.count)
         starts = .allocate(capacity: Self.byteCountMax + 2)
         var count = 0
         for length in 0...(Self.byteCountMax + 1) {
             starts[length] = count
-            for name in HeaderName.allCases where name != .other && name.text.utf8CodeUnitCount == length {
-                names[count] = name
+            for (name, text) in all where length > 0 && text.utf8CodeUnitCount == length {
+                names[count] = (name, text)
                 count += 1
             }
         }
@@ -153,7 +154,7 @@ struct ReferenceNames: ~Copyable {
     func name(_ text: UnsafeRawBufferPointer) -> HeaderName {
         guard text.count <= Self.byteCountMax else { return .other }
         for place in starts[text.count]..<starts[text.count + 1] where names[place].text.octets.elementsEqual(text) {
-            return names[place]
+            return names[place].name
         }
         return .other
     }

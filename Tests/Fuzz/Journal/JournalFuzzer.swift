@@ -40,8 +40,12 @@ struct Story {
     private var transactionCount: UInt64 = 0
     /// What lives, by the model.
     private var live: [MessageReference: Model] = [:]
+    /// Of the logs of topics, below which number offsets may have been given out.
+    private var offsetEnds: [String: UInt64] = [:]
     private(set) var everWritten: Set<MessageReference> = []
     private var all: [MessageReference] = []
+    /// When each durable subscription that there is was used last.
+    private var subscriptions: [String: UInt64] = [:]
 
     struct Model: Equatable {
         var queue: String
@@ -56,13 +60,14 @@ struct Story {
     mutating func tell() {
         beginLife()
         for _ in 0..<400 where !decisions.areOver {
-            switch decisions.next(12) {
+            switch decisions.next(13) {
             case 0, 1, 2, 3: send()
             case 4, 5: acknowledge()
             case 6: countFailure()
             case 7, 8: commit()
             case 9: copy()
-            case 10: log.beginSegment()
+            case 10: if decisions.next(3) == 2 { reserveOffsets() } else { log.beginSegment() }
+            case 12: changeSubscription()
             default:
                 if decisions.next(4) == 0 { beginLife() } else { return }
             }
@@ -116,6 +121,16 @@ struct Story {
         live[reference] = nil
     }
 
+    private mutating func reserveOffsets() {
+        let topic = number()
+        let end = UInt64(decisions.next(256))
+        let name = "/topic/\(topic)"
+        owner(of: topic).append { writer in
+            Array(name.utf8).withUnsafeBytes { writer.write(topicOffsets: $0, below: end) }
+        }
+        offsetEnds[name] = end
+    }
+
     private mutating func countFailure() {
         guard let (reference, log) = some(), live[reference] != nil else { return }
         let count = UInt16(decisions.next(256))
@@ -137,6 +152,22 @@ struct Story {
         all.append(copy)
         live[reference] = nil
         live[copy] = model
+    }
+
+    /// A durable subscription is made, used, or ended.
+    private mutating func changeSubscription() {
+        let number = number()
+        let name = "/dsub/id/\(number)/topic/t"
+        let lastUsed = decisions.next(4) == 0 ? nil : UInt64(decisions.next(256))
+        owner(of: number).append { writer in
+            Array(name.utf8).withUnsafeBytes { bytes in
+                guard let lastUsed else { return writer.write(subscriptionRemoved: bytes) }
+                let topic = UnsafeRawBufferPointer(rebasing: bytes.suffix(8))
+                writer.write(
+                    subscriptionMade: SubscriptionRecord(name: bytes, topic: topic, dialect: 0, lastUsed: lastUsed))
+            }
+        }
+        subscriptions[name] = lastUsed
     }
 
     /// A transaction that sends to several queues and acknowledges a message; perhaps some of its parts never came.
@@ -181,6 +212,15 @@ struct Story {
                 queue: String(decoding: state.queues[Int(message.queue)].name, as: UTF8.self),
                 orderKey: message.orderKey, failureCount: message.failureCount)
         }
+        let ends = state.queues.compactMap { queue in
+            queue.offsetEnd.map { (String(decoding: queue.name, as: UTF8.self), $0) }
+        }
+        if Dictionary(uniqueKeysWithValues: ends) != offsetEnds { return "offsets are \(ends), not \(offsetEnds)" }
+        var used: [String: UInt64] = [:]
+        for queue in state.queues {
+            queue.withSubscription { used[String(decoding: $0.name, as: UTF8.self)] = $0.lastUsed }
+        }
+        if used != subscriptions { return "durable subscriptions \(used) instead of \(subscriptions)" }
         guard found != live else { return nil }
         let lost = Set(live.keys).subtracting(found.keys)
         let added = Set(found.keys).subtracting(live.keys)

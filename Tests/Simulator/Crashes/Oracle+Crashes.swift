@@ -23,7 +23,10 @@ extension Oracle {
         let isExcused = scenario.deadLetters.map(excused.contains) ?? false
         for transaction in transactions where transaction.state == .open { abandon(transaction) }
         for message in messages where message.brokerLife > 0 && message.brokerLife < life {
-            if isExcused || excused.contains(message.destination) || isGone(message) { message.mayBeGone = true }
+            // Nobody takes a message out of a log.
+            if isExcused || excused.contains(message.destination) || isGone(message), !isLogged(message.destination) {
+                message.mayBeGone = true
+            }
             if hasStored {
                 if message.state == .confirmed { message.isPromised = true }
                 if message.ackIsConfirmed { message.ackIsPromised = true }
@@ -56,12 +59,17 @@ extension Oracle {
         case .commit(let transaction, let acknowledged):
             for message in transaction.messages { message.isPromised = true }
             for message in acknowledged { message.ackIsPromised = true }
+        case .durable(let durable): promise(durable)
         case .plain, .subscribe, .unsubscribe, .disconnect: break
         }
     }
 
     /// Whether the broker stores the message, if it is told to be persistent.
-    func isStored(_ message: Message) -> Bool { message.isPersistent && scenario.queues.contains(message.destination) }
+    func isStored(_ message: Message) -> Bool {
+        message.isPersistent
+            && (scenario.queues.contains(message.destination)
+                || isLogged(message.destination) && scenario.logs?.isTight == false)
+    }
 
     // MARK: What the next life finds on the disk
 
@@ -73,12 +81,13 @@ extension Oracle {
             guard messages.indices.contains(one.number) else {
                 return violate("recovery found a message that nobody sent, in \(one.queue)")
             }
+            if isLogged(one.queue), scenario.logs?.isTight == true { continue }
             let message = messages[one.number]
             if let other = places.updateValue(one.queue, forKey: one.number) {
                 violate("recovery found message \(one.number) in \(other) and in \(one.queue)")
             }
             checkFound(message, one)
-            guard one.queue == message.destination else { continue }
+            guard one.queue == message.destination, message.delay == nil else { continue }
             let key = "\(message.publisher) \(one.queue)"
             if message.sequence < last[key, default: 0] {
                 violate("recovery found message \(one.number) behind a later one of the same publisher and queue")
@@ -90,7 +99,7 @@ extension Oracle {
                 message.mayBeGone = false
                 continue
             }
-            if message.isPromised, !message.mayBeGone, !mayBeLost(message) {
+            if message.isPromised, !message.mayBeGone, !mayBeMissing(message) {
                 let text = "was promised in life \(message.brokerLife) and is lost in life \(life)"
                 violate("message \(message.number) \(text)")
             }
@@ -99,6 +108,10 @@ extension Oracle {
         for transaction in transactions where transaction.state == .commitIssued && isOld(transaction) {
             checkFound(transaction, places)
         }
+    }
+
+    private func mayBeMissing(_ message: Message) -> Bool {
+        isLogged(message.destination) ? mayHaveExpired(message) : mayBeLost(message)
     }
 
     private func checkFound(_ message: Message, _ found: FoundMessage) {
@@ -111,9 +124,12 @@ extension Oracle {
         case .refused: violate("recovery found message \(number), which was refused or aborted")
         case .issued, .confirmed: break
         }
+        if isLogged(found.queue) { return }
         if message.ackIsPromised { violate("recovery found message \(number) although its ACK was confirmed") }
         if message.isLost { violate("recovery found message \(number), which an earlier recovery did not find") }
-        let mayHaveBeenDelivered = message.wasInCrash || message.deliveries > message.deliveriesOfDeadLetter
+        // One that was delayed and not due yet was certainly not delivered.
+        let mayHaveBeenDelivered =
+            message.wasInCrash && message.delay == nil || message.deliveries > message.deliveriesOfDeadLetter
         if !found.isRedelivered, mayHaveBeenDelivered, found.queue == message.destination {
             violate("recovery found message \(number) and takes it for never delivered")
         }
@@ -123,7 +139,7 @@ extension Oracle {
     private func checkFound(_ transaction: Transaction, _ places: [Int: String]) {
         let stored = transaction.messages.filter { isStored($0) }
         let one = stored.first { places[$0.number] != nil }
-        let other = stored.first { places[$0.number] == nil && !$0.mayBeGone && !mayBeLost($0) }
+        let other = stored.first { places[$0.number] == nil && !$0.mayBeGone && !mayBeMissing($0) }
         let returned = transaction.acknowledged.first { places[$0.number] != nil }
         guard let one else { return }
         let text = "transaction '\(transaction.name)': message \(one.number) is on the disk"
@@ -141,7 +157,9 @@ extension Oracle {
         }
         // As a dead letter it may be a new message of this life. And what waited in the output of a connection that
         // leaves may go to another first.
-        if !isRedelivered, !isDeadLetter, !subscription.hasLetGo, message.wasInCrash || message.deliveries > 0 {
+        // One that was delayed and not due yet was certainly not delivered.
+        let mayHaveBeenDelivered = message.wasInCrash && message.delay == nil || message.deliveries > 0
+        if !isRedelivered, !isDeadLetter, !subscription.hasLetGo, mayHaveBeenDelivered {
             violate("message \(number) of life \(message.brokerLife) came in life \(life) without redelivered:true")
         }
         message.mayBeGone = false

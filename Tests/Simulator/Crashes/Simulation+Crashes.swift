@@ -61,7 +61,8 @@ extension Simulation {
         if hasFailed { return }
         let former = scenario.shardCount
         let shardCount = random.chance(500) ? former : random.pick([1, 2, 2, 3, 4])
-        let hasStored = ending == .orderly && !hasStorageFailed
+        let hasStored = ending == .orderly && !hasStorageFailed && !hasStorageNotice
+        hasStorageNotice = false
         switch ending {
         case .process: disk.crashProcess(workerCount: shardCount)
         case .machine: disk.crashMachine(workerCount: shardCount)
@@ -70,6 +71,8 @@ extension Simulation {
         trace.add(shardCount)
         oracle.brokerEnded(
             peers.filter { $0.stage != .closed }, isOrderly: ending == .orderly, hasStored: hasStored)
+        oracle.forgetOpenEnds(durables)
+        countCold()
         endShards()
         firstOfLife = peers.count
         answers.removeAll()
@@ -81,6 +84,15 @@ extension Simulation {
         scenario.shardCount = shardCount
         oracle.brokerBegan(shardCount: shardCount)
         beginLife()
+    }
+
+    /// What this life has done with messages that are in the log alone.
+    func countCold() {
+        for index in 0..<madeCount {
+            disk?.count(.messageCooled, Int(shards[index].counters.messagesCooled))
+            disk?.count(.messageWarmed, Int(shards[index].counters.messagesWarmed))
+            disk?.count(.coldMessageCopied, shards[index].coldCopyCount)
+        }
     }
 
     /// Each worker may be in the middle of its submissions.

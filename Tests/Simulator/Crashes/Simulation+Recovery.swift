@@ -21,30 +21,46 @@ extension Simulation {
         if canary == .believeOldRecords { plantOldRecord() }
         var names = disk.names(in: directory).compactMap(SegmentName.init(fileName:)).sorted()
         if canary == .loseSegment, names.count > 1, strikesCanary(oneIn: 2) { names.removeLast() }
-        var recovery = Recovery()
+        var recovery = Recovery(idsSince: 0)
         if log != nil { for name in names { logRecords(of: name) } }
         for name in names { disk.withBytes(of: name.description, in: directory) { recovery.read(name, $0) } }
         var state = recovery.finish()
         if let finding = state.findings.first(where: \.isFatal) {
             return oracle.violate("the broker does not start: \(finding.description)")
         }
+        flipBits(of: names, state)
         if lifeBegun > state.lifeMax {
             // A life has begun, and may have delivered what it was given, that came to no log of its own.
-            for place in state.messages.indices { state.messages[place].isRedelivered = true }
+            state.live.redeliveredLifeMax = lifeBegun
         }
         lifeBegun = max(lifeBegun, state.lifeMax) + 1
-        oracle.recovered(state.messages.map { found($0, state) })
-        if let log { log("\(moment) life \(lifeBegun) begins with \(state.messages.count) messages") }
+        let all = state.messages.filter { !$0.isRetained }.map { found($0, state) }
+        oracle.recovered(all.filter { !$0.queue.hasPrefix("/dsub/") })
+        if scenario.hasDurables {
+            let names = state.queues.filter(\.isDurableSubscription).map { String(decoding: $0.name, as: UTF8.self) }
+            oracle.recovered(Set(names), all, of: durables)
+        }
+        if let log { log("\(moment) life \(lifeBegun) begins with \(state.liveMessageCount) messages") }
         if hasFailed { return }
         var options = scenario.optionsOfBroker(canary)
         // Names of temporary destinations differ from life to life.
         options.seed ^= random.next()
-        options.storage = storage.options(life: lifeBegun, state.segments)
+        options.storage = storage.options(life: lifeBegun, state)
         makeShards(options)
         restore(state)
     }
 
     private func restore(_ state: RecoveredState) {
+        for queue in state.queues where queue.isDurableSubscription {
+            let owner = owner(of: queue.name)
+            for index in 0..<scenario.shardCount {
+                if canary == .forgetInterest, index != owner, strikesCanary(oneIn: 2) { continue }
+                queue.withSubscription {
+                    let outcome = shards[index].restore($0)
+                    if outcome != .restored { oracle.violate("shard \(index) restores no subscription: \(outcome)") }
+                }
+            }
+        }
         for queue in state.queues where queue.isMade {
             let owner = owner(of: queue.name)
             queue.withRecord {
@@ -52,11 +68,30 @@ extension Simulation {
                 if outcome != .restored { oracle.violate("shard \(owner) does not restore a queue: \(outcome)") }
             }
         }
-        for message in state.messages {
-            let owner = owner(of: state.queues[Int(message.queue)].name)
+        for topic in state.queues {
+            guard let end = topic.offsetEnd, canary != .reuseOffsets || !strikesCanary(oneIn: 2) else { continue }
+            let owner = owner(of: topic.name)
+            let outcome = topic.name.withUnsafeBytes { shards[owner].restore(topicName: $0, offsetEnd: end) }
+            if outcome != .restored { oracle.violate("shard \(owner) does not restore a log: \(outcome)") }
+        }
+        for id in state.ids.sorted(by: { $0.acceptedAt < $1.acceptedAt }) where canary != .forgetIDs {
+            shards[owner(of: id.destination)].restore(id)
+        }
+        for message in inOrder(state) {
+            let name = state.queues[Int(message.queue)].name
+            let owner = owner(of: name)
+            if canary == .forgetCold, hasCold(name, owner), strikesCanary(oneIn: 4) { continue }
+            if let outcome = name.withUnsafeBytes({ shards[owner].restoreCold(message, queueName: $0) }) {
+                disk?.count(.messageRestoredCold)
+                if outcome != .restored { oracle.violate("shard \(owner) leaves no message on the disk: \(outcome)") }
+                continue
+            }
             withRecord(of: message, state) { record in
-                let outcome = shards[owner].restore(RecoveredMessage(reference: message.reference, record: record))
-                if outcome != .restored { oracle.violate("shard \(owner) does not restore a message: \(outcome)") }
+                if canary == .loseDelayed, record.flags.contains(.isDelayed) { return }
+                for index in 0..<scenario.shardCount where index == owner || message.isRetained {
+                    let outcome = shards[index].restore(RecoveredMessage(reference: message.reference, record: record))
+                    if outcome != .restored { oracle.violate("shard \(index) does not restore a message: \(outcome)") }
+                }
             }
         }
         shards[0].restore(transactions: state.unsealedTransactions)
@@ -88,6 +123,12 @@ extension Simulation {
         }
     }
 
+    /// What the oracle calls it.
+    private func modelName(_ name: [UInt8]) -> String {
+        let text = String(decoding: name, as: UTF8.self)
+        return scenario.hosts == nil ? text : HostScenario.name(ofCanonical: text)
+    }
+
     private func owner(of queue: [UInt8]) -> Int {
         queue.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: scenario.shardCount) }
     }
@@ -111,7 +152,7 @@ extension Simulation {
 
     private func found(_ message: LiveMessage, _ state: RecoveredState) -> FoundMessage {
         var found = FoundMessage(
-            number: -1, queue: String(decoding: state.queues[Int(message.queue)].name, as: UTF8.self),
+            number: -1, queue: modelName(state.queues[Int(message.queue)].name),
             isRedelivered: message.isRedelivered)
         withRecord(of: message, state) { record in
             let headers = UnsafeRawBufferPointer(start: record.content, count: record.headersByteCount)
@@ -126,6 +167,22 @@ extension Simulation {
 // MARK: - Planted bugs
 
 extension Simulation {
+    private func hasCold(_ queue: [UInt8], _ owner: Int) -> Bool {
+        shards[owner].coldCounts(ofQueue: String(decoding: queue, as: UTF8.self)).cold > 0
+    }
+
+    /// What lives, in the order of queues; or not.
+    private func inOrder(_ state: RecoveredState) -> [LiveMessage] {
+        var messages: [LiveMessage] = []
+        state.live.forEach { messages.append($0) }
+        guard canary == .disorderCold else { return messages }
+        for place in messages.indices.dropFirst()
+        where messages[place].queue == messages[place - 1].queue && strikesCanary(oneIn: 3) {
+            messages.swapAt(place, place - 1)
+        }
+        return messages
+    }
+
     /// Behind the end of a log an old message follows, as if it had been written there in this life.
     private func plantOldRecord() {
         let directory = StorageScenario.directory
@@ -155,10 +212,11 @@ extension Simulation {
 }
 
 extension StorageScenario {
-    func options(life: UInt32, _ earlier: [RecoveredSegment]) -> StorageOptions {
+    func options(life: UInt32, _ state: RecoveredState) -> StorageOptions {
         var options = StorageOptions(directory: Array(Self.directory.utf8), life: life)
         options.segmentByteCount = segmentByteCount
-        options.earlier = EarlierSegments(earlier)
+        options.earlier = EarlierSegments(state.segments, redeliveredLifeMax: state.live.redeliveredLifeMax)
+        options.cold = cold
         options.commit = commit
         options.blockByteCount = blockByteCount
         options.onError = onError

@@ -27,6 +27,8 @@ struct StorageScenario {
     /// Subscribers may take messages without acknowledging them: what those have taken may be lost with them.
     let permitsAuto: Bool
 
+    /// Bits change while the broker is not running.
+    let flips: Bool
     /// Operations on files fail.
     let fails: Bool
     /// Messages and transactions may be too large for a segment.
@@ -34,6 +36,9 @@ struct StorageScenario {
     /// The disk may be full. The blocks of it; nil: no limit.
     let blockCountMax: Int?
     var diskIsTight: Bool { blockCountMax != nil }
+
+    /// When messages leave memory. Most runs have some that do.
+    let cold: ColdOptions
 
     static let directory = "/var/lib/stampede"
 
@@ -54,21 +59,34 @@ struct StorageScenario {
         commit = random.pick([.durableAppend, .appendAndSync])
         blockByteCount = [1, 512, 4096][events[0] % 3]
         onError = random.pick([.stop, .refuse])
+        var cold = ColdOptions()
+        if random.chance(700) {
+            cold.fillPercent = 0
+            cold.readyCountMin = random.pick([0, 1, 1, 2, 5])
+            cold.aheadByteCountMax = random.pick([1, 300, 2000])
+            cold.readByteCountMax = random.pick([64, 300, 2000, 64 << 10])
+        }
+        self.cold = cold
         persistentPerThousand = random.pick([500, 900, 1000])
         permitsAuto = random.chance(300)
         var faults = [Int](repeating: 0, count: StorageFault.allCases.count)
         fails = !isCalm && random.chance(500)
+        // Drawn from what is drawn already, so that the rest of a seed's run stays what it was.
+        flips = !isCalm && events[0] % 4 == 0
         blockCountMax = !isCalm && random.chance(100) ? random.range(8...40) * max(segmentByteCount / 4096, 1) : nil
-        for fault in StorageFault.allCases where !isCalm && random.chance(500) {
+        for fault in StorageFault.allCases where fault != .bitFlipped && !isCalm && random.chance(500) {
             switch fault {
             case .shortWrite, .shortRead: faults[fault.rawValue] = random.range(1...500)
             case .slowOperation: faults[fault.rawValue] = random.range(1...200)
             case .deleteFailed: if fails { faults[fault.rawValue] = random.range(200...600) }
             case .appendFailed, .appendWithoutSpace, .allocateFailed, .createFailed, .openFailed, .readFailed,
                 .syncFailed, .directorySyncFailed:
-                if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) }
+                // There are few reads.
+                let factor = fault == .readFailed ? 4 : 1
+                if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) * factor }
             case .processCrash, .machineCrash, .writeDropped, .writeTorn, .writesReordered, .growthDropped,
-                .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten:
+                .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten, .bitFlipped, .messageCooled,
+                .messageWarmed, .messageRestoredCold, .coldMessageCopied:
                 break
             }
         }

@@ -26,13 +26,19 @@ public enum StorageFault: Int, CaseIterable, Sendable {
     case syncFailed, directorySyncFailed
     /// A failed sync has thrown away bytes that programs still read.
     case bytesForgotten
+    /// A bit has changed while the broker was not running.
+    case bitFlipped
     // Slowness
     /// A write or a read is carried out in parts, with time between them.
     case shortWrite, shortRead
     case slowOperation
-
-    /// Whether the broker does what it strikes.
-    public var canStrike: Bool { self != .readFailed && self != .shortRead }
+    // No faults, but what has to happen as well
+    /// Messages left memory, and came back.
+    case messageCooled, messageWarmed
+    /// Messages of an earlier life stayed on the disk.
+    case messageRestoredCold
+    /// A cold message was written again at the log's end.
+    case coldMessageCopied
 }
 
 /// What is asked about each part of each unsynced change when the machine stops.

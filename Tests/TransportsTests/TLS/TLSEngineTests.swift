@@ -55,6 +55,20 @@ struct TLSEngineTests {
         }
     }
 
+    @Test(
+        "A client that offers one cipher suite gets that one",
+        arguments: ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"])
+    func suites(_ name: String) throws {
+        let clientContext = try TestContexts.client()
+        #expect(!clientContext.setSuites("TLS_NONE"))
+        #expect(clientContext.setSuites(name))
+        var client = TLSPeer(client: clientContext)
+        var server = TLSPeer(server: try TestContexts.server())
+        handshake(&client, &server)
+        let ciphers = [client.engine.identity.cipher, server.engine.identity.cipher]
+        #expect(ciphers == [name, name])
+    }
+
     @Test("A handshake in records of one byte each is carried out")
     func recordsOfOneByte() throws {
         var client = TLSPeer(client: try TestContexts.client())

@@ -141,7 +141,11 @@ func handshake(_ client: inout TLSPeer, _ server: inout TLSPeer, chunk: Int = .m
 /// Contexts over the certificates of the tests.
 enum TestContexts {
     /// A time at which the certificates of the tests are valid.
-    static let now = Int64(time(nil))
+    /// When the certificates are there, which are not valid before they were made.
+    static let now: Int64 = {
+        _ = TestCertificates.shared
+        return Int64(time(nil)) + 1
+    }()
     static let tickets = TLSTicketKeys(nowSeconds: now)!
 
     static func options(

@@ -1,0 +1,44 @@
+import Slabs
+import Synchronization
+
+/// What hosts use, in all shards together, by the number of the host.
+final class HostUsages: Sendable {
+    private let hosts: [HostUsage]
+
+    init(hostCount: Int) { hosts = (0..<hostCount).map { _ in HostUsage() } }
+
+    subscript(number: Int) -> HostUsage { hosts[number] }
+}
+
+/// What the clients of one host have, of all workers together.
+public struct HostFigures: Sendable, Equatable {
+    public var name: String
+    public var connectionCount: Int
+    public var subscriptionCount: Int
+}
+
+/// What one host uses.
+final class HostUsage: Sendable {
+    private let connections = Atomic<Int>(0)
+    private let subscriptions = Atomic<Int>(0)
+    let frames = RateClock()
+    let bytes = RateClock()
+
+    var connectionCount: Int { connections.load(ordering: .relaxed) }
+    var subscriptionCount: Int { subscriptions.load(ordering: .relaxed) }
+
+    /// Returns how many connections it has then, with this one.
+    func enter() -> Int { connections.add(1, ordering: .relaxed).newValue }
+
+    func leave() {
+        let count = connections.subtract(1, ordering: .relaxed).newValue
+        invariant(count >= 0, "a host has lost more connections than it had")
+    }
+
+    func addSubscription() { subscriptions.add(1, ordering: .relaxed) }
+
+    func removeSubscription() {
+        let count = subscriptions.subtract(1, ordering: .relaxed).newValue
+        invariant(count >= 0, "a host has lost more subscriptions than it had")
+    }
+}
