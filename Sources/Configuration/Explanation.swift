@@ -20,17 +20,21 @@ extension EffectiveSettings {
     }
 
     private func writeDestinations(to writer: inout YAMLWriter) {
-        let policies = settings.broker.destinationPolicies
-        guard !policies.isEmpty else {
-            writer.write(Schema.destinations, "[]", note: "\(origin(of: Schema.destinations))")
+        write(settings.broker.destinationPolicies, of: Schema.destinations, keys: Schema.destinationKeys, to: &writer)
+    }
+
+    /// Writes a list of mappings.
+    func write<Root>(_ entries: [Root], of list: String, keys: [Setting<Root>], to writer: inout YAMLWriter) {
+        guard !entries.isEmpty else {
+            writer.write(list, "[]", note: "\(origin(of: list))")
             return
         }
-        writer.write(Schema.destinations, "", note: "\(origin(of: Schema.destinations))")
-        for (index, policy) in policies.enumerated() {
+        writer.write(list, "", note: "\(origin(of: list))")
+        for (index, entry) in entries.enumerated() {
             var lead = "  - "
-            for key in Schema.destinationKeys {
-                let origin = origin(of: "\(Schema.destinations)[\(index)].\(key.path)")
-                writer.line("\(lead)\(key.path): \(key.format(key.get(policy)))", note: "\(origin)")
+            for key in keys {
+                let origin = origin(of: "\(list)[\(index)].\(key.path)")
+                writer.line("\(lead)\(key.path): \(key.format(key.get(entry)))", note: "\(origin)")
                 lead = "    "
             }
         }
@@ -128,16 +132,22 @@ public enum ConfigurationReference {
         writer.open(sectionsOf: Schema.destinations, separated: true)
         writer.comment(Schema.destinationsWhy)
         writer.comment("None by default: every destination has the values shown here. Each entry needs `match`.")
-        let example = DestinationPolicy(pattern: "/queue/orders.#")
+        write(
+            DestinationPolicy(pattern: "/queue/orders.#"), of: Schema.destinations, keys: Schema.destinationKeys,
+            to: &writer)
+    }
+
+    /// Writes an example of an entry as a comment, and the list, which has no entries by default.
+    static func write<Root>(_ example: Root, of list: String, keys: [Setting<Root>], to writer: inout YAMLWriter) {
         var lead = "- "
-        for key in Schema.destinationKeys {
+        for key in keys {
             writer.comment("")
             writer.comment("    # \(key.why)")
             writer.comment("    # \(form(of: key))")
             writer.comment("  \(lead)\(key.path): \(key.format(key.get(example)))")
             lead = "  "
         }
-        writer.write(Schema.destinations, "[]")
+        writer.write(list, "[]")
     }
 }
 

@@ -92,19 +92,7 @@ extension EffectiveSettings {
 
 extension EffectiveSettings {
     func writeHosts(to writer: inout YAMLWriter) {
-        let hosts = settings.broker.hosts
-        guard !hosts.isEmpty else {
-            return writer.write(Schema.hosts, "[]", note: "\(origin(of: Schema.hosts))")
-        }
-        writer.write(Schema.hosts, "", note: "\(origin(of: Schema.hosts))")
-        for (index, host) in hosts.enumerated() {
-            var lead = "  - "
-            for key in Schema.hostKeys {
-                let origin = origin(of: "\(Schema.hosts)[\(index)].\(key.path)")
-                writer.line("\(lead)\(key.path): \(key.format(key.get(host)))", note: "\(origin)")
-                lead = "    "
-            }
-        }
+        write(settings.broker.hosts, of: Schema.hosts, keys: Schema.hostKeys, to: &writer)
     }
 }
 
@@ -114,15 +102,6 @@ extension ConfigurationReference {
         writer.comment(Schema.hostsWhy)
         writer.comment("Without entries that header is not looked at, and all clients are with the host \"/\",")
         writer.comment("which is always there. An entry is a name alone, or has options, each with its default here:")
-        let example = HostOptions(name: "shop")
-        var lead = "- "
-        for key in Schema.hostKeys {
-            writer.comment("")
-            writer.comment("    # \(key.why)")
-            writer.comment("    # \(form(of: key))")
-            writer.comment("  \(lead)\(key.path): \(key.format(key.get(example)))")
-            lead = "  "
-        }
-        writer.write(Schema.hosts, "[]")
+        write(HostOptions(name: "shop"), of: Schema.hosts, keys: Schema.hostKeys, to: &writer)
     }
 }
