@@ -27,8 +27,7 @@ extension Shard {
             counters.messagesExpired &+= 1
             return true
         }
-        guard queues.hasRoom(index, byteCount: message.contentByteCount) || mayExceed(index, message.contentByteCount)
-        else { return false }
+        guard takes(index, byteCount: message.contentByteCount) else { return false }
         queues.granting = .none
         if writesCold(index, extra.count + message.contentByteCount, isStored: isStored) {
             writeCold(index, message, extra: extra, isStored: isStored, expiresAt: expiresAt)

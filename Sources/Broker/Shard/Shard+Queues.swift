@@ -83,7 +83,7 @@ extension Shard {
     /// make room now, and not at COMMIT's end: all may be with consumers, and then the promise could not be kept.
     mutating func canReserve(_ index: Index<Queue>, byteCount: Int) -> Bool {
         if queues[index].pointee.overflow == .dropOldest { dropOldest(index, byteCount: byteCount) }
-        return queues.hasRoom(index, byteCount: byteCount) || mayExceed(index, byteCount)
+        return takes(index, byteCount: byteCount)
     }
 
     /// A local SEND found the queue full.

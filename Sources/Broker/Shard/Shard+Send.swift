@@ -185,7 +185,7 @@ extension Shard {
             roomIsFree(queue)
             return .done
         }
-        let wasTaken = message.options.isEmpty ? enqueue(queue.index, message) : takeWithOptions(queue.index, message)
+        let wasTaken = take(queue.index, message)
         if wasEmpty { hold(queue, holder(session)) }
         // It may have taken less room than it was granted, or none where it had expired.
         if hadReservation || !queues[queue.index].pointee.blocked.isEmpty { roomIsFree(queue) }
