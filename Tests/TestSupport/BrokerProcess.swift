@@ -50,8 +50,18 @@ public final class BrokerProcess: Sendable {
             arguments += ["--driver", driverArgument ?? driver.argument]
             arguments += ["--workers", "\(workers)", "--log-format", logFormat]
             if values["storage.directory"] != nil { arguments += ["--set", "storage.enabled=true"] }
+            let values = values.merging(patientLimits) { given, _ in given }
             for (key, value) in values.sorted(by: { $0.key < $1.key }) { arguments += ["--set", "\(key)=\(value)"] }
             return arguments
+        }
+
+        /// Where everything takes longer, clients are also late: their CONNECT, and the rest of a frame.
+        private var patientLimits: [String: String] {
+            guard Deadline.patience > 1, file.isEmpty else { return [:] }
+            return [
+                "limits.connect-timeout-ms": "\(5 * Deadline.patience)s",
+                "limits.frame-timeout-ms": "\(30 * Deadline.patience)s",
+            ]
         }
     }
 

@@ -2,9 +2,11 @@ import Glibc
 
 /// The time at which a wait fails. It only bounds failures; no test measures how long something takes.
 public struct Deadline: Sendable {
-    /// What a wait for one event may take on a busy machine with a debug build; TEST_PATIENCE times as long
-    /// where that is set (under a sanitizer).
-    public static let defaultSeconds = 20 * (getenv("TEST_PATIENCE").flatMap { Int(String(cString: $0)) } ?? 1)
+    /// How many times as long as usual everything may take: TEST_PATIENCE (under a sanitizer), else 1.
+    public static let patience = getenv("TEST_PATIENCE").flatMap { Int(String(cString: $0)) } ?? 1
+
+    /// What a wait for one event may take on a busy machine with a debug build.
+    public static let defaultSeconds = 20 * patience
 
     private let nanoseconds: UInt64
 

@@ -129,7 +129,7 @@ private final class LoadRun {
     /// Entry `n` is for connection `n`.
     private var entries: [pollfd] = []
     private let destinations: [String]
-    private let port: UInt16
+    private let broker: BrokerProcess
     private var readySubscriberCount = 0
     private var deliveredCount = 0
     private var finishedPublisherCount = 0
@@ -143,7 +143,7 @@ private final class LoadRun {
 
     init(_ load: Load, _ broker: BrokerProcess) throws {
         self.load = load
-        port = broker.port
+        self.broker = broker
         destinations = (0..<load.destinationCount).map { _ in unique("/\(load.kind.rawValue)/load") }
         let nextCount = load.subscriberCount * load.publisherCount
         next = .allocate(capacity: nextCount)
@@ -203,7 +203,7 @@ private final class LoadRun {
     }
 
     private func open(_ index: Int) throws -> LoadConnection {
-        let connection = LoadConnection(try Connection.open(port: port), index: index)
+        let connection = LoadConnection(try Connection.open(port: broker.port), index: index)
         connections.append(connection)
         entries.append(pollfd(fd: connection.descriptor, events: Int16(POLLIN), revents: 0))
         return connection
@@ -280,6 +280,9 @@ private final class LoadRun {
     }
 
     private func failure(_ message: String) -> Failure {
-        Failure("\(message); \(deliveredCount) of \(load.deliveryCount) delivered", at: Place(#fileID, #line))
+        let log = broker.process.errorLines.suffix(10).joined(separator: "\n")
+        return Failure(
+            "\(message); \(deliveredCount) of \(load.deliveryCount) delivered; the broker's last lines:\n\(log)",
+            at: Place(#fileID, #line))
     }
 }
