@@ -46,6 +46,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
     /// Of an entry of `hosts`, as the next.
     case hostConnections
     case hostSubscriptions
+    case hostStorage
 
     /// As in the configuration, without `limits.`.
     public var key: String {
@@ -86,6 +87,7 @@ public enum LimitKind: UInt8, CaseIterable, Sendable, BitwiseCopyable {
         case .deduplicationIDs: "deduplication-ids-max"
         case .hostConnections: "hosts.connections-max"
         case .hostSubscriptions: "hosts.subscriptions-max"
+        case .hostStorage: "hosts.storage-bytes-max"
         }
     }
 }

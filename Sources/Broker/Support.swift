@@ -162,13 +162,15 @@ enum Refusal: UInt8, BitwiseCopyable {
     case retained
     case delayedMessages, deduplicationIDs
     case durableSubscriptions, patterns, durableInUse, durableNotFound
+    case hostStorage
 
     /// Which the log is told as a warning.
     var isOfDestinations: Bool {
         switch self {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
         case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore, .retained, .delayedMessages,
-            .deduplicationIDs, .durableSubscriptions, .patterns, .durableInUse, .durableNotFound, .notConfirmed:
+            .deduplicationIDs, .durableSubscriptions, .patterns, .durableInUse, .durableNotFound, .notConfirmed,
+            .hostStorage:
             false
         }
     }
@@ -189,6 +191,7 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .durableInUse: "Durable subscription in use"
         case .durableNotFound: "Durable subscription not found"
         case .notConfirmed: "Disk full, not confirmed"
+        case .hostStorage: "Storage of the virtual host full"
         }
     }
 
@@ -205,6 +208,7 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .deduplicationIDs: .deduplicationIDs
         case .durableSubscriptions: .durableSubscriptions
         case .patterns: .patterns
+        case .hostStorage: .hostStorage
         case .diskFull, .storageFailed, .tooLargeToStore, .durableInUse, .durableNotFound, .notConfirmed: nil
         }
     }
@@ -250,6 +254,9 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .notConfirmed:
             "what this frame and those before it did is done, but not stored, for the disk has no room; it may be lost when "
                 + "the broker ends before the disk has"
+        case .hostStorage:
+            "what the messages of the connection's virtual host take of the store has reached its limit (storage-bytes-max of "
+                + "its entry in hosts); consumers make room"
         }
     }
 }

@@ -32,6 +32,9 @@ extension Schema {
         .bytes(
             "bytes-per-second-max", \.bytesPerSecondMax, 1024...1 << 40, zero: "no limit of its own",
             "Bytes that its clients send in a second together. Beyond, they are not read for a while."),
+        .bytes(
+            "storage-bytes-max", \.storedByteCountMax, 1 << 20...1 << 50, zero: "no limit of its own",
+            "What its stored messages take on disk. At the limit: ERROR for what is to be stored."),
     ]
 
     static let defaultHost: [Setting<Settings>] = [

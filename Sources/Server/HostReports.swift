@@ -42,12 +42,15 @@ struct StoredName {
 }
 
 extension WorkerReport {
-    /// Connections and subscriptions of virtual hosts that have some.
+    /// Connections, subscriptions and stored bytes of virtual hosts that have some.
     var hostMetadata: Logger.Metadata {
         var metadata: Logger.Metadata = [:]
         for host in hosts {
-            for (what, count) in [("connections", host.connectionCount), ("subscriptions", host.subscriptionCount)]
-            where count > 0 {
+            let counts = [
+                ("connections", host.connectionCount), ("subscriptions", host.subscriptionCount),
+                ("stored-bytes", host.storedByteCount),
+            ]
+            for (what, count) in counts where count > 0 {
                 metadata["host.\(host.name).\(what)"] = .stringConvertible(count)
             }
         }

@@ -1,4 +1,5 @@
 import Broker
+import FakeKernel
 import STOMP
 import Testing
 
@@ -10,6 +11,7 @@ struct LimitCountTests {
         var options: @Sendable (inout BrokerOptions) -> Void = { _ in }
         var shards = 1
         var connectionCountMax = 256
+        var hasDisk = false
         var walk: @Sendable (TestBroker) -> Void
     }
 
@@ -17,7 +19,8 @@ struct LimitCountTests {
     func counted(_ limit: LimitKind) {
         let way = Self.way(to: limit)
         let broker = TestBroker(
-            shards: way.shards, connectionCountMax: way.connectionCountMax, TestBroker.options(way.options))
+            shards: way.shards, connectionCountMax: way.connectionCountMax, disk: way.hasDisk ? FakeDisk() : nil,
+            TestBroker.options(way.options))
         #expect(broker.counters.limits[limit] == 0)
         way.walk(broker)
         broker.run()
@@ -43,6 +46,7 @@ struct LimitCountTests {
             flowWay(to: limit)
         case .delayedMessages, .deduplicationIDs: optionWay(to: limit)
         case .hostConnections, .hostSubscriptions: hostWay()
+        case .hostStorage: hostStorageWay()
         }
     }
 
@@ -61,6 +65,16 @@ struct LimitCountTests {
             client.subscribe("/topic/a", id: "1")
             client.subscribe("/topic/a", id: "2")
         }
+    }
+
+    private static func hostStorageWay() -> Way {
+        Way(
+            options: {
+                $0.hosts = [HostOptions(name: "test")]
+                $0.hosts[0].storedByteCountMax = 1
+                $0.storage = StorageOptions(directory: Array("/store".utf8), life: 1)
+            }, hasDisk: true
+        ) { $0.connect().publish("/queue/a", "x", [("persistent", "true")]) }
     }
 
     // MARK: Options of SEND

@@ -23,7 +23,8 @@ struct MessageStoreTests {
             options.segmentByteCount = MessageStoreTests.segmentByteCount
             change(&options)
             store = .allocate(capacity: 1)
-            store.initialize(to: MessageStore(options, worker: 1, workerCount: 2, wallMilliseconds: 1))
+            let hosts = HostStorage([], isOn: false, HostUsages(hostCount: 0))
+            store.initialize(to: MessageStore(options, hosts, worker: 1, workerCount: 2, wallMilliseconds: 1))
         }
 
         deinit {
@@ -82,7 +83,8 @@ struct MessageStoreTests {
 
         func place(_ reference: MessageReference) -> StoredPlace {
             StoredPlace(
-                position: reference.position, orderKey: reference.position, worker: reference.worker, byteCount: 0,
+                position: reference.position, orderKey: reference.position, worker: reference.worker, host: 0,
+                byteCount: 0,
                 earlierSegment: -1)
         }
     }

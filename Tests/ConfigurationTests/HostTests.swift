@@ -15,6 +15,7 @@ struct HostTests {
             subscriptions-max: 20
             frames-per-second-max: 30
             bytes-per-second-max: 64KiB
+            storage-bytes-max: 2GiB
           - blog
           - name: /
             aliases: localhost
@@ -29,6 +30,7 @@ struct HostTests {
         shop.subscriptionCountMax = 20
         shop.framesPerSecondMax = 30
         shop.bytesPerSecondMax = 65_536
+        shop.storedByteCountMax = 2 << 30
         var standard = HostOptions(name: "/")
         standard.aliases = ["localhost"]
         #expect(effective.settings.broker.hosts == [shop, HostOptions(name: "blog"), standard])

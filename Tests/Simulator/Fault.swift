@@ -113,6 +113,8 @@ public enum Canary: String, CaseIterable, Sendable {
     case disorderCold = "disorder-cold"
     /// The broker does not know of virtual hosts.
     case mergeHosts = "merge-hosts"
+    /// Limits of what hosts store are not looked at.
+    case forgetHostStorage = "forget-host-storage"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -151,6 +153,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .releaseEarly: "before it was due"
         case .loseDelayed: "lost by"
         case .mergeHosts: " came as "
+        case .forgetHostStorage: "and may have"
         case .disorderCold: "after a later one"
         case .confirmUnsynced: "was promised"
         case .forgetInterest: "never reached durable"
@@ -161,7 +164,7 @@ public enum Canary: String, CaseIterable, Sendable {
     public var isOfStorage: Bool {
         switch self {
         case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced, .reuseOffsets,
-            .loseDelayed, .forgetIDs, .forgetInterest, .forgetCold, .disorderCold:
+            .loseDelayed, .forgetIDs, .forgetInterest, .forgetCold, .disorderCold, .forgetHostStorage:
             true
         default: false
         }
@@ -174,7 +177,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .skipOffset, .reuseOffsets, .loseRetained: .logs
         case .releaseEarly, .loseDelayed, .forgetIDs: .delays
         case .forgetInterest: .durable
-        case .mergeHosts: .hosts
+        case .mergeHosts, .forgetHostStorage: .hosts
         default: .plain
         }
     }

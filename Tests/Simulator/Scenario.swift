@@ -277,6 +277,8 @@ struct Scenario {
             }
         case .permitAll: options.access = nil
         case .mergeHosts: options.hosts = []
+        case .forgetHostStorage:
+            for place in options.hosts.indices { options.hosts[place].storedByteCountMax = 0 }
         case .askNobody: options.authentication = .none
         case .confirmUnasked: options.receiptConditions = .none
         case .fillAll: options.limits.destinationsPerConnectionMax = 0
@@ -311,6 +313,7 @@ struct Scenario {
         case "Shutting down": drains || storage != nil
         case "Storage failed": storage?.fails == true
         case "Disk full", "Disk full, not confirmed": storage?.fails == true || storage?.diskIsTight == true
+        case "Storage of the virtual host full": hosts?.storedByteCountsMax.contains { $0 > 0 } == true
         case "Message too large": storage?.segmentsAreTight == true
         default: false
         }

@@ -4,6 +4,7 @@ import Broker
 extension Simulation {
     func rest() {
         isAtRest = true
+        judgeHostStorage()
         scenario.faults = scenario.faults.map { _ in 0 }
         if disk != nil { endLivesThatFail() }
         if hasFailed { return }
@@ -265,6 +266,7 @@ extension Simulation {
             if counts.sessions > 0 || counts.sets > 0 { oracle.violate("shard \(index) leaks permissions: \(counts)") }
             if audit != expected { oracle.violate("shard \(index) leaks: \(audit), expected \(expected)") }
         }
+        if didDrain { judgeHostStorageAtEnd() }
     }
 
     /// The operator ends the broker: within the time that is configured all shards are done.

@@ -11,6 +11,8 @@ public struct HostOptions: Sendable, Equatable {
     /// Of all connections together. Beyond, they are not read. 0: there is no limit.
     public var framesPerSecondMax = 0
     public var bytesPerSecondMax = 0
+    /// What its stored messages may take of the log (bytes of records). Beyond, others are refused. 0: there is no limit.
+    public var storedByteCountMax = 0
 
     public init(name: String) { self.name = name }
 

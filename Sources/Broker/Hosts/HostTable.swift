@@ -106,6 +106,10 @@ struct HostTable: ~Copyable {
         isOn ? prefixes[number(of: session)] : UnsafeRawBufferPointer(start: nil, count: 0)
     }
 
+    /// Its number in `HostStorage`.
+    @inline(__always)
+    func storageNumber(of session: Index<Session>) -> UInt16 { UInt16(number(of: session)) }
+
     /// The session's host.
     mutating func options(of session: Index<Session>) -> HostOptions { hosts[number(of: session)] }
 
@@ -115,6 +119,9 @@ struct HostTable: ~Copyable {
     mutating func isDefault(_ session: Index<Session>) -> Bool { number(of: session) == Int(fallback) }
 
     // MARK: What hosts use
+
+    /// - Parameter hasStore: messages are stored.
+    mutating func storage(hasStore: Bool) -> HostStorage { HostStorage(hosts, isOn: isOn && hasStore, usages) }
 
     mutating func subscriptionCount(of session: Index<Session>) -> Int {
         usages[number(of: session)].subscriptionCount
@@ -144,7 +151,7 @@ struct HostTable: ~Copyable {
         hosts.indices.map {
             HostFigures(
                 name: hosts[$0].name, connectionCount: usages[$0].connectionCount,
-                subscriptionCount: usages[$0].subscriptionCount)
+                subscriptionCount: usages[$0].subscriptionCount, storedByteCount: usages[$0].storedByteCount)
         }
     }
 }

@@ -13,14 +13,17 @@ struct ColdSegment: BitwiseCopyable {
     /// Where a record is, as memory has it.
     ///
     /// - Parameters:
+    ///   - host: whose it is: a number of `HostStorage`.
     ///   - orderKey: 0: its position.
     ///   - byteCount: of the record.
     @inline(__always)
-    func stored(at place: ColdPlace, orderKey: LogPosition = 0, byteCount: Int? = nil) -> StoredPlace {
+    func stored(
+        at place: ColdPlace, host: UInt16, orderKey: LogPosition = 0, byteCount: Int? = nil
+    ) -> StoredPlace {
         let position = position + UInt64(place.unit)
         return StoredPlace(
             position: position, orderKey: orderKey == 0 ? position : orderKey, worker: name.worker,
-            byteCount: UInt32(clamping: byteCount ?? place.byteCount), earlierSegment: earlierSegment)
+            host: host, byteCount: UInt32(clamping: byteCount ?? place.byteCount), earlierSegment: earlierSegment)
     }
 }
 
@@ -118,7 +121,7 @@ extension MessageStore {
             message, extra: extra, headers: headers, body: body)
         didWrite()
         count(staging.sequence)
-        liveByteCount += message.recordByteCount
+        countStored(message)
         return reference
     }
 }

@@ -58,10 +58,18 @@ extension MessageStore {
     /// It is needed no more.
     mutating func unpin(_ sequence: UInt32) { liveCounts[Int(sequence - firstNeeded)] -= 1 }
 
+    /// A message has its record in the log.
+    @inline(__always)
+    mutating func countStored(_ message: MessageRecord) {
+        liveByteCount += message.recordByteCount
+        if hosts.isOn { hosts.add(message.recordByteCount, hosts.number(of: message.queueName)) }
+    }
+
     /// The message's record is needed no more, once its acknowledgement is on stable storage.
     mutating func release(_ place: StoredPlace) {
         // The size of a very large record that nobody has read is known roughly.
         liveByteCount = max(liveByteCount - Int(place.byteCount), 0)
+        hosts.remove(Int(place.byteCount), place.host)
         if place.earlierSegment >= 0 {
             releases.append(EarlierRelease(segment: place.earlierSegment, at: .max))
         } else {

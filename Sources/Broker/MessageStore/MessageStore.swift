@@ -85,6 +85,8 @@ struct MessageStore: ~Copyable {
     var firstNeeded: UInt32 = 0
     /// Of the records of all messages of this shard that live.
     var liveByteCount = 0
+    /// The same by virtual hosts, of all shards.
+    let hosts: HostStorage
     /// How far the entries were looked through for those of the segments at the front, which are written again. nil: they
     /// are not.
     var compaction: Index<Entry>?
@@ -110,7 +112,8 @@ struct MessageStore: ~Copyable {
     /// Other workers that wait for the log.
     var barriers = Batch<HeldBarrier>(capacity: 64)
 
-    init(_ options: StorageOptions?, worker: Int, workerCount: Int, wallMilliseconds: UInt64) {
+    init(_ options: StorageOptions?, _ hosts: HostStorage, worker: Int, workerCount: Int, wallMilliseconds: UInt64) {
+        self.hosts = hosts
         isEnabled = options != nil
         dueAt = options != nil ? 0 : .max
         awaitsEarlier = options?.earlier != nil
@@ -189,7 +192,7 @@ struct MessageStore: ~Copyable {
         let reference = staging.room(message.recordByteCount, milliseconds).pointee.write(message)
         didWrite()
         count(staging.sequence)
-        liveByteCount += message.recordByteCount
+        countStored(message)
         return reference
     }
 
@@ -340,7 +343,10 @@ struct MessageStore: ~Copyable {
     }
 
     /// Before the first turn: a message of an earlier life lives.
-    mutating func countRestored(_ byteCount: Int) { liveByteCount += byteCount }
+    mutating func countRestored(_ byteCount: Int, _ host: UInt16) {
+        liveByteCount += byteCount
+        hosts.add(byteCount, host)
+    }
 
     // MARK: State
 

@@ -8,6 +8,8 @@ struct StoredPlace: BitwiseCopyable {
     /// The position of the message's first record.
     var orderKey: LogPosition
     var worker: UInt16
+    /// Whose it is: a number of `HostStorage`.
+    var host: UInt16
     /// Of its record.
     var byteCount: UInt32
     /// Among the segments of earlier lives. -1: it is in a segment of this life.
@@ -19,7 +21,7 @@ struct StoredPlace: BitwiseCopyable {
 
     /// Not in the log yet.
     static var new: StoredPlace {
-        StoredPlace(position: 0, orderKey: 0, worker: 0, byteCount: 0, earlierSegment: -1)
+        StoredPlace(position: 0, orderKey: 0, worker: 0, host: 0, byteCount: 0, earlierSegment: -1)
     }
 }
 
@@ -34,6 +36,8 @@ enum StoreAdmission: BitwiseCopyable {
     case failed
     /// No segment has room for it.
     case tooLarge
+    /// What the virtual host of its destination has stored has reached its limit.
+    case hostIsFull
 }
 
 /// What an answer of a file means to the shard.

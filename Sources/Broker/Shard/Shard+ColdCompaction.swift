@@ -81,6 +81,8 @@ extension Shard {
         let reference = store.write(record)
         cold.replace(pass, store.coldPlace(reference.position, byteCount: record.recordByteCount))
         // The copy says that the original is of no more use.
-        store.release(segment.stored(at: place, byteCount: found.byteCount))
+        store.release(
+            segment.stored(
+                at: place, host: store.hosts.number(of: record.queueName), byteCount: found.byteCount))
     }
 }

@@ -177,12 +177,13 @@ extension Shard {
     mutating func dropCold(_ index: Index<Queue>, atMost countMax: Int = .max) -> Int {
         let coldIndex = queues[index].pointee.cold
         if coldIndex.isNone { return 0 }
+        let host = store.hosts.number(of: nameOf(queues[index].pointee.destination))
         var count = 0
         while count < countMax, let place = cold.first(coldIndex) {
             let byteCount = cold.byteCount(of: place, in: coldIndex)
             cold.removeFirst(coldIndex, isTransient: nil)
             queues.removeCold(index, byteCount: byteCount)
-            store.acknowledge(store.segment(place.segment).stored(at: place))
+            store.acknowledge(store.segment(place.segment).stored(at: place, host: host))
             count += 1
         }
         if cold[coldIndex].pointee.count == 0 { endCold(index) }
@@ -230,7 +231,7 @@ extension Shard {
         let place = store.coldPlace(message.position, in: segment, earlier, message.size)
         addCold(index, place, isTransient: false)
         if message.isMarked { cold.failures[place.bits] = message.failureCount }
-        store.countRestored(message.size.byteCount)
+        store.countRestored(message.size.byteCount, store.hosts.number(of: queueName))
         cold.list(queues[index].pointee.cold)
         return .restored
     }

@@ -166,7 +166,9 @@ extension Shard {
         cold.readSucceeded(coldIndex)
         let record = content(of: found, place, segment)
         let isTransient = record.flags.contains(.isTransient)
-        let stored = segment.stored(at: place, orderKey: record.orderKey, byteCount: found.byteCount)
+        let stored = segment.stored(
+            at: place, host: store.hosts.number(of: record.queueName), orderKey: record.orderKey,
+            byteCount: found.byteCount)
         let byteCount = cold.byteCount(of: place, in: coldIndex)
         guard
             let entry = queues.warm(

@@ -97,7 +97,7 @@ extension Shard {
         let message = payload.message
         let isStored = storingWorkers(of: index, isPersistent: message.isPersistent).contains(self.index)
         var refusal: Refusal?
-        if isStored, !publication.isCommitted, let reason = refusalToStore(byteCount: message.contentByteCount) {
+        if isStored, !publication.isCommitted, let reason = refusalToStore(index, byteCount: message.contentByteCount) {
             refusal = reason
         } else {
             durables.refusal = nil
@@ -110,9 +110,10 @@ extension Shard {
             PublicationRefusal(session: publication.sender, refusal: refusal), to: peer, name: payload.receipt)
     }
 
-    private mutating func refusalToStore(byteCount: Int) -> Refusal? {
-        switch store.admission(byteCount) {
+    private mutating func refusalToStore(_ topic: Index<Destination>, byteCount: Int) -> Refusal? {
+        switch admission(byteCount, at: nameOf(topic)) {
         case .open, .wait: nil
+        case .hostIsFull: .hostStorage
         case .full, .failed, .tooLarge: refusalOfStore(byteCount)
         }
     }

@@ -52,7 +52,7 @@ extension Shard {
         if store.isEnabled {
             switch store.admission(byteCount) {
             case .open, .wait: break
-            case .full, .failed, .tooLarge: return refusalOfStore(byteCount)
+            case .full, .failed, .tooLarge, .hostIsFull: return refusalOfStore(byteCount)
             }
         }
         return makeRoomForQueue() ? nil : .destinations

@@ -65,6 +65,27 @@ extension Shard {
         return false
     }
 
+    // MARK: Storage
+
+    /// Whether the log of this worker takes a message of so many bytes, and the host of its destination too.
+    mutating func admission(_ byteCount: Int, at name: UnsafeRawBufferPointer) -> StoreAdmission {
+        let admission = store.admission(byteCount)
+        if case .open = admission, store.hosts.isFull(store.hosts.number(of: name), byteCount) { return .hostIsFull }
+        return admission
+    }
+
+    /// The same of a message that the session's client sends.
+    @inline(__always)
+    mutating func admission(_ byteCount: Int, of session: UnsafeMutablePointer<Session>) -> StoreAdmission {
+        let admission = store.admission(byteCount)
+        if store.hosts.isOn, case .open = admission,
+            store.hosts.isFull(hosts.storageNumber(of: session.pointee.index), byteCount)
+        {
+            return .hostIsFull
+        }
+        return admission
+    }
+
     // MARK: Reports
 
     /// What each host uses. Empty: there are no hosts.

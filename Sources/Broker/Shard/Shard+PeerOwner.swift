@@ -36,7 +36,7 @@ extension Shard {
             return refuseSend(publication, payload.receipt, refusal, to: peer)
         }
         if stores(queueIndex, isPersistent: message.isPersistent),
-            let refusal = refusalToStore(publication, byteCount: message.contentByteCount)
+            let refusal = refusalToStore(publication, payload.name, byteCount: message.contentByteCount)
         {
             refuseSend(publication, payload.receipt, refusal, to: peer)
             return roomIsFree(handle)
@@ -59,10 +59,13 @@ extension Shard {
 
     /// Why the log does not take a message that is to be stored. nil: it does. What COMMIT was granted, and a dead letter, may
     /// take of what is kept in reserve.
-    mutating func refusalToStore(_ publication: QueuePublication, byteCount: Int) -> Refusal? {
-        switch store.admission(byteCount) {
+    mutating func refusalToStore(
+        _ publication: QueuePublication, _ name: UnsafeRawBufferPointer, byteCount: Int
+    ) -> Refusal? {
+        switch admission(byteCount, at: name) {
         case .open, .wait: nil
         case .full: publication.isDeadLetter || publication.isReserved ? nil : .diskFull
+        case .hostIsFull: publication.isDeadLetter || publication.isReserved ? nil : .hostStorage
         case .failed: publication.isDeadLetter ? nil : .storageFailed
         case .tooLarge: .tooLargeToStore
         }

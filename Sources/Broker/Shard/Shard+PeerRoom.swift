@@ -100,8 +100,9 @@ extension Shard {
     /// Why the log does not take the message. nil: it does, or need not.
     private mutating func refusalToStore(_ request: RoomRequest, in queue: Index<Queue>) -> Refusal? {
         guard stores(queue, isPersistent: request.isPersistent) else { return nil }
-        switch store.admission(Int(request.byteCount)) {
+        switch admission(Int(request.byteCount), at: nameOf(queues[queue].pointee.destination)) {
         case .open, .wait: return nil
+        case .hostIsFull: return .hostStorage
         case .full, .failed, .tooLarge: return refusalOfStore(Int(request.byteCount))
         }
     }

@@ -37,19 +37,19 @@ extension Shard {
         }
         let place = StoredPlace(
             position: message.reference.position, orderKey: message.record.orderKey, worker: message.reference.worker,
-            byteCount: UInt32(message.record.recordByteCount),
+            host: store.hosts.number(of: message.record.queueName), byteCount: UInt32(message.record.recordByteCount),
             earlierSegment: Int32(store.options.earlier?.index(of: message.reference) ?? -1))
         invariant(place.earlierSegment >= 0, "a restored message is in a segment of an earlier life")
         if message.record.flags.contains(.isDelayed) { return restoreDelayed(message, place) }
         if isOfEndedDurable(message.record.queueName) {
-            store.countRestored(Int(place.byteCount))
+            store.countRestored(Int(place.byteCount), place.host)
             store.acknowledge(place)
             return .restored
         }
         guard let index = restoredQueue(message.record.queueName) else { return .tooMany }
         let restored = queues.restore(index, message, place, &memory, &timers, at: moment)
         if restored == .restored {
-            store.countRestored(Int(place.byteCount))
+            store.countRestored(Int(place.byteCount), place.host)
             updateIdle(queues[index].pointee.destination)
         }
         return restored

@@ -172,7 +172,7 @@ extension Shard {
         let message = payload.message
         if !publication.isReserved, let refusal = refusalOfOptions(message, of: payload.name) { return refusal }
         if storesDelayed(payload.name, isPersistent: message.isPersistent),
-            let refusal = refusalToStore(publication, byteCount: message.contentByteCount)
+            let refusal = refusalToStore(publication, payload.name, byteCount: message.contentByteCount)
         {
             return refusal
         }

@@ -20,14 +20,18 @@ extension Shard {
     /// Whether the frame's message may be stored now. nil: it may.
     @inline(never)
     mutating func holdBackStored(_ context: FrameContext) -> FrameOutcome? {
-        switch store.admission(frame.reservedByteCount) {
+        switch admission(frame.reservedByteCount, of: context.session) {
         case .open: break
         case .wait where !context.isCommitting:
             store.askForSegment()
             return waitForRoom(context, limit: .messageMemory)
         case .wait: break
         // A COMMIT has looked before it began: what is kept in reserve is for the rest of it.
-        case .full where context.isCommitting: break
+        case .full where context.isCommitting, .hostIsFull where context.isCommitting: break
+        case .hostIsFull:
+            counters.messagesRefused &+= 1
+            failDestination(context, .hostStorage)
+            return .done
         case .full, .failed, .tooLarge:
             counters.messagesRefused &+= 1
             tellLimitOfStore()
@@ -43,7 +47,7 @@ extension Shard {
         switch store.admission(byteCount) {
         case .failed: .storageFailed
         case .tooLarge: .tooLargeToStore
-        case .full, .wait, .open: .diskFull
+        case .full, .wait, .open, .hostIsFull: .diskFull
         }
     }
 
@@ -81,7 +85,8 @@ extension Shard {
     mutating func setPlace(of index: Index<Entry>, _ reference: MessageReference, _ record: MessageRecord) {
         memory.place(of: queues[index].pointee.message).pointee = StoredPlace(
             position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
-            worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
+            worker: reference.worker, host: store.hosts.number(of: record.queueName),
+            byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
     }
 
     /// A stored message leaves the broker.

@@ -33,7 +33,8 @@ extension Shard {
     mutating func setPlace(of index: Index<DelayedMessage>, _ reference: MessageReference, _ record: MessageRecord) {
         memory.place(of: delays[index].pointee.message).pointee = StoredPlace(
             position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
-            worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
+            worker: reference.worker, host: store.hosts.number(of: record.queueName),
+            byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
     }
 
     /// What a group has of a message, delayed or not.
@@ -106,7 +107,7 @@ extension Shard {
             return .tooMany
         }
         if keepsRoom { keepRoom(in: queue, byteCount: byteCount) }
-        store.countRestored(Int(place.byteCount))
+        store.countRestored(Int(place.byteCount), place.host)
         armDelays()
         return .restored
     }

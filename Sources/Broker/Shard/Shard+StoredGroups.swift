@@ -68,7 +68,7 @@ extension Shard {
             case .message, .delayed:
                 let record = record(of: store.operations[place])
                 setPlace(of: store.operations[place], writer.pointee.write(record), record)
-                store.liveByteCount += record.recordByteCount
+                store.countStored(record)
             case .kept(let kept): write(kept, with: writer)
             case .failure(let count, let reference): writer.pointee.write(failureCount: count, of: reference)
             case .acknowledgement(let place): store.groupAcknowledged.append(place.reference)

@@ -23,7 +23,7 @@ extension Shard {
     mutating func write(_ kept: KeptMessage, with writer: UnsafeMutablePointer<RecordWriter>) {
         let record = record(of: kept)
         setPlace(of: kept, writer.pointee.write(record), record)
-        store.liveByteCount += record.recordByteCount
+        store.countStored(record)
     }
 
     mutating func record(of kept: KeptMessage) -> MessageRecord {
@@ -41,7 +41,8 @@ extension Shard {
     private mutating func setPlace(of kept: KeptMessage, _ reference: MessageReference, _ record: MessageRecord) {
         memory.place(of: kept.message).pointee = StoredPlace(
             position: reference.position, orderKey: record.orderKey == 0 ? reference.position : record.orderKey,
-            worker: reference.worker, byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
+            worker: reference.worker, host: store.hosts.number(of: record.queueName),
+            byteCount: UInt32(record.recordByteCount), earlierSegment: -1)
     }
 
     /// A stored message is kept no more.
@@ -184,11 +185,11 @@ extension Shard {
         if isOwner {
             let place = StoredPlace(
                 position: message.reference.position, orderKey: record.orderKey, worker: message.reference.worker,
-                byteCount: UInt32(record.recordByteCount),
+                host: store.hosts.number(of: record.queueName), byteCount: UInt32(record.recordByteCount),
                 earlierSegment: Int32(store.options.earlier?.index(of: message.reference) ?? -1))
             invariant(place.earlierSegment >= 0, "a restored message is in a segment of an earlier life")
             memory.place(of: block).pointee = place
-            store.countRestored(Int(place.byteCount))
+            store.countRestored(Int(place.byteCount), place.host)
         }
         if isRetained {
             changeRetained(index, content, .set, block)

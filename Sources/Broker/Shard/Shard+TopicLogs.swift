@@ -97,7 +97,8 @@ extension Shard {
         var refusal: Refusal? = .destinations
         if !index.isNone {
             if !destinations[index].pointee.isSequenced { sequence(index) }
-            refusal = refusalToKeep(index, payload.message) ?? sequence(index, payload.message, sequencing.retain)
+            let (message, retain) = (payload.message, sequencing.retain)
+            refusal = refusalToKeep(index, message, retain) ?? sequence(index, message, retain)
         }
         guard let refusal else { return }
         if sequencing.session.isNone {
@@ -110,12 +111,17 @@ extension Shard {
 
     /// Why the log of this worker does not take a message that is to be stored. What COMMIT brings may take of what is kept in
     /// reserve: half a transaction would be worse.
-    private mutating func refusalToKeep(_ index: Index<Destination>, _ message: Message) -> Refusal? {
+    private mutating func refusalToKeep(
+        _ index: Index<Destination>, _ message: Message, _ retain: RetainAction
+    ) -> Refusal? {
         let topic = destinations[index]
-        guard topic.pointee.isLogged, topic.pointee.stores(isPersistent: message.isPersistent) else { return nil }
-        switch store.admission(message.contentByteCount) {
+        guard topic.pointee.isLogged || retain == .set, topic.pointee.stores(isPersistent: message.isPersistent) else {
+            return nil
+        }
+        switch admission(message.contentByteCount, at: nameOf(index)) {
         case .open, .wait: return nil
         case .full: return store.isGrouping ? nil : .diskFull
+        case .hostIsFull: return store.isGrouping ? nil : .hostStorage
         case .failed: return .storageFailed
         case .tooLarge: return .tooLargeToStore
         }

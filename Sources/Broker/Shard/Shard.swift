@@ -192,8 +192,10 @@ public struct Shard: ~Copyable {
         self.topicLogs = topicLogs
         self.transactions = transactions
         self.pendings = pendings
+        hosts = HostTable(options.hosts, fallback: options.defaultHost, fabric.hostUsages)
         store = MessageStore(
-            options.storage, worker: index, workerCount: shardCount, wallMilliseconds: wallMilliseconds)
+            options.storage, hosts.storage(hasStore: options.storage != nil), worker: index, workerCount: shardCount,
+            wallMilliseconds: wallMilliseconds)
         self.cold = cold
         self.memory = memory
         self.delays = delays
@@ -201,7 +203,6 @@ public struct Shard: ~Copyable {
         self.timers = timers
         identity = SessionIdentity(key: options.identityKey, worker: index)
         gate = AccessGate(options.access, fabric.userUsages)
-        hosts = HostTable(options.hosts, fallback: options.defaultHost, fabric.hostUsages)
         peers = PeerLink(index: index, fabric: fabric)
         frame = Frame(headerCountMax: limits.headerCountMax)
         scratch = Scratch(limits)

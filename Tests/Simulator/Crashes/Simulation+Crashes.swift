@@ -56,6 +56,7 @@ extension Simulation {
     /// The broker ends, and another begins on what it left.
     func endLife(_ ending: StorageScenario.Ending) {
         guard let disk else { return }
+        judgeHostStorage()
         if let log { log("\(moment) the broker ends: \(ending)") }
         if ending == .orderly { drainLife() } else { breakOff() }
         if hasFailed { return }

@@ -10,14 +10,23 @@ struct HostScenario {
     /// As the oracle names them; the first is the standard one.
     let names: [String]
 
+    /// What the stored messages of each may take of the log. 0: there is no limit.
+    let storedByteCountsMax: [Int]
+
     static let standard = "std"
 
-    init(_ random: inout Random) { names = Array([Self.standard, "shop", "a.b"].prefix(random.range(2...3))) }
+    init(_ random: inout Random) {
+        let names = Array([Self.standard, "shop", "a.b"].prefix(random.range(2...3)))
+        self.names = names
+        let isLimited = random.chance(500)
+        storedByteCountsMax = names.map { _ in isLimited && random.chance(700) ? random.range(1...8) << 10 : 0 }
+    }
 
     var options: [HostOptions] {
-        names.map { name in
+        zip(names, storedByteCountsMax).map { name, storedByteCountMax in
             var options = HostOptions(name: name == Self.standard ? HostOptions.standardName : name)
             options.aliases = ["alias-of-\(name)"]
+            options.storedByteCountMax = storedByteCountMax
             return options
         }
     }
@@ -82,6 +91,30 @@ extension Simulation {
         for place in frame.headers.indices
         where ["destination", "original-destination"].contains(frame.headers[place].name) {
             frame.headers[place].value = HostScenario.inserting(peer.host, into: frame.headers[place].value)
+        }
+    }
+
+    /// What the stored messages of hosts take is no more than they may, but for what workers take in the same moment, and
+    /// for transactions and what goes on to other queues. What is in the log only because memory is short comes on top.
+    func judgeHostStorage() {
+        guard let hosts = scenario.hosts, disk != nil,
+            !(0..<scenario.shardCount).contains(where: { shards[$0].counters.messagesCooled > 0 })
+        else { return }
+        for (figures, most) in zip(shards[0].hostFigures(), hosts.storedByteCountsMax)
+        where most > 0 && figures.storedByteCount > most + Self.hostStorageSlackByteCount {
+            oracle.violate("host \(figures.name) has stored \(figures.storedByteCount) bytes, and may have \(most)")
+        }
+    }
+
+    private static let hostStorageSlackByteCount = 8 << 10
+
+    /// Nothing is left in any queue: no host has anything stored.
+    func judgeHostStorageAtEnd() {
+        guard scenario.hosts != nil, !(0..<scenario.shardCount).contains(where: { shards[$0].hasStorageFailed }) else {
+            return
+        }
+        for figures in shards[0].hostFigures() where figures.storedByteCount != 0 {
+            oracle.violate("host \(figures.name) has stored \(figures.storedByteCount) bytes, and nothing is left")
         }
     }
 
