@@ -10,6 +10,7 @@ enum PeerMessageKind: UInt8, BitwiseCopyable {
     case durableRequest, durableRemoval
     case queueDelivery, entrySettlement
     case barrier, barrierAnswer
+    case relayBarrier, relayAnswer
     case roomRequest, roomWait, roomAnswer, roomCancellation, roomReturn
     case transactionPart, transactionStep
     case sequencing, retainedChange

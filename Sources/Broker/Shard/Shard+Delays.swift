@@ -210,11 +210,14 @@ extension Shard {
         let isFull =
             topicsFillMemory || !memory.hasBulk(message.contentByteCount)
             || !topic.isNone && shardCount > 1 && fabric.isFullForTopics(anyOf: destinations.peers(of: topic))
-        guard !topic.isNone, !isFull, next != 0 || nextLine(delayed, line) == nil else {
+        guard !topic.isNone, !isFull, next != 0 || nextLine(delayed, line) == nil,
+            publishesAtOnce(delayed, to: topic)
+        else {
             if next != 0 { memory.blocks.release(next) }
             return postpone()
         }
         let place = placeOfDelayed(delayed)
+        let copies = beginCopies(delayed, for: topic)
         let group = beginGroup()
         var isTaken = true
         if destinations[topic].pointee.isSequenced {
@@ -228,7 +231,8 @@ extension Shard {
             if next != 0 { memory.blocks.release(next) }
             postpone()
         }
-        endMove(group, from: place)
+        endCopies(copies)
+        endMove(group, from: place, copies: copies)
     }
 
     private mutating func topicOfDelayed(_ name: UnsafeRawBufferPointer) -> Index<Destination> {

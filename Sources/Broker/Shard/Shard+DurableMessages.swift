@@ -176,14 +176,16 @@ extension Shard {
         return admitsToStore(context, byteCount: Int(send.byteCount))
     }
 
-    /// The workers that store something of a SEND that is kept in a transaction.
+    /// The workers that store something of a SEND that is kept in a transaction. None where the owner of its topic publishes
+    /// it: what that passes on is no part of the transaction.
     ///
     /// - Parameter topic: where it goes. nil: it was forgotten, and is made again if it is one.
     mutating func storingWorkers(
         of send: CheckedSend, _ kept: UnsafePointer<KeptFrame>, _ session: UnsafeMutablePointer<Session>
     ) -> PeerSet {
         let topic = topic(of: send, kept, session)
-        return topic.isNone ? PeerSet() : storingWorkers(of: topic, isPersistent: send.isPersistent)
+        if topic.isNone || destinations[topic].pointee.isSequenced { return PeerSet() }
+        return storingWorkers(of: topic, isPersistent: send.isPersistent)
     }
 
     private mutating func topic(
