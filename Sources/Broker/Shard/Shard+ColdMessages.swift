@@ -164,6 +164,9 @@ extension Shard {
 
     /// Drops the oldest ready messages while there are more than may be.
     mutating func dropSurplus(_ index: Index<Queue>) {
+        if destinations[queues[index].pointee.destination].pointee.marks.contains(.durableQueue) {
+            return dropSurplusOfDurable(index)
+        }
         while !queues[index].pointee.isClosed, isOver(index), case let first = queues[index].pointee.ready.first,
             !first.isNone
         {

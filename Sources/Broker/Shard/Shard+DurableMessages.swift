@@ -141,6 +141,7 @@ extension Shard {
     /// policy says of queues: somebody who is away must not stop those who publish.
     private mutating func keep(_ message: Message, line: UnsafeRawBufferPointer, in index: Index<Destination>) {
         let queue = destinations[index].pointee.queue
+        // Where messages are in the log alone, the oldest go when they are read: `dropSurplusOfDurable`.
         if enqueue(queue, message, extra: line) { return }
         var droppedCount = 0
         // One that is larger than all that may be there drives nothing out.
@@ -158,12 +159,31 @@ extension Shard {
             let isFull = !queues.hasRoom(queue, byteCount: message.contentByteCount)
             if !isFull, stores(queue, isPersistent: message.isPersistent) { durables.refusal = .memory }
         }
-        counters.messagesDropped &+= UInt64(droppedCount)
+        tellDropped(droppedCount, of: index)
+    }
+
+    private mutating func tellDropped(_ count: Int, of index: Index<Destination>) {
+        counters.messagesDropped &+= UInt64(count)
         counters.limits.count(.queue)
         notice(
             .messagesDropped,
-            "\(droppedCount) of \(destinationText(index)): the durable subscription has reached its limit (messages-max or "
+            "\(count) of \(destinationText(index)): the durable subscription has reached its limit (messages-max or "
                 + "bytes-max in its topic's policy)")
+    }
+
+    /// Drops the oldest of the messages that are ready while there are more than may be. They go to no dead-letter destination.
+    mutating func dropSurplusOfDurable(_ queue: Index<Queue>) {
+        var droppedCount = 0
+        while !queues[queue].pointee.isClosed, isOver(queue), case let oldest = queues[queue].pointee.ready.first,
+            !oldest.isNone
+        {
+            queues.takeOut(oldest)
+            freeEntry(oldest)
+            droppedCount += 1
+        }
+        if droppedCount == 0 { return }
+        tellDropped(droppedCount, of: queues[queue].pointee.destination)
+        readBackIfFew(queue)
     }
 
     // MARK: Transactions
