@@ -31,10 +31,13 @@ struct RelayTests {
     private static let durable = [("durable", "true")]
 
     private static func start(_ disk: FakeDisk, shards: Int) -> TestBroker {
-        StoreFixture.start(disk, shards: shards) { options in
+        let broker = StoreFixture.start(disk, shards: shards) { options in
             options.destinationPolicies =
                 TopicLogTests.options(messages: 1_000, bytes: 8 << 20, storage: .byHeader).destinationPolicies
         }
+        // A worker begins with a turn, whether anything happens or not.
+        for index in 0..<shards { broker.turn(index) }
+        return broker
     }
 
     private func receipts(_ client: Client) -> [String] { client.takeFrames().compactMap { $0["receipt-id"] } }
@@ -72,7 +75,7 @@ struct RelayTests {
     }
 
     @Test(
-        "What was confirmed is there after a power cut at any moment, and once", arguments: Kind.allCases, [1, 2, 3])
+        "What was confirmed is there after a power cut at any moment, and once", arguments: Kind.allCases, [1, 3])
     func powerCut(kind: Kind, shards: Int) {
         for publisherIsWithOwner in [true, false] {
             for stalled in [nil, 0, 1] {
@@ -159,9 +162,10 @@ struct RelayTests {
         let topics = (0..<2).map { worker in
             (0...).lazy.map { "/topic/log.\($0)" }.first { broker.owner(ofQueue: $0) == worker }!
         }
-        let client = broker.connect()
-        for (worker, topic) in topics.enumerated() {
+        let clients = topics.enumerated().map { worker, topic in
+            let client = broker.connect()
             subscribe(client, topic, id: id(broker, topic, heldBy: 1 - worker), ack: "auto")
+            return client
         }
         let publishers = (0..<2).map { broker.connect(on: $0) }
         broker.holdDisk()
@@ -175,7 +179,7 @@ struct RelayTests {
         }
         while broker.stepDisk() {}
         for publisher in publishers { #expect(receipts(publisher) == (0..<20).map(String.init)) }
-        #expect(client.bodies().count == 80)
+        for client in clients { #expect(client.bodies().count == 40) }
         for publisher in publishers { publisher.confirmed(.disconnect) }
     }
 
@@ -219,7 +223,7 @@ struct RelayTests {
     @Test("A COMMIT to a topic with a log waits for all who store something", arguments: [1, 2, 3])
     func commit(shards: Int) {
         for stalled in 0..<shards {
-            for stepCount in 0..<24 {
+            for stepCount in 0..<16 {
                 let (broker, id, owner, publisher) = prepare(.log, shards: shards, publisherIsWithOwner: false)
                 broker.disk.stalledShard = (owner + stalled) % shards
                 publisher.send(.begin, [("transaction", "t")])

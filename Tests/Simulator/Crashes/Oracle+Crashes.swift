@@ -84,7 +84,7 @@ extension Oracle {
             guard messages.indices.contains(one.number) else {
                 return violate("recovery found a message that nobody sent, in \(one.queue)")
             }
-            if isLogged(one.queue), scenario.logs?.isTight == true { continue }
+            if isLogged(one.queue), scenario.logs?.isTight == true, !one.isDelayed { continue }
             let message = messages[one.number]
             if let other = places.updateValue(one.queue, forKey: one.number) {
                 violate("recovery found message \(one.number) in \(other) and in \(one.queue)")
