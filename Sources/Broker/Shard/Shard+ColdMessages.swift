@@ -35,7 +35,7 @@ extension Shard {
             let admission = queues.enqueueBehind(
                 index, message, extra: extra, isStored: isStored, expiresAt: expiresAt, &memory, clock: clock)
             guard case .queued(let entry) = admission else { return false }
-            if isStored { keep(entry) }
+            if isStored { keepNew(entry, message) }
             cold.list(queue.pointee.cold)
         }
         if queue.pointee.messageCount == 1 { updateIdle(queue.pointee.destination) }

@@ -47,6 +47,13 @@ extension Shard {
         }
     }
 
+    /// Writes a message that was put into its queue just now.
+    @inline(__always)
+    mutating func keepNew(_ index: Index<Entry>, _ message: Message) {
+        if message.options.contains(.mayHaveBeenDelivered) { queues.markSeen(index) }
+        keep(index)
+    }
+
     /// Writes a message that was put into its queue, now or with the group that is open.
     mutating func keep(_ index: Index<Entry>) {
         if store.hasFailed { return }
