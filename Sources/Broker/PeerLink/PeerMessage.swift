@@ -10,11 +10,11 @@ enum PeerMessageKind: UInt8, BitwiseCopyable {
     case durableRequest, durableRemoval
     case queueDelivery, entrySettlement
     case barrier, barrierAnswer
-    case relayBarrier, relayAnswer
     case roomRequest, roomWait, roomAnswer, roomCancellation, roomReturn
     case transactionPart, transactionStep
     case sequencing, retainedChange
     case readerRequest, readerAnswer, readerRemoval, readerCredit, logDelivery
+    case relayBarrier, relayAnswer
 }
 
 /// The fields of one kind of message between workers, at most `PeerMessageHead.fieldsByteCount` bytes.
