@@ -91,6 +91,8 @@ struct MessageOptions: OptionSet, BitwiseCopyable {
     static let isDelayed = MessageOptions(rawValue: 1 << 0)
     /// It has an `x-deduplication-id`: another with the same id is not taken for a while.
     static let isDeduplicated = MessageOptions(rawValue: 1 << 1)
+    /// It was delayed, and an earlier life may have given it out when it was due.
+    static let mayHaveBeenDelivered = MessageOptions(rawValue: 1 << 2)
 }
 
 extension MemoryBudget {

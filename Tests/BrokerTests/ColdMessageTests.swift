@@ -212,6 +212,33 @@ struct ColdMessageTests {
         broker.finish()
     }
 
+    @Test("A durable subscription that is full has its oldest messages make room, whatever overflow says")
+    func durable() {
+        let broker = Self.start {
+            var policy = DestinationPolicy(pattern: "/topic/#")
+            policy.overflow = .reject
+            policy.queueMessageCountMax = 20
+            policy.deadLetterDestination = "/queue/dead"
+            $0.destinationPolicies = [policy]
+        }
+        let name = "/dsub/id/0/topic/a"
+        let subscription = [
+            ("destination", "/topic/a"), ("id", "0"), ("ack", "client-individual"), ("durable", "true"),
+        ]
+        let client = broker.connect()
+        client.confirmed(.subscribe, subscription)
+        client.confirmed(.unsubscribe, [("id", "0")])
+        let publisher = broker.connect()
+        for number in 1...100 {
+            publisher.confirmed(.send, [("destination", "/topic/a")] + Self.persistent, "\(number)")
+        }
+        broker.settle()
+        #expect(counts(broker, name)[1] > 0)
+        client.confirmed(.subscribe, subscription)
+        #expect(drain(client) == Self.texts(81...100))
+        #expect(counts(broker, "/queue/dead") == [0, 0, 0])
+    }
+
     @Test("What an earlier life may have given out when it was due says so, also where it went to the disk since")
     func delayedAndRedelivered() {
         var broker = Self.start()

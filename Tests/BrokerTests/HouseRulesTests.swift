@@ -15,6 +15,7 @@ import Testing
 ///       DestinationDirectory  MemoryBudget
 ///       DurableSubscriptions
 ///       ReceiptOrder      MemoryBudget
+///       Relays
 ///       TransactionTable  MemoryBudget
 ///       TopicLogs
 ///       SubscriptionTable  TopicRouter  MemoryBudget
@@ -43,6 +44,7 @@ struct HouseRulesTests {
         ("SubscriptionTable", ["SubscriptionTable/"], ["TopicRouter", "MemoryBudget"]),
         ("DurableSubscriptions", ["DurableSubscriptions/"], []),
         ("ReceiptOrder", ["ReceiptOrder/"], ["MemoryBudget"]),
+        ("Relays", ["Relays/"], []),
         ("TransactionTable", ["TransactionTable/"], ["MemoryBudget"]),
         ("TopicLogs", ["TopicLogs/"], []),
         ("DelayTable", ["Delays/"], ["MemoryBudget"]),

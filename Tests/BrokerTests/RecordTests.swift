@@ -17,7 +17,7 @@ struct RecordTests {
         #expect(MemoryLayout<Delivery>.stride == 56)
         #expect(MemoryLayout<Transaction>.stride == 44)
         #expect(MemoryLayout<PendingOperation>.stride == 60)
-        #expect(MemoryLayout<RemoteSet>.stride == 24)
+        #expect(MemoryLayout<RemoteSet>.stride == 40)
         #expect(MemoryLayout<StoredMessage>.size <= StoredMessage.byteCount)
         #expect(MemoryLayout<KeptFrame>.size <= KeptFrame.headByteCount)
     }

@@ -60,6 +60,56 @@ extension Integration {
         }
 
         @Test(arguments: drivers)
+        func `After kill -9 durable subscriptions have what topics with logs, and such as retain, promised`(
+            on driver: DriverUnderTest
+        ) throws {
+            let folder = try TemporaryFolder()
+            let topics = ["/topic/log.a", "/topic/state"]
+            let ids = (0..<6).map { "s\($0)" }
+            var bodies: [String] = []
+            for round in 0..<8 {
+                var settings = Self.settings(driver, folder, workers: 2 + round % 3)
+                settings.file = "destinations:\n  - match: /topic/log.#\n    log-messages-max: 1000\n"
+                let broker = try BrokerProcess(settings)
+                if round == 0 {
+                    for topic in topics {
+                        let client = try RawClient(broker, .v1_2)
+                        for id in ids {
+                            try client.perform("SUBSCRIBE", ["id": id, "destination": topic, "durable": "true"])
+                        }
+                        try client.disconnect()
+                    }
+                }
+                let publisher = try RawClient(broker, .v1_2)
+                for number in 0...round * 3 {
+                    let body = "\(round)-\(number)"
+                    for topic in topics {
+                        try publisher.perform(
+                            "SEND",
+                            [
+                                "destination": topic, "persistent": "true",
+                                "retain": topic == "/topic/state" || number % 2 == 0 ? "set" : "remove",
+                            ], body: body)
+                    }
+                    bodies.append(body)
+                }
+                broker.process.signal(SIGKILL)
+                #expect(try broker.process.waitForExit() == .killed(signal: SIGKILL))
+            }
+            let broker = try BrokerProcess(Self.settings(driver, folder, workers: 2))
+            for topic in topics {
+                for id in ids {
+                    let client = try RawClient(broker, .v1_2)
+                    try client.perform("SUBSCRIBE", ["id": id, "destination": topic, "durable": "true"])
+                    for body in bodies { try client.expectMessage(body) }
+                    try client.expectNothing()
+                    try client.disconnect()
+                }
+            }
+            #expect(try broker.terminate() == .exited(0))
+        }
+
+        @Test(arguments: drivers)
         func `The log tells of a durable subscription that went unused for too long`(
             on driver: DriverUnderTest
         ) throws {

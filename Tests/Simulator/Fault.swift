@@ -107,6 +107,8 @@ public enum Canary: String, CaseIterable, Sendable {
     case forgetIDs = "forget-ids"
     /// After a restart, workers do not know of the durable subscriptions of others.
     case forgetInterest = "forget-interest"
+    /// A RECEIPT waits for the owner of a topic, and not for workers that store what it has passed on.
+    case forgetHolders = "forget-holders"
     /// A message in the log alone is forgotten.
     case forgetCold = "forget-cold"
     /// Messages in the log alone come back in another order.
@@ -157,6 +159,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .disorderCold: "after a later one"
         case .confirmUnsynced: "was promised"
         case .forgetInterest: "never reached durable"
+        case .forgetHolders: "was promised to durable"
         }
     }
 
@@ -164,7 +167,7 @@ public enum Canary: String, CaseIterable, Sendable {
     public var isOfStorage: Bool {
         switch self {
         case .confirmUnsynced, .loseDirectorySync, .believeOldRecords, .loseSegment, .recoverUnsynced, .reuseOffsets,
-            .loseDelayed, .forgetIDs, .forgetInterest, .forgetCold, .disorderCold, .forgetHostStorage:
+            .loseDelayed, .forgetIDs, .forgetInterest, .forgetHolders, .forgetCold, .disorderCold, .forgetHostStorage:
             true
         default: false
         }
@@ -177,6 +180,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .skipOffset, .reuseOffsets, .loseRetained: .logs
         case .releaseEarly, .loseDelayed, .forgetIDs: .delays
         case .forgetInterest: .durable
+        case .forgetHolders: .mixed
         case .mergeHosts, .forgetHostStorage: .hosts
         default: .plain
         }

@@ -73,8 +73,10 @@ struct Scenario {
 
     /// - Parameter stores: the broker has a disk, and crashes. What is not about that is tight in fewer ways then.
     init(_ random: inout Random, stores: Bool = false, mode: Simulation.Mode = .plain) {
-        let shards = [1, 1, 1, 2, 2, 2, 3, 3, 4, 8][random.below(10)]
-        hasDurables = mode == .durable
+        // What is mixed is about what workers tell each other.
+        let shardCounts = mode == .mixed ? [1, 2, 2, 2, 2, 3, 3, 3, 4, 8] : [1, 1, 1, 2, 2, 2, 3, 3, 4, 8]
+        let shards = shardCounts[random.below(10)]
+        hasDurables = mode == .durable || mode == .mixed
         let isRoomy = stores || hasDurables || mode == .hosts
         eventCount = random.range(100...600) * (stores ? 3 : 1)
         peerCountMax = random.range(2...10)
@@ -102,7 +104,7 @@ struct Scenario {
         transactionsAreTight = random.chance(100)
         framesAreTight = random.chance(100)
         drains = random.chance(140) && !isRoomy
-        delays = mode == .delays
+        delays = mode == .delays || mode == .mixed
         heartBeats = random.chance(300)
         expires = random.chance(200)
         burst = random.pick(stores ? [2, 4, 8, 8, 16] : [1, 1, 2, 4, 8])
@@ -181,9 +183,10 @@ struct Scenario {
             access = nil
         }
         options.access = access?.tables[0].table
-        if mode == .logs {
+        if mode == .logs || mode == .mixed {
             var drawn = Random(seed: options.seed ^ 0x4C4F_4753)
-            logs = LogScenario(&drawn, topics: topics, memoryIsTight: memoryIsTight)
+            logs = LogScenario(
+                &drawn, topics: topics, memoryIsTight: memoryIsTight, hasDurables: hasDurables)
         } else {
             logs = nil
         }

@@ -92,7 +92,7 @@ extension Simulation {
                 oracle.subscriptions.append(own)
             }
         }
-        if scenario.delays, !isOwn, !asks { addOptions(message, &frame) }
+        if scenario.delays, !isOwn, !asks, message.retain == nil { addOptions(message, &frame) }
         if let transaction {
             frame.add("transaction", transaction.name)
             message.transaction = transaction

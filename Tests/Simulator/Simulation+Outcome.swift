@@ -11,6 +11,8 @@ extension Simulation {
         case delays
         /// Clients have durable subscriptions to topics.
         case durable
+        /// Clients have durable subscriptions to topics that keep logs, retain and delay messages.
+        case mixed
         /// Clients are with virtual hosts, which have destinations of the same names.
         case hosts
     }

@@ -282,6 +282,7 @@ public final class Simulation {
         if canary == .loseBatch, strikesCanary(oneIn: 40), let batch = fabric.mailbox(index).takeAll() {
             PeerBatches.free(batch)  // those it links to are lost too
         }
+        if canary == .forgetHolders { forgetHolders(index) }
         if isDraining { shards[index].beginDrain() }
         giveTable(index)
         for position in 0..<completions.count { trace(completions[position]) }

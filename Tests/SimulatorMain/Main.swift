@@ -57,6 +57,10 @@ struct Simulate: ParsableCommand {
             planted = known
         }
         guard let mode = Simulation.Mode(rawValue: mode) else { throw ValidationError("no mode is named '\(mode)'") }
+        if crashes, mode == .permissions || planted?.mode == .permissions {
+            throw ValidationError(
+                "--mode permissions has no runs with --crashes: who may do what is not stored. Leave one of them out")
+        }
         if let trace {
             let outcome = Simulation.run(seed: trace, crashes: crashes, mode: mode, canary: planted) { line in
                 print(line)

@@ -30,6 +30,13 @@ struct CrashTests {
         }
     }
 
+    @Test("Durable subscriptions have what topics with logs, retained and delayed messages promised them")
+    func mixedTopicsSurvive() {
+        for seed in UInt64(1)...200 {
+            #expect(Simulation.run(seed: seed, crashes: true, mode: .mixed).violation == nil, "seed \(seed)")
+        }
+    }
+
     @Test(
         "A seed that found a fault of delayed messages once finds none",
         arguments: [UInt64]([27, 828, 1146, 1149, 1378, 2997]))

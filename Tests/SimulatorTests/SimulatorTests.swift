@@ -55,6 +55,13 @@ struct SimulatorTests {
         }
     }
 
+    @Test("Durable subscriptions to topics that keep logs, retain and delay messages have all of them")
+    func mixedTopicsAreKept() {
+        for seed in UInt64(1)...100 {
+            #expect(Simulation.run(seed: seed, mode: .mixed).violation == nil, "seed \(seed)")
+        }
+    }
+
     @Test("A seed that found a fault once finds none now", arguments: Self.regressions)
     func regressionsStayAway(seed: UInt64) {
         #expect(Simulation.run(seed: seed).violation == nil)

@@ -100,6 +100,9 @@ struct PeerSet: BitwiseCopyable {
         }
     }
 
+    /// Some worker is in both.
+    func meets(_ other: PeerSet) -> Bool { low & other.low | high & other.high != 0 }
+
     mutating func formUnion(_ other: PeerSet) {
         low |= other.low
         high |= other.high

@@ -14,6 +14,7 @@ enum PeerMessageKind: UInt8, BitwiseCopyable {
     case transactionPart, transactionStep
     case sequencing, retainedChange
     case readerRequest, readerAnswer, readerRemoval, readerCredit, logDelivery
+    case relayBarrier, relayAnswer
 }
 
 /// The fields of one kind of message between workers, at most `PeerMessageHead.fieldsByteCount` bytes.

@@ -167,6 +167,9 @@ struct Barrier: PeerMessage {
     var pending: Handle<PendingOperation>
     /// Some of it may be stored, and has to be durable.
     var isStored = false
+    /// Workers to which the owner has passed some of it on, and that store it: their logs have to be durable, too. Empty: there
+    /// are none.
+    var holders = PeerSet()
 }
 
 struct BarrierAnswer: PeerMessage {
@@ -187,6 +190,8 @@ struct TransactionPart: PeerMessage {
     /// Workers that have a part.
     var partCount: UInt16
     var isEnd: Bool
+    /// See `OpenPart.holdsReceipts`.
+    var holdsReceipts = false
 }
 
 /// A transaction with parts in several logs has come a step on: see `MessageStore+Transactions`.

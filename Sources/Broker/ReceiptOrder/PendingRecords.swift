@@ -109,4 +109,5 @@ struct RemoteSet: SlabRecord {
     var unused: UInt32
     var low: UInt64
     var high: UInt64
+    var holders: PeerSet
 }

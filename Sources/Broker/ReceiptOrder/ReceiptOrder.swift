@@ -147,6 +147,8 @@ struct ReceiptOrder: ~Copyable {
     struct Workers: BitwiseCopyable {
         var low: UInt64 = 0
         var high: UInt64 = 0
+        /// Workers that store what these pass on to them: see `Barrier.holders`.
+        var holders = PeerSet()
     }
 
     /// The session has sent something to another worker, which is not known to be applied.
@@ -160,12 +162,18 @@ struct ReceiptOrder: ~Copyable {
         if peer < 64 { set.pointee.low |= 1 << UInt64(peer) } else { set.pointee.high |= 1 << UInt64(peer - 64) }
     }
 
+    /// The same, and it passes that on to `holders`, or has done so. It may be this worker.
+    mutating func mark(_ owner: Int, holders: PeerSet, of session: UnsafeMutablePointer<Session>) {
+        mark(owner, of: session)
+        remoteSets[session.pointee.remoteSet].pointee.holders.formUnion(holders)
+    }
+
     /// The workers that were marked since the last call.
     private mutating func takeMarked(_ session: UnsafeMutablePointer<Session>) -> Workers {
         if session.pointee.remoteSet.isNone { return Workers() }
         let set = remoteSets[session.pointee.remoteSet].pointee
         forgetMarked(session)
-        return Workers(low: set.low, high: set.high)
+        return Workers(low: set.low, high: set.high, holders: set.holders)
     }
 
     /// The session ends.

@@ -35,7 +35,7 @@ extension Shard {
             let admission = queues.enqueueBehind(
                 index, message, extra: extra, isStored: isStored, expiresAt: expiresAt, &memory, clock: clock)
             guard case .queued(let entry) = admission else { return false }
-            if isStored { keep(entry) }
+            if isStored { keepNew(entry, message) }
             cold.list(queue.pointee.cold)
         }
         if queue.pointee.messageCount == 1 { updateIdle(queue.pointee.destination) }
@@ -164,6 +164,9 @@ extension Shard {
 
     /// Drops the oldest ready messages while there are more than may be.
     mutating func dropSurplus(_ index: Index<Queue>) {
+        if destinations[queues[index].pointee.destination].pointee.marks.contains(.durableQueue) {
+            return dropSurplusOfDurable(index)
+        }
         while !queues[index].pointee.isClosed, isOver(index), case let first = queues[index].pointee.ready.first,
             !first.isNone
         {

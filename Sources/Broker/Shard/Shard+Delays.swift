@@ -162,7 +162,7 @@ extension Shard {
         var message = memory.stored(delayed.message, identity: delayed.identity, expiresAt: delayed.expiresAt)
         message.headers += line.byteCount
         message.headersByteCount -= line.byteCount
-        message.options = []
+        message.options = delayed.mayHaveBeenDelivered ? .mayHaveBeenDelivered : []
         if line.timeToLive != 0 { message.expiresAt = wallMilliseconds &+ line.timeToLive }
         if line.schedule.period != 0 || line.cron.count > 0 { message.identity = takeIdentity() }
         return message
@@ -186,12 +186,6 @@ extension Shard {
         let place = placeOfDelayed(delayed)
         let group = beginGroup()
         if enqueue(index, message) {
-            // Nothing is delivered before the group ends.
-            if delayed.mayHaveBeenDelivered, !store.operations.isEmpty,
-                case .message(let entry) = store.operations[store.operations.count - 1]
-            {
-                queues.markSeen(entry.index)
-            }
             finishDelayed(delayed, next, for: index)
         } else {
             if next != 0 { memory.blocks.release(next) }
@@ -210,11 +204,14 @@ extension Shard {
         let isFull =
             topicsFillMemory || !memory.hasBulk(message.contentByteCount)
             || !topic.isNone && shardCount > 1 && fabric.isFullForTopics(anyOf: destinations.peers(of: topic))
-        guard !topic.isNone, !isFull, next != 0 || nextLine(delayed, line) == nil else {
+        guard !topic.isNone, !isFull, next != 0 || nextLine(delayed, line) == nil,
+            publishesAtOnce(delayed, to: topic)
+        else {
             if next != 0 { memory.blocks.release(next) }
             return postpone()
         }
         let place = placeOfDelayed(delayed)
+        let copies = beginCopies(delayed, for: topic)
         let group = beginGroup()
         var isTaken = true
         if destinations[topic].pointee.isSequenced {
@@ -228,7 +225,8 @@ extension Shard {
             if next != 0 { memory.blocks.release(next) }
             postpone()
         }
-        endMove(group, from: place)
+        endCopies(copies)
+        endMove(group, from: place, copies: copies)
     }
 
     private mutating func topicOfDelayed(_ name: UnsafeRawBufferPointer) -> Index<Destination> {

@@ -142,6 +142,7 @@ extension Shard {
     /// policy says of queues: somebody who is away must not stop those who publish.
     private mutating func keep(_ message: Message, line: UnsafeRawBufferPointer, in index: Index<Destination>) {
         let queue = destinations[index].pointee.queue
+        // Where messages are in the log alone, the oldest go when they are read: `dropSurplusOfDurable`.
         if enqueue(queue, message, extra: line) { return }
         var droppedCount = 0
         // One that is larger than all that may be there drives nothing out.
@@ -159,12 +160,31 @@ extension Shard {
             let isFull = !queues.hasRoom(queue, byteCount: message.contentByteCount)
             if !isFull, stores(queue, isPersistent: message.isPersistent) { durables.refusal = .memory }
         }
-        counters.messagesDropped &+= UInt64(droppedCount)
+        tellDropped(droppedCount, of: index)
+    }
+
+    private mutating func tellDropped(_ count: Int, of index: Index<Destination>) {
+        counters.messagesDropped &+= UInt64(count)
         counters.limits.count(.queue)
         notice(
             .messagesDropped,
-            "\(droppedCount) of \(destinationText(index)): the durable subscription has reached its limit (messages-max or "
+            "\(count) of \(destinationText(index)): the durable subscription has reached its limit (messages-max or "
                 + "bytes-max in its topic's policy)")
+    }
+
+    /// Drops the oldest of the messages that are ready while there are more than may be. They go to no dead-letter destination.
+    mutating func dropSurplusOfDurable(_ queue: Index<Queue>) {
+        var droppedCount = 0
+        while !queues[queue].pointee.isClosed, isOver(queue), case let oldest = queues[queue].pointee.ready.first,
+            !oldest.isNone
+        {
+            queues.takeOut(oldest)
+            freeEntry(oldest)
+            droppedCount += 1
+        }
+        if droppedCount == 0 { return }
+        tellDropped(droppedCount, of: queues[queue].pointee.destination)
+        readBackIfFew(queue)
     }
 
     // MARK: Transactions
@@ -177,14 +197,16 @@ extension Shard {
         return admitsToStore(context, byteCount: Int(send.byteCount))
     }
 
-    /// The workers that store something of a SEND that is kept in a transaction.
+    /// The workers that store something of a SEND that is kept in a transaction. None where the owner of its topic publishes
+    /// it: what that passes on is no part of the transaction.
     ///
     /// - Parameter topic: where it goes. nil: it was forgotten, and is made again if it is one.
     mutating func storingWorkers(
         of send: CheckedSend, _ kept: UnsafePointer<KeptFrame>, _ session: UnsafeMutablePointer<Session>
     ) -> PeerSet {
         let topic = topic(of: send, kept, session)
-        return topic.isNone ? PeerSet() : storingWorkers(of: topic, isPersistent: send.isPersistent)
+        if topic.isNone || destinations[topic].pointee.isSequenced { return PeerSet() }
+        return storingWorkers(of: topic, isPersistent: send.isPersistent)
     }
 
     private mutating func topic(

@@ -78,8 +78,11 @@ extension Shard {
         let index = destinations.makeQueue(name, memory: &memory)
         if index.isNone { return .none }
         let policy = UInt32(policies.index(of: topic))
+        // Its oldest messages make room, whatever the policy says of queues: see `keep`.
+        var bounds = policies[policy]
+        bounds.overflow = .dropOldest
         let queue = queues.make(
-            for: index, policies[policy], at: policy, storage: store.isEnabled ? policies[policy].storage : .never,
+            for: index, bounds, at: policy, storage: store.isEnabled ? policies[policy].storage : .never,
             clock: clock)
         guard !queue.isNone else {
             destinations.remove(index, memory: &memory)

@@ -80,6 +80,23 @@ extension Shard {
         return (Int(queue.ready.count), Int(cold[queue.cold].pointee.count), queues.behindCounts(index).all)
     }
 
+    // MARK: Messages of other workers
+
+    /// A planted bug: the barriers of a batch forget that what they ask about was passed on to others, who store it.
+    package static func forgetHolders(in batch: PeerBatch) {
+        let start = UnsafeMutableRawPointer(PeerBatches.bytes(of: batch))
+        var offset = 0
+        while offset < Int(batch.pointee.byteCount) {
+            let message = ReceivedPeerMessage(start + offset)
+            if message.head.kind == .barrier {
+                var barrier = message.fields(Barrier.self)
+                barrier.holders = PeerSet()
+                (start + offset + PeerMessageHead.byteCount).storeBytes(of: barrier, as: Barrier.self)
+            }
+            offset += message.byteCount
+        }
+    }
+
     // MARK: Turns and memory
 
     /// What the last turn was charged: records that it made or removed, and searches.

@@ -69,10 +69,12 @@ extension Shard {
             index = makeTopic(name, isPattern: false)
             guard !index.isNone else {
                 counters.messagesDropped &+= 1
+                if durables.isUsed { relays.lost(from: peer) }
                 return notice(.memoryLimit, "no memory for a message to \(nameText(name)): it is dropped")
             }
         }
         if !publication.sender.isNone { return publishToDurables(index, publication, payload, from: peer) }
+        if durables.isUsed { return storePassedOn(payload.message, of: index, from: peer) }
         _ = publishHere(index, payload.message)
     }
 }

@@ -18,8 +18,10 @@ extension Shard {
         pendings.mark(peer, of: session)
     }
 
-    mutating func sendBarrier(to peer: Int, _ pending: Index<PendingOperation>, isStored: Bool) {
-        peers.write(Barrier(pending: pendings.handle(pending), isStored: isStored), to: peer)
+    /// - Parameter holders: see `Barrier.holders`. If there are any, `peer` may be this worker.
+    mutating func sendBarrier(to peer: Int, _ pending: Index<PendingOperation>, isStored: Bool, holders: PeerSet) {
+        if peer == index { return relayedBarrierReached(pendings.handle(pending), holders, from: peer) }
+        peers.write(Barrier(pending: pendings.handle(pending), isStored: isStored, holders: holders), to: peer)
     }
 
     mutating func readPeers() {
@@ -62,6 +64,8 @@ extension Shard {
             settle(settlement.entry, consumer: settlement.consumer, settlement.settlement)
         case .barrier: barrierReached(message.fields(), from: peer)
         case .barrierAnswer: barrierAnswered(message.fields())
+        case .relayBarrier: relayBarrierReached(message.fields(), from: peer)
+        case .relayAnswer: relayAnswered(message.fields(), from: peer)
         case .roomRequest: reserveForElsewhere(message.fields(), message.payload, from: peer)
         case .roomWait: reservationWaits(message.fields(), from: peer)
         case .roomAnswer: reserveAnswered(message.fields(), from: peer)

@@ -71,7 +71,7 @@ extension Shard {
         if pendings[index].pointee.awaitsLog { store.hasWork = true }
         let isStored = session.pointee.flags.contains(.hasStoredElsewhere)
         forEachPeer(low: workers.low, high: workers.high) { shard, peer in
-            shard.sendBarrier(to: peer, index, isStored: isStored)
+            shard.sendBarrier(to: peer, index, isStored: isStored, holders: workers.holders)
         }
         session.pointee.flags.remove(.hasStoredElsewhere)
         if store.hasFailed, pendings[index].pointee.position > store.durablePosition {

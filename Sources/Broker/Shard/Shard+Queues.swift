@@ -135,7 +135,7 @@ extension Shard {
         }
         switch queues.enqueue(index, message, extra: extra, isStored: isStored, &memory, &timers, at: moment) {
         case .queued(let entry):
-            if isStored { keep(entry) }
+            if isStored { keepNew(entry, message) }
             if queues[index].pointee.messageCount == 1 { updateIdle(queues[index].pointee.destination) }
             if !queues[index].pointee.turns.isEmpty { dispatch(index) }
             return true

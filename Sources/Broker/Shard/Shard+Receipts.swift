@@ -19,7 +19,9 @@ extension Shard {
             question: pendings.handle(index).slot, connection: session.pointee.slot,
             receipt: receiptOfPending(index).map(Array.init) ?? [], position: pendings[index].pointee.position,
             workers: [])
-        forEachPeer(low: workers.low, high: workers.high) { _, peer in question.workers.append(peer) }
+        forEachPeer(low: workers.low, high: workers.high) { shard, peer in
+            if peer != shard.index { question.workers.append(peer) }
+        }
         receiptQuestions.append(question)
     }
 

@@ -134,7 +134,7 @@ extension Shard {
         } else {
             changeRetained(index, payload.message, change.action, block)
         }
-        _ = publishHere(index, payload.message)
+        storePassedOn(payload.message, of: index, from: peer)
         updateIdle(index)
     }
 

@@ -51,6 +51,13 @@ extension Shard {
         }
     }
 
+    /// Writes a message that was put into its queue just now.
+    @inline(__always)
+    mutating func keepNew(_ index: Index<Entry>, _ message: Message) {
+        if message.options.contains(.mayHaveBeenDelivered) { queues.markSeen(index) }
+        keep(index)
+    }
+
     /// Writes a message that was put into its queue, now or with the group that is open.
     mutating func keep(_ index: Index<Entry>) {
         if store.hasFailed { return }
@@ -132,6 +139,8 @@ extension Shard {
         becameDurable(upTo: store.confirmedPosition)
         answerBarriers()
         openDurables()
+        // At the end of the turn: what has waited for the log is published before.
+        if !relays.isIdle { store.hasWork = true }
     }
 
     /// Those who waited for the disk go on, and not when the timer fires.
@@ -160,6 +169,7 @@ extension Shard {
             invariant(pendings.firstUndurable != pending, "what waits for the log belongs to an open session")
         }
         answerBarriers(refusal)
+        failRelays(refusal)
     }
 
     /// What the client was about to be told may not be true.
@@ -174,6 +184,7 @@ extension Shard {
 
     /// Another worker asks whether what it has sent is applied; of what is stored, whether it is durable.
     mutating func barrierReached(_ barrier: Barrier, from peer: Int) {
+        if !barrier.holders.isEmpty { return relayedBarrierReached(barrier.pending, barrier.holders, from: peer) }
         guard barrier.isStored, store.isEnabled, store.gatheredPosition > store.confirmedPosition else {
             peers.write(BarrierAnswer(pending: barrier.pending), to: peer)
             return
@@ -214,12 +225,13 @@ extension Shard {
         if !deduplication.isEmpty || store.firstSegmentOfIDs != .max { carryIDs() }
         let isAwaited =
             pendings.awaitsMore(than: store.syncedPosition) || !durables.opening.isEmpty || topicLogs.awaitsReservation
-            || !store.barriers.isEmpty || !sessions.nobodyWaitsForRoom || storeEnding != .none
+            || !store.barriers.isEmpty || !relays.isIdle || !sessions.nobodyWaitsForRoom || storeEnding != .none
         store.advance(&submissions, at: moment, isAwaited: isAwaited)
         if !store.hasFailed {
             pendings.placeGathered(at: store.staging.endPosition)
             store.placeBarriers()
         }
+        if !relays.isIdle { advanceRelays() }
         if store.reportReady() { wakeFirst() }
         if store.hasToTellThatEarlierAreGone() {
             for peer in 0..<shardCount where peer != index { submissions.append(Submission(.wake, peer: UInt16(peer))) }

@@ -67,16 +67,57 @@ extension Shard {
 
     /// A message that is due goes where its SEND would have put it. It does so only if its SEND counts: the transaction that
     /// brought it here may not be complete yet.
-    mutating func endMove(_ group: OpenGroup, from place: StoredPlace?) {
+    ///
+    /// - Parameter copies: what other workers store of it, if any do.
+    mutating func endMove(_ group: OpenGroup, from place: StoredPlace?, copies: StoredParts? = nil) {
         var conditions = PartConditions()
         if let place, store.hasOperations(from: group.first) {
             conditions = PartConditions(store.incompleteTransaction(of: place), 0)
+        }
+        if let copies {
+            return endGroup(
+                group, transaction: copies.transaction, partCount: UInt16(copies.participants.count),
+                conditions: conditions, holdsReceipts: true)
         }
         if conditions.isEmpty { return endGroup(group) }
         var participants = PeerSet()
         participants.set(index, true)
         endGroup(
             group, transaction: store.beginTransaction(participants), conditions: conditions, holdsReceipts: true)
+    }
+
+    /// A stored message for a topic is due, and other workers store it for durable subscriptions: all of that, and that it is
+    /// delayed no more, counts together. nil: nobody else stores it.
+    mutating func beginCopies(_ delayed: DelayedMessage, for topic: Index<Destination>) -> StoredParts? {
+        guard durables.isUsed, delayed.isStored, !store.hasFailed else { return nil }
+        var participants = storingWorkers(of: topic, isPersistent: true)
+        participants.set(index, false)
+        if participants.isEmpty { return nil }
+        participants.set(index, true)
+        let parts = StoredParts(
+            transaction: store.beginTransaction(participants), participants: participants, group: nil)
+        peers.keepsTogether = true
+        tellParts(parts, isEnd: false, holdsReceipts: true)
+        return parts
+    }
+
+    mutating func endCopies(_ parts: StoredParts?) {
+        guard let parts else { return }
+        tellParts(parts, isEnd: true, holdsReceipts: true)
+        peers.keepsTogether = false
+    }
+
+    /// Whether a stored message for a topic that is due would be published at once. If the topic has a log and its next offset is
+    /// not reserved, it would wait there, and be delayed no more before durable subscriptions have it.
+    mutating func publishesAtOnce(_ delayed: DelayedMessage, to topic: Index<Destination>) -> Bool {
+        guard durables.isUsed, delayed.isStored, destinations[topic].pointee.isLogged else { return true }
+        let log = logOf(topic)
+        if log.isNone { return true }
+        reserveOffsets(log)
+        if topicLogs.publishesNext(log) { return true }
+        topicLogs.awaitsReservation = true
+        store.hasWork = true
+        return false
     }
 
     /// A delayed message of an earlier life.

@@ -89,9 +89,19 @@ extension Shard {
         var parts = StoredParts(transaction: 0, participants: participants, group: nil)
         if participants.count > 1 { parts.transaction = store.beginTransaction(participants) }
         peers.keepsTogether = true
+        markParts(participants, session)
         tellParts(parts, isEnd: false)
         if participants.contains(self.index) { parts.group = beginGroup() }
         return parts
+    }
+
+    /// The RECEIPT waits for all parts, for without one of them none counts: also for one that comes to have nothing in it.
+    private mutating func markParts(_ participants: PeerSet, _ session: UnsafeMutablePointer<Session>) {
+        let own = index
+        forEachPeer(low: participants.low, high: participants.high) { shard, peer in
+            session.pointee.flags.insert(peer == own ? .hasStored : .hasStoredElsewhere)
+            if peer != own { shard.markRemote(session, peer) }
+        }
     }
 
     mutating func endParts(_ parts: StoredParts) {
@@ -103,9 +113,11 @@ extension Shard {
         }
     }
 
-    private mutating func tellParts(_ parts: StoredParts, isEnd: Bool) {
+    /// - Parameter holdsReceipts: see `OpenPart.holdsReceipts`.
+    mutating func tellParts(_ parts: StoredParts, isEnd: Bool, holdsReceipts: Bool = false) {
         let message = TransactionPart(
-            transaction: parts.transaction, partCount: UInt16(parts.participants.count), isEnd: isEnd)
+            transaction: parts.transaction, partCount: UInt16(parts.participants.count), isEnd: isEnd,
+            holdsReceipts: holdsReceipts)
         let own = index
         forEachPeer(low: parts.participants.low, high: parts.participants.high) { shard, peer in
             if peer != own { shard.peers.write(message, to: peer) }
@@ -122,7 +134,9 @@ extension Shard {
             switch kept.pointee.command {
             case .send(let send):
                 if send.delayOwner != 0 { participants.set(Int(send.delayOwner) - 1, true) }
-                if durables.isUsed { participants.formUnion(storingWorkers(of: send, kept, session)) }
+                if durables.isUsed, send.delayOwner == 0 {
+                    participants.formUnion(storingWorkers(of: send, kept, session))
+                }
                 guard let destination = destinations.find(send.destination) else {
                     // It was forgotten meanwhile, and is made again.
                     if !kept.pointee.room.queue.isNone { participants.set(Int(kept.pointee.room.owner), true) }
@@ -158,7 +172,8 @@ extension Shard {
             // Within the part of a COMMIT there may be that of a message that it drives out to its dead-letter destination.
             remoteParts.append(beginGroup())
         } else if let group = remoteParts.popLast() {
-            endGroup(group, transaction: part.transaction, partCount: part.partCount)
+            endGroup(
+                group, transaction: part.transaction, partCount: part.partCount, holdsReceipts: part.holdsReceipts)
             if store.hasFailed, part.partCount > 1 {
                 tell(.failed, of: part.transaction, to: MessageStore.coordinator(of: part.transaction))
             }

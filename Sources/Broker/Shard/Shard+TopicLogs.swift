@@ -62,6 +62,8 @@ extension Shard {
             (destinations[index].pointee.isLogged || retain != .none) && storesFrame(session, in: index)
         // A change of what is retained may be an acknowledgement.
         let touchesStore = isStored || retain != .none && destinations[index].pointee.storage != .never
+        let holders = holders(ofFrame: context, in: index, isKept: isStored)
+        if !holders.isEmpty, let outcome = holdBackRelayed(context, holders, owner: owner) { return outcome }
         if !context.isCommitting {
             if memoryIsFull(context) { return waitForRoom(context) }
             if owner != self.index, fabric.isFull(owner) { return waitForRoom(context, owner: UInt16(owner)) }
@@ -78,7 +80,7 @@ extension Shard {
             peers.write(
                 Sequencing(session: session.pointee.handle, retain: retain), to: owner,
                 MessagePayload(name: nameOf(index), receipt: receiptOfFrame(context), message))
-            markRemote(session, owner)
+            if holders.isEmpty { markRemote(session, owner) } else { markRelayed(session, owner: owner, holders) }
             return didSend(context)
         }
         if isStored, let outcome = holdBackStored(context) { return outcome }
@@ -89,6 +91,7 @@ extension Shard {
             failDestination(context, refusal)
             return .done
         }
+        if !holders.isEmpty { markRelayed(session, owner: owner, holders) }
         return didSend(context)
     }
 
@@ -220,6 +223,7 @@ extension Shard {
     private mutating func publish(
         _ index: Index<Destination>, _ message: Message, _ action: RetainAction, _ retained: BlockIndex
     ) {
+        if durables.isUsed { passOn(message, of: index) }
         if action == .none { return publish(index, message) }
         changeRetained(index, message, action, retained)
         for peer in 0..<shardCount where peer != self.index {

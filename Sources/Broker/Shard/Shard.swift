@@ -32,6 +32,7 @@ public struct Shard: ~Copyable {
     var queues: QueueEngine<FirstInFirstOut>
     var topicLogs: TopicLogs
     var durables = DurableSubscriptions()
+    var relays = Relays()
     var transactions: TransactionTable
     var pendings: ReceiptOrder
     var store: MessageStore

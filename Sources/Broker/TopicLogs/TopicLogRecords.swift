@@ -69,6 +69,8 @@ struct TopicLog: SlabRecord {
     /// What `reserved` becomes when the log of the worker is durable up to `reservingAt`. 0: no record is under way.
     var reserving: UInt64
     var reservingAt: LogPosition
+    /// Entries wait for that since this deferral (`TopicLogs.deferralCount`). 0: none do.
+    var deferredSince: UInt64
     /// How many offsets the next record reserves.
     var step: UInt64
     /// The segment of the newest record of offsets, which it pins.

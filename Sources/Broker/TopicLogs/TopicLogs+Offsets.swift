@@ -8,12 +8,16 @@ extension TopicLogs {
     static var stepMin: UInt64 { 64 }
     private static var stepMax: UInt64 { 1 << 17 }
 
-    /// Whether a record is due that reserves offsets: half of what the last one reserved is used. Returns what it is to say.
+    /// Whether a record is due that reserves offsets: half of what the last one reserved is used, or all of what the one under
+    /// way reserves. So each message in the log has its offset in a record in front of it. Returns what it is to say.
     mutating func offsetsToReserve(_ index: Index<TopicLog>) -> UInt64? {
         let log = logRecords[index]
-        guard log.pointee.reserved != .max, log.pointee.reserving == 0,
-            log.pointee.next + log.pointee.step / 2 >= log.pointee.reserved
-        else { return nil }
+        guard log.pointee.reserved != .max else { return nil }
+        if log.pointee.reserving != 0 {
+            guard log.pointee.next >= log.pointee.reserving else { return nil }
+        } else {
+            guard log.pointee.next + log.pointee.step / 2 >= log.pointee.reserved else { return nil }
+        }
         log.pointee.step = min(log.pointee.step * 2, Self.stepMax)
         return log.pointee.next + log.pointee.step
     }
@@ -39,6 +43,21 @@ extension TopicLogs {
         return former
     }
 
+    /// Of the deferrals that last, the one that began first. `.max`: no message waits for its offset to be reserved.
+    var oldestDeferral: UInt64 {
+        var oldest = UInt64.max
+        for place in 0..<reservingLogs.count {
+            let since = logRecords[reservingLogs[place]].pointee.deferredSince
+            if since != 0 { oldest = min(oldest, since) }
+        }
+        return oldest
+    }
+
+    /// The next message would be published at once.
+    func publishesNext(_ index: Index<TopicLog>) -> Bool {
+        logRecords[index].pointee.next < logRecords[index].pointee.reserved
+    }
+
     /// What the newest record says, or would.
     func offsetEnd(_ index: Index<TopicLog>) -> UInt64 {
         let log = logRecords[index].pointee
@@ -53,6 +72,7 @@ extension TopicLogs {
             guard log.pointee.reservingAt <= position else { continue }
             log.pointee.reserved = log.pointee.reserving
             log.pointee.reserving = 0
+            log.pointee.deferredSince = 0
             reservingLogs[place] = reservingLogs[reservingLogs.count - 1]
             _ = reservingLogs.removeLast()
             return index

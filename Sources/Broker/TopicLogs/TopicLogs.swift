@@ -30,6 +30,8 @@ struct TopicLogs: ~Copyable {
     var reservingLogs = Batch<Index<TopicLog>>(capacity: 16)
     /// Subscribers wait for messages whose offsets are not reserved yet.
     var awaitsReservation = false
+    /// How often a log has begun to have messages that wait so.
+    private(set) var deferralCount: UInt64 = 0
     /// How far messages were looked through that are to be written again. nil: they are not.
     var compaction: LogCompaction?
     let retainedCountMax: Int
@@ -143,6 +145,10 @@ struct TopicLogs: ~Copyable {
         let entry = log.pointee.entries[place]
         guard entry.offset < log.pointee.reserved else {
             awaitsReservation = true
+            if log.pointee.deferredSince == 0 {
+                deferralCount += 1
+                log.pointee.deferredSince = deferralCount
+            }
             return nil
         }
         log.pointee.published = entry.offset + 1

@@ -68,8 +68,11 @@ extension Oracle {
     func isStored(_ message: Message) -> Bool {
         message.isPersistent
             && (scenario.queues.contains(message.destination)
-                || isLogged(message.destination) && scenario.logs?.isTight == false)
+                || isLogged(message.destination) && scenario.logs?.isTight == false || isDelayedByTopic(message))
     }
+
+    /// It waits for its time, and is stored as one that does.
+    private func isDelayedByTopic(_ message: Message) -> Bool { message.delay != nil && !message.isQueue }
 
     // MARK: What the next life finds on the disk
 
@@ -81,7 +84,7 @@ extension Oracle {
             guard messages.indices.contains(one.number) else {
                 return violate("recovery found a message that nobody sent, in \(one.queue)")
             }
-            if isLogged(one.queue), scenario.logs?.isTight == true { continue }
+            if isLogged(one.queue), scenario.logs?.isTight == true, !one.isDelayed { continue }
             let message = messages[one.number]
             if let other = places.updateValue(one.queue, forKey: one.number) {
                 violate("recovery found message \(one.number) in \(other) and in \(one.queue)")
@@ -111,7 +114,10 @@ extension Oracle {
     }
 
     private func mayBeMissing(_ message: Message) -> Bool {
-        isLogged(message.destination) ? mayHaveExpired(message) : mayBeLost(message)
+        if isDelayedByTopic(message), !isLogged(message.destination) || scenario.logs?.isTight == true {
+            return message.dueEarliest <= wall
+        }
+        return isLogged(message.destination) ? mayHaveExpired(message) : mayBeLost(message)
     }
 
     private func checkFound(_ message: Message, _ found: FoundMessage) {
@@ -159,7 +165,7 @@ extension Oracle {
         // leaves may go to another first.
         // One that was delayed and not due yet was certainly not delivered.
         let mayHaveBeenDelivered = message.wasInCrash && message.delay == nil || message.deliveries > 0
-        if !isRedelivered, !isDeadLetter, !subscription.hasLetGo, mayHaveBeenDelivered {
+        if message.isQueue, !isRedelivered, !isDeadLetter, !subscription.hasLetGo, mayHaveBeenDelivered {
             violate("message \(number) of life \(message.brokerLife) came in life \(life) without redelivered:true")
         }
         message.mayBeGone = false

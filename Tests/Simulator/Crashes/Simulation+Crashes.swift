@@ -23,6 +23,16 @@ extension Simulation {
         }
     }
 
+    /// A bug that is planted in what workers tell each other.
+    func forgetHolders(_ index: Int) {
+        var next = fabric.mailbox(index).takeAll()
+        while let batch = next {
+            next = batch.pointee.next
+            Shard.forgetHolders(in: batch)
+            _ = fabric.mailbox(index).post(batch)
+        }
+    }
+
     /// Operations do not fail any more, and there is room.
     private func mendDisk() {
         guard let disk else { return }

@@ -8,6 +8,8 @@ struct FoundMessage {
     var number: Int
     var queue: String
     var isRedelivered: Bool
+    /// It waits for its time.
+    var isDelayed = false
 }
 
 // What the server does before the first turn of its shards: it reads what earlier lives left, and hands it over.
@@ -155,6 +157,7 @@ extension Simulation {
             number: -1, queue: modelName(state.queues[Int(message.queue)].name),
             isRedelivered: message.isRedelivered)
         withRecord(of: message, state) { record in
+            found.isDelayed = record.flags.contains(.isDelayed)
             let headers = UnsafeRawBufferPointer(start: record.content, count: record.headersByteCount)
             for line in headers.split(separator: 10) where line.starts(with: "x-number:".utf8) {
                 found.number = Int(String(decoding: line.dropFirst(9), as: UTF8.self)) ?? -1

@@ -2,7 +2,10 @@
 extension Simulation {
     static func makeDurables(_ scenario: Scenario) -> [DurableModel] {
         guard scenario.hasDurables else { return [] }
-        let destinations = [scenario.topics[0], scenario.topics[1], "/topic/a.*", "/topic/#"]
+        let destinations =
+            scenario.logs == nil
+            ? [scenario.topics[0], scenario.topics[1], "/topic/a.*", "/topic/#"]
+            : [scenario.topics[0], scenario.topics[2], "/topic/x/*", "/topic/#"]
         return destinations.enumerated().map { place, destination in
             DurableModel(name: "10\(place)", isSingle: place % 2 == 0, destination: destination)
         }

@@ -15,9 +15,11 @@ struct LogScenario {
         return policy
     }
 
-    init(_ random: inout Random, topics: [String], memoryIsTight: Bool) {
+    /// - Parameter hasDurables: the topics store what durable subscriptions to patterns that match them store.
+    init(_ random: inout Random, topics: [String], memoryIsTight: Bool, hasDurables: Bool) {
         self.topics = Array(topics.suffix(2))
-        storage = random.pick([.byHeader, .byHeader, .always, .never])
+        let drawn: StoragePolicy = random.pick([.byHeader, .byHeader, .always, .never])
+        storage = hasDurables ? .byHeader : drawn
         let trims = random.chance(300)
         isTight = trims || memoryIsTight
         var policy = DestinationPolicy(pattern: "")
@@ -25,6 +27,10 @@ struct LogScenario {
         policy.logByteCountMax = trims && random.chance(300) ? random.range(1024...20_000) : 32 << 20
         policy.logMillisecondsMax = trims && random.chance(300) ? random.pick([1000, 5000]) : 0
         policy.storage = storage
+        if hasDurables {
+            policy.deliveryCountMax = 0
+            policy.deadLetterDestination = ""
+        }
         self.policy = policy
     }
 }

@@ -25,7 +25,7 @@ extension Oracle {
         if let former, former != message.number {
             violate("offset \(offset) of \(message.destination) was message \(former) and is \(message.number)")
         }
-        if message.offset >= 0, message.offset != offset {
+        if message.offset >= 0, message.offset != offset, !mayBePublishedAgain(message) {
             violate("message \(message.number) had the offset \(message.offset) and has \(offset)")
         }
         message.offset = offset
@@ -54,8 +54,12 @@ extension Oracle {
         }
     }
 
+    /// It was due when the broker crashed: what came of that may be gone, and then it is given another offset.
+    private func mayBePublishedAgain(_ message: Message) -> Bool { message.delay != nil && message.brokerLife < life }
+
     /// A reader that comes to the message has to be given it.
     private func isInLog(_ message: Message) -> Bool {
+        if mayBePublishedAgain(message) { return false }
         guard let logs = scenario.logs, !logs.isTight, message.expiryEarliest > wall else { return false }
         return message.brokerLife == life || isStored(message) && !message.isLost
     }

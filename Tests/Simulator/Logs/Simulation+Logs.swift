@@ -5,7 +5,7 @@ extension Simulation {
     /// Headers of a SEND in the mode `logs`.
     func addLogHeaders(of message: Message, to frame: inout FrameText) {
         guard let logs = scenario.logs, scenario.topics.contains(message.destination) else { return }
-        if scenario.storage != nil {
+        if scenario.storage != nil, !scenario.hasDurables {
             let isPersistent = random.chance(600)
             if isPersistent { frame.add("persistent", "true") }
             if logs.topics.contains(message.destination) {
