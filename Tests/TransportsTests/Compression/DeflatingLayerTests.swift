@@ -60,13 +60,14 @@ struct DeflatingLayerTests {
         let harness = TransportHarness.compressed()
         let peers = (0..<20).map { _ in harness.openCompressed() }
         let (first, second) = (Self.frame(Self.text(900)), Self.frame(Self.text(300)))
-        // The fake core copies runs for each connection, so the pieces differ here; what is looked up by address is tested
-        // with `DeflatedPieces`.
+        harness.sharesRuns = true
         for peer in peers { peer.connection.output = [first, second] }
         harness.turn()
         for peer in peers {
             #expect(peer.messages() == [CompressedPeer.Message(opcode: 1, isCompressed: true, payload: first + second)])
         }
+        #expect(harness.layer.compression.pieces.byteCount == first.count + second.count)
+        #expect(harness.layer.currentCounters().deflatedInput == UInt64(20 * (first.count + second.count)))
         #expect(harness.violations == [])
     }
 
