@@ -90,7 +90,7 @@ extension Schema {
     static let compressionOptions: [Setting<ListenerSettings>] = [
         .flag(
             "compression-context", \.compressesWithContext,
-            "A message may refer to those before it. Smaller, but up to 313 KiB a client, and no sharing of the work."),
+            "A message may refer to those before it. Smaller, but up to 304 KiB a client, and no sharing of the work."),
         .count(
             "compression-window-bits", \.compressionWindowBits, 9...15,
             "How far a message may refer back: 2^this bytes. Less of it takes less memory for each context."),

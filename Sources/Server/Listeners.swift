@@ -78,6 +78,7 @@ extension ListenerTransport {
         compression.windowBits = listener.compressionWindowBits
         compression.messageByteCountMin = listener.compressedByteCountMin
         compression.memoryByteCountMax = listener.compressionMemoryByteCountMax / workerCount
+        compression.smallByteCount = limits.bodyByteCountMax + 2 * limits.headersByteCountMax
         switch listener.proxies {
         case .none: break
         case .anyone: expectsProxyHeader = true

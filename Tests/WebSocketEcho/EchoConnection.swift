@@ -102,7 +102,8 @@ final class EchoConnection {
     /// A message that came compressed is inflated, and compressed anew.
     private func echo(_ opcode: UInt8) {
         guard let compression, opcode & WebSocketDecoder.Opcode.compressed != 0 else { return append(opcode, message) }
-        switch compression.inflater.inflate(message, isText: opcode & 0x0F == 1, byteCountMax: Self.byteCountMax) {
+        let limits = InflateLimits(byteCountMax: Self.byteCountMax, smallByteCount: Self.byteCountMax)
+        switch compression.inflater.inflate(message, isText: opcode & 0x0F == 1, limits: limits) {
         case .success(let payload): append(opcode, compression.deflater.deflate(payload))
         case .failure(let error): end(error.code)
         }

@@ -13,8 +13,8 @@ public struct CompressionOptions: Sendable, Equatable {
     /// over. In this process's worker that the layer belongs to.
     public var memoryByteCountMax = 64 << 20
 
-    /// A message of a client may inflate to this size whatever it was before.
-    public static var smallByteCount: Int { 64 << 10 }
+    /// A message of a client may inflate to this size whatever it was before: a largest frame of STOMP.
+    public var smallByteCount = 1 << 20
     /// Beyond `smallByteCount`, to so many times its size. DEFLATE goes up to 1032, with data that says nothing; text and
     /// JSON stay below 30.
     public static var ratioMax: Int { 100 }

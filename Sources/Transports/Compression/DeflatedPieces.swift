@@ -29,7 +29,7 @@ struct DeflatedPieces: ~Copyable {
 
     /// Entries that collide replace each other.
     private static var entryCount: Int { 1024 }
-    /// What may be deflated in a poll, measured before: 2 to 3 ms of it. Beyond it messages leave as they are, so that
+    /// What may be deflated in a poll, measured before: some milliseconds of it. Beyond it messages leave as they are, so that
     /// those who want compression do not delay those who do not.
     static var byteCountPerPoll: Int { 256 << 10 }
     /// A piece, measured before: what is deflated at a time.

@@ -26,13 +26,13 @@ struct InflateProgress: BitwiseCopyable {
     ///
     /// - Parameters:
     ///   - input: afterwards, what was not taken.
-    ///   - byteCountMax: the longest message.
+    ///   - limits: of the message.
     /// - Returns: how many bytes were written.
     mutating func run(
         _ stream: OpaquePointer, _ input: inout UnsafeRawBufferPointer, into room: UnsafeMutableRawBufferPointer,
-        isText: Bool, byteCountMax: UInt32
+        isText: Bool, limits: InflateLimits
     ) -> (outcome: Outcome, byteCount: Int) {
-        let left = limit(byteCountMax, input.count) - Int(inflatedByteCount)
+        let left = limit(limits, input.count) - Int(inflatedByteCount)
         // A byte beyond the limit is room enough to see that it is exceeded.
         var byteCount = min(room.count, left + 1)
         var inputLeft = input.count
@@ -53,16 +53,28 @@ struct InflateProgress: BitwiseCopyable {
     }
 
     /// What the message may have inflated to after another piece of it.
-    private func limit(_ byteCountMax: UInt32, _ pieceByteCount: Int) -> Int {
+    private func limit(_ limits: InflateLimits, _ pieceByteCount: Int) -> Int {
         let byRatio =
-            CompressionOptions.smallByteCount
+            Int(limits.smallByteCount)
             + CompressionOptions.ratioMax * (Int(compressedByteCount) + pieceByteCount)
-        return max(min(Int(byteCountMax), byRatio), Int(inflatedByteCount))
+        return max(min(Int(limits.byteCountMax), byRatio), Int(inflatedByteCount))
     }
 
     /// After the message and its tail. False: it was cut short, within a block or a character.
     func isComplete(_ stream: OpaquePointer, isText: Bool) -> Bool {
         inflate_stream_is_between_blocks(stream) && (!isText || textState == 0)
+    }
+}
+
+/// How long a message may be when it is inflated.
+public struct InflateLimits: BitwiseCopyable, Sendable {
+    public var byteCountMax: UInt32
+    /// See `CompressionOptions.smallByteCount`.
+    public var smallByteCount: UInt32
+
+    public init(byteCountMax: UInt32, smallByteCount: UInt32 = 64 << 10) {
+        self.byteCountMax = byteCountMax
+        self.smallByteCount = smallByteCount
     }
 }
 
@@ -82,22 +94,31 @@ public struct MessageInflater: ~Copyable {
 
     deinit { inflate_stream_free(stream) }
 
-    /// - Parameter isText: the message has to be UTF-8.
+    /// - Parameters:
+    ///   - message: whole, and without the tail.
+    ///   - isText: it has to be UTF-8.
     /// - Returns: the message, or the code to close with.
     public mutating func inflate(
-        _ message: [UInt8], isText: Bool, byteCountMax: UInt32, roomByteCount: Int = 4096
+        _ message: [UInt8], isText: Bool, limits: InflateLimits, roomByteCount: Int = 4096
+    ) -> Result<[UInt8], CloseCodeError> {
+        inflate(pieces: [message], isText: isText, limits: limits, roomByteCount: roomByteCount)
+    }
+
+    /// The same for a message in pieces. They are inflated one by one, each of them into room of so many bytes at a time.
+    public mutating func inflate(
+        pieces: [[UInt8]], isText: Bool, limits: InflateLimits, roomByteCount: Int
     ) -> Result<[UInt8], CloseCodeError> {
         let stream = stream
         var output: [UInt8] = []
         var progress = InflateProgress()
         var room = [UInt8](repeating: 0, count: roomByteCount)
         let tail = InflateProgress.tail
-        for piece in [message, [tail.0, tail.1, tail.2, tail.3]] {
+        for piece in pieces + [[tail.0, tail.1, tail.2, tail.3]] {
             let failure = piece.withUnsafeBytes { bytes -> CloseCode? in
                 var rest = bytes
                 while true {
                     let (outcome, byteCount) = room.withUnsafeMutableBytes {
-                        progress.run(stream, &rest, into: $0, isText: isText, byteCountMax: byteCountMax)
+                        progress.run(stream, &rest, into: $0, isText: isText, limits: limits)
                     }
                     output += room[..<byteCount]
                     switch outcome {

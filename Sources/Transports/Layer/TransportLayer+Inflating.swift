@@ -8,14 +8,13 @@ internal import Slabs
 // rest of the chunk is its backlog: it waits for the next poll as it came from the wire, and nothing more is received
 // until it is done. So the memory for it does not depend on what the clients' bytes inflate to.
 extension TransportLayer {
-    /// What a connection gets in a poll at most, and half as much again.
+    /// What a connection gets in a poll at most, and what a slice inflates to.
     private static var byteCountPerConnection: Int { 256 << 10 }
     /// What all get in a poll, and then those with a backlog.
     private static var byteCountPerPoll: Int { 4 << 20 }
     private static var backlogByteCountPerPoll: Int { 1 << 20 }
-    /// What is decoded at a time. It inflates to 128 KiB at most (`CompressionOptions.ratioMax`), apart from what each
-    /// message may have whatever its size.
-    private static var sliceByteCount: Int { 1024 }
+    /// What is decoded at a time. DEFLATE makes up to 1032 bytes of one, so it inflates to half a MiB at most.
+    private static var sliceByteCount: Int { 512 }
 
     // MARK: Chunks
 
@@ -139,11 +138,13 @@ extension TransportLayer {
         _ state: UnsafeMutablePointer<CompressionState>, _ reader: OpaquePointer, _ isText: Bool,
         _ run: inout InflatedRun
     ) -> CloseCode? {
-        let limit = facts(of: record).messageByteCountMax
+        let facts = facts(of: record)
+        let limits = InflateLimits(
+            byteCountMax: facts.messageByteCountMax, smallByteCount: facts.inflatedByteCountMin)
         var rest = piece
         while true {
             let (outcome, count) = state.pointee.progress.run(
-                reader, &rest, into: room(record, &run), isText: isText, byteCountMax: limit)
+                reader, &rest, into: room(record, &run), isText: isText, limits: limits)
             run.add(count)
             counters.inflatedOutput &+= UInt64(count)
             switch outcome {

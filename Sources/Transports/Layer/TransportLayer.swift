@@ -26,6 +26,8 @@ public struct TransportLayer: ~Copyable {
         var checksProxy: Bool
         var messageByteCountMax: UInt32
         var compressedByteCountMin: Int
+        /// See `InflateLimits`.
+        var inflatedByteCountMin: UInt32
 
         var isPlain: Bool { !usesWebSocket && !expectsProxyHeader }
     }
@@ -114,7 +116,8 @@ public struct TransportLayer: ~Copyable {
                 usesWebSocket: listener.kind.usesWebSocket, expectsProxyHeader: listener.expectsProxyHeader,
                 checksProxy: listener.expectsProxyHeader && !listener.proxies.isEmpty,
                 messageByteCountMax: UInt32(clamping: listener.messageByteCountMax),
-                compressedByteCountMin: listener.compression.messageByteCountMin)
+                compressedByteCountMin: listener.compression.messageByteCountMin,
+                inflatedByteCountMin: UInt32(clamping: listener.compression.smallByteCount))
         }
     }
 

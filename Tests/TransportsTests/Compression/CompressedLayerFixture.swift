@@ -61,7 +61,9 @@ final class CompressedPeer {
                 messages.append(Message(opcode: whole.opcode, isCompressed: false, payload: whole.payload))
                 continue
             }
-            switch inflater.inflate(whole.payload, isText: isText, byteCountMax: 1 << 26) {
+            switch inflater.inflate(
+                whole.payload, isText: isText, limits: InflateLimits(byteCountMax: 1 << 26, smallByteCount: 1 << 26))
+            {
             case .success(let payload):
                 messages.append(Message(opcode: whole.opcode & 0x0F, isCompressed: true, payload: payload))
             case .failure(let error): Issue.record("a message is not inflated: \(error.code)")

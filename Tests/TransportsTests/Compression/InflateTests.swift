@@ -23,7 +23,8 @@ struct InflateTests {
             for message in Self.messages + Self.messages.reversed() {
                 let deflated = deflater.deflate(message)
                 let result = inflater.inflate(
-                    deflated, isText: Self.isText(message), byteCountMax: 1 << 20, roomByteCount: room)
+                    deflated, isText: Self.isText(message), limits: InflateLimits(byteCountMax: 1 << 20),
+                    roomByteCount: room)
                 #expect(try result.get() == message)
             }
         }
@@ -40,9 +41,9 @@ struct InflateTests {
             [0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x00], [0xF2, 0x00, 0x11, 0x00, 0x00],
             [0xF2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xCA, 0xC9, 0xC9, 0x07, 0x00],
         ] as [[UInt8]] {
-            #expect(try inflater.inflate(bytes, isText: true, byteCountMax: 100).get() == hello)
+            #expect(try inflater.inflate(bytes, isText: true, limits: InflateLimits(byteCountMax: 100)).get() == hello)
         }
-        #expect(try inflater.inflate([0], isText: true, byteCountMax: 100).get() == [])
+        #expect(try inflater.inflate([0], isText: true, limits: InflateLimits(byteCountMax: 100)).get() == [])
     }
 
     @Test func `a message may be split at every byte`() throws {
@@ -59,7 +60,8 @@ struct InflateTests {
                 withBytes(piece) { bytes in
                     var rest = bytes
                     let (outcome, count) = room.withUnsafeMutableBytes {
-                        progress.run(stream, &rest, into: $0, isText: true, byteCountMax: 1 << 20)
+                        progress.run(
+                            stream, &rest, into: $0, isText: true, limits: InflateLimits(byteCountMax: 1 << 20))
                     }
                     #expect(outcome == .needsInput)
                     output += room[..<count]
@@ -76,7 +78,8 @@ struct InflateTests {
         let deflated = deflater.deflate(Self.messages[3])
         for count in [1, 2, 10, deflated.count / 2, deflated.count - 1] {
             var inflater = MessageInflater(windowBits: 15, takesOver: false)
-            let result = inflater.inflate(Array(deflated[..<count]), isText: false, byteCountMax: 1 << 20)
+            let result = inflater.inflate(
+                Array(deflated[..<count]), isText: false, limits: InflateLimits(byteCountMax: 1 << 20))
             #expect(result == .failure(CloseCodeError(code: .invalidPayload)), "\(count)")
         }
         for wrong in [
@@ -84,7 +87,7 @@ struct InflateTests {
             [0x07], [0x00, 0x05, 0x00, 0x05, 0x00, 0x48], [0xF2, 0x00, 0x11, 0x00, 0x00],
         ] as [[UInt8]] {
             var inflater = MessageInflater(windowBits: 15, takesOver: false)
-            let result = inflater.inflate(wrong, isText: false, byteCountMax: 1 << 20)
+            let result = inflater.inflate(wrong, isText: false, limits: InflateLimits(byteCountMax: 1 << 20))
             #expect(result == .failure(CloseCodeError(code: .invalidPayload)), "\(wrong)")
         }
     }
@@ -96,7 +99,8 @@ struct InflateTests {
         let deflated = deflater.deflate(start + start)
         var inflater = MessageInflater(windowBits: 9, takesOver: false)
         // The output is written piece by piece, so that only the window has what is before a piece.
-        let result = inflater.inflate(deflated, isText: false, byteCountMax: 1 << 20, roomByteCount: 64)
+        let result = inflater.inflate(
+            deflated, isText: false, limits: InflateLimits(byteCountMax: 1 << 20), roomByteCount: 64)
         #expect(result == .failure(CloseCodeError(code: .invalidPayload)))
     }
 
@@ -104,7 +108,8 @@ struct InflateTests {
         var deflater = MessageDeflater(windowBits: 15, takesOver: false)
         var inflater = MessageInflater(windowBits: 15, takesOver: false)
         for (bytes, isText) in [([0xC3, 0xA4], true), ([0xC3], false), ([0x61, 0xFF], false)] as [([UInt8], Bool)] {
-            let result = inflater.inflate(deflater.deflate(bytes), isText: true, byteCountMax: 100, roomByteCount: 1)
+            let result = inflater.inflate(
+                deflater.deflate(bytes), isText: true, limits: InflateLimits(byteCountMax: 100), roomByteCount: 1)
             #expect(result == (isText ? .success(bytes) : .failure(CloseCodeError(code: .invalidPayload))))
             if !isText { inflater = MessageInflater(windowBits: 15, takesOver: false) }
         }
@@ -116,7 +121,8 @@ struct InflateTests {
             var deflater = MessageDeflater(windowBits: 15, takesOver: false, level: 9)
             var inflater = MessageInflater(windowBits: 15, takesOver: false)
             return inflater.inflate(
-                deflater.deflate([UInt8](repeating: 0x20, count: count)), isText: true, byteCountMax: limit)
+                deflater.deflate([UInt8](repeating: 0x20, count: count)), isText: true,
+                limits: InflateLimits(byteCountMax: limit))
         }
         for count in [1, 100, 10_000] {
             #expect(inflate(count, limit: UInt32(count)) == .success([UInt8](repeating: 0x20, count: count)))

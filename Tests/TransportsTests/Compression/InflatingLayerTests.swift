@@ -105,6 +105,20 @@ struct InflatingLayerTests {
 
     // MARK: Bombs
 
+    @Test func `what is far longer than it was is stopped beyond the size of a largest frame`() {
+        for (count, isAllowed) in [(1 << 20, true), (3 << 20, false)] {
+            let harness = TransportHarness.compressed()
+            let peer = harness.openCompressed()
+            peer.connection.write(peer.frames([UInt8](repeating: 0x61, count: count)))
+            harness.turns(30)
+            #expect(peer.connection.received.count == count || !isAllowed)
+            #expect(peer.connection.received.count <= 5 << 18)
+            let closing = [WireFrame(opcode: 8, payload: [0x03, 0xF1])]
+            #expect(WireFrame.decode(peer.connection.wire).frames == (isAllowed ? [] : closing))
+            #expect(harness.violations == [])
+        }
+    }
+
     @Test func `a bomb is stopped at the ratio, and one that is patient at the longest message`() {
         let harness = TransportHarness.webSocket {
             $0.compression.isOn = true
