@@ -50,9 +50,12 @@ let package = Package(
             swiftSettings: swiftSettings),
         // The C shim over OpenSSL 3 (libssl-dev). No trait: a broker that can be reached from outside is not an option.
         .target(name: "CTLS", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        // The C shim over zlib (zlib1g-dev).
+        .target(name: "CDeflate", linkerSettings: [.linkedLibrary("z")]),
         // PROXY headers, TLS and WebSocket: byte machines, and the layers of them between core and driver.
         .target(
-            name: "Transports", dependencies: ["COctets", "CTLS", "IO", "Slabs"], swiftSettings: swiftSettings),
+            name: "Transports", dependencies: ["CDeflate", "COctets", "CTLS", "IO", "Slabs"],
+            swiftSettings: swiftSettings),
         // The C shim over crypt(3) of libxcrypt and OpenSSL's digests and signatures.
         .target(name: "CAccess", linkerSettings: [.linkedLibrary("crypt"), .linkedLibrary("crypto")]),
         // Who clients are: users file, password hashes, tokens.
@@ -185,7 +188,8 @@ let package = Package(
             name: "stampede-websocket-echo", dependencies: ["Transports"], path: "Tests/WebSocketEcho",
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "TransportsTests", dependencies: ["COctets", "CTLS", "IO", "Slabs", "TestSupport", "Transports"],
+            name: "TransportsTests",
+            dependencies: ["CDeflate", "COctets", "CTLS", "IO", "Slabs", "TestSupport", "Transports"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "DriversTests", dependencies: ["Drivers", "IO", "Slabs", "CURing"], swiftSettings: swiftSettings),

@@ -5,6 +5,8 @@ extension Attack {
         case front
         case tls
         case webSocket
+        /// The same with compression, and with memory for few messages of which a part has come.
+        case compressedWebSocket
         /// Clients come through a proxy of another network.
         case otherProxies
         /// Clients come through any proxy.
@@ -18,6 +20,8 @@ extension Attack {
             case .front, .login: nil
             case .tls: "\"stomps://\(address)\""
             case .webSocket: "\"ws://\(address)\""
+            case .compressedWebSocket:
+                "{url: \"ws://\(address)\", compression: true, compression-memory-bytes: 1MiB}"
             case .otherProxies: "{url: \"\(address)\", proxy-protocol: 192.0.2.0/24}"
             case .anyProxy: "{url: \"\(address)\", proxy-protocol: true}"
             }
@@ -28,7 +32,7 @@ extension Attack {
         /// - Parameter folder: where `server.pem` and `server.key` are, and what `files` are written.
         public func settings(folder: String) -> [String: String] {
             switch self {
-            case .front, .webSocket, .otherProxies, .anyProxy: [:]
+            case .front, .webSocket, .compressedWebSocket, .otherProxies, .anyProxy: [:]
             case .tls: ["tls.certificate": "\(folder)/server.pem", "tls.key": "\(folder)/server.key"]
             case .login:
                 [
@@ -63,6 +67,7 @@ extension Attack {
         switch self {
         case .handshakes, .halfHandshakes, .tinyRecords: .tls
         case .requests, .slowRequests, .origins, .pings, .unmasked, .fragments, .frameLengths, .compression: .webSocket
+        case .inflation, .halfMessages: .compressedWebSocket
         case .forgedProxies: .otherProxies
         case .brokenProxies: .anyProxy
         case .wrongLogins, .badTokens: .login

@@ -31,6 +31,8 @@ public enum Attack: String, CaseIterable, Sendable {
     case fragments = "ws-fragments"
     case frameLengths = "ws-lengths"
     case compression = "ws-compression"
+    case inflation = "ws-inflation"
+    case halfMessages = "ws-half-messages"
     case forgedProxies = "proxy-strangers"
     case brokenProxies = "proxy-headers"
     case wrongLogins = "wrong-logins"
@@ -66,7 +68,9 @@ public enum Attack: String, CaseIterable, Sendable {
         case .unmasked: "WebSocket frames that are not masked, or have unknown opcodes, and repeat"
         case .fragments: "a WebSocket message whose fragments never end, of no bytes or one, before and after CONNECT"
         case .frameLengths: "WebSocket frames with lengths up to 2^64-1 whose bytes never come"
-        case .compression: "WebSockets that offer permessage-deflate, and then send compressed zeros"
+        case .compression: "WebSockets that send compressed messages though nothing was agreed on"
+        case .inflation: "WebSocket messages that inflate 158 times, without end: line feeds, and the body of a SEND"
+        case .halfMessages: "WebSockets that send the beginning of a compressed message, and nothing more"
         case .forgedProxies: "PROXY headers with ever new addresses, from who is no proxy"
         case .brokenProxies: "PROXY headers, of both versions, that are malformed, too long or never end"
         case .wrongLogins: "CONNECTs with wrong passcodes, for users that exist and others, and repeat"
@@ -168,6 +172,7 @@ struct Script: Sendable {
         case .handshakes, .halfHandshakes, .tinyRecords: self = Script(ofTLS: attack)
         case .requests, .slowRequests, .origins, .pings, .unmasked, .fragments, .frameLengths, .compression:
             self = Script(ofWebSocket: attack)
+        case .inflation, .halfMessages: self = Script(ofCompression: attack)
         case .forgedProxies, .brokenProxies: self = Script(ofProxies: attack)
         case .wrongLogins, .badTokens: self = Script(ofLogins: attack)
         }

@@ -37,14 +37,14 @@ extension Script {
         }
     }
 
-    private static func request(_ headers: String = "") -> [UInt8] {
+    static func request(_ headers: String = "") -> [UInt8] {
         bytes(
             "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 + "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\(headers)\r\n")
     }
 
     /// - Parameter first: FIN, reserved bits and opcode.
-    private static func frame(_ first: UInt8, _ payload: [UInt8]) -> [UInt8] {
+    static func frame(_ first: UInt8, _ payload: [UInt8]) -> [UInt8] {
         let length: [UInt8] =
             payload.count < 126
             ? [0x80 | UInt8(payload.count)] : [0x80 | 126, UInt8(payload.count >> 8), UInt8(payload.count & 0xFF)]

@@ -149,12 +149,11 @@ extension Attack {
     var connectionCount: Int {
         switch self {
         case .trickle, .silence, .halfHandshakes, .slowRequests: 10_000
-        case .hugeLengths, .heldBodies, .frameLengths, .brokenProxies: 2_000
+        case .hugeLengths, .heldBodies, .frameLengths, .halfMessages, .brokenProxies: 2_000
         case .headerFlood, .endlessHeaders, .endlessBodies, .subscriptions, .patterns, .longIdentifiers, .transactions,
             .sleepers, .silentReceivers, .fullQueue, .manyQueues, .destinations, .hoarders, .logFlood, .handshakes,
-            .tinyRecords, .requests, .origins, .pings, .unmasked, .fragments, .compression, .forgedProxies,
-            .wrongLogins,
-            .badTokens:
+            .tinyRecords, .requests, .origins, .pings, .unmasked, .fragments, .compression, .inflation,
+            .forgedProxies, .wrongLogins, .badTokens:
             50
         }
     }

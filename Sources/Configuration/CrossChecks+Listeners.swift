@@ -49,8 +49,11 @@ extension EffectiveSettings {
         }
         if !listener.transport.usesWebSocket {
             refuse(
-                Schema.webSocketOptions, at: path,
+                Schema.webSocketOptions + Schema.compressionOptions, at: path,
                 "\(listener.url) has no WebSocket; allowed: only with ws:// or wss://")
+        }
+        if listener.transport.usesWebSocket, !listener.compresses {
+            refuse(Schema.compressionOptions, at: path, "nothing is compressed; allowed: with compression: true")
         }
         if listener.url.path != nil {
             refuse(

@@ -13,6 +13,16 @@ public struct ListenerSettings: Sendable, Equatable, CustomStringConvertible {
     /// The origins of pages that may open a WebSocket (RFC 6454): "https://example.org", or "https://*.example.org".
     /// Empty: only pages of the listener's own host.
     public var origins: [String] = []
+    /// WebSocket: whether messages are compressed (permessage-deflate).
+    public var compresses = false
+    /// A message may refer to those before it.
+    public var compressesWithContext = false
+    /// How far a message may refer back: 2^9 to 2^15 bytes.
+    public var compressionWindowBits = 15
+    /// Shorter messages are sent as they are.
+    public var compressedByteCountMin = 128
+    /// Memory for clients' contexts, and for their messages of which a part has come, in all workers together.
+    public var compressionMemoryByteCountMax = 64 << 20
     /// Who may send the header of the PROXY protocol, with which each connection begins then.
     public var proxies = Proxies.none
     /// The permission bits of a Unix socket. Whoever may write to it may connect (unix(7)).

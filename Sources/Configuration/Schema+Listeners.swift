@@ -28,7 +28,7 @@ extension Schema {
 
     /// The other keys of such an entry.
     static let listenerOptions: [Setting<ListenerSettings>] =
-        listenerLimits + accessOptions + webSocketOptions + proxyOptions + socketOptions
+        listenerLimits + accessOptions + webSocketOptions + compressionOptions + proxyOptions + socketOptions
 
     private static let listenerLimits: [Setting<ListenerSettings>] = [
         .count(
@@ -81,6 +81,25 @@ extension Schema {
             "origins", \.origins, allowed: "https://HOST or https://*.DOMAIN (or http://), with or without :PORT",
             "ws, wss: sites whose pages may connect. []: only pages of the listener's own host.",
             accepts: acceptsOrigin),
+        .flag(
+            "compression", \.compresses,
+            "ws, wss: messages of clients that offer permessage-deflate are compressed. It costs CPU time."),
+    ]
+
+    /// The options of a listener that compresses.
+    static let compressionOptions: [Setting<ListenerSettings>] = [
+        .flag(
+            "compression-context", \.compressesWithContext,
+            "A message may refer to those before it. Smaller, but up to 304 KiB a client, and no sharing of the work."),
+        .count(
+            "compression-window-bits", \.compressionWindowBits, 9...15,
+            "How far a message may refer back: 2^this bytes. Less of it takes less memory for each context."),
+        .bytes(
+            "compression-bytes-min", \.compressedByteCountMin, 1...1 << 20,
+            "Shorter messages are sent as they are: compression would save next to nothing of them."),
+        .bytes(
+            "compression-memory-bytes", \.compressionMemoryByteCountMax, 1 << 20...1 << 40,
+            "For contexts (half of it) and messages of which a part has come, 40 KiB each. At the limit: close 1013."),
     ]
 
     static let proxyOptions: [Setting<ListenerSettings>] = [

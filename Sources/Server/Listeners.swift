@@ -51,7 +51,9 @@ struct Listeners {
         options.connectionCountMax = listener.connectionCountMax
         options.hasLenientHeartBeats = listener.hasLenientHeartBeats
         self.options.append(options)
-        transports.append(ListenerTransport(listener, boundAddress: group.boundAddress, settings.broker.limits))
+        transports.append(
+            ListenerTransport(
+                listener, boundAddress: group.boundAddress, settings.broker.limits, workerCount: workerCount))
     }
 
     /// Removes the files of Unix sockets. To be called when no worker listens any more.
@@ -60,7 +62,9 @@ struct Listeners {
 
 extension ListenerTransport {
     /// - Parameter boundAddress: "127.0.0.1:15674".
-    fileprivate init(_ listener: ListenerSettings, boundAddress: String, _ limits: Limits) {
+    fileprivate init(
+        _ listener: ListenerSettings, boundAddress: String, _ limits: Limits, workerCount: Int
+    ) {
         self.init()
         kind = listener.transport
         isUnix = listener.isUnix
@@ -69,6 +73,12 @@ extension ListenerTransport {
             origins: listener.origins, ownHosts: Self.ownHosts(listener, boundAddress: boundAddress),
             isUnspecified: listener.isUnspecified)
         messageByteCountMax = max(messageByteCountMax, limits.bodyByteCountMax + 2 * limits.headersByteCountMax)
+        compression.isOn = listener.compresses
+        compression.takesOverContext = listener.compressesWithContext
+        compression.windowBits = listener.compressionWindowBits
+        compression.messageByteCountMin = listener.compressedByteCountMin
+        compression.memoryByteCountMax = listener.compressionMemoryByteCountMax / workerCount
+        compression.smallByteCount = limits.bodyByteCountMax + 2 * limits.headersByteCountMax
         switch listener.proxies {
         case .none: break
         case .anyone: expectsProxyHeader = true

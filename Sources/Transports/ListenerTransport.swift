@@ -10,6 +10,8 @@ public struct ListenerTransport: Sendable {
     /// WebSocket: the longest message, in bytes. A longer one is refused (close code 1009) before it arrives. It may hold
     /// several STOMP frames, each of which has its own limits.
     public var messageByteCountMax = 16 << 20
+    /// WebSocket: whether messages are compressed.
+    public var compression = CompressionOptions()
     /// Each connection begins with a PROXY header, and one without it is closed.
     public var expectsProxyHeader = false
     /// It is a Unix socket: its peers have no addresses.

@@ -108,6 +108,8 @@ extension Attack {
         case .pings: ["websocket-pings"]
         case .unmasked, .compression, .frameLengths: ["websocket-errors"]
         case .fragments: ["limit.connect-timeout-ms", "limit.frame-timeout-ms"]
+        case .inflation: ["websocket-errors", "limit.body-bytes"]
+        case .halfMessages: ["inflations-refused"]
         case .wrongLogins, .badTokens: ["logins-refused"]
         }
     }
@@ -126,10 +128,11 @@ extension Attack {
         switch self {
         case .trickle, .silence, .halfHandshakes, .slowRequests: 1000
         case .heldBodies, .frameLengths, .brokenProxies: 24
+        case .halfMessages: 60
         case .headerFlood, .endlessHeaders, .endlessBodies, .hugeLengths, .subscriptions, .patterns, .longIdentifiers,
             .transactions, .sleepers, .silentReceivers, .fullQueue, .manyQueues, .destinations, .hoarders, .logFlood,
-            .handshakes, .tinyRecords, .requests, .origins, .pings, .unmasked, .fragments, .compression, .forgedProxies,
-            .wrongLogins, .badTokens:
+            .handshakes, .tinyRecords, .requests, .origins, .pings, .unmasked, .fragments, .compression, .inflation,
+            .forgedProxies, .wrongLogins, .badTokens:
             20
         }
     }

@@ -86,6 +86,9 @@ final class TransportHarness {
     private var completions = Batch<Completion>(capacity: 16)
     private var pollCount = 0
     private var memory: [UnsafeMutableRawPointer] = []
+    /// Runs of the same bytes lie at the same place within a turn, as those of a message to many subscribers do.
+    var sharesRuns = false
+    private var shared: [[UInt8]: UnsafeMutableRawPointer] = [:]
 
     init(_ listeners: [ListenerTransport]) {
         layer = try! TransportLayer(listeners: listeners, connectionCountMax: 64, now: now)
@@ -142,6 +145,7 @@ final class TransportHarness {
         endTurn()
         for pointer in memory { pointer.deallocate() }
         memory.removeAll()
+        shared.removeAll()
     }
 
     func turns(_ count: Int) { for _ in 0..<count { turn() } }
@@ -149,7 +153,9 @@ final class TransportHarness {
     // MARK: The core
 
     private func copy(_ bytes: [UInt8]) -> UnsafeMutableRawPointer {
+        if sharesRuns, let pointer = shared[bytes] { return pointer }
         let pointer = UnsafeMutableRawPointer.allocate(byteCount: max(bytes.count, 1), alignment: 1)
+        if sharesRuns { shared[bytes] = pointer }
         bytes.withUnsafeBytes { pointer.copyMemory(from: $0.baseAddress!, byteCount: bytes.count) }
         memory.append(pointer)
         return pointer

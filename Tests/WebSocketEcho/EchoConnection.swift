@@ -9,11 +9,16 @@ final class EchoConnection {
     private var control: [UInt8] = []
     private var output: [UInt8] = []
     private var hasEnded = false
+    private let options: CompressionOptions
+    private var compression: EchoCompression?
 
     private static let byteCountMax: UInt32 = 64 << 20
     private static let chunkByteCount = 65_536
 
-    init(descriptor: Int32) { self.descriptor = descriptor }
+    init(descriptor: Int32, compression: CompressionOptions) {
+        self.descriptor = descriptor
+        options = compression
+    }
 
     deinit { close(descriptor) }
 
@@ -37,6 +42,7 @@ final class EchoConnection {
         var chunk = [UInt8](repeating: 0, count: 4096)
         var listener = ListenerTransport()
         listener.kind = .ws
+        listener.compression = options
         while true {
             let count = recv(descriptor, &chunk, chunk.count, 0)
             if count <= 0 { return nil }
@@ -56,7 +62,8 @@ final class EchoConnection {
                 }
             }
             output += answer.answer
-            if answer.upgrade != nil {
+            if let upgrade = answer.upgrade {
+                if upgrade.compression.isOn { compression = EchoCompression(upgrade.compression) }
                 flush()
                 return Array(bytes[answer.count...])
             }
@@ -74,19 +81,31 @@ final class EchoConnection {
         var chunk = WebSocketDecoder.Chunk(bytes, byteCount)
         var taken = 0
         while !hasEnded {
-            let event = decoder.decode(&chunk, byteCountMax: Self.byteCountMax, stopsAtMessageEnds: true)
+            let event = decoder.decode(
+                &chunk, byteCountMax: Self.byteCountMax, stopsAtMessageEnds: true,
+                allowsCompressed: compression != nil)
             message += UnsafeRawBufferPointer(start: bytes + taken, count: chunk.payloadByteCount - taken)
             taken = chunk.payloadByteCount
             switch event {
             case .needsBytes: return
             case .messageEnded(let opcode):
-                append(opcode, message)
+                echo(opcode)
                 message.removeAll(keepingCapacity: true)
             case .failed(let code): end(code)
             case .control(let opcode, let offset, let count, let isLast):
                 control += UnsafeRawBufferPointer(start: bytes + offset, count: count)
                 if isLast { take(opcode) }
             }
+        }
+    }
+
+    /// A message that came compressed is inflated, and compressed anew.
+    private func echo(_ opcode: UInt8) {
+        guard let compression, opcode & WebSocketDecoder.Opcode.compressed != 0 else { return append(opcode, message) }
+        let limits = InflateLimits(byteCountMax: Self.byteCountMax, smallByteCount: Self.byteCountMax)
+        switch compression.inflater.inflate(message, isText: opcode & 0x0F == 1, limits: limits) {
+        case .success(let payload): append(opcode, compression.deflater.deflate(payload))
+        case .failure(let error): end(error.code)
         }
     }
 
@@ -131,5 +150,16 @@ final class EchoConnection {
         var patience = timeval(tv_sec: 3, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
         while recv(descriptor, chunk, Self.chunkByteCount, 0) > 0 {}
+    }
+}
+
+/// The two ends of what a connection has agreed on.
+final class EchoCompression {
+    var inflater: MessageInflater
+    var deflater: MessageDeflater
+
+    init(_ agreement: CompressionAgreement) {
+        inflater = MessageInflater(windowBits: agreement.clientWindowBits, takesOver: agreement.clientTakesOver)
+        deflater = MessageDeflater(windowBits: agreement.serverWindowBits, takesOver: agreement.serverTakesOver)
     }
 }

@@ -6,13 +6,21 @@ import Transports
 ///     stampede-websocket-echo 9001 &
 ///     kosoku -m fuzzingclient 127.0.0.1:9001 -i '1.*'
 ///
+/// A second argument switches compression on: `frugal` without contexts, `takeover` with them.
+///
 /// The broker itself cannot be tested so, because it passes messages on as a stream of STOMP and answers in its own
 /// messages. Here each connection has a thread that blocks.
 @main
 struct Main {
+    /// Set before the first connection.
+    nonisolated(unsafe) private static var options = CompressionOptions()
+
     static func main() {
         signal(SIGPIPE, SIG_IGN)
         let port = CommandLine.arguments.dropFirst().first.flatMap { UInt16($0) } ?? 9001
+        let compression = CommandLine.arguments.dropFirst(2).first ?? ""
+        options.isOn = !compression.isEmpty
+        options.takesOverContext = compression == "takeover"
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var yes: Int32 = 1
         setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, 4)
@@ -38,7 +46,8 @@ struct Main {
         pthread_create(
             &thread, nil,
             { argument in
-                let connection = EchoConnection(descriptor: Int32(Int(bitPattern: argument) - 1))
+                let connection = EchoConnection(
+                    descriptor: Int32(Int(bitPattern: argument) - 1), compression: Main.options)
                 connection.run()
                 return nil
             }, argument)

@@ -58,6 +58,14 @@ struct SendArena: ~Copyable {
         return (vectorCount - 1, bytes)
     }
 
+    /// A vector whose bytes are written later, and room for a note beside them, which is not sent.
+    @inline(__always)
+    mutating func appendNotedHeader() -> (vector: Int, bytes: UnsafeMutableRawPointer) {
+        let header = appendHeader()
+        headerCount += 1
+        return header
+    }
+
     @inline(__always)
     func isHeader(_ pointer: UnsafeRawPointer) -> Bool {
         pointer >= UnsafeRawPointer(headers) && pointer < headers + headerCount * Self.headerStride

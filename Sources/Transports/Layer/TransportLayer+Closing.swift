@@ -27,6 +27,7 @@ extension TransportLayer {
 
     /// Returns whether the submission is passed on.
     mutating func lowerClose(_ record: UnsafeMutablePointer<TransportRecord>, _ submission: Submission) -> Bool {
+        if record.pointee.compression.isOn { endInflating(record) }
         let flags = record.pointee.flags
         let isReset = submission.value == 1
         let hasAnswer = flags.contains(.isOpen) ? !flags.contains(.closeIsQueued) : record.pointee.pending != 0
@@ -54,7 +55,10 @@ extension TransportLayer {
         list(record)
         if record.pointee.flags.contains(.receiveIsPaused) {
             record.pointee.flags.remove(.receiveIsPaused)
-            extras.append(Submission(.resumeReceive, connection: record.pointee.connection))
+            // What the layer has stopped for its own reasons, it resumes itself.
+            if !record.pointee.compressionFlags.contains(.pausesReceive) {
+                extras.append(Submission(.resumeReceive, connection: record.pointee.connection))
+            }
         }
         lingering.append(Lingerer(record: handle(record), deadline: now &+ Self.lingerNanoseconds))
     }

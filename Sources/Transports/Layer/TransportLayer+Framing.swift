@@ -50,6 +50,7 @@ extension TransportLayer {
         let byteCount = isVector ? Int(submission.value) : submission.byteCount
         // Before the handshake there is nobody to read what the core says (of a CONNECT that is late).
         guard record.pointee.flags.contains(.isOpen) else { return answer(record, submission, taken: byteCount) }
+        if record.pointee.compression.isOn { return lowerCompressed(record, &submission) }
         let vectorCount = isVector ? submission.byteCount : 1
         let frameCountMax = min(vectorCount, byteCount / Self.messageByteCount + 1) + 1
         guard !record.pointee.flags.contains(.awaitsWritable),
@@ -85,7 +86,7 @@ extension TransportLayer {
     }
 
     /// Answers a send of the core without the driver. `taken`: all or nothing.
-    private mutating func answer(
+    mutating func answer(
         _ record: UnsafeMutablePointer<TransportRecord>, _ submission: Submission, taken byteCount: Int
     ) -> Bool {
         if submission.kind == .sendZeroCopy {
@@ -108,8 +109,7 @@ extension TransportLayer {
 
     /// How many of the layer's pending bytes were put into the send.
     @inline(__always)
-    private mutating func pendingByteCount(_ send: LoweredSend, _ record: UnsafeMutablePointer<TransportRecord>) -> Int
-    {
+    mutating func pendingByteCount(_ send: LoweredSend, _ record: UnsafeMutablePointer<TransportRecord>) -> Int {
         if _fastPath(send.pending == 0) { return 0 }
         let end = record.pointee.pending == send.pending ? Int(record.pointee.pendingOffset) : blocks.used(send.pending)
         return end - Int(send.pendingOffset)

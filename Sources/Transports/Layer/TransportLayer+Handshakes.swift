@@ -119,7 +119,9 @@ extension TransportLayer {
         case .complete(let headByteCount):
             let request = UnsafeRawBufferPointer(rebasing: head[..<headByteCount])
             do throws(HTTPRefusal) {
-                let upgrade = try HTTPUpgrade(request, for: listeners[record.pointee.listener])
+                let upgrade = try HTTPUpgrade(request, for: listeners[record.pointee.listener]) {
+                    compression.hasRoom(for: $0)
+                }
                 open(record, upgrade, request)
             } catch {
                 refuse(record, error)
@@ -141,6 +143,7 @@ extension TransportLayer {
         counters.webSocketsOpened &+= 1
         record.pointee.flags.insert(.isOpen)
         record.pointee.stage = .frames
+        if upgrade.compression.isOn { beginCompression(record, upgrade.compression) }
         guard upgrade.subprotocol != .none else { return }
         raised.append(
             Completion(

@@ -55,10 +55,10 @@ extension TransportLayer {
             return askForWritable(record)
         case .pauseReceive:
             record.pointee.flags.insert(.receiveIsPaused)
-            return true
+            return !record.pointee.compressionFlags.contains(.pausesReceive)
         case .resumeReceive:
             record.pointee.flags.remove(.receiveIsPaused)
-            return true
+            return !record.pointee.compressionFlags.contains(.pausesReceive)
         case .shutdownWrite: return lowerShutdown(record)
         case .close: return lowerClose(record, submission)
         default: return true
@@ -83,6 +83,7 @@ extension TransportLayer {
         // Other bytes may lie there now.
         checkedText = CheckedText()
         arena.removeAll()
+        if usesCompression { compression.pieces.removeAll() }
         if blocks.hasToUnmap { blocks.unmapSome() }
         trimAfterBurst()
     }
@@ -104,6 +105,7 @@ extension TransportLayer {
     private var nextDeadline: UInt64 {
         mutating get {
             if !listed.isEmpty || !reports.isEmpty || blocks.hasToUnmap || isTrimming { return 0 }
+            if usesCompression, hasBacklogToContinue { return 0 }
             return lingerDeadline
         }
     }
@@ -124,6 +126,7 @@ extension TransportLayer {
     private mutating func submitOwn(_ record: UnsafeMutablePointer<TransportRecord>) {
         let flags = record.pointee.flags
         if flags.contains(.isClosing) { return }
+        if record.pointee.compression.isOn { settlePause(record) }
         if flags.isSuperset(of: [.lingers, .peerEnded]) { return submitClose(record) }
         if flags.contains(.awaitsWritable) {
             if askForWritable(record) {

@@ -16,7 +16,7 @@ extension TransportLayer {
         return true
     }
 
-    private mutating func reservePending(
+    mutating func reservePending(
         _ record: UnsafeMutablePointer<TransportRecord>, _ byteCount: Int
     ) -> UnsafeMutableRawPointer? {
         let old = record.pointee.pending
@@ -34,7 +34,7 @@ extension TransportLayer {
         return blocks.base(record.pointee.pending) + used
     }
 
-    private mutating func commitPending(_ record: UnsafeMutablePointer<TransportRecord>, _ byteCount: Int) {
+    mutating func commitPending(_ record: UnsafeMutablePointer<TransportRecord>, _ byteCount: Int) {
         let block = record.pointee.pending
         blocks.setUsed(block, blocks.used(block) + byteCount)
         invariant(blocks.used(block) <= Int(UInt16.max), "what is pending fits its offsets")
@@ -97,6 +97,7 @@ extension TransportLayer {
         _ record: UnsafeMutablePointer<TransportRecord>, _ send: LoweredSend, _ result: Int
     ) {
         let connection = record.pointee.connection
+        if send.isCapped { return setCapped(connection, Int32(result)) }
         guard send.isZeroCopy else {
             return raised.append(Completion(.sendIncomplete, connection: connection, value: Int32(result)))
         }
@@ -124,6 +125,7 @@ extension TransportLayer {
         var left = byteCount
         var coreByteCount = 0
         rewind(record, send)
+        if send.isCompressed { return settleCompressed(record, send, byteCount) }
         for place in send.vectors..<send.vectors + Int(send.vectorCount) {
             let base = UnsafeRawPointer(arena.vectors[place].iov_base!)
             let pieceByteCount = arena.vectors[place].iov_len
@@ -166,7 +168,7 @@ extension TransportLayer {
         setInMessage(record, send.wasInMessage)
     }
 
-    private mutating func setInMessage(_ record: UnsafeMutablePointer<TransportRecord>, _ isInMessage: Bool) {
+    mutating func setInMessage(_ record: UnsafeMutablePointer<TransportRecord>, _ isInMessage: Bool) {
         if isInMessage {
             record.pointee.flags.insert(.isInMessage)
         } else {
@@ -174,7 +176,7 @@ extension TransportLayer {
         }
     }
 
-    private mutating func isPending(_ base: UnsafeRawPointer, _ send: LoweredSend) -> Bool {
+    mutating func isPending(_ base: UnsafeRawPointer, _ send: LoweredSend) -> Bool {
         guard send.pending != 0 else { return false }
         let start = UnsafeRawPointer(blocks.base(send.pending))
         return base >= start && base < start + blocks.used(send.pending)

@@ -10,7 +10,9 @@ extension TransportLayer {
         raised.removeAll()
         for place in 0..<reports.count { raised.append(reports[place]) }
         reports.removeAll()
+        if usesCompression { beginRaising() }
         for place in 0..<completions.count { raise(completions[place]) }
+        if usesCompression { endRaising() }
         for place in 0..<zeroCopySends.count {
             let send = zeroCopySends[place]
             raised.append(Completion(.sendReleased, connection: send.connection, value: send.result))
@@ -76,6 +78,7 @@ extension TransportLayer {
     private mutating func decode(
         _ record: UnsafeMutablePointer<TransportRecord>, _ bytes: UnsafeMutableRawPointer, _ byteCount: Int
     ) {
+        if record.pointee.compression.isOn { return decodeCompressed(record, bytes, byteCount) }
         let limit = facts(of: record).messageByteCountMax
         var chunk = WebSocketDecoder.Chunk(bytes, byteCount)
         var isEnd = false
@@ -95,7 +98,7 @@ extension TransportLayer {
     }
 
     /// Returns whether nothing more is to be decoded.
-    private mutating func take(
+    mutating func take(
         _ event: WebSocketDecoder.Event, _ chunk: borrowing WebSocketDecoder.Chunk,
         _ record: UnsafeMutablePointer<TransportRecord>
     ) -> Bool {
@@ -175,6 +178,7 @@ extension TransportLayer {
             blocks.release(record.pointee.kept)
             record.pointee.kept = 0
         }
+        if record.pointee.compression.isOn { endInflating(record) }
         if record.pointee.flags.contains(.endIsReported) || record.pointee.flags.contains(.lingers) { return }
         record.pointee.flags.insert(.endIsReported)
         let completion = Completion(.receiveEnded, connection: record.pointee.connection)
@@ -185,6 +189,10 @@ extension TransportLayer {
     private mutating func peerEnded(_ record: UnsafeMutablePointer<TransportRecord>) {
         record.pointee.flags.insert(.peerEnded)
         if record.pointee.flags.contains(.lingers) { return list(record) }
+        if record.pointee.compressionFlags.contains(.hasBacklog) {
+            record.pointee.compressionFlags.insert(.endIsDue)
+            return
+        }
         end(record)
     }
 
@@ -192,6 +200,7 @@ extension TransportLayer {
     mutating func failed(_ record: UnsafeMutablePointer<TransportRecord>, _ result: Int32) {
         record.pointee.flags.insert(.peerEnded)
         record.pointee.stage = .failed
+        if record.pointee.compression.isOn { endInflating(record) }
         if record.pointee.flags.contains(.lingers) { return list(record) }
         record.pointee.flags.insert(.endIsReported)
         raised.append(Completion(.receiveFailed, connection: record.pointee.connection, value: result))

@@ -15,8 +15,9 @@ public import Slabs
 /// `.sendIncomplete` with k, and the core repeats from byte k on. The layer puts headers between the bytes, which stay
 /// where they are, and remembers how many of the next ones belong to the frame under way.
 ///
-/// Its files, in the order in which a byte meets them: `+Raising` (what is received), `+Handshakes`, `+Lowering` (what is
-/// sent), `+Framing`, `+Output` (what the layer itself sends, and what the kernel took of it), `+Closing`.
+/// Its files, in the order in which a byte meets them: `+Raising` (what is received), `+Handshakes`, `+Inflating`,
+/// `+Lowering` (what is sent), `+Framing`, `+Deflating`, `+Output` (what the layer itself sends, and what the kernel took of
+/// it), `+Closing`.
 public struct TransportLayer: ~Copyable {
     /// What is needed of a listener at each chunk.
     struct Facts: BitwiseCopyable {
@@ -24,6 +25,9 @@ public struct TransportLayer: ~Copyable {
         var expectsProxyHeader: Bool
         var checksProxy: Bool
         var messageByteCountMax: UInt32
+        var compressedByteCountMin: Int
+        /// See `InflateLimits`.
+        var inflatedByteCountMin: UInt32
 
         var isPlain: Bool { !usesWebSocket && !expectsProxyHeader }
     }
@@ -36,6 +40,9 @@ public struct TransportLayer: ~Copyable {
     let places: PlaceTable
     /// Beginnings of headers, answers, control frames: what has to outlive a poll.
     var blocks: BlockPool
+    /// Of connections whose messages may be compressed.
+    var compression: CompressionStates
+    let usesCompression: Bool
 
     // The poll that comes, or is under way
     var arena: SendArena
@@ -93,6 +100,9 @@ public struct TransportLayer: ~Copyable {
         let places = try PlaceTable(countMax: connectionCountMax + 1)
         let blocks = try BlockPool(byteCountMax: Self.blockByteCountMax(connectionCountMax))
         let arena = try SendArena()
+        let compression = try CompressionStates(listeners, connectionCountMax: connectionCountMax)
+        self.compression = compression
+        usesCompression = listeners.contains { $0.compression.isOn }
         self.records = records
         self.places = places
         self.blocks = blocks
@@ -105,7 +115,9 @@ public struct TransportLayer: ~Copyable {
             facts[place] = Facts(
                 usesWebSocket: listener.kind.usesWebSocket, expectsProxyHeader: listener.expectsProxyHeader,
                 checksProxy: listener.expectsProxyHeader && !listener.proxies.isEmpty,
-                messageByteCountMax: UInt32(clamping: listener.messageByteCountMax))
+                messageByteCountMax: UInt32(clamping: listener.messageByteCountMax),
+                compressedByteCountMin: listener.compression.messageByteCountMin,
+                inflatedByteCountMin: UInt32(clamping: listener.compression.smallByteCount))
         }
     }
 
@@ -181,6 +193,7 @@ public struct TransportLayer: ~Copyable {
         if record.pointee.pending != 0 { blocks.release(record.pointee.pending) }
         if record.pointee.kept != 0 { blocks.release(record.pointee.kept) }
         dropIdentity(record, keepsAddress: false)
+        if record.pointee.compression.isOn { removeCompression(record) }
         let index = record.pointee.connectionIndex
         records.free(Index<TransportRecord>(places[index]))
         places[index] = 0
@@ -209,6 +222,14 @@ public struct TransportCounters: Equatable, Sendable, BitwiseCopyable {
     /// WebSockets that were closed because the peer did not keep to RFC 6455.
     public var protocolErrors: UInt64 = 0
     public var pings: UInt64 = 0
+    /// Bytes of compressed messages as clients have sent them, and as they were inflated.
+    public var inflatedInput: UInt64 = 0
+    public var inflatedOutput: UInt64 = 0
+    /// Bytes of messages that were compressed for clients, before and after. What many clients got counts for each.
+    public var deflatedInput: UInt64 = 0
+    public var deflatedOutput: UInt64 = 0
+    /// WebSockets that were closed because there was no memory to inflate a message.
+    public var inflationsRefused: UInt64 = 0
 
     public init() {}
 
@@ -217,6 +238,11 @@ public struct TransportCounters: Equatable, Sendable, BitwiseCopyable {
         handshakesRefused &+= other.handshakesRefused
         protocolErrors &+= other.protocolErrors
         pings &+= other.pings
+        inflatedInput &+= other.inflatedInput
+        inflatedOutput &+= other.inflatedOutput
+        deflatedInput &+= other.deflatedInput
+        deflatedOutput &+= other.deflatedOutput
+        inflationsRefused &+= other.inflationsRefused
     }
 
     /// By the names that the log gives them. Those that are 0 are left out.
@@ -224,6 +250,9 @@ public struct TransportCounters: Equatable, Sendable, BitwiseCopyable {
         [
             ("websockets", webSocketsOpened), ("handshakes-refused", handshakesRefused),
             ("websocket-errors", protocolErrors), ("websocket-pings", pings),
+            ("inflated-from-bytes", inflatedInput), ("inflated-to-bytes", inflatedOutput),
+            ("deflated-from-bytes", deflatedInput), ("deflated-to-bytes", deflatedOutput),
+            ("inflations-refused", inflationsRefused),
         ].filter { $0.1 > 0 }
     }
 }

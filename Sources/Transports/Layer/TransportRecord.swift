@@ -52,6 +52,19 @@ struct TransportFlags: OptionSet, BitwiseCopyable {
     static let coreHasSent = TransportFlags(rawValue: 1 << 15)
 }
 
+/// For connections whose messages may be compressed.
+struct CompressionFlags: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// The last byte that `owed` counts is the last of the message under way.
+    static let endsAtOwed = CompressionFlags(rawValue: 1 << 0)
+    /// Bytes that were received wait to be inflated (`CompressionState.backlog`).
+    static let hasBacklog = CompressionFlags(rawValue: 1 << 1)
+    /// The driver was asked by the layer to receive nothing, because of the backlog.
+    static let pausesReceive = CompressionFlags(rawValue: 1 << 2)
+    /// The peer has ended. The core is told when the backlog is done.
+    static let endIsDue = CompressionFlags(rawValue: 1 << 3)
+}
+
 /// A connection that is not plain: what remains of it while it idles, 60 bytes.
 ///
 /// The bytes that leave are, in this order:
@@ -66,13 +79,15 @@ struct TransportRecord: SlabRecord {
     var connectionIndex: UInt32
     var connectionGeneration: UInt32
     var stage: InputStage
-    var spare: UInt8
+    var compressionFlags: CompressionFlags
     var flags: TransportFlags
     /// Of the close frame that is to be sent.
     var closeCode: CloseCode
-    var spare2: UInt16
+    /// Whether messages may be compressed.
+    var compression: CompressionAgreement
     var decoder: WebSocketDecoder
-    /// Bytes of the core that the frame under way still lacks.
+    /// Bytes of the core that the frame under way still lacks. Where messages may be compressed: that the message does,
+    /// of which nothing is framed in part.
     var owed: UInt32
     /// Bytes of the layer's own that are to be sent. 0: none.
     var pending: BlockIndex
@@ -112,6 +127,12 @@ struct LoweredSend: BitwiseCopyable {
     var pendingOffset: UInt16
     var pendingBefore: UInt16
     var wasInMessage: Bool
+    /// The flag `endsAtOwed`.
+    var endedAtOwed = false
+    /// Its frames were made by `lowerCompressed`.
+    var isCompressed = false
+    /// There is an entry in `CompressionStates.cappedSends`.
+    var isCapped = false
     /// The core expects `.sendReleased`.
     var isZeroCopy: Bool
 }

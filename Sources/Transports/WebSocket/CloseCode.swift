@@ -17,6 +17,8 @@ public struct CloseCode: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
     public static let invalidPayload = CloseCode(rawValue: 1007)
     /// A message is longer than the limit.
     public static let messageTooBig = CloseCode(rawValue: 1009)
+    /// The broker has no memory for the peer's messages at present (IANA's registry of close codes).
+    public static let tryAgainLater = CloseCode(rawValue: 1013)
 
     /// Whether a peer may send this code: those that the RFC and IANA's registry assign, and those for libraries (3000
     /// to 3999) and applications (4000 to 4999). 1005, 1006 and 1015 are never sent.

@@ -45,7 +45,7 @@ struct HTTPRequest {
         _ line: Slice<UnsafeRawBufferPointer>
     ) throws(HTTPRefusal) -> (Slice<UnsafeRawBufferPointer>, Slice<UnsafeRawBufferPointer>) {
         let words = line.split(separator: 0x20, omittingEmptySubsequences: false)
-        guard words.count == 3, !words[0].isEmpty, words[0].allSatisfy(isTokenOctet),
+        guard words.count == 3, !words[0].isEmpty, words[0].allSatisfy(Token.isTokenOctet),
             words[1].allSatisfy({ $0 > 0x20 && $0 < 0x7F })
         else { throw .malformed("the request line is malformed") }
         guard words[2].elementsEqual("HTTP/1.1".utf8) else { throw .malformed("the version must be HTTP/1.1") }
@@ -68,7 +68,7 @@ struct HTTPRequest {
     private static func field(_ line: Slice<UnsafeRawBufferPointer>) throws(HTTPRefusal) -> Field {
         // A line that begins with a space continues the one before; nobody sends that, and proxies disagree about it.
         guard let colon = line.firstIndex(of: UInt8(ascii: ":")), colon > line.startIndex,
-            line[..<colon].allSatisfy(isTokenOctet)
+            line[..<colon].allSatisfy(Token.isTokenOctet)
         else { throw .malformed("a header line is malformed") }
         var value = line[(colon + 1)...]
         guard value.allSatisfy({ $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 }) else {
@@ -77,16 +77,6 @@ struct HTTPRequest {
         value = value.drop(while: Token.isBlank)
         while let last = value.last, Token.isBlank(last) { value = value.dropLast() }
         return Field(name: line.startIndex..<colon, value: value.startIndex..<value.endIndex)
-    }
-
-    /// RFC 9110, section 5.6.2: what methods and names consist of.
-    private static func isTokenOctet(_ octet: UInt8) -> Bool {
-        switch octet {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-            UInt8(ascii: "a")...UInt8(ascii: "z"):
-            true
-        default: "!#$%&'*+-.^_`|~".utf8.contains(octet)
-        }
     }
 
     // MARK: Headers
@@ -121,6 +111,16 @@ struct HTTPRequest {
 /// Comparisons without regard to case, of ASCII.
 enum Token {
     static func isBlank(_ octet: UInt8) -> Bool { octet == 0x20 || octet == 0x09 }
+
+    /// RFC 9110, section 5.6.2: what methods and names consist of.
+    static func isTokenOctet(_ octet: UInt8) -> Bool {
+        switch octet {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "a")...UInt8(ascii: "z"):
+            true
+        default: "!#$%&'*+-.^_`|~".utf8.contains(octet)
+        }
+    }
 
     /// - Parameter token: in lower case.
     static func equals(_ octets: Slice<UnsafeRawBufferPointer>, _ token: StaticString) -> Bool {

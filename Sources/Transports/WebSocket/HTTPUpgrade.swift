@@ -27,6 +27,8 @@ public struct HTTPUpgrade: Sendable {
     public static var headByteCountMax: Int { 8192 }
 
     public let subprotocol: Subprotocol
+    /// Whether and how messages may be compressed.
+    public let compression: CompressionAgreement
     /// The answer, "101 Switching Protocols". WebSocket frames follow it.
     public let answer: [UInt8]
 
@@ -77,8 +79,13 @@ public struct HTTPUpgrade: Sendable {
 
     // MARK: The request
 
-    /// - Parameter head: with the empty line at its end.
-    public init(_ head: UnsafeRawBufferPointer, for listener: ListenerTransport) throws(HTTPRefusal) {
+    /// - Parameters:
+    ///   - head: with the empty line at its end.
+    ///   - hasRoom: whether there is memory for the contexts that would be taken over.
+    public init(
+        _ head: UnsafeRawBufferPointer, for listener: ListenerTransport,
+        hasRoom: (CompressionAgreement) -> Bool = { _ in true }
+    ) throws(HTTPRefusal) {
         let request = try HTTPRequest(head)
         guard listener.paths.contains(where: { request.path.elementsEqual($0.utf8) }) else {
             throw .unknownPath(listener.paths.first ?? "/")
@@ -108,7 +115,10 @@ public struct HTTPUpgrade: Sendable {
             throw .originNotAllowed(String(decoding: text, as: UTF8.self))
         }
         subprotocol = Self.subprotocol(request)
-        answer = Self.answer(AcceptKey.answer(to: key), subprotocol)
+        let extensions = request.values("sec-websocket-extensions")
+        let compression = try CompressionOffer.accept(extensions, listener.compression, hasRoom)
+        self.compression = compression?.agreement ?? .none
+        answer = Self.answer(AcceptKey.answer(to: key), subprotocol, compression?.answer)
     }
 
     /// The highest version that the client offers. It may offer others, which are not for this broker.
@@ -119,10 +129,11 @@ public struct HTTPUpgrade: Sendable {
         } ?? .none
     }
 
-    private static func answer(_ acceptKey: [UInt8], _ subprotocol: Subprotocol) -> [UInt8] {
+    private static func answer(_ acceptKey: [UInt8], _ subprotocol: Subprotocol, _ extensions: String?) -> [UInt8] {
         var text = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         text += "Sec-WebSocket-Accept: \(String(decoding: acceptKey, as: UTF8.self))\r\n"
         if subprotocol != .none { text += "Sec-WebSocket-Protocol: \(subprotocol.name)\r\n" }
+        if let extensions { text += "Sec-WebSocket-Extensions: \(extensions)\r\n" }
         return Array((text + "\r\n").utf8)
     }
 

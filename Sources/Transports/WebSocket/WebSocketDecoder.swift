@@ -25,6 +25,8 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         public static let close: UInt8 = 0x8
         public static let ping: UInt8 = 0x9
         public static let pong: UInt8 = 0xA
+        /// RSV1: the message is compressed (RFC 7692, section 6). Beside the opcode of a message.
+        public static let compressed: UInt8 = 0x40
     }
 
     /// The longest payload of a control frame (RFC 6455, section 5.5).
@@ -54,7 +56,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         /// chunk, unmasked. They stay there until `decode` is called again. `isLast`: it ends the frame.
         case control(opcode: UInt8, offset: Int, byteCount: Int, isLast: Bool)
         /// A message of text or binary data is complete. Only for those who ask for it: STOMP's frames tell their ends
-        /// themselves.
+        /// themselves. The opcode may have the bit `Opcode.compressed`.
         case messageEnded(opcode: UInt8)
         /// The client is wrong, and this is the code to close with.
         case failed(CloseCode)
@@ -78,7 +80,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
     @usableFromInline var textState: UInt32
     /// FIN and the opcode of the frame under way.
     @usableFromInline var first: UInt8
-    /// Text or binary: of the message under way. 0: none is.
+    /// Text or binary, and whether compressed: of the message under way. 0: none is.
     @usableFromInline var messageOpcode: UInt8
     @usableFromInline var step: UInt8
     /// Octets that `length` and `key` still need.
@@ -95,6 +97,9 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         stepLeft = 0
     }
 
+    /// The message under way is compressed.
+    @inline(__always) var isInCompressedMessage: Bool { messageOpcode & Opcode.compressed != 0 }
+
     /// Nothing of a message has arrived that is not complete.
     public var isBetweenMessages: Bool { step == Step.first && messageOpcode == 0 }
 
@@ -103,8 +108,10 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
     /// - Parameters:
     ///   - byteCountMax: the longest message. What is announced to be longer fails before it arrives.
     ///   - stopsAtMessageEnds: `.messageEnded` is answered.
+    ///   - allowsCompressed: messages may be compressed. What is in them is passed on as it is, and is not checked for
+    ///     UTF-8.
     public mutating func decode(
-        _ chunk: inout Chunk, byteCountMax: UInt32, stopsAtMessageEnds: Bool = false
+        _ chunk: inout Chunk, byteCountMax: UInt32, stopsAtMessageEnds: Bool = false, allowsCompressed: Bool = false
     ) -> Event {
         while true {
             if step == Step.payload {
@@ -114,7 +121,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
                 if step == Step.payload { return .needsBytes }
             }
             guard chunk.left > 0 else { return .needsBytes }
-            if let code = takeHeader(&chunk, byteCountMax) { return .failed(code) }
+            if let code = takeHeader(&chunk, byteCountMax, allowsCompressed) { return .failed(code) }
             if step != Step.payload { return .needsBytes }
         }
     }
@@ -122,13 +129,15 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
     // MARK: Header
 
     /// Reads the header, or as much of it as there is. Returns what is wrong with it.
-    private mutating func takeHeader(_ chunk: inout Chunk, _ byteCountMax: UInt32) -> CloseCode? {
+    private mutating func takeHeader(
+        _ chunk: inout Chunk, _ byteCountMax: UInt32, _ allowsCompressed: Bool
+    ) -> CloseCode? {
         // Most frames are short and arrive whole.
         if step == Step.first, chunk.left >= 6 {
             let bytes = UnsafeRawPointer(chunk.bytes) + chunk.position
             let second = bytes.load(fromByteOffset: 1, as: UInt8.self)
             if second >= 0x80, second < 0x80 + 126 {
-                if let code = begin(bytes.load(as: UInt8.self)) { return code }
+                if let code = begin(bytes.load(as: UInt8.self), allowsCompressed) { return code }
                 payloadLeft = UInt32(second & 0x7F)
                 key = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 2, as: UInt32.self))
                 chunk.position += 6
@@ -139,16 +148,18 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         while step != Step.payload, chunk.left > 0 {
             let octet = chunk.bytes.load(fromByteOffset: chunk.position, as: UInt8.self)
             chunk.position += 1
-            if let code = takeHeader(octet, byteCountMax) { return code }
+            if let code = takeHeader(octet, byteCountMax, allowsCompressed) { return code }
         }
         return nil
     }
 
-    private mutating func takeHeader(_ octet: UInt8, _ byteCountMax: UInt32) -> CloseCode? {
+    private mutating func takeHeader(
+        _ octet: UInt8, _ byteCountMax: UInt32, _ allowsCompressed: Bool
+    ) -> CloseCode? {
         switch step {
         case Step.first:
             step = Step.second
-            return begin(octet)
+            return begin(octet, allowsCompressed)
         case Step.second: return takeSecond(octet, byteCountMax)
         case Step.length:
             // The most significant bit must be 0 (section 5.2).
@@ -191,15 +202,20 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
     }
 
     /// Reads the first octet of a frame: FIN, the reserved bits and the opcode.
-    private mutating func begin(_ octet: UInt8) -> CloseCode? {
-        guard octet & 0x70 == 0 else { return .protocolError }  // No extension was agreed on that gives them a meaning.
-        first = octet
+    @inline(__always)
+    private mutating func begin(_ octet: UInt8, _ allowsCompressed: Bool) -> CloseCode? {
+        // Without an extension that gives them a meaning the reserved bits are 0. RSV1 is the first frame's of a message.
+        if octet & 0x70 != 0 {
+            guard allowsCompressed, octet & 0x70 == Opcode.compressed, messageOpcode == 0 else { return .protocolError }
+            guard octet & 0x0F == Opcode.text || octet & 0x0F == Opcode.binary else { return .protocolError }
+        }
+        first = octet & 0x8F
         switch octet & 0x0F {
         case Opcode.continuation:
             return messageOpcode == 0 ? .protocolError : nil
         case Opcode.text, Opcode.binary:
             guard messageOpcode == 0 else { return .protocolError }
-            messageOpcode = octet & 0x0F
+            messageOpcode = octet & 0x4F
             messageByteCount = 0
             return nil
         case Opcode.close, Opcode.ping, Opcode.pong:

@@ -15,7 +15,7 @@ enum WebSocketFuzzer {
             let found = decode(stream, size: size, byteCountMax: UInt32(limit))
             if let difference = found.difference(from: expected) { return "pieces of \(size): \(difference)" }
         }
-        return nil
+        return CompressedFuzzer.check(stream, size: Int(octets[0]) + 1, byteCountMax: UInt32(limit))
     }
 
     private static func decode(_ stream: [UInt8], size: Int, byteCountMax: UInt32) -> WebSocketReading {

@@ -2,7 +2,7 @@
 
     python3 websocket_stomp.py URI CASE
 
-For wss://, CA in the environment names the file of the issuer. Exits with 0 when the case held, and otherwise with a traceback that says where it did not.
+For wss://, CA in the environment names the file of the issuer; COMPRESSION=1: messages are to be compressed. Exits with 0 when the case held, and otherwise with a traceback that says where it did not.
 """
 
 import asyncio
@@ -49,6 +49,8 @@ async def closed(socket, code):
 async def conversation():
     async with websockets.connect(URI, **TLS, subprotocols=OFFERS) as socket:
         assert socket.subprotocol == "v12.stomp", socket.subprotocol
+        is_compressed = [extension.name for extension in socket.extensions] == ["permessage-deflate"]
+        assert is_compressed == (os.environ.get("COMPRESSION") == "1"), socket.extensions
         frames = Frames(socket)
         await socket.send(CONNECT)
         await frames.expect("CONNECTED\n", "version:1.2\n")
