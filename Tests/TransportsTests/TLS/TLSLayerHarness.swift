@@ -56,7 +56,7 @@ final class TLSLayerHarness {
                 TLSListener(source: source, expectsProxyHeader: true),
                 TLSListener(source: source, hasWebSockets: true),
             ], tickets: TestContexts.tickets, connectionCountMax: 1000, nowSeconds: TestContexts.now,
-            blockByteCountMax: blockByteCountMax)
+            blockByteCountMax: blockByteCountMax, library: tls_library_openssl())
     }
 
     deinit { freeMemory() }
