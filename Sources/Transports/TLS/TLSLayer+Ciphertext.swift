@@ -101,6 +101,11 @@ extension TLSLayer {
             vectorCount += 1
             block = header.pointee.next
         }
+        if isZeroCopy || byteCount < Int(record.pointee.pendingByteCount)
+            || Int(record.pointee.aheadByteCount) < coreByteCount || record.pointee.flags.contains(.shutdownIsDue)
+        {
+            settlesAtOnce = true
+        }
         sends.append(
             LoweredTLSSend(
                 record: handle(record), ciphertextByteCount: UInt32(byteCount), coreByteCount: UInt32(coreByteCount),

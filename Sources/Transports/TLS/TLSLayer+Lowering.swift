@@ -26,7 +26,9 @@ extension TLSLayer {
         return deadline
     }
 
-    var deadline: UInt64 { listed.isEmpty && reports.isEmpty && !canContinueHandshakes ? .max : 0 }
+    var deadline: UInt64 {
+        listed.isEmpty && reports.isEmpty && !settlesAtOnce && !canContinueHandshakes ? .max : 0
+    }
 
     @inline(__always)
     private mutating func lower(_ submission: Submission) {

@@ -58,6 +58,9 @@ public struct TLSLayer: ~Copyable {
     var openHandshakeCount = 0
     /// Connections of the core that wait for memory for their ciphertext.
     var starved = Batch<Handle<TLSRecord>>(capacity: 16)
+    /// One of the sends has something to tell the core, or to go on with, even if the driver takes all of it and so has
+    /// nothing to report: the next poll may not wait.
+    var settlesAtOnce = false
     /// Steps of handshakes that this turn may still take.
     var stepAllowance = 0
 

@@ -96,6 +96,16 @@ struct TLSLayerTests {
         expectEqual(client.plaintext, Self.bytes(1_000_000))
     }
 
+    @Test("A send beyond the window goes on though the socket takes all of it", arguments: [1, 3])
+    func roomySocket(listener: UInt16) throws {
+        let harness = try TLSLayerHarness()
+        var client = try harness.connect(1, listener: listener)
+        harness.sessions[1]!.output = Self.bytes(1_000_000)
+        harness.sessions[1]!.pieceByteCount = 100_000
+        harness.exchange(1, &client)
+        expectEqual(client.plaintext, Self.bytes(1_000_000))
+    }
+
     @Test("Without memory for ciphertext a connection waits until there is some")
     func starved() throws {
         let harness = try TLSLayerHarness(blockByteCountMax: 512 << 10)
