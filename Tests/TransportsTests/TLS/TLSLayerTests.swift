@@ -106,6 +106,30 @@ struct TLSLayerTests {
         expectEqual(client.plaintext, Self.bytes(1_000_000))
     }
 
+    @Test("Nothing is sent to a socket that is full, whoever filled it", arguments: [1, 3])
+    func fullAfterHandshake(listener: UInt16) throws {
+        let harness = try TLSLayerHarness()
+        var client = TLSPeer(client: try TestContexts.client())
+        harness.adopt(1, listener: listener)
+        client.receive()
+        harness.receive(1, client.takeOutput())
+        harness.sockets[1]!.room = 100
+        harness.turn()
+        // What the core has to say comes while a rest of the server's flight waits for room.
+        harness.sessions[1]!.output = Self.bytes(5000)
+        for _ in 0..<5 { harness.turn() }
+        harness.sockets[1]!.room = .max
+        harness.exchange(1, &client)
+        harness.sessions[1]!.output = Self.bytes(1000)
+        harness.sockets[1]!.room = 100
+        harness.turn()
+        harness.sessions[1]!.output += Self.bytes(1000)
+        for _ in 0..<5 { harness.turn() }
+        harness.sockets[1]!.room = .max
+        harness.exchange(1, &client)
+        #expect(client.plaintext.count == 2000)
+    }
+
     @Test("Without memory for ciphertext a connection waits until there is some")
     func starved() throws {
         let harness = try TLSLayerHarness(blockByteCountMax: 512 << 10)
