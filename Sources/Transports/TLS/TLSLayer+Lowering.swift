@@ -131,7 +131,7 @@ extension TLSLayer {
             record.pointee.engine!.close(output: &output, wire: wire)
             if output.count > 0 { _ = append(record, UnsafeRawBufferPointer(rebasing: scratch[..<output.count])) }
         }
-        record.pointee.flags.insert(.shutdownIsDue)
+        record.pointee.flags.formUnion([.shutdownIsDue, .hasSaidAll])
         list(record)
     }
 

@@ -157,7 +157,7 @@ extension TLSLayer {
             var output = TLSOutput(base: scratch.baseAddress!, capacity: scratch.count)
             result = record.pointee.engine!.read(&input, into: room, output: &output, wire: wire)
             stepAllowance -= result.handshakeStepCount
-            if output.count > 0 {
+            if output.count > 0, !record.pointee.flags.contains(.hasSaidAll) {
                 guard append(record, UnsafeRawBufferPointer(rebasing: scratch[..<output.count])) else {
                     return fail(record, TLSFailure(.noMemory))
                 }

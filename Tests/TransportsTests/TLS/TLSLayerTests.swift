@@ -251,6 +251,24 @@ struct TLSLayerTests {
         #expect(harness.sockets[1]!.isShutDown)
     }
 
+    @Test("A handshake that goes on behind the socket's end says nothing more")
+    func endWithinHandshake() throws {
+        let harness = try TLSLayerHarness()
+        var client = TLSPeer(client: try TestContexts.client())
+        harness.adopt(1)
+        client.receive()
+        harness.receive(1, client.takeOutput())
+        harness.turn()
+        client.receive(harness.takeSent(1))
+        harness.sessions[1]!.wantsShutdown = true
+        for _ in 0..<3 { harness.turn() }
+        #expect(harness.sockets[1]!.isShutDown)
+        // The client's proof would be answered by a ticket or an end.
+        harness.receive(1, client.takeOutput())
+        for _ in 0..<3 { harness.turn() }
+        #expect(harness.takeSent(1).isEmpty)
+    }
+
     // MARK: Handshakes
 
     @Test("A storm of handshakes takes a few steps a turn, and those who are in are served in each")
