@@ -5,6 +5,7 @@ extension Simulation {
     func rest() {
         isAtRest = true
         scenario.faults = scenario.faults.map { _ in 0 }
+        toyLibrary?.failureChance = 0
         if disk != nil { endLivesThatFail() }
         if hasFailed { return }
         for peer in peers where peer.stage != .closed && !peer.clientIsGone {
@@ -32,6 +33,7 @@ extension Simulation {
             oracle.judgeQueues(counters)
         }
         oracle.judgeTemporaryQueues(counters)
+        judgePongs()
         watchHeartBeats()
         if hasFailed { return }
         depart()
@@ -265,6 +267,7 @@ extension Simulation {
             if counts.sessions > 0 || counts.sets > 0 { oracle.violate("shard \(index) leaks permissions: \(counts)") }
             if audit != expected { oracle.violate("shard \(index) leaks: \(audit), expected \(expected)") }
         }
+        judgeLayers()
     }
 
     /// The operator ends the broker: within the time that is configured all shards are done.
