@@ -131,7 +131,10 @@ let package = Package(
             swiftSettings: swiftSettings),
         // The broker on a simulated kernel, with simulated clients and an oracle that judges what they see.
         .target(
-            name: "Simulator", dependencies: ["Broker", "IO", "Journal", "Permissions", "Slabs"],
+            name: "Simulator",
+            dependencies: [
+                "Broker", "CTLS", "ClientWebSocket", "IO", "Journal", "Permissions", "Slabs", "Transports",
+            ],
             path: "Tests/Simulator",
             // A run is one thread's. Debug builds check that accesses are exclusive; a campaign would spend a tenth of its
             // time on it.

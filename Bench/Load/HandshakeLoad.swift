@@ -152,13 +152,13 @@ final class HandshakeClient {
 
     deinit {
         end()
-        engine.free()
+        engine.free(wire: wire)
         plaintext.deallocate()
         ciphertext.deallocate()
         output.deallocate()
     }
 
-    var isResumed: Bool { engine.isResumed }
+    var isResumed: Bool { engine.isResumed(wire: wire) }
 
     var cipher: String {
         let identity = engine.identity

@@ -34,7 +34,7 @@ final class TLSClients {
     }
 
     deinit {
-        for place in 0...count { engines[place]?.free() }
+        for place in 0...count { engines[place]?.free(wire: wire) }
         engines.deallocate()
         records.deallocate()
         plaintext.deallocate()
@@ -65,7 +65,7 @@ final class TLSClients {
     }
 
     func end(_ place: Int) {
-        engines[place]?.free()
+        engines[place]?.free(wire: wire)
         engines[place] = nil
     }
 

@@ -52,7 +52,7 @@ static void make_method(void) {
     BIO_meth_set_ctrl(method, wire_control);
 }
 
-tls_wire *tls_wire_create(void) {
+tls_wire *tls_wire_create(const tls_library *library) {
     if (!CRYPTO_THREAD_run_once(&method_once, make_method) || !method) return NULL;
     tls_wire *wire = calloc(1, sizeof *wire);
     if (!wire) return NULL;
@@ -65,6 +65,7 @@ tls_wire *tls_wire_create(void) {
     BIO_set_data(bio, wire);
     BIO_set_init(bio, 1);
     wire->bio = bio;
+    wire->library = library;
     wire->alert_sent = wire->alert_received = -1;
     return wire;
 }
@@ -240,3 +241,16 @@ bool tls_request_renegotiation(tls_connection *connection) {
     ERR_clear_error();
     return is_requested;
 }
+
+static const tls_library openssl = {
+    .accept = tls_accept,
+    .free = tls_connection_free,
+    .read = tls_read,
+    .write = tls_write,
+    .write_ticket = tls_write_ticket,
+    .close = tls_close,
+    .is_established = tls_is_established,
+    .is_resumed = tls_is_resumed,
+};
+
+const tls_library *tls_library_openssl(void) { return &openssl; }

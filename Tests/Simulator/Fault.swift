@@ -117,6 +117,16 @@ public enum Canary: String, CaseIterable, Sendable {
     case mergeHosts = "merge-hosts"
     /// Limits of what hosts store are not looked at.
     case forgetHostStorage = "forget-host-storage"
+    /// A byte is lost where a send was cut short.
+    case dropAtCut = "drop-at-cut"
+    /// What is decrypted, and was not taken at once, waits for the next bytes of the client.
+    case forgetDecrypted = "forget-decrypted"
+    /// A pong does not reach its client.
+    case losePong = "lose-pong"
+    /// A record is not encrypted.
+    case sendClearText = "send-clear-text"
+    /// The core is told another address than a proxy has named.
+    case forgeAddress = "forge-address"
     /// An invariant is broken.
     case breakInvariant = "break-invariant"
     /// A turn never ends.
@@ -150,8 +160,11 @@ public enum Canary: String, CaseIterable, Sendable {
         case .loseRetained: "and was not given message"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
             .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang, .loseDirectorySync,
-            .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetIDs, .forgetCold:
+            .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetIDs, .forgetCold, .dropAtCut, .forgetDecrypted:
             ""
+        case .losePong: "got no pong"
+        case .sendClearText: "was not encrypted"
+        case .forgeAddress: "its proxy has named"
         case .releaseEarly: "before it was due"
         case .loseDelayed: "lost by"
         case .mergeHosts: " came as "
@@ -182,6 +195,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .forgetInterest: .durable
         case .forgetHolders: .mixed
         case .mergeHosts, .forgetHostStorage: .hosts
+        case .dropAtCut, .forgetDecrypted, .losePong, .sendClearText, .forgeAddress: .transports
         default: .plain
         }
     }

@@ -50,6 +50,10 @@ final class Message {
     var deliveriesOfDeadLetter = 0
     /// All its bytes went to a subscriber who does not acknowledge.
     var wasTakenAutomatically = false
+    /// Who got it last.
+    weak var lastTaker: Peer?
+    /// It was with a client behind a cipher whose connection broke off: the broker may not know that it got there.
+    var countsAreOff = false
     /// ACK was written (and its transaction, if any, committed).
     var ackIsIssued = false
     /// The client who wrote it last.
@@ -277,12 +281,16 @@ final class Peer {
     var wasCut = false
     var lastExchange = 0
     let address: UInt64
+    /// What carries the connection. nil: nothing, and there are no layers.
+    var transport: ClientTransport?
+    /// The core has ended the connection, and the layers may still have something to say.
+    var coreHasEnded = false
+    /// It had nothing left to send then, or something.
+    var coreHasFlushed = false
+    var coreHasDropped = false
     static let listenerCount = 3
     /// Where it comes in.
     var listener: Int
-    var origin: ConnectionOrigin {
-        ConnectionOrigin(listener: ListenerID(rawValue: UInt8(listener)), address: address)
-    }
     // Bytes under way
     var incoming: [UInt8] = []
     var incomingRead = 0
@@ -353,18 +361,23 @@ final class Peer {
     var space: Int { socketByteCountMax - (takenByteCount - readByteCount) }
     /// Both ends are done with it, or will be without the client's help.
     var isEnding: Bool {
-        (clientIsGone || error != nil || disconnectIsIssued || isShutDown) && stage != .closed && stage != .waiting
+        (clientIsGone || error != nil || disconnectIsIssued || isShutDown || transport?.hasEnded == true)
+            && stage != .closed && stage != .waiting
     }
     /// The broker ended the connection, whether or not its ERROR got through.
     var wasEndedByBroker: Bool {
         error != nil || wasCut || ((stage == .closing || stage == .closed) && !isShutDown)
     }
     /// The client can still write.
-    var canWrite: Bool { !clientEnded && !clientReset && !clientIsGone && stage != .closed && stage != .closing }
+    var canWrite: Bool {
+        !clientEnded && !clientReset && !clientIsGone && stage != .closed && stage != .closing
+            && transport?.hasEnded != true
+    }
     /// The connection has no future, or may have none: the broker may have taken back what it held.
-    var isLeaving: Bool {
+    var isLeaving: Bool { coreHasEnded || isLeavingByItself }
+    var isLeavingByItself: Bool {
         disconnectIsIssued || clientEnded || clientReset || clientIsGone || error != nil || misbehaved
-            || stage == .closing || stage == .closed || isShutDown
+            || stage == .closing || stage == .closed || isShutDown || transport?.hasEnded == true
     }
     var hasExpectations: Bool {
         var position = expectationHead

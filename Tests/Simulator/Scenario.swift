@@ -16,6 +16,8 @@ struct Scenario {
     let logs: LogScenario?
     /// nil: there are no virtual hosts.
     let hosts: HostScenario?
+    /// nil: connections carry STOMP as it is.
+    let transports: TransportScenario?
     /// Chances of faults in thousandths, by `Fault`.
     var faults: [Int]
     /// What a client may do, by `Deed`, as weights.
@@ -111,8 +113,12 @@ struct Scenario {
         deliveryCountMax = random.pick([0, 0, 2, 3, 10])
         // Each host would have its own.
         deadLetters = random.chance(700) && mode != .hosts ? "/queue/DLQ" : nil
-        bodyByteCountMax = memoryIsTight ? 400 : random.pick([16, 200, 200, 2000, stores ? 2000 : 5000])
-        socketByteCounts = random.pick([64...512, 512...4096, 4096...65536, 65536...65536])
+        transports = mode == .transports ? TransportScenario(&random) : nil
+        let isLong = transports?.isLong == true && !memoryIsTight && !stores
+        bodyByteCountMax =
+            isLong ? 150_000 : memoryIsTight ? 400 : random.pick([16, 200, 200, 2000, stores ? 2000 : 5000])
+        socketByteCounts =
+            isLong ? 100_000...1 << 20 : random.pick([64...512, 512...4096, 4096...65536, 65536...65536])
 
         var limits = Limits()
         limits.connectionCountMax = connectionsPerShardMax
@@ -173,6 +179,7 @@ struct Scenario {
             hosts = nil
         }
         options.hosts = hosts?.options ?? []
+        options.listeners = transports?.options ?? []
         self.topics = hosts?.spread(topics) ?? topics
         self.patterns = hosts?.spread(patterns) ?? patterns
         self.queues = hosts?.spread(queues) ?? queues

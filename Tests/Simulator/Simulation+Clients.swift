@@ -14,10 +14,7 @@ extension Simulation {
             peer.clientReset = true
             return clientLeft(peer)
         }
-        if strikes(.halfClose) {
-            peer.clientEnded = true
-            return
-        }
+        if strikes(.halfClose) { return endWriting(peer) }
         if strikes(.closeUnread) { return leave(peer) }
         if strikes(.neverReads) { peer.readsNever = true }
         read(peer)
@@ -26,6 +23,7 @@ extension Simulation {
         }
         guard peer.unreadIncoming < 32_768 else { return }
         beat(peer)
+        if actOnTransport(peer) { return }
         for _ in 0..<random.range(1...scenario.burst)
         where peer.canWrite && !peer.disconnectIsIssued && !peer.misbehaved {
             if strikes(.garbage) { return writeGarbage(peer) }
@@ -68,6 +66,7 @@ extension Simulation {
         }
         peer.lastBeat = now
         peer.lastWire = now
+        openTransport(peer)
         if !workers[peer.shard].isListening {
             peer.stage = .closed
             peer.phase = .ended
@@ -83,7 +82,7 @@ extension Simulation {
             peer.doesNotConnect = true
             return
         }
-        peer.version = random.pick([10, 11, 12, 12])
+        peer.version = peer.transport?.version ?? random.pick([10, 11, 12, 12])
         peer.phase = .connecting
         var frame = FrameText(random.chance(500) ? "CONNECT" : "STOMP")
         switch peer.version {
@@ -118,13 +117,15 @@ extension Simulation {
         let waiting = peer.takenByteCount - peer.readByteCount
         if waiting > 0 {
             peer.readByteCount += isAtRest || random.chance(700) ? waiting : 1 + random.below(waiting)
-            if waiting > 1 { wasActive = true }
+            if waiting > 1, peer.transport == nil { wasActive = true }
+            answerTransport(peer)
         }
         // After ERROR or DISCONNECT the broker ends its side, and the client then its own.
         if peer.readByteCount == peer.takenByteCount, peer.isShutDown || peer.stage == .closed { leave(peer) }
     }
 
     func leave(_ peer: Peer) {
+        sayGoodbye(peer)
         peer.clientEnded = true
         clientLeft(peer)
     }
@@ -144,7 +145,7 @@ extension Simulation {
     func put(_ bytes: [UInt8], _ peer: Peer) {
         if bytes.count > 1 { wasActive = true }
         peer.lastBeat = now
-        peer.incoming.append(contentsOf: bytes)
+        peer.incoming.append(contentsOf: peer.transport?.write(bytes, &random) ?? bytes)
         if let log {
             bytes.withUnsafeBytes { log("\(moment) client \(peer.id) (1.\(peer.version - 10)) writes \(readable($0))") }
         }

@@ -52,7 +52,7 @@ extension Simulation {
             guard target != index, target < scenario.shardCount else {
                 return oracle.violate("handed off to worker \(target)")
             }
-            if submission.origin != peer.origin {
+            if submission.origin != peer.originForCore {
                 oracle.violate("client \(peer.id) was handed off as one of origin \(submission.origin)")
             }
             if workers[target].isDrained || strikes(.handOffFailed) { return drop(peer) }
@@ -94,10 +94,12 @@ extension Simulation {
         case .resumeReceive: peer.isReceiving = true
         case .shutdownWrite:
             if peer.isShutDown { oracle.violate("shutdownWrite twice") }
+            judgeEnd(submission, peer)
             if !peer.decoder.isBetweenFrames { oracle.violate("client \(peer.id): shut down within a frame") }
-            endedByBroker(peer, wasFlushed: true)
+            endedByBroker(peer, wasFlushed: !peer.coreHasDropped)
             peer.isShutDown = true
         case .close:
+            judgeEnd(submission, peer)
             endedByBroker(peer, wasFlushed: peer.isShutDown)
             peer.stage = .closing
             peer.wasReset = submission.value == 1
@@ -108,10 +110,10 @@ extension Simulation {
     }
 
     private func endedByBroker(_ peer: Peer, wasFlushed: Bool) {
-        if !peer.isLeaving, peer.phase != .ended, !mayBeCut(peer) {
+        if !peer.isLeavingByItself, peer.phase != .ended, !mayBeCut(peer) {
             oracle.violate("honest client \(peer.id) was cut without an ERROR")
         }
-        if !peer.isLeaving { peer.wasCut = true }
+        if !peer.isLeavingByItself { peer.wasCut = true }
         if peer.phase != .ended { oracle.ended(peer, wasFlushed: wasFlushed) }
         peer.phase = .ended
     }
@@ -121,19 +123,26 @@ extension Simulation {
         if scenario.outputIsTight || scenario.memoryIsTight || isDraining || peer.readsNever || peer.doesNotConnect {
             return true
         }
+        if let transport = peer.transport, transport.mayExceed || toyLibrary!.failed.contains(peer.id) { return true }
         return oracle.hasJumped
     }
 
     /// Connections of an address that the broker is not done with. Address 0 is not known, and no one's.
-    private func countOfAddress(_ address: UInt64, _ index: Int) -> Int {
-        address == 0 ? 0 : workers[index].peers.count { $0.address == address }
+    ///
+    /// - Parameter withExceeding: also those that the broker may be about to refuse.
+    func countOfAddress(_ address: UInt64, _ index: Int, withExceeding: Bool = false) -> Int {
+        if address == 0 { return 0 }
+        return workers[index].peers.count {
+            $0.address == address && $0.hasKnownAddress && (withExceeding || $0.transport?.mayExceed != true)
+        }
     }
 
     private func mayBeRefused(_ peer: Peer, _ index: Int) -> Bool {
         if isDraining || scenario.connectionsAreTight || scenario.ratesAreTight { return true }
         let most = scenario.options.limits.connectionsPerAddressMax
         // Those that close in this poll count, too.
-        return most > 0 && peer.address != 0 && countOfAddress(peer.address, index) + workers[index].closedNow >= most
+        return most > 0 && peer.address != 0
+            && countOfAddress(peer.address, index, withExceeding: true) + workers[index].closedNow >= most
     }
 
     private func drop(_ peer: Peer) {

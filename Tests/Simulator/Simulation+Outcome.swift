@@ -15,6 +15,8 @@ extension Simulation {
         case mixed
         /// Clients are with virtual hosts, which have destinations of the same names.
         case hosts
+        /// Connections come by PROXY, a cipher, WebSockets, and what can be made of them.
+        case transports
     }
 
     /// What a run found.
@@ -25,6 +27,7 @@ extension Simulation {
         public var traceHash: UInt64
         public var faultCounts: [Int]
         public var storageFaultCounts = [Int](repeating: 0, count: StorageFault.allCases.count)
+        public var transportCounts = [Int](repeating: 0, count: TransportEvent.allCases.count)
         public var turnCount = 0
         public var frameCount = 0
         public var messageCount = 0

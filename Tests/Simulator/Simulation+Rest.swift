@@ -6,6 +6,7 @@ extension Simulation {
         isAtRest = true
         judgeHostStorage()
         scenario.faults = scenario.faults.map { _ in 0 }
+        toyLibrary?.failureChance = 0
         if disk != nil { endLivesThatFail() }
         if hasFailed { return }
         for peer in peers where peer.stage != .closed && !peer.clientIsGone {
@@ -33,6 +34,7 @@ extension Simulation {
             oracle.judgeQueues(counters)
         }
         oracle.judgeTemporaryQueues(counters)
+        judgePongs()
         watchHeartBeats()
         if hasFailed { return }
         depart()
@@ -267,6 +269,7 @@ extension Simulation {
             if audit != expected { oracle.violate("shard \(index) leaks: \(audit), expected \(expected)") }
         }
         if didDrain { judgeHostStorageAtEnd() }
+        judgeLayers()
     }
 
     /// The operator ends the broker: within the time that is configured all shards are done.

@@ -11,7 +11,9 @@ extension Simulation {
         if peer.awaitsWritable { return oracle.violate("a send before .writable") }
         if peer.zeroCopy != nil { return oracle.violate("a send while a zero-copy send is under way") }
         if peer.isShutDown { return oracle.violate("a send after shutdownWrite") }
-        let encodedSince = peer.isCaughtUp ? workers[index].turnWall : 0
+        // Behind a cipher there may be some that waited.
+        let isCaughtUp = peer.isCaughtUp && peer.transport?.cipher == nil
+        let encodedSince = isCaughtUp ? workers[index].turnWall : 0
         peer.isCaughtUp = false
         if submission.kind == .sendZeroCopy {
             guard submission.byteCount > 0 else { return oracle.violate("an empty send") }
@@ -20,7 +22,7 @@ extension Simulation {
         }
         var total = submission.byteCount
         if submission.kind == .sendVector {
-            guard submission.byteCount >= 1, submission.byteCount <= 64 else {
+            guard submission.byteCount >= 1, submission.byteCount <= (peer.transport == nil ? 64 : 96) else {
                 return oracle.violate("a vector of \(submission.byteCount)")
             }
             let vectors = submission.pointer!.assumingMemoryBound(to: iovec.self)
@@ -46,8 +48,14 @@ extension Simulation {
         }
         // A send of many pieces or bytes may have left some for the next.
         peer.isCaughtUp = taken == total && total < 16_384 && (submission.kind == .send || submission.byteCount < 64)
+        if let transport = peer.transport {
+            transport.lastSendFellShort = taken < total
+            if taken > 0, taken < total { count(.partialSend) }
+        }
         if taken < total {
-            workers[index].answers.append(Completion(.sendIncomplete, connection: peer.slot, value: Int32(taken)))
+            let isPlanted = canary == .dropAtCut && taken + 1 < total && strikesCanary(oneIn: 20)
+            let told = isPlanted ? taken + 1 : taken
+            workers[index].answers.append(Completion(.sendIncomplete, connection: peer.slot, value: Int32(told)))
         }
         if canary == .doubleSend, strikesCanary(oneIn: 50) { send(submission, peer, index, exchange) }
     }
@@ -72,8 +80,9 @@ extension Simulation {
 
     /// The kernel takes bytes: from now on nothing can keep them from a client that reads.
     func take(_ bytes: UnsafeRawBufferPointer, _ peer: Peer, _ encodedSince: UInt64) {
-        wasActive = wasActive || bytes.count > 1
         peer.takenByteCount += bytes.count
+        if let transport = peer.transport { return takeTransported(bytes, peer, transport, encodedSince) }
+        wasActive = wasActive || bytes.count > 1
         peer.lastWire = now
         if canary == .loseHeartBeats, bytes.count == 1, bytes[0] == 10 { peer.lastWire = 0 }
         if let canary, canary == .dropByte || canary == .flipByte, bytes.count > 1, strikesCanary(oneIn: 50) {
@@ -84,6 +93,11 @@ extension Simulation {
         } else {
             peer.decoder.append(bytes)
         }
+        decode(peer, encodedSince)
+    }
+
+    /// The frames that are whole are the oracle's.
+    func decode(_ peer: Peer, _ encodedSince: UInt64) {
         // What a send takes after the broker has given the connection up is nobody's any more.
         if peer.phase == .ended { return }
         // What comes from another worker has been on its way for some time.

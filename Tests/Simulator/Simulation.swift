@@ -83,6 +83,10 @@ public final class Simulation {
     /// A table that a worker has not got yet.
     var nextTables: [Int?]
     let durables: [DurableModel]
+    /// Only in runs with transports: those of each shard, and what stands in for OpenSSL.
+    var layers: UnsafeMutablePointer<Layers>?
+    let toyLibrary: ToyLibrary?
+    var transportCounts = [Int](repeating: 0, count: TransportEvent.allCases.count)
     /// Empties the queues in the end.
     var drainer: Peer?
     /// The same with other virtual hosts.
@@ -122,6 +126,7 @@ public final class Simulation {
         nextTables = Array(repeating: nil, count: scenario.shardCount)
         receiptRandom = Random(seed: seed ^ 0x5245_4345_4950_5453)
         flipRandom = Random(seed: seed ^ 0x464C_4950_5045_4421)
+        toyLibrary = ToyLibrary(scenario, canary)
         oracle = Oracle(scenario)
         durables = Self.makeDurables(scenario)
         oracle.wall = wallStart + 1000
@@ -153,10 +158,12 @@ public final class Simulation {
         }
         workers = .allocate(capacity: scenario.shardCount)
         workers.initialize(repeating: Worker(), count: scenario.shardCount)
+        makeLayers()
     }
 
     func endShards() {
         guard madeCount > 0 else { return }
+        endLayers()
         shards.deinitialize(count: madeCount)
         shards.deallocate()
         workers.deinitialize(count: madeCount)
@@ -189,6 +196,7 @@ public final class Simulation {
         outcome.turnCount = turnCount
         outcome.frameCount = oracle.framesSeen
         outcome.messageCount = oracle.messagesSeen
+        outcome.transportCounts = countedTransports
         if let disk {
             countCold()
             outcome.storageFaultCounts = disk.faultCounts
@@ -237,7 +245,7 @@ public final class Simulation {
         if workers[index].isDrained { return }
         activeShard = index
         if !workers[index].isCarriedOut {
-            var deadline = shards[index].deadline
+            var deadline = min(shards[index].deadline, lower(index))
             if deadline != 0, !fabric.mailbox(index).prepareToSleep() { deadline = 0 }
             workers[index].deadline = deadline
             carryOut(index)
@@ -258,6 +266,7 @@ public final class Simulation {
         } else {
             workers[index].turnsWithoutPause = 0
         }
+        raise(index)
         for position in 0..<completions.count where !isHeartBeat(completions[position]) { wasActive = true }
         turn(index)
     }

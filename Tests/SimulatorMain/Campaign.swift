@@ -15,8 +15,8 @@ struct Campaign {
         var violations = 0
         /// Of all seeds and their traces, whatever the order in which they were run.
         var traces: UInt64 = 0
-        /// Those of storage at the end.
-        var faults = [Int](repeating: 0, count: Fault.allCases.count + StorageFault.allCases.count)
+        /// As in `SeedReport`.
+        var faults = [Int](repeating: 0, count: SeedReport.faultCount)
     }
 
     /// The broker stores messages and crashes.
@@ -136,11 +136,16 @@ struct Campaign {
         faultCounts(ofBoth: false).filter { $0.count < count }.map(\.name)
     }
 
-    /// A campaign of crashes is there for the faults of storage. The others strike too, but not each of them.
+    /// A campaign of crashes is there for the faults of storage, and one of transports for theirs. The others strike too, but
+    /// not each of them.
     private func faultCounts(ofBoth: Bool) -> [(name: String, count: Int)] {
         let storage = StorageFault.allCases.map { ("\($0)", totals.faults[Fault.allCases.count + $0.rawValue]) }
         let others = Fault.allCases.map { ("\($0)", totals.faults[$0.rawValue]) }
-        return crashes ? (ofBoth ? others : []) + storage : others
+        let transports = TransportEvent.allCases.map {
+            ("\($0)", totals.faults[Fault.allCases.count + StorageFault.allCases.count + $0.rawValue])
+        }
+        if !crashes, mode != .transports { return others }
+        return (ofBoth ? others : []) + (crashes ? storage : []) + (mode == .transports ? transports : [])
     }
 
     private func seconds() -> Double {

@@ -5,8 +5,8 @@ import Simulator
 ///
 ///     SEED TRACE TURNS FRAMES MESSAGES FAULTS VIOLATION LF
 ///
-/// FAULTS are the counts of all faults, separated by commas, those of storage at the end. VIOLATION is empty, or the text
-/// to the line's end.
+/// FAULTS are the counts of all faults, separated by commas, then those of storage, then what happened to transports.
+/// VIOLATION is empty, or the text to the line's end.
 struct SeedReport {
     let seed: UInt64
     let trace: String
@@ -14,6 +14,7 @@ struct SeedReport {
     let frames: Int
     let messages: Int
     let faults: [Int]
+    static let faultCount = Fault.allCases.count + StorageFault.allCases.count + TransportEvent.allCases.count
     let violation: String
 
     init?(_ line: String) {
@@ -22,7 +23,7 @@ struct SeedReport {
             let messages = Int(words[4])
         else { return nil }
         let faults = words[5].split(separator: ",").compactMap { Int($0) }
-        guard faults.count == Fault.allCases.count + StorageFault.allCases.count else { return nil }
+        guard faults.count == Self.faultCount else { return nil }
         self.seed = seed
         trace = String(words[1])
         self.turns = turns
@@ -40,7 +41,7 @@ struct SeedReport {
         for seed in seeds {
             alarm(UInt32(patience))
             let outcome = Simulation.run(seed: seed, crashes: crashes, mode: mode, canary: canary)
-            let counts = outcome.faultCounts + outcome.storageFaultCounts
+            let counts = outcome.faultCounts + outcome.storageFaultCounts + outcome.transportCounts
             let faults = counts.map { "\($0)" }.joined(separator: ",")
             let violation = (outcome.violation ?? "").replacing("\n", with: " ")
             print(

@@ -62,6 +62,29 @@ struct SimulatorTests {
         }
     }
 
+    @Test("Through PROXY headers, a cipher and WebSockets, clients get what they get without")
+    func transportsAreKept() {
+        var counts = [Int](repeating: 0, count: TransportEvent.allCases.count)
+        for seed in UInt64(1)...300 {
+            let run = Simulation.run(seed: seed, mode: .transports)
+            #expect(run.violation == nil, "seed \(seed)")
+            for event in TransportEvent.allCases { counts[event.rawValue] += run.transportCounts[event.rawValue] }
+        }
+        for event in TransportEvent.allCases { #expect(counts[event.rawValue] > 0, "\(event)") }
+        for seed in UInt64(1)...50 {
+            let run = Simulation.run(seed: seed, crashes: true, mode: .transports)
+            #expect(run.violation == nil, "seed \(seed), crashes")
+        }
+    }
+
+    @Test("A seed with transports runs the same way twice", arguments: [UInt64](1...20))
+    func transportsAreReproducible(seed: UInt64) {
+        let first = Simulation.run(seed: seed, mode: .transports)
+        let second = Simulation.run(seed: seed, mode: .transports)
+        #expect(first.traceHash == second.traceHash)
+        #expect(first.transportCounts == second.transportCounts)
+    }
+
     @Test("A seed that found a fault once finds none now", arguments: Self.regressions)
     func regressionsStayAway(seed: UInt64) {
         #expect(Simulation.run(seed: seed).violation == nil)

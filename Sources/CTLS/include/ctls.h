@@ -17,6 +17,8 @@
 
 // ---- Wire ----------------------------------------------------------------------------------------------------------
 
+typedef struct tls_library tls_library;
+
 /// The buffers of one call, and what the call did. The caller sets the first five fields before each call. The counts
 /// and alerts are those since the caller last cleared them.
 typedef struct tls_wire {
@@ -44,10 +46,12 @@ typedef struct tls_wire {
 
     /// The BIO that all connections of the wire share.
     void *bio;
+    /// What encrypts for the connections of the wire.
+    const tls_library *library;
 } tls_wire;
 
-/// NULL: no memory. The wire must outlive its connections.
-tls_wire *tls_wire_create(void);
+/// NULL: no memory. The wire must outlive its connections, and `library` the wire.
+tls_wire *tls_wire_create(const tls_library *library);
 void tls_wire_destroy(tls_wire *wire);
 
 // ---- Contexts ------------------------------------------------------------------------------------------------------
@@ -177,6 +181,52 @@ bool tls_is_established(const tls_connection *connection);
 static const size_t tls_record_byte_count_max = 16384;
 /// The most bytes that a record adds to its plaintext, and a KeyUpdate before it.
 static const size_t tls_record_overhead = 256;
+
+// ---- What encrypts -------------------------------------------------------------------------------------------------
+
+/// A server's side of connections: the functions above, of OpenSSL or of what stands in its place. The simulator has a
+/// cipher of its own, which is quick and draws no random bytes, so that all the code around the encryption runs the same way
+/// for the same seed. Each function does what the one of that name above says.
+struct tls_library {
+    tls_connection *(*accept)(tls_context *context, tls_wire *wire);
+    void (*free)(tls_connection *connection);
+    tls_outcome (*read)(tls_connection *connection, tls_wire *wire, void *bytes, size_t capacity, size_t *count);
+    bool (*write)(tls_connection *connection, tls_wire *wire, const void *bytes, size_t count);
+    tls_outcome (*write_ticket)(tls_connection *connection, tls_wire *wire, bool is_first);
+    void (*close)(tls_connection *connection, tls_wire *wire);
+    bool (*is_established)(const tls_connection *connection);
+    bool (*is_resumed)(const tls_connection *connection);
+};
+
+/// OpenSSL: a constant.
+const tls_library *tls_library_openssl(void);
+
+// Calls of the wire's library: an indirect call costs an instruction more than a direct one, for each record.
+static inline tls_connection *tls_library_accept(tls_context *context, tls_wire *wire) {
+    return wire->library->accept(context, wire);
+}
+static inline void tls_library_free(tls_connection *connection, const tls_wire *wire) {
+    wire->library->free(connection);
+}
+static inline tls_outcome tls_library_read(
+    tls_connection *connection, tls_wire *wire, void *bytes, size_t capacity, size_t *count) {
+    return wire->library->read(connection, wire, bytes, capacity, count);
+}
+static inline bool tls_library_write(tls_connection *connection, tls_wire *wire, const void *bytes, size_t count) {
+    return wire->library->write(connection, wire, bytes, count);
+}
+static inline tls_outcome tls_library_write_ticket(tls_connection *connection, tls_wire *wire, bool is_first) {
+    return wire->library->write_ticket(connection, wire, is_first);
+}
+static inline void tls_library_close(tls_connection *connection, tls_wire *wire) {
+    wire->library->close(connection, wire);
+}
+static inline bool tls_library_is_established(const tls_connection *connection, const tls_wire *wire) {
+    return wire->library->is_established(connection);
+}
+static inline bool tls_library_is_resumed(const tls_connection *connection, const tls_wire *wire) {
+    return wire->library->is_resumed(connection);
+}
 
 // ---- What is known about a connection ------------------------------------------------------------------------------
 

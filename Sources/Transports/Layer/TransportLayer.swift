@@ -154,6 +154,9 @@ public struct TransportLayer: ~Copyable {
     /// Transported connections.
     public var connectionCount: Int { records.liveCount }
 
+    /// Bytes of the blocks that hold what has to outlive a poll: none when there are no connections.
+    package mutating func heldByteCount() -> Int { blocks.byteCountInUse }
+
     /// The next `lower` looks at the connection.
     mutating func list(_ record: UnsafeMutablePointer<TransportRecord>) {
         if record.pointee.flags.contains(.isListed) { return }

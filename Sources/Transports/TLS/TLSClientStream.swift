@@ -28,7 +28,7 @@ public final class TLSClientStream {
         _ = receive([])
     }
 
-    deinit { engine.free() }
+    deinit { engine.free(wire: wire) }
 
     /// The handshake is done.
     public var isOpen: Bool { engine.isEstablished }

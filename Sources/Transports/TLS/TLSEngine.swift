@@ -36,7 +36,7 @@ public struct TLSEngine: BitwiseCopyable {
     ///
     /// It takes some KiB. A connection that has sent nothing does not need one yet.
     public init?(accepting context: TLSContext, wire: borrowing TLSWire) {
-        guard let connection = tls_accept(context.pointer, wire.pointer) else { return nil }
+        guard let connection = tls_library_accept(context.pointer, wire.pointer) else { return nil }
         self.connection = connection
         isServer = true
         isHelloInspected = false
@@ -55,13 +55,13 @@ public struct TLSEngine: BitwiseCopyable {
     }
 
     /// Frees the connection without a word to the peer. Call it once, at the end.
-    public func free() { tls_connection_free(connection) }
+    public func free(wire: borrowing TLSWire) { tls_library_free(connection, wire.pointer) }
 
     /// Whether the handshake is done and nothing has failed.
     public var isEstablished: Bool { state == .open }
 
     /// Whether the session of an earlier connection was resumed.
-    public var isResumed: Bool { tls_is_resumed(connection) }
+    public func isResumed(wire: borrowing TLSWire) -> Bool { tls_library_is_resumed(connection, wire.pointer) }
 
     // MARK: - Receiving
 
@@ -91,7 +91,7 @@ public struct TLSEngine: BitwiseCopyable {
         }
         begin(input, output, wire)
         var count = 0
-        let outcome = tls_read(connection, wire.pointer, plaintext.baseAddress, plaintext.count, &count)
+        let outcome = tls_library_read(connection, wire.pointer, plaintext.baseAddress, plaintext.count, &count)
         let takenByteCount = input.count - wire.pointer.pointee.input_count
         if !isHelloInspected {
             isHelloInspected = wire.pointer.pointee.said_hello
@@ -116,7 +116,7 @@ public struct TLSEngine: BitwiseCopyable {
             result.failure = wire.libraryFailure
             return
         }
-        if state == .handshaking && tls_is_established(connection) { state = .open }
+        if state == .handshaking && tls_library_is_established(connection, wire.pointer) { state = .open }
         countKeyUpdates(Int(wire.pointer.pointee.key_update_count), &result)
     }
 
@@ -160,7 +160,7 @@ public struct TLSEngine: BitwiseCopyable {
     mutating func writeTicket(isFirst: Bool, output: inout TLSOutput, wire: borrowing TLSWire) -> TLSRead.Outcome {
         guard state == .open else { return .failed }
         begin(UnsafeRawBufferPointer(start: nil, count: 0), output, wire)
-        let outcome = tls_write_ticket(connection, wire.pointer, isFirst)
+        let outcome = tls_library_write_ticket(connection, wire.pointer, isFirst)
         output.count = wire.pointer.pointee.output_count
         switch outcome {
         case TLS_NEEDS_INPUT: return .needsInput
@@ -199,7 +199,7 @@ public struct TLSEngine: BitwiseCopyable {
     ) -> Bool {
         guard state == .open else { return false }
         begin(UnsafeRawBufferPointer(start: nil, count: 0), output, wire)
-        guard tls_write(connection, wire.pointer, record, count) else {
+        guard tls_library_write(connection, wire.pointer, record, count) else {
             state = .failed
             return false
         }
@@ -213,7 +213,7 @@ public struct TLSEngine: BitwiseCopyable {
     public mutating func close(output: inout TLSOutput, wire: borrowing TLSWire) {
         guard state == .open else { return }
         begin(UnsafeRawBufferPointer(start: nil, count: 0), output, wire)
-        tls_close(connection, wire.pointer)
+        tls_library_close(connection, wire.pointer)
         output.count = wire.pointer.pointee.output_count
     }
 

@@ -92,7 +92,8 @@ extension TLSLayer {
         var byteCount = 0
         var vectorCount = 0
         let vectors = arena.vectors + arena.vectorCount
-        var block = record.pointee.firstBlock
+        // A socket that is full is sent nothing before it says that it takes bytes again.
+        var block = record.pointee.flags.contains(.isFull) ? 0 : record.pointee.firstBlock
         while block != 0, vectorCount < Self.vectorsPerSend, arena.hasRoom(vectorCount: 1, headerCount: 0) {
             let header = header(block)
             let count = Int(header.pointee.end - header.pointee.start)
@@ -100,6 +101,11 @@ extension TLSLayer {
             byteCount += count
             vectorCount += 1
             block = header.pointee.next
+        }
+        if isZeroCopy || byteCount < Int(record.pointee.pendingByteCount)
+            || Int(record.pointee.aheadByteCount) < coreByteCount || record.pointee.flags.contains(.shutdownIsDue)
+        {
+            settlesAtOnce = true
         }
         sends.append(
             LoweredTLSSend(

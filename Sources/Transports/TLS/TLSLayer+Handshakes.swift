@@ -34,7 +34,7 @@ extension TLSLayer {
         record.pointee.flags.insert(.ticketIsDue)
         openHandshakeCount -= 1
         counters.handshakes &+= 1
-        if record.pointee.engine!.isResumed { counters.handshakesResumed &+= 1 }
+        if record.pointee.engine!.isResumed(wire: wire) { counters.handshakesResumed &+= 1 }
     }
 
     /// Handshakes that have waited go on, those that have begun first: they hold memory, and the rest of one is short.

@@ -26,7 +26,9 @@ extension TLSLayer {
         return deadline
     }
 
-    var deadline: UInt64 { listed.isEmpty && reports.isEmpty && !canContinueHandshakes ? .max : 0 }
+    var deadline: UInt64 {
+        listed.isEmpty && reports.isEmpty && !settlesAtOnce && !canContinueHandshakes ? .max : 0
+    }
 
     @inline(__always)
     private mutating func lower(_ submission: Submission) {
@@ -129,7 +131,7 @@ extension TLSLayer {
             record.pointee.engine!.close(output: &output, wire: wire)
             if output.count > 0 { _ = append(record, UnsafeRawBufferPointer(rebasing: scratch[..<output.count])) }
         }
-        record.pointee.flags.insert(.shutdownIsDue)
+        record.pointee.flags.formUnion([.shutdownIsDue, .hasSaidAll])
         list(record)
     }
 

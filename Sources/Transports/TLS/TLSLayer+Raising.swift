@@ -78,6 +78,7 @@ extension TLSLayer {
 
     /// The sends of the poll are over. The core is told of those that were not taken whole, before anything else.
     private mutating func settleSends(_ completions: borrowing Batch<Completion>) {
+        settlesAtOnce = false
         guard !sends.isEmpty else { return }
         for place in 0..<completions.count where completions[place].kind == .sendIncomplete {
             guard let record = find(completions[place].connection) else { continue }
@@ -156,7 +157,7 @@ extension TLSLayer {
             var output = TLSOutput(base: scratch.baseAddress!, capacity: scratch.count)
             result = record.pointee.engine!.read(&input, into: room, output: &output, wire: wire)
             stepAllowance -= result.handshakeStepCount
-            if output.count > 0 {
+            if output.count > 0, !record.pointee.flags.contains(.hasSaidAll) {
                 guard append(record, UnsafeRawBufferPointer(rebasing: scratch[..<output.count])) else {
                     return fail(record, TLSFailure(.noMemory))
                 }

@@ -1,3 +1,4 @@
+package import CTLS
 internal import IO
 public import Slabs
 
@@ -57,6 +58,9 @@ public struct TLSLayer: ~Copyable {
     var openHandshakeCount = 0
     /// Connections of the core that wait for memory for their ciphertext.
     var starved = Batch<Handle<TLSRecord>>(capacity: 16)
+    /// One of the sends has something to tell the core, or to go on with, even if the driver takes all of it and so has
+    /// nothing to report: the next poll may not wait.
+    var settlesAtOnce = false
     /// Steps of handshakes that this turn may still take.
     var stepAllowance = 0
 
@@ -95,19 +99,21 @@ public struct TLSLayer: ~Copyable {
     ) throws(SlabError) {
         try self.init(
             listeners: listeners, tickets: tickets, connectionCountMax: connectionCountMax, nowSeconds: nowSeconds,
-            blockByteCountMax: Self.blockByteCountMax(connectionCountMax))
+            blockByteCountMax: Self.blockByteCountMax(connectionCountMax), library: tls_library_openssl())
     }
 
-    /// - Parameter blockByteCountMax: memory for ciphertext and for handshakes that wait.
-    init(
+    /// - Parameters:
+    ///   - blockByteCountMax: memory for ciphertext and for handshakes that wait.
+    ///   - library: what encrypts. It must outlive the layer.
+    package init(
         listeners: [TLSListener], tickets: TLSTicketKeys, connectionCountMax: Int, nowSeconds: Int64,
-        blockByteCountMax: Int
+        blockByteCountMax: Int, library: UnsafePointer<tls_library>
     ) throws(SlabError) {
         let records = try Slab<TLSRecord>(recordCountMax: connectionCountMax)
         let places = try PlaceTable(countMax: connectionCountMax + 1)
         let blocks = try BlockPool(byteCountMax: blockByteCountMax)
         let arena = try SendArena()
-        guard let wire = TLSWire() else { throw .addressSpaceRefused(byteCount: 0, errno: 12) }
+        guard let wire = TLSWire(library: library) else { throw .addressSpaceRefused(byteCount: 0, errno: 12) }
         self.records = records
         self.places = places
         self.blocks = blocks
@@ -129,7 +135,7 @@ public struct TLSLayer: ~Copyable {
     deinit {
         var index: Index<TLSRecord> = records.nextLive(after: Index<TLSRecord>.none)
         while !index.isNone {
-            records[index].pointee.engine?.free()
+            records[index].pointee.engine?.free(wire: wire)
             index = records.nextLive(after: index)
         }
         facts.deallocate()
@@ -162,6 +168,9 @@ public struct TLSLayer: ~Copyable {
 
     /// Connections with TLS.
     public var connectionCount: Int { records.liveCount }
+
+    /// Bytes of the blocks that hold ciphertext and handshakes: none when there are no connections.
+    package mutating func heldByteCount() -> Int { blocks.byteCountInUse }
 
     /// The next `lower` looks at the connection.
     mutating func list(_ record: UnsafeMutablePointer<TLSRecord>) {
@@ -203,7 +212,7 @@ public struct TLSLayer: ~Copyable {
     /// The driver has closed the connection.
     mutating func remove(_ record: UnsafeMutablePointer<TLSRecord>) {
         if record.pointee.stage == .handshake { openHandshakeCount -= 1 }
-        record.pointee.engine?.free()
+        record.pointee.engine?.free(wire: wire)
         dropCiphertext(record)
         forgetKept(record)
         let index = record.pointee.connectionIndex

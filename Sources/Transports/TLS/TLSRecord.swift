@@ -41,6 +41,8 @@ struct TLSFlags: OptionSet, BitwiseCopyable {
     static let isStarved = TLSFlags(rawValue: 1 << 11)
     /// The client gets its ticket before the core's first bytes.
     static let ticketIsDue = TLSFlags(rawValue: 1 << 12)
+    /// close_notify is among the ciphertext, or the handshake was given up: nothing may follow.
+    static let hasSaidAll = TLSFlags(rawValue: 1 << 13)
 }
 
 /// A connection with TLS: what the layer keeps, 88 bytes, besides what OpenSSL keeps.

@@ -1,4 +1,4 @@
-import CTLS
+package import CTLS
 import Slabs
 
 /// What the connections of one worker share: the buffers of the current call, and room to gather small pieces.
@@ -15,8 +15,11 @@ public struct TLSWire: ~Copyable {
     public static var recordOverhead: Int { tls_record_overhead }
 
     /// nil: there is no memory.
-    public init?() {
-        guard let pointer = tls_wire_create() else { return nil }
+    public init?() { self.init(library: tls_library_openssl()) }
+
+    /// - Parameter library: what encrypts. It must outlive the wire.
+    package init?(library: UnsafePointer<tls_library>) {
+        guard let pointer = tls_wire_create(library) else { return nil }
         self.pointer = pointer
         gatherBase = .allocate(byteCount: Self.recordByteCountMax, alignment: 64)
     }

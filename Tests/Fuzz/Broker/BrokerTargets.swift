@@ -10,6 +10,12 @@ extension FuzzTarget {
             { SimulationFuzzer.check($0) }
         },
         FuzzTarget(
+            name: "simulation-transports", corpus: "simulation-transports", dictionary: "stomp.dict",
+            byteCountMax: 4096
+        ) {
+            { SimulationFuzzer.check($0, mode: .transports) }
+        },
+        FuzzTarget(
             name: "configuration", corpus: "configuration", dictionary: "configuration.dict", byteCountMax: 4096
         ) {
             let fuzzer = ConfigurationFuzzer()

@@ -5,9 +5,9 @@ import Simulator
 ///     | seed | the upper octets of the first numbers drawn ...
 ///     0      2
 enum SimulationFuzzer {
-    static func check(_ octets: UnsafeRawBufferPointer) -> String? {
+    static func check(_ octets: UnsafeRawBufferPointer, mode: Simulation.Mode = .plain) -> String? {
         guard octets.count >= 2 else { return nil }
         let seed = UInt64(octets[0]) << 8 | UInt64(octets[1])
-        return Simulation.run(seed: seed, steering: Array(octets.dropFirst(2))).violation
+        return Simulation.run(seed: seed, steering: Array(octets.dropFirst(2)), mode: mode).violation
     }
 }

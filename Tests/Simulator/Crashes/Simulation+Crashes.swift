@@ -110,6 +110,7 @@ extension Simulation {
     private func breakOff() {
         for index in 0..<scenario.shardCount where !workers[index].isCarriedOut && random.chance(500) {
             activeShard = index
+            _ = lower(index)
             carryOut(index, countMax: random.below(shards[index].submissions.count + 1))
             if hasFailed { return }
         }

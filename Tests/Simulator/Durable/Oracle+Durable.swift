@@ -92,7 +92,7 @@ extension Oracle {
         subscription.outstanding.append(
             Subscription.Outstanding(
                 message: message, name: frame.value("ack") ?? frame.value("message-id") ?? "",
-                end: peer.decoder.decodedByteCount, transaction: nil))
+                end: peer.decodedEnd, transaction: nil))
         if subscription.outstanding.count > subscription.prefetch {
             violate("client \(peer.id): \(subscription.outstanding.count) unacknowledged of durable '\(model.name)'")
         }

@@ -96,6 +96,40 @@ struct TLSLayerTests {
         expectEqual(client.plaintext, Self.bytes(1_000_000))
     }
 
+    @Test("A send beyond the window goes on though the socket takes all of it", arguments: [1, 3])
+    func roomySocket(listener: UInt16) throws {
+        let harness = try TLSLayerHarness()
+        var client = try harness.connect(1, listener: listener)
+        harness.sessions[1]!.output = Self.bytes(1_000_000)
+        harness.sessions[1]!.pieceByteCount = 100_000
+        harness.exchange(1, &client)
+        expectEqual(client.plaintext, Self.bytes(1_000_000))
+    }
+
+    @Test("Nothing is sent to a socket that is full, whoever filled it", arguments: [1, 3])
+    func fullAfterHandshake(listener: UInt16) throws {
+        let harness = try TLSLayerHarness()
+        var client = TLSPeer(client: try TestContexts.client())
+        harness.adopt(1, listener: listener)
+        client.receive()
+        harness.receive(1, client.takeOutput())
+        harness.sockets[1]!.room = 100
+        harness.turn()
+        // What the core has to say comes while a rest of the server's flight waits for room.
+        harness.sessions[1]!.output = Self.bytes(5000)
+        for _ in 0..<5 { harness.turn() }
+        harness.sockets[1]!.room = .max
+        harness.exchange(1, &client)
+        harness.sessions[1]!.output = Self.bytes(1000)
+        harness.sockets[1]!.room = 100
+        harness.turn()
+        harness.sessions[1]!.output += Self.bytes(1000)
+        for _ in 0..<5 { harness.turn() }
+        harness.sockets[1]!.room = .max
+        harness.exchange(1, &client)
+        #expect(client.plaintext.count == 2000)
+    }
+
     @Test("Without memory for ciphertext a connection waits until there is some")
     func starved() throws {
         let harness = try TLSLayerHarness(blockByteCountMax: 512 << 10)
@@ -215,6 +249,24 @@ struct TLSLayerTests {
         #expect(harness.sessions[1]!.output.isEmpty)
         #expect(harness.sockets[1]!.sent.isEmpty)
         #expect(harness.sockets[1]!.isShutDown)
+    }
+
+    @Test("A handshake that goes on behind the socket's end says nothing more")
+    func endWithinHandshake() throws {
+        let harness = try TLSLayerHarness()
+        var client = TLSPeer(client: try TestContexts.client())
+        harness.adopt(1)
+        client.receive()
+        harness.receive(1, client.takeOutput())
+        harness.turn()
+        client.receive(harness.takeSent(1))
+        harness.sessions[1]!.wantsShutdown = true
+        for _ in 0..<3 { harness.turn() }
+        #expect(harness.sockets[1]!.isShutDown)
+        // The client's proof would be answered by a ticket or an end.
+        harness.receive(1, client.takeOutput())
+        for _ in 0..<3 { harness.turn() }
+        #expect(harness.takeSent(1).isEmpty)
     }
 
     // MARK: Handshakes

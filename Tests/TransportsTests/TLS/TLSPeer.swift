@@ -29,7 +29,7 @@ struct TLSPeer: ~Copyable {
         engine = TLSEngine(connecting: context, serverName: name, isAddress: isAddress, wire: wire)!
     }
 
-    deinit { engine.free() }
+    deinit { engine.free(wire: wire) }
 
     /// Feeds ciphertext until the engine wants more, or nothing goes on.
     mutating func receive(_ bytes: [UInt8] = []) {
