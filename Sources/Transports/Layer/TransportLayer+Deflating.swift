@@ -36,8 +36,8 @@ extension TransportLayer {
         else { return answer(record, submission, taken: 0) }
         let hasPending = record.pointee.pending != 0
         var send = beginSend(record, coreByteCount: byteCount)
-        send.isCompressed = true
-        send.endedAtOwed = record.pointee.compressionFlags.contains(.endsAtOwed)
+        send.compression = .isCompressed
+        if record.pointee.compressionFlags.contains(.endsAtOwed) { send.compression.insert(.endedAtOwed) }
         // A piece with a context is kept with what is pending if the kernel does not take it, which has room for one.
         let takesOver = record.pointee.compression.serverTakesOver
         let isCrowded = hasPending && blocks.used(record.pointee.pending) > Self.crowdedByteCount
@@ -60,7 +60,7 @@ extension TransportLayer {
             zeroCopySends.append(
                 ZeroCopySend(connection: record.pointee.connection, result: Int32(takenByteCount)))
         } else if takenByteCount < byteCount {
-            send.isCapped = true
+            send.compression.insert(.isCapped)
             compression.cappedSends.append(
                 CappedSend(connection: record.pointee.connection, byteCount: Int32(takenByteCount), place: 0))
         }
@@ -277,7 +277,7 @@ extension TransportLayer {
     mutating func settleCompressed(
         _ record: UnsafeMutablePointer<TransportRecord>, _ send: LoweredSend, _ byteCount: Int
     ) -> Int {
-        setEndsAtOwed(record, send.endedAtOwed)
+        setEndsAtOwed(record, send.compression.contains(.endedAtOwed))
         var left = byteCount
         var coreByteCount = 0
         var place = send.vectors

@@ -50,7 +50,7 @@ extension TransportLayer {
         let byteCount = isVector ? Int(submission.value) : submission.byteCount
         // Before the handshake there is nobody to read what the core says (of a CONNECT that is late).
         guard record.pointee.flags.contains(.isOpen) else { return answer(record, submission, taken: byteCount) }
-        if record.pointee.compression.isOn { return lowerCompressed(record, &submission) }
+        if _slowPath(record.pointee.compression.isOn) { return lowerCompressed(record, &submission) }
         let vectorCount = isVector ? submission.byteCount : 1
         let frameCountMax = min(vectorCount, byteCount / Self.messageByteCount + 1) + 1
         guard !record.pointee.flags.contains(.awaitsWritable),

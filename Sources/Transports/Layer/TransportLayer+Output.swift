@@ -97,7 +97,7 @@ extension TransportLayer {
         _ record: UnsafeMutablePointer<TransportRecord>, _ send: LoweredSend, _ result: Int
     ) {
         let connection = record.pointee.connection
-        if send.isCapped { return setCapped(connection, Int32(result)) }
+        if send.compression.contains(.isCapped) { return setCapped(connection, Int32(result)) }
         guard send.isZeroCopy else {
             return raised.append(Completion(.sendIncomplete, connection: connection, value: Int32(result)))
         }
@@ -125,7 +125,7 @@ extension TransportLayer {
         var left = byteCount
         var coreByteCount = 0
         rewind(record, send)
-        if send.isCompressed { return settleCompressed(record, send, byteCount) }
+        if send.compression.contains(.isCompressed) { return settleCompressed(record, send, byteCount) }
         for place in send.vectors..<send.vectors + Int(send.vectorCount) {
             let base = UnsafeRawPointer(arena.vectors[place].iov_base!)
             let pieceByteCount = arena.vectors[place].iov_len

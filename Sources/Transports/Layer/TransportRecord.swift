@@ -127,12 +127,18 @@ struct LoweredSend: BitwiseCopyable {
     var pendingOffset: UInt16
     var pendingBefore: UInt16
     var wasInMessage: Bool
-    /// The flag `endsAtOwed`.
-    var endedAtOwed = false
-    /// Its frames were made by `lowerCompressed`.
-    var isCompressed = false
-    /// There is an entry in `CompressionStates.cappedSends`.
-    var isCapped = false
     /// The core expects `.sendReleased`.
     var isZeroCopy: Bool
+    var compression: CompressedSend = []
+}
+
+/// Of a send on a connection whose messages may be compressed.
+struct CompressedSend: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// Its frames were made by `lowerCompressed`.
+    static let isCompressed = CompressedSend(rawValue: 1 << 0)
+    /// The flag `CompressionFlags.endsAtOwed`, before the send.
+    static let endedAtOwed = CompressedSend(rawValue: 1 << 1)
+    /// There is an entry in `CompressionStates.cappedSends`.
+    static let isCapped = CompressedSend(rawValue: 1 << 2)
 }
