@@ -273,7 +273,7 @@ struct TLSLayerTests {
         harness.adopt(1)
         client.receive()
         harness.receive(1, client.takeOutput())
-        harness.turn()
+        for _ in 0..<2 { harness.turn() }
         client.receive(harness.takeSent(1))
         harness.sessions[1]!.wantsShutdown = true
         for _ in 0..<3 { harness.turn() }
