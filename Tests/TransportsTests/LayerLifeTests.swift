@@ -15,6 +15,21 @@ struct LayerLifeTests {
             #expect(life.leftovers == [], "seed \(seed)")
         }
     }
+
+    @Test func `an end and a close of the core in one turn say so by a close frame`() {
+        let harness = TransportHarness.webSocket()
+        let connection = harness.open()
+        connection.hasShutDown = true
+        harness.submissions.append(Submission(.shutdownWrite, connection: connection.slot))
+        harness.close(connection)
+        harness.turns(3)
+        #expect(connection.wire == [0x88, 2, 0x03, 0xE8])
+        #expect(connection.isShutDown)
+        connection.peerEnds = true
+        harness.turns(3)
+        #expect(connection.closedIsReported)
+        #expect(harness.violations == [])
+    }
 }
 
 /// Some connections, plain, WebSocket and behind a proxy, to which everything happens that can happen.

@@ -30,7 +30,8 @@ extension TransportLayer {
         if record.pointee.compression.isOn { endInflating(record) }
         let flags = record.pointee.flags
         let isReset = submission.value == 1
-        let hasAnswer = flags.contains(.isOpen) ? !flags.contains(.closeIsQueued) : record.pointee.pending != 0
+        // A close frame that `lowerShutdown` has queued in this turn is among what is pending.
+        let hasAnswer = record.pointee.pending != 0 || flags.contains(.isOpen) && !flags.contains(.closeIsQueued)
         let waits = flags.contains(.awaitsWritable) || flags.contains(.isWritableAsked)
         // Within a frame nothing else can be said, and a socket that takes nothing is not waited for.
         guard !isReset, hasAnswer, record.pointee.owed == 0, !waits, record.pointee.stage != .failed else {

@@ -104,7 +104,10 @@ extension TransportLayer {
 
     private var nextDeadline: UInt64 {
         mutating get {
-            if !listed.isEmpty || !reports.isEmpty || blocks.hasToUnmap || isTrimming { return 0 }
+            // A driver reports nothing of what it took whole, but a zero-copy send is always answered.
+            if !listed.isEmpty || !reports.isEmpty || !zeroCopySends.isEmpty || blocks.hasToUnmap || isTrimming {
+                return 0
+            }
             if usesCompression, hasBacklogToContinue { return 0 }
             return lingerDeadline
         }

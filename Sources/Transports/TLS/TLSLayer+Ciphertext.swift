@@ -103,7 +103,8 @@ extension TLSLayer {
             block = header.pointee.next
         }
         if isZeroCopy || byteCount < Int(record.pointee.pendingByteCount)
-            || Int(record.pointee.aheadByteCount) < coreByteCount || record.pointee.flags.contains(.shutdownIsDue)
+            || Int(record.pointee.aheadByteCount) < coreByteCount
+            || !record.pointee.flags.isDisjoint(with: [.shutdownIsDue, .coreAwaitsWritable])
         {
             settlesAtOnce = true
         }

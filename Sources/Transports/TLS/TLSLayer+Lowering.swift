@@ -109,7 +109,8 @@ extension TLSLayer {
         if record.pointee.stage != .open { return }
         if record.pointee.pendingByteCount > 0 {
             record.pointee.flags.insert(.coreAwaitsWritable)
-            askWritable(record)
+            // Where the socket has taken bytes again by now, what waits is sent first.
+            record.pointee.flags.contains(.isFull) ? askWritable(record) : list(record)
         } else if record.pointee.flags.contains(.isStarved) {
             starved.append(handle(record))
         } else {

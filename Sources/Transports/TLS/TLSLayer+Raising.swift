@@ -69,6 +69,10 @@ extension TLSLayer {
     private mutating func writable(_ record: UnsafeMutablePointer<TLSRecord>) {
         record.pointee.flags.remove([.isWritableAsked, .isFull])
         if record.pointee.pendingByteCount > 0 { list(record) }
+        tellWritable(record)
+    }
+
+    private mutating func tellWritable(_ record: UnsafeMutablePointer<TLSRecord>) {
         guard record.pointee.flags.contains(.coreAwaitsWritable) else { return }
         record.pointee.flags.remove(.coreAwaitsWritable)
         raised.append(Completion(.writable, connection: record.pointee.connection))
@@ -106,8 +110,10 @@ extension TLSLayer {
         if record.pointee.flags.contains(.isClosing) { return }
         if record.pointee.pendingByteCount > 0 {
             if fellShort { record.pointee.flags.insert(.isFull) }
-            list(record)
-        } else if record.pointee.flags.contains(.shutdownIsDue) {
+            return list(record)
+        }
+        tellWritable(record)
+        if record.pointee.flags.contains(.shutdownIsDue) {
             list(record)
         }
     }

@@ -83,6 +83,7 @@ final class ClientTransport {
     var mustFail: Bool { wrong != .nothing || mustExceed }
     /// The client writes nothing more.
     var hasEnded: Bool { hasSaidEnd || socket?.hasClosed == true }
+    var isWithinRecord: Bool { cipher?.isWithinRecord == true }
     var failure: String? { cipher?.failure ?? socket?.failure }
 
     // MARK: Writing

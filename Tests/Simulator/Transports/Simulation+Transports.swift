@@ -194,7 +194,7 @@ extension Simulation {
         if let fault = transport.faultOfCode(isDraining: isDraining) {
             return oracle.violate("client \(peer.id): \(fault)")
         }
-        if stomp.isEmpty ? !transport.isReady : stomp != [10] { wasActive = true }
+        if stomp.isEmpty ? !transport.isReady || transport.isWithinRecord : stomp != [10] { wasActive = true }
         if stomp.isEmpty { return }
         peer.lastWire = now
         stomp.withUnsafeBytes { peer.decoder.append($0) }

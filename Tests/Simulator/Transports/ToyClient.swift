@@ -37,6 +37,9 @@ struct ToyClient {
         return records
     }
 
+    /// A part of a record is there.
+    var isWithinRecord: Bool { !input.isEmpty }
+
     // MARK: Receiving
 
     /// Takes octets of the server, and returns what was in them.

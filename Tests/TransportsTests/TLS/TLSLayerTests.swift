@@ -130,6 +130,21 @@ struct TLSLayerTests {
         #expect(client.plaintext.count == 2000)
     }
 
+    @Test("A socket that takes bytes again while the core is told to wait gets what waits first")
+    func writableWhileTold() throws {
+        let harness = try TLSLayerHarness()
+        var client = try harness.connect(1, listener: 3)
+        harness.sockets[1]!.room = 100
+        harness.sessions[1]!.output = Self.bytes(1000)
+        for _ in 0..<3 { harness.turn() }
+        harness.sessions[1]!.output = Self.bytes(200_000)
+        harness.sessions[1]!.pieceByteCount = 100_000
+        harness.sockets[1]!.room = .max
+        harness.turn()
+        harness.exchange(1, &client)
+        expectEqual(client.plaintext, Self.bytes(1000) + Self.bytes(200_000))
+    }
+
     @Test("Without memory for ciphertext a connection waits until there is some")
     func starved() throws {
         let harness = try TLSLayerHarness(blockByteCountMax: 512 << 10)
@@ -258,7 +273,7 @@ struct TLSLayerTests {
         harness.adopt(1)
         client.receive()
         harness.receive(1, client.takeOutput())
-        harness.turn()
+        for _ in 0..<2 { harness.turn() }
         client.receive(harness.takeSent(1))
         harness.sessions[1]!.wantsShutdown = true
         for _ in 0..<3 { harness.turn() }
