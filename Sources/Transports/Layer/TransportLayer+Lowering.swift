@@ -104,11 +104,12 @@ extension TransportLayer {
 
     private var nextDeadline: UInt64 {
         mutating get {
-            // A driver reports nothing of what it took whole, but a zero-copy send is always answered.
+            // A driver reports nothing of what it took whole, but a zero-copy send is always answered, and so is one
+            // that held only a part of the core's bytes.
             if !listed.isEmpty || !reports.isEmpty || !zeroCopySends.isEmpty || blocks.hasToUnmap || isTrimming {
                 return 0
             }
-            if usesCompression, hasBacklogToContinue { return 0 }
+            if usesCompression, hasBacklogToContinue || !compression.cappedSends.isEmpty { return 0 }
             return lingerDeadline
         }
     }
