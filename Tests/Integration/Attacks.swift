@@ -131,8 +131,10 @@ extension Attack {
         case .trickle, .silence, .halfHandshakes, .slowRequests: 1000
         case .heldBodies, .frameLengths, .brokenProxies: 24
         case .halfMessages: 60
+        // Few enough that the broker reads each of them often: else the time of a frame ends them.
+        case .silentReceivers: 4
         case .headerFlood, .endlessHeaders, .endlessBodies, .hugeLengths, .subscriptions, .patterns, .longIdentifiers,
-            .transactions, .sleepers, .silentReceivers, .fullQueue, .manyQueues, .destinations, .hoarders, .logFlood,
+            .transactions, .sleepers, .fullQueue, .manyQueues, .destinations, .hoarders, .logFlood,
             .handshakes, .tinyRecords, .requests, .origins, .pings, .unmasked, .fragments, .compression, .inflation,
             .forgedProxies, .wrongLogins, .badTokens:
             20
