@@ -72,6 +72,19 @@ public struct ServerFrameReader: BitwiseCopyable, Sendable {
         return .payload(offset: offset, byteCount: count, isText: isText, isLast: endsMessage)
     }
 
+    /// The same of an array.
+    public mutating func read(_ bytes: [UInt8], at position: inout Int) throws(WebSocketFailure) -> Part {
+        // A closure that throws a typed error cannot be passed here, so the part comes out of it as a result.
+        let result = bytes.withUnsafeBytes { bytes -> Result<Part, WebSocketFailure> in
+            do throws(WebSocketFailure) {
+                return .success(try read(bytes, at: &position))
+            } catch {
+                return .failure(error)
+            }
+        }
+        return try result.get()
+    }
+
     private mutating func readHeader(_ byte: UInt8) throws(WebSocketFailure) {
         headerCount += 1
         switch headerCount {

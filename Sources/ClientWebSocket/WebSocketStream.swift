@@ -59,15 +59,7 @@ public struct WebSocketStream: Sendable {
     private mutating func read(_ received: [UInt8], _ payload: inout [UInt8]) throws(WebSocketFailure) {
         var position = 0
         while true {
-            // A closure that throws a typed error cannot be passed here, so the part comes out of it as a result.
-            let result = received.withUnsafeBytes { bytes -> Result<ServerFrameReader.Part, WebSocketFailure> in
-                do throws(WebSocketFailure) {
-                    return .success(try reader.read(bytes, at: &position))
-                } catch {
-                    return .failure(error)
-                }
-            }
-            switch try result.get() {
+            switch try reader.read(received, at: &position) {
             case .needsBytes: return
             case .payload(let offset, let byteCount, let isText, let isLast):
                 let bytes = received[offset..<offset + byteCount]

@@ -76,14 +76,7 @@ struct SocketClient {
                 failure = "octets behind the close frame"
                 return
             }
-            let result = bytes.withUnsafeBytes { bytes -> Result<ServerFrameReader.Part, WebSocketFailure> in
-                do throws(WebSocketFailure) {
-                    return .success(try reader.read(bytes, at: &position))
-                } catch {
-                    return .failure(error)
-                }
-            }
-            switch try result.get() {
+            switch try reader.read(bytes, at: &position) {
             case .needsBytes: return
             case .payload(let offset, let byteCount, let isText, let isLast):
                 payload += bytes[offset..<offset + byteCount]
