@@ -9,18 +9,57 @@ struct Message {
     var headersByteCount: Int
     var body: UnsafeRawPointer
     var bodyByteCount: Int
-    /// The header lines' bytes are the same in all versions.
-    var isPlain: Bool
-    /// The header lines begin with `destination`, because it is not the canonical name: an alias, as the SEND wrote it,
-    /// or a topic's name on its way to the subscriber of a pattern.
-    var carriesDestination = false
-    /// Its SEND says `persistent:true`; of one in a queue: it is stored.
-    var isPersistent = false
-    /// What few messages have.
-    var options = MessageOptions()
+    var marks: MessageMarks
     var identity: UInt64
     /// Wall-clock milliseconds; 0: never.
     var expiresAt: UInt64
+
+    init(
+        headers: UnsafeRawPointer, headersByteCount: Int, body: UnsafeRawPointer, bodyByteCount: Int,
+        marks: MessageMarks, identity: UInt64, expiresAt: UInt64
+    ) {
+        self.headers = headers
+        self.headersByteCount = headersByteCount
+        self.body = body
+        self.bodyByteCount = bodyByteCount
+        self.marks = marks
+        self.identity = identity
+        self.expiresAt = expiresAt
+    }
+
+    init(
+        headers: UnsafeRawPointer, headersByteCount: Int, body: UnsafeRawPointer, bodyByteCount: Int, isPlain: Bool,
+        carriesDestination: Bool = false, isPersistent: Bool = false, options: MessageOptions = [], identity: UInt64,
+        expiresAt: UInt64
+    ) {
+        self.init(
+            headers: headers, headersByteCount: headersByteCount, body: body, bodyByteCount: bodyByteCount,
+            marks: MessageMarks(isPlain: isPlain, carriesDestination: carriesDestination, isPersistent: isPersistent),
+            identity: identity, expiresAt: expiresAt)
+        self.options = options
+    }
+
+    /// The header lines' bytes are the same in all versions.
+    @inline(__always) var isPlain: Bool {
+        get { marks.contains(.isPlain) }
+        set { marks.set(.isPlain, newValue) }
+    }
+    /// The header lines begin with `destination`, because it is not the canonical name: an alias, as the SEND wrote it,
+    /// or a topic's name on its way to the subscriber of a pattern.
+    @inline(__always) var carriesDestination: Bool {
+        get { marks.contains(.carriesDestination) }
+        set { marks.set(.carriesDestination, newValue) }
+    }
+    /// Its SEND says `persistent:true`; of one in a queue: it is stored.
+    @inline(__always) var isPersistent: Bool {
+        get { marks.contains(.isPersistent) }
+        set { marks.set(.isPersistent, newValue) }
+    }
+    /// What few messages have.
+    @inline(__always) var options: MessageOptions {
+        get { marks.options }
+        set { marks.options = newValue }
+    }
 
     /// Drops the line that `carriesDestination` speaks of.
     mutating func removeDestination() {
@@ -32,7 +71,7 @@ struct Message {
     }
 
     /// Header lines, LF, body, NUL, LF.
-    var contentByteCount: Int { headersByteCount + 1 + bodyByteCount + 2 }
+    var contentByteCount: Int { headersByteCount &+ bodyByteCount &+ 3 }
 
     /// Writes header lines, the empty line, body, NUL and LF for a receiver of `version`.
     ///
@@ -84,15 +123,39 @@ struct Message {
     }
 }
 
-/// What its SEND asks for beside delivery.
+/// What there is to say about a message with yes or no: a bit each, so that all of it takes one register.
+struct MessageMarks: OptionSet, BitwiseCopyable {
+    private(set) var rawValue: UInt8
+    static let isPlain = MessageMarks(rawValue: 1 << 0)
+    static let carriesDestination = MessageMarks(rawValue: 1 << 1)
+    static let isPersistent = MessageMarks(rawValue: 1 << 2)
+
+    @inline(__always) init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    @inline(__always)
+    init(isPlain: Bool, carriesDestination: Bool, isPersistent: Bool) {
+        rawValue = (isPlain ? 1 : 0) | (carriesDestination ? 2 : 0) | (isPersistent ? 4 : 0)
+    }
+
+    @inline(__always)
+    mutating func set(_ mark: MessageMarks, _ isSet: Bool) { if isSet { insert(mark) } else { remove(mark) } }
+
+    @inline(__always) var options: MessageOptions {
+        get { MessageOptions(rawValue: rawValue & MessageOptions.bits) }
+        set { rawValue = rawValue & ~MessageOptions.bits | newValue.rawValue }
+    }
+}
+
+/// What its SEND asks for beside delivery. Bits of `MessageMarks`.
 struct MessageOptions: OptionSet, BitwiseCopyable {
     let rawValue: UInt8
     /// It waits for its time: the header lines begin with a `ScheduleLine`.
-    static let isDelayed = MessageOptions(rawValue: 1 << 0)
+    static let isDelayed = MessageOptions(rawValue: 1 << 3)
     /// It has an `x-deduplication-id`: another with the same id is not taken for a while.
-    static let isDeduplicated = MessageOptions(rawValue: 1 << 1)
+    static let isDeduplicated = MessageOptions(rawValue: 1 << 4)
     /// It was delayed, and an earlier life may have given it out when it was due.
-    static let mayHaveBeenDelivered = MessageOptions(rawValue: 1 << 2)
+    static let mayHaveBeenDelivered = MessageOptions(rawValue: 1 << 5)
+    @inline(__always) static var bits: UInt8 { 0b11_1000 }
 }
 
 extension MemoryBudget {
@@ -130,8 +193,8 @@ extension MemoryBudget {
         base.assumingMemoryBound(to: StoredMessage.self).initialize(
             to: StoredMessage(
                 headersByteCount: UInt32(extra.count + message.headersByteCount),
-                bodyByteCount: UInt32(message.bodyByteCount), isPlain: message.isPlain,
-                carriesDestination: message.carriesDestination, isStored: isStored, options: message.options))
+                bodyByteCount: UInt32(message.bodyByteCount),
+                marks: isStored ? message.marks.union(.isPersistent) : message.marks.subtracting(.isPersistent)))
         var writer = FrameWriter(at: base + StoredMessage.byteCount)
         if extra.count > 0 { writer.write(extra.baseAddress!, extra.count) }
         message.writeContent(&writer, version: .v1_2)
@@ -159,7 +222,6 @@ extension MemoryBudget {
         return Message(
             headers: headers, headersByteCount: Int(head.headersByteCount),
             body: headers + Int(head.headersByteCount) + 1, bodyByteCount: Int(head.bodyByteCount),
-            isPlain: head.isPlain, carriesDestination: head.carriesDestination, isPersistent: head.isStored,
-            options: head.options, identity: identity, expiresAt: expiresAt)
+            marks: head.marks, identity: identity, expiresAt: expiresAt)
     }
 }

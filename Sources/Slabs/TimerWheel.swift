@@ -38,6 +38,8 @@ public struct TimerWheel: ~Copyable {
     @usableFromInline var timers: Slab<TimerRecord>
     /// One word per level, with one bit per list: set if the list has timers.
     @usableFromInline let occupied: UnsafeMutablePointer<UInt64>
+    /// A bit per level, set if its word in `occupied` is not 0. It may be set although the last timer was cancelled.
+    @usableFromInline var occupiedLevels: UInt64 = 0
     @usableFromInline var now: UInt64
     @usableFromInline var currentTick: UInt64
 
@@ -126,7 +128,11 @@ public struct TimerWheel: ~Copyable {
     /// there are no timers.
     public var nextDeadline: UInt64? {
         if timers[Self.expiredList].pointee.next != Self.expiredList { return now }
-        for level in 0..<Self.levelCount where occupied[level] != 0 {
+        var levels = occupiedLevels
+        while levels != 0 {
+            let level = levels.trailingZeroBitCount
+            levels &= levels &- 1
+            if occupied[level] == 0 { continue }
             let digit = UInt64(occupied[level].trailingZeroBitCount)
             let shift = UInt64(6 * level)
             let tick = (currentTick >> (shift + 6)) << (shift + 6) | digit << shift
@@ -165,6 +171,7 @@ public struct TimerWheel: ~Copyable {
         let level = Self.level(tick ^ currentTick)
         let digit = Self.digit(tick, level)
         occupied[level] |= 1 << digit
+        occupiedLevels |= 1 &<< UInt64(level)
         append(timer, to: UInt32(level * 64) + UInt32(digit) + 1)
     }
 
@@ -187,10 +194,17 @@ public struct TimerWheel: ~Copyable {
         }
     }
 
+    /// The lists of a level that are in `mask` have no timers any more.
+    @inline(__always)
+    private mutating func empty(_ level: Int, where mask: UInt64) {
+        occupied[level] &= ~mask
+        if occupied[level] == 0 { occupiedLevels &= ~(1 << UInt64(level)) }
+    }
+
     /// Appends the non-empty lists of a level that are in `mask` to the expired list.
     private mutating func expireLists(of level: Int, where mask: UInt64) {
         var lists = occupied[level] & mask
-        occupied[level] &= ~mask
+        empty(level, where: mask)
         while lists != 0 {
             splice(UInt32(level * 64 + lists.trailingZeroBitCount + 1))
             lists &= lists - 1
@@ -217,7 +231,7 @@ public struct TimerWheel: ~Copyable {
 
     /// Distributes the timers of a list over the levels below, because the current tick has reached its digit.
     private mutating func spread(_ level: Int, _ digit: UInt64) {
-        occupied[level] &= ~(1 << digit)
+        empty(level, where: 1 << digit)
         let list = UInt32(level * 64) + UInt32(digit) + 1
         let (first, last) = takeAll(list)
         var timer = first

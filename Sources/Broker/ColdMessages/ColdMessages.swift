@@ -193,7 +193,7 @@ struct ColdMessages: ~Copyable {
 
     // MARK: Work
 
-    @inline(__always) var hasWork: Bool { !listed.isEmpty || !blocked.isEmpty || compaction != nil }
+    @inline(__always) var hasWork: Bool { listed.count | blocked.count != 0 || compaction != nil }
     /// The next turn is to come at once.
     @inline(__always) var wantsTurn: Bool { !listed.isEmpty }
     var listedCount: Int { listed.count }

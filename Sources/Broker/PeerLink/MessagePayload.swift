@@ -9,10 +9,7 @@ struct MessagePayloadHead: BitwiseCopyable {
     var bodyByteCount: UInt32
     var expiresAt: UInt64
     var identity: UInt64
-    var isPlain: Bool
-    var carriesDestination: Bool
-    var isPersistent: Bool
-    var options: MessageOptions
+    var marks: MessageMarks
 
     static var byteCount: Int { 40 }
 }
@@ -43,8 +40,7 @@ struct MessagePayload {
         message = Message(
             headers: headers, headersByteCount: Int(head.headersByteCount),
             body: headers + Int(head.headersByteCount), bodyByteCount: Int(head.bodyByteCount),
-            isPlain: head.isPlain, carriesDestination: head.carriesDestination, isPersistent: head.isPersistent,
-            options: head.options, identity: head.identity, expiresAt: head.expiresAt)
+            marks: head.marks, identity: head.identity, expiresAt: head.expiresAt)
     }
 
     var byteCount: Int {
@@ -57,9 +53,7 @@ struct MessagePayload {
             of: MessagePayloadHead(
                 nameByteCount: UInt32(name.count), receiptByteCount: UInt32(receipt.count),
                 headersByteCount: UInt32(message.headersByteCount), bodyByteCount: UInt32(message.bodyByteCount),
-                expiresAt: message.expiresAt, identity: message.identity, isPlain: message.isPlain,
-                carriesDestination: message.carriesDestination, isPersistent: message.isPersistent,
-                options: message.options),
+                expiresAt: message.expiresAt, identity: message.identity, marks: message.marks),
             as: MessagePayloadHead.self)
         var cursor = place + MessagePayloadHead.byteCount
         if name.count > 0 { memcpy(cursor, name.baseAddress!, name.count) }

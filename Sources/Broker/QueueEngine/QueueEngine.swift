@@ -178,7 +178,8 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     func hasRoom(_ index: Index<Queue>, byteCount: Int) -> Bool {
         let queue = queueRecords[index]
         return queue.pointee.messageCount < queue.pointee.messageCountMax
-            && queue.pointee.byteCount + UInt64(byteCount) <= queue.pointee.byteCountMax || index == granting
+            && queue.pointee.byteCount &+ UInt64(truncatingIfNeeded: byteCount) <= queue.pointee.byteCountMax
+            || index == granting
     }
 
     /// Keeps room for a message of so many bytes: it counts as if it were there.
@@ -201,6 +202,7 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     /// Puts a message into a queue. `extra` are header lines that go in front of the message's own; they must be plain.
     ///
     /// - Parameter isStored: it goes to the log, too.
+    @inline(__always)
     mutating func enqueue(
         _ index: Index<Queue>, _ message: Message, extra: UnsafeRawBufferPointer, isStored: Bool = false,
         _ memory: inout MemoryBudget, _ timers: inout TimerWheel, at moment: Moment
@@ -245,12 +247,12 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         entry.pointee.message = block
         entry.pointee.identity = message.identity
         entry.pointee.expiresAt = expiresAt
-        entry.pointee.byteCount = UInt32(message.contentByteCount)
+        entry.pointee.byteCount = UInt32(truncatingIfNeeded: message.contentByteCount)
         entry.pointee.isStored = isStored
         entry.pointee.order = nextOrder
         nextOrder &+= 1
-        queue.pointee.messageCount += 1
-        queue.pointee.byteCount += UInt64(entry.pointee.byteCount)
+        queue.pointee.messageCount &+= 1
+        queue.pointee.byteCount &+= UInt64(entry.pointee.byteCount)
         queue.pointee.lastUsed = clock
         entry.pointee.state = .ready
     }

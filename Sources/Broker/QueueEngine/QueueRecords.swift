@@ -89,18 +89,16 @@ struct Entry: SlabRecord {
 struct StoredMessage: BitwiseCopyable {
     var headersByteCount: UInt32
     var bodyByteCount: UInt32
-    var isPlain: Bool
-    var carriesDestination: Bool
+    var marks: MessageMarks
     /// It is in the log: `StoredPlace` is behind the content.
-    var isStored: Bool
-    var options: MessageOptions
+    var isStored: Bool { marks.contains(.isPersistent) }
 
     static var byteCount: Int { 16 }
     /// Where the place in the log is, from the begin of the block.
     static func placeOffset(contentByteCount: Int) -> Int { (byteCount + contentByteCount + 7) & ~7 }
 
     /// Header lines, LF, body, NUL, LF.
-    var contentByteCount: Int { Int(headersByteCount) + 1 + Int(bodyByteCount) + 2 }
+    var contentByteCount: Int { Int(headersByteCount) &+ Int(bodyByteCount) &+ 3 }
 }
 
 /// A queue's consumer, with the queue's owner; its session may live with another worker.

@@ -13,6 +13,8 @@ enum FrameOutcome {
 // Accept, receive, end, close: a connection's life.
 extension Shard {
     mutating func apply(_ completion: Completion) {
+        // Most of them, past two jump tables.
+        if completion.kind == .received { return applyReceived(completion) }
         switch completion.kind {
         case .accepted: accepted(completion)
         case .acceptFailed: acceptFailed(completion)
@@ -23,15 +25,13 @@ extension Shard {
         case .permitted: permitted(Handle(completion.connection), isAllowed: completion.value == 0)
         case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
             fileAnswered(completion)
-        case .received, .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed, .authenticated, .identified:
+        case .received: break  // applied above
+        case .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed, .authenticated, .identified:
             guard let session = sessions.find(Handle(completion.connection)) else {
                 counters.staleCompletions &+= 1
                 return
             }
             switch completion.kind {
-            case .received:
-                received(session, completion.pointer!, Int(completion.value))
-                if session.pointee.flags.contains(.hasRate) { spendBytes(session, Int(completion.value)) }
             case .receiveEnded: receiveEnded(session)
             case .receiveFailed: connectionFailed(session)
             case .sendReleased: sendReleased(session, completion.value)
@@ -39,11 +39,21 @@ extension Shard {
             case .closed: closed(session)
             case .authenticated: authenticated(session, isAllowed: completion.value == 0)
             case .identified: identified(session, completion)
-            case .accepted, .acceptFailed, .woken, .sendIncomplete, .fileOpened, .fileAppended, .fileRead,
+            case .received, .accepted, .acceptFailed, .woken, .sendIncomplete, .fileOpened, .fileAppended, .fileRead,
                 .fileAllocated, .fileSynced, .fileDeleted, .fileClosed, .durable, .permitted:
                 break
             }
         }
+    }
+
+    @inline(__always)
+    private mutating func applyReceived(_ completion: Completion) {
+        guard let session = sessions.find(Handle(completion.connection)) else {
+            counters.staleCompletions &+= 1
+            return
+        }
+        received(session, completion.pointer!, Int(completion.value))
+        if session.pointee.flags.contains(.hasRate) { spendBytes(session, Int(completion.value)) }
     }
 
     // MARK: Accept

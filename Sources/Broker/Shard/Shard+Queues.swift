@@ -127,15 +127,35 @@ extension Shard {
     mutating func enqueue(
         _ index: Index<Queue>, _ message: Message, extra: UnsafeRawBufferPointer = .init(start: nil, count: 0)
     ) -> Bool {
-        let isStored = stores(index, isPersistent: message.isPersistent)
+        if stores(index, isPersistent: message.isPersistent) { return enqueueStored(index, message, extra: extra) }
         if queues[index].pointee.mayBeCold,
-            let wasTaken = enqueueCold(index, message, extra: extra, isStored: isStored)
+            let wasTaken = enqueueCold(index, message, extra: extra, isStored: false)
         {
             return wasTaken
         }
-        switch queues.enqueue(index, message, extra: extra, isStored: isStored, &memory, &timers, at: moment) {
-        case .queued(let entry):
-            if isStored { keepNew(entry, message) }
+        return finishEnqueueing(
+            index, queues.enqueue(index, message, extra: extra, isStored: false, &memory, &timers, at: moment))
+    }
+
+    /// The same of a message that goes to the log. Apart, so that one that does not pays nothing for it.
+    @inline(never)
+    private mutating func enqueueStored(
+        _ index: Index<Queue>, _ message: Message, extra: UnsafeRawBufferPointer
+    ) -> Bool {
+        if queues[index].pointee.mayBeCold,
+            let wasTaken = enqueueCold(index, message, extra: extra, isStored: true)
+        {
+            return wasTaken
+        }
+        let admission = queues.enqueue(index, message, extra: extra, isStored: true, &memory, &timers, at: moment)
+        if case .queued(let entry) = admission { keepNew(entry, message) }
+        return finishEnqueueing(index, admission)
+    }
+
+    @inline(__always)
+    private mutating func finishEnqueueing(_ index: Index<Queue>, _ admission: Admission) -> Bool {
+        switch admission {
+        case .queued:
             if queues[index].pointee.messageCount == 1 { updateIdle(queues[index].pointee.destination) }
             if !queues[index].pointee.turns.isEmpty { dispatch(index) }
             return true
@@ -149,12 +169,18 @@ extension Shard {
     /// An entry that is neither ready nor with a consumer leaves the broker.
     mutating func freeEntry(_ entry: Index<Entry>) {
         let index = queues[entry].pointee.queue
-        if queues[entry].pointee.isStored { acknowledgeStored(entry) }
-        if !queues[index].pointee.intake.isNone { tookOne(entry) }
+        if queues[entry].pointee.isStored || !queues[index].pointee.intake.isNone { leaveLog(entry, index) }
         queues.free(entry, &memory, &timers)
         let queue = queues[index]
         if !queue.pointee.blocked.isEmpty { unblock(index) }
         if queue.pointee.messageCount == 0, !queue.pointee.isClosed { becomeEmpty(index) }
+    }
+
+    /// Somebody hears of the entry's end: the log, or who reads a topic's log for the queue.
+    @inline(never)
+    private mutating func leaveLog(_ entry: Index<Entry>, _ index: Index<Queue>) {
+        if queues[entry].pointee.isStored { acknowledgeStored(entry) }
+        if !queues[index].pointee.intake.isNone { tookOne(entry) }
     }
 
     private mutating func becomeEmpty(_ index: Index<Queue>) {

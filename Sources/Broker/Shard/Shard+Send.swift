@@ -167,12 +167,8 @@ extension Shard {
             return .done
         }
         let queue = queues.handle(destination.pointee.queue)
-        if frame.has(.sendOption), let outcome = settleOptions(context, target, queue.index) {
-            if hadReservation { roomIsFree(queue) }
-            return outcome
-        }
-        if queues[queue.index].pointee.storage != .never, storesFrame(session, in: target.destination),
-            let outcome = holdBackStored(context)
+        if frame.has(.sendOption) || queues[queue.index].pointee.storage != .never,
+            let outcome = holdBack(context, target, queue.index)
         {
             if hadReservation { roomIsFree(queue) }
             return outcome
@@ -195,6 +191,18 @@ extension Shard {
             return .done
         }
         return didSend(context)
+    }
+
+    /// The SEND has options, or may go to the log. nil: it goes on as any other.
+    @inline(never)
+    private mutating func holdBack(
+        _ context: FrameContext, _ target: SendTarget, _ index: Index<Queue>
+    ) -> FrameOutcome? {
+        if frame.has(.sendOption), let outcome = settleOptions(context, target, index) { return outcome }
+        guard queues[index].pointee.storage != .never, storesFrame(context.session, in: target.destination) else {
+            return nil
+        }
+        return holdBackStored(context)
     }
 
     @inline(never)
@@ -233,20 +241,20 @@ extension Shard {
 
     /// The SEND under the parser as a message. nil: it was answered with ERROR, or has expired.
     mutating func messageOfFrame(_ context: FrameContext, for target: SendTarget) -> Message? {
+        let isUncommon = frame.hasAny(
+            HeaderName.expires.bit | HeaderName.expiration.bit | HeaderName.ttl.bit | HeaderName.persistent.bit
+                | HeaderName.sendOption.bit)
+        var marks: MessageMarks = frame.isPlain ? .isPlain : []
         var expiresAt: UInt64 = 0
-        var isPersistent = false
-        if frame.hasAny(
-            HeaderName.expires.bit | HeaderName.expiration.bit | HeaderName.ttl.bit | HeaderName.persistent.bit)
-        {
+        if isUncommon {
             guard let time = expiryOfFrame(context) else { return nil }
             expiresAt = time
-            isPersistent = store.isEnabled && asksForPersistence(context.session)
+            if store.isEnabled, asksForPersistence(context.session) { marks.insert(.isPersistent) }
         }
         var message = Message(
             headers: frame.base, headersByteCount: 0, body: frame.base + frame.bodyOffset,
-            bodyByteCount: frame.bodyByteCount, isPlain: frame.isPlain, isPersistent: isPersistent,
-            identity: takeIdentity(), expiresAt: expiresAt)
-        if frame.has(.sendOption) { return addOptions(&message, context, target) ? message : nil }
+            bodyByteCount: frame.bodyByteCount, marks: marks, identity: takeIdentity(), expiresAt: expiresAt)
+        if isUncommon, frame.has(.sendOption) { return addOptions(&message, context, target) ? message : nil }
         if frame.isPlain && target.replyTo.isNone && !target.isAlias {
             gatherHeaders(&message)
         } else {

@@ -74,7 +74,7 @@ struct TopicLogs: ~Copyable {
     func nextLog(after index: Index<TopicLog>) -> Index<TopicLog> { logRecords.nextLive(after: index) }
 
     /// Readers or intakes have something to do: see `Shard.serveLogs`.
-    @inline(__always) var hasWork: Bool { !dueLogs.isEmpty || !dueIntakes.isEmpty }
+    @inline(__always) var hasWork: Bool { dueLogs.count | dueIntakes.count != 0 }
 
     // MARK: Logs
 
