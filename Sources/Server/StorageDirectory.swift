@@ -172,7 +172,7 @@ public struct StorageDirectory: ~Copyable, Sendable {
     }
 
     /// Whether segments can be written past the page cache.
-    func takesDirectWrites() -> Bool { DirectWrites.arePossible(in: descriptor) }
+    func takesDirectWrites() -> Bool { DirectAccess.arePossible(in: descriptor) }
 
     private func contents(of name: String) throws(StorageError) -> String? {
         let file = openat(descriptor, name, O_RDONLY | O_CLOEXEC)

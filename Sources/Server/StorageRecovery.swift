@@ -30,9 +30,9 @@ final class RecoveredStore: Sendable {
         ids = state.ids.sorted { $0.acceptedAt < $1.acceptedAt }
         self.state = state
         self.settings = settings
-        let isAligned = settings.segmentByteCount % DirectWrites.blockByteCount == 0
+        let isAligned = settings.segmentByteCount % DirectAccess.blockByteCount == 0
         let isDirect = settings.writesDirectly && isAligned && directory.takesDirectWrites()
-        blockByteCount = isDirect ? DirectWrites.blockByteCount : 1
+        blockByteCount = isDirect ? DirectAccess.blockByteCount : 1
         self.directory = HeldDirectory(directory)
     }
 

@@ -1,10 +1,13 @@
 internal import CURing
 import Glibc
 
-/// Writes past the page cache (O_DIRECT of open(2)).
-public enum DirectWrites {
+/// Reads and writes past the page cache (O_DIRECT of open(2)).
+public enum DirectAccess {
     /// What offsets, lengths and addresses are multiples of: every disk takes that.
     public static let blockByteCount = 4096
+
+    /// O_DIRECT, for open(2): Swift's Glibc does not name it.
+    public static let openFlag = file_direct
 
     /// Whether a new file in a directory can be written so. It is tried, with a file that is removed afterwards: file systems
     /// refuse it when the file is opened, or when it is written.
