@@ -16,6 +16,25 @@ struct LayerLifeTests {
         }
     }
 
+    @Test(arguments: [false, true])
+    func `what handshakes took goes back to the kernel when it went unused for a while`(rests: Bool) {
+        let harness = TransportHarness.webSocket()
+        let connection = harness.open()
+        // With the answer to CONNECT, the request is not needed any more.
+        connection.output.append(Array("CONNECTED\n\n\0".utf8))
+        harness.turns(2)
+        if rests {
+            #expect(harness.deadline > harness.now && harness.deadline < .max)
+            harness.now = harness.deadline
+            harness.turns(2)
+            #expect(harness.deadline == .max)
+        }
+        let changeCount = harness.layer.blocks.reserveChangeCount
+        harness.layer.blocks.trim()
+        #expect((harness.layer.blocks.reserveChangeCount == changeCount) == rests)
+        #expect(harness.violations == [])
+    }
+
     @Test func `an end and a close of the core in one turn say so by a close frame`() {
         let harness = TransportHarness.webSocket()
         let connection = harness.open()

@@ -88,9 +88,20 @@ extension TransportLayer {
         trimAfterBurst()
     }
 
-    /// After a burst of connections, what it took goes back to the kernel: once when less than half of them are left.
+    /// After a burst of connections, what it took goes back to the kernel: once when less than half of them are left; and
+    /// what handshakes took that are over, when nothing of it was used for a while.
     private mutating func trimAfterBurst() {
-        if isTrimming { isTrimming = !blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax) }
+        if isTrimming {
+            isTrimming = !blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax)
+            reserveChangesSeen = blocks.reserveChangeCount
+        }
+        if blocks.reserveChangeCount != reserveChangesSeen {
+            reserveChangesSeen = blocks.reserveChangeCount
+            restsAt = now &+ Self.restNanoseconds
+        } else if now >= restsAt {
+            restsAt = .max
+            isTrimming = true
+        }
         if records.liveCount > peak { peak = records.liveCount }
         guard peak > Self.trimConnectionCountMin, records.liveCount < peak / 2 else { return }
         peak = records.liveCount
@@ -101,6 +112,8 @@ extension TransportLayer {
     /// Unmapping a page takes a tenth of a microsecond, or ten times as long in a memory control group.
     private static var trimByteCountPerTurnMax: Int { 1 << 20 }
     private static var trimConnectionCountMin: Int { 1024 }
+    /// As the core's own memory has it.
+    private static var restNanoseconds: UInt64 { 5_000_000_000 }
 
     private var nextDeadline: UInt64 {
         mutating get {
@@ -110,7 +123,7 @@ extension TransportLayer {
                 return 0
             }
             if usesCompression, hasBacklogToContinue || !compression.cappedSends.isEmpty { return 0 }
-            return lingerDeadline
+            return min(lingerDeadline, restsAt)
         }
     }
 

@@ -74,6 +74,9 @@ public struct TransportLayer: ~Copyable {
     /// The most records since the memory of a burst was given back.
     var peak = 0
     var isTrimming = false
+    var reserveChangesSeen: UInt32 = 0
+    /// When memory that is kept for the next burst has gone unused for long enough. `.max`: none is, so far.
+    var restsAt: UInt64 = .max
     var now: UInt64
     var isDraining = false
     var noticeSecond: UInt64 = 0

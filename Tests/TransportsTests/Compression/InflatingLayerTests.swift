@@ -168,7 +168,8 @@ struct InflatingLayerTests {
         #expect(peer.connection.received.count == 6_400_000 && turns > 2)
         harness.turns(2)
         #expect(peer.connection.isReceiving)
-        #expect(harness.deadline == .max)
+        // Nothing but to give memory back one day.
+        #expect(harness.deadline >= harness.now + 5_000_000_000)
         // It goes on as before.
         peer.connection.received = []
         peer.connection.write(peer.frames(Array("more".utf8)))
