@@ -169,7 +169,7 @@ public final class FakeDisk {
         syncCount += 1
         if files[file].durableBytes.count < files[file].bytes.count {
             let missing = files[file].bytes.count - files[file].durableBytes.count
-            files[file].durableBytes.append(contentsOf: repeatElement(0, count: missing))
+            files[file].durableBytes.append(contentsOf: [UInt8](repeating: 0, count: missing))
         }
         files[file].durableBytes.replaceSubrange(offset..<place, with: files[file].bytes[offset..<place])
         return submission.value
@@ -187,7 +187,7 @@ public final class FakeDisk {
         if missing <= 0 { return true }
         let used = Set(names.values).reduce(0) { $0 + files[$1].bytes.count }
         if used + missing > byteCountMax { return false }
-        files[file].bytes.append(contentsOf: repeatElement(0, count: missing))
+        files[file].bytes.append(contentsOf: [UInt8](repeating: 0, count: missing))
         return true
     }
 }

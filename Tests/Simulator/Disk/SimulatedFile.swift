@@ -56,9 +56,15 @@ final class SimulatedFile {
         unsynced.append(Change(number: number, offset: 0, bytes: [], end: end))
     }
 
-    private func grow(to end: Int) {
-        if end > bytes.count { bytes.append(contentsOf: repeatElement(0, count: end - bytes.count)) }
+    private func grow(to end: Int) { Self.grow(&bytes, to: end) }
+
+    /// Zeros from an array: a sequence of them is copied element by element in a debug build, which was six tenths of the
+    /// time of all crash tests.
+    private static func grow(_ bytes: inout [UInt8], to end: Int) {
+        while bytes.count < end { bytes.append(contentsOf: zeros.prefix(end - bytes.count)) }
     }
+
+    private static let zeros = [UInt8](repeating: 0, count: 65_536)
 
     func take(_ more: [Int]) { blocks.formUnion(more) }
 
@@ -121,9 +127,7 @@ final class SimulatedFile {
 
     /// - Parameter last: of each sector that was written, the last change that it has, as a place in `unsynced`.
     private func persist(byteCount: Int, upTo last: [Int: Int]) {
-        if byteCount > durableBytes.count {
-            durableBytes.append(contentsOf: repeatElement(0, count: byteCount - durableBytes.count))
-        }
+        Self.grow(&durableBytes, to: byteCount)
         for (place, change) in unsynced.enumerated() {
             for sector in change.sectors where last[sector, default: -1] >= place {
                 unsynced[place].syncedSectors.insert(sector)
