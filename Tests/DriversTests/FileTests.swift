@@ -58,8 +58,8 @@ struct FileTests {
         let files = try FileBench(variant)
         let directory = open(files.place.path, O_RDONLY | O_DIRECTORY)
         defer { close(directory) }
-        #expect(!DirectWrites.arePossible(in: -1))
-        guard DirectWrites.arePossible(in: directory) else { return }
+        #expect(!DirectAccess.arePossible(in: -1))
+        guard DirectAccess.arePossible(in: directory) else { return }
         #expect(access("\(files.place.path)/direct.probe", F_OK) != 0)
         let file = files.newSlot()
         #expect(files.open(.createFile(files.text("log"), in: files.directory, as: file, isDirect: true)) == 0)
