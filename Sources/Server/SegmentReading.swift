@@ -67,7 +67,8 @@ public struct SegmentBuffer: ~Copyable {
     /// From now on the file is read through the page cache. False: it was already.
     private func readsThroughCache(_ file: Int32) -> Bool {
         let flags = fcntl(file, F_GETFL)
-        return flags >= 0 && flags & DirectAccess.openFlag != 0 && fcntl(file, F_SETFL, flags & ~DirectAccess.openFlag) == 0
+        guard flags >= 0, flags & DirectAccess.openFlag != 0 else { return false }
+        return fcntl(file, F_SETFL, flags & ~DirectAccess.openFlag) == 0
     }
 
     private mutating func grow(to byteCount: Int) {
