@@ -59,10 +59,10 @@ final class Message {
     /// The client who wrote it last.
     var acknowledger = 0
     var ackIsConfirmed = false
-    /// How often a consumer may have refused it or failed with it, and how often one certainly has: while it was a message
-    /// of its first queue.
+    /// How often a consumer may have refused it or failed with it, and who certainly has, unless the broker had ended them
+    /// before: while it was a message of its first queue.
     var failuresPossible = 0
-    var failuresCertain = 0
+    var certainRefusers: [Subscription] = []
     /// The subscription whose NACK was written and has not been seen to be processed.
     weak var refuser: Subscription?
     /// NACK with `requeue:false` was written.

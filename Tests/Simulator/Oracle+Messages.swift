@@ -226,21 +226,26 @@ extension Oracle {
         // It may have waited in the output since before it was refused.
         if subscription.state == .unsubscribed { return }
         // While its refuser is there, the message can have returned by the NACK alone.
-        if let refuser = message.refuser, refuser === subscription || !refuser.hasLetGo { message.failuresCertain += 1 }
+        if let refuser = message.refuser, refuser === subscription || !refuser.hasLetGo {
+            message.certainRefusers.append(refuser)
+        }
         message.refuser = nil
         let limit = scenario.queues.contains(message.destination) ? scenario.deliveryCountMax : 0
         // A client whose durable subscription is in use elsewhere is ended, and does not know it when it writes NACK.
         guard limit > 0, scenario.takesDeadLetters, !scenario.hasDurables, !message.countsAreOff,
-            message.failuresCertain >= limit
+            message.certainRefusers.count >= limit
         else {
             return
         }
-        let failures = "failed \(message.failuresCertain) times, the limit is \(limit)"
-        violate("message \(message.number) \(failures), and came again")
+        let failures = "failed \(message.certainRefusers.count) times, the limit is \(limit)"
+        // A refuser may have been ended before its NACK was read, and not know it yet.
+        suspect("message \(message.number) \(failures), and came again", message.certainRefusers)
     }
 
     /// A fault, unless the broker is about to end one of these connections and its ERROR is not sent yet.
-    func suspect(_ text: String, _ subscriptions: Subscription...) {
+    func suspect(_ text: String, _ subscriptions: Subscription...) { suspect(text, subscriptions) }
+
+    func suspect(_ text: String, _ subscriptions: [Subscription]) {
         suspicions.append((step, text, subscriptions.map(\.peer)))
     }
 

@@ -191,7 +191,7 @@ extension Message {
         ackIsIssued = false
         ackIsConfirmed = false
         failuresPossible += 1
-        failuresCertain = 0
+        certainRefusers = []
         deliveriesOfDeadLetter = 0
     }
 }
