@@ -44,6 +44,14 @@ struct CrashTests {
         #expect(Simulation.run(seed: seed, crashes: true, mode: .delays).violation == nil)
     }
 
+    @Test(
+        "A seed that found a fault once finds none",
+        // A copy of a message whose transaction was not complete; a NACK that a client wrote after it had been ended.
+        arguments: [UInt64]([142_424, 177_320]))
+    func crashesStayMended(seed: UInt64) {
+        #expect(Simulation.run(seed: seed, crashes: true).violation == nil)
+    }
+
     @Test("A seed runs the same way twice", arguments: [UInt64](1...20))
     func runsAreReproducible(seed: UInt64) {
         let first = Simulation.run(seed: seed, crashes: true)

@@ -107,10 +107,10 @@ extension MessageStore {
         return staging.bytes(sequence(ofOwn: place.segment), place.offset)
     }
 
-    /// The segment is at the front: what is in it is written again.
+    /// The segment is what the pass is about, as with `StoredPlace`: what is in it is written again.
     @inline(__always)
     func isAtFront(_ place: ColdPlace) -> Bool {
-        place.segment < earlierCount || !removal.hasEarlier && sequence(ofOwn: place.segment) == firstNeeded
+        place.segment < earlierCount || Int(sequence(ofOwn: place.segment)) == compactedFront
     }
 
     /// Writes a message whose content is not in one piece: see `RecordWriter`.

@@ -239,13 +239,15 @@ extension MessageStore {
         return true
     }
 
-    /// The message's segment is at the front.
+    /// The message's segment is what the pass is about.
+    ///
+    /// That is what was at the front when the pass began, and was looked at then: while it goes on, earlier segments may go,
+    /// and with them the front moves on to a segment with a part of a transaction that is not complete.
     @inline(__always)
     func isAtFront(_ place: StoredPlace) -> Bool {
         if place.position == 0 { return false }
         if place.earlierSegment >= 0 { return true }
-        return !removal.hasEarlier
-            && JournalFormat.offset(of: place.position) / options.segmentByteCount == Int(firstNeeded)
+        return JournalFormat.offset(of: place.position) / options.segmentByteCount == compactedFront
     }
 
     /// Bytes of the segments that this worker answers for: its own, and its share of those of earlier lives.

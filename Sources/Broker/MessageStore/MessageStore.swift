@@ -90,7 +90,7 @@ struct MessageStore: ~Copyable {
     /// How far the entries were looked through for those of the segments at the front, which are written again. nil: they
     /// are not.
     var compaction: Index<Entry>?
-    /// What was at the front in the last pass: a segment of this life; -1: those of earlier ones. -2: there was none.
+    /// What was at the front when the last pass began: a segment of this life; -1: those of earlier ones. -2: there was none.
     var compactedFront = -2
     /// Segments from here on say something of ids that is still to be known. `.max`: none does.
     var firstSegmentOfIDs = UInt32.max
