@@ -29,7 +29,8 @@ public struct SegmentBuffer: ~Copyable {
     ) throws(StorageError) -> UnsafeRawBufferPointer? {
         let path = "\(directory.path)/\(name)"
         let flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW
-        // Past the page cache where the file system lets us (tmpfs, for one, does not): four times as fast here.
+        // Past the page cache where the file system lets us (tmpfs does since Linux 6.6): four times as fast on the disk of
+        // Bench/NOTES.md.
         var file = openat(directory.descriptor, name.description, flags | DirectAccess.openFlag)
         if file < 0, errno == EINVAL { file = openat(directory.descriptor, name.description, flags) }
         guard file >= 0 else { throw StorageDirectory.failure(path, "cannot be opened", errno) }
