@@ -62,7 +62,7 @@ final class Message {
     /// How often a consumer may have refused it or failed with it, and who certainly has, unless the broker had ended them
     /// before: while it was a message of its first queue.
     var failuresPossible = 0
-    var certainRefusers: [Subscription] = []
+    var certainRefusers: [Refuser] = []
     /// The subscription whose NACK was written and has not been seen to be processed.
     weak var refuser: Subscription?
     /// NACK with `requeue:false` was written.
@@ -105,6 +105,9 @@ final class Message {
         self.bodyByteCount = bodyByteCount
         self.text = text
     }
+
+    /// Not owned: it may have come to hold the message again.
+    struct Refuser { unowned let subscription: Subscription }
 
     /// Every body differs from every other of more than a few bytes, and holds NULs unless it must not.
     func byte(_ position: Int) -> UInt8 {

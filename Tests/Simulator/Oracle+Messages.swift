@@ -227,7 +227,7 @@ extension Oracle {
         if subscription.state == .unsubscribed { return }
         // While its refuser is there, the message can have returned by the NACK alone.
         if let refuser = message.refuser, refuser === subscription || !refuser.hasLetGo {
-            message.certainRefusers.append(refuser)
+            message.certainRefusers.append(Message.Refuser(subscription: refuser))
         }
         message.refuser = nil
         let limit = scenario.queues.contains(message.destination) ? scenario.deliveryCountMax : 0
@@ -239,7 +239,7 @@ extension Oracle {
         }
         let failures = "failed \(message.certainRefusers.count) times, the limit is \(limit)"
         // A refuser may have been ended before its NACK was read, and not know it yet.
-        suspect("message \(message.number) \(failures), and came again", message.certainRefusers)
+        suspect("message \(message.number) \(failures), and came again", message.certainRefusers.map(\.subscription))
     }
 
     /// A fault, unless the broker is about to end one of these connections and its ERROR is not sent yet.
