@@ -251,6 +251,19 @@ if Context.environment["STAMPEDE_FUZZING"] == "1" {
     ]
 }
 
+// `.ci/sanitize` and `.ci/coverage` run some of the tests alone, and need not build the others and what only they need.
+if let wanted = Context.environment["STAMPEDE_TESTS"] {
+    var kept: Set<String> = []
+    var next = wanted.split(separator: " ").map(String.init)
+    while let name = next.popLast() {
+        guard kept.insert(name).inserted else { continue }
+        guard let target = package.targets.first(where: { $0.name == name }) else { continue }
+        for case .byNameItem(let dependency, _) in target.dependencies { next.append(dependency) }
+    }
+    package.targets.removeAll { !kept.contains($0.name) }
+    package.products.removeAll { ["stampede", "stampede-bench", "AllocationCounter"].contains($0.name) }
+}
+
 // Only `.ci/documentation` needs the plugin: nobody else has to fetch it.
 if Context.environment["STAMPEDE_DOCUMENTATION"] == "1" {
     package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.4.0"))

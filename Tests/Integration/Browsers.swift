@@ -2,7 +2,7 @@ import TestSupport
 import Testing
 
 /// A real browser: pages that may connect, and pages that may not.
-extension Integration {
+extension Interoperability {
     @Suite("Browsers", .enabled(if: ClientProgram.browser.isInstalled, "chromium is missing: run Config/setup tests"))
     struct Browsers {
         private func broker(_ driver: DriverUnderTest, origins: String = "[]") throws -> BrokerProcess {

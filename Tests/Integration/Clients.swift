@@ -7,7 +7,7 @@ private let commonCases = [
 ]
 
 /// Existing clients, unchanged, against a real broker.
-extension Integration {
+extension Interoperability {
     @Suite("Clients")
     struct Clients {
         /// Heart-beats that a test can wait for, and tolerant enough for a busy machine.

@@ -2,7 +2,7 @@ import TestSupport
 import Testing
 
 /// The commands beside `serve`, run as a shell runs them.
-extension Integration {
+extension Interoperability {
     @Suite("Command line")
     struct CommandLine {
         private func stampede(_ arguments: String..., input: String? = nil) throws -> ChildProcess {

@@ -2,7 +2,7 @@ import TestSupport
 import Testing
 
 /// Clients whose libraries compress messages, on listeners that do (permessage-deflate).
-extension Integration {
+extension Interoperability {
     @Suite("Compressed messages")
     struct CompressedMessages {
         /// How a listener compresses.

@@ -9,6 +9,10 @@ func pairs<First: Sendable, Second: Sendable>(_ first: [First], _ second: [Secon
     first.flatMap { one in second.map { (one, $0) } }
 }
 
-/// All tests of this module run one after the other: some load the machine, and others watch clocks.
+/// Its tests run one after the other: some load the machine, and others watch clocks.
 @Suite("Integration", .serialized)
 struct Integration {}
+
+/// Other people's clients, proxies and browsers. One after the other too; most of the time they wait.
+@Suite("Interoperability", .serialized)
+struct Interoperability {}

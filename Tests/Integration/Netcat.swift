@@ -2,7 +2,7 @@ import TestSupport
 import Testing
 
 /// A shell pipe into netcat: no library at all, and half-close as the end of what it says.
-extension Integration {
+extension Interoperability {
     @Suite("Netcat")
     struct Netcat {
         private static let isInstalled = (try? ChildProcess("nc", ["-h"]).waitForExit()) == .exited(0)

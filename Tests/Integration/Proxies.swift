@@ -2,7 +2,7 @@ import TestSupport
 import Testing
 
 /// Real proxies between clients and broker.
-extension Integration {
+extension Interoperability {
     @Suite("Proxies")
     struct Proxies {
         private var files: TestCertificates { .shared }

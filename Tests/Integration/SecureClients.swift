@@ -12,7 +12,7 @@ extension BrokerProcess {
 }
 
 /// Existing clients, unchanged, over TLS.
-extension Integration {
+extension Interoperability {
     @Suite("Clients over TLS")
     struct SecureClients {
         private var files: TestCertificates { .shared }

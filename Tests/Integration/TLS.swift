@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// TLS: real clients, certificates, and what goes wrong with them.
-extension Integration {
+extension Interoperability {
     @Suite("TLS")
     struct TLS {
         private var files: TestCertificates { .shared }

@@ -2,7 +2,7 @@ import TestSupport
 import Testing
 
 /// WebSocket and the PROXY protocol on real sockets.
-extension Integration {
+extension Interoperability {
     @Suite("Transports")
     struct Transports {
         @Test(

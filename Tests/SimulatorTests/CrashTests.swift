@@ -8,7 +8,7 @@ struct CrashTests {
     @Test("Seeds find nothing wrong, and the disk fails in every way")
     func seedsAreClean() {
         var counts = [Int](repeating: 0, count: StorageFault.allCases.count)
-        for seed in UInt64(1)...200 {
+        for seed in UInt64(1)...100 {
             let run = Simulation.run(seed: seed, crashes: true)
             #expect(run.violation == nil, "seed \(seed)")
             for fault in StorageFault.allCases { counts[fault.rawValue] += run.storageFaultCounts[fault.rawValue] }
@@ -18,21 +18,21 @@ struct CrashTests {
 
     @Test("An offset is one message's, whatever the crash, and logs and retained messages keep what was promised")
     func logsAreKept() {
-        for seed in UInt64(1)...150 {
+        for seed in UInt64(1)...60 {
             #expect(Simulation.run(seed: seed, crashes: true, mode: .logs).violation == nil, "seed \(seed)")
         }
     }
 
     @Test("Durable subscriptions, and what they were promised, survive")
     func durableSubscriptionsSurvive() {
-        for seed in UInt64(1)...200 {
+        for seed in UInt64(1)...80 {
             #expect(Simulation.run(seed: seed, crashes: true, mode: .durable).violation == nil, "seed \(seed)")
         }
     }
 
     @Test("Durable subscriptions have what topics with logs, retained and delayed messages promised them")
     func mixedTopicsSurvive() {
-        for seed in UInt64(1)...200 {
+        for seed in UInt64(1)...80 {
             #expect(Simulation.run(seed: seed, crashes: true, mode: .mixed).violation == nil, "seed \(seed)")
         }
     }

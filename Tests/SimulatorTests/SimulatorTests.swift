@@ -8,7 +8,7 @@ struct SimulatorTests {
     @Test("Seeds find nothing wrong, and every fault strikes")
     func seedsAreClean() {
         var counts = [Int](repeating: 0, count: Fault.allCases.count)
-        for seed in UInt64(1)...300 {
+        for seed in UInt64(1)...150 {
             let run = Simulation.run(seed: seed)
             #expect(run.violation == nil, "seed \(seed)")
             for fault in Fault.allCases { counts[fault.rawValue] += run.faultCounts[fault.rawValue] }
@@ -18,21 +18,21 @@ struct SimulatorTests {
 
     @Test("With permissions, nothing gets through that is not allowed, and nobody is refused what is")
     func permissionsAreKept() {
-        for seed in UInt64(1)...200 {
+        for seed in UInt64(1)...80 {
             #expect(Simulation.run(seed: seed, mode: .permissions).violation == nil, "seed \(seed)")
         }
     }
 
     @Test("Readers of logs see every offset once, and new subscribers what is retained")
     func logsAreKept() {
-        for seed in UInt64(1)...200 {
+        for seed in UInt64(1)...80 {
             #expect(Simulation.run(seed: seed, mode: .logs).violation == nil, "seed \(seed)")
         }
     }
 
     @Test("Delayed messages come when they are due, and what is sent again is not taken again")
     func delaysAreKept() {
-        for seed in UInt64(1)...200 {
+        for seed in UInt64(1)...80 {
             #expect(Simulation.run(seed: seed, mode: .delays).violation == nil, "seed \(seed)")
             #expect(Simulation.run(seed: seed, crashes: true, mode: .delays).violation == nil, "seed \(seed), crashes")
         }
@@ -40,24 +40,24 @@ struct SimulatorTests {
 
     @Test("With virtual hosts, nothing crosses from one to another")
     func hostsAreKeptApart() {
-        for seed in UInt64(1)...200 {
+        for seed in UInt64(1)...80 {
             #expect(Simulation.run(seed: seed, mode: .hosts).violation == nil, "seed \(seed)")
         }
-        for seed in UInt64(1)...100 {
+        for seed in UInt64(1)...40 {
             #expect(Simulation.run(seed: seed, crashes: true, mode: .hosts).violation == nil, "seed \(seed), crashes")
         }
     }
 
     @Test("With durable subscriptions, each has what it was promised")
     func durableSubscriptionsAreKept() {
-        for seed in UInt64(1)...200 {
+        for seed in UInt64(1)...80 {
             #expect(Simulation.run(seed: seed, mode: .durable).violation == nil, "seed \(seed)")
         }
     }
 
     @Test("Durable subscriptions to topics that keep logs, retain and delay messages have all of them")
     func mixedTopicsAreKept() {
-        for seed in UInt64(1)...100 {
+        for seed in UInt64(1)...40 {
             #expect(Simulation.run(seed: seed, mode: .mixed).violation == nil, "seed \(seed)")
         }
     }
@@ -65,7 +65,7 @@ struct SimulatorTests {
     @Test("Through PROXY headers, a cipher and WebSockets, clients get what they get without")
     func transportsAreKept() {
         var counts = [Int](repeating: 0, count: TransportEvent.allCases.count)
-        for seed in UInt64(1)...300 {
+        for seed in UInt64(1)...150 {
             let run = Simulation.run(seed: seed, mode: .transports)
             #expect(run.violation == nil, "seed \(seed)")
             for event in TransportEvent.allCases { counts[event.rawValue] += run.transportCounts[event.rawValue] }
