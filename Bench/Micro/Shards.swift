@@ -28,6 +28,12 @@ extension MicroCase {
         MicroCase(name: "queue-ack", summary: "a message through a queue and its ACK, 16 in a turn") {
             ShardTurns(.acknowledge(burst: 16))
         },
+        MicroCase(name: "queue-receipt", summary: "the same with a RECEIPT for each SEND, 64 in a turn") {
+            ShardTurns(.acknowledge(burst: 64, wantsReceipts: true))
+        },
+        MicroCase(name: "queue-stored", summary: "the same with persistent messages and a disk that is done at once") {
+            ShardTurns(.acknowledge(burst: 64, wantsReceipts: true, areStored: true))
+        },
         MicroCase(name: "heart-beat", summary: "a line end from a client, 16 clients in a turn") {
             ShardTurns(.heartBeats(16))
         },
@@ -41,7 +47,7 @@ private final class ShardTurns: Workload {
         case idle
         case publish(subscribers: Int, burst: Int)
         case queue(consumers: Int, burst: Int)
-        case acknowledge(burst: Int)
+        case acknowledge(burst: Int, wantsReceipts: Bool = false, areStored: Bool = false)
         case heartBeats(Int)
         case connect
     }
@@ -72,6 +78,7 @@ private final class ShardTurns: Workload {
         self.kind = kind
         var options = BrokerOptions()
         options.seed = 42
+        if case .acknowledge(_, _, true) = kind { options.storage = StorageOptions(directory: [1], life: 1) }
         worker = FakeWorker(
             index: 0, options: options,
             fabric: Fabric(shardCount: 1, mailboxByteCountMax: options.limits.mailboxByteCountMax),
@@ -87,8 +94,11 @@ private final class ShardTurns: Workload {
             self.burst = Self.bytes(String(repeating: "SEND\ndestination:/queue/a\n" + rest, count: burst))
             publisher = connect(Self.hello)
             for _ in 0..<consumers { others.append(connect(Self.helloAndConsume)) }
-        case .acknowledge(let burst):
-            self.burst = Self.bytes(String(repeating: "SEND\ndestination:/queue/a\n" + rest, count: burst))
+        case .acknowledge(let burst, let wantsReceipts, let areStored):
+            let headers = (areStored ? "persistent:true\n" : "") + (wantsReceipts ? "receipt:1\n" : "")
+            self.burst = Self.bytes(String(repeating: "SEND\ndestination:/queue/a\n" + headers + rest, count: burst))
+            // A turn for each step in which the store makes its first segments, and more than enough.
+            if areStored { for _ in 0..<100 { turnWithFiles() } }
             publisher = connect(Self.hello)
             others.append(connect(Self.helloAndAcknowledge))
         case .heartBeats(let clients):
@@ -113,7 +123,15 @@ private final class ShardTurns: Workload {
                 worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
                 turn()
             }
-        case .acknowledge(let burst):
+        case .acknowledge(let burst, _, true):
+            // Each turn hears that what the one before has appended is on stable storage.
+            for _ in 0..<max(count / burst, 1) {
+                worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
+                turnWithFiles()
+                acknowledge(on: others[0])
+                turnWithFiles()
+            }
+        case .acknowledge(let burst, _, false):
             for _ in 0..<max(count / burst, 1) {
                 worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
                 turn()
@@ -181,6 +199,33 @@ private final class ShardTurns: Workload {
         now += step
         worker.turn(now: now, wallMilliseconds: Self.wallMilliseconds)
         if worker.shard.pointee.hasNotices { _ = worker.shard.pointee.takeNotices() }
+    }
+
+    /// A turn whose file operations are carried out: the next one hears of it.
+    private func turnWithFiles() {
+        turn()
+        for place in 0..<worker.shard.pointee.submissions.count {
+            let submission = worker.shard.pointee.submissions[place]
+            let answer: Completion.Kind
+            var value: Int32 = 0
+            switch submission.kind {
+            case .openDirectory, .createFile: answer = .fileOpened
+            case .appendFile, .appendFileDurably:
+                answer = .fileAppended
+                value = submission.value
+            case .allocateFile:
+                answer = .fileAllocated
+                value = submission.value
+            case .syncFile: answer = .fileSynced
+            case .deleteFile: answer = .fileDeleted
+            case .closeFile: answer = .fileClosed
+            default: continue
+            }
+            worker.completions.pointee.append(
+                Completion(
+                    answer, connection: submission.connection, value: value, pointer: submission.pointer,
+                    address: UInt64(bitPattern: Int64(submission.byteCount))))
+        }
     }
 
     /// A connection that has sent `bytes`.

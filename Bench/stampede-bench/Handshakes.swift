@@ -50,6 +50,9 @@ struct Handshakes: ParsableCommand {
     @Option(parsing: .unconditional, help: "The CPU to bind the client threads to; -1: none.")
     var cpu: Int32 = 1
 
+    @Option(help: "Write the report to this file (Markdown).")
+    var output: String?
+
     @Option(help: "Write every result to this file as JSON.")
     var json: String?
 
@@ -60,7 +63,7 @@ struct Handshakes: ParsableCommand {
 
     func run() throws {
         guard cpu < 0 || process_bind(cpu) == 0 else { throw ValidationError("--cpu \(cpu): no such CPU") }
-        if let json { try makeFolder(of: json) }
+        for path in [json, output].compactMap({ $0 }) { try makeFolder(of: path) }
         if !ServerKind.hasNginx { warn("nginx is not installed (apt-get install nginx): the broker alone is measured") }
         var outcomes: [HandshakeOutcome] = []
         for key in key {
@@ -70,7 +73,20 @@ struct Handshakes: ParsableCommand {
         let cipher = outcomes.compactMap(\.cipher).first ?? "TLS"
         print("\nHandshakes, \(cipher), \(threads) client threads\n\n\(comparison.section.table)")
         if let json { try writeJSON(outcomes, to: json) }
+        if let output { try report(comparison, cipher).write(to: output) }
         if !comparison.isPassed { throw ExitCode(1) }
+    }
+
+    private func report(_ comparison: HandshakeComparison, _ cipher: String) -> Report {
+        let machine = Machine()
+        return Report(
+            title: "Handshakes of TLS, \(machine.date)",
+            preface: """
+                \(machine.text)
+
+                \(cipher). \(threads) client threads on a CPU of their own, each server on the other; medians of \(rounds) rounds, \
+                \(seconds.formatted) s each. Where a server is not busy, its CPU time per handshake counts.
+                """, sections: [comparison.section])
     }
 
     private func measure(_ key: BenchCertificate.Key, resumes: Bool) throws -> [HandshakeOutcome] {

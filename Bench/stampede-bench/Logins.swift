@@ -51,6 +51,9 @@ struct Logins: ParsableCommand {
     @Option(parsing: .unconditional, help: "The CPU to bind all clients to; -1: none.")
     var cpu: Int32 = 1
 
+    @Option(help: "Write the report to this file (Markdown).")
+    var output: String?
+
     @Option(help: "Write the outcomes to this file as JSON.")
     var json: String?
 
@@ -66,7 +69,7 @@ struct Logins: ParsableCommand {
     func run() throws {
         Load.raiseDescriptorLimit()
         guard cpu < 0 || process_bind(cpu) == 0 else { throw ValidationError("--cpu \(cpu): no such CPU") }
-        if let json { try makeFolder(of: json) }
+        for path in [json, output].compactMap({ $0 }) { try makeFolder(of: path) }
         let busy = BusyCPUs([serverCPU, cpu].filter { $0 >= 0 })
         defer { busy.stop() }
         var outcomes: [LoginOutcome] = []
@@ -76,7 +79,21 @@ struct Logins: ParsableCommand {
         print("\n\(LoginOutcome.section(outcomes).table)")
         for outcome in outcomes { if let complaint = outcome.complaint { print("  \(outcome.row): \(complaint)") } }
         if let json { try writeJSON(outcomes, to: json) }
+        if let output { try report(outcomes).write(to: output) }
         if !outcomes.allSatisfy(\.isPassed) { throw ExitCode(1) }
+    }
+
+    private func report(_ outcomes: [LoginOutcome]) -> Report {
+        let machine = Machine()
+        return Report(
+            title: "Wrong logins, \(machine.date)",
+            preface: """
+                \(machine.text)
+
+                \(honest.formatted) honest logins a second, on a new connection each, without and with \(wrong.formatted) wrong ones a \
+                second from another address; \(rounds) rounds, \(seconds.formatted) s each. Broker and clients each on a CPU of \
+                their own. In the row "remembered" the broker remembers right passwords; in "hashed" it hashes each.
+                """, sections: [LoginOutcome.section(outcomes)])
     }
 
     private func measure(_ row: String, settings: [String]) throws -> LoginOutcome {
