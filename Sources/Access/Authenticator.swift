@@ -62,6 +62,14 @@ public final class Authenticator: Sendable {
         hashes[credentials.login] != nil && accepted(on: credentials.listener).contains(.users)
     }
 
+    /// What a client is told that is refused. Where passwords of users are looked at, each refusal of a login sounds the same,
+    /// or it would tell which names have one. Who has a token may leave the login out, and hears what is wrong with it.
+    public func told(_ refusal: LoginRefusal, _ credentials: Credentials) -> LoginRefusal {
+        let mayTell =
+            credentials.login.isEmpty || hashes.isEmpty || !accepted(on: credentials.listener).contains(.users)
+        return mayTell || !refusal.isClientsFault ? refusal : .wrongLogin
+    }
+
     /// Decides about a client. Takes milliseconds where a password is hashed, and as long where a name is unknown.
     public func decide(
         _ credentials: Credentials, wallMilliseconds: UInt64, _ scratch: borrowing CryptScratch

@@ -25,6 +25,8 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
         /// Of the client. 0: not known; those share their turns.
         public var address: UInt64
         public var deadline: UInt64
+        /// When it was asked. nil: it was not in the queue.
+        fileprivate(set) var since: UInt64?
 
         public init(ticket: Ticket, credentials: Credentials, address: UInt64, deadline: UInt64) {
             self.ticket = ticket
@@ -38,6 +40,8 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
     public struct Refused: Sendable {
         public var ticket: Ticket
         public var refusal: LoginRefusal
+        /// What the client is told: `Authenticator.told`.
+        public var told: LoginRefusal
     }
 
     public static var waitingMax: Int { 16_384 }
@@ -143,6 +147,8 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
         if line.isEmpty {
             if lane == .slow { slowTurns.append(login.address) } else { promptTurns.append(login.address) }
         }
+        var login = login
+        login.since = now
         line.logins.append(login)
         waitingCount += 1
         return lane
@@ -187,9 +193,11 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
     // MARK: Refusals
 
     /// A login is wrong: its client hears of it later.
-    public mutating func refuse(_ login: Login, _ refusal: LoginRefusal, now: UInt64) {
+    public mutating func refuse(_ login: Login, _ refusal: LoginRefusal, told: LoginRefusal? = nil, now: UInt64) {
         let delay = countFailure(of: login.address, now: now)
-        delayed.append(Delayed(refused: Refused(ticket: login.ticket, refusal: refusal), due: now + delay))
+        // From when it was asked, so that the time does not tell what was done to find out.
+        let refused = Refused(ticket: login.ticket, refusal: refusal, told: told ?? refusal)
+        delayed.append(Delayed(refused: refused, due: max(now, (login.since ?? now) + delay)))
         var place = delayed.count - 1
         while place > 0, delayed[place].due < delayed[(place - 1) / 2].due {
             delayed.swapAt(place, (place - 1) / 2)

@@ -45,18 +45,23 @@ public struct AuthenticationAnswer: Sendable {
     public var identity: AccessIdentity?
     /// As in the question: what `{client-id}` in a pattern stands for.
     public var clientID: [UInt8]?
-    /// Why it may not, for the ERROR and for the log. It says nothing that helps to guess.
+    /// Why it may not, for the log.
     public var explanation: StaticString
+    /// The same for the ERROR. It says nothing that helps to guess.
+    public var told: StaticString
 
     public init(allowing connection: Slot, as identity: AccessIdentity, clientID: [UInt8]?) {
         self.connection = connection
         self.identity = identity
         self.clientID = clientID
         explanation = ""
+        told = ""
     }
 
-    public init(refusing connection: Slot, because explanation: StaticString) {
+    /// - Parameter told: nil: the client is told what the log is.
+    public init(refusing connection: Slot, because explanation: StaticString, told: StaticString? = nil) {
         self.connection = connection
         self.explanation = explanation
+        self.told = told ?? explanation
     }
 }

@@ -161,7 +161,7 @@ enum Refusal: UInt8, BitwiseCopyable {
     case diskFull, storageFailed, tooLargeToStore, notConfirmed
     case retained
     case delayedMessages, deduplicationIDs
-    case durableSubscriptions, patterns, durableInUse, durableNotFound
+    case durableSubscriptions, patterns, durableInUse, durableNotFound, durableOfOther
     case hostStorage
 
     /// Which the log is told as a warning.
@@ -169,8 +169,8 @@ enum Refusal: UInt8, BitwiseCopyable {
         switch self {
         case .destinations, .destinationsOfConnection, .destinationsOfAddress: true
         case .queue, .memory, .diskFull, .storageFailed, .tooLargeToStore, .retained, .delayedMessages,
-            .deduplicationIDs, .durableSubscriptions, .patterns, .durableInUse, .durableNotFound, .notConfirmed,
-            .hostStorage:
+            .deduplicationIDs, .durableSubscriptions, .patterns, .durableInUse, .durableNotFound, .durableOfOther,
+            .notConfirmed, .hostStorage:
             false
         }
     }
@@ -189,6 +189,7 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .durableSubscriptions: "Too many durable subscriptions"
         case .patterns: "Too many patterns"
         case .durableInUse: "Durable subscription in use"
+        case .durableOfOther: "Durable subscription of another destination"
         case .durableNotFound: "Durable subscription not found"
         case .notConfirmed: "Disk full, not confirmed"
         case .hostStorage: "Storage of the virtual host full"
@@ -209,7 +210,9 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .durableSubscriptions: .durableSubscriptions
         case .patterns: .patterns
         case .hostStorage: .hostStorage
-        case .diskFull, .storageFailed, .tooLargeToStore, .durableInUse, .durableNotFound, .notConfirmed: nil
+        case .diskFull, .storageFailed, .tooLargeToStore, .durableInUse, .durableNotFound, .durableOfOther,
+            .notConfirmed:
+            nil
         }
     }
 
@@ -250,6 +253,9 @@ enum Refusal: UInt8, BitwiseCopyable {
         case .durableInUse:
             "another connection consumes from the durable subscription; a named one has one consumer at a time, and one "
                 + "that is in use cannot be ended"
+        case .durableOfOther:
+            "the durable subscription of that name is to another destination, whose messages would be lost; end it first: "
+                + "UNSUBSCRIBE with its name and its destination"
         case .durableNotFound: "there is no durable subscription of that name to that destination"
         case .notConfirmed:
             "what this frame and those before it did is done, but not stored, for the disk has no room; it may be lost when "
@@ -264,6 +270,14 @@ enum Refusal: UInt8, BitwiseCopyable {
 func equals(_ bytes: UnsafeRawBufferPointer, _ text: StaticString) -> Bool {
     bytes.count == text.utf8CodeUnitCount
         && (bytes.count == 0 || memcmp(bytes.baseAddress!, text.utf8Start, bytes.count) == 0)
+}
+
+/// Without spaces and tabs at both ends.
+func withoutBlanks(_ bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+    func isBlank(_ byte: UInt8) -> Bool { byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t") }
+    let rest = bytes.drop(while: isBlank)
+    let end = rest.lastIndex { !isBlank($0) }.map { $0 + 1 } ?? rest.startIndex
+    return UnsafeRawBufferPointer(rebasing: rest[..<end])
 }
 
 func begins(_ bytes: UnsafeRawBufferPointer, with text: StaticString) -> Bool {

@@ -234,7 +234,8 @@ final class AccessPool: @unchecked Sendable {
                 for refused in due {
                     answer(
                         AuthenticationAnswer(
-                            refusing: refused.ticket.connection, because: refused.refusal.explanation), refused.ticket)
+                            refusing: refused.ticket.connection, because: refused.refusal.explanation,
+                            told: refused.told.explanation), refused.ticket)
                 }
                 pthread_mutex_lock(mutex)
                 continue
@@ -330,7 +331,8 @@ final class AccessPool: @unchecked Sendable {
                 AuthenticationAnswer(refusing: login.ticket.connection, because: refusal.explanation), login.ticket)
         case .refused(let refusal):
             withLock { state in
-                state.queue.refuse(login, refusal, now: Self.now)
+                let told = state.authenticator.told(refusal, login.credentials)
+                state.queue.refuse(login, refusal, told: told, now: Self.now)
                 // Another thread may wait for something later.
                 pthread_cond_signal(isChanged)
             }

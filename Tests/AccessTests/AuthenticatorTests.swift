@@ -67,6 +67,15 @@ struct AuthenticatorTests {
         #expect(source(decide(authenticator, "", "")) == .anonymous)
         #expect(refusal(decide(authenticator, "", "secret")) == .noLogin)
         #expect(refusal(decide(authenticator, "c d", "")) == .wrongLogin, "without a hash no password lets in")
+        // What is told of a login is the same whether the users file has a hash for it or not.
+        for refusal in LoginRefusal.allCases {
+            for login in ["alice", "nobody"] {
+                let credentials = Credentials(login: Array(login.utf8), passcode: Array("eyJ.a.b".utf8))
+                let told = authenticator.told(refusal, credentials)
+                #expect(told == (refusal.isClientsFault ? .wrongLogin : refusal))
+            }
+            #expect(authenticator.told(refusal, Credentials(login: nil, passcode: Array("eyJ".utf8))) == refusal)
+        }
     }
 
     @Test("Without anonymous roles a client needs a login; a file that others may read is warned of")

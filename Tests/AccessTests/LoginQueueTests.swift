@@ -83,6 +83,21 @@ struct LoginQueueTests {
         #expect(queue.nextDue == 61_250)
     }
 
+    @Test("The time of a refusal counts from when the login was asked, whatever was done to find out")
+    func time() throws {
+        var queue = LoginQueue<Int>(delayMilliseconds: 250)
+        append(login(0, 1), to: &queue)
+        let asked = queue.next(now: 0)
+        queue.refuse(try #require(asked), .badToken, told: .wrongLogin, now: 20)
+        #expect(queue.nextDue == 250)
+        let due = queue.takeDue(now: 250)
+        #expect(due.map(\.refusal) == [.badToken] && due.map(\.told) == [.wrongLogin])
+        append(login(1, 2), to: &queue)
+        let late = queue.next(now: 0)
+        queue.refuse(try #require(late), .wrongLogin, now: 4_000)
+        #expect(queue.nextDue == 4_000)
+    }
+
     /// An address with one wrong login has as many that wait as it may, and one more. Nobody waits for them any longer.
     private func fill(_ address: UInt64, _ queue: inout LoginQueue<Int>) {
         queue.refuse(login(0, address), .wrongLogin, now: 0)

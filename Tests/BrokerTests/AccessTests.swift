@@ -230,12 +230,15 @@ struct AccessTests {
         "reply-to and a dead-letter queue name only what the sender could use itself",
         arguments: [
             ("reply-to", "/queue/out", true), ("reply-to", "/queue/in", true), ("reply-to", "/queue/admin", false),
-            ("reply-to", "/topic/#", false), ("reply-to", "whatever", true),
-            ("x-dead-letter-routing-key", "/queue/out", true), ("x-dead-letter-routing-key", "/queue/in", false),
+            ("reply-to", "/topic/#", false), ("reply-to", "/unknown/a", true), ("reply-to", " /queue/admin", false),
+            ("reply-to", "/queue/admin \t", false), ("reply-to", " ", true), ("reply-to", "admin", false),
+            ("reply-to", "out", true), ("x-dead-letter-routing-key", "/queue/in", false),
             ("x-dead-letter-routing-key", "admin", false),
         ])
     func indirect(_ header: String, _ value: String, _ isAllowed: Bool) {
-        withBroker(queued: isAllowed ? 1 : 0, Self.options(Self.usual)) { broker in
+        // Bare names are those of topics.
+        let options = Self.options(Self.usual) { $0.bareNamePrefix = "/topic/" }
+        withBroker(queued: isAllowed ? 1 : 0, options) { broker in
             let client = connect(broker)
             client.publish("/queue/alice.1", "x", [(header, value), ("receipt", "r")])
             if isAllowed {
@@ -243,6 +246,64 @@ struct AccessTests {
                 #expect(client.frame()?["receipt-id"] == "r")
             } else {
                 client.expectError("Access refused", receipt: "r")
+            }
+        }
+    }
+
+    @Test(
+        "Who says what a queue is like must be one who may create it, and one who may read it to have its messages moved",
+        arguments: [
+            ("/queue/mine.1", "x-dead-letter-routing-key", "/queue/mine.2", true),
+            ("/queue/new.1", "x-dead-letter-routing-key", "/queue/mine.2", false),
+            ("/queue/new.1", "x-max-length", "5", true), ("/queue/made.1", "x-max-length", "5", false),
+            ("/queue/made.1", "x-overflow", "drop-head", false), ("/queue/made.1", "x-message-ttl", "5000", false),
+            ("/queue/made.1", "x-dead-letter-routing-key", "/queue/mine.2", false),
+            ("/queue/made.1", "note", "x", true),
+        ], [1, 2])
+    func arguments(_ frame: (queue: String, header: String, value: String, isAllowed: Bool), shards: Int) {
+        let table = Self.table(
+            Self.rules(
+                publish: ["/queue/#"], subscribe: ["/queue/mine.#", "/queue/made.#"],
+                create: ["/queue/mine.#", "/queue/new.#"]))
+        let options = Self.options(table) { $0.destinationPolicies = [DestinationPolicy(pattern: "/queue/made.#")] }
+        withBroker(shards: shards, queued: frame.isAllowed ? 1 : 0, options) { broker in
+            for shard in 0..<(frame.isAllowed ? 1 : shards) {
+                let client = connect(broker, on: shard)
+                client.publish(frame.queue, "x", [(frame.header, frame.value), ("receipt", "r")])
+                if frame.isAllowed {
+                    broker.run()
+                    #expect(client.frame()?["receipt-id"] == "r")
+                } else {
+                    client.expectError("Access refused", receipt: "r")
+                }
+            }
+        }
+    }
+
+    @Test("Who may not read a topic cannot end a durable subscription to it by another of its name", arguments: [1, 2])
+    func durableOfOther(shards: Int) {
+        let roles = [
+            "reader": Self.rules(publish: ["/topic/#"], subscribe: ["/topic/#"]),
+            "stranger": Self.rules(subscribe: ["/topic/public"]),
+        ]
+        let table = AccessTable(
+            roles: roles, users: [Array("alice".utf8): ["reader"], Array("bob".utf8): ["stranger"]])
+        let name = ("activemq.subscriptionName", "n")
+        withBroker(shards: shards, Self.options(table)) { broker in
+            for place in 0..<shards {
+                let topic = "/topic/secret-\(place)"
+                let alice = connect(broker, clientID: "a\(place)", on: place)
+                alice.confirmed(.subscribe, [("destination", topic), ("id", "s"), name])
+                alice.confirmed(.disconnect)
+                let bob = connect(broker, as: "bob", clientID: "a\(place)", on: shards - 1)
+                bob.send(.subscribe, [("destination", "/topic/public"), ("id", "s"), name])
+                broker.run()
+                bob.expectError("Durable subscription of another destination")
+                let again = connect(broker, clientID: "a\(place)")
+                again.confirmed(.send, [("destination", topic)], "kept")
+                again.confirmed(.subscribe, [("destination", topic), ("id", "s"), name])
+                #expect(again.bodies() == ["kept"])
+                again.confirmed(.unsubscribe, [("id", "s"), name])
             }
         }
     }

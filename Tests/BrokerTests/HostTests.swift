@@ -41,6 +41,18 @@ struct HostTests {
         }
     }
 
+    @Test("Separators and wildcards in the names of hosts mean nothing", arguments: [1, 2])
+    func confusingNames(shards: Int) {
+        let names = ["eu.shop", "eu/shop", "eu.*.shop", "eu.x.shop", "eu.#.shop"]
+        let options = TestBroker.options { $0.hosts = (["/"] + names).map { HostOptions(name: $0) } }
+        withBroker(shards: shards, options) { broker in
+            let readers = names.map { Self.connect(broker, to: $0, on: shards - 1) }
+            for reader in readers { reader.confirmed(.subscribe, [("destination", "/topic/#"), ("id", "0")]) }
+            for name in names { Self.connect(broker, to: name).confirmed(.send, [("destination", "/topic/a")], name) }
+            for (reader, name) in zip(readers, names) { #expect(reader.bodies() == [name]) }
+        }
+    }
+
     // MARK: CONNECT
 
     @Test(

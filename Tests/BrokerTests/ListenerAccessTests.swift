@@ -66,7 +66,10 @@ struct ListenerAccessTests {
             command: .send, destination: "/queue/service", isAllowed: (true, true),
             headers: [("reply-to", "/queue/in")]),
         Deed(
-            command: .send, destination: "/queue/service", isAllowed: (true, false),
+            command: .send, destination: "/queue/service", isAllowed: (false, false),
+            headers: [("x-dead-letter-routing-key", "other")]),
+        Deed(
+            command: .subscribe, destination: "/queue/in", isAllowed: (true, false),
             headers: [("x-dead-letter-routing-key", "other")]),
         Deed(
             command: .send, destination: "/queue/bob", isAllowed: (true, false), headers: [("transaction", "t")]),

@@ -159,6 +159,15 @@
             }
             let key = socket_address_key(&address)
             #expect(key >> 47 == 1)
+            // Of a global address, the last 64 bits are the subscriber's to choose.
+            for (first, isGlobal) in [(0x20, true), (0x3F, true), (0xFD, false), (0xFE, false)] as [(UInt8, Bool)] {
+                withUnsafeMutableBytes(of: &address) { $0[8] = first }
+                let before = socket_address_key(&address)
+                withUnsafeMutableBytes(of: &address) { $0[23] ^= 1 }
+                #expect((socket_address_key(&address) == before) == isGlobal)
+                withUnsafeMutableBytes(of: &address) { $0[15] ^= 1 }
+                #expect(socket_address_key(&address) != before)
+            }
             for key in [key, 0x7F00_0001, 0] {
                 let origin = ConnectionOrigin(listener: ListenerID(rawValue: 255), address: key)
                 let userData = UserData(.handedOn, origin)

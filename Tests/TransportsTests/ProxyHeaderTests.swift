@@ -167,12 +167,17 @@ struct ClientAddressTests {
     @Test func `an address has the number that drivers give it`() {
         #expect(ClientAddress("192.0.2.1:5")?.originAddress == 0xC000_0201)
         #expect(ClientAddress("[::ffff:192.0.2.1]:5")?.originAddress == 0xC000_0201)
-        // FNV-1a of the 16 octets, folded, with the 48th bit set.
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for octet in [0x20, 0x01, 0x0D, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] as [UInt64] {
-            hash = (hash ^ octet) &* 0x100_0000_01b3
+        // FNV-1a of the octets, folded, with the 48th bit set: of a global address the first eight, else all.
+        func key(_ octets: [UInt64]) -> UInt64 {
+            let hash = octets.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ $1) &* 0x100_0000_01b3 }
+            return (hash ^ hash >> 47) & (1 << 47 - 1) | 1 << 47
         }
-        #expect(ClientAddress("[2001:db8::1]:9")?.originAddress == (hash ^ hash >> 47) & (1 << 47 - 1) | 1 << 47)
+        let network: [UInt64] = [0x20, 0x01, 0x0D, 0xB8, 0, 0, 0, 0]
+        for address in ["[2001:db8::1]:9", "[2001:db8::2:0:0:1]:9"] {
+            #expect(ClientAddress(address)?.originAddress == key(network))
+        }
+        #expect(ClientAddress("[2001:db8:0:1::1]:9")?.originAddress == key(network.dropLast() + [1]))
+        #expect(ClientAddress("[fd00::1]:9")?.originAddress == key([0xFD] + Array(repeating: 0, count: 14) + [1]))
     }
 
     @Test func `a range holds the addresses with its prefix`() throws {

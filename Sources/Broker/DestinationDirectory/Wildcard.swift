@@ -49,6 +49,14 @@ enum Wildcard {
         _ pattern: UnsafeRawBufferPointer, _ name: UnsafeRawBufferPointer, _ middle: inout Middle,
         levelCount: inout Int
     ) -> Bool {
+        // A host's name may have separators and wildcards in it, which mean nothing there.
+        let host = HostName.prefixByteCount(pattern)
+        guard host == HostName.prefixByteCount(name), memcmp(pattern.baseAddress!, name.baseAddress!, host) == 0 else {
+            levelCount += 1
+            return false
+        }
+        let pattern = UnsafeRawBufferPointer(rebasing: pattern[host...])
+        let name = UnsafeRawBufferPointer(rebasing: name[host...])
         var rest = Rest(pattern: pattern, name: name)
         if let outcome = rest.takeBeginning(levelCount: &levelCount) { return outcome }
         if let outcome = rest.takeEnd(levelCount: &levelCount) { return outcome }

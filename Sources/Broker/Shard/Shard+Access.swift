@@ -83,11 +83,37 @@ extension Shard {
         return false
     }
 
-    /// `reply-to` names no temporary destination. What is no destination at all is an ordinary header.
+    /// Whether the client may say what a queue is like (`QueueRequest`): for all who use it from then on. It must be one that
+    /// it may create, also where a policy names it; and where messages are to go elsewhere, one that it may read, or it would
+    /// get at what others send. False: it was answered with ERROR.
+    mutating func admitsArguments(
+        _ context: FrameContext, _ request: QueueRequest, _ name: UnsafeRawBufferPointer
+    ) -> Bool {
+        if context.isCommitting { return true }
+        let session = context.session.pointee.index
+        let mayCreate = gate.allows(session, .create, visible(name), isPattern: false)
+        if mayCreate,
+            request.deadLetterByteCount == 0 || gate.allows(session, .subscribe, visible(name), isPattern: false)
+        {
+            return true
+        }
+        let verb = mayCreate ? "SUBSCRIBE to" : "create"
+        let headers = mayCreate ? "\(HeaderName.xDeadLetterRoutingKey.text)" : "headers such as x-max-length"
+        refuseAccess(
+            context.session,
+            "\(userText(session)) may not \(verb) '\(nameText(name))', nor send \(headers) to it",
+            nameText(name), receipt: receiptOfFrame(context))
+        return false
+    }
+
+    /// `reply-to` names no temporary destination of the sender's. What is no destination at all is an ordinary header.
+    ///
+    /// Whoever answers may send to it as it is, and SEND takes a bare name too, and cuts blanks off in 1.0.
     mutating func admitsReplyTo(_ context: FrameContext, _ value: UnsafeRawBufferPointer) -> Bool {
         guard
             let parsed = try? DestinationName.parse(
-                value, bareNamePrefix: "", byteCountMax: limits.destinationNameByteCountMax,
+                withoutBlanks(value), bareNamePrefix: options.bareNamePrefix,
+                byteCountMax: limits.destinationNameByteCountMax,
                 levelCountMax: limits.destinationLevelCountMax, owner: { "" },
                 host: hosts.prefix(of: context.session.pointee.index), into: scratch.name)
         else { return true }
@@ -134,13 +160,16 @@ extension Shard {
     }
 
     /// A client may not connect, or not stay.
-    mutating func refuseLogin(_ session: UnsafeMutablePointer<Session>, _ message: StaticString, _ explanation: String)
-    {
+    ///
+    /// - Parameter told: nil: the client is told what the log is.
+    mutating func refuseLogin(
+        _ session: UnsafeMutablePointer<Session>, _ message: StaticString, _ explanation: String, told: String? = nil
+    ) {
         guard session.pointee.state.isOpen else { return }
         counters.loginsRefused &+= 1
         noticeAccess(.loginRefused, session, explanation, "")
         flushEncodings(of: session)
-        writeError(session, message, explanation, receipt: nil)
+        writeError(session, message, told ?? explanation, receipt: nil)
         end(session)
     }
 

@@ -80,7 +80,7 @@ extension Shard {
                 continue
             }
             guard let identity = answer.identity else {
-                refuseLogin(session, "Access refused", "\(answer.explanation)")
+                refuseLogin(session, "Access refused", "\(answer.explanation)", told: "\(answer.told)")
                 continue
             }
             if gate.isOn, !admits(session, identity, answer.clientID) { continue }

@@ -147,6 +147,7 @@ extension Shard {
             return !index.isNone ? index : create(context, name, kind, QueueRequest(), subscribes: subscribes)
         }
         guard let request = queueRequestOfFrame(context) else { return .none }
+        if gate.isOn, request.asksForAnything, !admitsArguments(context, request, name) { return .none }
         if index.isNone { index = create(context, name, kind, request, subscribes: subscribes) }
         if !index.isNone, destinations[index].pointee.kind == .remoteQueue, frame.hasAny(QueueRequest.bits) {
             requestAtOwner(index, request)

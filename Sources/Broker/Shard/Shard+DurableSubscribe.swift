@@ -51,6 +51,7 @@ extension Shard {
         let isHeldHere = owner == self.index
         let index = isHeldHere ? durableHere(context, asked, name) : durableElsewhere(context, name, owner)
         if index.isNone { return .done }
+        let hasConsumers = destinations[index].pointee.subscriptionCount > 0
         let subscription = makeSubscription(
             session, index, id: id, isNamed: frame.has(.id), ackMode: ackMode, consumes: true, window: window)
         if subscription.isNone {
@@ -68,7 +69,8 @@ extension Shard {
             if session.pointee.state == .connected { consume(index, subscription) }
             return .done
         }
-        if !isHeldHere { durables.consumesElsewhere(index, topic: asked.topic) }
+        // Others consume from it already: the topic is theirs, or this one will be refused.
+        if !isHeldHere, !hasConsumers { durables.consumesElsewhere(index, topic: asked.topic) }
         guard let pending = makePending(context, .subscribe, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings.setSubscription(subscription, of: pending)
         suspend(session)

@@ -23,6 +23,9 @@ extension Shard {
             if dialect == .single, isInUse(durable: found) { return (.none, .durableInUse) }
             if held.topic.elementsEqual(topic) { return (found, nil) }
             // JMS 1.1, 6.11.1: to subscribe by the same name to another topic is to end the subscription and make another.
+            // Where not everybody may do everything, whoever ends it has to show that it may read the old topic:
+            // UNSUBSCRIBE names it.
+            if gate.isOn { return (.none, .durableOfOther) }
             _ = removeDurable(found)
         }
         if let refusal = refusalOfDurable(name.count + topic.count) { return (.none, refusal) }

@@ -87,7 +87,8 @@ static inline int socket_set_int(int fd, int level, int option, int value) {
 }
 
 /// The IPv4 address in host order, or a hash of the IPv6 address (FNV-1a, folded to 47 bits; bit 47 is set). An IPv6
-/// address that maps an IPv4 address counts as IPv4. 0 for other families. The result has 48 bits, as many as
+/// address that maps an IPv4 address counts as IPv4. Of a global address (2000::/3) the first 64 bits count: the rest is the
+/// subscriber's to choose (RFC 6177), and would be a new client each time. 0 for other families. The result has 48 bits, as many as
 /// `ConnectionOrigin` has room for.
 static inline uint64_t socket_address_key(const struct sockaddr_storage *address) {
     if (address->ss_family == AF_INET)
@@ -97,7 +98,8 @@ static inline uint64_t socket_address_key(const struct sockaddr_storage *address
     if (IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)address)->sin6_addr))
         return (uint64_t)byte[12] << 24 | (uint64_t)byte[13] << 16 | (uint64_t)byte[14] << 8 | byte[15];
     uint64_t hash = 0xcbf29ce484222325u;
-    for (int i = 0; i < 16; i++) hash = (hash ^ byte[i]) * 0x100000001b3u;
+    int count = (byte[0] & 0xe0) == 0x20 ? 8 : 16;
+    for (int i = 0; i < count; i++) hash = (hash ^ byte[i]) * 0x100000001b3u;
     return ((hash ^ hash >> 47) & ((1ull << 47) - 1)) | 1ull << 47;
 }
 

@@ -71,13 +71,17 @@ public struct ClientAddress: Hashable, BitwiseCopyable, Sendable, CustomStringCo
         }
     }
 
+    /// 2000::/3 (RFC 4291, section 2.4, and IANA's registry).
+    private var isGlobal: Bool { isIPv6 && high >> 61 == 1 }
+
     /// The address in 48 bits, as drivers report that of an accepted connection (`ConnectionOrigin.address`): limits per
-    /// address count a client once, whichever way it comes. The port has no part in it.
+    /// address count a client once, whichever way it comes. The port has no part in it, nor have
+    /// the last 64 bits of a global IPv6 address: they are the subscriber's to choose (RFC 6177).
     public var originAddress: UInt64 {
         let address = unmapped
         guard address.isIPv6 else { return address.low }
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for word in [high, low] {
+        for word in address.isGlobal ? [address.high] : [address.high, address.low] {
             for shift in stride(from: UInt64(56), through: 0, by: -8) {
                 hash = (hash ^ word >> shift & 0xFF) &* 0x100_0000_01b3
             }
