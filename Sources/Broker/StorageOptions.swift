@@ -65,6 +65,19 @@ public struct StorageOptions: Sendable {
         self.life = life
     }
 
+    /// Records of so many bytes, which stay together, fit into a segment.
+    @inline(__always)
+    func fits(_ byteCount: Int) -> Bool {
+        byteCount + RecordWriter.segmentHeaderByteCount + RecordWriter.markByteCount + RecordWriter.emptyByteCount
+            <= segmentByteCount
+    }
+
+    /// A stored message of an earlier life, whose record has so many bytes, can be written to this life's log too: again, or
+    /// with what a dead letter has more.
+    public func canKeep(_ recordByteCount: Int) -> Bool { fits(recordByteCount + Self.deadLetterByteCountMax) }
+
+    private static var deadLetterByteCountMax: Int { 2048 }
+
     /// Bytes of a segment that are for acknowledgements alone, if there is no other segment behind it: consumers go on, and
     /// what they take makes room.
     var reservedByteCount: Int { segmentByteCount / 8 }

@@ -23,6 +23,11 @@ public struct RecordSize: BitwiseCopyable, Hashable, Sendable {
         }
     }
 
+    /// By so much at most `byteCount` is more than what it was made of.
+    public var excessMax: Int {
+        code & Self.isCoarse == 0 ? 0 : (JournalFormat.unitByteCount << Self.coarseUnitShift) - 1
+    }
+
     /// At least what it was made of, and exact below 32 MiB.
     public var byteCount: Int {
         let units = Int(code & (Self.isCoarse - 1))

@@ -70,8 +70,18 @@ public struct StorageDirectory: ~Copyable, Sendable {
     private static func make(_ path: String) throws(StorageError) {
         var information = stat()
         if stat(path, &information) == 0 { return }
-        if let slash = path.lastIndex(of: "/"), slash != path.startIndex { try make(String(path[..<slash])) }
-        if mkdir(path, 0o700) != 0, errno != EEXIST { throw failure(path, "cannot be made", errno) }
+        var parent = "."
+        if let slash = path.lastIndex(of: "/") { parent = slash == path.startIndex ? "/" : String(path[..<slash]) }
+        if parent != ".", parent != "/" { try make(parent) }
+        guard mkdir(path, 0o700) == 0 else {
+            if errno == EEXIST { return }
+            throw failure(path, "cannot be made", errno)
+        }
+        // Its name has to be on stable storage too. Some file systems cannot do that, and need not be asked.
+        let descriptor = Glibc.open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        if fsync(descriptor) != 0, errno != EINVAL { throw failure(parent, "cannot be synced", errno) }
     }
 
     // MARK: Lock

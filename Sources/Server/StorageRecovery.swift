@@ -84,6 +84,7 @@ final class RecoveredStore: Sendable {
         try state.live.forEach { (message) throws(StorageError) in
             guard isOwned[Int(message.queue)] || message.isRetained else { return }
             let name = state.queues[Int(message.queue)].name
+            guard shard.canKeep(message) else { throw tooLarge(message, name) }
             // Beyond some of them, messages stay where they are: nothing of them is read now.
             let outcome = name.withUnsafeBytes { shard.restoreCold(message, queueName: $0) }
             if let outcome { return try judge(outcome, index) }
@@ -104,7 +105,19 @@ final class RecoveredStore: Sendable {
         case .tooMany:
             throw tooMuch(
                 worker, "limits.queued-messages-max, limits.cold-messages-max, limits.destinations-max")
+        case .tooManyRetained: throw tooMuch(worker, "limits.retained-messages-max")
         }
+    }
+
+    private func tooLarge(_ message: LiveMessage, _ queue: [UInt8]) -> StorageError {
+        let mebibyte = 1 << 20
+        let needed = (message.size.byteCount / mebibyte + 1) * mebibyte
+        let text = String(decoding: queue.filter { $0 >= 0x20 }, as: UTF8.self)
+        return StorageError(
+            description: """
+                \(path) holds a message of \(text) that takes \(message.size.byteCount) bytes, and a segment has \
+                \(settings.segmentByteCount): set storage.segment-bytes to \(needed) or more until it is consumed
+                """)
     }
 
     private func tooMuch(_ worker: Int, _ keys: String) -> StorageError {

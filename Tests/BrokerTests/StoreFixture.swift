@@ -9,9 +9,12 @@ struct StoreFixture {
     static let segmentByteCount = 1 << 16
 
     /// Starts a broker on a disk: the next life, with what the last one left.
+    ///
+    /// - Parameter judge: told what became of each message.
     static func start(
         _ disk: FakeDisk, shards: Int = 1, sourceLocation: SourceLocation = #_sourceLocation,
-        _ change: (inout BrokerOptions) -> Void = { _ in }
+        _ change: (inout BrokerOptions) -> Void = { _ in },
+        judge: (RestoreOutcome) -> Void = { #expect($0 == .restored) }
     ) -> TestBroker {
         let contents = disk.contents(afterPowerCut: false)
         let state = recover(contents, sourceLocation)
@@ -24,11 +27,13 @@ struct StoreFixture {
             change(&$0)
         }
         let broker = TestBroker(shards: shards, disk: disk, options)
-        restore(state, contents, to: broker)
+        restore(state, contents, to: broker, judge)
         return broker
     }
 
-    private static func restore(_ state: RecoveredState, _ contents: [String: [UInt8]], to broker: TestBroker) {
+    private static func restore(
+        _ state: RecoveredState, _ contents: [String: [UInt8]], to broker: TestBroker, _ judge: (RestoreOutcome) -> Void
+    ) {
         let shardCount = broker.kernel.shardCount
         let owners = state.queues.map { queue in
             queue.name.withUnsafeBytes { Shard.owner(ofQueue: $0, shardCount: shardCount) }
@@ -63,9 +68,9 @@ struct StoreFixture {
             withRecord(of: message, state, contents) {
                 let owner = owners[Int(message.queue)]
                 for index in 0..<shardCount where index == owner || message.isRetained {
-                    let outcome = broker.shard(index).pointee.restore(
-                        RecoveredMessage(reference: message.reference, record: $0))
-                    #expect(outcome == .restored)
+                    judge(
+                        broker.shard(index).pointee.restore(
+                            RecoveredMessage(reference: message.reference, record: $0)))
                 }
             }
         }

@@ -48,14 +48,27 @@ extension MessageStore {
     /// The transaction that brought a message to this log, if it is not known to be complete. 0: there is none.
     @inline(__always)
     func incompleteTransaction(of place: StoredPlace) -> UInt64 {
-        if openParts.isEmpty || place.earlierSegment >= 0 || Int(place.worker) != worker { return 0 }
+        if openParts.isEmpty { return 0 }
         for index in 0..<openParts.count where openParts[index].isIncomplete {
-            let part = openParts.base + index
-            if part.pointee.position <= place.position, place.position < part.pointee.partEnd {
-                return part.pointee.transaction
-            }
+            if holds(openParts[index], place) { return openParts[index].transaction }
         }
         return 0
+    }
+
+    /// The record is in the part.
+    @inline(__always)
+    func holds(_ part: OpenPart, _ place: StoredPlace) -> Bool {
+        place.earlierSegment < 0 && Int(place.worker) == worker && part.position <= place.position
+            && place.position < part.partEnd
+    }
+
+    /// A message that was taken before is confirmed again. It may have come with a transaction that is not complete yet: then
+    /// it is not confirmed before that is.
+    mutating func holdForDuplicate() {
+        for index in 0..<openParts.count where openParts[index].isIncomplete && !openParts[index].isGivenUp {
+            openParts[index].holdsReceipts = true
+            openParts[index].holdsDuplicates = true
+        }
     }
 
     /// There may be messages of incomplete transactions below this offset of the log.
@@ -134,7 +147,7 @@ extension MessageStore {
         return nil
     }
 
-    private func part(_ transaction: UInt64) -> UnsafeMutablePointer<OpenPart>? {
+    func part(_ transaction: UInt64) -> UnsafeMutablePointer<OpenPart>? {
         for index in 0..<openParts.count where openParts[index].transaction == transaction {
             return openParts.base + index
         }

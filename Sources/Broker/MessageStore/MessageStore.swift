@@ -159,10 +159,7 @@ struct MessageStore: ~Copyable {
 
     /// Records of so many bytes, which stay together, fit into a segment.
     @inline(__always)
-    func fitsSegment(_ byteCount: Int) -> Bool {
-        byteCount + RecordWriter.segmentHeaderByteCount + RecordWriter.markByteCount + RecordWriter.emptyByteCount
-            <= options.segmentByteCount
-    }
+    func fitsSegment(_ byteCount: Int) -> Bool { options.fits(byteCount) }
 
     /// So much waits for the disk that publishers wait.
     @inline(__always)

@@ -140,6 +140,9 @@ extension Shard {
         var record = record(of: entry)
         guard case .open = store.admission(record.recordByteCount) else { return nil }
         record.flags.insert(.isTransient)
+        // The next life does not have the message, and so must not know its id.
+        record.flags.remove(.isDeduplicated)
+        record.detail = 0
         return store.coldPlace(store.write(record).position, byteCount: record.recordByteCount)
     }
 

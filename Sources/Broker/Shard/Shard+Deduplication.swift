@@ -18,6 +18,7 @@ extension Shard {
             deduplication.contains(id, of: destination, now: wallMilliseconds)
         else { return false }
         counters.messagesDeduplicated &+= 1
+        store.holdForDuplicate()
         return true
     }
 
@@ -38,6 +39,32 @@ extension Shard {
     mutating func forget(_ message: Message, in index: Index<Queue>) {
         guard let id = id(of: message) else { return }
         deduplication.forget(id, of: nameOf(queues[index].pointee.destination), &memory)
+    }
+
+    /// A transaction will never be complete. The next life will not have its messages, so what comes with their ids is taken.
+    mutating func forgetIDs(of part: OpenPart) {
+        var entry = queues.nextEntry(after: .none)
+        while !entry.isNone {
+            let record = queues[entry]
+            if record.pointee.isStored, store.holds(part, memory.place(of: record.pointee.message).pointee) {
+                forgetID(of: record.pointee.message, nameOf(queues[record.pointee.queue].pointee.destination))
+            }
+            entry = queues.nextEntry(after: entry)
+        }
+        var delayed = delays.nextLive(after: .none)
+        while !delayed.isNone {
+            let block = delays[delayed].pointee.message
+            if delays[delayed].pointee.isStored, store.holds(part, memory.place(of: block).pointee) {
+                forgetID(of: block, scheduleLine(memory.stored(block, identity: 0, expiresAt: 0)).destination)
+            }
+            delayed = delays.nextLive(after: delayed)
+        }
+    }
+
+    private mutating func forgetID(of block: BlockIndex, _ destination: UnsafeRawBufferPointer) {
+        let message = memory.stored(block, identity: 0, expiresAt: 0)
+        guard message.options.contains(.isDeduplicated), let id = id(of: message) else { return }
+        deduplication.forget(id, of: destination, &memory)
     }
 
     // MARK: Time

@@ -56,7 +56,8 @@ extension Shard {
             DurableSubscription(
                 dialect: DurableDialect(rawValue: UInt8(truncatingIfNeeded: subscription.dialect)) ?? .single,
                 topic: Array(subscription.topic), source: source, position: 0, isAgreed: true, isOpen: true,
-                lastUsed: min(subscription.lastUsed, wallMilliseconds)),
+                // In use when the broker crashed: used now. A time that is recorded stays, for this clock may be behind.
+                lastUsed: subscription.lastUsed == .max ? wallMilliseconds : subscription.lastUsed),
             at: queue)
         if shardCount > 1 { destinations.setRegistered(source) }
         armDurable(queue)

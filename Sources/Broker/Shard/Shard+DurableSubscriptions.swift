@@ -266,6 +266,8 @@ extension Shard {
         setDurableCount(left, of: source, with: self.index)
         let droppedCount = closeQueue(destinations[index].pointee.queue)
         forgetRecord(of: subscription, at: index)
+        // Before the record of another of that name, which would inherit its messages.
+        store.writeAcknowledged()
         destinations.setDurableQueue(false, index)
         remove(index)
         if destinations.removeSubscription(from: source) {

@@ -9,6 +9,8 @@ public enum RestoreOutcome: Sendable, Equatable {
     case noMemory
     /// `limits.queued-messages-max` or `limits.destinations-max` has no room for it.
     case tooMany
+    /// `limits.retained-messages-max` has no room for it.
+    case tooManyRetained
 }
 
 // What earlier lives of the broker left, before the first turn; and the end of the log with this one.
@@ -26,6 +28,12 @@ extension Shard {
     }
 
     // MARK: Restoring
+
+    /// This life's log has room for the message, wherever it has to be written again. A record of 32 MiB or more is known
+    /// roughly.
+    public func canKeep(_ message: LiveMessage) -> Bool {
+        store.options.canKeep(message.size.byteCount - message.size.excessMax)
+    }
 
     /// A message that lives, of a queue that this shard holds. In any order; by order key is best.
     ///

@@ -28,6 +28,8 @@ extension Shard {
                 if store.isGivenUp(conditions) { giveUp(transaction) }
             }
         }
+        // This worker's part will never be: nor will the others count.
+        if store.hasFailed, !isJoined, partCount > 1 { giveUp(transaction) }
         store.endGroup(isJoined ? store.operations.count : group.first)
         if !store.isGrouping, !deadLettersDue.isEmpty { deadLetterDue(behind: partCount > 1 ? transaction : 0) }
         isDispatching = group.wasDispatching

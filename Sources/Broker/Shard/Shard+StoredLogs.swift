@@ -174,6 +174,9 @@ extension Shard {
         let isOwner = Int(destinations[index].pointee.owner) == self.index
         let isRetained = record.flags.contains(.isRetained)
         if !isOwner, !isRetained { return .restored }
+        if isRetained, destinations[index].pointee.retained.isNone, !topicLogs.hasRecordToRetain {
+            return .tooManyRetained
+        }
         let content = Message(
             headers: record.content, headersByteCount: record.headersByteCount,
             body: record.content + record.headersByteCount + 1, bodyByteCount: record.bodyByteCount,

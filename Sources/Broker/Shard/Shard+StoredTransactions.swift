@@ -196,6 +196,10 @@ extension Shard {
             advanceTransactions()
             confirmStored()
         case .failed:
+            if let part = store.part(message.transaction)?.pointee, !part.isGivenUp {
+                if part.holdsDuplicates { failWhatWaits() }
+                if !deduplication.isEmpty { forgetIDs(of: part) }
+            }
             if MessageStore.coordinator(of: message.transaction) == index { failWhatWaits() }
             giveUp(message.transaction)
             confirmStored()

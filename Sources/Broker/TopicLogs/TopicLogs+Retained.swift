@@ -13,6 +13,9 @@ extension TopicLogs {
     /// Another topic may retain a message.
     var hasRoomToRetain: Bool { retainedRecords.liveCount < retainedCountMax }
 
+    /// `retain` will find a record: owners that reach the limit at once go beyond it.
+    var hasRecordToRetain: Bool { retainedRecords.liveCount < retainedRecordCountMax }
+
     /// None: there are as many as there may be.
     mutating func retain(_ message: RetainedMessage) -> Index<RetainedMessage> {
         let handle: Handle<RetainedMessage> = retainedRecords.allocate()

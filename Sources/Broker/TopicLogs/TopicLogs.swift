@@ -35,18 +35,21 @@ struct TopicLogs: ~Copyable {
     /// How far messages were looked through that are to be written again. nil: they are not.
     var compaction: LogCompaction?
     let retainedCountMax: Int
+    let retainedRecordCountMax: Int
 
     init(_ limits: Limits, workerCount: Int) throws(SlabError) {
         let logs = try Slab<TopicLog>(recordCountMax: limits.destinationCountMax)
         let readers = try Slab<LogReader>(recordCountMax: limits.subscriptionCountMax * min(workerCount, 8))
         let intakes = try Slab<LogIntake>(recordCountMax: limits.subscriptionCountMax)
         // Each owner counts for itself, and two may reach the limit at once.
-        let retained = try Slab<RetainedMessage>(recordCountMax: limits.retainedMessageCountMax * (workerCount + 1))
+        let retainedRecordCountMax = limits.retainedMessageCountMax * (workerCount + 1)
+        let retained = try Slab<RetainedMessage>(recordCountMax: retainedRecordCountMax)
         logRecords = logs
         readerRecords = readers
         intakeRecords = intakes
         retainedRecords = retained
         retainedCountMax = limits.retainedMessageCountMax
+        self.retainedRecordCountMax = retainedRecordCountMax
     }
 
     deinit {
