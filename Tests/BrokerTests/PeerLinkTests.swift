@@ -89,7 +89,8 @@ struct PeerLinkTests {
                                 let fields = QueuePublication(
                                     sender: QueueHolder(
                                         session: Handle(Slot(index: 9, generation: 8)), address: 6, shard: 5),
-                                    byteCount: 7, isReserved: true, isDeadLetter: false)
+                                    byteCount: 7, room: Handle(Slot(index: 3, generation: 2)), isReserved: true,
+                                    isDeadLetter: false)
                                 one.write(fields, to: 1, MessagePayload(name: name, receipt: receipt, message))
                             }
                         }
@@ -101,6 +102,7 @@ struct PeerLinkTests {
             other.readAll { message, _ in
                 let fields = message.fields(QueuePublication.self)
                 #expect(fields.sender.session.slot == Slot(index: 9, generation: 8) && fields.isReserved)
+                #expect(fields.room.slot == Slot(index: 3, generation: 2))
                 #expect(fields.byteCount == 7 && fields.sender.address == 6 && fields.sender.shard == 5)
                 let payload = MessagePayload(message.payload)
                 #expect(text(payload.name) == "/queue/a")

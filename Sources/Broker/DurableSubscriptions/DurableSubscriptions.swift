@@ -17,6 +17,8 @@ struct DurableSubscriptions {
     private var holders: [Index<Destination>: DurableHolders] = [:]
     /// The topics of other workers' durable subscriptions that clients of this one consume from.
     private var topicsElsewhere: [Index<Destination>: [UInt8]] = [:]
+    /// What this worker's clients have asked other workers for, until they answer.
+    private var asked: [Handle<PendingOperation>: [UInt8]] = [:]
     /// The `client-id` of CONNECT. Empty: it was too long to name a subscription.
     private var clientIDs: [Index<Session>: [UInt8]] = [:]
     /// Those that are not open yet.
@@ -120,6 +122,13 @@ struct DurableSubscriptions {
     // MARK: Consumers of other workers' subscriptions
 
     mutating func consumesElsewhere(_ index: Index<Destination>, topic: [UInt8]) { topicsElsewhere[index] = topic }
+
+    mutating func ask(_ pending: Handle<PendingOperation>, topic: [UInt8]) { asked[pending] = topic }
+
+    /// The answer has come. nil: it is about no durable subscription.
+    mutating func takeAsked(_ pending: Handle<PendingOperation>) -> [UInt8]? {
+        asked.isEmpty ? nil : asked.removeValue(forKey: pending)
+    }
 
     mutating func consumesNoMore(_ index: Index<Destination>) { topicsElsewhere[index] = nil }
 

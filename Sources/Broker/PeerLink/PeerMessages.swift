@@ -49,8 +49,11 @@ struct QueuePublication: PeerMessage {
     static var kind: PeerMessageKind { .queuePublication }
     /// Who sent it, of the asker's; of a dead letter, who is held to account for the queue that it was in.
     var sender: QueueHolder
-    /// What was reserved for it at the owner, if `isReserved`.
+    /// What was reserved for it at the owner, in `room`.
     var byteCount: UInt32
+    /// None: nothing was, for there was no such queue.
+    var room: Handle<Queue>
+    /// Limits on what there may be were asked before.
     var isReserved: Bool
     /// Nobody hears what becomes of it.
     var isDeadLetter: Bool

@@ -195,7 +195,9 @@ extension Shard {
             counters.messagesReceived &+= 1
             parse(session, kept)
             queues.granting = queue.index
+            roomElsewhere = Int(kept.pointee.room.owner) == index ? .none : kept.pointee.room.queue
             _ = sendNow(context)
+            roomElsewhere = .none
             queues.granting = .none
         }
         if !queue.isNone { roomIsFree(queue) }

@@ -69,7 +69,7 @@ extension Shard {
             if session.pointee.state == .connected { consume(index, subscription) }
             return .done
         }
-        // Others consume from it already: the topic is theirs, or this one will be refused.
+        // Others consume from it already, or have asked to: what it is to, the answer says.
         if !isHeldHere, !hasConsumers { durables.consumesElsewhere(index, topic: asked.topic) }
         guard let pending = makePending(context, .subscribe, receipt: frame.rawValue(.receipt)) else { return .done }
         pendings.setSubscription(subscription, of: pending)
@@ -95,6 +95,7 @@ extension Shard {
             window: subscriptions[subscription].pointee.window,
             isPaused: session.pointee.flags.contains(.consumersPaused), dialect: asked.dialect,
             isPattern: asked.isPattern, topicByteCount: UInt16(asked.topic.count))
+        durables.ask(pendings.handle(pending), topic: asked.topic)
         let place = peers.write(request, to: owner, payloadByteCount: asked.topic.count + asked.name.count)
         Self.copy(asked.topic, to: place)
         Self.copy(asked.name, to: place + asked.topic.count)

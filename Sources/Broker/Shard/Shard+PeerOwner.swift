@@ -24,7 +24,9 @@ extension Shard {
         let queueIndex = destinations[index].pointee.queue
         let queue = queues[queueIndex]
         let handle = queues.handle(queueIndex)
-        if publication.isReserved {
+        // A temporary queue may have come into being since there was none to reserve room in, or in place of that one.
+        let hasRoom = publication.room == handle
+        if hasRoom {
             returnRoom(handle, byteCount: UInt64(publication.byteCount))
             queues.granting = queueIndex
         }
@@ -54,7 +56,7 @@ extension Shard {
             refuseSend(publication, payload.receipt, isFull ? .queue : .memory, to: peer)
         }
         // It may have taken less room than it was granted, or none where it had expired.
-        if publication.isReserved { roomIsFree(handle) }
+        if hasRoom { roomIsFree(handle) }
     }
 
     /// Why the log does not take a message that is to be stored. nil: it does. What COMMIT was granted, and a dead letter, may
@@ -120,6 +122,7 @@ extension Shard {
     }
 
     mutating func consumerAnswered(_ answer: ConsumerAnswer, from peer: Int) {
+        let topic = durables.takeAsked(answer.pending)
         guard let pending = pendings.find(answer.pending) else {
             // The session has ended meanwhile.
             if !answer.consumer.isNone { removeConsumerAtOwner(peer, answer.consumer, .nothing, for: nil) }
@@ -128,6 +131,10 @@ extension Shard {
         if answer.consumer.isNone {
             return failRefused(
                 sessions[pending.pointee.session], answer.refusal, receipt: receiptOfPending(answer.pending.index))
+        }
+        if let topic {
+            let subscription = pending.pointee.subscription
+            durables.consumesElsewhere(subscriptions[subscription].pointee.destination, topic: topic)
         }
         finishSubscribe(answer.pending.index, consumer: answer.consumer, isPaused: answer.isPaused)
     }

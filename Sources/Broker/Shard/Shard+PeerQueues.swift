@@ -9,17 +9,17 @@ extension Shard {
     ) {
         let session = context.session
         let owner = Int(destinations[index].pointee.owner)
-        var isReserved = context.isCommitting
+        var room = context.isCommitting ? roomElsewhere : .none
         var byteCount = UInt32(frame.reservedByteCount)
         if !context.isCommitting, session.pointee.flags.contains(.hasReservation) {
             let pending = reservation(session)
-            isReserved = !pendings[pending].pointee.queue.isNone
+            room = pendings[pending].pointee.queue
             byteCount = pendings[pending].pointee.byteCount
             session.pointee.flags.remove(.hasReservation)
             unlinkPending(session, pending)
         }
         let publication = QueuePublication(
-            sender: holder(session), byteCount: byteCount, isReserved: isReserved, isDeadLetter: false)
+            sender: holder(session), byteCount: byteCount, room: room, isReserved: !room.isNone, isDeadLetter: false)
         peers.write(
             publication, to: owner,
             MessagePayload(name: nameOf(index), receipt: receiptOfFrame(context), message))
@@ -47,8 +47,8 @@ extension Shard {
             peers.write(Sequencing(session: .none, retain: .none), to: owner, payload)
         } else {
             peers.write(
-                QueuePublication(sender: holder, byteCount: 0, isReserved: false, isDeadLetter: true), to: owner,
-                payload)
+                QueuePublication(sender: holder, byteCount: 0, room: .none, isReserved: false, isDeadLetter: true),
+                to: owner, payload)
         }
         if !participants.isEmpty {
             peers.write(TransactionPart(transaction: move.transaction, partCount: 2, isEnd: true), to: owner)

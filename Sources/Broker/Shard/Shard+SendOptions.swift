@@ -155,10 +155,9 @@ extension Shard {
         }
         if isDuplicate(message, of: payload.name) {
             let index = findDestination(payload.name)
-            if publication.isReserved, !index.isNone, !destinations[index].pointee.queue.isNone {
-                let queue = queues.handle(destinations[index].pointee.queue)
-                returnRoom(queue, byteCount: UInt64(publication.byteCount))
-                roomIsFree(queue)
+            if queues.isLive(publication.room) {
+                returnRoom(publication.room, byteCount: UInt64(publication.byteCount))
+                roomIsFree(publication.room)
             }
             return true
         }
@@ -213,7 +212,8 @@ extension Shard {
         if owner != index {
             if isStored { context.session.pointee.flags.insert(.hasStoredElsewhere) }
             let publication = QueuePublication(
-                sender: holder(context.session), byteCount: 0, isReserved: context.isCommitting, isDeadLetter: false)
+                sender: holder(context.session), byteCount: 0, room: .none, isReserved: context.isCommitting,
+                isDeadLetter: false)
             peers.write(
                 publication, to: owner, MessagePayload(name: name, receipt: receiptOfFrame(context), message))
             markRemote(context.session, owner)

@@ -74,6 +74,8 @@ public struct Shard: ~Copyable {
     /// Messages that were refused, or failed too often, in a transaction: they go to their dead-letter destinations behind
     /// it.
     var deadLettersDue: [DueDeadLetter] = []
+    /// The frame that a COMMIT applies has room in this queue of another worker.
+    var roomElsewhere: Handle<Queue> = .none
     var storeEnding = StoreEnding.none
     var storeChecks = 0
     /// The log cannot be written any more: see `StorageOptions.onError`. Stored, as `hasNotices` is.
