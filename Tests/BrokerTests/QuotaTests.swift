@@ -96,7 +96,14 @@ struct QuotaTests {
             for id in ["0", "1", "2"] { bob.confirmed(.subscribe, [("destination", "/topic/\(id)"), ("id", id)]) }
             alice.subscribe("/topic/2", id: "2")
             alice.expectError("Too many subscriptions")
-            #expect(broker.counters.limits[.subscriptionsPerConnection] == 1)
+            // Each of these makes one.
+            let other = connect(broker)
+            for name in ["1", "2"] {
+                other.confirmed(.send, [("destination", "/topic/9"), ("reply-to", "/temp-queue/\(name)")])
+            }
+            other.publish("/topic/9", "", [("reply-to", "/temp-queue/3")])
+            other.expectError("Too many subscriptions")
+            #expect(broker.counters.limits[.subscriptionsPerConnection] == 2)
         }
     }
 

@@ -152,6 +152,7 @@ extension Shard {
                     "a connection may have \(limits.subscriptionsPerConnectionMax) subscriptions, reply-to included")
                 return nil
             }
+            if gate.isOn, !context.isCommitting, !admitsSubscription(context) { return nil }
             if hosts.isOn, !hostAdmitsSubscription(context) { return nil }
             guard !destinations[index].pointee.queue.isNone, subscribeToTemporary(context, index, id: value) else {
                 return nil
