@@ -148,7 +148,8 @@ public struct LoginQueue<Ticket: Sendable>: Sendable {
             if lane == .slow { slowTurns.append(login.address) } else { promptTurns.append(login.address) }
         }
         var login = login
-        login.since = now
+        // Another queue may have had it before: that of those who wait for a thread.
+        if login.since == nil { login.since = now }
         line.logins.append(login)
         waitingCount += 1
         return lane

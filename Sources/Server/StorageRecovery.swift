@@ -111,7 +111,7 @@ final class RecoveredStore: Sendable {
 
     private func tooLarge(_ message: LiveMessage, _ queue: [UInt8]) -> StorageError {
         let mebibyte = 1 << 20
-        let needed = (message.size.byteCount / mebibyte + 1) * mebibyte
+        let needed = ((message.size.byteCount + 4096) / mebibyte + 1) * mebibyte
         let text = String(decoding: queue.filter { $0 >= 0x20 }, as: UTF8.self)
         return StorageError(
             description: """

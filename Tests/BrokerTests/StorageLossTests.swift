@@ -22,11 +22,13 @@ struct StorageLossTests {
 
     // MARK: Deduplication
 
-    @Test("The RECEIPT of the second waits for the transaction that brought the first, with all workers")
-    func duplicateOfTransaction() {
+    @Test(
+        "The RECEIPT of the second waits for the transaction that brought the first, with all workers",
+        arguments: [0, 1, 2])
+    func duplicateOfTransaction(shard: Int) {
         let broker = StoreFixture.start(FakeDisk(), shards: 3)
         let (queue, other) = (broker.queueNames(ownedBy: 1)[0], broker.queueNames(ownedBy: 2)[0])
-        let (committer, again) = (broker.connect(), broker.connect())
+        let (committer, again) = (broker.connect(), broker.connect(on: shard))
         commit(committer, to: queue, other)
         again.publish(queue, "x", Self.persistent + [("x-deduplication-id", "1"), ("receipt", "2")])
         broker.run()
@@ -39,11 +41,13 @@ struct StorageLossTests {
         broker.disk.isHeld = false
     }
 
-    @Test("Where that transaction will never be complete the second is refused, and the third is taken")
-    func duplicateOfFailedTransaction() {
+    @Test(
+        "Where that transaction will never be complete the second is refused, and the third is taken",
+        arguments: [0, 1])
+    func duplicateOfFailedTransaction(shard: Int) {
         let broker = StoreFixture.start(FakeDisk(), shards: 3) { $0.storage?.onError = .refuse }
         let (queue, other) = (broker.queueNames(ownedBy: 1)[0], broker.queueNames(ownedBy: 2)[0])
-        let (committer, again) = (broker.connect(), broker.connect())
+        let (committer, again) = (broker.connect(), broker.connect(on: shard))
         commit(committer, to: queue, other)
         again.publish(queue, "x", Self.persistent + [("x-deduplication-id", "1"), ("receipt", "2")])
         broker.run()
@@ -53,7 +57,7 @@ struct StorageLossTests {
         while broker.stepDisk() {}
         again.expectError("Storage failed", receipt: "2")
         committer.expectError("Storage failed", receipt: "t")
-        let third = broker.connect()
+        let third = broker.connect(on: shard)
         third.publish(queue, "x", Self.persistent + [("x-deduplication-id", "1"), ("receipt", "3")])
         broker.run()
         while broker.stepDisk() {}
@@ -143,6 +147,28 @@ struct StorageLossTests {
             }
         }
         #expect(oldCount > 0 && newCount > 0)
+    }
+
+    @Test("An ACK and the end of a durable subscription in one turn are both confirmed", arguments: [1, 2])
+    func acknowledgedAndEnded(shards: Int) {
+        let broker = StoreFixture.start(FakeDisk(), shards: shards)
+        for shard in 0..<shards {
+            let away = connect(broker, clientID: "c")
+            away.confirmed(.subscribe, [("destination", "/topic/a"), ("id", "s")] + Self.named)
+            away.confirmed(.disconnect)
+            let client = connect(broker, on: shard, clientID: "c")
+            for destination in ["/topic/a", "/queue/a"] {
+                client.confirmed(.send, [("destination", destination)] + Self.persistent, "x")
+            }
+            client.confirmed(.subscribe, [("destination", "/queue/a"), ("id", "0"), ("ack", "client-individual")])
+            let message = client.messages()[0]
+            client.send(.ack, [("id", message["ack"]!), ("receipt", "1")])
+            client.send(.unsubscribe, [("id", "s"), ("receipt", "2")] + Self.named)
+            client.publish("/queue/b", "y", Self.persistent + [("receipt", "3")])
+            broker.run()
+            #expect(receipts(client) == ["1", "2", "3"])
+            client.confirmed(.disconnect)
+        }
     }
 
     @Test("A clock that is behind for one life ends no durable subscription in the next")

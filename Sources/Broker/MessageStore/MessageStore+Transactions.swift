@@ -36,13 +36,13 @@ extension MessageStore {
     /// A part was written, from `position` to the end of the log.
     mutating func opened(
         part transaction: UInt64, at position: LogPosition, holdsReceipts: Bool,
-        conditions: PartConditions = PartConditions()
+        conditions: PartConditions = PartConditions(), hasIDs: Bool = false
     ) {
         let end = staging.endPosition
         openParts.append(
             OpenPart(
                 transaction: transaction, position: position, partEnd: end, end: end, state: .written,
-                holdsReceipts: holdsReceipts, conditions: conditions))
+                holdsReceipts: holdsReceipts, hasIDs: hasIDs, conditions: conditions))
     }
 
     /// The transaction that brought a message to this log, if it is not known to be complete. 0: there is none.
@@ -65,7 +65,8 @@ extension MessageStore {
     /// A message that was taken before is confirmed again. It may have come with a transaction that is not complete yet: then
     /// it is not confirmed before that is.
     mutating func holdForDuplicate() {
-        for index in 0..<openParts.count where openParts[index].isIncomplete && !openParts[index].isGivenUp {
+        for index in 0..<openParts.count
+        where openParts[index].hasIDs && openParts[index].isIncomplete && !openParts[index].isGivenUp {
             openParts[index].holdsReceipts = true
             openParts[index].holdsDuplicates = true
         }

@@ -78,7 +78,9 @@ struct OpenPart: BitwiseCopyable {
     /// What is confirmed to be stored is no more than what is before it, until all parts are durable: nobody else waits for
     /// them.
     var holdsReceipts: Bool
-    /// It does so since somebody has sent again what may be in it: see `MessageStore.holdForDuplicate`.
+    /// Ids of messages become known with it (`x-deduplication-id`).
+    var hasIDs = false
+    /// It holds RECEIPTs since somebody has sent again what may be in it: see `MessageStore.holdForDuplicate`.
     var holdsDuplicates = false
     /// Transactions without which this one does not count, and which are not complete yet.
     var conditions: PartConditions

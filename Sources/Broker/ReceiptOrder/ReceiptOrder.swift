@@ -197,10 +197,13 @@ struct ReceiptOrder: ~Copyable {
     /// The operation is carried out, as far as this worker is concerned. Returns the workers to send a barrier to, whose
     /// answers it waits for.
     ///
-    /// - Parameter gathered: where the log has to be durable for what the session has stored. nil: there is no log, or
-    ///   somebody else keeps it.
+    /// - Parameters:
+    ///   - gathered: where the log has to be durable for what the session has stored. nil: there is no log, or somebody
+    ///     else keeps it.
+    ///   - confirmed: what is before this may be told; it may be less than it was (`MessageStore.confirmedPosition`).
     mutating func finish(
-        _ index: Index<PendingOperation>, of session: UnsafeMutablePointer<Session>, gathered: LogPosition? = nil
+        _ index: Index<PendingOperation>, of session: UnsafeMutablePointer<Session>, gathered: LogPosition? = nil,
+        confirmed: LogPosition = .max
     ) -> Workers {
         let workers = takeMarked(session)
         let pending = pendings[index]
@@ -213,7 +216,7 @@ struct ReceiptOrder: ~Copyable {
             // What comes behind it in the session's list leaves behind it.
             session.pointee.flags.remove(.hasStored)
             pending.pointee.position = gathered
-            awaitLog(index)
+            awaitLog(index, beyond: min(durablePosition, confirmed))
         }
         if conditions != .none { setConditions(of: index, session, keepsLog: gathered == nil) }
         return workers
@@ -232,11 +235,11 @@ struct ReceiptOrder: ~Copyable {
         guard keepsLog else { return }
         lastPosition += 1
         pendings[index].pointee.position = lastPosition
-        awaitLog(index)
+        awaitLog(index, beyond: durablePosition)
     }
 
-    private mutating func awaitLog(_ index: Index<PendingOperation>) {
-        guard pendings[index].pointee.position > durablePosition else { return }
+    private mutating func awaitLog(_ index: Index<PendingOperation>, beyond durable: LogPosition) {
+        guard pendings[index].pointee.position > durable else { return }
         pendings[index].pointee.awaitsLog = true
         undurable.append(index, in: pendings)
     }
@@ -246,7 +249,7 @@ struct ReceiptOrder: ~Copyable {
         let index = session.pointee.pendings.first
         if index.isNone { return .none }
         let pending = pendings[index]
-        guard pending.pointee.isReady, pending.pointee.answersDue == 0, pending.pointee.position <= durablePosition,
+        guard pending.pointee.isReady, pending.pointee.answersDue == 0, !pending.pointee.awaitsLog,
             !pending.pointee.awaitsPermission
         else { return .none }
         return index

@@ -267,7 +267,7 @@ extension Shard {
         let droppedCount = closeQueue(destinations[index].pointee.queue)
         forgetRecord(of: subscription, at: index)
         // Before the record of another of that name, which would inherit its messages.
-        store.writeAcknowledged()
+        writeAcknowledgedNow()
         destinations.setDurableQueue(false, index)
         remove(index)
         if destinations.removeSubscription(from: source) {

@@ -66,7 +66,9 @@ extension Shard {
     /// The operation is carried out, as far as this worker is concerned: it is answered when its turn comes, the other
     /// workers have confirmed what was sent to them, and its conditions are met.
     mutating func finishPending(_ session: UnsafeMutablePointer<Session>, _ index: Index<PendingOperation>) {
-        let workers = pendings.finish(index, of: session, gathered: store.isEnabled ? store.gatheredPosition : nil)
+        let workers = pendings.finish(
+            index, of: session, gathered: store.isEnabled ? store.gatheredPosition : nil,
+            confirmed: store.confirmedPosition)
         // What it waits for may be of earlier turns.
         if pendings[index].pointee.awaitsLog { store.hasWork = true }
         let isStored = session.pointee.flags.contains(.hasStoredElsewhere)

@@ -228,8 +228,7 @@ extension Shard {
             || !store.barriers.isEmpty || !relays.isIdle || !sessions.nobodyWaitsForRoom || storeEnding != .none
         store.advance(&submissions, at: moment, isAwaited: isAwaited)
         if !store.hasFailed {
-            pendings.placeGathered(at: store.staging.endPosition)
-            store.placeBarriers()
+            placeGathered()
         }
         if !relays.isIdle { advanceRelays() }
         if store.reportReady() { wakeFirst() }
@@ -237,6 +236,21 @@ extension Shard {
             for peer in 0..<shardCount where peer != index { submissions.append(Submission(.wake, peer: UInt16(peer))) }
         }
         if store.tellsFullness() { fabric.reportStore(shard: index, isFull: store.isFull) }
+    }
+
+    /// Who waits for what was acknowledged in this turn waits for the log up to here.
+    private mutating func placeGathered() {
+        pendings.placeGathered(at: store.staging.endPosition)
+        store.placeBarriers()
+        if !relays.isIdle { relays.placeGathered(at: store.staging.endPosition) }
+    }
+
+    /// Writes what was acknowledged in this turn before its end.
+    mutating func writeAcknowledgedNow() {
+        if store.hasFailed || store.acknowledged.isEmpty { return }
+        store.writeAcknowledged()
+        store.hasWork = true
+        placeGathered()
     }
 
     /// So much is looked through, and written again, in a turn at most.

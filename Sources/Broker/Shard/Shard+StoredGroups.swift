@@ -21,10 +21,11 @@ extension Shard {
         conditions: PartConditions = PartConditions(), isJoined: Bool = false, holdsReceipts: Bool = false
     ) {
         if !store.hasFailed, !isJoined {
-            let position = writeGroup(group.first, transaction, partCount, conditions)
+            let written = writeGroup(group.first, transaction, partCount, conditions)
             if partCount > 1 || !conditions.isEmpty {
                 store.opened(
-                    part: transaction, at: position, holdsReceipts: holdsReceipts, conditions: conditions)
+                    part: transaction, at: written.position, holdsReceipts: holdsReceipts, conditions: conditions,
+                    hasIDs: written.hasIDs)
                 if store.isGivenUp(conditions) { giveUp(transaction) }
             }
         }
@@ -47,17 +48,17 @@ extension Shard {
         }
     }
 
-    /// Returns where it begins.
+    /// Returns where it begins, and whether ids of messages become known with it.
     private mutating func writeGroup(
         _ first: Int, _ transaction: UInt64, _ partCount: UInt16, _ conditions: PartConditions
-    ) -> LogPosition {
+    ) -> (position: LogPosition, hasIDs: Bool) {
         let size = sizeOfGroup(first)
-        if size.count == 0, partCount == 1 { return store.staging.endPosition }
+        if size.count == 0, partCount == 1 { return (store.staging.endPosition, false) }
         let isPart = size.count > 1 || partCount > 1 || !conditions.isEmpty
         let byteCount = size.byteCount + (isPart ? RecordWriter.partByteCount : 0)
         guard store.fitsSegment(byteCount) else {
             defer { writeLargeGroup(first) }
-            return store.staging.endPosition
+            return (store.staging.endPosition, true)
         }
         let writer = store.staging.room(byteCount, store.milliseconds)
         let position = writer.pointee.position
@@ -65,12 +66,14 @@ extension Shard {
             writer.pointee.beginPart(transaction: transaction, partCount: partCount, conditions: conditions)
         }
         let acknowledgedBefore = store.groupAcknowledged.count
+        var hasIDs = false
         for place in first..<store.operations.count {
             switch store.operations[place] {
             case .message, .delayed:
                 let record = record(of: store.operations[place])
                 setPlace(of: store.operations[place], writer.pointee.write(record), record)
                 store.countStored(record)
+                if record.flags.contains(.isDeduplicated) { hasIDs = true }
             case .kept(let kept): write(kept, with: writer)
             case .failure(let count, let reference): writer.pointee.write(failureCount: count, of: reference)
             case .acknowledgement(let place): store.groupAcknowledged.append(place.reference)
@@ -81,7 +84,7 @@ extension Shard {
         if isPart { writer.pointee.endPart() }
         store.didWrite()
         countGroup(first)
-        return position
+        return (position, hasIDs)
     }
 
     private mutating func sizeOfGroup(_ first: Int) -> (count: Int, byteCount: Int) {

@@ -198,7 +198,7 @@ extension Shard {
         case .failed:
             if let part = store.part(message.transaction)?.pointee, !part.isGivenUp {
                 if part.holdsDuplicates { failWhatWaits() }
-                if !deduplication.isEmpty { forgetIDs(of: part) }
+                if part.hasIDs { forgetIDs(of: part) }
             }
             if MessageStore.coordinator(of: message.transaction) == index { failWhatWaits() }
             giveUp(message.transaction)
