@@ -201,7 +201,9 @@
                     largeReceivedByteCount += Int(completion.result)
                     largeReceivedCount += 1
                 }
-                if completion.isSocketNonempty || record.pointee.state.contains(.hasHangup) {
+                // Before Linux 6.17 a Unix socket does not say that it has more. One that has filled the buffer may.
+                let hasFilled = Int(completion.result) >= (isLarge ? large.byteCount : small.byteCount)
+                if completion.isSocketNonempty || hasFilled || record.pointee.state.contains(.hasHangup) {
                     enqueue(record, connection)
                 }
                 // A connection that fills its buffer takes large buffers from now on, one in each round.
