@@ -166,6 +166,11 @@ extension EffectiveSettings {
     /// no larger.
     private mutating func checkStorage() {
         let path = "storage.segment-bytes"
+        if settings.storage.isEnabled, integer(at: path) % Self.blockByteCount != 0 {
+            report(
+                origin(of: path), path,
+                "found \(described(path)); allowed: a multiple of \(Unit.bytes.format(Self.blockByteCount))")
+        }
         let keys = ["limits.transaction-bytes", "limits.frames-per-transaction-max"]
         let needed = segmentByteCountMin(transactionByteCount: integer(at: keys[0]))
         guard settings.storage.isEnabled, integer(at: path) < needed else { return }
@@ -176,6 +181,9 @@ extension EffectiveSettings {
             "found \(described(path)); allowed: twice what \(keys.joined(separator: " and ")) may take on disk, at "
                 + "least \(Unit.bytes.format(needed)); or storage.enabled: false")
     }
+
+    /// What is written at once past the page cache; records begin at multiples of less.
+    private static let blockByteCount = 4096
 
     /// What is stored beside a frame: the record's header and fields, and zeros up to a multiple of 64.
     private static let recordByteCount = 192

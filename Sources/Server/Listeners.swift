@@ -56,7 +56,7 @@ struct Listeners {
                 listener, boundAddress: group.boundAddress, settings.broker.limits, workerCount: workerCount))
     }
 
-    /// Removes the files of Unix sockets. To be called when no worker listens any more.
+    /// Removes the files of Unix sockets, and listens no more there, but for what workers have to close yet.
     mutating func removeFiles() { files.removeAll() }
 }
 

@@ -80,6 +80,17 @@ public enum StampedeServer {
         _ settings: Settings, _ logger: Logger
     ) throws(DriverError) -> RecoveredStore? {
         guard settings.storage.isEnabled else { return nil }
+        // Each worker has its share. The next segment is made before the last one is full, and before any can go.
+        let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
+        let (most, segment) = (settings.storage.byteCountMax, settings.storage.segmentByteCount)
+        guard most == 0 || most / workerCount >= 2 * segment else {
+            throw DriverError(
+                .other,
+                """
+                storage.bytes-max (\(most)) has to hold two segments (storage.segment-bytes, \(segment)) of each of \
+                \(workerCount) workers (io.workers): at least \(2 * segment * workerCount); or lower one of these two
+                """)
+        }
         do throws(StorageError) {
             let idsSince = Shard.idsSince(settings.broker, now: Clock.wallMilliseconds)
             return try StorageRecovery.open(settings.storage, idsSince: idsSince, logger)
@@ -145,9 +156,10 @@ public enum StampedeServer {
         warnOfSmallCapacity(control.connectionCountMax, settings, logger)
         parts.certificates.warnOfExpiry(logger)
         awaitEnd(control, peers, parts.certificates, access, settings, logger)
+        // Workers close what they listen on themselves. A new broker may take the names of Unix sockets.
+        listeners.removeFiles()
         for worker in workers { worker.join() }
         access?.stop()
-        listeners.removeFiles()
         logger.notice("stopped", metadata: control.totals())
         return 0
     }
@@ -173,9 +185,14 @@ public enum StampedeServer {
         _ control: Control, _ peers: WakeDirectory, _ certificates: Certificates, _ access: AccessPool?,
         _ settings: Settings, _ logger: Logger
     ) {
+        let interval = UInt64(Certificates.warningIntervalSeconds)
+        var warnsAt = Clock.monotonicNanoseconds / 1_000_000_000 + interval
         while true {
-            switch Signals.wait(secondsMax: Certificates.warningIntervalSeconds) {
-            case nil: certificates.warnOfExpiry(logger)
+            let now = Clock.monotonicNanoseconds / 1_000_000_000
+            switch Signals.wait(secondsMax: Int(warnsAt - min(warnsAt, now))) {
+            case nil:
+                certificates.warnOfExpiry(logger)
+                warnsAt = Clock.monotonicNanoseconds / 1_000_000_000 + interval
             case SIGUSR1:
                 control.requestReport()
                 for worker in 0..<peers.count { peers[worker].wake() }

@@ -35,13 +35,17 @@ enum Signals {
         return [SIGTERM, SIGINT, SIGQUIT].contains { sigismember(&set, $0) == 1 }
     }
 
-    /// From now on SIGTERM or SIGINT ends the process at once (the default action). The other signals stay blocked and
-    /// have no effect.
+    /// From now on SIGTERM or SIGINT ends the process at once. The other signals stay blocked and have no effect.
+    ///
+    /// By the default action, also where the broker was started with the signal ignored. As the first process of a container
+    /// there is none (pid_namespaces(7)): then a handler ends it.
     static func exitOnNext() {
         var set = sigset_t()
         sigemptyset(&set)
-        sigaddset(&set, SIGTERM)
-        sigaddset(&set, SIGINT)
+        for number in [SIGTERM, SIGINT] {
+            sigaddset(&set, number)
+            if getpid() == 1 { signal(number) { _exit(128 + $0) } } else { signal(number, SIG_DFL) }
+        }
         pthread_sigmask(SIG_UNBLOCK, &set, nil)
     }
 

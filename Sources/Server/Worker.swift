@@ -26,6 +26,7 @@ final class Worker: @unchecked Sendable {
     private let access: AccessPool?
     let logger: Logger
     private var thread = pthread_t()
+    private var isRunning = false
 
     init(
         index: Int, kind: DriverChoice.Kind, driverOptions: DriverOptions, broker: BrokerOptions,
@@ -58,10 +59,19 @@ final class Worker: @unchecked Sendable {
                 worker.main()
                 return nil
             }, Unmanaged.passRetained(self).toOpaque())
-        invariant(result == 0, "a worker's thread can be started")
+        isRunning = result == 0
+        if isRunning { return }
+        Unmanaged.passUnretained(self).release()
+        control.didFail(
+            DriverError(
+                .other, errorNumber: result,
+                """
+                the thread of worker \(index) cannot be started: \(String(cString: strerror(result))); raise ulimit -u, \
+                TasksMax= (systemd) or --pids-limit (Docker), or lower io.workers
+                """))
     }
 
-    func join() { pthread_join(thread, nil) }
+    func join() { if isRunning { pthread_join(thread, nil) } }
 
     private func main() {
         switch kind {

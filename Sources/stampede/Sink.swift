@@ -48,9 +48,10 @@ struct Sink: ParsableCommand {
         var progress = Progress()
         do {
             var connection = try BrokerConnection.open(client)
-            try send(headers, on: &connection, &progress)
+            let isWhole = try send(headers, on: &connection, &progress)
             try connection.disconnect { progress.note($0) }
             progress.confirmedCount = progress.sentCount
+            if !isWhole { throw Failure.operation("interrupted before the end of the input") }
         } catch let failure as Failure where progress.sentCount > 0 {
             throw Failure(exitCode: failure.exitCode, lines: failure.lines + [progress.summary])
         }
@@ -77,9 +78,10 @@ struct Sink: ParsableCommand {
         }
     }
 
+    /// Returns whether the input has come to its end. False: a signal came first.
     private func send(
         _ headers: [(String, String)], on connection: inout BrokerConnection, _ progress: inout Progress
-    ) throws {
+    ) throws -> Bool {
         var reader = LineReader()
         while !Interruption.isRequested {
             while let frame = try connection.popFrame() {
@@ -94,12 +96,13 @@ struct Sink: ParsableCommand {
                 let receipt = isConfirmed ? [("receipt", "\(progress.sentCount)")] : []
                 connection.send(ClientFrame(.send, headers + receipt, body: line))
             } else if hasRoom && reader.isEnded {
-                return
+                return true
             } else {
                 let input = hasRoom ? (fd: STDIN_FILENO, events: POLLIN) : nil
                 if try connection.wait(for: input) { try reader.fill() }
             }
         }
+        return false
     }
 }
 

@@ -137,6 +137,24 @@ struct ClientCommandTests {
 
     // MARK: sink
 
+    @Test("sink that is interrupted says which lines the broker has, and exits with 1", arguments: [SIGINT, SIGTERM])
+    func sinkInterrupted(signal: Int32) throws {
+        let process = ProcessID()
+        let broker = try ScriptedBroker { peer in
+            try peer.welcome()
+            _ = try peer.expect(.send)
+            kill(process.wait(), signal)
+            try peer.farewell()
+        }
+        // Standard input stays open.
+        let outcome = try stampede.run(
+            ["sink", "/queue/a", "--host", broker.hostAndPort], input: "one\n", endsInput: false, onStart: process.set)
+        try broker.finish()
+        #expect(outcome.exitCode == 1)
+        #expect(outcome.error.contains("interrupted before the end of the input"))
+        #expect(outcome.error.contains("the first 1 of 1 lines"))
+    }
+
     @Test("sink sends each line as a message, the unfinished last one too, and waits for the confirmation")
     func sinkLines() throws {
         let broker = try ScriptedBroker { peer in

@@ -31,7 +31,7 @@ struct Executable {
     /// Runs the command to its end, which has to come within ten seconds. `onStart` is told the process's id.
     func run(
         _ arguments: [String], environment: [String: String] = [:], input: String = "",
-        onStart: (Int32) -> Void = { _ in }
+        endsInput: Bool = true, onStart: (Int32) -> Void = { _ in }
     ) throws -> Outcome {
         let process = Process()
         let output = Pipe()
@@ -49,7 +49,7 @@ struct Executable {
         DispatchQueue.global().asyncAfter(deadline: .now() + 10, execute: guardian)
         onStart(id)
         standardInput.fileHandleForWriting.write(Data(input.utf8))
-        try standardInput.fileHandleForWriting.close()
+        if endsInput { try standardInput.fileHandleForWriting.close() }
         // Nothing here prints more than a pipe holds before the other one is read.
         let outputBytes = Array(output.fileHandleForReading.readDataToEndOfFile())
         let errorText = String(decoding: error.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)

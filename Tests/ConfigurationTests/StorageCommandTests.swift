@@ -183,6 +183,7 @@ struct StorageCommandTests {
             } catch { return error.problems.map(\.path) }
         }
         #expect(problems("storage: {segment-bytes: 1MiB}") == ["storage.segment-bytes"])
+        #expect(problems("storage: {segment-bytes: 67108800}") == ["storage.segment-bytes"])
         #expect(problems("storage: {segment-bytes: 1MiB, enabled: false}") == [])
         #expect(problems("limits: {frames-per-transaction-max: 1000000}") == ["storage.segment-bytes"])
         let usesFiles = try EffectiveSettings.load(yaml: "").settings.driverOptions.usesFiles

@@ -33,6 +33,24 @@ extension Integration {
             throw Failure("the store takes all", at: Place(#fileID, #line))
         }
 
+        @Test func `A limit that has no room for two segments of each worker is an error, with what would be right`()
+            throws
+        {
+            let folder = try TemporaryFolder()
+            var options = ChildProcess.Options()
+            options.environment["HOME"] = folder.path
+            let process = try ChildProcess(
+                BuildDirectory.path(of: "stampede"),
+                [
+                    "serve", "--listen", "127.0.0.1:0", "--set", "storage.directory=\(folder.path)/store", "--set",
+                    "storage.enabled=true", "--set", "storage.bytes-max=512MiB", "--set",
+                    "storage.segment-bytes=128MiB", "--set", "io.workers=3",
+                ], options)
+            #expect(try process.waitForExit() == .exited(1))
+            let text = process.errorLines.joined()
+            #expect(text.contains("storage.bytes-max") && text.contains("\(6 * 128 << 20)"), "\(text)")
+        }
+
         @Test(arguments: drivers)
         func `At storage.bytes-max a SEND is refused, and taken again when consumers have made room`(
             on driver: DriverUnderTest
