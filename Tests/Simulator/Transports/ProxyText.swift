@@ -25,7 +25,9 @@ struct ProxyText {
         var client = ClientAddress(
             version4: UInt32(address == 0 ? 0x0A00_0000 + random.below(1 << 16) : Int(address)), port: 50_000)
         if address == 0, random.chance(400) {
-            client = ClientAddress(version6: 0x2001_0DB8 << 32, UInt64(random.below(1 << 16)), port: 50_000)
+            // Each in a network of its own: those of one count as one client.
+            let number = UInt64(random.below(1 << 16))
+            client = ClientAddress(version6: 0x2001_0DB8 << 32 | number, number, port: 50_000)
         }
         let isText = random.chance(500)
         self.init(header: isText ? Self.line(client) : Self.binary(client, &random), address: client.originAddress)
