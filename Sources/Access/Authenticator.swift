@@ -63,10 +63,12 @@ public final class Authenticator: Sendable {
     }
 
     /// What a client is told that is refused. Where passwords of users are looked at, each refusal of a login sounds the same,
-    /// or it would tell which names have one. Who has a token may leave the login out, and hears what is wrong with it.
+    /// or it would tell which names have one. Who has a token may leave the login out, and hears what is wrong with it. Whom the
+    /// login service has allowed has guessed nothing.
     public func told(_ refusal: LoginRefusal, _ credentials: Credentials) -> LoginRefusal {
         let mayTell =
-            credentials.login.isEmpty || hashes.isEmpty || !accepted(on: credentials.listener).contains(.users)
+            credentials.login.isEmpty || hashes.isEmpty || refusal == .serviceNamesNoRole
+            || !accepted(on: credentials.listener).contains(.users)
         return mayTell || !refusal.isClientsFault ? refusal : .wrongLogin
     }
 

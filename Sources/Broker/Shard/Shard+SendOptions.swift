@@ -154,7 +154,6 @@ extension Shard {
             return true
         }
         if isDuplicate(message, of: payload.name) {
-            let index = findDestination(payload.name)
             if queues.isLive(publication.room) {
                 returnRoom(publication.room, byteCount: UInt64(publication.byteCount))
                 roomIsFree(publication.room)
