@@ -102,6 +102,14 @@ public final class ChildProcess: Sendable {
         return count
     }
 
+    /// The lines of its output, when there are so many; fewer, if it ends or that takes too long.
+    public func outputLines(atLeast count: Int, within seconds: Int = Deadline.defaultSeconds) -> [String] {
+        _ = standardOutput.wait(until: Deadline(seconds: seconds)) { output in
+            output.lines.count >= count || output.isAtEnd ? true : nil
+        }
+        return outputLines
+    }
+
     /// Waits for a line of standard error that `isWanted`, and returns the first; nil at the end of the stream.
     public func errorLine(
         within seconds: Int = Deadline.defaultSeconds, where isWanted: (String) -> Bool
