@@ -98,7 +98,7 @@ private final class ShardTurns: Workload {
             let headers = (areStored ? "persistent:true\n" : "") + (wantsReceipts ? "receipt:1\n" : "")
             self.burst = Self.bytes(String(repeating: "SEND\ndestination:/queue/a\n" + headers + rest, count: burst))
             // A turn for each step in which the store makes its first segments, and more than enough.
-            if areStored { for _ in 0..<100 { turnWithFiles() } }
+            if areStored { for _ in 0..<100 { turn(withFiles: true) } }
             publisher = connect(Self.hello)
             others.append(connect(Self.helloAndAcknowledge))
         case .heartBeats(let clients):
@@ -123,20 +123,12 @@ private final class ShardTurns: Workload {
                 worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
                 turn()
             }
-        case .acknowledge(let burst, _, true):
-            // Each turn hears that what the one before has appended is on stable storage.
+        case .acknowledge(let burst, _, let areStored):
             for _ in 0..<max(count / burst, 1) {
                 worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
-                turnWithFiles()
+                turn(withFiles: areStored)
                 acknowledge(on: others[0])
-                turnWithFiles()
-            }
-        case .acknowledge(let burst, _, false):
-            for _ in 0..<max(count / burst, 1) {
-                worker.receive(UnsafeRawBufferPointer(self.burst), on: publisher)
-                turn()
-                acknowledge(on: others[0])
-                turn()
+                turn(withFiles: areStored)
             }
         case .heartBeats(let clients):
             for _ in 0..<max(count / clients, 1) {
@@ -201,9 +193,11 @@ private final class ShardTurns: Workload {
         if worker.shard.pointee.hasNotices { _ = worker.shard.pointee.takeNotices() }
     }
 
-    /// A turn whose file operations are carried out: the next one hears of it.
-    private func turnWithFiles() {
+    /// - Parameter withFiles: file operations are carried out, and the next turn hears that they are: what it has appended is
+    ///   on stable storage.
+    private func turn(withFiles: Bool) {
         turn()
+        guard withFiles else { return }
         for place in 0..<worker.shard.pointee.submissions.count {
             let submission = worker.shard.pointee.submissions[place]
             let answer: Completion.Kind
