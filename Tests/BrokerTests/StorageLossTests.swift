@@ -27,12 +27,7 @@ struct StorageLossTests {
         arguments: [0, 1, 2])
     func duplicateOfTransaction(shard: Int) {
         let broker = StoreFixture.start(FakeDisk(), shards: 3)
-        let (queue, other) = (broker.queueNames(ownedBy: 1)[0], broker.queueNames(ownedBy: 2)[0])
-        let (committer, again) = (broker.connect(), broker.connect(on: shard))
-        commit(committer, to: queue, other)
-        again.publish(queue, "x", Self.persistent + [("x-deduplication-id", "1"), ("receipt", "2")])
-        broker.run()
-        while broker.stepDisk() {}
+        let (committer, again, queue) = commitAndSendAgain(broker, on: shard)
         #expect(receipts(again) == [] && receipts(committer) == [])
         broker.disk.stalledShard = nil
         while broker.stepDisk() {}
@@ -46,12 +41,7 @@ struct StorageLossTests {
         arguments: [0, 1])
     func duplicateOfFailedTransaction(shard: Int) {
         let broker = StoreFixture.start(FakeDisk(), shards: 3) { $0.storage?.onError = .refuse }
-        let (queue, other) = (broker.queueNames(ownedBy: 1)[0], broker.queueNames(ownedBy: 2)[0])
-        let (committer, again) = (broker.connect(), broker.connect(on: shard))
-        commit(committer, to: queue, other)
-        again.publish(queue, "x", Self.persistent + [("x-deduplication-id", "1"), ("receipt", "2")])
-        broker.run()
-        while broker.stepDisk() {}
+        let (committer, again, queue) = commitAndSendAgain(broker, on: shard)
         broker.disk.stalledShard = nil
         broker.disk.failures = [.init(.appendFileDurably, EIO)]
         while broker.stepDisk() {}
@@ -66,17 +56,25 @@ struct StorageLossTests {
         broker.disk.isHeld = false
     }
 
-    /// A transaction of two workers, the second of which does not get on.
-    private func commit(_ client: Client, to queue: String, _ other: String) {
-        let broker = client.broker
+    /// A transaction of workers 1 and 2, the second of which does not get on; then a client of `shard` sends again what the
+    /// first has of it.
+    private func commitAndSendAgain(
+        _ broker: TestBroker, on shard: Int
+    ) -> (committer: Client, again: Client, queue: String) {
+        let (queue, other) = (broker.queueNames(ownedBy: 1)[0], broker.queueNames(ownedBy: 2)[0])
+        let (committer, again) = (broker.connect(), broker.connect(on: shard))
         broker.holdDisk()
         broker.disk.stalledShard = 2
-        client.send(.begin, [("transaction", "t")])
-        client.publish(queue, "x", Self.persistent + [("x-deduplication-id", "1"), ("transaction", "t")])
-        client.publish(other, "y", Self.persistent + [("transaction", "t")])
-        client.send(.commit, [("transaction", "t"), ("receipt", "t")])
+        committer.send(.begin, [("transaction", "t")])
+        committer.publish(queue, "x", Self.persistent + [("x-deduplication-id", "1"), ("transaction", "t")])
+        committer.publish(other, "y", Self.persistent + [("transaction", "t")])
+        committer.send(.commit, [("transaction", "t"), ("receipt", "t")])
         broker.run()
         while broker.stepDisk() {}
+        again.publish(queue, "x", Self.persistent + [("x-deduplication-id", "1"), ("receipt", "2")])
+        broker.run()
+        while broker.stepDisk() {}
+        return (committer, again, queue)
     }
 
     @Test("The id of a message that is in the log only for want of memory is not known to the next life")
@@ -225,7 +223,7 @@ struct StorageLossTests {
         #expect(subscriber.bodies().sorted() == ["0", "1", "2", "3", "4"])
     }
 
-    @Test("A message fits this life's segments with what a dead letter has more, or the broker does not start")
+    @Test("A message of an earlier life is kept where a segment has room for it with what a dead letter has more")
     func largerThanSegments() {
         var options = StorageOptions(directory: [1], life: 1)
         options.segmentByteCount = 1 << 20
