@@ -58,7 +58,7 @@ public struct AuthenticationAnswer: Sendable {
         told = ""
     }
 
-    /// - Parameter told: nil: the client is told what the log is.
+    /// Without `told`, the client is told what the log is.
     public init(refusing connection: Slot, because explanation: StaticString, told: StaticString? = nil) {
         self.connection = connection
         self.explanation = explanation
