@@ -53,7 +53,8 @@ enum StoredDeduplicationLink: DoublyLinked {
 /// Ids are compared as they are, and not by a hash of them: nobody can choose one that passes for another's.
 ///
 /// An id is known for the time of its window, unless the window has as many as it may: then the oldest is forgotten. There are
-/// as many ids in all as the limit says, and then a message that brings another is not taken. An id takes about 200 bytes,
+/// as many ids in all as the limit says, and then a message that brings another is not taken, but for those of a COMMIT that
+/// was admitted. An id takes about 200 bytes,
 /// and its block counts as message memory.
 struct DeduplicationTable: ~Copyable {
     private var windows: Slab<DeduplicationWindow>
@@ -64,6 +65,10 @@ struct DeduplicationTable: ~Copyable {
     private var stored = List<StoredDeduplicationLink>()
     /// Room for one key.
     private let key: UnsafeMutableRawPointer
+    /// Of all destinations.
+    private let idCountMax: Int
+    /// Beyond the limit, for transactions that reach it at once.
+    private static var excessMax: Int { 65_536 }
     /// Of the blocks of names and ids.
     private(set) var blockByteCount = 0
 
@@ -73,8 +78,9 @@ struct DeduplicationTable: ~Copyable {
     private static var prefixByteCount: Int { 4 }
 
     init(_ limits: Limits, seed: UInt64) throws(SlabError) {
-        let ids = try Slab<DeduplicationID>(recordCountMax: limits.deduplicationIDCountMax)
-        let windows = try Slab<DeduplicationWindow>(recordCountMax: limits.deduplicationIDCountMax)
+        idCountMax = limits.deduplicationIDCountMax
+        let ids = try Slab<DeduplicationID>(recordCountMax: idCountMax + Self.excessMax)
+        let windows = try Slab<DeduplicationWindow>(recordCountMax: idCountMax + Self.excessMax)
         self.ids = ids
         self.windows = windows
         windowsByName = NameTable(seed: seed)
@@ -156,7 +162,7 @@ struct DeduplicationTable: ~Copyable {
 
     /// There is room for another id of the destination, with the oldest of its window forgotten if need be.
     func hasRoom(of destination: UnsafeRawBufferPointer) -> Bool {
-        if ids.liveCount < ids.recordCountMax { return true }
+        if ids.liveCount < idCountMax { return true }
         let window = window(destination)
         return !window.isNone && windows[window].pointee.idCount > 0
     }
@@ -178,7 +184,7 @@ struct DeduplicationTable: ~Copyable {
         let known = find(window, id)
         if !known.isNone { remove(known, &memory, keepsWindow: true) }
         while windows[window].pointee.idCount >= windows[window].pointee.idCountMax
-            || ids.liveCount == ids.recordCountMax && windows[window].pointee.idCount > 0
+            || ids.liveCount >= idCountMax && windows[window].pointee.idCount > 0
         {
             remove(windows[window].pointee.ids.first, &memory, keepsWindow: true)
         }

@@ -27,9 +27,17 @@ struct DelayedMessage: SlabRecord {
     var mayHaveBeenDelivered: Bool
 }
 
-/// A queue that had no room for a message that was due, and when it is tried again (wall-clock milliseconds).
-struct BlockedQueue: BitwiseCopyable {
+/// Where a delayed message goes.
+struct DelayTarget: BitwiseCopyable, Equatable {
+    /// None: it is for a topic.
     var queue: Handle<Queue>
+    /// Hash of the topic's name: topics that share one share delays, too. 0: it is for a queue.
+    var topicHash: UInt64 = 0
+}
+
+/// A queue or topic that had no room for a message that was due, and when it is tried again (wall-clock milliseconds).
+struct BlockedTarget: BitwiseCopyable {
+    var target: DelayTarget
     var until: UInt64
     /// Also for messages for which it keeps room: one of these has not been taken. Else they go first, for what they take may
     /// be all that the others wait for.
@@ -54,8 +62,8 @@ struct DelayTable: ~Copyable {
     /// Of their contents.
     private(set) var byteCount = 0
     private var nextOrder: UInt64 = 1
-    /// When queues that had no room are tried again.
-    private var blocked = Batch<BlockedQueue>(capacity: 16)
+    /// When queues and topics that had no room are tried again.
+    private var blocked = Batch<BlockedTarget>(capacity: 16)
     /// How far they were looked through for those that are written to the log again.
     var compaction = Index<DelayedMessage>.none
 
@@ -143,24 +151,27 @@ struct DelayTable: ~Copyable {
         if records.liveCount == 0 { records.trim() }
     }
 
-    // MARK: Queues without room
+    // MARK: Targets without room
 
-    /// The earliest found no room in its queue: it is tried again at that time, and so is what comes behind it.
-    mutating func postponeEarliest(until time: UInt64) {
-        let record = records[heap[0]].pointee
+    /// Some queue or topic had no room.
+    var hasBlocked: Bool { blocked.count > 0 }
+
+    /// The earliest found no room at its target: it is tried again at that time, and so is what comes behind it.
+    mutating func postponeEarliest(until time: UInt64, at target: DelayTarget) {
+        let keepsRoom = records[heap[0]].pointee.keepsRoom
         var place = 0
-        while place < blocked.count, blocked[place].queue != record.queue { place += 1 }
+        while place < blocked.count, blocked[place].target != target { place += 1 }
         if place == blocked.count {
-            blocked.append(BlockedQueue(queue: record.queue, until: time, isForAll: record.keepsRoom))
-        } else if record.keepsRoom {
+            blocked.append(BlockedTarget(target: target, until: time, isForAll: keepsRoom))
+        } else if keepsRoom {
             blocked[place].isForAll = true
         }
         records[heap[0]].pointee.wakesAt = time
         sink(0)
     }
 
-    /// When the queue of a message, which had no room, is tried again. nil: it may be tried now.
-    mutating func blockedUntil(_ message: DelayedMessage, after now: UInt64) -> UInt64? {
+    /// When the target of a message, which had no room, is tried again. nil: it may be tried now.
+    mutating func blockedUntil(_ message: DelayedMessage, _ target: DelayTarget, after now: UInt64) -> UInt64? {
         var place = 0
         while place < blocked.count {
             if blocked[place].until <= now {
@@ -168,7 +179,7 @@ struct DelayTable: ~Copyable {
                 if place < blocked.count { blocked[place] = last }
                 continue
             }
-            if blocked[place].queue == message.queue {
+            if blocked[place].target == target {
                 return blocked[place].isForAll || !message.keepsRoom ? blocked[place].until : nil
             }
             place += 1

@@ -96,11 +96,7 @@ struct DestinationDirectory: ~Copyable {
 
     @inline(__always)
     static func owner(ofQueue name: UnsafeRawBufferPointer, workerCount: Int) -> Int {
-        if workerCount == 1 { return 0 }
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for byte in name { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
-        hash ^= hash >> 32
-        return Int(hash % UInt64(workerCount))
+        workerCount == 1 ? 0 : Int(hash(of: name) % UInt64(workerCount))
     }
 
     // MARK: Making and removing

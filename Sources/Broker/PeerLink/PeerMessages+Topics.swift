@@ -8,6 +8,8 @@ struct Sequencing: PeerMessage {
     /// Who sent it, of the asker's. None: nobody hears what becomes of it.
     var session: Handle<Session>
     var retain: RetainAction
+    /// It is of a COMMIT, which the owner has admitted.
+    var isCommitted = false
 }
 
 /// A message of the owner's topic for all subscribers of the other worker, which changes what the topic retains. Payload:

@@ -206,8 +206,8 @@ struct TransactionStep: PeerMessage {
 
 // MARK: Room in queues
 
-/// Room for one message: of a COMMIT, which is refused where there is none, or of a SEND, which waits. Payload: the queue's
-/// name. Answered by `RoomAnswer`, before which may come `RoomWait`.
+/// Room for one message: of a COMMIT, which is refused where there is none, or of a SEND, which waits. Payload: the name of the
+/// queue, or with COMMIT of a topic that keeps something of it. Answered by `RoomAnswer`, before which may come `RoomWait`.
 struct RoomRequest: PeerMessage {
     static var kind: PeerMessageKind { .roomRequest }
     /// The asker's.
@@ -217,19 +217,25 @@ struct RoomRequest: PeerMessage {
     private var byteCountAndFlag: UInt32
     /// As in `QueueHolder`.
     var address: UInt32
-    /// Where the asker keeps the frame of the transaction (`KeptCursor.frame`). 0: a SEND of its own.
-    var keptFrame: UInt64
+    /// `keptFrame`, and in its lowest bits, which are 0 in it, `needs`.
+    private var keptFrameAndNeeds: UInt64
 
     init(
         session: Handle<Session>, pending: Handle<PendingOperation>, byteCount: UInt32, address: UInt32,
-        keptFrame: UInt64, isPersistent: Bool = false
+        keptFrame: UInt64, isPersistent: Bool = false, needs: SendNeeds = SendNeeds()
     ) {
         self.session = session
         self.pending = pending
         byteCountAndFlag = byteCount | (isPersistent ? 1 << 31 : 0)
         self.address = address
-        self.keptFrame = keptFrame
+        invariant(keptFrame & SendNeeds.all == 0, "frames are kept on boundaries of 16 bytes")
+        keptFrameAndNeeds = keptFrame | UInt64(needs.rawValue)
     }
+
+    /// Where the asker keeps the frame of the transaction (`KeptCursor.frame`). 0: a SEND of its own.
+    var keptFrame: UInt64 { keptFrameAndNeeds & ~SendNeeds.all }
+    /// What a SEND of a transaction needs beside room.
+    var needs: SendNeeds { SendNeeds(rawValue: UInt8(keptFrameAndNeeds & SendNeeds.all)) }
 
     var byteCount: UInt32 { byteCountAndFlag & ~(1 << 31) }
     /// The message says `persistent:true`.
@@ -258,6 +264,23 @@ struct RoomAnswer: PeerMessage {
     var byteCount: UInt32
     /// nil: granted.
     var refusal: Refusal?
+
+    init(
+        queue: Handle<Queue>, pending: Handle<PendingOperation>, keptFrame: UInt64, byteCount: UInt32, refusal: Refusal?
+    ) {
+        self.queue = queue
+        self.pending = pending
+        self.keptFrame = keptFrame
+        self.byteCount = byteCount
+        self.refusal = refusal
+    }
+
+    /// No room in a queue: it is refused, or needs none.
+    init(to request: RoomRequest, _ refusal: Refusal?) {
+        self.init(
+            queue: .none, pending: request.pending, keptFrame: request.keptFrame, byteCount: request.byteCount,
+            refusal: refusal)
+    }
 }
 
 /// A request that waits is withdrawn.

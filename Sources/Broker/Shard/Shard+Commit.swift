@@ -56,6 +56,9 @@ extension Shard {
             case .send(let send):
                 let target = destination(context, of: send, kept)
                 if target.isNone { return false }
+                if target != send.destination.index || !destinations.isLive(send.destination) {
+                    transactions.setDestination(destinations.handle(target), of: cursor.frame, memory)
+                }
                 switch destinations[target].pointee.kind {
                 case .queue:
                     guard keepRoom(context, at: target, for: send, pending) else { return false }
@@ -64,13 +67,13 @@ extension Shard {
                     transactions.keepRoom(room, for: cursor.frame, memory)
                 case .remoteQueue:
                     requestRoom(
-                        session, target, pending, byteCount: send.byteCount, frame: cursor.frame,
-                        isPersistent: send.isPersistent)
+                        session, target, pending, of: Int(destinations[target].pointee.owner), for: send,
+                        frame: cursor.frame)
                     pendings.expectAnswer(pending)
                 case .topic:
-                    guard admitsToKeep(context, target, send), admitsToDurables(context, target, send) else {
-                        return false
-                    }
+                    guard keepRoom(context, atTopic: target, for: send, pending, frame: cursor.frame),
+                        admitsToDurables(context, target, send)
+                    else { return false }
                 case .pattern, .subscriptionQueue: break
                 }
             case .settlement(let delivery, _):
@@ -114,6 +117,11 @@ extension Shard {
                 receipt: receiptOfPending(pending))
             return false
         }
+        if !send.needs.isEmpty,
+            let refusal = refusalOfOptions(send.needs, Int(send.byteCount), of: nameOf(target))
+        {
+            return refuseCommit(context, refusal)
+        }
         if stores(destinations[target].pointee.queue, isPersistent: send.isPersistent),
             !admitsToStore(context, byteCount: Int(send.byteCount))
         {
@@ -125,15 +133,61 @@ extension Shard {
         return true
     }
 
-    /// Whether the log of this worker takes what one of its topics is to keep. False: ERROR was sent.
-    private mutating func admitsToKeep(
-        _ context: FrameContext, _ target: Index<Destination>, _ send: CheckedSend
+    /// Asks whoever has to take more of a message for a topic than to publish it: the worker that keeps the topic's log, what
+    /// it retains, or what waits for its time. False: this worker cannot, and ERROR was sent.
+    private mutating func keepRoom(
+        _ context: FrameContext, atTopic target: Index<Destination>, for send: CheckedSend,
+        _ pending: Index<PendingOperation>, frame: UInt64
     ) -> Bool {
         let topic = destinations[target]
-        guard topic.pointee.isSequenced, Int(topic.pointee.owner) == self.index,
-            send.isStored(by: topic)
+        guard
+            send.needs.contains(.isDelayed)
+                || topic.pointee.isSequenced && (topic.pointee.isLogged || send.needs.contains(.isRetained))
         else { return true }
-        return admitsToStore(context, byteCount: Int(send.byteCount))
+        let owner = destinations.owner(ofQueue: nameOf(target))
+        guard owner == index else {
+            requestRoom(context.session, target, pending, of: owner, for: send, frame: frame)
+            pendings.expectAnswer(pending)
+            return true
+        }
+        guard let refusal = refusalAtTopic(target, send) else { return true }
+        return refuseCommit(context, refusal)
+    }
+
+    /// Returns false.
+    private mutating func refuseCommit(_ context: FrameContext, _ refusal: Refusal) -> Bool {
+        counters.messagesRefused &+= 1
+        failRefused(
+            context.session, refusal, "; none of the transaction was applied",
+            receipt: receiptOfPending(context.commit))
+        return false
+    }
+
+    /// Why this worker does not take what a COMMIT brings for one of its topics. nil: it does.
+    private mutating func refusalAtTopic(_ index: Index<Destination>, _ send: CheckedSend) -> Refusal? {
+        if send.needs.contains(.isDelayed) { return refusalToDelay(send, at: nameOf(index)) }
+        if send.needs.contains(.isRetained), let refusal = refusalToRetain(index) { return refusal }
+        return send.isStored(by: destinations[index]) ? refusalToStore(Int(send.byteCount), at: nameOf(index)) : nil
+    }
+
+    private mutating func refusalToDelay(_ send: CheckedSend, at name: UnsafeRawBufferPointer) -> Refusal? {
+        if let refusal = refusalOfOptions(send.needs, Int(send.byteCount), of: name) { return refusal }
+        return storesDelayed(name, isPersistent: send.isPersistent)
+            ? refusalToStore(Int(send.byteCount), at: name) : nil
+    }
+
+    /// The same for another worker's client.
+    mutating func refusalAtTopic(_ name: UnsafeRawBufferPointer, _ request: RoomRequest) -> Refusal? {
+        var send = CheckedSend(
+            destination: .none, byteCount: request.byteCount, asksForMore: false, isPersistent: request.isPersistent,
+            needs: request.needs)
+        if send.needs.contains(.isDelayed) { return refusalToDelay(send, at: name) }
+        let index = topicForElsewhere(name)
+        if index.isNone { return refusalOfDestination() }
+        if !destinations[index].pointee.isSequenced { sequence(index) }
+        defer { updateIdle(index) }
+        send.destination = destinations.handle(index)
+        return refusalAtTopic(index, send)
     }
 
     /// Gives back what is kept for the frames of a transaction: first here, then with other workers.

@@ -121,15 +121,27 @@ extension Shard {
     /// The earliest is due.
     private mutating func release(_ index: Index<DelayedMessage>) {
         let delayed = delays[index].pointee
-        if let until = delays.blockedUntil(delayed, after: wallMilliseconds) {
-            return delays.postponeEarliest(until: until)
+        if delays.hasBlocked {
+            let target = target(delayed)
+            if let until = delays.blockedUntil(delayed, target, after: wallMilliseconds) {
+                return delays.postponeEarliest(until: until, at: target)
+            }
         }
         guard !delayed.queue.isNone else { return releaseToTopic(delayed) }
         guard let queue = queueOfDelayed(index, delayed) else { return }
         releaseToQueue(delays[index].pointee, queue)
     }
 
-    private mutating func postpone() { delays.postponeEarliest(until: wallMilliseconds &+ Self.retryMilliseconds) }
+    /// The earliest is tried again, and until then nothing else of its queue or topic.
+    private mutating func postpone(_ delayed: DelayedMessage) {
+        delays.postponeEarliest(until: wallMilliseconds &+ Self.retryMilliseconds, at: target(delayed))
+    }
+
+    private mutating func target(_ delayed: DelayedMessage) -> DelayTarget {
+        guard delayed.queue.isNone else { return DelayTarget(queue: delayed.queue) }
+        let line = scheduleLine(memory.stored(delayed.message, identity: 0, expiresAt: 0))
+        return DelayTarget(queue: .none, topicHash: DestinationDirectory.hash(of: line.destination))
+    }
 
     /// The queue of a message that is due, which keeps room for it. nil: there is none, and the message was postponed or
     /// dropped.
@@ -147,7 +159,7 @@ extension Shard {
         }
         let destination = queueForElsewhere(name)
         guard !destination.isNone, !destinations[destination].pointee.queue.isNone else {
-            postpone()
+            postpone(delayed)
             return nil
         }
         let queue = destinations[destination].pointee.queue
@@ -181,7 +193,7 @@ extension Shard {
         guard takes(index, byteCount: message.contentByteCount), next != 0 || nextLine(delayed, line) == nil else {
             if next != 0 { memory.blocks.release(next) }
             if delayed.keepsRoom { queues.reserve(index, byteCount: Int(delayed.byteCount)) }
-            return postpone()
+            return postpone(delayed)
         }
         let place = placeOfDelayed(delayed)
         let group = beginGroup()
@@ -190,7 +202,7 @@ extension Shard {
         } else {
             if next != 0 { memory.blocks.release(next) }
             if delayed.keepsRoom { queues.reserve(index, byteCount: Int(delayed.byteCount)) }
-            postpone()
+            postpone(delayed)
         }
         endMove(group, from: place)
         roomIsFree(queues.handle(index))
@@ -208,7 +220,7 @@ extension Shard {
             publishesAtOnce(delayed, to: topic)
         else {
             if next != 0 { memory.blocks.release(next) }
-            return postpone()
+            return postpone(delayed)
         }
         let place = placeOfDelayed(delayed)
         let copies = beginCopies(delayed, for: topic)
@@ -223,7 +235,7 @@ extension Shard {
             finishDelayed(delayed, next, for: .none)
         } else {
             if next != 0 { memory.blocks.release(next) }
-            postpone()
+            postpone(delayed)
         }
         endCopies(copies)
         endMove(group, from: place, copies: copies)

@@ -97,7 +97,9 @@ extension Shard {
         let message = payload.message
         let isStored = storingWorkers(of: index, isPersistent: message.isPersistent).contains(self.index)
         var refusal: Refusal?
-        if isStored, !publication.isCommitted, let reason = refusalToStore(index, byteCount: message.contentByteCount) {
+        if isStored, !publication.isCommitted,
+            let reason = refusalToStore(message.contentByteCount, at: nameOf(index))
+        {
             refusal = reason
         } else {
             durables.refusal = nil
@@ -108,14 +110,6 @@ extension Shard {
         counters.messagesRefused &+= 1
         peers.write(
             PublicationRefusal(session: publication.sender, refusal: refusal), to: peer, name: payload.receipt)
-    }
-
-    private mutating func refusalToStore(_ topic: Index<Destination>, byteCount: Int) -> Refusal? {
-        switch admission(byteCount, at: nameOf(topic)) {
-        case .open, .wait: nil
-        case .hostIsFull: .hostStorage
-        case .full, .failed, .tooLarge: refusalOfStore(byteCount)
-        }
     }
 
     /// A topic's message for each durable subscription that is bound to the topic or pattern. Each has a copy and a record of

@@ -13,23 +13,24 @@ extension Shard {
         pendings.setRoom(
             UInt32(frame.reservedByteCount), in: .none, at: destinations[index].pointee.owner, of: pending)
         suspend(session)
-        requestRoom(
-            session, index, pending, byteCount: UInt32(frame.reservedByteCount), frame: 0,
+        let send = CheckedSend(
+            destination: destinations.handle(index), byteCount: UInt32(frame.reservedByteCount), asksForMore: false,
             isPersistent: frame.has(.persistent) && store.isEnabled && asksForPersistence(session))
+        requestRoom(session, index, pending, of: Int(destinations[index].pointee.owner), for: send, frame: 0)
         return .retry
     }
 
-    /// Asks the owner for room for a SEND.
+    /// Asks the owner for what a SEND needs there.
     ///
     /// - Parameter place: where a frame of a COMMIT is kept (`KeptCursor.frame`). 0: a SEND of its own.
     mutating func requestRoom(
         _ session: UnsafeMutablePointer<Session>, _ index: Index<Destination>, _ pending: Index<PendingOperation>,
-        byteCount: UInt32, frame place: UInt64, isPersistent: Bool
+        of owner: Int, for send: CheckedSend, frame place: UInt64
     ) {
         let request = RoomRequest(
-            session: session.pointee.handle, pending: pendings.handle(pending),
-            byteCount: byteCount, address: addressOfHolder(session), keptFrame: place, isPersistent: isPersistent)
-        peers.write(request, to: Int(destinations[index].pointee.owner), name: nameOf(index))
+            session: session.pointee.handle, pending: pendings.handle(pending), byteCount: send.byteCount,
+            address: addressOfHolder(session), keptFrame: place, isPersistent: send.isPersistent, needs: send.needs)
+        peers.write(request, to: owner, name: nameOf(index))
     }
 
     /// The publisher has gone. Its request waits with the owner, or the answer is on its way and will find nobody.
@@ -58,18 +59,21 @@ extension Shard {
     mutating func reserveForElsewhere(
         _ request: RoomRequest, _ name: UnsafeRawBufferPointer, from peer: Int
     ) {
+        if isTopic(name) {
+            let refusal = refusalAtTopic(name, request)
+            peers.write(RoomAnswer(to: request, refusal), to: peer)
+            return
+        }
         let index = queueForElsewhere(name)
         let queueIndex = index.isNone ? Index<Queue>.none : destinations[index].pointee.queue
         let byteCount = UInt64(request.byteCount)
-        var answer = RoomAnswer(
-            queue: .none, pending: request.pending, keptFrame: request.keptFrame, byteCount: request.byteCount,
-            refusal: .queue)
+        var answer = RoomAnswer(to: request, .queue)
         let holder = QueueHolder(session: request.session, address: request.address, shard: UInt16(peer))
         if !queueIndex.isNone, destinations[index].pointee.isIdle,
             let refusal = queues.refusal(of: holder, limits)
         {
             answer.refusal = refusal
-        } else if !queueIndex.isNone, let refusal = refusalToStore(request, in: queueIndex) {
+        } else if !queueIndex.isNone, let refusal = refusalToTake(request, in: queueIndex) {
             answer.refusal = refusal
         } else if !queueIndex.isNone {
             let queue = queues[queueIndex]
@@ -97,14 +101,12 @@ extension Shard {
         peers.write(answer, to: peer)
     }
 
-    /// Why the log does not take the message. nil: it does, or need not.
-    private mutating func refusalToStore(_ request: RoomRequest, in queue: Index<Queue>) -> Refusal? {
-        guard stores(queue, isPersistent: request.isPersistent) else { return nil }
-        switch admission(Int(request.byteCount), at: nameOf(queues[queue].pointee.destination)) {
-        case .open, .wait: return nil
-        case .hostIsFull: return .hostStorage
-        case .full, .failed, .tooLarge: return refusalOfStore(Int(request.byteCount))
-        }
+    /// Why the message is not taken though its queue may have room. nil: it is.
+    private mutating func refusalToTake(_ request: RoomRequest, in queue: Index<Queue>) -> Refusal? {
+        let name = nameOf(queues[queue].pointee.destination)
+        if let refusal = refusalOfOptions(request.needs, Int(request.byteCount), of: name) { return refusal }
+        return stores(queue, isPersistent: request.isPersistent)
+            ? refusalToStore(Int(request.byteCount), at: name) : nil
     }
 
     /// The publisher's worker hears that it has to wait, and where.

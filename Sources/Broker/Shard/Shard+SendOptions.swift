@@ -123,10 +123,14 @@ extension Shard {
 
     /// Why a message is not taken for what it asks for. nil: it is.
     private mutating func refusalOfOptions(_ message: Message, of destination: UnsafeRawBufferPointer) -> Refusal? {
-        if message.options.contains(.isDelayed), delays.isFull(message.contentByteCount) { return .delayedMessages }
-        if message.options.contains(.isDeduplicated), !deduplication.hasRoom(of: destination) {
-            return .deduplicationIDs
-        }
+        refusalOfOptions(SendNeeds(message.options), message.contentByteCount, of: destination)
+    }
+
+    mutating func refusalOfOptions(
+        _ needs: SendNeeds, _ byteCount: Int, of destination: UnsafeRawBufferPointer
+    ) -> Refusal? {
+        if needs.contains(.isDelayed), delays.isFull(byteCount) { return .delayedMessages }
+        if needs.contains(.isDeduplicated), !deduplication.hasRoom(of: destination) { return .deduplicationIDs }
         return nil
     }
 

@@ -51,6 +51,15 @@ extension Shard {
         }
     }
 
+    /// Why the log of this worker does not take a message of so many bytes for a destination. nil: it does.
+    mutating func refusalToStore(_ byteCount: Int, at name: UnsafeRawBufferPointer) -> Refusal? {
+        switch admission(byteCount, at: name) {
+        case .open, .wait: nil
+        case .hostIsFull: .hostStorage
+        case .full, .failed, .tooLarge: refusalOfStore(byteCount)
+        }
+    }
+
     /// Writes a message that was put into its queue just now.
     @inline(__always)
     mutating func keepNew(_ index: Index<Entry>, _ message: Message) {

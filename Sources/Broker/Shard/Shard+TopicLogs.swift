@@ -78,7 +78,9 @@ extension Shard {
             guard let message = messageOfFrame(context, for: target) else { return .done }
             if touchesStore { session.pointee.flags.insert(.hasStoredElsewhere) }
             peers.write(
-                Sequencing(session: session.pointee.handle, retain: retain), to: owner,
+                Sequencing(
+                    session: session.pointee.handle, retain: retain, isCommitted: context.isCommitting),
+                to: owner,
                 MessagePayload(name: nameOf(index), receipt: receiptOfFrame(context), message))
             if holders.isEmpty { markRemote(session, owner) } else { markRelayed(session, owner: owner, holders) }
             return didSend(context)
@@ -86,7 +88,7 @@ extension Shard {
         if isStored, let outcome = holdBackStored(context) { return outcome }
         if touchesStore { session.pointee.flags.insert(.hasStored) }
         guard let message = messageOfFrame(context, for: target) else { return .done }
-        if let refusal = sequence(index, message, retain) {
+        if let refusal = sequence(index, message, retain, isCommitted: context.isCommitting) {
             counters.messagesRefused &+= 1
             failDestination(context, refusal)
             return .done
@@ -96,12 +98,14 @@ extension Shard {
     }
 
     mutating func sequenceFromElsewhere(_ sequencing: Sequencing, _ payload: MessagePayload, from peer: Int) {
-        let index = topicForElsewhere(payload.name)
+        let index = topicForElsewhere(payload.name, mayExceed: sequencing.isCommitted)
         var refusal: Refusal? = .destinations
         if !index.isNone {
             if !destinations[index].pointee.isSequenced { sequence(index) }
             let (message, retain) = (payload.message, sequencing.retain)
-            refusal = refusalToKeep(index, message, retain) ?? sequence(index, message, retain)
+            refusal =
+                refusalToKeep(index, message, retain)
+                ?? sequence(index, message, retain, isCommitted: sequencing.isCommitted)
         }
         guard let refusal else { return }
         if sequencing.session.isNone {
@@ -134,13 +138,20 @@ extension Shard {
 
     /// Gives a message to a topic of this worker: to its log, to what it retains, and to all subscribers. Returns why not; nil:
     /// it is done.
-    mutating func sequence(_ index: Index<Destination>, _ message: Message, _ retain: RetainAction) -> Refusal? {
+    ///
+    /// - Parameter isCommitted: it is of a COMMIT. The limit of retained messages was asked before, and others may have reached
+    ///   it since.
+    mutating func sequence(
+        _ index: Index<Destination>, _ message: Message, _ retain: RetainAction, isCommitted: Bool = false
+    ) -> Refusal? {
         if message.expiresAt != 0, message.expiresAt <= wallMilliseconds {
             counters.messagesExpired &+= 1
             return nil
         }
         let isStored = destinations[index].pointee.stores(isPersistent: message.isPersistent)
-        if retain == .set, let refusal = refusalToRetain(index) { return refusal }
+        if retain == .set, let refusal = refusalToRetain(index), !(isCommitted && topicLogs.hasRecordToCommit) {
+            return refusal
+        }
         guard destinations[index].pointee.isLogged else {
             let retained = retain == .set ? makeRetained(index, message, isStored: isStored) : 0
             if retain == .set, retained == 0 { return .memory }

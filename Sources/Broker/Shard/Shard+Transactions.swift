@@ -111,19 +111,24 @@ extension Shard {
         // Whatever can be wrong with it ends the session now rather than half-way through the COMMIT.
         let target = destinationForSend(context, frame.rawValue(.destination)!)
         if target.isNone { return .done }
-        if frame.has(.retain), retainOfFrame(context) == nil || !mayRetain(context, target) { return .done }
+        var needs = SendNeeds()
+        if frame.has(.retain) {
+            guard let retain = retainOfFrame(context), mayRetain(context, target) else { return .done }
+            needs = retain == .set ? [.changesRetained, .isRetained] : .changesRetained
+        }
         var send = CheckedSend(
             destination: destinations.handle(target), byteCount: UInt32(frame.reservedByteCount),
             asksForMore: destinations[target].pointee.isTemporary || frame.has(.replyTo)
                 || frame.hasAny(QueueRequest.bits),
             isPersistent: store.isEnabled && frame.has(.persistent) && asksForPersistence(context.session),
-            retains: frame.has(.retain))
+            needs: needs)
         guard expiryOfFrame(context) != nil, !frame.has(.replyTo) || replyDestination(context) != nil else {
             return .done
         }
         if frame.has(.sendOption) {
             guard let options = optionsOfFrame(context, for: target) else { return .done }
             send.delayOwner = delayOwner(options, target, isPersistent: send.isPersistent)
+            send.needs.formUnion(SendNeeds(options.options))
         }
         keep(context, .send(send), in: index)
         return .done

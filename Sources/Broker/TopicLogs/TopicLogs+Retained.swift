@@ -16,6 +16,9 @@ extension TopicLogs {
     /// `retain` will find a record: owners that reach the limit at once go beyond it.
     var hasRecordToRetain: Bool { retainedRecords.liveCount < retainedRecordCountMax }
 
+    /// The same for a message of a COMMIT that was admitted.
+    var hasRecordToCommit: Bool { retainedRecords.liveCount < retainedRecords.recordCountMax }
+
     /// None: there are as many as there may be.
     mutating func retain(_ message: RetainedMessage) -> Index<RetainedMessage> {
         let handle: Handle<RetainedMessage> = retainedRecords.allocate()

@@ -36,6 +36,8 @@ struct TopicLogs: ~Copyable {
     var compaction: LogCompaction?
     let retainedCountMax: Int
     let retainedRecordCountMax: Int
+    /// Transactions that were admitted at once may go so far beyond the limit of retained messages.
+    private static var committedExcessMax: Int { 65_536 }
 
     init(_ limits: Limits, workerCount: Int) throws(SlabError) {
         let logs = try Slab<TopicLog>(recordCountMax: limits.destinationCountMax)
@@ -43,7 +45,7 @@ struct TopicLogs: ~Copyable {
         let intakes = try Slab<LogIntake>(recordCountMax: limits.subscriptionCountMax)
         // Each owner counts for itself, and two may reach the limit at once.
         let retainedRecordCountMax = limits.retainedMessageCountMax * (workerCount + 1)
-        let retained = try Slab<RetainedMessage>(recordCountMax: retainedRecordCountMax)
+        let retained = try Slab<RetainedMessage>(recordCountMax: retainedRecordCountMax + Self.committedExcessMax)
         logRecords = logs
         readerRecords = readers
         intakeRecords = intakes

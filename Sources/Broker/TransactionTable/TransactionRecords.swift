@@ -37,14 +37,39 @@ struct CheckedSend: BitwiseCopyable {
     var isPersistent = false
     /// It is for a topic, and delayed: the worker that stores it meanwhile, and 1. 0: none does.
     var delayOwner: UInt8 = 0
-    /// It changes what its topic retains.
-    var retains = false
+    var needs = SendNeeds()
 
     /// The destination's owner has something to store for it: a topic that is sequenced keeps only what goes to its log, and
     /// what it retains.
     func isStored(by destination: UnsafePointer<Destination>) -> Bool {
         destination.pointee.stores(isPersistent: isPersistent)
-            && (!destination.pointee.isSequenced || destination.pointee.isLogged || retains)
+            && (!destination.pointee.isSequenced || destination.pointee.isLogged
+                || needs.contains(.changesRetained))
+    }
+}
+
+/// What a SEND in a transaction needs with the owner of its destination, beside room in a queue: COMMIT asks for all of it before
+/// anything is applied.
+struct SendNeeds: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+
+    /// It changes what its topic retains.
+    static let changesRetained = SendNeeds(rawValue: 1)
+    /// Its topic is to retain it.
+    static let isRetained = SendNeeds(rawValue: 2)
+    /// It waits for its time.
+    static let isDelayed = SendNeeds(rawValue: 4)
+    /// Its id is to be remembered.
+    static let isDeduplicated = SendNeeds(rawValue: 8)
+    /// The bits of all.
+    static var all: UInt64 { 15 }
+
+    init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    init(_ options: MessageOptions) {
+        self.init()
+        if options.contains(.isDelayed) { insert(.isDelayed) }
+        if options.contains(.isDeduplicated) { insert(.isDeduplicated) }
     }
 }
 

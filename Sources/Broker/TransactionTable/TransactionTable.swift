@@ -214,6 +214,14 @@ struct TransactionTable: ~Copyable {
         Self.frame(frame, memory).pointee.room = room
     }
 
+    /// The destination of the frame, which was made again: others may have made it forgotten since the frame was checked.
+    func setDestination(_ destination: Handle<Destination>, of frame: UInt64, _ memory: borrowing MemoryBudget) {
+        let kept = Self.frame(frame, memory)
+        guard case .send(var send) = kept.pointee.command else { return }
+        send.destination = destination
+        kept.pointee.command = .send(send)
+    }
+
     private static func frame(
         _ frame: UInt64, _ memory: borrowing MemoryBudget
     ) -> UnsafeMutablePointer<KeptFrame> {
