@@ -113,6 +113,16 @@ public final class EarlierSegments: Sendable {
     /// Shards that have written again what they need of these segments beside messages, on stable storage.
     let readyShardCount = Atomic<Int>(0)
     let areGone = Atomic<Bool>(false)
+    /// Bytes of the files that are left.
+    private let remainingByteCount: Atomic<Int>
+    /// What each worker has said of itself last.
+    private let figures: [WorkerFigures]
+
+    private final class WorkerFigures: Sendable {
+        /// -1: it has said nothing yet.
+        let segmentsByteCount = Atomic<Int>(-1)
+        let liveByteCount = Atomic<Int>(0)
+    }
 
     private final class LiveCount: Sendable {
         let value: Atomic<Int>
@@ -128,13 +138,41 @@ public final class EarlierSegments: Sendable {
     ///   - redeliveredLifeMax: see `LiveMessages.redeliveredLifeMax`.
     public init(_ segments: [RecoveredSegment], redeliveredLifeMax: UInt32 = 0) {
         self.redeliveredLifeMax = redeliveredLifeMax
+        remainingByteCount = Atomic(segments.reduce(0) { $0 + $1.byteCount })
+        figures = (0..<PeerSet.countMax).map { _ in WorkerFigures() }
         self.segments = segments.sorted { $0.name < $1.name }
         liveCounts = self.segments.map { LiveCount($0.liveMessageCount) }
         byteCountsByLife = Dictionary(self.segments.map { ($0.name.life, $0.byteCount) }, uniquingKeysWith: max)
         if segments.isEmpty { areGone.store(true, ordering: .releasing) }
     }
 
-    public var byteCount: Int { segments.reduce(0) { $0 + $1.byteCount } }
+    /// Of the files that are left.
+    public var byteCount: Int { remainingByteCount.load(ordering: .relaxed) }
+
+    /// A segment's file is gone.
+    func isGone(_ index: Int) {
+        remainingByteCount.subtract(segments[index].byteCount, ordering: .relaxed)
+    }
+
+    // MARK: What all workers have
+
+    /// A worker's own segments, and all messages of it that live, also those that are in these segments.
+    func report(_ worker: Int, segmentsByteCount: Int, liveByteCount: Int) {
+        figures[worker].liveByteCount.store(liveByteCount, ordering: .relaxed)
+        figures[worker].segmentsByteCount.store(segmentsByteCount, ordering: .releasing)
+    }
+
+    /// The segments of all workers and these, and what lives in all of them. Not of one moment. 0: not all have told theirs.
+    func figures(workerCount: Int) -> (segmentsByteCount: Int, liveByteCount: Int) {
+        var sum = (segmentsByteCount: byteCount, liveByteCount: 0)
+        for worker in figures[0..<workerCount] {
+            let byteCount = worker.segmentsByteCount.load(ordering: .acquiring)
+            if byteCount < 0 { return (0, 0) }
+            sum.segmentsByteCount += byteCount
+            sum.liveByteCount += worker.liveByteCount.load(ordering: .relaxed)
+        }
+        return sum
+    }
 
     /// The segment that holds a message. nil: none of these.
     func index(of reference: MessageReference) -> Int? {

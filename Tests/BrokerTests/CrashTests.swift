@@ -236,7 +236,7 @@ struct CrashTests {
         }
         client.subscribe("/queue/a")
         #expect(client.bodies() == expected)
-        broker.run()
+        broker.settle()
         // Of each worker the segment that it writes and the one ahead, at most.
         #expect(broker.disk.fileNames.count <= 2 * shards)
     }

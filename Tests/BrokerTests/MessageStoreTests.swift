@@ -152,6 +152,13 @@ struct MessageStoreTests {
         fixture.advance(isAwaited: false)
         #expect(fixture.pending.first?.kind == .appendFileDurably)
         fixture.settle()
+        // Then a mark, once.
+        let markDueAt = fixture.store.pointee.dueAt
+        #expect(markDueAt == fixture.now + 1_000_000_000)
+        fixture.now = markDueAt
+        fixture.advance(isAwaited: false)
+        #expect(fixture.pending.map(\.kind) == [.appendFileDurably])
+        fixture.settle()
         let rest = fixture.store.pointee.dueAt
         #expect(rest == .max)
     }

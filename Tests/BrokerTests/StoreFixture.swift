@@ -105,17 +105,23 @@ struct StoreFixture {
 
     /// What recovery makes of the files.
     static func recover(_ contents: [String: [UInt8]], _ sourceLocation: SourceLocation) -> RecoveredState {
+        let state = read(contents)
+        for finding in state.findings where finding.isFatal {
+            Issue.record("\(finding)", sourceLocation: sourceLocation)
+        }
+        return state
+    }
+
+    static func findings(_ contents: [String: [UInt8]]) -> [RecoveryFinding] { read(contents).findings }
+
+    private static func read(_ contents: [String: [UInt8]]) -> RecoveredState {
         var recovery = Recovery(idsSince: 0)
         for (name, text) in contents.keys.compactMap({ text in SegmentName(fileName: text).map { ($0, text) } }).sorted(
             by: { $0.0 < $1.0 })
         {
             contents[text]!.withUnsafeBytes { recovery.read(name, $0) }
         }
-        let state = recovery.finish()
-        for finding in state.findings where finding.isFatal {
-            Issue.record("\(finding)", sourceLocation: sourceLocation)
-        }
-        return state
+        return recovery.finish()
     }
 
     /// Bodies of the messages that live in a queue, in order, as a broker that starts on these files would have them.

@@ -86,6 +86,7 @@ struct PeerSet: BitwiseCopyable {
     private(set) var low: UInt64 = 0
     private(set) var high: UInt64 = 0
 
+    static var countMax: Int { 128 }
     var isEmpty: Bool { low | high == 0 }
     var count: Int { low.nonzeroBitCount + high.nonzeroBitCount }
 

@@ -22,8 +22,9 @@ struct SegmentRemoval: ~Copyable {
     /// Of this life: those before are gone.
     var nextOwn: UInt32 = 0
     var isUnderWay = false
-    /// A segment could not be removed. No other is tried.
+    /// A segment could not be removed: it is tried again later, and no other before.
     var hasFailed = false
+    var isToldFailed = false
     /// What `earlier` was found like, when nothing of it could be removed.
     var changeCountSeen = -1
     var hasReportedReady = false
@@ -190,44 +191,112 @@ extension MessageStore {
     }
 
     /// A segment's name is gone.
-    mutating func removed(_ completion: Completion, _ submissions: inout Batch<Submission>) {
-        guard completion.value == 0 || completion.value == -ENOENT else {
-            removal.hasFailed = true
-            removal.isUnderWay = false
-            return
-        }
+    mutating func removed(_ completion: Completion, _ submissions: inout Batch<Submission>, now: UInt64) -> StoreEvent {
+        guard completion.value == 0 || completion.value == -ENOENT else { return removalFailed(completion, now) }
         files.syncRemoval(&submissions)
+        return .nothing
+    }
+
+    /// The operator is told once, until one succeeds.
+    mutating func removalFailed(_ completion: Completion, _ now: UInt64) -> StoreEvent {
+        removal.hasFailed = true
+        removal.isUnderWay = false
+        retrySoon(now)
+        if removal.isToldFailed { return .nothing }
+        removal.isToldFailed = true
+        return .removalFailed(-completion.value)
     }
 
     /// It is gone for good.
     mutating func removalSynced() {
         removal.isUnderWay = false
+        removal.isToldFailed = false
         hasWork = true
+        defer { if files.ahead.stage == .ready ? !isBeyondLimit : !isAtLimit { shortage.isAtLimit = false } }
         guard removal.earlierUnderWay >= 0, let earlier = removal.earlier else { return removal.nextOwn += 1 }
         removal.goneEarlier[removal.earlierUnderWay] = true
+        earlier.isGone(removal.earlierUnderWay)
         removal.goneEarlierCount += 1
         removal.earlierUnderWay = -1
         removal.changeCountSeen = -1
         if removal.goneEarlierCount == removal.goneEarlier.count { earlier.areGone.store(true, ordering: .releasing) }
     }
 
+    // MARK: The limit
+
+    /// Bytes of the segments that this worker answers for: its own, and its share of those of earlier lives.
+    @inline(__always)
+    var segmentsByteCount: Int {
+        guard removal.hasEarlier, let earlier = removal.earlier else { return ownByteCount }
+        return ownByteCount + earlier.byteCount / workerCount
+    }
+
+    private var ownByteCount: Int { (files.madeCount - Int(removal.nextOwn)) * options.segmentByteCount }
+
+    /// `StorageOptions.byteCountMax` permits no further segment.
+    var isAtLimit: Bool {
+        options.byteCountMax != 0 && segmentsByteCount + options.segmentByteCount > options.byteCountMax
+    }
+
+    /// A segment was made that it did not permit: for acknowledgements, which had no room any more.
+    var isBeyondLimit: Bool { options.byteCountMax != 0 && segmentsByteCount > options.byteCountMax }
+
+    /// Records wait for a segment that was not made yet.
+    var needsSegment: Bool {
+        !staging.isEmpty && staging.sequence >= UInt32(files.madeCount) && staging.offset > 0
+    }
+
     // MARK: Compaction
 
-    /// So many segments are no reason to write messages again.
+    /// So many segments of a worker are no reason to write messages again.
     private static var segmentCountToCompact: Int { 4 }
+
+    /// Copies of messages may take so many bytes now.
+    ///
+    /// Where there is no room for messages, copies let segments go: they take half of what is kept for acknowledgements, and at
+    /// `StorageOptions.byteCountMax` another segment, for the one that they let go.
+    var roomToCopy: Int {
+        guard files.availableEnd > 0 else { return 0 }
+        let isShort = files.isShort || isAppendRefused
+        if !isShort, !isAtLimit { return .max }
+        let left = files.availableEnd - staging.endOffset - options.reservedByteCount / 2
+        return max(isShort || isBeyondLimit ? left : left + options.segmentByteCount, 0)
+    }
+
+    /// A copy of so many bytes may be written now.
+    mutating func mayCopy(_ byteCount: Int) -> Bool {
+        switch admission(byteCount) {
+        case .open: true
+        case .full: byteCount <= roomToCopy
+        case .wait, .failed, .tooLarge, .hostIsFull: false
+        }
+    }
 
     /// Whether messages at the front of the log are written again at its end, so that the segments that a few of them pin may
     /// go: when the segments take three times what lives in them.
-    mutating func wantsCompaction() -> Bool {
+    ///
+    /// While segments of earlier lives are left, nobody's may go: then this is about the segments of all workers, and all of
+    /// them write again what of the earlier ones is theirs.
+    mutating func wantsCompaction(_ now: UInt64) -> Bool {
         guard !hasFailed, !hasEnded, !isFull else { return false }
         if compaction != nil { return true }
-        // What one pass has left is not this worker's, or about to go.
         let front = removal.hasEarlier ? -1 : Int(firstNeeded)
-        if front == compactedFront { return false }
-        let byteCount = segmentsByteCount
-        guard byteCount > Self.segmentCountToCompact * options.segmentByteCount, byteCount > 3 * liveByteCount,
-            freeCount == 0, case .open = admission(0)
-        else { return false }
+        var byteCount = segmentsByteCount
+        var live = liveByteCount
+        var least = Self.segmentCountToCompact * options.segmentByteCount
+        if removal.hasEarlier, let earlier = removal.earlier {
+            earlier.report(worker, segmentsByteCount: ownByteCount, liveByteCount: liveByteCount)
+            (byteCount, live) = earlier.figures(workerCount: workerCount)
+            least *= workerCount
+        }
+        // What a pass has left is not this worker's, or about to go, or could not be read.
+        let isDone = front == compactedFront && byteCount <= compactedByteCount + compactedByteCount / 2
+        guard !isDone, byteCount > least, byteCount > 3 * live, freeCount == 0, now >= compactsAt else { return false }
+        if case .open = admission(0) {
+        } else {
+            guard mayCopy(0), (front < 0 ? liveByteCount : min(liveByteCount, options.segmentByteCount)) <= roomToCopy
+            else { return false }
+        }
         if !removal.hasEarlier {
             // The segment at the front has to be one that is not written any more, and not free already.
             guard firstNeeded < staging.firstSequence, !liveCounts.isEmpty, liveCounts[0] > 0 else { return false }
@@ -236,7 +305,16 @@ extension MessageStore {
         }
         compaction = Index<Entry>.none
         compactedFront = front
+        compactedByteCount = byteCount
+        callsOthers = front < 0 && workerCount > 1
         return true
+    }
+
+    /// A message could not be read that was to be written again: there is another pass, a little later.
+    mutating func compactAgain(_ now: UInt64) {
+        compactedFront = -2
+        compactsAt = now &+ Self.retryNanoseconds
+        retrySoon(now)
     }
 
     /// The message's segment is what the pass is about.
@@ -248,13 +326,5 @@ extension MessageStore {
         if place.position == 0 { return false }
         if place.earlierSegment >= 0 { return true }
         return JournalFormat.offset(of: place.position) / options.segmentByteCount == compactedFront
-    }
-
-    /// Bytes of the segments that this worker answers for: its own, and its share of those of earlier lives.
-    @inline(__always)
-    var segmentsByteCount: Int {
-        let own = (files.madeCount - Int(removal.nextOwn)) * options.segmentByteCount
-        guard removal.hasEarlier, let earlier = removal.earlier else { return own }
-        return own + earlier.byteCount / workerCount
     }
 }

@@ -6,11 +6,14 @@ import Slabs
 // What is submitted, and what answers mean.
 extension MessageStore {
     /// Something that was refused for want of space is tried again so much later.
-    private static var retryNanoseconds: UInt64 { 200_000_000 }
+    static var retryNanoseconds: UInt64 { 200_000_000 }
     /// Records that nobody waits for go out when so many bytes have gathered, or so much later. Each append costs a sync, and
     /// whoever waits for the next one waits for this one first: acknowledgements alone would double the time of a SEND.
     private static var gatheredByteCountMax: Int { 256 << 10 }
     private static var gatherNanoseconds: UInt64 { 5_000_000 }
+    /// A log at rest ends in a mark so much later. Where none follows, the next life cannot tell records that are damaged from
+    /// those that a crash has cut off.
+    private static var markNanoseconds: UInt64 { 1_000_000_000 }
 
     // MARK: Submitting
 
@@ -35,13 +38,15 @@ extension MessageStore {
         }
         awaitsEarlier = removal.hasEarlier
         findFree()
-        if isAwaited || hasGathered(moment.now) { startAppend(&submissions) }
+        let isMarkDue = isMarkDue(moment.now)
+        if isAwaited || isMarkDue || hasGathered(moment.now) { startAppend(&submissions, isMarkDue: isMarkDue) }
         makeFiles(&submissions)
         removeSegments(&submissions)
     }
 
     private mutating func retry(_ submissions: inout Batch<Submission>) {
         files.retry(&submissions)
+        removal.hasFailed = false
         if isAppendRefused, let append {
             isAppendRefused = false
             submit(append, &submissions)
@@ -58,10 +63,24 @@ extension MessageStore {
         return now >= gathersUntil
     }
 
-    private mutating func startAppend(_ submissions: inout Batch<Submission>) {
+    /// Nothing has happened for a while, and the mark that says that all of it is on stable storage is owed.
+    private mutating func isMarkDue(_ now: UInt64) -> Bool {
+        let end = staging.endOffset + RecordWriter.markByteCount + 2 * RecordWriter.emptyByteCount
+        guard owesMark, append == nil, staging.isEmpty, syncedPosition == durablePosition, !hasEnded,
+            end <= files.availableEnd
+        else {
+            marksAt = .max
+            return false
+        }
+        if marksAt == .max { marksAt = now &+ Self.markNanoseconds }
+        return now >= marksAt
+    }
+
+    private mutating func startAppend(_ submissions: inout Batch<Submission>, isMarkDue: Bool) {
         guard append == nil else { return }
         gathersUntil = .max
-        if staging.isEmpty, firstNeeded != submittedFirstNeeded { staging.makeMark(milliseconds) }
+        let isMark = staging.isEmpty
+        if isMark, isMarkDue || firstNeeded != submittedFirstNeeded { staging.makeMark(milliseconds) }
         guard var next = staging.nextAppend else { return }
         if files.current.stage != .ready || files.current.sequence != next.sequence {
             guard files.ahead.stage == .ready, files.ahead.sequence == next.sequence else { return }
@@ -73,6 +92,7 @@ extension MessageStore {
         if staging.submit(&next, durable: syncedPosition, firstNeeded: firstNeeded) {
             submittedFirstNeeded = firstNeeded
         }
+        appendIsMark = isMark && syncedPosition == durablePosition
         append = next
         submit(next, &submissions)
     }
@@ -100,10 +120,8 @@ extension MessageStore {
                 || isSegmentWanted
         {
             isSegmentWanted = false
-            let mayMake =
-                options.byteCountMax == 0
-                || segmentsByteCount + options.segmentByteCount <= options.byteCountMax
-            files.makeAhead(mayMake: mayMake, &submissions)
+            // What was taken has to go on, and acknowledgements make room.
+            files.makeAhead(isAtLimit: isAtLimit, isNeeded: needsSegment, &submissions)
         }
         var written = files.current.sequence == staging.sequence ? staging.offset : options.segmentByteCount
         if let next = staging.nextAppend, next.sequence == files.current.sequence {
@@ -135,9 +153,7 @@ extension MessageStore {
                 return .room
             default: outcome = files.synced(completion)
             }
-        case .fileDeleted:
-            removed(completion, &submissions)
-            return .nothing
+        case .fileDeleted: return removed(completion, &submissions, now: now)
         default: return .nothing
         }
         switch outcome {
@@ -145,7 +161,7 @@ extension MessageStore {
         case .progress:
             if files.ahead.stage == .ready {
                 shortage.refusesSegment = false
-                shortage.isAtLimit = false
+                if !isBeyondLimit { shortage.isAtLimit = false }
             }
             return .room
         case .short:
@@ -166,7 +182,7 @@ extension MessageStore {
         return !isAvailable && !(next.sequence == files.ahead.sequence && files.ahead.stage == .ready)
     }
 
-    private mutating func retrySoon(_ now: UInt64) { deadline = min(deadline, now &+ Self.retryNanoseconds) }
+    mutating func retrySoon(_ now: UInt64) { deadline = min(deadline, now &+ Self.retryNanoseconds) }
 
     private mutating func appended(
         _ completion: Completion, _ submissions: inout Batch<Submission>, now: UInt64
@@ -191,6 +207,7 @@ extension MessageStore {
             return .nothing
         case (.interval, _):
             append = nil
+            owesMark = !appendIsMark
             becameDurable(upTo: staging.finishAppend())
             if deadline == .max { syncLater(now) }
             return .durable
@@ -204,6 +221,7 @@ extension MessageStore {
 
     private mutating func finishAppend() -> StoreEvent {
         append = nil
+        owesMark = !appendIsMark
         becameSynced(upTo: staging.finishAppend())
         durableFirstNeeded = submittedFirstNeeded
         return .durable

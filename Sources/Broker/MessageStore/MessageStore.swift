@@ -42,7 +42,7 @@ struct MessageStore: ~Copyable {
     /// Something has changed since the last `advance`.
     var hasWork: Bool {
         get { dueAt == 0 }
-        set { dueAt = newValue ? 0 : min(deadline, gathersUntil) }
+        set { dueAt = newValue ? 0 : nextDueAt }
     }
     private(set) var hasFailed = false
     /// The last record is written.
@@ -62,12 +62,21 @@ struct MessageStore: ~Copyable {
     var intervalSync: LogPosition?
     /// When something is to be tried again, or synced (monotonic nanoseconds). `.max`: nothing is.
     var deadline: UInt64 = .max {
-        didSet { if dueAt != 0 { dueAt = min(deadline, gathersUntil) } }
+        didSet { if dueAt != 0 { dueAt = nextDueAt } }
     }
     /// What has gathered, and nobody waits for, goes out then (monotonic nanoseconds). `.max`: nothing has.
     var gathersUntil: UInt64 = .max {
-        didSet { if dueAt != 0 { dueAt = min(deadline, gathersUntil) } }
+        didSet { if dueAt != 0 { dueAt = nextDueAt } }
     }
+    /// A mark goes out then, if nothing else does: see `MessageStore+Work` (monotonic nanoseconds). `.max`: none is owed.
+    var marksAt: UInt64 = .max {
+        didSet { if dueAt != 0 { dueAt = nextDueAt } }
+    }
+    /// The append under way brings nothing but a mark.
+    var appendIsMark = false
+    /// No mark says that the last records are on stable storage.
+    var owesMark = false
+    private var nextDueAt: UInt64 { min(deadline, min(gathersUntil, marksAt)) }
     var shortage = DiskShortage()
     var milliseconds: UInt64
 
@@ -92,6 +101,12 @@ struct MessageStore: ~Copyable {
     var compaction: Index<Entry>?
     /// What was at the front when the last pass began: a segment of this life; -1: those of earlier ones. -2: there was none.
     var compactedFront = -2
+    /// What the segments took then.
+    var compactedByteCount = 0
+    /// There is no pass before (monotonic nanoseconds).
+    var compactsAt: UInt64 = 0
+    /// The other workers are to be woken: what of earlier lives is theirs is to be written again, too.
+    var callsOthers = false
     /// Segments from here on say something of ids that is still to be known. `.max`: none does.
     var firstSegmentOfIDs = UInt32.max
     /// What the marks of the append under way say, and what is on stable storage.
@@ -141,6 +156,7 @@ struct MessageStore: ~Copyable {
         if hasFailed { return .failed }
         guard fitsSegment(byteCount + Self.overheadByteCountMax) else { return .tooLarge }
         if isFull { return .wait }
+        if isBeyondLimit { return .full }
         let available = files.availableEnd
         // The first segment is being made.
         if available == 0 { return files.isShort || files.isAtLimit ? .full : .open }

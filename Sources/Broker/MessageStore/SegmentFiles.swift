@@ -120,11 +120,13 @@ struct SegmentFiles: ~Copyable {
 
     /// Makes the next segment, if there is none ahead.
     ///
-    /// - Parameter mayMake: the limit allows another.
-    mutating func makeAhead(mayMake: Bool, _ submissions: inout Batch<Submission>) {
+    /// - Parameters:
+    ///   - isAtLimit: the limit allows no other.
+    ///   - isNeeded: it is made all the same.
+    mutating func makeAhead(isAtLimit: Bool, isNeeded: Bool, _ submissions: inout Batch<Submission>) {
         guard isOpen, ahead.stage == .none, !isShort else { return }
-        isAtLimit = !mayMake
-        guard mayMake else { return }
+        self.isAtLimit = isAtLimit
+        guard isNeeded || !isAtLimit else { return }
         ahead = File(sequence: nextSequence, stage: .creating, answersDue: 1)
         SegmentName(life: life, worker: worker, sequence: nextSequence).write(to: name)
         submissions.append(

@@ -49,6 +49,8 @@ enum StoreEvent {
     case room
     /// Space is short.
     case short
+    /// A segment that is not needed cannot be removed: errno. It is tried again.
+    case removalFailed(Int32)
     /// The log cannot go on.
     case failed(Int32, StaticString)
 }

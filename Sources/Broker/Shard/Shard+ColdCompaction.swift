@@ -16,7 +16,7 @@ extension Shard {
     mutating func compactCold() {
         guard var pass = cold.compaction, !pass.isReading else { return }
         guard !store.hasFailed, !store.hasEnded else { return endCompaction() }
-        guard store.files.isOpen, cold.reads.hasRoom, case .open = store.admission(pass.neededByteCount) else {
+        guard store.files.isOpen, cold.reads.hasRoom, store.mayCopy(pass.neededByteCount) else {
             return armRoom()
         }
         pass.neededByteCount = 0
@@ -59,7 +59,7 @@ extension Shard {
             // Whoever reads it to give it out tells of damage.
             if let found = try? Self.message(place, segment, rest) {
                 // What has no room now is read again when it has.
-                guard case .open = store.admission(found.byteCount) else {
+                guard store.mayCopy(found.byteCount) else {
                     pass.neededByteCount = found.byteCount
                     return store.askForSegment()
                 }

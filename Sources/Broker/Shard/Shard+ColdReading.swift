@@ -117,7 +117,10 @@ extension Shard {
         case .failed(let number, let errorNumber):
             let read = cold.reads[number]
             cold.reads.finish(number, usualByteCount: store.options.cold.readByteCountMax)
-            if read.isForCompaction { return endCompaction() }
+            if read.isForCompaction {
+                store.compactAgain(now)
+                return endCompaction()
+            }
             guard cold.isLive(read.cold) else { return }
             cold.setReading(read.cold.index, false)
             if let place = cold.first(read.cold.index), place.segment == read.segment, place.offset == read.offset {

@@ -129,6 +129,11 @@ extension Shard {
         case .durable: logBecameDurable()
         case .room: storeHasRoom()
         case .short: storeIsShort()
+        case .removalFailed(let errorNumber):
+            notice(
+                .diskFull,
+                "a file of the store that is not needed any more cannot be removed: \(errorText(errorNumber)); it is tried again"
+            )
         case .failed(let errorNumber, let what): return storeFailed(errorNumber, what)
         }
         tellShortage()
@@ -230,7 +235,7 @@ extension Shard {
 
     @inline(never)
     private mutating func advanceStoreNow() {
-        if cold.compaction == nil, store.wantsCompaction() { compactStore() }
+        if cold.compaction == nil, store.wantsCompaction(now) { compactStore() }
         if !deduplication.isEmpty || store.firstSegmentOfIDs != .max { carryIDs() }
         let isAwaited =
             pendings.awaitsMore(than: store.syncedPosition) || !durables.opening.isEmpty || topicLogs.awaitsReservation
@@ -241,9 +246,7 @@ extension Shard {
         }
         if !relays.isIdle { advanceRelays() }
         if store.reportReady() { wakeFirst() }
-        if store.hasToTellThatEarlierAreGone() {
-            for peer in 0..<shardCount where peer != index { submissions.append(Submission(.wake, peer: UInt16(peer))) }
-        }
+        if store.hasToTellThatEarlierAreGone() { callOthers() }
         if store.tellsFullness() { fabric.reportStore(shard: index, isFull: store.isFull) }
     }
 
@@ -269,15 +272,18 @@ extension Shard {
     /// Writes messages of the segments at the front again, at the end of the log.
     private mutating func compactStore() {
         guard var index = store.compaction else { return }
+        if store.callsOthers { callOthers() }
+        // It goes on when there is room again.
+        let byteCountMax = min(Self.bytesPerCompactionMax, store.roomToCopy)
+        if byteCountMax == 0 { return }
         var byteCount = 0
-        for _ in 0..<Self.entriesPerCompactionMax where byteCount < Self.bytesPerCompactionMax {
+        for _ in 0..<Self.entriesPerCompactionMax where byteCount < byteCountMax {
             let next = queues.nextEntry(after: index)
             if next.isNone {
-                guard
-                    compactDelays(
-                        entryCountMax: Self.entriesPerCompactionMax, byteCountMax: Self.bytesPerCompactionMax)
-                else { break }
-                if compactKept(&byteCount) {
+                guard compactDelays(entryCountMax: Self.entriesPerCompactionMax, byteCountMax: byteCountMax) else {
+                    break
+                }
+                if compactKept(&byteCount, byteCountMax: byteCountMax) {
                     store.hasWork = true
                     return
                 }
@@ -292,6 +298,11 @@ extension Shard {
         }
         store.compaction = index
         store.hasWork = true
+    }
+
+    private mutating func callOthers() {
+        store.callsOthers = false
+        for peer in 0..<shardCount where peer != index { submissions.append(Submission(.wake, peer: UInt16(peer))) }
     }
 
     /// Returns how many bytes it took.

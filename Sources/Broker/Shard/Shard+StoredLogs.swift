@@ -86,17 +86,16 @@ extension Shard {
     // MARK: Compaction
 
     private static var keptPerCompactionMax: Int { 1024 }
-    private static var keptBytesPerCompactionMax: Int { 1 << 20 }
 
     /// Writes what topics keep in the segments at the front again, as `compactStore` does with messages of queues. True: there
     /// is more to look through.
-    mutating func compactKept(_ byteCount: inout Int) -> Bool {
+    mutating func compactKept(_ byteCount: inout Int, byteCountMax: Int) -> Bool {
         var state = topicLogs.compaction ?? LogCompaction(log: topicLogs.nextLog(after: .none))
         var count = 0
         while !state.log.isNone {
             let entries = topicLogs[state.log].pointee.entries
             var place = entries.index(atOrBehind: state.offset)
-            while place < entries.count, count < Self.keptPerCompactionMax, byteCount < Self.keptBytesPerCompactionMax {
+            while place < entries.count, count < Self.keptPerCompactionMax, byteCount < byteCountMax {
                 let entry = entries[place]
                 if entry.isStored {
                     byteCount += writeAgain(
@@ -118,7 +117,7 @@ extension Shard {
             state = LogCompaction(log: topicLogs.nextLog(after: state.log))
         }
         while case let next = topicLogs.nextRetained(after: state.retained), !next.isNone {
-            guard count < Self.keptPerCompactionMax, byteCount < Self.keptBytesPerCompactionMax else {
+            guard count < Self.keptPerCompactionMax, byteCount < byteCountMax else {
                 topicLogs.compaction = state
                 return true
             }
