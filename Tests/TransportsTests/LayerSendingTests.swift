@@ -193,6 +193,30 @@ struct LayerSendingTests {
         #expect(harness.violations == [])
     }
 
+    @Test(arguments: [0, 1, 101])
+    func `a flood of pings from a peer that takes little at a time is bounded, and no pong is cut`(room: Int) {
+        let harness = TransportHarness.webSocket()
+        let connection = harness.open()
+        for round in 0..<200 as Range<UInt8> {
+            connection.room = room
+            for _ in 0..<9 {
+                connection.write(WireFrame(opcode: 9, payload: [UInt8](repeating: round, count: 100)))
+            }
+            // A message is begun meanwhile, or waits.
+            if round % 50 == 49 { connection.output.append(Self.frame("message \(round)")) }
+            harness.turns(2)
+            #expect(harness.layer.blocks.byteCountInUse <= 4096)
+        }
+        connection.room = .max
+        harness.turns(4)
+        let (frames, rest) = WireFrame.decode(connection.wire)
+        #expect(rest.isEmpty)
+        #expect(frames.allSatisfy { $0.opcode == 10 ? Set($0.payload).count == 1 && $0.payload.count == 100 : true })
+        #expect(Self.messages(frames).flatMap { $0 } == [49, 99, 149, 199].flatMap { Self.frame("message \($0)") })
+        #expect(frames.last { $0.opcode == 10 }?.payload == [UInt8](repeating: 199, count: 100))
+        #expect(harness.violations == [])
+    }
+
     @Test func `the core's end is a close frame, then the end of the stream`() {
         for room in [0, 1, 3, 4, Int.max] {
             let harness = TransportHarness.webSocket()

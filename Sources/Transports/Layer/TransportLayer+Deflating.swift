@@ -287,9 +287,7 @@ extension TransportLayer {
             didSendPending(record, upTo: Int(record.pointee.pendingOffset) + taken)
             left -= taken
             place += 1
-            if record.pointee.pending != 0 {
-                record.pointee.pendingBefore = UInt16(blocks.used(record.pointee.pending))
-            }
+            keepBegunFrame(record)
         }
         while place < end {
             let note = (arena.vectors[place].iov_base! + SendArena.headerStride).load(as: FrameNote.self)

@@ -138,8 +138,6 @@ extension TransportLayer {
         guard keepIdentity(record, request), upgrade.answer.withUnsafeBytes({ queue(record, $0) }) else {
             return end(record)
         }
-        // Pongs and messages come behind the answer.
-        record.pointee.pendingBefore = UInt16(blocks.used(record.pointee.pending))
         counters.webSocketsOpened &+= 1
         record.pointee.flags.insert(.isOpen)
         record.pointee.stage = .frames

@@ -8,30 +8,35 @@ extension TransportLayer {
     /// be answered (RFC 6455, section 5.5.3).
     private static var pongByteCountMax: Int { 1024 }
 
-    /// Adds bytes of the layer's own to what is to be sent. False: there is no memory.
+    /// Adds bytes of the layer's own to what is to be sent: pongs and messages come behind them. False: there is no memory.
     mutating func queue(_ record: UnsafeMutablePointer<TransportRecord>, _ bytes: UnsafeRawBufferPointer) -> Bool {
         guard let room = reservePending(record, bytes.count) else { return false }
         room.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
         commitPending(record, bytes.count)
+        record.pointee.pendingBefore = UInt16(blocks.used(record.pointee.pending))
         return true
     }
 
+    /// Room behind what is pending. nil: there is no memory. Where the block is full, what is not sent yet moves to another
+    /// one. So a peer that takes a few bytes at a time does not make the block grow by what it has taken.
     mutating func reservePending(
         _ record: UnsafeMutablePointer<TransportRecord>, _ byteCount: Int
     ) -> UnsafeMutableRawPointer? {
         let old = record.pointee.pending
         let used = old == 0 ? 0 : blocks.used(old)
-        if old == 0 || used + byteCount > blocks.capacity(old) {
-            let block = blocks.allocate(byteCount: used + byteCount)
-            guard block != 0 else { return nil }
-            if old != 0 {
-                blocks.base(block).copyMemory(from: blocks.base(old), byteCount: used)
-                blocks.release(old)
-            }
-            blocks.setUsed(block, used)
-            record.pointee.pending = block
+        if old != 0, used + byteCount <= min(blocks.capacity(old), Int(UInt16.max)) { return blocks.base(old) + used }
+        let sent = Int(record.pointee.pendingOffset)
+        let block = blocks.allocate(byteCount: used - sent + byteCount)
+        guard block != 0 else { return nil }
+        if old != 0 {
+            blocks.base(block).copyMemory(from: blocks.base(old) + sent, byteCount: used - sent)
+            blocks.release(old)
         }
-        return blocks.base(record.pointee.pending) + used
+        blocks.setUsed(block, used - sent)
+        record.pointee.pending = block
+        record.pointee.pendingOffset = 0
+        record.pointee.pendingBefore -= UInt16(min(sent, Int(record.pointee.pendingBefore)))
+        return blocks.base(block) + used - sent
     }
 
     mutating func commitPending(_ record: UnsafeMutablePointer<TransportRecord>, _ byteCount: Int) {
@@ -150,11 +155,21 @@ extension TransportLayer {
             }
             left -= taken
         }
-        // Between two frames all that is pending goes first.
-        if record.pointee.owed == 0, record.pointee.pending != 0 {
-            record.pointee.pendingBefore = UInt16(blocks.used(record.pointee.pending))
-        }
+        keepBegunFrame(record)
         return coreByteCount
+    }
+
+    /// Of what is pending a control frame that was sent in part has to be finished. Those behind it were not begun: newer
+    /// pongs may replace them.
+    mutating func keepBegunFrame(_ record: UnsafeMutablePointer<TransportRecord>) {
+        let block = record.pointee.pending
+        guard block != 0 else { return }
+        var end = Int(record.pointee.pendingBefore)
+        while end < record.pointee.pendingOffset {
+            end += 2 + Int(blocks.base(block).load(fromByteOffset: end + 1, as: UInt8.self))
+        }
+        invariant(end <= blocks.used(block), "what is pending ends with a whole control frame")
+        record.pointee.pendingBefore = UInt16(end)
     }
 
     /// The record as it was before the send.
@@ -186,6 +201,5 @@ extension TransportLayer {
     private mutating func keepHeader(_ record: UnsafeMutablePointer<TransportRecord>, _ rest: UnsafeRawBufferPointer) {
         invariant(record.pointee.pending == 0, "what was pending went before the header")
         guard queue(record, rest) else { return failed(record, -ENOMEM) }
-        record.pointee.pendingBefore = UInt16(rest.count)
     }
 }

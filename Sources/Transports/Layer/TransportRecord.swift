@@ -71,8 +71,9 @@ struct CompressionFlags: OptionSet, BitwiseCopyable {
 ///
 ///     | pending, up to `pendingBefore` | `owed` bytes of the core | the rest of pending | frames, each a header and bytes of the core |
 ///
-/// `pending` before `owed` is the rest of something that was sent in part. What is behind `owed` was not begun; a frame
-/// may not be interrupted, so it waits until the core has sent the rest of the frame under way.
+/// `pending` before `owed` is the rest of something that was sent in part, or the answer to the request. What is behind
+/// `owed` are whole control frames of which nothing was sent; a frame may not be interrupted, so they wait until the core
+/// has sent the rest of the frame under way.
 struct TransportRecord: SlabRecord {
     var generation: UInt32
     /// What the core calls the connection: the index, and the generation in the upper 24 bits, with the listener below.

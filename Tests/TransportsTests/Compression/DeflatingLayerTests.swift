@@ -203,6 +203,29 @@ struct DeflatingLayerTests {
         #expect(harness.violations == [])
     }
 
+    @Test(arguments: [false, true])
+    func `a flood of pings while a piece waits is bounded, and neither is cut`(takesOver: Bool) {
+        let harness = TransportHarness.compressed { $0.takesOverContext = takesOver }
+        let peer = harness.openCompressed(takesOver: takesOver)
+        let output = [Self.noise(30_000), Self.frame(Self.text(60_000)), Self.noise(30_000)]
+        peer.connection.output = output
+        for round in 0..<200 as Range<UInt8> {
+            peer.connection.room = round % 3 == 0 ? 300 : 1
+            for _ in 0..<9 {
+                peer.connection.write(WireFrame(opcode: 9, payload: [UInt8](repeating: round, count: 100)))
+            }
+            harness.turns(2)
+            #expect(harness.layer.blocks.byteCountInUse <= 128 << 10)
+        }
+        peer.connection.room = .max
+        harness.turns(10)
+        #expect(WireFrame.decode(peer.connection.wire).rest.isEmpty)
+        #expect(peer.bytes == output.flatMap { $0 })
+        let pongs = WireFrame.decode(peer.connection.wire).frames.filter { $0.opcode == 10 }
+        #expect(pongs.last?.payload == [UInt8](repeating: 199, count: 100))
+        #expect(harness.violations == [])
+    }
+
     @Test func `beyond what may be deflated in a poll, messages leave as they are`() {
         let harness = TransportHarness.compressed()
         let peers = (0..<40).map { _ in harness.openCompressed() }
