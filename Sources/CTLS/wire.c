@@ -222,6 +222,13 @@ void tls_close(tls_connection *connection, tls_wire *wire) {
 
 bool tls_is_established(const tls_connection *connection) { return SSL_is_init_finished((const SSL *)connection); }
 
+size_t tls_record_limit(const tls_connection *connection) {
+    const SSL_SESSION *session = SSL_get_session((const SSL *)connection);
+    uint8_t code = session ? SSL_SESSION_get_max_fragment_length(session) : TLSEXT_max_fragment_length_DISABLED;
+    // 1 ... 4: 2^9 ... 2^12 bytes.
+    return code == TLSEXT_max_fragment_length_DISABLED ? tls_record_byte_count_max : (size_t)256 << code;
+}
+
 bool tls_request_key_update(tls_connection *connection) {
     bool is_requested = SSL_key_update((SSL *)connection, SSL_KEY_UPDATE_REQUESTED);
     ERR_clear_error();
@@ -242,6 +249,10 @@ bool tls_request_renegotiation(tls_connection *connection) {
     return is_requested;
 }
 
+bool tls_request_short_records(tls_connection *connection) {
+    return SSL_set_tlsext_max_fragment_length((SSL *)connection, TLSEXT_max_fragment_length_512);
+}
+
 static const tls_library openssl = {
     .accept = tls_accept,
     .free = tls_connection_free,
@@ -251,6 +262,7 @@ static const tls_library openssl = {
     .close = tls_close,
     .is_established = tls_is_established,
     .is_resumed = tls_is_resumed,
+    .record_limit = tls_record_limit,
 };
 
 const tls_library *tls_library_openssl(void) { return &openssl; }

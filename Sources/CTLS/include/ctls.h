@@ -164,7 +164,7 @@ void tls_connection_free(tls_connection *connection);
 
 /// Takes ciphertext from the wire and decrypts it, up to `capacity` bytes. Carries the handshake on if it is not done.
 tls_outcome tls_read(tls_connection *connection, tls_wire *wire, void *bytes, size_t capacity, size_t *count);
-/// Encrypts the bytes as one record (1 ... 16384 bytes). The output must have room for them and `tls_record_overhead`.
+/// Encrypts the bytes as one record: 1 byte to `tls_record_limit`. The output must have room for them and `tls_record_overhead`.
 bool tls_write(tls_connection *connection, tls_wire *wire, const void *bytes, size_t count);
 /// Writes the ticket with which a client of TLS 1.3 resumes its session: a few microseconds and 250 bytes, or more by the
 /// size of the client's certificate. To be called once, before the first `tls_write`; with TLS 1.2 it writes nothing,
@@ -177,6 +177,9 @@ tls_outcome tls_write_ticket(tls_connection *connection, tls_wire *wire, bool is
 /// Writes close_notify, once, if the handshake is done.
 void tls_close(tls_connection *connection, tls_wire *wire);
 bool tls_is_established(const tls_connection *connection);
+/// The most plaintext of a record to the peer: what its hello has asked for (RFC 6066, section 4), or
+/// `tls_record_byte_count_max`. Once the handshake is done it does not change.
+size_t tls_record_limit(const tls_connection *connection);
 
 static const size_t tls_record_byte_count_max = 16384;
 /// The most bytes that a record adds to its plaintext, and a KeyUpdate before it.
@@ -196,6 +199,7 @@ struct tls_library {
     void (*close)(tls_connection *connection, tls_wire *wire);
     bool (*is_established)(const tls_connection *connection);
     bool (*is_resumed)(const tls_connection *connection);
+    size_t (*record_limit)(const tls_connection *connection);
 };
 
 /// OpenSSL: a constant.
@@ -226,6 +230,9 @@ static inline bool tls_library_is_established(const tls_connection *connection, 
 }
 static inline bool tls_library_is_resumed(const tls_connection *connection, const tls_wire *wire) {
     return wire->library->is_resumed(connection);
+}
+static inline size_t tls_library_record_limit(const tls_connection *connection, const tls_wire *wire) {
+    return wire->library->record_limit(connection);
 }
 
 // ---- What is known about a connection ------------------------------------------------------------------------------
@@ -274,6 +281,8 @@ bool tls_session_use(tls_connection *connection, const void *bytes, size_t count
 bool tls_request_key_update(tls_connection *connection);
 bool tls_flush_handshake(tls_connection *connection);
 bool tls_request_renegotiation(tls_connection *connection);
+/// For tests: a client asks for records of at most 512 bytes. Before its hello.
+bool tls_request_short_records(tls_connection *connection);
 
 /// For tests: whether the queue of errors of this thread holds any.
 bool tls_has_errors(void);

@@ -24,6 +24,8 @@ public struct TLSEngine: BitwiseCopyable {
     private var isHelloInspected: Bool
     /// Key updates of the peer since its last byte of data.
     private var keyUpdateCount: UInt8 = 0
+    /// The most plaintext of a record, in units of 256 bytes: less than a record can hold if the client has asked for it.
+    private var recordLimit = UInt8(TLSWire.recordByteCountMax >> 8)
     /// Bytes of the input that were inspected and not taken. They come first in the next call.
     private var inspectedByteCount: UInt32 = 0
     private var hello = ClientHelloGuard()
@@ -116,7 +118,10 @@ public struct TLSEngine: BitwiseCopyable {
             result.failure = wire.libraryFailure
             return
         }
-        if state == .handshaking && tls_library_is_established(connection, wire.pointer) { state = .open }
+        if state == .handshaking && tls_library_is_established(connection, wire.pointer) {
+            state = .open
+            recordLimit = UInt8(tls_library_record_limit(connection, wire.pointer) >> 8)
+        }
         countKeyUpdates(Int(wire.pointer.pointee.key_update_count), &result)
     }
 
@@ -178,7 +183,7 @@ public struct TLSEngine: BitwiseCopyable {
     ) -> Int {
         var taken = 0
         while taken < plaintext.count {
-            let count = Self.recordByteCount(plaintext.count - taken, room: output.room)
+            let count = recordByteCount(plaintext.count - taken, room: output.room)
             if count == 0 { break }
             guard write(record: plaintext.baseAddress! + taken, count, &output, wire) else { return -1 }
             taken += count
@@ -186,10 +191,14 @@ public struct TLSEngine: BitwiseCopyable {
         return taken
     }
 
-    /// The plaintext of the next record: all that is left, up to 16 KiB, or as much as fits. A record much shorter than
-    /// what is left is not worth its 22 bytes and its tag; it waits for a new buffer.
-    static func recordByteCount(_ left: Int, room: Int) -> Int {
-        let wanted = min(left, TLSWire.recordByteCountMax)
+    /// The plaintext of the next record: all that is left, up to 16 KiB or what the client has asked for, or as much as
+    /// fits. A record much shorter than what is left is not worth its 22 bytes and its tag; it waits for a new buffer.
+    func recordByteCount(_ left: Int, room: Int) -> Int {
+        Self.recordByteCount(left, room: room, limit: Int(recordLimit) << 8)
+    }
+
+    static func recordByteCount(_ left: Int, room: Int, limit: Int = TLSWire.recordByteCountMax) -> Int {
+        let wanted = min(left, limit)
         let possible = min(wanted, room - TLSWire.recordOverhead)
         return possible >= wanted || possible >= 2048 ? possible : 0
     }
@@ -243,6 +252,9 @@ public struct TLSEngine: BitwiseCopyable {
         output.count = wire.pointer.pointee.output_count
         return isSent
     }
+
+    /// For tests: a client asks for records of at most 512 bytes.
+    func requestShortRecords() -> Bool { tls_request_short_records(connection) }
 
     /// For tests: asks for a renegotiation (TLS 1.2), which a server of this kind refuses.
     mutating func requestRenegotiation(output: inout TLSOutput, wire: borrowing TLSWire) -> Bool {

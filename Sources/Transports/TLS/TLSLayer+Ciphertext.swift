@@ -65,7 +65,7 @@ extension TLSLayer {
         let window = isFramedAbove ? Self.framedPendingByteCountMax : Self.pendingByteCountMax
         while pieces.byteCount > 0, record.pointee.pendingByteCount < window {
             let room = record.pointee.lastBlock == 0 ? 0 : output(record.pointee.lastBlock).room
-            var count = TLSEngine.recordByteCount(pieces.byteCount, room: room)
+            var count = record.pointee.engine!.recordByteCount(pieces.byteCount, room: room)
             if count == 0 {
                 let isLong = pieces.byteCount > TLSWire.recordByteCountMax
                 let needed = isLong ? Self.longBlockByteCount : pieces.byteCount + TLSWire.recordOverhead
@@ -73,7 +73,8 @@ extension TLSLayer {
                     if record.pointee.pendingByteCount == 0 { record.pointee.flags.insert(.isStarved) }
                     return true
                 }
-                count = TLSEngine.recordByteCount(pieces.byteCount, room: output(record.pointee.lastBlock).room)
+                count = record.pointee.engine!.recordByteCount(
+                    pieces.byteCount, room: output(record.pointee.lastBlock).room)
             }
             let bytes = pieces.next(count, gatheredIn: wire.gatherBase)
             var output = output(record.pointee.lastBlock)

@@ -45,7 +45,7 @@ struct TLSFlags: OptionSet, BitwiseCopyable {
     static let hasSaidAll = TLSFlags(rawValue: 1 << 13)
 }
 
-/// A connection with TLS: what the layer keeps, 88 bytes, besides what OpenSSL keeps.
+/// A connection with TLS: what the layer keeps, 80 bytes, besides what OpenSSL keeps.
 ///
 /// Ciphertext that the kernel has not taken yet waits in blocks, in the order in which it leaves:
 ///

@@ -72,7 +72,7 @@ final class ToyLibrary {
             write_ticket: { connection, wire, isFirst in ToyServer.of(connection).writeTicket(wire!, isFirst) },
             close: { connection, wire in ToyServer.of(connection).close(wire!) },
             is_established: { ToyServer.of($0).isEstablished },
-            is_resumed: { _ in false })
+            is_resumed: { _ in false }, record_limit: { _ in tls_record_byte_count_max })
     }
 }
 

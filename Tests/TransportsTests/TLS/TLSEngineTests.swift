@@ -150,6 +150,24 @@ struct TLSEngineTests {
         #expect(TLSEngine.recordByteCount(50_000, room: 0) == 0)
     }
 
+    @Test("A client that can take short records alone gets no longer ones", arguments: [false, true])
+    func shortRecords(isVersion12: Bool) throws {
+        var client = TLSPeer(client: try Self.clientContext(isVersion12: isVersion12))
+        let isRequested = client.engine.requestShortRecords()
+        #expect(isRequested)
+        var server = TLSPeer(server: try TestContexts.server())
+        handshake(&client, &server)
+        server.sendTicket()
+        let bytes = (0..<50_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        let isSent = server.send(bytes)
+        #expect(isSent)
+        exchange(&client, &server)
+        expectEqual(client.plaintext, bytes)
+        client.send(bytes)
+        exchange(&client, &server)
+        expectEqual(server.plaintext, bytes)
+    }
+
     @Test("close_notify ends one direction, after the bytes before it", arguments: [false, true])
     func closing(isVersion12: Bool) throws {
         var client = TLSPeer(client: try Self.clientContext(isVersion12: isVersion12))

@@ -171,6 +171,27 @@ struct TLSLayerTests {
         expectEqual(second.plaintext, Self.bytes(400_000))
     }
 
+    @Test("A client that can take short records alone gets all of a long output", arguments: [1, 3])
+    func shortRecords(listener: UInt16) throws {
+        let harness = try TLSLayerHarness()
+        var client = TLSPeer(client: try TestContexts.client())
+        let isRequested = client.engine.requestShortRecords()
+        #expect(isRequested)
+        harness.adopt(1, listener: listener)
+        client.receive()
+        harness.exchange(1, &client)
+        harness.sessions[1]!.output = Self.bytes(600_000)
+        harness.sessions[1]!.pieceByteCount = 20_000
+        harness.exchange(1, &client)
+        expectEqual(client.plaintext, Self.bytes(600_000))
+        #expect(harness.sessions[1]!.failure == 0)
+    }
+
+    @Test("What a connection takes is what is stated")
+    func recordSize() {
+        #expect(MemoryLayout<TLSRecord>.stride == 80)
+    }
+
     // MARK: Ends
 
     @Test("The end of the core's output is close_notify, then the socket's end; a full socket delays both")
