@@ -23,6 +23,7 @@ extension Worker {
     func raise<D: Driver & ~Copyable>(
         _ completions: inout Batch<Completion>, _ tls: inout TLSLayer, _ driver: inout D
     ) {
+        if control.isDraining { tls.beginDrain() }
         tls.raise(&completions, nowSeconds: Clock.wallSeconds)
         guard tls.hasNotices else { return }
         let notices = tls.takeNotices()

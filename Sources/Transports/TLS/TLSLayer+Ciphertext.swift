@@ -105,7 +105,7 @@ extension TLSLayer {
         }
         if isZeroCopy || byteCount < Int(record.pointee.pendingByteCount)
             || Int(record.pointee.aheadByteCount) < coreByteCount
-            || !record.pointee.flags.isDisjoint(with: [.shutdownIsDue, .coreAwaitsWritable])
+            || !record.pointee.flags.isDisjoint(with: [.shutdownIsDue, .closeIsDue, .coreAwaitsWritable])
         {
             settlesAtOnce = true
         }

@@ -6,12 +6,15 @@ internal import Slabs
 extension TLSLayer {
     /// Changes the submissions of the core into those for the driver. What they point to is valid until the next `lower`.
     ///
+    /// - Parameter now: monotonic nanoseconds.
     /// - Returns: when the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`:
     ///   never.
-    public mutating func lower(_ submissions: inout Batch<Submission>) -> UInt64 {
+    public mutating func lower(_ submissions: inout Batch<Submission>, now: UInt64) -> UInt64 {
+        self.now = now
         lowered.removeAll()
         sends.removeAll()
         arena.removeAll()
+        closeOverdue()
         for place in 0..<submissions.count { lower(submissions[place]) }
         let count = listed.count
         for place in 0..<count {
@@ -26,9 +29,12 @@ extension TLSLayer {
         return deadline
     }
 
-    var deadline: UInt64 {
-        listed.isEmpty && reports.isEmpty && !settlesAtOnce && !canContinueHandshakes ? .max : 0
+    private var deadline: UInt64 {
+        mutating get { hasWork ? 0 : closeDeadline }
     }
+
+    /// There is something to do though nothing happens.
+    var hasWork: Bool { !listed.isEmpty || !reports.isEmpty || settlesAtOnce || canContinueHandshakes }
 
     @inline(__always)
     private mutating func lower(_ submission: Submission) {
@@ -69,7 +75,7 @@ extension TLSLayer {
     ) {
         let byteCount = submission.kind == .sendVector ? Int(submission.value) : submission.byteCount
         let isZeroCopy = submission.kind == .sendZeroCopy
-        guard record.pointee.stage == .open, !record.pointee.flags.contains(.isClosing) else {
+        guard record.pointee.stage == .open, record.pointee.flags.isDisjoint(with: [.isClosing, .closeIsDue]) else {
             // Before the handshake is done the core has nothing to say but that time is up. Nobody could read that, so it
             // counts as sent.
             if isZeroCopy {
@@ -136,23 +142,19 @@ extension TLSLayer {
         list(record)
     }
 
-    private mutating func close(_ record: UnsafeMutablePointer<TLSRecord>, _ submission: Submission) {
-        // An alert may still be there. It is worth one attempt, and a reset would overtake it.
-        let hasAlert = record.pointee.stage == .failed && record.pointee.pendingByteCount > 0
-        if hasAlert, record.pointee.flags.isDisjoint(with: [.isFull, .isSending]) {
-            submit(record, coreByteCount: 0, isZeroCopy: false)
-        }
-        record.pointee.flags.insert([.isClosing, .inputEnded])
-        lowered.append(
-            Submission(.close, connection: record.pointee.connection, value: hasAlert ? 0 : submission.value))
-    }
-
     /// Does what a listed connection was listed for.
     private mutating func carryOn(_ record: UnsafeMutablePointer<TLSRecord>) {
         let flags = record.pointee.flags
-        if flags.contains(.isClosing) || flags.contains(.isSending) { return }
+        if flags.contains(.isClosing) { return }
+        if flags.contains(.isSending) {
+            // It is listed again when the send is over.
+            if !flags.isDisjoint(with: [.closeIsDue, .shutdownIsDue]) { settlesAtOnce = true }
+            return
+        }
         if record.pointee.pendingByteCount > 0 {
             flags.contains(.isFull) ? askWritable(record) : submit(record, coreByteCount: 0, isZeroCopy: false)
+        } else if flags.contains(.closeIsDue) {
+            submitClose(record)
         } else if flags.contains(.shutdownIsDue) {
             record.pointee.flags.remove(.shutdownIsDue)
             lowered.append(Submission(.shutdownWrite, connection: record.pointee.connection))

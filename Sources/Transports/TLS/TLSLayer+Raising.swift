@@ -40,17 +40,13 @@ extension TLSLayer {
 
     private mutating func raise(_ completion: Completion, of record: UnsafeMutablePointer<TLSRecord>) {
         switch completion.kind {
+        case .received where record.pointee.flags.contains(.closeIsDue): break  // Nobody reads it.
         case .received:
             received(record, UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
         case .receiveEnded:
             // Without close_notify before it: most clients end like that.
             endInput(record, Completion(.receiveEnded, connection: completion.connection))
-        case .receiveFailed:
-            if record.pointee.stage == .handshake { openHandshakeCount -= 1 }
-            record.pointee.stage = .failed
-            dropCiphertext(record)
-            record.pointee.flags.insert(.inputEnded)
-            raised.append(completion)
+        case .receiveFailed: failed(record, completion)
         case .writable: writable(record)
         case .closed:
             remove(record)
@@ -64,6 +60,14 @@ extension TLSLayer {
         if record.pointee.flags.contains(.inputEnded) { return }
         record.pointee.flags.insert(.inputEnded)
         raised.append(completion)
+    }
+
+    private mutating func failed(_ record: UnsafeMutablePointer<TLSRecord>, _ completion: Completion) {
+        if record.pointee.stage == .handshake { openHandshakeCount -= 1 }
+        record.pointee.stage = .failed
+        dropCiphertext(record)
+        record.pointee.flags.insert(.inputEnded)
+        record.pointee.flags.contains(.closeIsDue) ? list(record) : raised.append(completion)
     }
 
     private mutating func writable(_ record: UnsafeMutablePointer<TLSRecord>) {
@@ -101,6 +105,10 @@ extension TLSLayer {
         record.pointee.flags.remove([.isSending, .sendFellShort])
         let result = fellShort ? Int(record.pointee.sendResult) : Int(send.ciphertextByteCount)
         if result < 0, result != -Int(EAGAIN) {
+            if record.pointee.flags.contains(.closeIsDue) {
+                dropCiphertext(record)
+                list(record)
+            }
             guard send.coreByteCount > 0 else { return }
             let kind: Completion.Kind = send.isZeroCopy ? .sendReleased : .sendIncomplete
             return raised.append(Completion(kind, connection: record.pointee.connection, value: Int32(result)))
@@ -113,9 +121,7 @@ extension TLSLayer {
             return list(record)
         }
         tellWritable(record)
-        if record.pointee.flags.contains(.shutdownIsDue) {
-            list(record)
-        }
+        if !record.pointee.flags.isDisjoint(with: [.shutdownIsDue, .closeIsDue]) { list(record) }
     }
 
     /// Tells the core how many of its bytes are with the kernel.

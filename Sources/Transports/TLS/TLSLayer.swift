@@ -14,7 +14,7 @@ public import Slabs
 /// Connections of other listeners pass untouched. The layer makes no system call. A broker without TLS makes no layer.
 ///
 /// Files: `+Raising` (what is received, and handshakes), `+Lowering` (what is sent), `+Ciphertext` (what waits for the
-/// kernel).
+/// kernel), `+Closing`.
 public struct TLSLayer: ~Copyable {
     let listeners: [TLSListener]
     let factCount: Int
@@ -58,6 +58,9 @@ public struct TLSLayer: ~Copyable {
     var openHandshakeCount = 0
     /// Connections of the core that wait for memory for their ciphertext.
     var starved = Batch<Handle<TLSRecord>>(capacity: 16)
+    /// Connections whose `.close` waits: the next one to be closed though its ciphertext is not sent is at `closingHead`.
+    var closing = Batch<ClosingTLS>(capacity: 16)
+    var closingHead = 0
     /// One of the sends has something to tell the core, or to go on with, even if the driver takes all of it and so has
     /// nothing to report: the next poll may not wait.
     var settlesAtOnce = false
@@ -68,6 +71,9 @@ public struct TLSLayer: ~Copyable {
     var noticeCount = 0
     var notices: [TransportNotice] = []
     var nowSeconds: Int64
+    /// Monotonic nanoseconds, of the last `lower`.
+    var now: UInt64 = 0
+    var isDraining = false
 
     /// `takeNotices` has something to tell. Stored: a computed property that another module reads would copy the layer.
     public internal(set) var hasNotices = false
@@ -86,6 +92,9 @@ public struct TLSLayer: ~Copyable {
     static var framedPendingByteCountMax: Int { 64 << 10 }
     /// Input of a connection that waits for its handshake's turn: a hello and some records around it.
     static var keptByteCountMax: Int { 20 << 10 }
+
+    /// How long the `.close` of the core waits for a client that takes nothing of its ciphertext.
+    static var closeNanoseconds: UInt64 { 3_000_000_000 }
 
     /// More memory than a ticket takes, which holds the client's certificate.
     static var ticketByteCountMax: Int { 64 << 10 }
@@ -178,6 +187,9 @@ public struct TLSLayer: ~Copyable {
         record.pointee.flags.insert(.isListed)
         listed.append(handle(record))
     }
+
+    /// The broker shuts down: clients that take little at a time are not waited for again and again.
+    public mutating func beginDrain() { isDraining = true }
 
     mutating func noteArrival(_ completion: Completion) {
         let listener = Int(completion.origin.listener.rawValue)

@@ -43,6 +43,8 @@ struct TLSFlags: OptionSet, BitwiseCopyable {
     static let ticketIsDue = TLSFlags(rawValue: 1 << 12)
     /// close_notify is among the ciphertext, or the handshake was given up: nothing may follow.
     static let hasSaidAll = TLSFlags(rawValue: 1 << 13)
+    /// The core has submitted `.close`, which waits until the ciphertext is with the kernel.
+    static let closeIsDue = TLSFlags(rawValue: 1 << 14)
 }
 
 /// A connection with TLS: what the layer keeps, 80 bytes, besides what OpenSSL keeps.
@@ -121,6 +123,14 @@ struct HandshakeQueue: ~Copyable {
         }
         return first
     }
+}
+
+/// A connection that the core has closed, and whose ciphertext waits for the kernel.
+struct ClosingTLS: BitwiseCopyable {
+    var record: Handle<TLSRecord>
+    var deadline: UInt64
+    /// Its ciphertext when the deadline was set.
+    var pendingByteCount: UInt32
 }
 
 /// A send of one connection in one poll.

@@ -47,7 +47,7 @@ extension Simulation {
         guard let layers else { return .max }
         noteEnds(index)
         let deadline = layers[index].transports.lower(&shards[index].submissions, now: now)
-        return min(deadline, layers[index].tls.lower(&shards[index].submissions))
+        return min(deadline, layers[index].tls.lower(&shards[index].submissions, now: now))
     }
 
     /// For the core a connection is over when it says so: what it held may be given to others, though the layers still
@@ -67,8 +67,11 @@ extension Simulation {
     /// After a poll: the kernel's completions become those for the core.
     func raise(_ index: Int) {
         guard let layers else { return }
+        if isDraining {
+            layers[index].tls.beginDrain()
+            layers[index].transports.beginDrain()
+        }
         layers[index].tls.raise(&completions, nowSeconds: wallSeconds)
-        if isDraining { layers[index].transports.beginDrain() }
         layers[index].transports.raise(&completions)
         while let descriptor = layers[index].transports.nextUnverified() {
             layers[index].transports.verify(addressOfProxy(Int(descriptor)))

@@ -20,6 +20,8 @@ final class TLSLayerHarness {
         var isShutDown = false
         var isClosed = false
         var isReset = false
+        /// The errno of the next send. 0: none.
+        var sendFailure: Int32 = 0
         var awaitsWritable = false
         var sendCount = 0
     }
@@ -47,6 +49,11 @@ final class TLSLayerHarness {
     private var memory: [UnsafeMutableRawBufferPointer] = []
     let source: TLSContextSource
     private(set) var turnCount = 0
+    var now: UInt64 = 10_000_000_000
+    /// The layer has nothing to do until something happens.
+    var isQuiet: Bool { !layer.hasWork }
+    /// What the last `lower` has answered.
+    private(set) var deadline: UInt64 = 0
 
     init(blockByteCountMax: Int = 64 << 20) throws {
         source = TLSContextSource(try TestContexts.server())
@@ -189,6 +196,13 @@ final class TLSLayerHarness {
             socket.sendCount += 1
             #expect(socket.sendCount == 1, "one send in a poll")
             #expect(!socket.isShutDown && !socket.awaitsWritable && !bytes.isEmpty)
+            if socket.sendFailure != 0 {
+                answers.append(
+                    Completion(.sendIncomplete, connection: submission.connection, value: -socket.sendFailure))
+                socket.sendFailure = 0
+                sockets[index] = socket
+                return
+            }
             let taken = min(bytes.count, socket.room)
             socket.sent += bytes[..<taken]
             if socket.room != .max { socket.room -= taken }
@@ -228,13 +242,14 @@ final class TLSLayerHarness {
     func turn() {
         turnCount += 1
         submitOutput()
-        let deadline = layer.lower(&submissions)
+        deadline = layer.lower(&submissions, now: now)
         var answers: [Completion] = []
         var closed: [UInt32] = []
         for index in sockets.keys { sockets[index]!.sendCount = 0 }
         for place in 0..<submissions.count { carryOut(submissions[place], &answers, &closed) }
         submissions.removeAll()
-        for index in sockets.keys.sorted() where sockets[index]!.awaitsWritable && sockets[index]!.room > 0 {
+        for index in sockets.keys.sorted()
+        where sockets[index]!.awaitsWritable && sockets[index]!.room > 0 && !sockets[index]!.isClosed {
             sockets[index]!.awaitsWritable = false
             answers.append(Completion(.writable, connection: slot(index)))
         }
@@ -243,9 +258,9 @@ final class TLSLayerHarness {
         for answer in answers { all.append(answer) }
         for place in 0..<completions.count { all.append(completions[place]) }
         completions.removeAll()
-        let waits = all.isEmpty && deadline == .max
+        let waits = all.isEmpty && deadline > now
         layer.raise(&all, nowSeconds: TestContexts.now)
-        let hasNothing = all.isEmpty && layer.deadline == .max
+        let hasNothing = all.isEmpty && isQuiet
         #expect(!waits || hasNothing, "a driver that waits keeps this from the core")
         settleSends(all)
         for place in 0..<all.count { take(all[place]) }
@@ -277,7 +292,7 @@ final class TLSLayerHarness {
             if !bytes.isEmpty { client.receive(bytes) }
             let session = sessions[index]!
             let coreIsQuiet = submissions.isEmpty && (session.output.isEmpty || session.awaitsWritable)
-            isQuiet = bytes.isEmpty && client.output.isEmpty && layer.deadline == .max && coreIsQuiet
+            isQuiet = bytes.isEmpty && client.output.isEmpty && self.isQuiet && coreIsQuiet
         }
     }
 

@@ -1,0 +1,66 @@
+internal import IO
+internal import Slabs
+
+// How a connection ends.
+//
+// The core submits `.close` when it has nothing more to say. Ciphertext may still wait for the kernel then: above
+// WebSockets the core's bytes count as taken when they are encrypted, so it knows nothing of it. The connection stays
+// until the kernel has it, or until the client has taken nothing of it for a while. Whoever is reset loses what waits.
+extension TLSLayer {
+    mutating func close(_ record: UnsafeMutablePointer<TLSRecord>, _ submission: Submission) {
+        record.pointee.flags.insert(.inputEnded)
+        record.pointee.flags.remove(.coreAwaitsWritable)
+        // Bytes that are encrypted and not taken: the core has given up on what it has sent.
+        let isFlushed = record.pointee.aheadByteCount == record.pointee.sentByteCount
+        if record.pointee.stage == .open, submission.value != 1, isFlushed, record.pointee.pendingByteCount > 0 {
+            record.pointee.flags.insert(.closeIsDue)
+            list(record)
+            return awaitKernel(record)
+        }
+        // An alert may still be there. It is worth one attempt, and a reset would overtake it.
+        let hasAlert = record.pointee.stage == .failed && record.pointee.pendingByteCount > 0
+        if hasAlert, record.pointee.flags.isDisjoint(with: [.isFull, .isSending]) {
+            submit(record, coreByteCount: 0, isZeroCopy: false)
+        }
+        submitClose(record, value: hasAlert ? 0 : submission.value)
+    }
+
+    mutating func submitClose(_ record: UnsafeMutablePointer<TLSRecord>, value: Int32 = 0) {
+        record.pointee.flags.insert(.isClosing)
+        lowered.append(Submission(.close, connection: record.pointee.connection, value: value))
+    }
+
+    private mutating func awaitKernel(_ record: UnsafeMutablePointer<TLSRecord>) {
+        closing.append(
+            ClosingTLS(
+                record: handle(record), deadline: now &+ Self.closeNanoseconds,
+                pendingByteCount: record.pointee.pendingByteCount))
+    }
+
+    /// Closes those whose clients have taken nothing for too long. In a drain, also those whose clients have not taken all.
+    mutating func closeOverdue() {
+        while closingHead < closing.count {
+            let next = closing[closingHead]
+            if let record = records.find(next.record), !record.pointee.flags.contains(.isClosing) {
+                guard next.deadline <= now else { break }
+                if record.pointee.pendingByteCount < next.pendingByteCount, !isDraining {
+                    awaitKernel(record)
+                } else {
+                    submitClose(record)
+                }
+            }
+            closingHead += 1
+        }
+        if closingHead == closing.count {
+            closing.removeAll()
+            closingHead = 0
+        } else if closingHead >= 1024 {
+            closing.removeFirst(closingHead)
+            closingHead = 0
+        }
+    }
+
+    var closeDeadline: UInt64 {
+        mutating get { closingHead < closing.count ? closing[closingHead].deadline : .max }
+    }
+}
