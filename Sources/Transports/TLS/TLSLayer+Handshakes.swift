@@ -1,3 +1,4 @@
+internal import IO
 internal import Slabs
 
 // What comes before the first byte of plaintext: the header of a proxy, and the handshake.
@@ -5,11 +6,13 @@ extension TLSLayer {
     /// What came while the handshake is not done. It waits if there is no time for it in this turn.
     mutating func receivedInHandshake(_ record: UnsafeMutablePointer<TLSRecord>, _ bytes: UnsafeRawBufferPointer) {
         let isNew = record.pointee.stage == .waiting
+        // Behind the client's last message of the handshake comes what it has to say.
+        let byteCountMax = isNew ? Self.keptByteCountMax : Self.keptByteCountOfBegunMax
         if record.pointee.flags.contains(.isQueued) {
-            _ = keep(record, bytes, byteCountMax: Self.keptByteCountMax)
+            _ = keep(record, bytes, byteCountMax: byteCountMax)
         } else if stepAllowance > 0, !isNew || openHandshakeCount < Self.openHandshakeCountMax {
             shakeHands(record, bytes)
-        } else if keep(record, bytes, byteCountMax: Self.keptByteCountMax) {
+        } else if keep(record, bytes, byteCountMax: byteCountMax) {
             record.pointee.flags.insert(.isQueued)
             counters.handshakesDelayed &+= 1
             isNew ? newcomers.append(handle(record)) : begun.append(handle(record))
@@ -54,6 +57,9 @@ extension TLSLayer {
         record.pointee.kept = 0
         shakeHands(record, UnsafeRawBufferPointer(start: blocks.base(block), count: blocks.used(block)))
         blocks.release(block)
+        if record.pointee.flags.contains(.endIsDue) {
+            endInput(record, Completion(.receiveEnded, connection: record.pointee.connection))
+        }
     }
 
     /// Whether a handshake that waits could go on in the next turn.
@@ -70,7 +76,7 @@ extension TLSLayer {
         let old = record.pointee.kept
         let used = old == 0 ? 0 : blocks.used(old)
         guard used + bytes.count <= byteCountMax else {
-            fail(record, TLSFailure(.helloTooLong))
+            fail(record, TLSFailure(record.pointee.stage == .handshake ? .tooMuchAtOnce : .helloTooLong))
             return false
         }
         var block = old

@@ -45,6 +45,10 @@ extension TLSLayer {
             received(record, UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
         case .receiveEnded:
             // Without close_notify before it: most clients end like that.
+            if record.pointee.flags.contains(.isQueued) {
+                record.pointee.flags.insert(.endIsDue)
+                return
+            }
             endInput(record, Completion(.receiveEnded, connection: completion.connection))
         case .receiveFailed: failed(record, completion)
         case .writable: writable(record)
@@ -55,8 +59,8 @@ extension TLSLayer {
         }
     }
 
-    /// The core hears of the end once.
-    private mutating func endInput(_ record: UnsafeMutablePointer<TLSRecord>, _ completion: Completion) {
+    /// The core hears of the end once, after all that came before it.
+    mutating func endInput(_ record: UnsafeMutablePointer<TLSRecord>, _ completion: Completion) {
         if record.pointee.flags.contains(.inputEnded) { return }
         record.pointee.flags.insert(.inputEnded)
         raised.append(completion)

@@ -92,6 +92,8 @@ public struct TLSLayer: ~Copyable {
     static var framedPendingByteCountMax: Int { 64 << 10 }
     /// Input of a connection that waits for its handshake's turn: a hello and some records around it.
     static var keptByteCountMax: Int { 20 << 10 }
+    /// The same for one that has begun: the longest chain of certificates (32 KiB), and what a driver receives at a time.
+    static var keptByteCountOfBegunMax: Int { 96 << 10 }
 
     /// How long the `.close` of the core waits for a client that takes nothing of its ciphertext.
     static var closeNanoseconds: UInt64 { 3_000_000_000 }

@@ -21,8 +21,8 @@ struct TLSFlags: OptionSet, BitwiseCopyable {
     static let isQueued = TLSFlags(rawValue: 1 << 1)
     /// The core was told that the input has ended or failed.
     static let inputEnded = TLSFlags(rawValue: 1 << 2)
-    /// The peer has sent close_notify.
-    static let peerClosed = TLSFlags(rawValue: 1 << 3)
+    /// The peer has ended while its handshake waits for its turn. The core is told when that is over.
+    static let endIsDue = TLSFlags(rawValue: 1 << 3)
     /// The socket's sending side is to be shut down when all ciphertext is with the kernel.
     static let shutdownIsDue = TLSFlags(rawValue: 1 << 4)
     /// `.close` is with the driver.

@@ -86,6 +86,8 @@ public struct TLSFailure: BitwiseCopyable, Equatable, Sendable, CustomStringConv
         /// The first byte of the peer is not TLS.
         case notTLS
         case helloTooLong
+        /// The handshake waits for its turn, and there is no room for all that the peer sends meanwhile.
+        case tooMuchAtOnce
         case renegotiation
         /// Too many key updates without any data between them.
         case keyUpdates
@@ -115,6 +117,8 @@ public struct TLSFailure: BitwiseCopyable, Equatable, Sendable, CustomStringConv
         case .none: "no failure"
         case .notTLS: "the client does not speak TLS; this listener expects it"
         case .helloTooLong: "the client's hello is longer than \(ClientHelloGuard.byteCountMax) bytes"
+        case .tooMuchAtOnce:
+            "the client sends more than \(TLSLayer.keptByteCountOfBegunMax) bytes before its handshake is done"
         case .renegotiation: "the client asked for a renegotiation, which is refused"
         case .keyUpdates: "the client changes keys over and over without sending anything"
         case .alert: "the peer ended TLS: \(String(cString: tls_alert_text(Int32(code)))) (alert \(code))"

@@ -359,6 +359,38 @@ struct TLSLayerTests {
         #expect(harness.isQuiet)
     }
 
+    @Test("What a client sends behind its handshake is kept while that waits, and its end comes after it")
+    func endWhileQueued() throws {
+        for (saysGoodbye, byteCount) in [(false, 10), (true, 10), (false, 80_000)] {
+            let harness = try TLSLayerHarness()
+            let context = try TestContexts.client()
+            var client = TLSPeer(client: context)
+            harness.adopt(1)
+            client.receive()
+            harness.receive(1, client.takeOutput())
+            for _ in 0..<2 { harness.turn() }
+            client.receive(harness.takeSent(1))
+            // Others use the turn up.
+            for index: UInt32 in 2...20 {
+                var other = TLSPeer(client: context)
+                other.receive()
+                harness.adopt(index)
+                harness.receive(index, other.takeOutput())
+            }
+            client.send(Self.bytes(byteCount))
+            if saysGoodbye { client.close() }
+            let flight = client.takeOutput()
+            harness.receive(1, Array(flight.prefix(100)))
+            harness.receive(1, Array(flight.dropFirst(100)))
+            harness.report(.receiveEnded, 1)
+            harness.turn()
+            #expect(harness.sessions[1]!.received.isEmpty && harness.sessions[1]!.endCount == 0)
+            for _ in 0..<20 { harness.turn() }
+            expectEqual(harness.sessions[1]!.received, Self.bytes(byteCount))
+            #expect(harness.sessions[1]!.endCount == 1 && harness.sessions[1]!.failure == 0)
+        }
+    }
+
     @Test("A proxy's header passes before TLS begins, split at every byte")
     func proxyHeader() throws {
         let header = Array("PROXY TCP4 192.0.2.1 198.51.100.1 50000 61613\r\n".utf8)
