@@ -131,17 +131,6 @@ extension TLSLayer {
         lowered.append(Submission(.awaitWritable, connection: record.pointee.connection))
     }
 
-    /// close_notify, and then the socket's end.
-    private mutating func shutdownWrite(_ record: UnsafeMutablePointer<TLSRecord>) {
-        if record.pointee.stage == .open {
-            var output = TLSOutput(base: scratch.baseAddress!, capacity: scratch.count)
-            record.pointee.engine!.close(output: &output, wire: wire)
-            if output.count > 0 { _ = append(record, UnsafeRawBufferPointer(rebasing: scratch[..<output.count])) }
-        }
-        record.pointee.flags.formUnion([.shutdownIsDue, .hasSaidAll])
-        list(record)
-    }
-
     /// Does what a listed connection was listed for.
     private mutating func carryOn(_ record: UnsafeMutablePointer<TLSRecord>) {
         let flags = record.pointee.flags

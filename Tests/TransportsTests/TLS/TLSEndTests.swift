@@ -40,10 +40,25 @@ struct TLSEndTests {
         harness.sockets[1]!.room = .max
         harness.exchange(1, &client)
         expectEqual(client.plaintext, Self.bytes)
+        #expect(client.outcome == .ended)
         #expect(harness.sessions[1]!.received.isEmpty && harness.sessions[1]!.endCount == 0)
         Self.expectGone(harness)
         harness.turn()
         #expect(harness.deadline == .max)
+    }
+
+    @Test("Whoever ends first is told by close_notify that all was said", arguments: [1, 3])
+    func clientEndsFirst(listener: UInt16) throws {
+        let harness = try TLSLayerHarness()
+        var client = try harness.connect(1, listener: listener)
+        client.close()
+        harness.receive(1, client.takeOutput())
+        harness.turn()
+        #expect(harness.sessions[1]!.endCount == 1)
+        harness.close(1)
+        harness.exchange(1, &client)
+        #expect(client.outcome == .ended)
+        Self.expectGone(harness)
     }
 
     @Test(
@@ -65,6 +80,7 @@ struct TLSEndTests {
         harness.sockets[1]!.room = .max
         harness.exchange(1, &client)
         #expect(client.plaintext == bytes)
+        #expect(client.outcome == .ended)
         Self.expectGone(harness)
     }
 

@@ -24,7 +24,7 @@ struct TLSLayerTests {
         #expect(harness.sessions[1]!.output.isEmpty)
         #expect(harness.layer.counters.handshakes == 1)
         harness.close(1)
-        harness.turn()
+        harness.exchange(1, &client)
         #expect(harness.sockets[1]!.isClosed)
         #expect(harness.layer.connectionCount == 0)
         #expect(harness.layer.blocks.byteCountInUse == 0)
