@@ -121,6 +121,10 @@ struct ProxyHeaderTests {
         Bad("a value without a length", binary(0x21, 0x11, version4 + [0x04, 0]), .length),
         Bad("a checksum of 3", binary(0x21, 0x11, version4 + [0x03, 0, 3, 0, 0, 0]), .length),
         Bad("a wrong checksum", binary(0x21, 0x11, version4 + [0x03, 0, 4, 0, 0, 0, 0]), .checksum),
+        Bad("two checksums", withChecksum(0x11, version4 + [0x03, 0, 4, 0, 0, 0, 0]), .length),
+        Bad(
+            "as many checksums as fit",
+            binary(0x21, 0x11, version4 + (0..<580).flatMap { _ in [0x03, 0, 4, 0, 0, 0, 0] as [UInt8] }), .length),
         Bad("too long", signature + [0x21, 0x11, 0xFF, 0xFF], .tooLong),
         Bad("too long by one", signature + [0x21, 0x11, 0x0F, 0xF1], .tooLong),
     ]

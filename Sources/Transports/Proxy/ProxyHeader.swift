@@ -30,7 +30,7 @@ public enum ProxyHeader: Equatable, Sendable {
         case command
         /// Version 2: a family or protocol that no stream has.
         case family
-        /// Version 2: it ends within the addresses or within a TLV.
+        /// Version 2: it ends within the addresses or within a TLV, or has two checksums.
         case length
         /// Version 2: the CRC-32C is wrong.
         case checksum
@@ -147,22 +147,24 @@ public enum ProxyHeader: Equatable, Sendable {
         return .complete(byteCount: byteCount, source: source)
     }
 
-    /// The type-length-values are passed over, but for the checksum (PP2_TYPE_CRC32C).
+    /// The type-length-values are passed over, but for the checksum (PP2_TYPE_CRC32C). There is one at most: it takes time
+    /// for each byte of the header, and nobody knows the client yet.
     private static func faultOfTLVs(_ header: UnsafeRawBufferPointer, from start: Int) -> Fault? {
         var place = start
+        var field: Range<Int>?
         while place < header.count {
             guard place + 3 <= header.count else { return .length }
             let byteCount = Int(header[place + 1]) << 8 | Int(header[place + 2])
             guard place + 3 + byteCount <= header.count else { return .length }
             if header[place] == 0x03 {
-                guard byteCount == 4 else { return .length }
-                let field = place + 3..<place + 7
-                guard UInt32(truncatingIfNeeded: number(header, place + 3, 4)) == checksum(header, without: field)
-                else { return .checksum }
+                guard byteCount == 4, field == nil else { return .length }
+                field = place + 3..<place + 7
             }
             place += 3 + byteCount
         }
-        return nil
+        guard let field else { return nil }
+        let sum = UInt32(truncatingIfNeeded: number(header, field.lowerBound, 4))
+        return sum == checksum(header, without: field) ? nil : .checksum
     }
 
     private static func number(_ bytes: UnsafeRawBufferPointer, _ place: Int, _ count: Int) -> UInt64 {
