@@ -34,7 +34,9 @@ extension TLSLayer {
     }
 
     /// There is something to do though nothing happens.
-    var hasWork: Bool { !listed.isEmpty || !reports.isEmpty || settlesAtOnce || canContinueHandshakes }
+    var hasWork: Bool {
+        !listed.isEmpty || !reports.isEmpty || settlesAtOnce || canContinueHandshakes || canFeedStarved
+    }
 
     @inline(__always)
     private mutating func lower(_ submission: Submission) {

@@ -17,9 +17,9 @@ extension TLSLayer {
         settleSends(completions)
         for place in 0..<reports.count { raised.append(reports[place]) }
         reports.removeAll()
-        feedStarved()
         continueHandshakes()
         for place in 0..<completions.count { raise(completions[place]) }
+        feedStarved()
         swap(&completions, &raised)
     }
 
@@ -141,15 +141,21 @@ extension TLSLayer {
         }
     }
 
-    /// Those who had no memory for ciphertext go on when there is some.
+    /// Those who had no memory for ciphertext go on when there is some, whatever has made it free.
     private mutating func feedStarved() {
-        guard !starved.isEmpty, blocks.byteCountMax - blocks.byteCountInUse > Self.pendingByteCountMax else { return }
+        guard canFeedStarved else { return }
         for place in 0..<starved.count {
-            guard let record = records.find(starved[place]) else { continue }
+            guard let record = records.find(starved[place]),
+                record.pointee.flags.isDisjoint(with: [.isClosing, .closeIsDue])
+            else { continue }
             record.pointee.flags.remove(.isStarved)
             raised.append(Completion(.writable, connection: record.pointee.connection))
         }
         starved.removeAll()
+    }
+
+    var canFeedStarved: Bool {
+        !starved.isEmpty && blocks.byteCountMax - blocks.byteCountInUse > Self.pendingByteCountMax
     }
 
     // MARK: Received

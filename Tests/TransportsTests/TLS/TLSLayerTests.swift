@@ -171,6 +171,36 @@ struct TLSLayerTests {
         expectEqual(second.plaintext, Self.bytes(400_000))
     }
 
+    @Test(
+        "Memory that closed connections leave goes at once to those who wait for it, or are about to",
+        arguments: [false, true])
+    func starvedByThoseWhoLeave(waits: Bool) throws {
+        let harness = try TLSLayerHarness(blockByteCountMax: 512 << 10)
+        _ = try harness.connect(1)
+        _ = try harness.connect(2)
+        var third = try harness.connect(3)
+        for index: UInt32 in [1, 2] {
+            harness.sockets[index]!.room = 0
+            harness.sessions[index]!.output = Self.bytes(400_000)
+            harness.sessions[index]!.pieceByteCount = 100_000
+        }
+        for _ in 0..<20 { harness.turn() }
+        harness.sessions[3]!.output = Self.bytes(50_000)
+        if waits {
+            for _ in 0..<20 { harness.turn() }
+            #expect(harness.sessions[3]!.awaitsWritable && harness.isQuiet)
+        }
+        // Otherwise the memory is free before the core asks for `.writable`.
+        for index: UInt32 in [1, 2] {
+            harness.sessions[index]!.output = []
+            harness.close(index, reset: true)
+        }
+        harness.turn()
+        #expect(harness.sessions[3]!.awaitsWritable != waits)
+        harness.exchange(3, &third)
+        expectEqual(third.plaintext, Self.bytes(50_000))
+    }
+
     @Test("A client that can take short records alone gets all of a long output", arguments: [1, 3])
     func shortRecords(listener: UInt16) throws {
         let harness = try TLSLayerHarness()
