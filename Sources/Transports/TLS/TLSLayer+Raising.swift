@@ -66,6 +66,7 @@ extension TLSLayer {
         raised.append(completion)
     }
 
+    /// The connection is lost. Whoever has closed it is not told.
     private mutating func failed(_ record: UnsafeMutablePointer<TLSRecord>, _ completion: Completion) {
         if record.pointee.stage == .handshake { openHandshakeCount -= 1 }
         record.pointee.stage = .failed
@@ -109,13 +110,7 @@ extension TLSLayer {
         record.pointee.flags.remove([.isSending, .sendFellShort])
         let result = fellShort ? Int(record.pointee.sendResult) : Int(send.ciphertextByteCount)
         if result < 0, result != -Int(EAGAIN) {
-            if record.pointee.flags.contains(.closeIsDue) {
-                dropCiphertext(record)
-                list(record)
-            }
-            guard send.coreByteCount > 0 else { return }
-            let kind: Completion.Kind = send.isZeroCopy ? .sendReleased : .sendIncomplete
-            return raised.append(Completion(kind, connection: record.pointee.connection, value: Int32(result)))
+            return sendFailed(record, send, Int32(result))
         }
         record.pointee.sentByteCount += consume(record, max(result, 0))
         if send.coreByteCount > 0 { report(record, send) }
@@ -126,6 +121,22 @@ extension TLSLayer {
         }
         tellWritable(record)
         if !record.pointee.flags.isDisjoint(with: [.shutdownIsDue, .closeIsDue]) { list(record) }
+    }
+
+    /// The core learns of it by the answer to its own send. Of what the layer sends by itself it expects none.
+    private mutating func sendFailed(
+        _ record: UnsafeMutablePointer<TLSRecord>, _ send: LoweredTLSSend, _ result: Int32
+    ) {
+        let connection = record.pointee.connection
+        if send.coreByteCount > 0 {
+            let kind: Completion.Kind = send.isZeroCopy ? .sendReleased : .sendIncomplete
+            raised.append(Completion(kind, connection: connection, value: result))
+            guard record.pointee.flags.contains(.closeIsDue) else { return }
+        }
+        if record.pointee.flags.contains(.isClosing) { return }
+        // An alert: the core knows already.
+        if record.pointee.stage == .failed { return dropCiphertext(record) }
+        failed(record, Completion(.receiveFailed, connection: connection, value: result))
     }
 
     /// Tells the core how many of its bytes are with the kernel.

@@ -132,4 +132,25 @@ struct TLSEndTests {
         #expect(harness.sessions[1]!.failure == 0)
         Self.expectGone(harness)
     }
+
+    @Test("The core is told of a failure of what the layer sends by itself", arguments: [1, 3])
+    func failureOfOwnSend(listener: UInt16) throws {
+        let harness = try TLSLayerHarness()
+        _ = try harness.connect(1, listener: listener)
+        // The client has ended its side, and so a failure is not found by receiving.
+        harness.report(.receiveEnded, 1)
+        harness.sockets[1]!.room = 0
+        harness.sessions[1]!.output = TLSLayerTests.bytes(100_000)
+        for _ in 0..<3 { harness.turn() }
+        #expect(harness.sessions[1]!.awaitsWritable && harness.sessions[1]!.endCount == 1)
+        // The layer has the socket first, for what waits.
+        harness.sockets[1]!.sendFailure = ECONNRESET
+        harness.sockets[1]!.room = .max
+        harness.sessions[1]!.output = []
+        for _ in 0..<3 { harness.turn() }
+        #expect(harness.sessions[1]!.failure == -ECONNRESET)
+        harness.close(1)
+        harness.turn()
+        Self.expectGone(harness)
+    }
 }
