@@ -55,6 +55,8 @@ struct CompressionStates: ~Copyable {
 
     /// Connections with a backlog.
     var backlogged = Batch<Handle<TransportRecord>>(capacity: 16)
+    /// Those that this poll has served, and that are not done.
+    var served = Batch<Handle<TransportRecord>>(capacity: 16)
     var cappedSends = Batch<CappedSend>(capacity: 16)
     /// What was inflated in this poll.
     var inflated = PlaintextArena()

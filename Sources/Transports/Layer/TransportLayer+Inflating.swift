@@ -235,7 +235,8 @@ extension TransportLayer {
         list(record)
     }
 
-    /// Goes on with backlogs, after all that the driver has reported in this poll.
+    /// Goes on with backlogs, after all that the driver has reported in this poll. Whoever was served and is not done goes
+    /// behind the others: a poll has time for some of them only.
     mutating func continueBacklogs() {
         compression.inflatedByteCount = 0
         var keptCount = 0
@@ -244,26 +245,34 @@ extension TransportLayer {
             guard let record = records.find(handle), record.pointee.compressionFlags.contains(.hasBacklog) else {
                 continue
             }
-            if record.pointee.flags.contains(.receiveIsPaused) || !continueBacklog(record) {
+            let progress = record.pointee.flags.contains(.receiveIsPaused) ? .none : continueBacklog(record)
+            switch progress {
+            case .none:
                 compression.backlogged[keptCount] = handle
                 keptCount += 1
+            case .some: compression.served.append(handle)
+            case .all: break
             }
         }
         compression.backlogged.keepFirst(keptCount)
+        for place in 0..<compression.served.count { compression.backlogged.append(compression.served[place]) }
+        compression.served.removeAll()
     }
 
-    /// Returns whether nothing of it is left.
-    private mutating func continueBacklog(_ record: UnsafeMutablePointer<TransportRecord>) -> Bool {
-        guard let state = compression.find(record.pointee.connectionIndex) else { return true }
+    /// How much of a backlog was taken.
+    private enum BacklogProgress { case none, some, all }
+
+    private mutating func continueBacklog(_ record: UnsafeMutablePointer<TransportRecord>) -> BacklogProgress {
+        guard let state = compression.find(record.pointee.connectionIndex) else { return .all }
         let block = state.pointee.backlog
         let start = Int(state.pointee.backlogOffset)
         let left = blocks.used(block) - start
         let taken = inflateFrames(record, blocks.base(block) + start, left, allowance: Self.backlogByteCountPerPoll)
         // It has ended, and its backlog with it.
-        guard record.pointee.compressionFlags.contains(.hasBacklog) else { return true }
+        guard record.pointee.compressionFlags.contains(.hasBacklog) else { return .all }
         guard taken == left else {
             state.pointee.backlogOffset += UInt32(taken)
-            return false
+            return taken > 0 ? .some : .none
         }
         blocks.release(block)
         state.pointee.backlog = 0
@@ -272,7 +281,7 @@ extension TransportLayer {
         compression.freeIfUnused(record.pointee.connectionIndex)
         list(record)
         if record.pointee.compressionFlags.contains(.endIsDue) { end(record) }
-        return true
+        return .all
     }
 
     /// A backlog waits for nothing but the next poll.

@@ -178,6 +178,23 @@ struct InflatingLayerTests {
         #expect(harness.violations == [])
     }
 
+    @Test func `backlogs take turns, so a small one does not wait for large ones`() {
+        let harness = TransportHarness.compressed()
+        // Sixteen use up what is taken in in the poll in which all of them arrive.
+        let large = (0..<16).map { _ in harness.openCompressed() }
+        let small = harness.openCompressed()
+        for peer in large { peer.connection.write(Self.heavy(peer, 60)) }
+        small.connection.write(small.frames(Self.send))
+        harness.turn()
+        #expect(small.connection.received.isEmpty)
+        // Two or more are served in a poll, and all of them together need some 60.
+        harness.turns(8)
+        #expect(small.connection.received == Self.send)
+        harness.turns(80)
+        for peer in large { #expect(peer.connection.received.count == 60 * 64_000) }
+        #expect(harness.violations == [])
+    }
+
     @Test func `a backlog waits while the core wants nothing, and the end waits for the backlog`() {
         let harness = TransportHarness.compressed()
         let peer = harness.openCompressed()
