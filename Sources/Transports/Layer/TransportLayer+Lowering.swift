@@ -84,46 +84,16 @@ extension TransportLayer {
         checkedText = CheckedText()
         arena.removeAll()
         if usesCompression { compression.pieces.removeAll() }
-        if blocks.hasToUnmap { blocks.unmapSome() }
-        trimAfterBurst()
+        trim.turn(&blocks, &records, now: now)
     }
-
-    /// After a burst of connections, what it took goes back to the kernel: once when less than half of them are left; and
-    /// what handshakes took that are over, when nothing of it was used for a while.
-    private mutating func trimAfterBurst() {
-        if isTrimming {
-            isTrimming = !blocks.trim(byteCountMax: Self.trimByteCountPerTurnMax)
-            reserveChangesSeen = blocks.reserveChangeCount
-        }
-        if blocks.reserveChangeCount != reserveChangesSeen {
-            reserveChangesSeen = blocks.reserveChangeCount
-            restsAt = now &+ Self.restNanoseconds
-        } else if now >= restsAt {
-            restsAt = .max
-            isTrimming = true
-        }
-        if records.liveCount > peak { peak = records.liveCount }
-        guard peak > Self.trimConnectionCountMin, records.liveCount < peak / 2 else { return }
-        peak = records.liveCount
-        records.trim()
-        isTrimming = true
-    }
-
-    /// Unmapping a page takes a tenth of a microsecond, or ten times as long in a memory control group.
-    private static var trimByteCountPerTurnMax: Int { 1 << 20 }
-    private static var trimConnectionCountMin: Int { 1024 }
-    /// As the core's own memory has it.
-    private static var restNanoseconds: UInt64 { 5_000_000_000 }
 
     private var nextDeadline: UInt64 {
         mutating get {
             // A driver reports nothing of what it took whole, but a zero-copy send is always answered, and so is one
             // that held only a part of the core's bytes.
-            if !listed.isEmpty || !reports.isEmpty || !zeroCopySends.isEmpty || blocks.hasToUnmap || isTrimming {
-                return 0
-            }
+            if !listed.isEmpty || !reports.isEmpty || !zeroCopySends.isEmpty { return 0 }
             if usesCompression, hasBacklogToContinue || !compression.cappedSends.isEmpty { return 0 }
-            return min(lingerDeadline, restsAt)
+            return min(lingerDeadline, trim.deadline(blocks))
         }
     }
 

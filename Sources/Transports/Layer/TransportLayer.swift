@@ -71,12 +71,7 @@ public struct TransportLayer: ~Copyable {
     var verifyCursor = 0
 
     var checkedText = CheckedText()
-    /// The most records since the memory of a burst was given back.
-    var peak = 0
-    var isTrimming = false
-    var reserveChangesSeen: UInt32 = 0
-    /// When memory that is kept for the next burst has gone unused for long enough. `.max`: none is, so far.
-    var restsAt: UInt64 = .max
+    var trim = BurstTrim()
     var now: UInt64
     var isDraining = false
     var noticeSecond: UInt64 = 0

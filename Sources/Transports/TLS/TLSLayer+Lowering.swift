@@ -14,6 +14,7 @@ extension TLSLayer {
         lowered.removeAll()
         sends.removeAll()
         arena.removeAll()
+        trim.turn(&blocks, &records, now: now)
         closeOverdue()
         for place in 0..<submissions.count { lower(submissions[place]) }
         let count = listed.count
@@ -30,7 +31,7 @@ extension TLSLayer {
     }
 
     private var deadline: UInt64 {
-        mutating get { hasWork ? 0 : closeDeadline }
+        mutating get { hasWork ? 0 : min(closeDeadline, trim.deadline(blocks)) }
     }
 
     /// There is something to do though nothing happens.

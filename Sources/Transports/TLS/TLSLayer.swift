@@ -74,6 +74,7 @@ public struct TLSLayer: ~Copyable {
     /// Monotonic nanoseconds, of the last `lower`.
     var now: UInt64 = 0
     var isDraining = false
+    var trim = BurstTrim()
 
     /// `takeNotices` has something to tell. Stored: a computed property that another module reads would copy the layer.
     public internal(set) var hasNotices = false

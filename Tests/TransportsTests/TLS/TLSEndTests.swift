@@ -43,8 +43,6 @@ struct TLSEndTests {
         #expect(client.outcome == .ended)
         #expect(harness.sessions[1]!.received.isEmpty && harness.sessions[1]!.endCount == 0)
         Self.expectGone(harness)
-        harness.turn()
-        #expect(harness.deadline == .max)
     }
 
     @Test("Whoever ends first is told by close_notify that all was said", arguments: [1, 3])
@@ -131,6 +129,30 @@ struct TLSEndTests {
         for _ in 0..<3 { harness.turn() }
         #expect(harness.sessions[1]!.failure == 0)
         Self.expectGone(harness)
+    }
+
+    @Test("What slow readers took goes back to the kernel when it went unused for a while")
+    func memory() throws {
+        let harness = try TLSLayerHarness()
+        for index in 1...20 as ClosedRange<UInt32> {
+            _ = try harness.connect(index)
+            harness.sockets[index]!.room = 0
+            harness.sessions[index]!.output = TLSLayerTests.bytes(400_000)
+            harness.sessions[index]!.pieceByteCount = 100_000
+        }
+        for _ in 0..<5 { harness.turn() }
+        #expect(harness.layer.blocks.byteCountInUse > 5 << 20)
+        for index in 1...20 as ClosedRange<UInt32> {
+            harness.sessions[index]!.output = []
+            harness.close(index, reset: true)
+        }
+        for _ in 0..<20 { harness.turn() }
+        #expect(harness.layer.blocks.byteCountInUse == 0 && harness.layer.blocks.keptByteCount > 0)
+        #expect(harness.deadline == harness.now + BurstTrim.restNanoseconds)
+        harness.now = harness.deadline
+        for _ in 0..<20 { harness.turn() }
+        #expect(harness.layer.blocks.keptByteCount == 0)
+        #expect(harness.deadline == .max)
     }
 
     @Test("The core is told of a failure of what the layer sends by itself", arguments: [1, 3])
