@@ -99,7 +99,7 @@ extension Schema {
             "Shorter messages are sent as they are: compression would save next to nothing of them."),
         .bytes(
             "compression-memory-bytes", \.compressionMemoryByteCountMax, 1 << 20...1 << 40,
-            "For contexts (half of it) and messages of which a part has come, 40 KiB each. At the limit: close 1013."),
+            "Contexts (half), parts of messages (40 KiB each); as much again for input that waits. Beyond: close 1013."),
     ]
 
     static let proxyOptions: [Setting<ListenerSettings>] = [

@@ -10,7 +10,8 @@ public struct CompressionOptions: Sendable, Equatable {
     /// A message below this size is sent as it is: what compression saves of it is less than what it costs.
     public var messageByteCountMin = 128
     /// Memory for what clients need between two polls: messages of which a part has come, and contexts that are taken
-    /// over. In this process's worker that the layer belongs to.
+    /// over. Input that waits to be inflated may take as much again, and at least 16 MiB. In this process's worker that the
+    /// layer belongs to.
     public var memoryByteCountMax = 64 << 20
 
     /// A message of a client may inflate to this size whatever it was before: a largest frame of STOMP.

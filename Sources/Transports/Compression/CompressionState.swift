@@ -48,6 +48,10 @@ struct CompressionStates: ~Copyable {
     private(set) var byteCount = 0
     private(set) var contextByteCount = 0
     let byteCountMax: Int
+    /// Memory of backlogs. They may take as much again, or what drivers receive in some polls if that is more: where many
+    /// clients send at once, their backlogs are done soon.
+    private(set) var backlogByteCount = 0
+    let backlogByteCountMax: Int
     /// Readers that are free, each with the largest window.
     private var spares = Batch<OpaquePointer>(capacity: 16)
     /// What deflates for all connections that take over no context, by their window.
@@ -64,6 +68,7 @@ struct CompressionStates: ~Copyable {
     /// What was deflated in this poll.
     var pieces = DeflatedPieces()
 
+    private static var backlogByteCountMin: Int { 16 << 20 }
     private static var spareCountMax: Int { 16 }
     private static var largestWindowBits: Int { 15 }
 
@@ -75,6 +80,7 @@ struct CompressionStates: ~Copyable {
         self.slab = slab
         self.places = places
         byteCountMax = users.map(\.compression.memoryByteCountMax).max() ?? 0
+        backlogByteCountMax = users.isEmpty ? 0 : min(max(byteCountMax, Self.backlogByteCountMin), 1 << 30)
         writers = .allocate(capacity: Self.largestWindowBits + 1)
         writers.initialize(repeating: nil, count: Self.largestWindowBits + 1)
     }
@@ -212,6 +218,21 @@ struct CompressionStates: ~Copyable {
         inflate_stream_byte_count(Int32(largestWindowBits)) + MemoryLayout<CompressionState>.stride
     }
 
+    // MARK: Backlogs
+
+    func hasRoom(forBacklog added: Int) -> Bool { backlogByteCount + added <= backlogByteCountMax }
+
+    /// Takes a block in the place of the one that the connection has, and counts its memory. 0: nothing of it is left.
+    mutating func setBacklog(
+        _ state: UnsafeMutablePointer<CompressionState>, _ block: BlockIndex, _ blocks: inout BlockPool
+    ) {
+        let old = state.pointee.backlog
+        backlogByteCount += (block == 0 ? 0 : blocks.capacity(block)) - (old == 0 ? 0 : blocks.capacity(old))
+        if old != 0 { blocks.release(old) }
+        state.pointee.backlog = block
+        state.pointee.backlogOffset = 0
+    }
+
     // MARK: Ends
 
     /// Nothing more of the connection is inflated.
@@ -223,9 +244,7 @@ struct CompressionStates: ~Copyable {
         } else {
             returnReader(state)
         }
-        if state.pointee.backlog != 0 { blocks.release(state.pointee.backlog) }
-        state.pointee.backlog = 0
-        state.pointee.backlogOffset = 0
+        setBacklog(state, 0, &blocks)
         freeIfUnused(connectionIndex)
     }
 

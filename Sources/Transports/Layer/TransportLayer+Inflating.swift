@@ -6,7 +6,9 @@ internal import Slabs
 // A chunk is decoded in slices, and what they inflate to is written into memory of the poll, together with what was not
 // compressed, so that the core gets the bytes in their order. If that is more than a connection may have in a poll, the
 // rest of the chunk is its backlog: it waits for the next poll as it came from the wire, and nothing more is received
-// until it is done. So the memory for it does not depend on what the clients' bytes inflate to.
+// until it is done. So the memory for it does not depend on what the clients' bytes inflate to. It has a limit of its own:
+// clients whose backlogs are kept for long, because the core does not want what they send, take memory from one another,
+// and not from those who are in their handshakes.
 extension TransportLayer {
     /// What a connection gets in a poll at most, and what a slice inflates to.
     private static var byteCountPerConnection: Int { 256 << 10 }
@@ -216,19 +218,16 @@ extension TransportLayer {
         let old = state.pointee.backlog
         let start = Int(state.pointee.backlogOffset)
         let used = old == 0 ? 0 : blocks.used(old) - start
-        let block = blocks.allocate(byteCount: used + bytes.count)
+        let block =
+            compression.hasRoom(forBacklog: bytes.count) ? blocks.allocate(byteCount: used + bytes.count) : 0
         guard block != 0 else {
             _ = fail(record, .tryAgainLater)
             return end(record)
         }
-        if old != 0 {
-            blocks.base(block).copyMemory(from: blocks.base(old) + start, byteCount: used)
-            blocks.release(old)
-        }
+        if old != 0 { blocks.base(block).copyMemory(from: blocks.base(old) + start, byteCount: used) }
         (blocks.base(block) + used).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
         blocks.setUsed(block, used + bytes.count)
-        state.pointee.backlog = block
-        state.pointee.backlogOffset = 0
+        compression.setBacklog(state, block, &blocks)
         guard !record.pointee.compressionFlags.contains(.hasBacklog) else { return }
         record.pointee.compressionFlags.insert(.hasBacklog)
         compression.backlogged.append(handle(record))
@@ -274,9 +273,7 @@ extension TransportLayer {
             state.pointee.backlogOffset += UInt32(taken)
             return taken > 0 ? .some : .none
         }
-        blocks.release(block)
-        state.pointee.backlog = 0
-        state.pointee.backlogOffset = 0
+        compression.setBacklog(state, 0, &blocks)
         record.pointee.compressionFlags.remove(.hasBacklog)
         compression.freeIfUnused(record.pointee.connectionIndex)
         list(record)

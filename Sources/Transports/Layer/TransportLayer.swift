@@ -96,9 +96,10 @@ public struct TransportLayer: ~Copyable {
     ) throws(SlabError) {
         let records = try Slab<TransportRecord>(recordCountMax: connectionCountMax)
         let places = try PlaceTable(countMax: connectionCountMax + 1)
-        let blocks = try BlockPool(byteCountMax: Self.blockByteCountMax(connectionCountMax))
         let arena = try SendArena()
         let compression = try CompressionStates(listeners, connectionCountMax: connectionCountMax)
+        let blocks = try BlockPool(
+            byteCountMax: Self.blockByteCountMax(connectionCountMax) + compression.backlogByteCountMax)
         self.compression = compression
         usesCompression = listeners.contains { $0.compression.isOn }
         self.records = records
@@ -122,7 +123,8 @@ public struct TransportLayer: ~Copyable {
     deinit { facts.deallocate() }
 
     /// As much as all connections together take at most: in its handshake one may keep the longest head. So those who
-    /// fill the pool keep nobody out whom they do not keep out of the table of connections too.
+    /// fill the pool keep nobody out whom they do not keep out of the table of connections too. Backlogs of compressed
+    /// input have room besides.
     private static func blockByteCountMax(_ connectionCountMax: Int) -> Int {
         min(max(connectionCountMax * (HTTPUpgrade.headByteCountMax + 2048), 16 << 20), 1 << 30)
     }

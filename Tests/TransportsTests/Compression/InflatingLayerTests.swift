@@ -288,6 +288,38 @@ struct InflatingLayerTests {
         #expect(harness.violations == [])
     }
 
+    @Test func `backlogs that the core does not want have a limit, and keep nobody out`() {
+        let harness = TransportHarness.compressed { $0.memoryByteCountMax = 8 << 20 }
+        let limit = harness.layer.compression.backlogByteCountMax
+        let peers = (0..<40).map { _ in harness.openCompressed() }
+        let wire = Self.heavy(peers[0], 400)
+        for peer in peers { harness.submissions.append(Submission(.pauseReceive, connection: peer.connection.slot)) }
+        harness.turn()
+        // As if the driver had received all of it already.
+        let chunk = (0..<20).flatMap { _ in wire }
+        for peer in peers {
+            peer.connection.isReceiving = true
+            peer.connection.write(chunk)
+            harness.turn()
+            peer.connection.isReceiving = false
+            #expect(harness.layer.blocks.byteCountInUse <= limit + limit / 2)
+        }
+        harness.turns(3)
+        let refused = peers.filter { $0.connection.receiveEndCount > 0 }
+        #expect((10..<30).contains(refused.count))
+        for peer in refused {
+            #expect(WireFrame.decode(peer.connection.wire).frames == [WireFrame(opcode: 8, payload: [0x03, 0xF5])])
+        }
+        let other = harness.openCompressed()
+        other.connection.write(other.frames(Self.send))
+        harness.turn()
+        #expect(other.connection.received == Self.send)
+        for peer in peers { harness.close(peer.connection, reset: true) }
+        harness.turns(3)
+        #expect(harness.layer.compression.backlogByteCount == 0)
+        #expect(harness.violations == [])
+    }
+
     @Test func `contexts take half of the memory, and who comes later gets none`() {
         let harness = TransportHarness.compressed {
             $0.takesOverContext = true
