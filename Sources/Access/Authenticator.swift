@@ -9,7 +9,7 @@ public import Permissions
 ///   RabbitMQ has it: so a client with a certificate may be another user. Where the listener accepts nothing that takes a
 ///   login, `login` must be the user that the connection proves, and `passcode` is not looked at, as ActiveMQ has it.
 /// - Without `login`: a JSON Web Token in `passcode`; the certificate; the system user at the other end of a Unix socket;
-///   and without `passcode`, the anonymous roles.
+///   and without `passcode`, the anonymous roles. Who has shown a certificate is its user, or nobody.
 public final class Authenticator: Sendable {
     /// What the clients that are let in may do.
     public let table: AccessTable
@@ -69,7 +69,7 @@ public final class Authenticator: Sendable {
         let mayTell =
             credentials.login.isEmpty || hashes.isEmpty || refusal == .serviceNamesNoRole
             || !accepted(on: credentials.listener).contains(.users)
-        return mayTell || !refusal.isClientsFault ? refusal : .wrongLogin
+        return mayTell || !refusal.isClientsFault ? refusal.general : .wrongLogin
     }
 
     /// Decides about a client. Takes milliseconds where a password is hashed, and as long where a name is unknown.
@@ -81,7 +81,9 @@ public final class Authenticator: Sendable {
         guard accepted.contains(where: \.takesLogin) else { return decideProven(credentials, accepted) }
         let asksUsers = accepted.contains(.users)
         if asksUsers, let hash = hashes[credentials.login] {
-            guard hash.matches(credentials.passcode, scratch) else { return .refused(.wrongLogin) }
+            guard hash.matches(credentials.passcode, scratch) else {
+                return .refused(credentials.passcode.isEmpty ? .noPasscode : .wrongPasscode)
+            }
             return .allowed(AccessIdentity(user: credentials.login, source: .user))
         }
         let decision = decideWithoutHash(credentials, accepted, wallMilliseconds)
@@ -100,9 +102,17 @@ public final class Authenticator: Sendable {
         if let decision = decideByToken(credentials, accepted, wallMilliseconds) { return decision }
         let name = String(validating: credentials.login, as: UTF8.self)
         guard accepted.contains(.http), let name, UsersFile.problem(ofUserName: name) == nil else {
-            return .refused(.wrongLogin)
+            return .refused(reasonOfUnknown(credentials, accepted))
         }
         return .unknown
+    }
+
+    /// For the log: why nothing here knows that login.
+    private func reasonOfUnknown(_ credentials: Credentials, _ accepted: Set<AuthenticatorKind>) -> LoginRefusal {
+        if accepted.contains(.users), table.hasUser(credentials.login) { return .loginWithoutHash }
+        if accepted.contains(.token) { return .neitherUserNorToken }
+        if accepted.contains(.users) || accepted.contains(.http) { return .unknownLogin }
+        return credentials.passcode.isEmpty ? .noPasscode : .passcodeIsNoToken
     }
 
     /// Whether a remembered answer of the service would be good there.
@@ -137,8 +147,15 @@ public final class Authenticator: Sendable {
         if let decision = decideByToken(credentials, accepted, wallMilliseconds) { return decision }
         let proven = decideByConnection(credentials, accepted)
         if case .allowed = proven { return proven }
-        guard credentials.passcode.isEmpty, accepted.contains(.anonymous) else { return proven }
-        return .allowed(AccessIdentity(user: [], source: .anonymous))
+        // Whoever shows a certificate has said who it is. A system user has not: every client of a Unix socket is one.
+        if accepted.contains(.certificate), credentials.certificate != nil { return proven }
+        if credentials.passcode.isEmpty, accepted.contains(.anonymous) {
+            return .allowed(AccessIdentity(user: [], source: .anonymous))
+        }
+        if case .refused(.noLogin) = proven, accepted.contains(.jwt), !credentials.passcode.isEmpty {
+            return .refused(.noLoginNoToken)
+        }
+        return proven
     }
 
     /// There is a login, and nothing here looks at logins.

@@ -31,69 +31,6 @@ public enum Decision: Sendable {
     case unknown
 }
 
-/// Why a client may not connect. What is told of names and passcodes is the same whether or not a name is known.
-public enum LoginRefusal: Error, Sendable, CaseIterable {
-    case noLogin
-    case noCertificate
-    case wrongLogin
-    case badToken
-    case tokenExpired
-    case tokenNotYetValid
-    case wrongIssuer
-    case wrongAudience
-    case noAudienceConfigured
-    case unusableToken
-    case loginIsNotSubject
-    case loginIsNotProven
-    case unusableCertificate
-    case unknownCertificate
-    case unknownSystemUser
-    case unknownRole
-    case serviceFailed
-    case serviceDenied
-    case serviceNamesNoRole
-    case tooManyWaiting
-    case clientIDTooLong
-
-    /// A guess may be behind it, so the answer waits, and longer each time.
-    public var isClientsFault: Bool {
-        switch self {
-        case .serviceFailed, .tooManyWaiting: false
-        default: true
-        }
-    }
-
-    /// For the ERROR, and for the log.
-    public var explanation: StaticString {
-        switch self {
-        case .noLogin: "this broker wants a login and a passcode in CONNECT"
-        case .noCertificate: "this listener wants a certificate of the client"
-        case .wrongLogin: "the login is unknown, or the passcode is wrong"
-        case .badToken: "the token in the passcode is malformed, or no key of this broker has signed it"
-        case .tokenExpired: "the token has expired"
-        case .tokenNotYetValid: "the token is not valid yet (nbf)"
-        case .wrongIssuer: "the token is of another issuer (iss)"
-        case .wrongAudience: "the token is for another audience (aud)"
-        case .noAudienceConfigured: "the token is for an audience (aud), and this broker has none (access.jwt.audience)"
-        case .unusableToken:
-            "the token needs sub (1 to 128 bytes), exp, and in the claim that grants access roles or patterns that are right"
-        case .loginIsNotSubject: "the login is not the token's subject (sub); leave it out, or send the same"
-        case .loginIsNotProven:
-            "this listener takes no logins: leave login out, or name the user that the connection proves"
-        case .unusableCertificate:
-            "the client's certificate has no name of the kind that names users here (access.certificate.user-from)"
-        case .unknownCertificate: "no user has the name in the client's certificate"
-        case .unknownSystemUser: "no user stands for the system user at the other end of the socket"
-        case .unknownRole: "the token names a role that this broker does not have"
-        case .serviceFailed: "the service that decides about logins gave no answer that can be used; try again later"
-        case .serviceDenied: "the service that decides about logins has denied this one"
-        case .serviceNamesNoRole: "the service that decides about logins named no role of this broker"
-        case .tooManyWaiting: "too many logins from this address wait to be checked; try again later"
-        case .clientIDTooLong: "client-id has more than 256 bytes"
-        }
-    }
-}
-
 /// The login of xtomp's clients, whose passcode proves that they know a secret:
 ///
 ///     login:USER EPOCH NONCE          EPOCH is the time in seconds
@@ -138,7 +75,7 @@ package struct SharedSecretToken: Sendable {
     package func decide(_ credentials: Credentials, wallMilliseconds: UInt64) -> Decision? {
         guard let (user, seconds) = Self.parse(credentials.login) else { return nil }
         guard Digest.areEqual(passcode(of: credentials.login), credentials.passcode) else {
-            return .refused(.wrongLogin)
+            return .refused(credentials.passcode.isEmpty ? .noPasscode : .wrongProof)
         }
         let time = seconds * 1000
         let distance = time > wallMilliseconds ? time - wallMilliseconds : wallMilliseconds - time

@@ -49,27 +49,32 @@ package struct WebTokenAuthenticator: Sendable {
     private func verified(_ token: [UInt8]) throws(LoginRefusal) -> JSONValue {
         let parts = token.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
         guard parts.count == 3, let header = Base64.decode(parts[0], .url).flatMap({ JSONValue($0) }),
-            let signature = Base64.decode(parts[2], .url), case .object = header,
-            let algorithm = header["alg"]?.text.flatMap({ SignatureAlgorithm(rawValue: $0) }), header["crit"] == nil
-        else { throw .badToken }
-        let name = header["kid"]?.text
-        let signed = Array(token[..<parts[1].endIndex])
-        let isSigned = keys.contains { key in
-            key.algorithm == algorithm && (name == nil || key.name == nil || key.name == name)
-                && key.verifies(signed, signature: signature)
+            let signature = Base64.decode(parts[2], .url), case .object = header
+        else { throw .malformedToken }
+        guard let algorithm = header["alg"]?.text.flatMap({ SignatureAlgorithm(rawValue: $0) }) else {
+            throw .unknownAlgorithm
         }
-        guard isSigned, let claims = Base64.decode(parts[1], .url).flatMap({ JSONValue($0) }), case .object = claims
-        else { throw .badToken }
+        guard header["crit"] == nil else { throw .criticalExtension }
+        let able = keys.filter { $0.algorithm == algorithm }
+        guard !able.isEmpty else { throw .noKeyOfAlgorithm }
+        let name = header["kid"]?.text
+        let named = able.filter { name == nil || $0.name == nil || $0.name == name }
+        guard !named.isEmpty else { throw .unknownKey }
+        let signed = Array(token[..<parts[1].endIndex])
+        guard named.contains(where: { $0.verifies(signed, signature: signature) }) else { throw .wrongSignature }
+        guard let claims = Base64.decode(parts[1], .url).flatMap({ JSONValue($0) }), case .object = claims else {
+            throw .malformedToken
+        }
         return claims
     }
 
     private func identity(
         _ claims: JSONValue, _ login: [UInt8], _ now: UInt64, _ hasRole: (String) -> Bool
     ) throws(LoginRefusal) -> AccessIdentity {
-        guard let expiry = claims["exp"]?.milliseconds else { throw .unusableToken }
+        guard let expiry = claims["exp"]?.milliseconds else { throw .noExpiry }
         guard expiry > now else { throw .tokenExpired }
         if let start = claims["nbf"] {
-            guard let time = start.milliseconds else { throw .unusableToken }
+            guard let time = start.milliseconds else { throw .badStart }
             guard time <= now + Self.earlyMillisecondsMax else { throw .tokenNotYetValid }
         }
         if let issuer, claims["iss"]?.text != issuer { throw .wrongIssuer }
@@ -82,7 +87,7 @@ package struct WebTokenAuthenticator: Sendable {
         }
         guard let user = claims["sub"]?.text.map({ Array($0.utf8) }), !user.isEmpty,
             user.count <= AccessIdentity.nameByteCountMax, !user.contains(where: { $0 < 0x20 || $0 == 0x7F })
-        else { throw .unusableToken }
+        else { throw .badSubject }
         guard login.isEmpty || login == user else { throw .loginIsNotSubject }
         guard let grant = claims[claim] else {
             return AccessIdentity(user: user, source: .jwt, expiresAt: expiry)
@@ -102,28 +107,28 @@ package struct WebTokenAuthenticator: Sendable {
         _ value: JSONValue, _ limits: PatternLimits
     ) throws(LoginRefusal) -> (roles: [String], rules: AccessRules) {
         if let roles = value.texts { return (roles, AccessRules()) }
-        guard case .object(let members) = value else { throw .unusableToken }
+        guard case .object(let members) = value else { throw .badGrant }
         var rules = AccessRules()
         var roles: [String] = []
         // Else a token without patterns could create whatever its roles let it use, whatever they say of that.
         rules.create = []
         for (name, member) in members {
             if name == "roles" {
-                guard let texts = member.texts else { throw .unusableToken }
+                guard let texts = member.texts else { throw .badGrant }
                 roles = texts
             } else if name == "deny" {
-                guard case .object(let denied) = member else { throw .unusableToken }
+                guard case .object(let denied) = member else { throw .badGrant }
                 for (name, member) in denied {
-                    guard let action = action(name) else { throw .unusableToken }
+                    guard let action = action(name) else { throw .badGrant }
                     rules[denied: action] = try patterns(member, action, limits)
                 }
             } else if name == "hosts" {
-                guard let texts = member.texts else { throw .unusableToken }
+                guard let texts = member.texts else { throw .badGrant }
                 rules.hosts = texts
             } else if let action = action(name) {
                 rules[allowed: action] = try patterns(member, action, limits)
             } else {
-                throw .unusableToken
+                throw .badGrant
             }
         }
         if members["create"] == nil, roles.isEmpty { rules.create = nil }
@@ -135,10 +140,10 @@ package struct WebTokenAuthenticator: Sendable {
     private static func patterns(
         _ value: JSONValue, _ action: AccessAction, _ limits: PatternLimits
     ) throws(LoginRefusal) -> [PatternTemplate] {
-        guard let texts = value.texts, texts.count <= patternCountMax else { throw .unusableToken }
+        guard let texts = value.texts, texts.count <= patternCountMax else { throw .badGrant }
         var patterns: [PatternTemplate] = []
         for text in texts {
-            guard let pattern = try? limits.template(text, action) else { throw .unusableToken }
+            guard let pattern = try? limits.template(text, action) else { throw .badPattern }
             patterns.append(pattern)
         }
         return patterns

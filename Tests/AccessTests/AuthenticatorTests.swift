@@ -55,18 +55,19 @@ struct AuthenticatorTests {
         let authenticator = try load(settings).get()
         #expect(authenticator.warnings.isEmpty, "\(authenticator.warnings)")
         #expect(source(decide(authenticator, "alice", "secret")) == .user)
-        #expect(refusal(decide(authenticator, "alice", "Secret")) == .wrongLogin)
-        #expect(refusal(decide(authenticator, "nobody", "secret")) == .wrongLogin)
-        #expect(refusal(decide(authenticator, "alice", "")) == .wrongLogin)
+        #expect(refusal(decide(authenticator, "alice", "Secret")) == .wrongPasscode)
+        #expect(refusal(decide(authenticator, "nobody", "secret")) == .neitherUserNorToken)
+        #expect(refusal(decide(authenticator, "alice", "")) == .noPasscode)
         let token = "alice 1700000000 n1"
         #expect(source(decide(authenticator, token, "U7Vi4b9+5n6GK16//KtcNNQYb+s=")) == .token)
-        #expect(refusal(decide(authenticator, token, "secret")) == .wrongLogin)
+        #expect(refusal(decide(authenticator, token, "secret")) == .wrongProof)
+        #expect(refusal(decide(authenticator, token, "")) == .noPasscode)
         #expect(source(decide(authenticator, "", WebTokenFixtures.edDSA)) == .jwt)
         // The users file has a hash for alice, so her password decides.
-        #expect(refusal(decide(authenticator, "alice", WebTokenFixtures.edDSA)) == .wrongLogin)
+        #expect(refusal(decide(authenticator, "alice", WebTokenFixtures.edDSA)) == .wrongPasscode)
         #expect(source(decide(authenticator, "", "")) == .anonymous)
-        #expect(refusal(decide(authenticator, "", "secret")) == .noLogin)
-        #expect(refusal(decide(authenticator, "c d", "")) == .wrongLogin, "without a hash no password lets in")
+        #expect(refusal(decide(authenticator, "", "secret")) == .noLoginNoToken)
+        #expect(refusal(decide(authenticator, "c d", "")) == .loginWithoutHash, "without a hash no password lets in")
         // What is told of a login is the same whether the users file has a hash for it or not.
         for refusal in LoginRefusal.allCases {
             for login in ["alice", "nobody"] {
@@ -75,8 +76,12 @@ struct AuthenticatorTests {
                 let isTold = !refusal.isClientsFault || refusal == .serviceNamesNoRole
                 #expect(told == (isTold ? refusal : .wrongLogin))
             }
-            #expect(authenticator.told(refusal, Credentials(login: nil, passcode: Array("eyJ".utf8))) == refusal)
+            let token = Credentials(login: nil, passcode: Array("eyJ".utf8))
+            #expect(authenticator.told(refusal, token) == refusal.general)
+            #expect(refusal.general == refusal.general.general)
         }
+        // The log has a reason of its own for each.
+        #expect(Set(LoginRefusal.allCases.map { "\($0.explanation)" }).count == LoginRefusal.allCases.count)
     }
 
     @Test("Without anonymous roles a client needs a login; a file that others may read is warned of")

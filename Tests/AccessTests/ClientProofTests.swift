@@ -98,7 +98,10 @@ struct ClientProofTests {
             $0.certificateField = .commonName
             $0.anonymousRoles = "reader"
         }
-        #expect(decide(anonymous, certificate: bob) == " anonymous", "the next that knows the client decides")
+        #expect(decide(anonymous, certificate: bob) == "unknownCertificate", "it has said who it is")
+        #expect(decide(anonymous, certificate: CertificateNames()) == "unusableCertificate")
+        #expect(decide(anonymous) == " anonymous")
+        #expect(decide(anonymous, systemUser: 4_000_000_001) == " anonymous", "each client of a Unix socket is one")
         #expect(decide(anonymous, certificate: Self.names) == "alice certificate")
     }
 
@@ -107,8 +110,8 @@ struct ClientProofTests {
         let both = try authenticator { $0.certificateField = .commonName }
         let carl = CertificateNames(commonName: "carl")
         #expect(decide(both, login: "alice", passcode: "secret", certificate: carl) == "alice user")
-        #expect(decide(both, login: "alice", passcode: "wrong", certificate: Self.names) == "wrongLogin")
-        #expect(decide(both, login: "carl", certificate: carl) == "wrongLogin")
+        #expect(decide(both, login: "alice", passcode: "wrong", certificate: Self.names) == "wrongPasscode")
+        #expect(decide(both, login: "carl", certificate: carl) == "loginWithoutHash")
         #expect(decide(both, passcode: "secret", certificate: carl) == "carl certificate")
         let only = try authenticator {
             $0.certificateField = .commonName

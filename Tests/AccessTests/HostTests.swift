@@ -66,7 +66,7 @@ struct HostTests {
         #expect(allowed(table, identity) == ["shop"])
         for wrong in [#"{"hosts":1}"#, #"{"hosts":[1]}"#, #"{"hosts":{}}"#] {
             let value = try #require(JSONValue(Array(wrong.utf8)))
-            #expect(throws: LoginRefusal.unusableToken) {
+            #expect(throws: LoginRefusal.badGrant) {
                 _ = try WebTokenAuthenticator.grant(value, UsersFileTests.limits)
             }
         }

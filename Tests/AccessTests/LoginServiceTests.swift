@@ -193,13 +193,13 @@ struct LoginServiceTests {
         }
         #expect(authenticator.service?.user.port == 8080 && authenticator.service?.virtualHost == nil)
         #expect(decide("alice", "secret") == "user")
-        #expect(decide("alice", "wrong") == "wrongLogin", "the users file knows her")
+        #expect(decide("alice", "wrong") == "wrongPasscode", "the users file knows her")
         #expect(decide("erin", "secret") == "unknown")
         #expect(decide("c d", "secret") == "unknown", "no hash")
-        #expect(decide("erin", "secret", listener: 1) == "wrongLogin")
+        #expect(decide("erin", "secret", listener: 1) == "unknownLogin")
         #expect(decide("", "secret") == "noLogin")
         let name = Credentials(login: [0x61, 0x0A], passcode: [])
-        guard case .refused(.wrongLogin) = authenticator.decide(name, wallMilliseconds: 0, CryptScratch()) else {
+        guard case .refused(.unknownLogin) = authenticator.decide(name, wallMilliseconds: 0, CryptScratch()) else {
             Issue.record("no user can have this name")
             return
         }

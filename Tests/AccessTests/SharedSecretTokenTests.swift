@@ -32,13 +32,17 @@ struct SharedSecretTokenTests {
             return
         }
         #expect(identity.user == Array("alice".utf8) && identity.source == .token && identity.expiresAt == 0)
-        for wrong in ["", String(passcode.dropLast()), passcode + "=", passcode.lowercased()] {
-            guard case .refused(.wrongLogin)? = decide(token(algorithm), Self.login, wrong) else {
+        guard case .refused(.noPasscode)? = decide(token(algorithm), Self.login, "") else {
+            Issue.record("nothing")
+            return
+        }
+        for wrong in [String(passcode.dropLast()), passcode + "=", passcode.lowercased()] {
+            guard case .refused(.wrongProof)? = decide(token(algorithm), Self.login, wrong) else {
                 Issue.record("\(wrong)")
                 continue
             }
         }
-        guard case .refused(.wrongLogin)? = decide(token(algorithm), "mallory 1700000000 n1", passcode) else {
+        guard case .refused(.wrongProof)? = decide(token(algorithm), "mallory 1700000000 n1", passcode) else {
             Issue.record("another user's")
             return
         }

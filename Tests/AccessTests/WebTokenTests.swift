@@ -56,7 +56,7 @@ struct WebTokenTests {
         #expect(identity.expiresAt == 4_102_444_800_000)
         #expect(identity.rules?.publish.map(\.text) == ["/topic/{user}.#"])
         for other in [WebTokenFixtures.rsa, WebTokenFixtures.p256, WebTokenFixtures.ed25519] where other != pem {
-            #expect(throws: LoginRefusal.badToken) {
+            #expect(throws: LoginRefusal.noKeyOfAlgorithm) {
                 try decide(token, Self.authenticator([try Self.key(other)])).get()
             }
         }
@@ -98,24 +98,32 @@ struct WebTokenTests {
     func algorithms() throws {
         let claims = #"{"sub":"a","exp":1900000000,"aud":"stampede"}"#
         #expect(refusal(Self.token(claims)) == nil)
-        for header in [
-            #"{"alg":"none"}"#, #"{"alg":"None"}"#, #"{"alg":"HS512"}"#, #"{"alg":"RS256"}"#, #"{"alg":"hs256"}"#, "{}",
-            #"{"alg":["HS256"]}"#, #"{"alg":"HS256","crit":["exp"],"exp":1}"#, #"["HS256"]"#,
-            #"{"alg":"HS256","alg":"none"}"#,
+        for (header, reason) in [
+            (#"{"alg":"none"}"#, LoginRefusal.unknownAlgorithm), (#"{"alg":"None"}"#, .unknownAlgorithm),
+            (#"{"alg":"HS512"}"#, .unknownAlgorithm), (#"{"alg":"RS256"}"#, .noKeyOfAlgorithm),
+            (#"{"alg":"hs256"}"#, .unknownAlgorithm), ("{}", .unknownAlgorithm),
+            (#"{"alg":["HS256"]}"#, .unknownAlgorithm),
+            (#"{"alg":"HS256","crit":["exp"],"exp":1}"#, .criticalExtension), (#"["HS256"]"#, .malformedToken),
+            (#"{"alg":"HS256","alg":"none"}"#, .malformedToken),
         ] {
-            #expect(refusal(Self.token(claims, header: header)) == .badToken, "\(header)")
+            #expect(refusal(Self.token(claims, header: header)) == reason, "\(header)")
+            #expect(reason.general == .badToken)
         }
         let unsigned = Self.token(claims, header: #"{"alg":"none"}"#).split(separator: ".")
-        #expect(refusal("\(unsigned[0]).\(unsigned[1]).") == .badToken)
+        #expect(refusal("\(unsigned[0]).\(unsigned[1]).") == .unknownAlgorithm)
         // The public key as a shared secret: it is none.
         let signed = Self.token(claims)
-        #expect(throws: LoginRefusal.badToken) {
+        #expect(throws: LoginRefusal.noKeyOfAlgorithm) {
             try decide(signed, Self.authenticator([try Self.key(WebTokenFixtures.rsa)])).get()
         }
-        #expect(refusal("") == .badToken)
-        #expect(refusal("..") == .badToken)
-        #expect(refusal(Self.token(claims) + ".x") == .badToken)
-        #expect(refusal(Self.token(claims) + "=") == .badToken)
+        for malformed in ["", "..", Self.token(claims) + ".x", Self.token(claims) + "="] {
+            #expect(refusal(malformed) == .malformedToken, "\(malformed)")
+        }
+        let other = Self.authenticator([VerificationKey(secret: Self.secret.reversed())])
+        #expect(throws: LoginRefusal.wrongSignature) { try decide(signed, other).get() }
+        let named = Self.authenticator([VerificationKey(secret: Self.secret, name: "a")])
+        let foreign = Self.token(claims, header: #"{"alg":"HS256","kid":"b"}"#)
+        #expect(throws: LoginRefusal.unknownKey) { try decide(foreign, named).get() }
     }
 
     @Test(
@@ -123,22 +131,23 @@ struct WebTokenTests {
         arguments: [
             (#"{"sub":"a","exp":1799999999,"aud":"stampede"}"#, LoginRefusal.tokenExpired),
             (#"{"sub":"a","exp":1800000000,"aud":"stampede"}"#, .tokenExpired),
-            (#"{"sub":"a","aud":"stampede"}"#, .unusableToken),
-            (#"{"sub":"a","exp":"1900000000","aud":"stampede"}"#, .unusableToken),
+            (#"{"sub":"a","aud":"stampede"}"#, .noExpiry),
+            (#"{"sub":"a","exp":"1900000000","aud":"stampede"}"#, .noExpiry),
+            (#"{"sub":"a","exp":1900000000,"nbf":"x","aud":"stampede"}"#, .badStart),
             (#"{"sub":"a","exp":1900000000,"nbf":1800000061,"aud":"stampede"}"#, .tokenNotYetValid),
             (#"{"sub":"a","exp":1900000000,"aud":"other"}"#, .wrongAudience),
             (#"{"sub":"a","exp":1900000000,"aud":["other"]}"#, .wrongAudience),
             (#"{"sub":"a","exp":1900000000,"aud":1}"#, .wrongAudience),
             (#"{"sub":"a","exp":1900000000}"#, .wrongAudience),
-            (#"{"exp":1900000000,"aud":"stampede"}"#, .unusableToken),
-            (#"{"sub":"","exp":1900000000,"aud":"stampede"}"#, .unusableToken),
-            (#"{"sub":"a\n","exp":1900000000,"aud":"stampede"}"#, .unusableToken),
+            (#"{"exp":1900000000,"aud":"stampede"}"#, .badSubject),
+            (#"{"sub":"","exp":1900000000,"aud":"stampede"}"#, .badSubject),
+            (#"{"sub":"a\n","exp":1900000000,"aud":"stampede"}"#, .badSubject),
             (#"{"sub":"a","exp":1900000000,"aud":"stampede","stampede":"writer"}"#, .unknownRole),
-            (#"{"sub":"a","exp":1900000000,"aud":"stampede","stampede":7}"#, .unusableToken),
-            (#"{"sub":"a","exp":1900000000,"aud":"stampede","stampede":{"publich":[]}}"#, .unusableToken),
-            (#"{"sub":"a","exp":1900000000,"aud":"stampede","stampede":{"publish":["/topic/a*"]}}"#, .unusableToken),
-            (#"{"sub":"a","exp":1900000000,"aud":"stampede","stampede":{"deny":{"x":[]}}}"#, .unusableToken),
-            (#"["sub"]"#, .badToken), ("not json", .badToken),
+            (#"{"sub":"a","exp":1900000000,"aud":"stampede","stampede":7}"#, .badGrant),
+            (#"{"sub":"a","exp":1900000000,"aud":"stampede","stampede":{"publich":[]}}"#, .badGrant),
+            (#"{"sub":"a","exp":1900000000,"aud":"stampede","stampede":{"publish":["/topic/a*"]}}"#, .badPattern),
+            (#"{"sub":"a","exp":1900000000,"aud":"stampede","stampede":{"deny":{"x":[]}}}"#, .badGrant),
+            (#"["sub"]"#, .malformedToken), ("not json", .malformedToken),
         ])
     func claims(_ claims: String, _ expected: LoginRefusal) { #expect(refusal(Self.token(claims)) == expected) }
 

@@ -117,7 +117,7 @@ struct Access {
         #expect(refused.contains("login=alice") && refused.contains("/queue/not-hers"), "\(refused)")
         #expect(try broker.terminate() == .exited(0))
         let lines = broker.process.errorLines
-        #expect(lines.contains { $0.contains("login refused") && $0.contains("login=alice") })
+        #expect(lines.contains { $0.contains("login refused: the passcode is wrong") && $0.contains("login=alice") })
         #expect(!lines.contains { $0.contains("hunter2") || $0.contains("passcode:") || $0.contains(Self.quickHash) })
     }
 
