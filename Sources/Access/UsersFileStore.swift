@@ -28,7 +28,7 @@ public enum UsersFileStore {
         let target = resolved(path)
         let temporary = "\(target).\(getpid())~"
         let fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
-        guard fd >= 0 else { throw failure(temporary, "cannot be made") }
+        guard fd >= 0 else { throw failure(path, "cannot be written (its directory has to take another file)") }
         var isWritten = false
         defer {
             close(fd)

@@ -3,8 +3,9 @@ import Yams
 
 /// The text of a users file, changed in place: comments, order and spaces of all else stay as they are.
 ///
-/// It works on lines, and knows by the marks of the parsed nodes which ones belong to a user. That takes block style, one
-/// key on a line. A text in another style (`{}`), and whatever comes out as something else than was meant, is refused.
+/// It works on lines, and knows by the marks of the parsed nodes which ones belong to a user. To add and remove users takes
+/// block style, one key on a line; a password is changed in `{}` too. Whatever comes out as something else than was meant is
+/// refused.
 public struct UsersFileText: Sendable {
     /// Why a text was not changed.
     public struct Failure: Error, Equatable, Sendable {
@@ -90,13 +91,17 @@ public struct UsersFileText: Sendable {
     public mutating func setHash(_ hash: PasswordHash, of user: String) throws(Failure) {
         let (key, value) = try entry(ofUser: user)
         var lines = try editableLines()
-        guard let mapping = value.mapping, let first = mapping.first?.key, begins(first, lines) else { throw notBlock }
-        if let (key, value) = entry("hash", in: mapping) {
-            guard begins(key, lines), line(key) == line(value) else { throw notBlock }
-            try lines.replaceScalar(at: line(value), column(value), with: Self.scalar(hash.text), orElse: notBlock)
+        guard let mapping = value.mapping else { throw notBlock }
+        let scalar = Self.scalar(hash.text)
+        if let (_, old) = entry("hash", in: mapping) {
+            try lines.replaceScalar(at: line(old), column(old), with: scalar, orElse: notBlock)
+        } else if lines[line(value)].dropFirst(column(value)).first == "{" {
+            let separator = mapping.isEmpty ? "" : ", "
+            lines.insert("hash: \(scalar)\(separator)", behindBraceAt: line(value), column(value))
         } else {
+            guard let first = mapping.first?.key, begins(first, lines) else { throw notBlock }
             let margin = String(repeating: " ", count: column(first))
-            lines.insert(["\(margin)hash: \(Self.scalar(hash.text))"], at: line(key) + 1)
+            lines.insert(["\(margin)hash: \(scalar)"], at: line(key) + 1)
         }
         let roles = file.users[user]?.roles ?? []
         try accept(lines) { users in users[user] = (hash.text, roles) }
@@ -215,6 +220,11 @@ private struct Lines {
         return end
     }
 
+    mutating func insert(_ text: String, behindBraceAt line: Int, _ column: Int) {
+        let old = self[line]
+        if line < lines.count { lines[line] = old.prefix(column + 1) + text + old.dropFirst(column + 1) }
+    }
+
     /// Replaces a scalar on one line, and keeps what is behind it.
     mutating func replaceScalar(
         at line: Int, _ column: Int, with scalar: String, orElse failure: UsersFileText.Failure
@@ -227,7 +237,7 @@ private struct Lines {
             guard let end = old.dropFirst().firstIndex(of: quote) else { throw failure }
             rest = old[old.index(after: end)...]
         } else {
-            rest = old[(old.firstIndex(of: " ") ?? old.endIndex)...]
+            rest = old[(old.firstIndex { " ,}".contains($0) } ?? old.endIndex)...]
         }
         lines[line] = start + scalar + rest
     }

@@ -203,11 +203,35 @@ struct UsersFileTests {
         #expect(users.text == Self.text)
     }
 
+    @Test(
+        "A password changes within braces too",
+        arguments: [
+            ("users:\n  a: {hash: \"OLD\", roles: [r]}  # a\nroles: {r: {}}\n", nil),
+            ("users: {a: {roles: [r], hash: OLD}}\nroles: {r: {}}\n", nil),
+            ("users: {a: {hash: 'OLD',\n  roles: [r]}, b: {hash: OLD}}\nroles: {r: {}}\n", nil),
+            (
+                "users:\n  a: {roles: [r]}\nroles: {r: {}}\n",
+                "users:\n  a: {hash: \"NEW\", roles: [r]}\nroles: {r: {}}\n"
+            ),
+            ("users: {b: {}, a: {}}\n", "users: {b: {}, a: {hash: \"NEW\"}}\n"),
+        ])
+    func braces(_ text: String, _ expected: String?) throws {
+        let new = try PasswordHash(Self.otherHash)
+        let old = text.replacing("OLD", with: Self.hash)
+        var users = try edit(old)
+        try users.setHash(new, of: "a")
+        let place = ["\"OLD\"", "'OLD'"].first { text.contains($0) } ?? "OLD"
+        let changed = text.replacing(place, with: "\"NEW\"", maxReplacements: 1)
+        #expect(
+            users.text
+                == (expected ?? changed).replacing("OLD", with: Self.hash).replacing("NEW", with: Self.otherHash))
+        #expect(users.file.users["a"]?.hash?.text == Self.otherHash)
+    }
+
     @Test("A file in another style is left alone, with what to do")
     func flowStyle() throws {
         var users = try edit("users: {a: {hash: \"\(Self.hash)\"}}\n")
         let hash = try PasswordHash(Self.otherHash)
-        #expect(throws: UsersFileText.Failure.self) { try users.setHash(hash, of: "a") }
         #expect(throws: UsersFileText.Failure.self) { try users.add("b", hash, roles: []) }
         #expect(throws: UsersFileText.Failure.self) { try users.remove("a") }
     }
