@@ -131,10 +131,15 @@ public final class UnixSocketFile: Sendable {
         let unchanged = UInt32.max
         if owner != nil || group != nil {
             guard lchown(bound, owner ?? unchanged, group ?? unchanged) == 0 else {
+                let errorNumber = errno
+                let isOwn = (owner ?? geteuid()) == geteuid() && group.map(Accounts.isOwn) ?? true
+                let remedy =
+                    isOwn
+                    ? "both are the broker's own, so a filter of system calls forbids lchown(2): SystemCallFilter=@chown"
+                    : "the group must be one of the broker's (SupplementaryGroups=), and another owner needs CAP_CHOWN"
                 throw failure(
-                    options.path, errno,
-                    "its owner and group cannot be set: \(errorText(errno)); the group must be one of the broker's, "
-                        + "and another owner needs CAP_CHOWN")
+                    options.path, errorNumber,
+                    "its owner and group cannot be set: \(errorText(errorNumber)); \(remedy)")
             }
         }
         // The process's umask(2) does not apply to chmod(2).
@@ -201,6 +206,14 @@ private enum Accounts {
     static func group(_ name: String) -> UInt32? {
         if let number = UInt32(name) { return number }
         return getgrnam(name)?.pointee.gr_gid
+    }
+
+    /// Whether it is a group of this process: getgroups(2).
+    static func isOwn(_ group: UInt32) -> Bool {
+        if group == getegid() { return true }
+        var groups = [gid_t](repeating: 0, count: max(0, Int(getgroups(0, nil))))
+        let count = getgroups(Int32(groups.count), &groups)
+        return groups.prefix(max(0, Int(count))).contains(group)
     }
 }
 
