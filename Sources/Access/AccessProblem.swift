@@ -2,6 +2,8 @@ import Glibc
 
 /// One problem of the files of access in one line: "users.yaml:12: users.alice.roles: unknown role ...".
 public struct AccessProblem: Sendable, Equatable, CustomStringConvertible {
+    /// The key of the configuration that is to blame, or that names the file. nil: `place` says where to look.
+    public let key: String?
     /// The file, with the line if there is one; or the key of the configuration.
     public let place: String
     /// "users.alice.hash". Empty: none.
@@ -9,8 +11,16 @@ public struct AccessProblem: Sendable, Equatable, CustomStringConvertible {
     public let text: String
 
     init(_ place: String, line: Int? = nil, path: String = "", _ text: String) {
+        key = nil
         self.place = line.map { "\(place):\($0)" } ?? place
         self.path = path
+        self.text = text
+    }
+
+    init(key: String, _ text: String) {
+        self.key = key
+        place = key
+        path = ""
         self.text = text
     }
 
@@ -27,15 +37,16 @@ public struct AccessError: Error, Sendable, CustomStringConvertible {
 /// The bytes of a file that access needs.
 struct AccessFile {
     var bytes: [UInt8]
-    /// Others than its owner may read it.
-    var isReadableByOthers: Bool
+    /// Who need not can read or write it: how that is ended. nil: nobody can.
+    var exposure: String?
 
     static let byteCountMax = 64 << 20
 
     static func read(_ path: String) -> Result<AccessFile, KeyFailure> {
         let fd = open(path, O_RDONLY | O_CLOEXEC)
         guard fd >= 0 else {
-            return .failure("cannot be read: \(String(cString: strerror(errno))); allowed: a file of this user")
+            return .failure(
+                "cannot be read: \(String(cString: strerror(errno))); allowed: a file that this user may read")
         }
         defer { close(fd) }
         var status = stat()
@@ -51,10 +62,20 @@ struct AccessFile {
             if count < 0 && errno == EINTR { continue }
             if count < 0 { return .failure("cannot be read: \(String(cString: strerror(errno)))") }
             if count == 0 {
-                return .success(AccessFile(bytes: bytes, isReadableByOthers: status.st_mode & 0o077 != 0))
+                return .success(AccessFile(bytes: bytes, exposure: exposure(status, path)))
             }
         }
         return .failure("cannot be read: it is larger than \(byteCountMax >> 20) MiB")
+    }
+
+    /// A file of somebody else can be read by a group of this process alone, so that is in order (systemd, DynamicUser=).
+    fileprivate static func exposure(_ status: stat, _ path: String) -> String? {
+        if status.st_uid == geteuid() {
+            return status.st_mode & 0o077 == 0 ? nil : "others than its owner can read or write it; chmod 600 \(path)"
+        }
+        if status.st_mode & 0o037 == 0 { return nil }
+        return "others than its owner and its group can read or write it; make a group of the broker's user its group, "
+            + "and chmod 640 \(path)"
     }
 
     /// The file as a secret: without the line end that editors put behind it.
@@ -63,6 +84,16 @@ struct AccessFile {
         if secret.last == UInt8(ascii: "\n") { secret.removeLast() }
         if secret.last == UInt8(ascii: "\r") { secret.removeLast() }
         return secret
+    }
+}
+
+/// A file with a private key, which somebody else reads.
+public enum KeyFile {
+    /// Who need not can read or write it: how that is ended. nil: nobody can, or there is no such file.
+    public static func exposure(of path: String) -> String? {
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+        return AccessFile.exposure(status, path)
     }
 }
 

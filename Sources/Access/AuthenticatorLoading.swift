@@ -29,25 +29,27 @@ struct AuthenticatorLoading {
     }
 
     /// The bytes of a file. nil: there is none, or it was reported.
-    private mutating func file(_ path: String, isSecret: Bool) -> AccessFile? {
+    private mutating func file(_ path: String, _ key: String, isSecret: Bool) -> AccessFile? {
         if path.isEmpty { return nil }
         switch AccessFile.read(path) {
         case .success(let file):
-            if isSecret, file.isReadableByOthers {
-                warnings.append("\(path): others than its owner can read or write it; chmod 600 \(path)")
-            }
+            if isSecret, let exposure = file.exposure { warnings.append("\(path): \(exposure)") }
             return file
         case .failure(let failure):
-            problems.append(AccessProblem(path, failure.reason))
+            report(key, path, failure.reason)
             return nil
         }
     }
 
+    private mutating func report(_ key: String, _ file: String, _ text: String) {
+        problems.append(AccessProblem(key: key, "\(file): \(text)"))
+    }
+
     private mutating func users() -> UsersFile {
         let path = settings.usersFile
-        guard let file = file(path, isSecret: true) else { return UsersFile(name: path) }
+        guard let file = file(path, "access.users", isSecret: true) else { return UsersFile(name: path) }
         guard let text = String(validating: file.bytes, as: UTF8.self) else {
-            problems.append(AccessProblem(path, "is not UTF-8 text"))
+            report("access.users", path, "is not UTF-8 text")
             return UsersFile(name: path)
         }
         do throws(AccessError) {
@@ -59,14 +61,14 @@ struct AuthenticatorLoading {
     }
 
     private mutating func sharedSecret() -> SharedSecretToken? {
-        guard let file = file(settings.tokenSecretFile, isSecret: true),
+        let key = "access.token.secret-file"
+        guard let file = file(settings.tokenSecretFile, key, isSecret: true),
             let algorithm = SharedSecretToken.Algorithm(rawValue: settings.tokenAlgorithm)
         else { return nil }
         guard file.secret.count >= Self.secretByteCountMin else {
-            problems.append(
-                AccessProblem(
-                    settings.tokenSecretFile,
-                    "found \(file.secret.count) bytes of secret; allowed: at least \(Self.secretByteCountMin)"))
+            report(
+                key, settings.tokenSecretFile,
+                "found \(file.secret.count) bytes of secret; allowed: at least \(Self.secretByteCountMin)")
             return nil
         }
         return SharedSecretToken(
@@ -76,33 +78,30 @@ struct AuthenticatorLoading {
     private mutating func webTokens() -> WebTokenAuthenticator? {
         guard settings.usesWebTokens else { return nil }
         var keys: [VerificationKey] = []
-        if let file = file(settings.jwtKeyFile, isSecret: false) {
+        if let file = file(settings.jwtKeyFile, "access.jwt.key-file", isSecret: false) {
             switch VerificationKey.read(pem: file.bytes) {
             case .success(let key): keys.append(key)
-            case .failure(let failure): problems.append(AccessProblem(settings.jwtKeyFile, failure.reason))
+            case .failure(let failure): report("access.jwt.key-file", settings.jwtKeyFile, failure.reason)
             }
         }
-        if let file = file(settings.jwtSecretFile, isSecret: true) {
+        if let file = file(settings.jwtSecretFile, "access.jwt.secret-file", isSecret: true) {
             let least = VerificationKey.secretByteCountMin
             if file.secret.count >= least {
                 keys.append(VerificationKey(secret: file.secret))
             } else {
-                problems.append(
-                    AccessProblem(
-                        settings.jwtSecretFile,
-                        "found \(file.secret.count) bytes of secret; allowed: at least \(least) (RFC 7518, section 3.2)"
-                    ))
+                report(
+                    "access.jwt.secret-file", settings.jwtSecretFile,
+                    "found \(file.secret.count) bytes of secret; allowed: at least \(least) (RFC 7518, section 3.2)")
             }
         }
-        if let file = file(settings.jwtKeySetFile, isSecret: false) {
+        if let file = file(settings.jwtKeySetFile, "access.jwt.jwks-file", isSecret: false) {
             switch VerificationKey.read(keySet: file.bytes) {
             case .success(let set):
                 keys += set
-                if file.isReadableByOthers, set.contains(where: { $0.algorithm == .hs256 }) {
-                    warnings.append(
-                        "\(settings.jwtKeySetFile): holds a shared secret (oct), and others can read or write it")
+                if let exposure = file.exposure, set.contains(where: { $0.algorithm == .hs256 }) {
+                    warnings.append("\(settings.jwtKeySetFile): holds a shared secret (oct), and \(exposure)")
                 }
-            case .failure(let failure): problems.append(AccessProblem(settings.jwtKeySetFile, failure.reason))
+            case .failure(let failure): report("access.jwt.jwks-file", settings.jwtKeySetFile, failure.reason)
             }
         }
         return WebTokenAuthenticator(
@@ -150,7 +149,7 @@ struct AuthenticatorLoading {
         for (key, names) in settings.roleKeys {
             for name in names where users.roles[name] == nil {
                 let file = settings.usersFile.isEmpty ? "access.users names no file" : "\(settings.usersFile) has none"
-                problems.append(AccessProblem(key, "unknown role \(quoted(name)): \(file) of this name"))
+                problems.append(AccessProblem(key: key, "unknown role \(quoted(name)): \(file) of this name"))
             }
         }
     }
@@ -170,7 +169,9 @@ struct AuthenticatorLoading {
         for (name, user) in users.users.sorted(by: { $0.value.line < $1.value.line }) {
             check(user.hosts, line: user.line, "users.\(name).hosts")
         }
-        for name in users.roleNames { check(users.roles[name]?.hosts, line: nil, "roles.\(name).hosts") }
+        for name in users.roleNames {
+            check(users.roles[name]?.hosts, line: users.roleLines[name], "roles.\(name).hosts")
+        }
     }
 
     private mutating func checkHashes(_ users: UsersFile) {
@@ -193,7 +194,7 @@ struct AuthenticatorLoading {
             where listener.authenticators?.contains(kind) == true && !kinds.contains(kind) {
                 problems.append(
                     AccessProblem(
-                        "\(listener.path).authenticators", "found \(kind.rawValue), but \(kind.whyMissing)"))
+                        key: "\(listener.path).authenticators", "found \(kind.rawValue), but \(kind.whyMissing)"))
             }
         }
     }

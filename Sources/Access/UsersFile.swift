@@ -40,6 +40,7 @@ public struct UsersFile: Sendable {
 
     private(set) var users: [String: User] = [:]
     private(set) var roles: [String: AccessRules] = [:]
+    private(set) var roleLines: [String: Int] = [:]
     let name: String
 
     public var userNames: [String] { users.keys.sorted() }
@@ -235,7 +236,7 @@ private struct UsersFileWalk {
             }
             checkDenied(rules, key, path)
         }
-        file.add(rules, name)
+        file.add(rules, name, line: line(key))
     }
 
     private static let roleKeys = AccessAction.allCases.map(\.key).joined(separator: ", ") + ", deny, limits, hosts"
@@ -382,5 +383,8 @@ private struct UsersFileWalk {
 
 extension UsersFile {
     fileprivate mutating func add(_ user: User, _ name: String) { users[name] = user }
-    fileprivate mutating func add(_ rules: AccessRules, _ name: String) { roles[name] = rules }
+    fileprivate mutating func add(_ rules: AccessRules, _ name: String, line: Int) {
+        roles[name] = rules
+        roleLines[name] = line
+    }
 }

@@ -1,4 +1,5 @@
 import Access
+import Glibc
 import IO
 import Permissions
 
@@ -109,6 +110,32 @@ extension EffectiveSettings {
             }
             return access
         }
+    }
+
+    /// The owners and groups of Unix sockets, as this machine knows them. `load` does not look for them, because they are
+    /// not part of the configuration.
+    ///
+    /// - Throws: those that are not known, each with its key.
+    public func checkAccounts() throws(ConfigurationError) {
+        var problems: [ConfigurationProblem] = []
+        for (index, listener) in settings.listeners.enumerated() {
+            let path = path(ofListener: index)
+            for (option, name, isKnown, database) in [
+                ("owner", listener.socketOwner, getpwnam(listener.socketOwner) != nil, "passwd"),
+                ("group", listener.socketGroup, getgrnam(listener.socketGroup) != nil, "group"),
+            ] where !name.isEmpty && UInt32(name) == nil && !isKnown {
+                let key = "\(path).\(option)"
+                // An option may be in the URL.
+                let places = [key, "\(path).\(Schema.listenerURL)", Schema.listenersPath]
+                let place = places.lazy.compactMap { origins[$0] }.first ?? .builtIn
+                problems.append(
+                    ConfigurationProblem(
+                        place: place.place, path: key,
+                        text: "found \(quoted(name)), which this machine does not know; allowed: a name of "
+                            + "`getent \(database)`, or a number"))
+            }
+        }
+        if !problems.isEmpty { throw ConfigurationError(problems: problems) }
     }
 
     private mutating func refuse(_ options: [Setting<ListenerSettings>], at path: String, _ reason: String) {

@@ -1,3 +1,4 @@
+import Access
 import IO
 public import Transports
 
@@ -54,9 +55,19 @@ extension EffectiveSettings {
             let path = settings.tls.path(of: error.role)
             let key = String(path.prefix { $0 != "[" })
             throw ConfigurationError(problems: [
-                ConfigurationProblem(place: origin(of: key).place, path: path, text: error.description)
+                ConfigurationProblem(
+                    place: origin(of: key).place, path: path, text: settings.tls.explanation(of: error))
             ])
         }
+    }
+}
+
+extension EffectiveSettings {
+    /// Warnings of private keys that others than the broker can read.
+    public var exposedKeys: [String] {
+        guard settings.usesTLS else { return [] }
+        let files = settings.tls.options.certificates.map(\.keyFile)
+        return files.compactMap { file in KeyFile.exposure(of: file).map { "\(file): \($0)" } }
     }
 }
 

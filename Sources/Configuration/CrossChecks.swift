@@ -12,6 +12,7 @@ extension EffectiveSettings {
         checkFrames()
         checkMemory()
         checkStorage()
+        checkStorageSize()
         checkDestinations()
         checkHosts()
         checkAccess()
@@ -90,9 +91,7 @@ extension EffectiveSettings {
         let memory = "limits.message-memory-bytes"
         let isMemorySmall = origins[memory] == nil && integer(at: memory) / 16 < frameByteCountMax
         let segment = "storage.segment-bytes"
-        let segmentByteCountMin = segmentByteCountMin(transactionByteCount: frameByteCountMax)
-        let isSegmentSmall =
-            settings.storage.isEnabled && origins[segment] == nil && integer(at: segment) < segmentByteCountMin
+        let isSegmentSmall = frameNeedsLargerSegment
         guard !small.isEmpty || isMemorySmall || isSegmentSmall,
             let path = Self.frameKeys.first(where: { origins[$0] != nil })
         else {
@@ -101,7 +100,11 @@ extension EffectiveSettings {
         var wants: [String] = []
         if !small.isEmpty { wants.append("\(small.joined(separator: ", ")) of at least \(frameNote)") }
         if isMemorySmall { wants.append("\(memory) of at least \(Unit.bytes.format(frameByteCountMax * 16))") }
-        if isSegmentSmall { wants.append("\(segment) of at least \(Unit.bytes.format(segmentByteCountMin))") }
+        if isSegmentSmall {
+            let transaction = max(frameByteCountMax, integer(at: "limits.transaction-bytes"))
+            let needed = segmentByteCountMin(transactionByteCount: transaction)
+            wants.append("\(segment) of at least \(Unit.bytes.format(needed))")
+        }
         report(
             origin(of: path), path,
             "found \(described(path)), which needs larger limits beside it: \(wants.joined(separator: "; and "))")
@@ -154,11 +157,11 @@ extension EffectiveSettings {
     }
 
     /// The size of the largest frame that a client may send.
-    private var frameByteCountMax: Int {
+    var frameByteCountMax: Int {
         integer(at: "limits.body-bytes") + integer(at: "limits.headers-bytes")
     }
 
-    private var frameNote: String {
+    var frameNote: String {
         "limits.body-bytes + limits.headers-bytes = \(Unit.bytes.format(frameByteCountMax))"
     }
 
@@ -175,11 +178,32 @@ extension EffectiveSettings {
         let needed = segmentByteCountMin(transactionByteCount: integer(at: keys[0]))
         guard settings.storage.isEnabled, integer(at: path) < needed else { return }
         // `reportLargeFrame` reports it.
-        if origins[path] == nil, !keys.contains(where: { origins[$0] != nil }) { return }
+        if frameNeedsLargerSegment { return }
         report(
             blamed([path] + keys), path,
             "found \(described(path)); allowed: twice what \(keys.joined(separator: " and ")) may take on disk, at "
                 + "least \(Unit.bytes.format(needed)); or storage.enabled: false")
+    }
+
+    /// Larger frames alone have made a segment of the default size too small.
+    private var frameNeedsLargerSegment: Bool {
+        let path = "storage.segment-bytes"
+        return settings.storage.isEnabled && origins[path] == nil
+            && Self.frameKeys.contains { origins[$0] != nil }
+            && integer(at: path) < segmentByteCountMin(transactionByteCount: frameByteCountMax)
+    }
+
+    /// Each worker has its share. The next segment is made before the last one is full, and before any can go.
+    private mutating func checkStorageSize() {
+        let (path, segment, workers) = ("storage.bytes-max", "storage.segment-bytes", "io.workers")
+        let (most, segmentByteCount) = (integer(at: path), integer(at: segment))
+        let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
+        guard settings.storage.isEnabled, most > 0, most / workerCount < 2 * segmentByteCount else { return }
+        report(
+            blamed([path, segment, workers]), path,
+            "found \(described(path)); allowed: two segments (\(segment) = \(described(segment))) of each of "
+                + "\(workerCount) workers (\(workers)), at least \(Unit.bytes.format(2 * segmentByteCount * workerCount)); "
+                + "or lower one of these two")
     }
 
     /// What is written at once past the page cache; records begin at multiples of less.
@@ -192,64 +216,15 @@ extension EffectiveSettings {
         2 * (transactionByteCount + integer(at: "limits.frames-per-transaction-max") * Self.recordByteCount)
     }
 
-    // MARK: Destinations
-
-    private mutating func checkDestinations() {
-        let policies = settings.broker.destinationPolicies
-        if policies.isEmpty && !settings.broker.clientsCreateDestinations {
-            report(
-                origin(of: "clients-create-destinations"), "clients-create-destinations",
-                "found false without any entry of destinations, so no client could send; allowed: true, or entries")
-        }
-        var firstIndex: [String: Int] = [:]
-        for (index, policy) in policies.enumerated() {
-            let path = "\(Schema.destinations)[\(index)]"
-            if let first = firstIndex[policy.pattern] {
-                report(
-                    origin(of: "\(path).match"), "\(path).match",
-                    "found \(quoted(policy.pattern)) again: \(Schema.destinations)[\(first)] always applies before it")
-            } else {
-                firstIndex[policy.pattern] = index
-            }
-            checkNameLength(policy.pattern, "\(path).match")
-            checkNameLength(policy.deadLetterDestination, "\(path).dead-letter")
-            if policy.overflow == .block && policy.queueByteCountMax < frameByteCountMax {
-                report(
-                    blamed(["\(path).bytes-max", "\(path).overflow", "limits.body-bytes", "limits.headers-bytes"]),
-                    "\(path).bytes-max",
-                    "found \(Unit.bytes.format(policy.queueByteCountMax)): with overflow: block a larger message would "
-                        + "stop its publisher for ever; allowed: at least \(frameNote)")
-            }
-        }
-    }
-
-    private mutating func checkNameLength(_ name: String, _ path: String) {
-        let byteCountMax = settings.broker.limits.destinationNameByteCountMax
-        if name.utf8.count > byteCountMax {
-            report(
-                origin(of: path), path,
-                "found \(name.utf8.count) bytes; allowed: limits.destination-name-bytes = \(byteCountMax)")
-        }
-        let levelCountMax = settings.broker.limits.destinationLevelCountMax
-        // The prefix, /queue/ or /topic/, has two separators. Between the levels there is one less than there are
-        // levels.
-        let levelCount = name.utf8.count { $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "/") } - 1
-        if levelCount > levelCountMax {
-            report(
-                origin(of: path), path,
-                "found \(levelCount) levels; allowed: limits.destination-levels-max = \(levelCountMax)")
-        }
-    }
-
     // MARK: Pieces
 
-    private func integer(at path: String) -> Int {
+    func integer(at path: String) -> Int {
         guard case .integer(let value)? = Schema.setting(at: path)?.get(settings) else { return 0 }
         return value
     }
 
     /// The value as text, with its origin if that is not the place of the report.
-    private func described(_ path: String) -> String {
+    func described(_ path: String) -> String {
         guard let setting = Schema.setting(at: path) else { return "" }
         return setting.format(setting.get(settings))
     }
@@ -262,7 +237,7 @@ extension EffectiveSettings {
     }
 
     /// The origin of the first of these keys that was set. A default is reported only if none was set.
-    private func blamed(_ paths: [String]) -> Origin {
+    func blamed(_ paths: [String]) -> Origin {
         paths.lazy.compactMap { origins[$0] }.first ?? .builtIn
     }
 }

@@ -29,7 +29,7 @@ public struct EffectiveSettings: Sendable {
     /// The origins of the values that were set, by key path. Other keys have their default.
     var origins: [String: Origin] = [:]
     var problems: [ConfigurationProblem] = []
-    /// Warnings: environment variables that name no key.
+    /// Warnings: environment variables that name no key, and entries of `destinations` that never apply.
     public internal(set) var warnings: [ConfigurationProblem] = []
 
     init() {}

@@ -188,9 +188,25 @@ struct FileWalk {
         let urlPath = "\(path).\(Schema.listenerURL)"
         var listener = readListener(url.value, path: urlPath) ?? .standard
         effective.origins[urlPath] = origin(url.key)
+        refuseTwice(Self.socketOptions(in: url.value), of: mapping, path: path)
         let options = mapping.filter { $0.key.string != Schema.listenerURL }.map { ($0.key, $0.value) }
         read(Node.Mapping(options), path: path, keys: Schema.listenerOptions, into: &listener)
         return problems.count == problemCount ? listener : nil
+    }
+
+    /// The names of the options behind the question mark of a Unix socket's URL.
+    private static func socketOptions(in url: Node) -> [String] {
+        guard let text = url.scalar?.string, text.contains("unix:"), let mark = text.firstIndex(of: "?") else {
+            return []
+        }
+        return text[mark...].dropFirst().split(separator: "&").map { String($0.prefix { $0 != "=" }) }
+    }
+
+    private mutating func refuseTwice(_ names: [String], of mapping: Node.Mapping, path: String) {
+        for (key, _) in mapping {
+            guard let name = key.scalar?.string, names.contains(name) else { continue }
+            report(key, "\(path).\(name)", "is in the URL too; allowed: one of both")
+        }
     }
 
     // MARK: Entries
@@ -238,7 +254,9 @@ struct FileWalk {
         let isTextInstead = scalar.style != .plain && scalar.style != .any && !setting.takesText
         if !isTextInstead, let value = setting.parse(scalar.string) { return value }
         let found = (isTextInstead ? "the text " : "") + excerpt(scalar.string)
-        report(entry.value, path, "found \(found); allowed: \(setting.allowed)")
+        var note = ""
+        if case .list = setting.form { note = Network.note(on: scalar.string) ?? "" }
+        report(entry.value, path, "found \(found)\(note); allowed: \(setting.allowed)")
         return nil
     }
 
@@ -251,7 +269,8 @@ struct FileWalk {
                 texts.append(scalar.string)
             } else {
                 let found = item.scalar.map { excerpt($0.string) } ?? item.kind
-                report(item, "\(path)[\(index)]", "found \(found); allowed: \(allowed)")
+                let note = item.scalar.flatMap { Network.note(on: $0.string) } ?? ""
+                report(item, "\(path)[\(index)]", "found \(found)\(note); allowed: \(allowed)")
             }
         }
         if items.isEmpty { report(entry.value, path, "found an empty list; allowed: \(allowed)") }

@@ -10,6 +10,34 @@ public struct Network: Sendable, Hashable, CustomStringConvertible {
 
     /// nil: it is no network, or has bits after its prefix, as 10.0.0.1/8 has.
     public init?(_ text: String) {
+        guard let (bytes, prefixBitCount) = Self.parse(text), Self.masked(bytes, prefixBitCount) == bytes else {
+            return nil
+        }
+        self.bytes = bytes
+        self.prefixBitCount = prefixBitCount
+    }
+
+    private init(bytes: [UInt8], prefixBitCount: Int) {
+        self.bytes = Self.masked(bytes, prefixBitCount)
+        self.prefixBitCount = prefixBitCount
+    }
+
+    /// Why a text that looks like a network is none, for an error. nil: it does not look like one, or is one.
+    static func note(on text: String) -> String? {
+        guard let (bytes, prefixBitCount) = parse(text), masked(bytes, prefixBitCount) != bytes else { return nil }
+        let meant = Network(bytes: bytes, prefixBitCount: prefixBitCount)
+        return ", which has bits behind the first \(prefixBitCount); the network is \(meant)"
+    }
+
+    /// The bits behind the prefix are 0.
+    private static func masked(_ bytes: [UInt8], _ prefixBitCount: Int) -> [UInt8] {
+        bytes.enumerated().map { index, byte in
+            let kept = min(max(prefixBitCount - index * 8, 0), 8)
+            return byte & ~UInt8(truncatingIfNeeded: 0xFF >> kept)
+        }
+    }
+
+    private static func parse(_ text: String) -> (bytes: [UInt8], prefixBitCount: Int)? {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
         let isVersion6 = parts[0].contains(":")
         var bytes = [UInt8](repeating: 0, count: isVersion6 ? 16 : 4)
@@ -21,9 +49,7 @@ public struct Network: Sendable, Hashable, CustomStringConvertible {
             else { return nil }
             prefixBitCount = count
         }
-        for bit in prefixBitCount..<bytes.count * 8 where bytes[bit / 8] & (0x80 >> UInt8(bit % 8)) != 0 { return nil }
-        self.bytes = bytes
-        self.prefixBitCount = prefixBitCount
+        return (bytes, prefixBitCount)
     }
 
     public var description: String {

@@ -1,4 +1,4 @@
-import Access
+public import Access
 
 extension Schema {
     /// The keys of the section `access`: every field of `AccessSettings`.
@@ -176,6 +176,12 @@ extension EffectiveSettings {
                 "found \(Unit.bytes.format(pending)), too little for a CONNECT with a token; allowed with access.jwt: at "
                     + "least \(Unit.bytes.format(Self.tokenByteCountMin))")
         }
+    }
+
+    /// A problem of the files of access in one line, with the place of the key that names the file.
+    public func description(of problem: AccessProblem) -> String {
+        guard let key = problem.key, let origin = origins[key] else { return problem.description }
+        return "\(origin.place): \(problem.description)"
     }
 
     private static var tokenByteCountMin: Int { 2048 }

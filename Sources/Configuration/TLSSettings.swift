@@ -37,6 +37,18 @@ public struct TLSSettings: Sendable, Equatable {
         return options
     }
 
+    /// What is wrong. Where no key is named, its file is that of the certificate, and nothing was exchanged.
+    public func explanation(of problem: TLSProblem) -> String {
+        guard problem.text.hasSuffix("are certificate and key exchanged?") else { return problem.description }
+        let key: String
+        switch problem.role {
+        case .key(index: 0) where keyFile.isEmpty: key = "tls.key"
+        case .key(let index) where index > 0 && options.certificates[index].namesOneFile: key = "CHAIN:KEY"
+        default: return problem.description
+        }
+        return "\(problem.file): holds no private key; set \(key), or put the key into this file"
+    }
+
     /// The key that names the file of a problem.
     public func path(of role: TLSProblem.Role) -> String {
         switch role {
@@ -47,4 +59,8 @@ public struct TLSSettings: Sendable, Equatable {
         case .library: "tls"
         }
     }
+}
+
+extension TLSOptions.Certificate {
+    fileprivate var namesOneFile: Bool { chainFile == keyFile }
 }

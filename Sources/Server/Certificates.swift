@@ -30,7 +30,7 @@ struct Certificates {
             self.tickets = tickets
             sources = contexts.mapValues { TLSContextSource($0) }
         } catch {
-            throw DriverError(.other, "\(settings.tls.path(of: error.role)): \(error.description)")
+            throw DriverError(.other, "\(settings.tls.path(of: error.role)): \(settings.tls.explanation(of: error))")
         }
     }
 
@@ -63,7 +63,7 @@ struct Certificates {
             logger.error(
                 """
                 certificates were read again, but those in use are kept: \(settings.tls.path(of: error.role)): \
-                \(error.description)
+                \(settings.tls.explanation(of: error))
                 """)
         }
     }

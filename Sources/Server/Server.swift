@@ -80,17 +80,6 @@ public enum StampedeServer {
         _ settings: Settings, _ logger: Logger
     ) throws(DriverError) -> RecoveredStore? {
         guard settings.storage.isEnabled else { return nil }
-        // Each worker has its share. The next segment is made before the last one is full, and before any can go.
-        let workerCount = settings.resolvedWorkerCount(availableCPUCount: AvailableCPUs.count)
-        let (most, segment) = (settings.storage.byteCountMax, settings.storage.segmentByteCount)
-        guard most == 0 || most / workerCount >= 2 * segment else {
-            throw DriverError(
-                .other,
-                """
-                storage.bytes-max (\(most)) has to hold two segments (storage.segment-bytes, \(segment)) of each of \
-                \(workerCount) workers (io.workers): at least \(2 * segment * workerCount); or lower one of these two
-                """)
-        }
         do throws(StorageError) {
             let idsSince = Shard.idsSince(settings.broker, now: Clock.wallMilliseconds)
             return try StorageRecovery.open(settings.storage, idsSince: idsSince, logger)

@@ -19,7 +19,7 @@ struct Config: ParsableCommand {
             Console.write(ConfigurationReference.yaml, to: STDOUT_FILENO)
         } else {
             let effective = try options.load()
-            _ = try options.authenticator(effective.settings)
+            _ = try options.authenticator(effective)
             Console.write(effective.explanation, to: STDOUT_FILENO)
         }
     }

@@ -20,7 +20,7 @@ struct Serve: ParsableCommand {
         var warnings: [String] = []
         let effective = try options.load { warnings.append($0) }
         let settings = effective.settings
-        let authenticator = try options.authenticator(settings) { warnings.append($0) }
+        let authenticator = try options.authenticator(effective) { warnings.append($0) }
         ServerLog.bootstrap(format: settings.logFormat, level: settings.logLevel)
         let logger = Logger(label: "stampede")
         for warning in warnings { logger.warning("\(warning)") }

@@ -35,7 +35,7 @@ struct SettingsOptions: ParsableArguments {
     /// The configuration from these options, the environment and the file.
     ///
     /// - Parameters:
-    ///   - readsCertificates: the files of certificates and keys are checked too.
+    ///   - readsCertificates: the files of certificates and keys are checked too, and the owners of Unix sockets.
     ///   - warn: called for each warning, with one line.
     func load(
         readsCertificates: Bool = true, warn: (String) -> Void = { Console.error("warning: \($0)") }
@@ -45,7 +45,11 @@ struct SettingsOptions: ParsableArguments {
             let effective = try EffectiveSettings.load(
                 file: config, environment: ProcessInfo.processInfo.environment, commandLine: try overrides())
             for warning in effective.warnings { warn(warning.description) }
-            if readsCertificates { try effective.checkCertificates(nowSeconds: Int64(time(nil))) }
+            if readsCertificates {
+                try effective.checkAccounts()
+                try effective.checkCertificates(nowSeconds: Int64(time(nil)))
+                for warning in effective.exposedKeys { warn(warning) }
+            }
             return effective
         } catch let error as ConfigurationError {
             throw Failure.usage(error.problems.map(\.description))
@@ -54,15 +58,16 @@ struct SettingsOptions: ParsableArguments {
 
     /// Who decides about clients: the users file and the keys of `access`, read and checked. nil: nobody is asked.
     func authenticator(
-        _ settings: Settings, warn: (String) -> Void = { Console.error("warning: \($0)") }
+        _ effective: EffectiveSettings, warn: (String) -> Void = { Console.error("warning: \($0)") }
     ) throws -> Authenticator? {
+        let settings = effective.settings
         guard settings.access.isOn else { return nil }
         do throws(AccessError) {
             let authenticator = try Authenticator.load(settings.access, settings.patternLimits)
             for warning in authenticator.warnings { warn(warning) }
             return authenticator
         } catch {
-            throw Failure.usage(error.problems.map(\.description))
+            throw Failure.usage(error.problems.map { effective.description(of: $0) })
         }
     }
 

@@ -95,6 +95,21 @@ struct AuthenticatorTests {
         #expect(source(decide(authenticator, "a", "secret")) == .user)
     }
 
+    @Test(
+        "A file of somebody else may be readable by its group, which is how a broker's user reads it",
+        .enabled(if: geteuid() == 0))
+    func group() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        var settings = AccessSettings()
+        for (mode, isWarnedOf) in [(0o640, false), (0o600, false), (0o660, true), (0o644, true)] {
+            settings.usersFile = try file("users.yaml", "users: {a: {hash: \"\(UsersFileTests.hash)\"}}", mode: mode)
+            chown(settings.usersFile, 4_000_001, 4_000_001)
+            let warnings = try load(settings).get().warnings
+            #expect(warnings.contains { $0.contains("chmod 640") } == isWarnedOf, "\(warnings)")
+            try FileManager.default.removeItem(atPath: settings.usersFile)
+        }
+    }
+
     @Test("What is wrong in a file, or between files, is told with its place")
     func wrong() throws {
         defer { try? FileManager.default.removeItem(at: folder) }

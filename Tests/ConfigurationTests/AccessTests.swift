@@ -63,7 +63,23 @@ struct AccessConfigurationTests {
             outcome.errorLines.count == 1
                 && outcome.error.contains("users.yaml:2: users.a.roles: unknown role \"nobody\""))
         let missing = try stampede.run(["config", "--set", "access.users=/nowhere"])
-        #expect(missing.exitCode == 2 && missing.error.contains("/nowhere: cannot be read"))
+        #expect(missing.exitCode == 2)
+        #expect(missing.error.hasPrefix("stampede: --set: access.users: /nowhere: cannot be read: No such file"))
+        let roles = "roles:\n  a: {}\n  pub: {hosts: [shop]}\n"
+        try roles.write(toFile: path("users.yaml"), atomically: true, encoding: .utf8)
+        let file = """
+            listeners:
+              - url: 127.0.0.1:0
+                authenticators: [users]
+            access: {users: \(path("users.yaml")), anonymous-roles: guest}
+            """
+        try file.write(toFile: path("stampede.yaml"), atomically: true, encoding: .utf8)
+        let places = try stampede.run(["config", "--config", path("stampede.yaml")]).errorLines
+        let name = path("stampede.yaml")
+        #expect(
+            places.contains { $0.contains("\(name):3: listeners[0].authenticators: found users, but") }, "\(places)")
+        #expect(places.contains { $0.contains("\(name):4: access.anonymous-roles: unknown role \"guest\"") })
+        #expect(places.contains { $0.contains("users.yaml:3: roles.pub.hosts: unknown virtual host") })
     }
 
     @Test("Users are added, listed, changed and removed, and the file stays its owner's alone")
@@ -109,6 +125,9 @@ struct AccessConfigurationTests {
         let terminal = try user(["add", "b"], input: "x\nx\n")
         #expect(terminal.exitCode == 2 && terminal.error.contains("--password-stdin"))
         #expect(try text() == before)
+        let arguments = ["user", "add", "a", "--password-stdin", "--file", "/nowhere/users.yaml"]
+        let nowhere = try stampede.run(arguments, input: "secret\n")
+        #expect(nowhere.exitCode == 1 && nowhere.error.hasPrefix("stampede: /nowhere/users.yaml: cannot be written"))
         try "users: [".write(toFile: path("users.yaml"), atomically: true, encoding: .utf8)
         let broken = try user(["remove", "alice"])
         #expect(broken.exitCode == 2 && broken.error.contains("not YAML"))

@@ -62,7 +62,7 @@ struct ListenerTests {
             yaml: """
                 listeners:
                   - 127.0.0.1:1
-                  - url: unix:/run/s.sock?mode=0600
+                  - url: unix:/run/s.sock
                     group: mqm
                     mode: 0666
                     connections-max: 100
@@ -155,6 +155,15 @@ struct ListenerTests {
                 "listeners:\n  - {url: unix:/a, url: unix:/b}",
                 "2: listeners[0].url: given more than once, first in line 2"
             ),
+            (
+                "listeners:\n  - {url: \"unix:/a?group=mqm&mode=0600\", owner: root, mode: \"0666\"}",
+                "2: listeners[0].mode: is in the URL too; allowed: one of both"
+            ),
+            (
+                "listeners:\n  - {url: \"127.0.0.1:1\", proxy-protocol: [10.0.0.1/8]}",
+                "2: listeners[0].proxy-protocol[0]: found \"10.0.0.1/8\", which has bits behind the first 8; the network is "
+                    + "10.0.0.0/8; allowed: one or several of true (from anyone), false, or networks: \(Network.allowed)"
+            ),
             ("listeners: [unix:/a, unix:/a]", "1: listeners: found unix:/a twice; allowed: each address once"),
             (
                 "listeners: [[unix:/a]]",
@@ -164,5 +173,26 @@ struct ListenerTests {
     func errors(yaml: String, expected: String) {
         let error = #expect(throws: ConfigurationError.self) { _ = try EffectiveSettings.load(yaml: yaml) }
         #expect(error?.problems.map(\.description) == ["stampede.yaml:\(expected)"])
+    }
+
+    @Test("An owner or a group that this machine does not know is told with its place")
+    func accounts() throws {
+        func problems(_ yaml: String) throws -> [String] {
+            let effective = try EffectiveSettings.load(yaml: yaml)
+            do throws(ConfigurationError) {
+                try effective.checkAccounts()
+                return []
+            } catch { return error.problems.map(\.description) }
+        }
+        let known = "listeners: [\"unix:/a?owner=root&group=0\", \"unix:/b?group=4000000001\", \"127.0.0.1:1\"]"
+        #expect(try problems(known) == [])
+        let unknown = "listeners:\n  - {url: unix:/a, group: no-such}\n  - \"unix:/b?owner=no-such\""
+        let group =
+            "found \"no-such\", which this machine does not know; allowed: a name of `getent group`, or a number"
+        let owner = group.replacing("getent group", with: "getent passwd")
+        #expect(
+            try problems(unknown) == [
+                "stampede.yaml:2: listeners[0].group: \(group)", "stampede.yaml:1: listeners[1].owner: \(owner)",
+            ])
     }
 }

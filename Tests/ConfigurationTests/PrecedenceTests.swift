@@ -271,6 +271,29 @@ struct CrossCheckTests {
                 "2: destinations[0].bytes-max: found 1MiB: with overflow: block a larger message would stop its "
                     + "publisher for ever; allowed: at least limits.body-bytes + limits.headers-bytes = 1056KiB"
             ),
+            (
+                "storage: {bytes-max: 64MiB}\nio: {workers: 2}",
+                "1: storage.bytes-max: found 64MiB; allowed: two segments (storage.segment-bytes = 64MiB) of each of 2 "
+                    + "workers (io.workers), at least 256MiB; or lower one of these two"
+            ),
+            (
+                "destinations:\n  - {match: /queue/a, log-messages-max: 5}",
+                "2: destinations[0].log-messages-max: has no effect: /queue/a is no topic; allowed: only with /topic/"
+            ),
+            (
+                "destinations:\n  - {match: /queue/a, durable-subscription-expires-ms: 1d}",
+                "2: destinations[0].durable-subscription-expires-ms: has no effect: /queue/a is no topic; allowed: only "
+                    + "with /topic/"
+            ),
+            (
+                "destinations:\n  - {match: /topic/a, log-age-max-ms: 1d}",
+                "2: destinations[0].log-age-max-ms: has no effect: the topic keeps no log; allowed: with log-messages-max"
+            ),
+            (
+                "destinations:\n  - {match: /topic/a, deduplication-window-ms: 1m}",
+                "2: destinations[0].deduplication-window-ms: has no effect: /topic/a is no queue; allowed: only with "
+                    + "/queue/"
+            ),
         ])
     func contradictions(yaml: String, expected: String) {
         #expect(problems(yaml: yaml) == ["stampede.yaml:" + expected])
@@ -293,6 +316,39 @@ struct CrossCheckTests {
         // What it says is enough.
         let raised = ["transaction", "output", "prefetch", "mailbox"].map { "\($0)-bytes: 16416KiB" }
         #expect(problems(yaml: "limits: {body-bytes: 16MiB, \(raised.joined(separator: ", "))}") == [])
+    }
+
+    @Test("A segment that has to grow with a body is asked for once, with one number")
+    func largeBodyAndSegment() throws {
+        func found(_ mebibytes: Int) -> [String] {
+            let holders = ["transaction", "output", "prefetch", "mailbox"].map { "\($0)-bytes: \(mebibytes + 1)MiB" }
+            let memory = "message-memory-bytes: \((mebibytes + 1) * 16)MiB"
+            return problems(
+                yaml: "limits: {body-bytes: \(mebibytes)MiB, \((holders + [memory]).joined(separator: ", "))}")
+        }
+        #expect(found(30) == [])
+        for mebibytes in [31, 32, 40] {
+            // Twice the transaction, and 1,000 frames of it.
+            let needed = 2 * ((mebibytes + 1) << 10) + 375
+            let problems = found(mebibytes)
+            #expect(problems.count == 1, "\(problems)")
+            #expect(problems.first?.contains("at least \(needed)KiB") == true, "\(problems)")
+        }
+    }
+
+    @Test("An entry of destinations that an earlier one hides is warned of, and others are not")
+    func shadows() throws {
+        func warnings(_ patterns: [String]) throws -> [String] {
+            let entries = patterns.map { "  - {match: \"\($0)\"}\n" }.joined()
+            return try EffectiveSettings.load(yaml: "destinations:\n\(entries)").warnings.map(\.description)
+        }
+        #expect(
+            try warnings(["/queue/orders.#", "/queue/orders.big"]) == [
+                "stampede.yaml:3: destinations[1].match: \"/queue/orders.big\" never applies, because destinations[0] "
+                    + "(\"/queue/orders.#\") comes first and matches it; put it before that one"
+            ])
+        #expect(try warnings(["/topic/#", "/queue/a", "/topic/a.*"]).count == 1)
+        #expect(try warnings(["/queue/orders.big", "/queue/orders.#", "/queue/#", "/topic/#"]).isEmpty)
     }
 
     @Test("A holder that was set too small is an error of its own")

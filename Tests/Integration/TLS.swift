@@ -242,6 +242,16 @@ extension Interoperability {
             #expect(warning?.contains("server.pem expires in 29 days") == true, "\(warning ?? "")")
         }
 
+        @Test func `A key that others can read is warned of`() throws {
+            files.write(files.text(of: "server.key"), to: "open.key")
+            chmod(files.file("open.key"), 0o644)
+            let warned = try broker(.epoll, ["tls.key": files.file("open.key")])
+            #expect(try warned.process.errorLine { $0.contains("open.key: others than its owner can read") } != nil)
+            #expect(try warned.terminate() == .exited(0))
+            let broker = try broker(.epoll)
+            #expect(!broker.process.errorLines.contains { $0.contains("others than its owner") })
+        }
+
         // MARK: Starts that fail
 
         private static let badStarts: [(values: [String: String], texts: [String])] = {
@@ -256,7 +266,7 @@ extension Interoperability {
                 ),
                 (["tls.certificate": pem, "tls.key": files.file("encrypted.key")], ["tls.key", "openssl pkey"]),
                 (["tls.certificate": key, "tls.key": pem], ["tls.certificate", "are certificate and key exchanged?"]),
-                (["tls.certificate": pem], ["tls.certificate", "no PEM private key"]),
+                (["tls.certificate": pem], ["tls.certificate", "holds no private key; set tls.key"]),
                 (
                     ["tls.certificate": pem, "tls.key": key, "tls.certificates": "\(pem):\(key)"],
                     ["tls.certificates[0]", "would never be used"]
