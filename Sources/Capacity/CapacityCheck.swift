@@ -152,10 +152,15 @@ public struct CapacityCheck {
     private func ownLimits(_ party: Party) -> [Finding] {
         party.ownLimits.map { limit in
             let share = limit.isPerWorker ? (party.connectionCount - 1) / max(party.workerCount, 1) + 1 : 0
-            return .atLeast(
+            var finding = Finding.atLeast(
                 limit.name, limit.total, party.connectionCount,
                 note: limit.isPerWorker ? "in all workers together" : "",
                 remedies: ["\(limit.name): \(limit.isPerWorker ? share + share / 10 : party.connectionCount)"])
+            if limit.isPartial, finding.verdict == .missing {
+                finding.verdict = .advice
+                finding.note = "the connections beyond it have to come to others"
+            }
+            return finding
         }
     }
 

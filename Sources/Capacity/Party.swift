@@ -21,7 +21,7 @@ public struct Party: Sendable, Equatable {
     public var workerCountMax = 128
     /// The name of the setting of the worker count: "io.workers".
     public var workerSetting = "io.workers"
-    /// The configured limit of connections of a worker. 0: as many as its file table holds.
+    /// The configured limit of connections of a ring. 0: as many as its file table holds.
     public var connectionsPerWorkerMax = 0
     /// The kernel distributes connections over the listeners of the workers by a hash.
     public var spreadsByHash = true
@@ -42,11 +42,14 @@ public struct Party: Sendable, Equatable {
         public var total: Int
         /// The setting is per worker.
         public var isPerWorker: Bool
+        /// It limits some of the connections: those of one listener, or of one virtual host, of several.
+        public var isPartial: Bool
 
-        public init(name: String, total: Int, isPerWorker: Bool) {
+        public init(name: String, total: Int, isPerWorker: Bool, isPartial: Bool = false) {
             self.name = name
             self.total = total
             self.isPerWorker = isPerWorker
+            self.isPartial = isPartial
         }
     }
 

@@ -8,8 +8,10 @@ extension Settings {
     /// - Parameters:
     ///   - ringIsAvailable: the self-test of io_uring passed. If not, `auto` means epoll.
     ///   - ringIsPlain: sockets are plain descriptors.
+    ///   - hasLocalClients: the clients are on this machine too, and connect from one address.
     public func party(
-        connectionCount: Int, ringIsAvailable: Bool, ringIsPlain: Bool = false, availableCPUCount: Int
+        connectionCount: Int, ringIsAvailable: Bool, ringIsPlain: Bool = false, availableCPUCount: Int,
+        hasLocalClients: Bool = false
     ) -> Party {
         let usesRing = driver == .uring || driver == .auto && ringIsAvailable
         var party = Party(.broker, connectionCount: connectionCount, driver: usesRing ? .uring : .epoll)
@@ -19,8 +21,7 @@ extension Settings {
         party.hasDirectDescriptors = usesRing && !ringIsPlain
         party.workerCount = workerCount
         party.workerCountMax = Self.workerCountMax
-        let bounds = [usesRing ? driverOptions.connectionCountMax : 0, limits.connectionCountMax].filter { $0 > 0 }
-        party.connectionsPerWorkerMax = bounds.min() ?? 0
+        party.connectionsPerWorkerMax = usesRing ? driverOptions.connectionCountMax : 0
         party.ring.submissionEntries = driverOptions.submissionEntryCount
         party.ring.completionEntries = driverOptions.completionEntryCount
         party.ring.buffers = driverOptions.receiveBufferCount
@@ -29,15 +30,41 @@ extension Settings {
         party.ring.largeBufferBytes = driverOptions.largeReceiveBufferByteCount
         party.listenerCount = listeners.count
         party.listensOnEveryAddress = listeners.contains { $0.isUnspecified }
-        party.ownLimits = [
-            .init(
-                name: "limits.subscriptions-max", total: limits.subscriptionCountMax * workerCount, isPerWorker: true)
-        ]
-        if limits.connectionCountMax > 0 {
-            party.ownLimits.append(
-                .init(
-                    name: "limits.connections-max", total: limits.connectionCountMax * workerCount, isPerWorker: true))
-        }
+        party.ownLimits = ownLimits(workerCount: workerCount, hasLocalClients: hasLocalClients)
         return party
+    }
+
+    /// The keys that limit connections, or subscriptions, of which each connection has one. Those of users are not among
+    /// them: nobody knows which users will come.
+    private func ownLimits(workerCount: Int, hasLocalClients: Bool) -> [Party.OwnLimit] {
+        let limits = broker.limits
+        var all: [Party.OwnLimit] = []
+        func add(_ name: String, perWorker count: Int) {
+            if count > 0 { all.append(.init(name: name, total: count * workerCount, isPerWorker: true)) }
+        }
+        add("limits.subscriptions-max", perWorker: limits.subscriptionCountMax)
+        add("limits.connections-max", perWorker: limits.connectionCountMax)
+        if hasLocalClients { add("limits.connections-per-address-max", perWorker: limits.connectionsPerAddressMax) }
+        all += Self.limits(Schema.listenersPath, "connections-max", listeners.map(\.connectionCountMax))
+        if !broker.hosts.isEmpty {
+            // The standard host is always there.
+            let hasStandard = broker.hosts.contains { $0.name == HostOptions.standardName }
+            let others = hasStandard ? [] : [HostOptions(name: HostOptions.standardName)]
+            let hosts = broker.hosts + others
+            all += Self.limits(Schema.hosts, "connections-max", hosts.map(\.connectionCountMax))
+            all += Self.limits(Schema.hosts, "subscriptions-max", hosts.map(\.subscriptionCountMax))
+        }
+        return all
+    }
+
+    /// Of the entries of a list. 0: no limit.
+    private static func limits(_ list: String, _ key: String, _ counts: [Int]) -> [Party.OwnLimit] {
+        if counts.allSatisfy({ $0 > 0 }) {
+            let name = counts.count == 1 ? "\(list)[0].\(key)" : "\(list)[].\(key)"
+            return [.init(name: name, total: counts.reduce(0, +), isPerWorker: false)]
+        }
+        return counts.enumerated().filter { $0.element > 0 }.map { index, count in
+            .init(name: "\(list)[\(index)].\(key)", total: count, isPerWorker: false, isPartial: true)
+        }
     }
 }

@@ -57,7 +57,7 @@ struct Probe: ParsableCommand {
         let machine = MachineSnapshot.ofThisMachine(ringRefusal: ring.isAvailable ? nil : ring.reason)
         let broker = settings.party(
             connectionCount: connections, ringIsAvailable: ring.isAvailable && ring.whyNotPreferred.isEmpty,
-            ringIsPlain: ring.isPlain, availableCPUCount: AvailableCPUs.count)
+            ringIsPlain: ring.isPlain, availableCPUCount: AvailableCPUs.count, hasLocalClients: localClients)
         var parties = [broker]
         if localClients {
             var clients = Party.loadGenerator(

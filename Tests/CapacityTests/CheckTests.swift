@@ -271,6 +271,9 @@ struct CheckTests {
         party.ownLimits = [.init(name: "limits.subscriptions-max", total: 20_000, isPerWorker: true)]
         let result = try finding("limits.subscriptions-max", [party], on: Self.ample)
         #expect(result.verdict == .missing && result.remedies == ["limits.subscriptions-max: 550000"])
+        party.ownLimits = [.init(name: "hosts[0].connections-max", total: 10, isPerWorker: false, isPartial: true)]
+        let partial = try finding("hosts[0].connections-max", [party], on: Self.ample)
+        #expect(partial.verdict == .advice && partial.remedies == ["hosts[0].connections-max: 1000000"])
     }
 
     // MARK: The report

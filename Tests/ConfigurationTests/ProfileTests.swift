@@ -55,6 +55,32 @@ struct ProfileTests {
         #expect(party.workerCount * buffers <= 16 << 20)
     }
 
+    @Test("Keys that limit connections count, those of listeners, hosts and addresses too")
+    func ownLimits() throws {
+        func limits(_ yaml: String, hasLocalClients: Bool = false) throws -> [String] {
+            let settings = try EffectiveSettings.load(yaml: "io: {workers: 2}\n" + yaml).settings
+            let party = settings.party(
+                connectionCount: 1000, ringIsAvailable: true, availableCPUCount: 2, hasLocalClients: hasLocalClients)
+            #expect(party.connectionsPerWorkerMax == 0)
+            return party.ownLimits.dropFirst().map { "\($0.name) \($0.total)\($0.isPartial ? " of some" : "")" }
+        }
+        #expect(try limits("") == [])
+        #expect(try limits("limits: {connections-max: 10}") == ["limits.connections-max 20"])
+        #expect(try limits("limits: {connections-per-address-max: 10}") == [])
+        #expect(
+            try limits("limits: {connections-per-address-max: 10}", hasLocalClients: true)
+                == ["limits.connections-per-address-max 20"])
+        let one = "{url: \"127.0.0.1:1\", connections-max: 10}"
+        #expect(try limits("listeners: [\(one)]") == ["listeners[0].connections-max 10"])
+        #expect(try limits("listeners: [\(one), \"127.0.0.1:2\"]") == ["listeners[0].connections-max 10 of some"])
+        let two = "{url: \"127.0.0.1:2\", connections-max: 5}"
+        #expect(try limits("listeners: [\(one), \(two)]") == ["listeners[].connections-max 15"])
+        #expect(try limits("hosts: [{name: a, connections-max: 7}]") == ["hosts[0].connections-max 7 of some"])
+        #expect(
+            try limits("hosts: [{name: /, connections-max: 7, subscriptions-max: 8}]")
+                == ["hosts[0].connections-max 7", "hosts[0].subscriptions-max 8"])
+    }
+
     @Test("stampede config accepts million.yaml")
     func accepted() throws {
         let outcome = try Executable().run(["config", "--config", Self.million])
