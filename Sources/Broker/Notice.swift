@@ -17,6 +17,7 @@ public struct Notice: Sendable {
         case storageFailed = "storage failed"
         case diskFull = "disk full"
         case loginRefused = "login refused"
+        case sessionExpired = "session ended"
         case accessRefused = "access refused"
         case clientSlowed = "client slowed down"
         case subscriptionExpired = "durable subscription expired"

@@ -141,19 +141,37 @@ public struct Counters: Sendable, BitwiseCopyable {
 /// An errno in words: "Too many open files, errno 24".
 func errorText(_ errorNumber: Int32) -> String { "\(String(cString: strerror(errorNumber))), errno \(errorNumber)" }
 
-/// Client bytes as they may appear in a log: printable ASCII, the rest escaped, at most 256 bytes.
+/// Client bytes as they may appear in a log or an ERROR: UTF-8 without control characters as it is, other bytes as `\xNN`,
+/// at most 256 bytes.
 func printable(_ bytes: UnsafeRawBufferPointer) -> String {
+    let byteCountMax = 256
+    var end = min(bytes.count, byteCountMax)
+    // Not within a character.
+    while end < bytes.count, end > byteCountMax - 4, bytes[end] & 0xC0 == 0x80 { end -= 1 }
     var text = ""
-    for byte in bytes.prefix(256) {
-        switch byte {
-        case 0x20...0x7E where byte != 0x5C: text.unicodeScalars.append(Unicode.Scalar(byte))
-        case 0x5C: text += "\\\\"
-        default: text += "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+    var position = 0
+    var parser = Unicode.UTF8.ForwardParser()
+    var rest = bytes[..<end].makeIterator()
+    loop: while true {
+        switch parser.parseScalar(from: &rest) {
+        case .valid(let encoded):
+            let scalar = Unicode.UTF8.decode(encoded)
+            if scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) {
+                for byte in encoded { text += escaped(byte) }
+            } else {
+                text.unicodeScalars.append(scalar)
+            }
+            position += encoded.count
+        case .error(let length):
+            for byte in bytes[position..<position + length] { text += escaped(byte) }
+            position += length
+        case .emptyInput: break loop
         }
     }
-    if bytes.count > 256 { text += "…" }
-    return text
+    return bytes.count > end ? text + "…" : text
 }
+
+private func escaped(_ byte: UInt8) -> String { "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16) }
 
 /// Why a worker did not take what a client of another worker, or its own, asked of it: the words of the ERROR.
 enum Refusal: UInt8, BitwiseCopyable {

@@ -61,7 +61,8 @@ public struct TextLogHandler: LogHandler {
     ) -> String {
         let level = level.rawValue
         var line = LogText.timestamp() + " " + level + String(repeating: " ", count: 9 - level.count)
-        line += LogText.escaped(message)
+        // It is not in quotes.
+        line += LogText.escaped(message, isQuoted: false)
         for (key, value) in fields {
             line += " \(LogText.escaped(key))=\(text(of: value))"
         }
@@ -164,10 +165,13 @@ enum LogText {
 
     /// Escapes `text` for use inside double quotes, also in JSON. The result has no characters that end a line or a
     /// string, move the cursor of a terminal, or change the direction of text.
-    static func escaped(_ text: String) -> String {
+    ///
+    /// - Parameter isQuoted: false: `text` stands by itself, so quotes in it stay as they are.
+    static func escaped(_ text: String, isQuoted: Bool = true) -> String {
         var result = String.UnicodeScalarView()
         for scalar in text.unicodeScalars {
             switch scalar.value {
+            case 0x22 where !isQuoted: result.append(scalar)
             case 0x22, 0x5C: result.append(contentsOf: ["\\", scalar])
             case 0x0A: result.append(contentsOf: ["\\", "n"])
             case 0x0D: result.append(contentsOf: ["\\", "r"])

@@ -35,8 +35,8 @@ public enum StampedeServer {
         let choice = try DriverChoice(settings.driver).choose(descriptors: settings.driverOptions.descriptors)
         // A warning if io_uring could not be used.
         let isFallback = settings.driver == .auto && choice.kind == .epoll
-        let prefix = isFallback ? "using epoll: " : ""
-        logger.log(level: isFallback ? .warning : .debug, "\(prefix)\(choice.reason)")
+        let reason = choice.reason.isEmpty ? "" : ": \(choice.reason)"
+        logger.log(level: isFallback ? .warning : .debug, "using \(choice.kind.rawValue)\(reason)")
         warnOfExposedListeners(settings, hasLogins: authenticator != nil, logger)
         let certificates = try Certificates(settings)
         let store = try openStore(settings, logger)

@@ -29,16 +29,21 @@ extension Worker {
         let notices = tls.takeNotices()
         guard logger.logLevel <= .info else { return }
         for notice in notices {
-            var metadata = listener(of: notice)
-            if let address = driver.peerAddress(of: notice.connection) { metadata["address"] = "\(address)" }
-            logger.info("TLS: \(notice.text)", metadata: metadata)
+            logger.info("TLS: \(notice.text)", metadata: place(of: notice, &driver))
         }
     }
 
-    private func listener(of notice: TransportNotice) -> Logger.Metadata {
+    /// Where a client is, and where it came in. The core does not know it yet, so it has no number.
+    private func place<D: Driver & ~Copyable>(of notice: TransportNotice, _ driver: inout D) -> Logger.Metadata {
+        var metadata: Logger.Metadata = [:]
+        if let address = driver.peerAddress(of: notice.connection) { metadata["address"] = "\(address)" }
         let listener = Int(notice.listener.rawValue)
-        guard broker.listeners.count > 1, listener < broker.listeners.count else { return [:] }
-        return ["listener": "\(broker.listeners[listener].address)"]
+        guard listener < broker.listeners.count else { return metadata }
+        if broker.listeners.count > 1 { metadata["listener"] = "\(broker.listeners[listener].address)" }
+        if broker.listeners[listener].isUnix, let peer = driver.peerCredentials(of: notice.connection) {
+            metadata["peer"] = "\(peer)"
+        }
+        return metadata
     }
 
     private func log<D: Driver & ~Copyable>(
@@ -46,8 +51,7 @@ extension Worker {
     ) {
         guard logger.logLevel <= .info else { return }
         for notice in notices {
-            var metadata = listener(of: notice)
-            if let address = driver.peerAddress(of: notice.connection) { metadata["address"] = "\(address)" }
+            var metadata = place(of: notice, &driver)
             if let source = layer.clientAddress(of: notice.connection) {
                 metadata["proxy"] = metadata["address"]
                 metadata["address"] = "\(source)"

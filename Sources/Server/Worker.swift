@@ -237,7 +237,7 @@ final class Worker: @unchecked Sendable {
 
     private static func level(of kind: Notice.Kind) -> Logger.Level {
         switch kind {
-        case .protocolError, .connectionFailed, .clientSlowed: .info
+        case .protocolError, .connectionFailed, .clientSlowed, .sessionExpired: .info
         case .connectionRefused, .slowConsumer, .acceptFailed, .messagesDropped, .memoryLimit, .tooManyDestinations,
             .notPersistent, .undelivered, .diskFull, .loginRefused, .accessRefused, .subscriptionExpired:
             .warning

@@ -138,6 +138,7 @@ extension AccessTests {
             client.expectError("Token expired")
             other.confirmed(.send, [("destination", "/topic/out")], "x")
             #expect(broker.counters.loginsRefused == 1)
+            #expect(broker.notices.map(\.kind) == [.sessionExpired])
         }
     }
 

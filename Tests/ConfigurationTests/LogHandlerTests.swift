@@ -19,6 +19,16 @@ struct LogHandlerTests {
         #expect(line.dropFirst(25) == "warning  slow consumer bytes=12 empty=\"\" session=s-1 who=\"a b\"\n")
     }
 
+    @Test("A message is not in quotes, so quotes in it stay as they are; names are escaped once")
+    func quotes() throws {
+        let line = try logged {
+            TextLogHandler(level: .info, descriptor: $0)
+        } by: {
+            $0.warning("said \"no\"\n", metadata: ["login": "DOM\\jürgen", "other": "jürgen"])
+        }
+        #expect(line.dropFirst(25) == "warning  said \"no\"\\n login=\"DOM\\\\jürgen\" other=\"jürgen\"\n")
+    }
+
     @Test("A JSON line is one object")
     func json() throws {
         let line = try logged {

@@ -163,11 +163,12 @@ extension Shard {
     ///
     /// - Parameter told: nil: the client is told what the log is.
     mutating func refuseLogin(
-        _ session: UnsafeMutablePointer<Session>, _ message: StaticString, _ explanation: String, told: String? = nil
+        _ session: UnsafeMutablePointer<Session>, _ message: StaticString, _ explanation: String, told: String? = nil,
+        kind: Notice.Kind = .loginRefused
     ) {
         guard session.pointee.state.isOpen else { return }
         counters.loginsRefused &+= 1
-        noticeAccess(.loginRefused, session, explanation, "")
+        noticeAccess(kind, session, explanation, "")
         flushEncodings(of: session)
         writeError(session, message, told ?? explanation, receipt: nil)
         end(session)
@@ -199,7 +200,9 @@ extension Shard {
             arm(session, after: milliseconds)
             return false
         }
-        refuseLogin(session, "Token expired", "the token of this connection has expired; connect again with a new one")
+        refuseLogin(
+            session, "Token expired", "the token of this connection has expired; connect again with a new one",
+            kind: .sessionExpired)
         return true
     }
 

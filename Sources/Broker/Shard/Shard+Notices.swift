@@ -97,7 +97,11 @@ extension Shard {
             client.session = sessionText(session)
         }
         let login = session.pointee.login
-        if login != 0 { client.login = printable(LoginTable.text(login, in: memory)) }
+        if login != 0 {
+            client.login = printable(LoginTable.text(login, in: memory))
+        } else if gate.isOn, let user = gate.user(of: session.pointee.index) {
+            client.login = user.withUnsafeBytes { printable($0) }
+        }
         if hosts.isOn, session.pointee.state != .fresh { client.host = hosts.name(of: session.pointee.index) }
         return client
     }
