@@ -111,7 +111,7 @@ public struct CronError: Error, Equatable, Sendable, CustomStringConvertible {
         case .value: "\(name): \(field!.allowed), with * , - and / between them"
         case .range: "\(name): a range begins with its lower end; \(field!.allowed)"
         case .step: "\(name): a step follows * or a range, and is from 1 to \(field!.range.upperBound)"
-        case .never: "no month that it names has such a day"
+        case .never: "no month that the entry names has such a day"
         }
     }
 }

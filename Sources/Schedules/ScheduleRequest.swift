@@ -21,8 +21,13 @@ public enum ScheduleHeader: UInt8, CaseIterable, Sendable {
 /// Why a SEND's schedule is none, in the words that its client is told.
 public struct ScheduleError: Error, Equatable, Sendable {
     public var explanation: String
+    /// `explanation` does not end with what would be right, so "not VALUE" cannot follow it.
+    public var isComplete: Bool
 
-    init(_ explanation: String) { self.explanation = explanation }
+    init(_ explanation: String, isComplete: Bool = false) {
+        self.explanation = explanation
+        self.isComplete = isComplete
+    }
 }
 
 /// What the headers of a SEND say of the time when its message is due.
@@ -57,7 +62,8 @@ public struct ScheduleRequest {
             let milliseconds = try Self.number(header, value)
             if let delay, delay != milliseconds {
                 throw ScheduleError(
-                    "\(delayHeader.text) says \(delay) and \(header.text) \(milliseconds): one of them is enough")
+                    "\(delayHeader.text) says \(delay) and \(header.text) \(milliseconds): one of them is enough",
+                    isComplete: true)
             }
             delay = milliseconds
             delayHeader = header
@@ -71,7 +77,7 @@ public struct ScheduleRequest {
             }
         case .cron:
             do throws(CronError) { cron = try Cron(value) } catch {
-                throw ScheduleError("\(header.text): \(error)")
+                throw ScheduleError("\(header.text): \(error)", isComplete: error.fault == .never)
             }
             cronText = value
         }

@@ -420,7 +420,9 @@ struct QueueTests {
                 let publisher = broker.connect(on: shard)
                 for index in 0..<3 { publisher.confirmed(.send, [("destination", "/queue/q\(shard)")], "\(index)") }
                 publisher.send(.send, [("destination", "/queue/q\(shard)"), ("receipt", "full")], "3")
-                publisher.expectError("Queue full", receipt: "full")
+                let text = publisher.expectError("Queue full", receipt: "full")?.text ?? ""
+                guard shards == 1 else { continue }
+                #expect(text.contains("/queue/q0 is full: 3 messages of at most 3 (messages-max), and "), "\(text)")
             }
         }
     }

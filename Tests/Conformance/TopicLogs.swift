@@ -106,7 +106,7 @@ struct TopicLogs {
     func `retain has two values, and is for topics`(on driver: DriverUnderTest) throws {
         for (destination, value, text) in [
             ("/topic/retained", "yes", "set or remove"), ("/queue/retained", "set", "retains no message"),
-            ("/temp-topic/retained", "set", "retains no message"),
+            ("/temp-topic/retained", "set", "'/temp-topic/retained' retains no message"),
         ] {
             let client = try driver.client()
             try client.send("SEND", ["destination": destination, "retain": value, "receipt": "r"])

@@ -67,7 +67,7 @@ struct ScheduleTests {
             ([(.cron, "* * * * *"), (.period, "5")], "not supported together"),
             ([(.cron, "* * * * *"), (.period, "5"), (.repeats, "1")], "not supported together"),
             ([(.cron, "* * * * *"), (.time, "5")], "not supported together"),
-            ([(.cron, "0 0 30 2 *")], "no month that it names has such a day"),
+            ([(.cron, "0 0 30 2 *")], "no month that the entry names has such a day"),
             ([(.delay, "\(30 * day + 1)")], "at most (limits.delay-max-ms)"),
             ([(.time, "\(now + 31 * day)")], "at most (limits.delay-max-ms)"),
             ([(.delay, "1"), (.period, "\(31 * day)")], "at most (limits.delay-max-ms)"),
@@ -76,6 +76,8 @@ struct ScheduleTests {
     func wrong(_ headers: [(ScheduleHeader, String)], _ words: String) {
         let error = #expect(throws: ScheduleError.self) { try Self.request(headers) }
         #expect(error?.explanation.contains(words) == true, "\(error?.explanation ?? "")")
+        // What "not VALUE" would not fit to.
+        #expect(error?.isComplete == (words.contains("such a day") || words.contains("says 5")))
     }
 
     private static var none: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: nil, count: 0) }

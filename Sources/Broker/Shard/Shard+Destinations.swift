@@ -109,6 +109,13 @@ extension Shard {
             switch error {
             case .invalid:
                 if written.count > limits.destinationNameByteCountMax { counters.limits.count(.destinationName) }
+                if options.bareNamePrefix.isEmpty, let first = written.first, first != UInt8(ascii: "/") {
+                    failFrame(
+                        context, "Invalid destination",
+                        "'\(printable(written))' has no leading slash, and this broker takes no such names (bare-names): "
+                            + "write /topic/NAME or /queue/NAME")
+                    return nil
+                }
                 failFrame(
                     context, "Invalid destination",
                     "'\(printable(written))' must be a prefix such as /queue/ and a name: together at most "

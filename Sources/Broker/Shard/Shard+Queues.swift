@@ -108,8 +108,9 @@ extension Shard {
             counters.messagesRefused &+= 1
             failFrame(
                 context, "Queue full",
-                "\(destinationText(queue.pointee.destination)) is full: \(queue.pointee.messageCount) messages, "
-                    + "\(queue.pointee.byteCount) bytes")
+                "\(destinationText(queue.pointee.destination)) is full: \(queue.pointee.messageCount) messages of at most "
+                    + "\(queue.pointee.messageCountMax) (messages-max), and \(queue.pointee.byteCount) bytes of at most "
+                    + "\(queue.pointee.byteCountMax) (bytes-max)")
             return .done
         }
     }

@@ -22,7 +22,8 @@ extension Shard {
         guard destinations[index].pointee.kind == .topic, begins(visible(nameOf(index)), with: "/topic/") else {
             failFrame(
                 context, "Unsupported header",
-                "retain: \(destinationText(index)) retains no message; topics do that are not temporary (/topic/NAME)")
+                "retain: '\(printable(frame.rawValue(.destination)!))' retains no message; topics do that are not temporary (/topic/NAME)"
+            )
             return false
         }
         guard !destinations[index].pointee.isSequenced else { return true }

@@ -47,7 +47,8 @@ extension Shard {
                 continue
             }
             do throws(ScheduleError) { try request.take(header, value) } catch {
-                return failSchedule(context, "\(error.explanation), not '\(printable(value))'")
+                let found = error.isComplete ? "" : ", not '\(printable(value))'"
+                return failSchedule(context, error.explanation + found)
             }
         }
         guard !request.isEmpty else { return found }
