@@ -153,7 +153,8 @@ extension EffectiveSettings {
             report(override.origin, path, "is a section, not a key")
         } else {
             let note = Suggestion.note(for: path, among: Schema.settings.map(\.path))
-            report(override.origin, "", "unknown key \(excerpt(path))\(note)")
+            let advice = note.isEmpty ? "; stampede config --reference prints all" : note
+            report(override.origin, "", "unknown key \(excerpt(path))\(advice)")
         }
     }
 

@@ -23,20 +23,30 @@ struct BrokerConnection: ~Copyable {
     private var lastSent = BrokerConnection.now()
     private var lastReceived = BrokerConnection.now()
 
+    /// CONNECTED has come.
+    private var isConnected = false
+    /// What came first, for the case that it is another protocol.
+    private var firstBytes: [UInt8] = []
+    private let scheme: String
+
     /// The version that was agreed on.
     var version: Version { decoder.version }
 
     /// The number of bytes that wait to be sent.
     var outgoingByteCount: Int { channel.outgoingByteCount }
 
-    private init(_ channel: consuming ClientChannel) { self.channel = channel }
+    private init(_ channel: consuming ClientChannel, scheme: String) {
+        self.channel = channel
+        self.scheme = scheme
+    }
 
     /// Connects, opens the transport, and waits for CONNECTED.
     static func open(_ options: ClientOptions) throws -> BrokerConnection {
         let broker = try options.broker
         let credentials = try options.credentials(for: broker)
         var connection = try BrokerConnection(
-            ClientChannel(try broker.connect(), to: broker, try options.tlsContext(for: broker)))
+            ClientChannel(try broker.connect(), to: broker, try options.tlsContext(for: broker)),
+            scheme: broker.scheme)
         let deadline = now() + handshakeMillisecondsMax
         try connection.openTransport(broker, until: deadline)
         try connection.shakeHands(
@@ -76,6 +86,7 @@ struct BrokerConnection: ~Copyable {
                     throw Failure.operation("the broker answered CONNECT with \(connected.command.text)")
                 }
                 agreeOnHeartBeats(connected["heart-beat"] ?? "0,0")
+                isConnected = true
                 return
             }
             try waitForHandshake("CONNECT", until: deadline)
@@ -102,17 +113,36 @@ struct BrokerConnection: ~Copyable {
             guard let frame = try decoder.pop() else {
                 if channel.isEnded {
                     let reason = channel.closeReason.map { " (\($0))" } ?? ""
-                    throw Failure.operation("the broker closed the connection\(reason)")
+                    throw Failure.operation("the broker closed the connection\(reason)\(schemeHint)")
                 }
                 return nil
             }
             guard frame.command == .error else { return frame }
             let parts = [frame["message"] ?? "", frame.text.prefix { $0 != "\0" }.description]
             let reason = parts.filter { !$0.isEmpty }.joined(separator: ": ")
-            throw Failure.operation("the broker refused: \(reason.isEmpty ? "it gave no reason" : reason)")
+            let hint = parts[1].hasPrefix("the header host is") ? "; --virtual-host names another" : ""
+            var failure = Failure.operation(
+                "the broker refused: \(reason.isEmpty ? "it gave no reason" : reason)\(hint)")
+            failure.receiptID = frame["receipt-id"]
+            throw failure
         } catch let error as FrameError {
-            throw Failure.operation("the broker sent something that is not a STOMP frame: \(error.message)")
+            throw Failure.operation(
+                "the broker sent something that is not a STOMP frame: \(error.message)\(schemeHint)")
         }
+    }
+
+    /// What the URL should have said, as far as what came before CONNECTED tells.
+    private var schemeHint: String {
+        guard !isConnected, scheme.hasPrefix("stomp") else { return "" }
+        if firstBytes.starts(with: "HTTP/".utf8) {
+            let other = scheme == "stomp" ? "ws" : "wss"
+            return "; it answered with HTTP, so clients of this port use WebSocket: --url \(other)://HOST:PORT"
+        }
+        guard scheme == "stomp" else { return "" }
+        // RFC 8446, section 5.1: an alert.
+        if firstBytes.starts(with: [21, 3]) { return "; it answered with TLS: --url stomps://HOST:PORT" }
+        guard firstBytes.isEmpty else { return "" }
+        return " before it answered; if clients of this port use TLS: --url stomps://HOST:PORT"
     }
 
     /// Sends a DISCONNECT with a receipt and waits for the receipt, which confirms all earlier frames. Other frames
@@ -199,6 +229,7 @@ struct BrokerConnection: ~Copyable {
         let bytes = try channel.receive()
         guard !bytes.isEmpty else { return }
         lastReceived = Self.now()
+        if firstBytes.count < 5 { firstBytes += bytes.prefix(5) }
         decoder.push(bytes[...])
     }
 

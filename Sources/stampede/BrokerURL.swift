@@ -59,6 +59,9 @@ struct BrokerURL {
     /// Of the WebSocket handshake.
     let path: String
 
+    /// "stomp", "stomps", "ws", "wss" or "unix".
+    var scheme: String { if case .unix = place { "unix" } else { transport.scheme } }
+
     init(_ text: String) throws(Fault) {
         if text.hasPrefix("unix:") {
             var path = text.dropFirst(5)

@@ -53,6 +53,7 @@ struct Sink: ParsableCommand {
             progress.confirmedCount = progress.sentCount
             if !isWhole { throw Failure.operation("interrupted before the end of the input") }
         } catch let failure as Failure where progress.sentCount > 0 {
+            progress.refusedNumber = failure.receiptID.flatMap { Int($0) }
             throw Failure(exitCode: failure.exitCode, lines: failure.lines + [progress.summary])
         }
         client.report("\(progress.confirmedCount) messages confirmed")
@@ -62,6 +63,8 @@ struct Sink: ParsableCommand {
     private struct Progress {
         var sentCount = 0
         var confirmedCount = 0
+        /// The line that the broker has refused, from 1. nil: none, or nobody knows which.
+        var refusedNumber: Int?
 
         /// The id of a receipt is the number of messages up to its own, included.
         mutating func note(_ frame: ClientFrame) {
@@ -70,11 +73,15 @@ struct Sink: ParsableCommand {
 
         /// The text after a failure: which lines the broker has accepted.
         var summary: String {
-            let rest = sentCount - confirmedCount
-            let accepted = "the broker has accepted the first \(confirmedCount) of \(sentCount) lines that were sent"
-            return rest == 0
-                ? "\(accepted): continue with the line after them"
-                : "\(accepted); it has not confirmed the other \(rest), and may have accepted some of them"
+            var rest = sentCount - confirmedCount
+            var text = "the broker has accepted the first \(confirmedCount) of \(sentCount) lines that were sent"
+            if rest == 0 { return "\(text): continue with the line after them" }
+            if let refusedNumber, refusedNumber > confirmedCount {
+                text += ", and refused line \(refusedNumber)"
+                rest -= 1
+            }
+            if rest == 0 { return text }
+            return "\(text); it has not confirmed the other \(rest), and may have accepted some of them"
         }
     }
 

@@ -61,6 +61,8 @@ struct Failure: Error {
     let exitCode: Int32
     /// What went wrong and what to change, one line each.
     let lines: [String]
+    /// Of an ERROR of the broker: the receipt that the refused frame had asked for.
+    var receiptID: String?
 
     /// The machine, the network or a peer did not allow it.
     static func operation(_ line: String) -> Failure { Failure(exitCode: operation, lines: [line]) }

@@ -95,6 +95,8 @@ struct Storage: ParsableCommand {
         @OptionGroup var place: Place
 
         func run() throws {
+            // A directory that is no store is refused before anything is made in it.
+            _ = try place.open(.inspection)
             let directory = try place.open(.repair)
             let count = try Storage.operation {
                 try directory.repair { Console.write(Storage.printable($0) + "\n", to: STDOUT_FILENO) }

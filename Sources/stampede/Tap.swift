@@ -9,23 +9,6 @@ struct Tap: ParsableCommand {
         case clientIndividual = "client-individual"
     }
 
-    /// Where in the log of a topic to begin.
-    struct LogStart: ExpressibleByArgument {
-        let header: (String, String)
-
-        init?(argument: String) {
-            let value: String
-            switch argument {
-            case "first", "last", "next": value = argument
-            case _ where UInt64(argument) != nil: value = "offset=\(argument)"
-            case _ where argument.hasPrefix("@") && UInt64(argument.dropFirst()) != nil:
-                value = "timestamp=\(argument.dropFirst())"
-            default: return nil
-            }
-            header = ("x-stream-offset", value)
-        }
-    }
-
     static let configuration = CommandConfiguration(
         abstract: "Print the messages of a destination, one per line.",
         discussion: """
@@ -58,9 +41,13 @@ struct Tap: ParsableCommand {
         help: ArgumentHelp(
             "Read the log of a topic: first, last, next, an offset, or @SECONDS since 1970 (x-stream-offset).",
             valueName: "start"))
-    var from: LogStart?
+    var from: String?
 
     func validate() throws {
+        if let from, Self.logStart(from) == nil {
+            throw ValidationError(
+                "--from: found \"\(from)\"; allowed: first, last, next, an offset, or @SECONDS since 1970")
+        }
         if let count, count < 1 { throw ValidationError("--count: found \(count); allowed: 1 or more") }
         _ = try ClientOptions.headers(headers)
     }
@@ -73,7 +60,7 @@ struct Tap: ParsableCommand {
             ClientFrame(
                 .subscribe,
                 [("id", "0"), ("destination", destination), ("ack", ack.rawValue), ("receipt", "subscribed")]
-                    + (try ClientOptions.headers(headers)) + window + (from.map { [$0.header] } ?? [])))
+                    + (try ClientOptions.headers(headers)) + window + start))
         var printer = Printer()
         do {
             try follow(&connection, into: &printer)
@@ -83,6 +70,21 @@ struct Tap: ParsableCommand {
             throw error
         }
         try connection.disconnect()
+    }
+
+    /// Where in the log of a topic to begin.
+    private var start: [(String, String)] {
+        from.flatMap { Self.logStart($0) }.map { [("x-stream-offset", $0)] } ?? []
+    }
+
+    /// The value of `x-stream-offset`. nil: the text says no place.
+    private static func logStart(_ text: String) -> String? {
+        switch text {
+        case "first", "last", "next": text
+        case _ where UInt64(text) != nil: "offset=\(text)"
+        case _ where text.hasPrefix("@") && UInt64(text.dropFirst()) != nil: "timestamp=\(text.dropFirst())"
+        default: nil
+        }
     }
 
     /// Limits the messages under way to the count, because the broker would have to redeliver the others. A

@@ -222,7 +222,7 @@ struct ClientCommandTests {
             for number in 1...3 { #expect(try peer.expect(.send)["receipt"] == "\(number)") }
             _ = try peer.expect(.disconnect)
             try peer.send(ClientFrame(.receipt, [("receipt-id", "1")]), ClientFrame(.receipt, [("receipt-id", "2")]))
-            if isRefused { try peer.send(ClientFrame(.error, [("message", "Queue full")])) }
+            if isRefused { try peer.send(ClientFrame(.error, [("message", "Queue full"), ("receipt-id", "3")])) }
         }
         let outcome = try stampede.run(
             ["sink", "/queue/a", "--host", broker.hostAndPort], input: "one\ntwo\nthree\n")
@@ -231,8 +231,10 @@ struct ClientCommandTests {
         #expect(
             outcome.errorLines == [
                 "stampede: the broker \(isRefused ? "refused: Queue full" : "closed the connection")",
-                "stampede: the broker has accepted the first 2 of 3 lines that were sent; it has not confirmed the "
-                    + "other 1, and may have accepted some of them",
+                "stampede: the broker has accepted the first 2 of 3 lines that were sent"
+                    + (isRefused
+                        ? ", and refused line 3"
+                        : "; it has not confirmed the other 1, and may have accepted some of them"),
             ])
     }
 
@@ -272,12 +274,44 @@ struct ClientCommandTests {
         #expect(outcome.exitCode == 1 && outcome.error == "stampede: the broker refused: Access refused\n")
     }
 
+    @Test("A virtual host that the broker does not have earns a hint")
+    func unknownHost() throws {
+        let broker = try ScriptedBroker { peer in
+            _ = try peer.expect(.connect)
+            try peer.send(ClientFrame(.error, [("message", "Bad CONNECT")], text: "the header host is '127.0.0.1'"))
+        }
+        let outcome = try stampede.run(["tap", "/queue/a", "--host", broker.hostAndPort])
+        try broker.finish()
+        #expect(outcome.error.hasSuffix("the header host is '127.0.0.1'; --virtual-host names another\n"))
+    }
+
+    @Test(
+        "A port of another protocol is named",
+        arguments: [
+            (Array("HTTP/1.1 400 Bad Request\r\n\r\n".utf8), "--url ws://HOST:PORT\n"),
+            ([21, 3, 3, 0, 2, 2, 22], "--url stomps://HOST:PORT\n"),
+        ] as [([UInt8], String)])
+    func otherProtocol(_ answer: [UInt8], _ hint: String) throws {
+        let broker = try ScriptedBroker { peer in
+            _ = try peer.expect(.connect)
+            try peer.send(answer)
+        }
+        let outcome = try stampede.run(["sink", "/queue/a", "--host", broker.hostAndPort])
+        try broker.finish()
+        #expect(outcome.exitCode == 1 && outcome.error.hasSuffix(hint), "\(outcome.error)")
+    }
+
     @Test("What is no broker is one line and exit code 1", arguments: ["tap", "sink"])
     func noBroker(command: String) throws {
         let broker = try ScriptedBroker { peer in _ = try peer.expect(.connect) }
         let outcome = try stampede.run([command, "/queue/a", "--host", broker.hostAndPort])
         try broker.finish()
-        #expect(outcome.exitCode == 1 && outcome.error == "stampede: the broker closed the connection\n")
+        #expect(
+            outcome.exitCode == 1
+                && outcome.error
+                    == "stampede: the broker closed the connection before it answered; if clients of this port "
+                    + "use TLS: --url stomps://HOST:PORT\n"
+        )
         // Nobody listens there any more.
         let second = try stampede.run([command, "/queue/a", "--host", broker.hostAndPort])
         #expect(second.exitCode == 1)

@@ -52,6 +52,14 @@ struct CommandLineTests {
             ),
             (["tap", "/a", "--count", "-1"], "--count: found -1; allowed: 1 or more (see stampede tap --help)"),
             (["sink", "/a", "--receipt", "-1"], "--receipt: found -1; allowed: 1 or more (see stampede sink --help)"),
+            (
+                ["tap", "/a", "--from", "bar"],
+                "--from: found \"bar\"; allowed: first, last, next, an offset, or @SECONDS since 1970 (see stampede tap"
+            ),
+            (
+                ["config", "--set", "foo=1"],
+                "--set: unknown key \"foo\"; stampede config --reference prints all"
+            ),
             (["serve", "--workers"], "Missing value for '--workers <workers>' (see stampede serve --help)"),
             (
                 ["serve", "--port", "3"],

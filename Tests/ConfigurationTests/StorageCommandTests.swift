@@ -135,6 +135,8 @@ struct StorageCommandTests {
             ("/nonexistent", "/nonexistent cannot be opened: No such file or directory"),
             (empty.path, "is not a store"),
         ] {
+            let repair = try stampede.run(["storage", "repair", path])
+            #expect(repair.exitCode == 1 && repair.error.contains(text), "\(repair.error)")
             let outcome = try stampede.run(["storage", "verify", path])
             #expect(outcome.exitCode == 1 && outcome.errorLines.count == 1)
             #expect(outcome.error.contains(text), "\(outcome.error)")
