@@ -593,6 +593,62 @@ struct QueueTests {
         }
     }
 
+    @Test("Room that was granted for a message that has expired is for one of those who wait", arguments: [1, 2])
+    func grantedRoomOfAnExpiredMessageIsForOne(shards: Int) {
+        let options = Self.options {
+            $0.queueMessageCountMax = 1
+            $0.overflow = .block
+        }
+        withBroker(shards: shards, options) { broker in
+            for queue in (0..<shards).map({ broker.queueNames(ownedBy: $0)[0] }) {
+                let consumer = broker.connect(on: 0)
+                consumer.confirmed(.send, [("destination", queue)], "first")
+                for (text, headers) in [("late", [("expires", "1")]), ("second", []), ("third", [])] {
+                    broker.connect(on: 0).publish(queue, text, headers)
+                    broker.run()
+                }
+                consumer.subscribe(queue, ack: "client")
+                for text in ["first", "second", "third"] {
+                    let messages = consumer.messages()
+                    #expect(messages.map(\.text) == [text])
+                    if let message = messages.last { consumer.ack(message) }
+                }
+            }
+        }
+    }
+
+    @Test(
+        "Room that COMMIT kept for a message that has expired is not for publishers who need more", arguments: [1, 2])
+    func keptRoomOfAnExpiredMessage(shards: Int) {
+        let options = Self.options {
+            $0.queueByteCountMax = 10_000
+            $0.overflow = .block
+        }
+        withBroker(shards: shards, options) { broker in
+            for queue in (0..<shards).map({ broker.queueNames(ownedBy: $0)[0] }) {
+                let consumer = broker.connect(on: 0)
+                consumer.confirmed(.send, [("destination", queue)], String(repeating: "x", count: 6_000))
+                let publishers = (0..<2).map { _ in broker.connect(on: 0) }
+                for publisher in publishers {
+                    publisher.publish(queue, String(repeating: "y", count: 8_000), [("receipt", "r")])
+                    broker.run()
+                }
+                let client = broker.connect(on: 0)
+                client.send(.begin, [("transaction", "t")])
+                client.publish(queue, "late", [("transaction", "t"), ("expires", "1")])
+                client.confirmed(.commit, [("transaction", "t")])
+                #expect(publishers.allSatisfy { $0.takeFrames().isEmpty })
+                consumer.subscribe(queue, ack: "client")
+                for byteCount in [6_000, 8_000, 8_000] {
+                    let messages = consumer.messages()
+                    #expect(messages.map(\.body.count) == [byteCount])
+                    if let message = messages.last { consumer.ack(message) }
+                }
+                #expect(publishers.allSatisfy { $0.takeFrames().map { $0["receipt-id"] } == ["r"] })
+            }
+        }
+    }
+
     @Test("Messages of a COMMIT that have expired leave no queue in use", arguments: [1, 2])
     func expiredInTransaction(shards: Int) {
         withBroker(shards: shards, TestBroker.options { $0.limits.destinationCountMax = 40 }) { broker in

@@ -176,10 +176,16 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
     /// Whether the queue takes another message of so many bytes without its policy having to act.
     @inline(__always)
     func hasRoom(_ index: Index<Queue>, byteCount: Int) -> Bool {
+        hasFreeRoom(index, byteCount: byteCount) || index == granting
+    }
+
+    /// Whether room for a message of so many bytes may be given to one who waits for it. What was kept for the message that
+    /// comes next is that message's alone, also when it has expired or was refused and `granting` still names the queue.
+    @inline(__always)
+    func hasFreeRoom(_ index: Index<Queue>, byteCount: Int) -> Bool {
         let queue = queueRecords[index]
         return queue.pointee.messageCount < queue.pointee.messageCountMax
             && queue.pointee.byteCount &+ UInt64(truncatingIfNeeded: byteCount) <= queue.pointee.byteCountMax
-            || index == granting
     }
 
     /// Keeps room for a message of so many bytes: it counts as if it were there.

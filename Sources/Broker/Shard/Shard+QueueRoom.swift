@@ -29,7 +29,7 @@ extension Shard {
             if queue.pointee.isClosed {
                 pendings.setQueue(.none, of: index)
             } else {
-                guard queues.hasRoom(queueIndex, byteCount: Int(pending.pointee.byteCount)) else { return }
+                guard queues.hasFreeRoom(queueIndex, byteCount: Int(pending.pointee.byteCount)) else { return }
                 queues.reserve(queueIndex, byteCount: Int(pending.pointee.byteCount))
             }
             pendings.remove(index, from: &queues.waiting(for: queueIndex).pointee)
