@@ -291,10 +291,7 @@ final class Oracle {
     /// The connection is over, whichever side ended it. `wasFlushed`: the broker had nothing left to send.
     func ended(_ peer: Peer, wasFlushed: Bool) {
         countFailures(of: peer)
-        // A layer that encrypts tells the core of whole blocks of records, and a client reads each.
-        if !wasFlushed, peer.transport?.cipher != nil {
-            for message in messages where message.lastTaker === peer { message.countsAreOff = true }
-        }
+        if !wasFlushed { droppedOutput(of: peer) }
         for subscription in peer.subscriptions {
             if subscription.isQueue, subscription.ackMode == .auto, !wasFlushed {
                 excusedQueues.insert(subscription.destination)
@@ -305,6 +302,13 @@ final class Oracle {
             subscription.state = .ended
         }
         for transaction in peer.transactions where transaction.state == .open { abandon(transaction) }
+    }
+
+    /// The broker has given up a connection with output that was not sent, as far as the core knows: a layer that encrypts
+    /// tells the core of whole blocks of records, and a client reads each.
+    func droppedOutput(of peer: Peer) {
+        guard peer.transport?.cipher != nil else { return }
+        for message in messages where message.lastTaker === peer { message.countsAreOff = true }
     }
 
     /// The consumers of a connection that is lost fail with the oldest message that each has not acknowledged: as the

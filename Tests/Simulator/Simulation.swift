@@ -302,6 +302,7 @@ public final class Simulation {
         memset(arena, 0xA5, arenaUsed)
         arenaUsed = 0
         workers[index].isCarriedOut = false
+        noteEnds(index)
         for notice in shards[index].takeNotices() {
             trace.add(notice.messageCount)
             trace.add(notice.kind.rawValue)

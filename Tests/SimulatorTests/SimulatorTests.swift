@@ -97,6 +97,14 @@ struct SimulatorTests {
         359_160, 494_637, 641_870, 704_715, 865_103, 899_621, 5_005_507, 5_346_731,
     ]
 
+    @Test("A seed with transports that found a fault once finds none now", arguments: Self.transportRegressions)
+    func transportRegressionsStayAway(seed: UInt64) {
+        #expect(Simulation.run(seed: seed, mode: .transports).violation == nil)
+    }
+
+    /// As `regressions`.
+    static let transportRegressions: [UInt64] = [1_066_432, 1_218_820, 1_340_835]
+
     @Test("A seed runs the same way twice", arguments: [UInt64](1...20))
     func runsAreReproducible(seed: UInt64) {
         let first = Simulation.run(seed: seed)

@@ -45,21 +45,24 @@ extension Simulation {
     /// Before a poll: the core's submissions become those for the kernel. Returns when the layers have something to do.
     func lower(_ index: Int) -> UInt64 {
         guard let layers else { return .max }
-        noteEnds(index)
         let deadline = layers[index].transports.lower(&shards[index].submissions, now: now)
         return min(deadline, layers[index].tls.lower(&shards[index].submissions, now: now))
     }
 
-    /// For the core a connection is over when it says so: what it held may be given to others, though the layers still
-    /// have something to say to the client.
-    private func noteEnds(_ index: Int) {
+    /// After a turn: for the core a connection is over when it says so, though the layers still have something to say to
+    /// the client. What it held may be with other workers, and with their clients, before the kernel hears of the end.
+    func noteEnds(_ index: Int) {
+        guard layers != nil else { return }
         for position in 0..<shards[index].submissions.count {
             let submission = shards[index].submissions[position]
             guard submission.kind == .shutdownWrite || submission.kind == .close,
                 let peer = find(submission.connection, index), peer.transport != nil
             else { continue }
             peer.coreHasEnded = true
-            if submission.kind == .close, !peer.coreHasFlushed { peer.coreHasDropped = true }
+            if submission.kind == .close, !peer.coreHasFlushed {
+                peer.coreHasDropped = true
+                oracle.droppedOutput(of: peer)
+            }
             if submission.kind == .shutdownWrite { peer.coreHasFlushed = true }
         }
     }
