@@ -220,6 +220,51 @@ struct RelayTests {
         #expect(receipts(other) == ["o"])
     }
 
+    @Test(
+        "A full log keeps its reserve for acknowledgements: what is passed on to it is refused",
+        arguments: [false, true])
+    func full(holderIsOwner: Bool) {
+        let topic = "/topic/a"
+        let broker = StoreFixture.start(FakeDisk(), shards: 2) {
+            $0.storage?.byteCountMax = 6 * StoreFixture.segmentByteCount
+        }
+        let owner = broker.owner(ofQueue: topic)
+        let holder = holderIsOwner ? owner : 1 - owner
+        let body = String(repeating: "x", count: 4000)
+        let subscriber = broker.connect()
+        subscribe(subscriber, topic, id: id(broker, topic, heldBy: holder))
+        subscriber.confirmed(.disconnect)
+        let live = broker.connect(on: holder)
+        live.confirmed(.subscribe, [("destination", topic), ("id", "live")])
+        // From now on its owner publishes what is sent to the topic.
+        broker.connect().confirmed(.send, [("destination", topic), ("retain", "set")], "first")
+        let queue = broker.queueNames(ownedBy: holder)[0]
+        let filler = broker.connect(on: holder)
+        for _ in 0..<200 { filler.publish(queue, body, [("persistent", "true"), ("receipt", "r")]) }
+        filler.expectError("Disk full", receipt: "r")
+
+        var publisher = broker.connect(on: 1 - holder)
+        for _ in 0..<100 { publisher.publish(topic, body, [("persistent", "true")]) }
+        if holderIsOwner { publisher.expectError("Disk full") }
+        broker.settle()
+        #expect(live.bodies().count == (holderIsOwner ? 1 : 101), "what is not stored goes on")
+        let consumer = broker.connect(on: holder)
+        consumer.confirmed(.subscribe, [("destination", queue), ("id", "0"), ("ack", "client-individual")])
+        var messages = consumer.messages()
+        consumer.confirmed(.ack, [("id", messages.removeFirst()["ack"]!)])
+        publisher = broker.connect(on: 1 - holder)
+        publisher.publish(topic, body, [("persistent", "true"), ("receipt", "r")])
+        publisher.expectError("Disk full", receipt: "r")
+
+        while !messages.isEmpty {
+            for message in messages { consumer.confirmed(.ack, [("id", message["ack"]!)]) }
+            messages = consumer.messages()
+        }
+        broker.advance(milliseconds: 3000)
+        publisher = broker.connect(on: 1 - holder)
+        publisher.confirmed(.send, [("destination", topic), ("persistent", "true")], "taken")
+    }
+
     @Test("A COMMIT to a topic with a log waits for all who store something", arguments: [1, 2, 3])
     func commit(shards: Int) {
         for stalled in 0..<shards {

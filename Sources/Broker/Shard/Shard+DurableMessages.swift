@@ -126,16 +126,23 @@ extension Shard {
         isDispatching = wasDispatching
         if wasDispatching { return }
         // What is published on the way, a dead letter, is nobody's SEND.
-        let (publication, refusal) = (durables.publication, durables.refusal)
-        durables.publication = nil
+        let (publication, refusal, withheld) = (durables.publication, durables.refusal, durables.withheld)
+        (durables.publication, durables.withheld) = (nil, nil)
         dispatchWhatWaits()
-        (durables.publication, durables.refusal) = (publication, refusal)
+        (durables.publication, durables.refusal, durables.withheld) = (publication, refusal, withheld)
     }
 
     /// Puts a message into the queue of a durable subscription. Where that is full, the oldest make room, whatever the topic's
     /// policy says of queues: somebody who is away must not stop those who publish.
     private mutating func keep(_ message: Message, line: UnsafeRawBufferPointer, in index: Index<Destination>) {
         let queue = destinations[index].pointee.queue
+        if let refusal = durables.withheld, stores(queue, isPersistent: message.isPersistent) {
+            durables.refusal = refusal
+            counters.messagesDropped &+= 1
+            return notice(
+                .messagesDropped,
+                "1 of \(destinationText(index)): worker \(self.index) cannot store it (\(refusal.message))")
+        }
         // Where messages are in the log alone, the oldest go when they are read: `dropSurplusOfDurable`.
         if enqueue(queue, message, extra: line) { return }
         var droppedCount = 0

@@ -69,7 +69,7 @@ extension Shard {
             index = makeTopic(name, isPattern: false)
             guard !index.isNone else {
                 counters.messagesDropped &+= 1
-                if durables.isUsed { relays.lost(from: peer) }
+                if durables.isUsed { relays.lost(from: peer, .memory) }
                 return notice(.memoryLimit, "no memory for a message to \(nameText(name)): it is dropped")
             }
         }

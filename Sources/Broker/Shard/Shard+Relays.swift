@@ -99,17 +99,24 @@ extension Shard {
 
     // MARK: With a holder
 
-    /// A message that the owner of its topic has passed on: it is for all subscribers here, durable ones among them.
+    /// A message that the owner of its topic has passed on: it is for all subscribers here, durable ones among them. Where the
+    /// log has no room it is for the others alone: what is kept in reserve is for acknowledgements.
     mutating func storePassedOn(_ message: Message, of topic: Index<Destination>, from owner: Int) {
+        // Half a transaction would be worse.
+        if !store.isGrouping, !store.hasFailed,
+            storingWorkers(of: topic, isPersistent: message.isPersistent).contains(index)
+        {
+            durables.withheld = refusalToStore(message.contentByteCount, at: nameOf(topic))
+        }
         durables.refusal = nil
         _ = publishHere(topic, message)
-        if durables.refusal != nil { relays.lost(from: owner) }
+        durables.withheld = nil
+        if let refusal = durables.refusal { relays.lost(from: owner, refusal) }
     }
 
     /// The owner of a topic asks whether what it has passed on is on stable storage.
     mutating func relayBarrierReached(_ barrier: RelayBarrier, from peer: Int) {
-        var refusal: Refusal?
-        if relays.takeLoss(from: peer) { refusal = .memory }
+        var refusal = relays.takeLoss(from: peer)
         if store.hasFailed { refusal = .storageFailed }
         let position = store.staging.endPosition
         guard refusal == nil, position > store.durablePosition else {

@@ -104,7 +104,7 @@ extension Shard {
             if !destinations[index].pointee.isSequenced { sequence(index) }
             let (message, retain) = (payload.message, sequencing.retain)
             refusal =
-                refusalToKeep(index, message, retain)
+                refusalToKeep(index, message, sequencing)
                 ?? sequence(index, message, retain, isCommitted: sequencing.isCommitted)
         }
         guard let refusal else { return }
@@ -116,15 +116,22 @@ extension Shard {
         peers.write(PublicationRefusal(session: sequencing.session, refusal: refusal), to: peer, name: payload.receipt)
     }
 
-    /// Why the log of this worker does not take a message that is to be stored. What COMMIT brings may take of what is kept in
-    /// reserve: half a transaction would be worse.
+    /// Why the log of this worker does not take a message that is to be stored, by the topic or for durable subscriptions. What
+    /// COMMIT brings may take of what is kept in reserve: half a transaction would be worse.
     private mutating func refusalToKeep(
-        _ index: Index<Destination>, _ message: Message, _ retain: RetainAction
+        _ index: Index<Destination>, _ message: Message, _ sequencing: Sequencing
     ) -> Refusal? {
         let topic = destinations[index]
-        guard topic.pointee.isLogged || retain == .set, topic.pointee.stores(isPersistent: message.isPersistent) else {
-            return nil
-        }
+        let isKept =
+            (topic.pointee.isLogged || sequencing.retain == .set)
+            && topic.pointee.stores(isPersistent: message.isPersistent)
+        // Of a client's SEND alone: a dead letter was stored before.
+        let asksForDurables = durables.isUsed && !sequencing.isCommitted && !sequencing.session.isNone
+        guard
+            isKept
+                || asksForDurables
+                    && storingWorkers(of: index, isPersistent: message.isPersistent).contains(self.index)
+        else { return nil }
         switch admission(message.contentByteCount, at: nameOf(index)) {
         case .open, .wait: return nil
         case .full: return store.isGrouping ? nil : .diskFull
