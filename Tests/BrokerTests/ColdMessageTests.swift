@@ -212,6 +212,30 @@ struct ColdMessageTests {
         broker.finish()
     }
 
+    @Test("Two full queues that are each other's dead-letter queue come to rest", arguments: [1, 2])
+    func circle(shards: Int) {
+        let broker = Self.start(shards: shards) {
+            $0.storage?.cold.readyCountMin = 1
+            $0.storage?.cold.aheadByteCountMax = 1
+        }
+        let client = broker.connect()
+        let names = (0..<2).map { broker.queueNames(ownedBy: $0 % shards)[$0] }
+        for (name, other) in zip(names, names.reversed()) {
+            let limits = [("x-max-length", "2"), ("x-overflow", "drop-head"), ("x-dead-letter-routing-key", other)]
+            for number in 1...2 { client.publish(name, "\(number)", Self.persistent + limits) }
+        }
+        broker.settle()
+        for name in names { #expect(counts(broker, name)[1] == 1) }
+        client.publish(names[0], "3", Self.persistent)
+        broker.kernel.run(turnCountMax: 1000)
+        #expect(broker.counters.messagesDropped == 1)
+        for name in names {
+            client.subscribe(name, id: name, ack: "client-individual")
+            #expect(drain(client) == (name == names[0] ? ["2", "3"] : ["1", "2"]))
+        }
+        broker.finish()
+    }
+
     @Test("A durable subscription that is full has its oldest messages make room, whatever overflow says")
     func durable() {
         let broker = Self.start {

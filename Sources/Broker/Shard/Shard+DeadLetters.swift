@@ -163,7 +163,10 @@ extension Shard {
         case .queue:
             let queue = queues.handle(destinations[target].pointee.queue)
             let wasEmpty = queues[queue.index].pointee.messageCount == 0
-            guard enqueue(queue.index, message) else { return false }
+            // It drives no other out: two queues could send each other theirs for ever.
+            guard queues.hasRoom(queue.index, byteCount: message.contentByteCount), enqueue(queue.index, message) else {
+                return false
+            }
             if wasEmpty { hold(queue, holder) }
             return true
         case .remoteQueue:

@@ -49,7 +49,9 @@ extension Shard {
             dropOldest(queueIndex, byteCount: message.contentByteCount)
         }
         let wasEmpty = queue.pointee.messageCount == 0
-        if take(queueIndex, message) {
+        // One with cold messages takes others beyond its limits, and drops its oldest when it has read them.
+        let mayExceed = !publication.isDeadLetter
+        if mayExceed || queues.hasRoom(queueIndex, byteCount: message.contentByteCount), take(queueIndex, message) {
             if wasEmpty { hold(handle, publication.sender) }
         } else {
             let isFull = !queues.hasRoom(queueIndex, byteCount: message.contentByteCount)
