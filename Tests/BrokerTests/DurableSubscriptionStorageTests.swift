@@ -60,6 +60,28 @@ struct DurableSubscriptionStorageTests {
         #expect(receipts(other) == ["3", "4"], "what is not stored waits for no disk")
     }
 
+    @Test("A worker that has no memory for the topic of a message that it is to store refuses it")
+    func noMemory() {
+        let broker = StoreFixture.start(FakeDisk(), shards: 2) { $0.limits.messageMemoryByteCountMax = 512 << 10 }
+        let owner = broker.owner(ofQueue: name("/topic/#"))
+        let client = broker.connect()
+        subscribe(client, "/topic/#")
+        client.confirmed(.disconnect)
+        let publisher = broker.connect(on: 1 - owner)
+        publisher.confirmed(.send, [("destination", "/topic/a")] + Self.persistent, "taken")
+        // Frames that are cut short take all that is left.
+        for byteCount in [4000, 2000, 1000, 500, 200, 100, 50] {
+            var before = 0
+            repeat {
+                before = broker.shard(owner).pointee.blockByteCount
+                broker.accept(on: owner).write("CONNECT\nx:" + String(repeating: "x", count: byteCount))
+                broker.run()
+            } while broker.shard(owner).pointee.blockByteCount > before
+        }
+        publisher.publish("/topic/b", "lost", Self.persistent + [("receipt", "r")])
+        publisher.expectError("Out of memory", receipt: "r")
+    }
+
     @Test(
         "After a crash the subscription and its stored messages are there, and nothing is missed", arguments: [1, 3],
         [1, 2])

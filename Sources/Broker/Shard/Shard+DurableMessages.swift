@@ -106,7 +106,13 @@ extension Shard {
             _ = publishHere(index, message)
             refusal = durables.refusal
         }
-        guard let refusal else { return }
+        if let refusal { refuse(publication, refusal, payload, to: peer) }
+    }
+
+    /// The client of another worker hears that its message is not stored.
+    mutating func refuse(
+        _ publication: TopicPublication, _ refusal: Refusal, _ payload: MessagePayload, to peer: Int
+    ) {
         counters.messagesRefused &+= 1
         peers.write(
             PublicationRefusal(session: publication.sender, refusal: refusal), to: peer, name: payload.receipt)

@@ -69,8 +69,10 @@ extension Shard {
             index = makeTopic(name, isPattern: false)
             guard !index.isNone else {
                 counters.messagesDropped &+= 1
+                notice(.memoryLimit, "no memory for a message to \(nameText(name)): it is dropped")
+                if !publication.sender.isNone { return refuse(publication, .memory, payload, to: peer) }
                 if durables.isUsed { relays.lost(from: peer, .memory) }
-                return notice(.memoryLimit, "no memory for a message to \(nameText(name)): it is dropped")
+                return
             }
         }
         if !publication.sender.isNone { return publishToDurables(index, publication, payload, from: peer) }
