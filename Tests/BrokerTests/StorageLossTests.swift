@@ -38,10 +38,21 @@ struct StorageLossTests {
 
     @Test(
         "Where that transaction will never be complete the second is refused, and the third is taken",
-        arguments: [0, 1])
-    func duplicateOfFailedTransaction(shard: Int) {
-        let broker = StoreFixture.start(FakeDisk(), shards: 3) { $0.storage?.onError = .refuse }
+        arguments: [0, 1], [false, true])
+    func duplicateOfFailedTransaction(shard: Int, isCold: Bool) {
+        let broker = StoreFixture.start(FakeDisk(), shards: 3) {
+            $0.storage?.onError = .refuse
+            if isCold { Self.leaveMemory(&$0) }
+        }
+        let early = isCold ? (1...20).map(String.init) : []
+        let filler = broker.connect()
+        for body in early { filler.publish(broker.queueNames(ownedBy: 1)[0], body, Self.persistent) }
+        broker.settle()
         let (committer, again, queue) = commitAndSendAgain(broker, on: shard)
+        if isCold {
+            let counts = broker.shard(1).pointee.coldCounts(ofQueue: queue)
+            #expect(counts.behind == 0 && counts.cold > 10, "it is in the log alone")
+        }
         broker.disk.stalledShard = nil
         broker.disk.failures = [.init(.appendFileDurably, EIO)]
         while broker.stepDisk() {}
@@ -52,7 +63,7 @@ struct StorageLossTests {
         broker.run()
         while broker.stepDisk() {}
         #expect(receipts(third) == ["3"])
-        #expect(StoreFixture.bodies(queue, in: broker.disk.contents(afterPowerCut: true)) == ["x"])
+        #expect(StoreFixture.bodies(queue, in: broker.disk.contents(afterPowerCut: true)) == early + ["x"])
         broker.disk.isHeld = false
     }
 
@@ -77,16 +88,17 @@ struct StorageLossTests {
         return (committer, again, queue)
     }
 
+    /// All that comes to a queue with two ready messages leaves memory.
+    private static func leaveMemory(_ options: inout BrokerOptions) {
+        options.storage?.cold.fillPercent = 0
+        options.storage?.cold.readyCountMin = 2
+        options.storage?.cold.readByteCountMax = 1000
+        options.storage?.cold.aheadByteCountMax = 60
+    }
+
     @Test("The id of a message that is in the log only for want of memory is not known to the next life")
     func transientID() {
-        func start(_ disk: FakeDisk) -> TestBroker {
-            StoreFixture.start(disk) {
-                $0.storage?.cold.fillPercent = 0
-                $0.storage?.cold.readyCountMin = 2
-                $0.storage?.cold.readByteCountMax = 1000
-                $0.storage?.cold.aheadByteCountMax = 60
-            }
-        }
+        func start(_ disk: FakeDisk) -> TestBroker { StoreFixture.start(disk, Self.leaveMemory) }
         var broker = start(FakeDisk())
         var client = broker.connect()
         for number in 1...20 { client.publish("/queue/a", "\(number)", Self.persistent) }

@@ -27,6 +27,8 @@ struct DeduplicationID: SlabRecord {
     var keyByteCount: UInt32
     /// Wall-clock milliseconds.
     var acceptedAt: UInt64
+    /// Ids are numbered as they become known.
+    var number: UInt64
     var isStored: Bool
     /// A segment of this life's log: the record that says so is there or behind.
     var segment: UInt32
@@ -71,6 +73,8 @@ struct DeduplicationTable: ~Copyable {
     private static var excessMax: Int { 65_536 }
     /// Of the blocks of names and ids.
     private(set) var blockByteCount = 0
+    /// Of the next id that becomes known.
+    private(set) var nextNumber: UInt64 = 0
 
     /// Bytes of an id as clients send it, and as it is here, with the escapes of STOMP 1.2.
     static var valueByteCountMax: Int { 256 }
@@ -207,6 +211,8 @@ struct DeduplicationTable: ~Copyable {
         record.pointee.key = block
         record.pointee.keyByteCount = UInt32(byteCount)
         record.pointee.acceptedAt = acceptedAt
+        record.pointee.number = nextNumber
+        nextNumber += 1
         record.pointee.isStored = segment != nil
         record.pointee.segment = segment ?? 0
         windows[window].pointee.ids.append(made, in: ids)
@@ -223,6 +229,16 @@ struct DeduplicationTable: ~Copyable {
         if window.isNone { return }
         let found = find(window, id)
         if !found.isNone { remove(found, &memory) }
+    }
+
+    /// The next life will not know these: what brought them is in no log that counts.
+    mutating func forgetStored(_ numbers: Range<UInt64>, _ memory: inout MemoryBudget) {
+        var index = ids.nextLive(after: .none)
+        while !index.isNone {
+            let next = ids.nextLive(after: index)
+            if ids[index].pointee.isStored, numbers.contains(ids[index].pointee.number) { remove(index, &memory) }
+            index = next
+        }
     }
 
     private mutating func remove(

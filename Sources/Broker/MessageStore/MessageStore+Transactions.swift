@@ -36,13 +36,13 @@ extension MessageStore {
     /// A part was written, from `position` to the end of the log.
     mutating func opened(
         part transaction: UInt64, at position: LogPosition, holdsReceipts: Bool,
-        conditions: PartConditions = PartConditions(), hasIDs: Bool = false
+        conditions: PartConditions = PartConditions(), ids: Range<UInt64> = 0..<0
     ) {
         let end = staging.endPosition
         openParts.append(
             OpenPart(
                 transaction: transaction, position: position, partEnd: end, end: end, state: .written,
-                holdsReceipts: holdsReceipts, hasIDs: hasIDs, conditions: conditions))
+                holdsReceipts: holdsReceipts, firstID: ids.lowerBound, endID: ids.upperBound, conditions: conditions))
     }
 
     /// The transaction that brought a message to this log, if it is not known to be complete. 0: there is none.

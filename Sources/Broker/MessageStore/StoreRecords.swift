@@ -80,8 +80,9 @@ struct OpenPart: BitwiseCopyable {
     /// What is confirmed to be stored is no more than what is before it, until all parts are durable: nobody else waits for
     /// them.
     var holdsReceipts: Bool
-    /// Ids of messages become known with it (`x-deduplication-id`).
-    var hasIDs = false
+    /// Ids of messages that became known with it: numbers of `DeduplicationTable`, from the first one to before the end.
+    var firstID: UInt64 = 0
+    var endID: UInt64 = 0
     /// It holds RECEIPTs since somebody has sent again what may be in it: see `MessageStore.holdForDuplicate`.
     var holdsDuplicates = false
     /// Transactions without which this one does not count, and which are not complete yet.
@@ -91,6 +92,7 @@ struct OpenPart: BitwiseCopyable {
 
     /// Nobody here knows that all parts are on stable storage.
     var isIncomplete: Bool { state == .written || state == .durable }
+    var hasIDs: Bool { firstID != endID }
 }
 
 /// A transaction of several workers, with the one that began it: answers that are due.

@@ -42,30 +42,9 @@ extension Shard {
     }
 
     /// A transaction will never be complete. The next life will not have its messages, so what comes with their ids is taken.
-    mutating func forgetIDs(of part: OpenPart) {
-        var entry = queues.nextEntry(after: .none)
-        while !entry.isNone {
-            let record = queues[entry]
-            if record.pointee.isStored, store.holds(part, memory.place(of: record.pointee.message).pointee) {
-                forgetID(of: record.pointee.message, nameOf(queues[record.pointee.queue].pointee.destination))
-            }
-            entry = queues.nextEntry(after: entry)
-        }
-        var delayed = delays.nextLive(after: .none)
-        while !delayed.isNone {
-            let block = delays[delayed].pointee.message
-            if delays[delayed].pointee.isStored, store.holds(part, memory.place(of: block).pointee) {
-                forgetID(of: block, scheduleLine(memory.stored(block, identity: 0, expiresAt: 0)).destination)
-            }
-            delayed = delays.nextLive(after: delayed)
-        }
-    }
-
-    private mutating func forgetID(of block: BlockIndex, _ destination: UnsafeRawBufferPointer) {
-        let message = memory.stored(block, identity: 0, expiresAt: 0)
-        guard message.options.contains(.isDeduplicated), let id = id(of: message) else { return }
-        deduplication.forget(id, of: destination, &memory)
-    }
+    ///
+    /// Wherever they are by now: a message that left memory, or has moved on, does not say any more what its part was.
+    mutating func forgetIDs(of part: OpenPart) { deduplication.forgetStored(part.firstID..<part.endID, &memory) }
 
     // MARK: Time
 

@@ -8,7 +8,8 @@ extension Shard {
     /// Returns what `endGroup` is told.
     mutating func beginGroup() -> OpenGroup {
         defer { isDispatching = true }
-        return OpenGroup(first: store.beginGroup(), wasDispatching: isDispatching)
+        return OpenGroup(
+            first: store.beginGroup(), wasDispatching: isDispatching, firstID: deduplication.nextNumber)
     }
 
     /// - Parameters:
@@ -21,11 +22,11 @@ extension Shard {
         conditions: PartConditions = PartConditions(), isJoined: Bool = false, holdsReceipts: Bool = false
     ) {
         if !store.hasFailed, !isJoined {
-            let written = writeGroup(group.first, transaction, partCount, conditions)
+            let position = writeGroup(group.first, transaction, partCount, conditions)
             if partCount > 1 || !conditions.isEmpty {
                 store.opened(
-                    part: transaction, at: written.position, holdsReceipts: holdsReceipts, conditions: conditions,
-                    hasIDs: written.hasIDs)
+                    part: transaction, at: position, holdsReceipts: holdsReceipts, conditions: conditions,
+                    ids: group.firstID..<deduplication.nextNumber)
                 if store.isGivenUp(conditions) { giveUp(transaction) }
             }
         }
@@ -48,17 +49,17 @@ extension Shard {
         }
     }
 
-    /// Returns where it begins, and whether ids of messages become known with it.
+    /// Returns where it begins.
     private mutating func writeGroup(
         _ first: Int, _ transaction: UInt64, _ partCount: UInt16, _ conditions: PartConditions
-    ) -> (position: LogPosition, hasIDs: Bool) {
+    ) -> LogPosition {
         let size = sizeOfGroup(first)
-        if size.count == 0, partCount == 1 { return (store.staging.endPosition, false) }
+        if size.count == 0, partCount == 1 { return store.staging.endPosition }
         let isPart = size.count > 1 || partCount > 1 || !conditions.isEmpty
         let byteCount = size.byteCount + (isPart ? RecordWriter.partByteCount : 0)
         guard store.fitsSegment(byteCount) else {
             defer { writeLargeGroup(first) }
-            return (store.staging.endPosition, true)
+            return store.staging.endPosition
         }
         let writer = store.staging.room(byteCount, store.milliseconds)
         let position = writer.pointee.position
@@ -66,14 +67,12 @@ extension Shard {
             writer.pointee.beginPart(transaction: transaction, partCount: partCount, conditions: conditions)
         }
         let acknowledgedBefore = store.groupAcknowledged.count
-        var hasIDs = false
         for place in first..<store.operations.count {
             switch store.operations[place] {
             case .message, .delayed:
                 let record = record(of: store.operations[place])
                 setPlace(of: store.operations[place], writer.pointee.write(record), record)
                 store.countStored(record)
-                if record.flags.contains(.isDeduplicated) { hasIDs = true }
             case .kept(let kept): write(kept, with: writer)
             case .failure(let count, let reference): writer.pointee.write(failureCount: count, of: reference)
             case .acknowledgement(let place): store.groupAcknowledged.append(place.reference)
@@ -84,7 +83,7 @@ extension Shard {
         if isPart { writer.pointee.endPart() }
         store.didWrite()
         countGroup(first)
-        return (position, hasIDs)
+        return position
     }
 
     private mutating func sizeOfGroup(_ first: Int) -> (count: Int, byteCount: Int) {
@@ -147,4 +146,6 @@ extension Shard {
 struct OpenGroup: BitwiseCopyable {
     var first: Int
     var wasDispatching: Bool
+    /// Ids that become known with it begin here (`DeduplicationTable.nextNumber`).
+    var firstID: UInt64
 }
