@@ -23,6 +23,8 @@ struct DurableSubscriptions {
     private var clientIDs: [Index<Session>: [UInt8]] = [:]
     /// Those that are not open yet.
     private(set) var opening: [Index<Destination>] = []
+    /// Queues of subscriptions that have ended, with messages that are dropped in later turns.
+    private var emptying: Set<Index<Destination>> = []
     /// Some topic that this worker knows has durable subscriptions.
     private(set) var isUsed = false
     /// The SEND under the parser, while its message is published to such a topic.
@@ -50,6 +52,12 @@ struct DurableSubscriptions {
         opening.removeAll { $0 == index }
         return subscriptions.removeValue(forKey: index)
     }
+
+    func isEmptying(_ index: Index<Destination>) -> Bool { emptying.contains(index) }
+
+    mutating func beginToEmpty(_ index: Index<Destination>) { emptying.insert(index) }
+
+    mutating func endEmptying(_ index: Index<Destination>) { emptying.remove(index) }
 
     mutating func setPosition(_ position: UInt32, of index: Index<Destination>) {
         subscriptions[index]?.position = position

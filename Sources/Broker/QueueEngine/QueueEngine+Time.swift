@@ -36,10 +36,11 @@ extension QueueEngine {
     /// One timer for a queue, which keeps running when the queue is used again: a use costs no timer. When it fires, it is
     /// set anew for what is left.
     mutating func armIdle(
-        _ index: Index<Queue>, after milliseconds: UInt32, _ timers: inout TimerWheel, now: UInt64
+        _ index: Index<Queue>, after milliseconds: UInt32, _ timers: inout TimerWheel, now: UInt64,
+        isClosing: Bool = false
     ) {
         let queue = queueRecords[index]
-        guard queue.pointee.idleTimer == 0, !queue.pointee.isClosed else { return }
+        guard queue.pointee.idleTimer == 0, !queue.pointee.isClosed || isClosing else { return }
         queue.pointee.idleTimer = timers.schedule(
             at: now &+ UInt64(milliseconds) &* 1_000_000, kind: TimerKind.idleQueue.rawValue,
             owner: queueRecords.handle(index).slot)

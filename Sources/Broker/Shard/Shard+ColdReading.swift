@@ -70,7 +70,9 @@ extension Shard {
 
     private mutating func wantsMore(_ index: Index<Queue>) -> Bool {
         let queue = queues[index]
-        guard queue.pointee.ready.count < queue.pointee.readyCountMin || isOver(index) else { return false }
+        guard queue.pointee.ready.count < queue.pointee.readyCountMin || isOver(index), !queue.pointee.isClosed else {
+            return false
+        }
         // Where others fill the memory, no more than what consumers wait for.
         return !messagesFill(percent: Self.fillPercentToReadAhead)
             || queue.pointee.ready.isEmpty && !queue.pointee.turns.isEmpty || isOver(index)

@@ -14,10 +14,10 @@ extension Shard {
     /// A ready entry's time is over.
     mutating func expire(_ index: Index<Entry>) {
         counters.messagesExpired &+= 1
-        if policies[queues[queues[index].pointee.queue].pointee.policy].deadLettersExpired {
+        let queue = queues[index].pointee.queue
+        if policies[queues[queue].pointee.policy].deadLettersExpired, !queues[queue].pointee.isClosed {
             deadLetter(index, reason: "expired")
         } else {
-            let queue = queues[index].pointee.queue
             queues.takeOut(index)
             freeEntry(index)
             readBackIfFew(queue)

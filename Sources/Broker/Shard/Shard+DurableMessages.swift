@@ -142,6 +142,8 @@ extension Shard {
     /// policy says of queues: somebody who is away must not stop those who publish.
     private mutating func keep(_ message: Message, line: UnsafeRawBufferPointer, in index: Index<Destination>) {
         let queue = destinations[index].pointee.queue
+        // It is not open, and was promised to nobody, while messages of the one before it are dropped.
+        if queues[queue].pointee.isClosed { return }
         if let refusal = durables.withheld, stores(queue, isPersistent: message.isPersistent) {
             durables.refusal = refusal
             counters.messagesDropped &+= 1

@@ -8,7 +8,9 @@ extension Shard {
 
     /// Writes that the subscription is there, in place of what was written of it before.
     mutating func writeDurable(_ index: Index<Destination>) {
-        guard store.isEnabled, !store.hasFailed, !store.hasEnded, let subscription = durables[index] else { return }
+        guard store.isEnabled, !store.hasFailed, !store.hasEnded, !durables.isEmptying(index),
+            let subscription = durables[index]
+        else { return }
         let record = SubscriptionRecord(
             name: nameOf(index), topic: nameOf(subscription.source), dialect: UInt16(subscription.dialect.rawValue),
             lastUsed: subscription.lastUsed)
@@ -125,6 +127,7 @@ extension Shard {
     mutating func durableTimerFired(_ queue: Index<Queue>) {
         queues.disarmIdle(queue, &timers, hasFired: true)
         let index = queues[queue].pointee.destination
+        if durables.isEmptying(index) { return emptyDurable(index) }
         guard let subscription = durables[index], subscription.isOpen, subscription.lastUsed != .max else { return }
         let patience = durablePatience(queue)
         guard patience != 0, wallMilliseconds >= subscription.lastUsed &+ patience else { return armDurable(index) }

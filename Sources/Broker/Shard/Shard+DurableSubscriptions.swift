@@ -6,7 +6,7 @@ import Slabs
 //     SUBSCRIBE      -> the queue is made and bound, its record goes to the log, and all workers are told of the interest
 //     all agree, and the record is on stable storage
 //                    -> open: RECEIPT and consumers
-//     UNSUBSCRIBE    -> unbound, its messages dropped, a record says so
+//     UNSUBSCRIBE    -> unbound, a record says so, its messages are dropped: see `Shard+EndedDurables`
 extension Shard {
     // MARK: Making
 
@@ -31,14 +31,16 @@ extension Shard {
         if let refusal = refusalOfDurable(name.count + topic.count) { return (.none, refusal) }
         let source = sourceOfDurable(topic, isPattern: isPattern)
         if let refusal = source.refusal { return (.none, refusal) }
-        let index = makeDurableQueue(name, topic: topic)
+        let former = findDestination(name)
+        let index = former.isNone ? makeDurableQueue(name, topic: topic) : former
         guard !index.isNone else {
             updateIdle(source.index)
             return (.none, .memory)
         }
         add(
             DurableSubscription(
-                dialect: dialect, topic: Array(topic), source: source.index, position: 0, lastUsed: wallMilliseconds),
+                dialect: dialect, topic: Array(topic), source: source.index, position: 0,
+                recordedAt: former.isNone ? 0 : .max, lastUsed: wallMilliseconds),
             at: index)
         seekAgreement(index)
         return (index, nil)
@@ -80,6 +82,16 @@ extension Shard {
     ) -> Index<Destination> {
         let index = destinations.makeQueue(name, memory: &memory)
         if index.isNone { return .none }
+        guard attachDurableQueue(to: index, topic: topic) else {
+            destinations.remove(index, memory: &memory)
+            return .none
+        }
+        destinations.setDurableQueue(true, index)
+        return index
+    }
+
+    /// False: no memory.
+    mutating func attachDurableQueue(to index: Index<Destination>, topic: UnsafeRawBufferPointer) -> Bool {
         let policy = UInt32(policies.index(of: topic))
         // Its oldest messages make room, whatever the policy says of queues: see `keep`.
         var bounds = policies[policy]
@@ -87,13 +99,9 @@ extension Shard {
         let queue = queues.make(
             for: index, bounds, at: policy, storage: store.isEnabled ? policies[policy].storage : .never,
             clock: clock)
-        guard !queue.isNone else {
-            destinations.remove(index, memory: &memory)
-            return .none
-        }
+        if queue.isNone { return false }
         destinations.attach(queue, to: index)
-        destinations.setDurableQueue(true, index)
-        return index
+        return true
     }
 
     /// Binds the queue to its topic, and writes that it is there.
@@ -152,6 +160,12 @@ extension Shard {
     mutating func durablesRefused(_ topic: Handle<Destination>) {
         guard destinations.isLive(topic) else { return }
         endOpening(.memory) { !$0.isAgreed && $0.source == topic.index }
+    }
+
+    /// There is no memory for its queue.
+    mutating func refuseDurable(_ index: Index<Destination>) {
+        for consumer in durables[index]!.waiting { refuse(consumer, .memory) }
+        _ = removeDurable(index)
     }
 
     /// Those that are not open will not be.
@@ -255,7 +269,7 @@ extension Shard {
         peers.write(PublicationRefusal(session: removal.session, refusal: refusal), to: peer, name: receipt)
     }
 
-    /// Ends a subscription that nobody consumes from. Returns how many messages go with it.
+    /// Ends a subscription that nobody consumes from. Returns how many messages go with it, now or in later turns.
     mutating func removeDurable(_ index: Index<Destination>) -> Int {
         guard let subscription = durables.remove(index) else { return 0 }
         let source = subscription.source
@@ -264,12 +278,8 @@ extension Shard {
         }
         let left = durables.count(of: source, with: self.index) - 1
         setDurableCount(left, of: source, with: self.index)
-        let droppedCount = closeQueue(destinations[index].pointee.queue)
         forgetRecord(of: subscription, at: index)
-        // Before the record of another of that name, which would inherit its messages.
-        writeAcknowledgedNow()
-        destinations.setDurableQueue(false, index)
-        remove(index)
+        let droppedCount = endQueue(ofDurable: index)
         if destinations.removeSubscription(from: source) {
             announceWithdrawal(source)
         } else if left == 0, destinations[source].pointee.interest != .none {

@@ -59,9 +59,7 @@ extension Shard {
         let isWhole = messageCount <= Self.dropsPerTurnMax
         // Closed before its last message goes, or it would become idle and have its time anew.
         if isWhole { queues.close(index) }
-        var count = dropReady(index, atMost: Self.dropsPerTurnMax)
-        count += dropCold(index, atMost: Self.dropsPerTurnMax - count)
-        count += dropReady(index, atMost: Self.dropsPerTurnMax - count)
+        let count = dropSome(index)
         counters.messagesDropped &+= UInt64(count)
         notice(
             .messagesDropped,
@@ -69,5 +67,12 @@ extension Shard {
                 + "\(policies[queue.pointee.policy].idleWithMessagesMillisecondsMax) ms (idle-expires-with-messages-ms)"
         )
         return isWhole
+    }
+
+    /// Drops the oldest messages of a queue, as many as may be in a turn. Returns how many.
+    mutating func dropSome(_ index: Index<Queue>) -> Int {
+        var count = dropReady(index, atMost: Self.dropsPerTurnMax)
+        count += dropCold(index, atMost: Self.dropsPerTurnMax - count)
+        return count + dropReady(index, atMost: Self.dropsPerTurnMax - count)
     }
 }

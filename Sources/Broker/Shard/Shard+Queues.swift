@@ -59,12 +59,17 @@ extension Shard {
 
     /// Takes a queue's consumers and messages from it, and lets it take no more. Returns how many messages there were.
     mutating func closeQueue(_ index: Index<Queue>) -> Int {
+        beginToClose(index)
+        return dropReady(index) + dropCold(index) + dropReady(index)
+    }
+
+    /// Takes a queue's consumers from it, and lets it take no more.
+    mutating func beginToClose(_ index: Index<Queue>) {
         queues.close(index)
         queues.disarmIdle(index, &timers)
         while case let consumer = queues[index].pointee.consumers.first, !consumer.isNone {
             removeConsumer(consumer, .nothing)
         }
-        return dropReady(index) + dropCold(index) + dropReady(index)
     }
 
     /// Drops ready messages, the oldest first, at most so many. Returns how many there were.
