@@ -24,11 +24,12 @@ struct PeerLinkTests {
             check(TransactionPart.self), check(TransactionStep.self), check(Sequencing.self),
             check(RetainedChange.self), check(ReaderRequest.self), check(ReaderAnswer.self),
             check(ReaderRemoval.self), check(ReaderCredit.self), check(LogDelivery.self),
-            check(RelayBarrier.self), check(RelayAnswer.self),
+            check(RelayBarrier.self), check(RelayAnswer.self), check(DeadLetterRequest.self),
+            check(DeadLetterAnswer.self),
         ]
         // One type for each kind, and a kind for each type.
-        #expect(kinds.map(\.rawValue) == Array(0..<33))
-        #expect(PeerMessageKind(rawValue: 33) == nil)
+        #expect(kinds.map(\.rawValue) == Array(0..<35))
+        #expect(PeerMessageKind(rawValue: 35) == nil)
         #expect(MemoryLayout<PeerMessageHead>.size <= PeerMessageHead.byteCount)
         #expect(PeerMessageHead.stride(0) == 40 && PeerMessageHead.stride(1) == 48 && PeerMessageHead.stride(8) == 48)
     }

@@ -15,6 +15,7 @@ enum PeerMessageKind: UInt8, BitwiseCopyable {
     case sequencing, retainedChange
     case readerRequest, readerAnswer, readerRemoval, readerCredit, logDelivery
     case relayBarrier, relayAnswer
+    case deadLetterRequest, deadLetterAnswer
 }
 
 /// The fields of one kind of message between workers, at most `PeerMessageHead.fieldsByteCount` bytes.

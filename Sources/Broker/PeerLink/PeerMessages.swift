@@ -297,3 +297,37 @@ struct RoomReturn: PeerMessage {
     var queue: Handle<Queue>
     var byteCount: UInt32
 }
+
+// MARK: Dead letters
+
+/// Room for a message that failed too often, in its dead-letter queue, which is the owner's. Payload: the name of that queue.
+/// Answered by `DeadLetterAnswer`.
+struct DeadLetterRequest: PeerMessage {
+    static var kind: PeerMessageKind { .deadLetterRequest }
+    /// The asker's.
+    var entry: Handle<Entry>
+    /// Who is held to account for the queue that it is in.
+    var holder: QueueHolder
+    /// As in `RoomRequest`.
+    private var byteCountAndFlag: UInt32
+
+    init(entry: Handle<Entry>, holder: QueueHolder, byteCount: UInt32, isPersistent: Bool) {
+        self.entry = entry
+        self.holder = holder
+        byteCountAndFlag = byteCount | (isPersistent ? 1 << 31 : 0)
+    }
+
+    var byteCount: UInt32 { byteCountAndFlag & ~(1 << 31) }
+    /// The message says `persistent:true`.
+    var isPersistent: Bool { byteCountAndFlag >> 31 == 1 }
+}
+
+struct DeadLetterAnswer: PeerMessage {
+    static var kind: PeerMessageKind { .deadLetterAnswer }
+    /// As in the request.
+    var entry: Handle<Entry>
+    /// The owner's. None: it has no room.
+    var queue: Handle<Queue>
+    /// As in the request.
+    var byteCount: UInt32
+}

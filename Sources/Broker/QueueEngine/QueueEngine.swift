@@ -271,6 +271,12 @@ struct QueueEngine<Order: ReadyOrder>: ~Copyable {
         queue.pointee.ready.remove(index, in: entryRecords)
     }
 
+    /// Takes a ready entry out for a while, in which its time does not end: `putBack` follows.
+    mutating func setAside(_ index: Index<Entry>) {
+        takeOut(index)
+        entryRecords[index].pointee.state = .leaving
+    }
+
     /// An entry that is neither ready nor with a consumer leaves the broker.
     @inline(__always)
     mutating func free(_ index: Index<Entry>, _ memory: inout MemoryBudget, _ timers: inout TimerWheel) {

@@ -55,6 +55,8 @@ enum EntryState: UInt8, BitwiseCopyable {
     case ready, delivered
     /// In `Queue.behind`.
     case behind
+    /// On no list: it is about to move, and nobody is given it.
+    case leaving
 }
 
 /// A message in a queue.

@@ -37,11 +37,13 @@ extension Shard {
         _ index: Index<Entry>, reason: StaticString, isKeptOtherwise: Bool = false, isOfGroup: Bool = false,
         behind transaction: UInt64 = 0
     ) {
+        let isDue = store.isGrouping && isOfGroup
+        if isKeptOtherwise, !isDue, asksForRoom(index, reason: reason, behind: transaction) { return }
         guard store.isEnabled else {
             var move = DeadLetterMove()
             return deadLetter(index, &move, reason: reason, isKeptOtherwise: isKeptOtherwise)
         }
-        if store.isGrouping, isOfGroup {
+        if isDue {
             return deadLettersDue.append(
                 DueDeadLetter(entry: queues.handle(index), reason: reason, isKeptOtherwise: isKeptOtherwise))
         }
@@ -121,20 +123,24 @@ extension Shard {
             host: UnsafeRawBufferPointer(rebasing: origin.prefix(HostName.prefixByteCount(origin))), into: scratch.name)
     }
 
+    /// The dead-letter destination of a queue, made on first use. None: it has none, or there is no room for it.
+    mutating func deadLetterTarget(_ index: Index<Queue>) -> Index<Destination> {
+        guard let (name, kind) = deadLetterName(index) else { return .none }
+        let target = findDestination(name)
+        if !target.isNone { return target }
+        guard makeRoom(name, isQueue: kind == .queue, isUnused: true) else { return .none }
+        switch kind {
+        case .queue: return makeQueue(name, isTemporary: false)
+        case .topic: return makeTopic(name, isPattern: false)
+        case .pattern, .queuePattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return .none
+        }
+    }
+
     private mutating func moveToDeadLetters(
         _ index: Index<Entry>, _ move: inout DeadLetterMove, origin: UnsafeRawBufferPointer, reason: StaticString
     ) -> Bool {
-        guard let (name, kind) = deadLetterName(queues[index].pointee.queue) else { return false }
-        var target = findDestination(name)
-        if target.isNone {
-            guard makeRoom(name, isQueue: kind == .queue, isUnused: true) else { return false }
-            switch kind {
-            case .queue: target = makeQueue(name, isTemporary: false)
-            case .topic: target = makeTopic(name, isPattern: false)
-            case .pattern, .queuePattern, .temporaryQueue, .temporaryTopic, .replyQueue, .replyTopic: return false
-            }
-            if target.isNone { return false }
-        }
+        let target = deadLetterTarget(queues[index].pointee.queue)
+        if target.isNone { return false }
         // The message gains two lines that say where it was and why it left.
         var old = memory.stored(queues[index].pointee.message, identity: queues[index].pointee.identity, expiresAt: 0)
         old.removeDestination()
@@ -185,11 +191,13 @@ extension Shard {
     }
 }
 
-/// A message whose way to its dead-letter destination begins when the group that is open has ended.
+/// A message whose way to its dead-letter destination begins later: when the group that is open has ended, or there is room.
 struct DueDeadLetter {
     var entry: Handle<Entry>
     var reason: StaticString
     var isKeptOtherwise: Bool
+    /// The move does not count unless this one does. 0: there is none.
+    var transaction: UInt64 = 0
 }
 
 /// A message on its way to its dead-letter destination.

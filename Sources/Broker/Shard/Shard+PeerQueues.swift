@@ -46,8 +46,12 @@ extension Shard {
         if destinations[index].pointee.isSequenced {
             peers.write(Sequencing(session: .none, retain: .none), to: owner, payload)
         } else {
+            let room = deadLetterRoom
+            deadLetterRoom = nil
             peers.write(
-                QueuePublication(sender: holder, byteCount: 0, room: .none, isReserved: false, isDeadLetter: true),
+                QueuePublication(
+                    sender: holder, byteCount: room?.byteCount ?? 0, room: room?.queue ?? .none, isReserved: false,
+                    isDeadLetter: true),
                 to: owner, payload)
         }
         if !participants.isEmpty {

@@ -82,6 +82,8 @@ extension Shard {
         case .readerAnswer: readerAnswered(message.fields(), from: peer)
         case .readerRemoval: removeReader(message.fields(ReaderRemoval.self).reader)
         case .readerCredit: readerHasRead(message.fields())
+        case .deadLetterRequest: deadLetterRequested(message.fields(), message.payload, from: peer)
+        case .deadLetterAnswer: deadLetterAnswered(message.fields(), from: peer)
         case .logDelivery: giveFromElsewhere(message.fields(), MessagePayload(message.payload).message)
         }
     }

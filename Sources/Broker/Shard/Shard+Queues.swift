@@ -70,6 +70,7 @@ extension Shard {
         while case let consumer = queues[index].pointee.consumers.first, !consumer.isNone {
             removeConsumer(consumer, .nothing)
         }
+        if !deadLettersAsked.isEmpty { endAsking(of: index) }
     }
 
     /// Drops ready messages, the oldest first, at most so many. Returns how many there were.

@@ -357,6 +357,7 @@ extension Shard {
     /// queue. Nobody holds any, and nothing is reserved.
     private mutating func reportUndelivered() {
         if !delays.isEmpty { reportUndeliveredDelays() }
+        if !deadLettersAsked.isEmpty { endAsking() }
         for place in 0..<destinations.placeCount {
             let candidate = destinations.named(at: place)
             guard !candidate.isNone, !destinations[candidate].pointee.queue.isNone else { continue }

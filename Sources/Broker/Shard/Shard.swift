@@ -74,6 +74,10 @@ public struct Shard: ~Copyable {
     /// Messages that were refused, or failed too often, in a transaction: they go to their dead-letter destinations behind
     /// it.
     var deadLettersDue: [DueDeadLetter] = []
+    /// Messages that failed too often, while the owner of their dead-letter queue is asked for room.
+    var deadLettersAsked: [Handle<Entry>: DueDeadLetter] = [:]
+    /// Room that the dead letter which moves now was granted there.
+    var deadLetterRoom: DeadLetterAnswer?
     /// The frame that a COMMIT applies has room in this queue of another worker.
     var roomElsewhere: Handle<Queue> = .none
     var storeEnding = StoreEnding.none
