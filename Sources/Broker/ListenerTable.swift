@@ -9,6 +9,7 @@ struct ListenerTable: ~Copyable {
         var connectionCountMax = 0
         var isUnix = false
         var copiesSends = false
+        var isEncrypted = false
         var hasLenientHeartBeats = false
     }
 
@@ -23,7 +24,7 @@ struct ListenerTable: ~Copyable {
             entries[index] = Entry(
                 connectionCountMax: listener.connectionCountMax, isUnix: listener.isUnix,
                 copiesSends: listener.isUnix || !listener.transport.isPlain,
-                hasLenientHeartBeats: listener.hasLenientHeartBeats)
+                isEncrypted: listener.transport.usesTLS, hasLenientHeartBeats: listener.hasLenientHeartBeats)
             hasOptions =
                 hasOptions || listener.connectionCountMax > 0 || listener.isUnix || !listener.transport.isPlain
                 || listener.hasLenientHeartBeats
@@ -43,6 +44,10 @@ struct ListenerTable: ~Copyable {
     /// Its connections cannot send by zero-copy: the bytes are framed, encrypted, or passed through a Unix socket.
     @inline(__always)
     func copiesSends(_ listener: ListenerID) -> Bool { entries[Int(listener.rawValue)].copiesSends }
+
+    /// What the kernel has taken of its connections is known by whole blocks: a client may have read more.
+    @inline(__always)
+    func isEncrypted(_ listener: ListenerID) -> Bool { entries[Int(listener.rawValue)].isEncrypted }
 
     @inline(__always)
     func hasLenientHeartBeats(_ listener: ListenerID) -> Bool { entries[Int(listener.rawValue)].hasLenientHeartBeats }

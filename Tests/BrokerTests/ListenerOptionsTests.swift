@@ -88,4 +88,29 @@ struct ListenerOptionsTests {
             #expect(broker.shard(0).pointee.connectionCount == 7)
         }
     }
+
+    @Test("What is in the output of an encrypted connection that breaks may have been read", arguments: [1, 2])
+    func brokenConnection(shards: Int) {
+        for (transport, marks) in [(TransportKind.stomp, ["true", nil, nil]), (.stomps, ["true", "true", "true"])] {
+            withBroker(shards: shards, Self.options { $0.transport = transport }) { broker in
+                let publisher = broker.connect(on: 0)
+                for number in 0..<3 {
+                    publisher.publish("/queue/q", "\(number)" + String(repeating: "x", count: 1000))
+                }
+                let consumer = Self.accept(broker, on: shards - 1, listener: 1)
+                consumer.connect()
+                consumer.socket.room = 1_600
+                consumer.subscribe("/queue/q", ack: "client-individual")
+                broker.run()
+                #expect(consumer.messages().count == 1)
+                consumer.reset()
+                broker.run()
+                let next = broker.connect(on: 0)
+                next.subscribe("/queue/q")
+                let messages = next.messages()
+                #expect(messages.map { String($0.text.prefix(1)) } == ["0", "1", "2"])
+                #expect(messages.map { $0["redelivered"] } == marks)
+            }
+        }
+    }
 }

@@ -144,8 +144,9 @@ extension Shard {
         let subscription = subscriptions[index]
         if subscription.pointee.deliveries.isEmpty { return .nothing }
         let isBroken = session.pointee.flags.contains(.isBroken)
-        // The kernel may still send what it reads from the output.
-        let mayStillSend = session.pointee.flags.contains(.zeroCopyInFlight)
+        // The kernel may still send what it reads from the output, or has taken a part of what was encrypted together.
+        let mayStillSend =
+            session.pointee.flags.contains(.zeroCopyInFlight) || listeners.isEncrypted(session.pointee.listener)
         if subscription.pointee.ackMode == .auto {
             // Each message that is settled frees prefetch, which must not bring the next one.
             if !session.pointee.flags.contains(.consumersPaused) { pauseConsumer(of: index) }
