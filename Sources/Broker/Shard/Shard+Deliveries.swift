@@ -135,6 +135,10 @@ extension Shard {
         }
     }
 
+    /// So much may be encrypted that the core has not been told is sent (`TLSLayer.pendingByteCountMax`): of a block that the
+    /// kernel has taken in part, a client may have read some records.
+    private static var encryptedByteCountMax: UInt64 { 256 << 10 }
+
     /// Forgets what a subscription that ends has outstanding, and says what of it its consumer's removal is to return. The
     /// messages of `auto` have returned by then: after UNSUBSCRIBE what is in the output counts as delivered. What a broken
     /// connection never took was not seen.
@@ -144,23 +148,24 @@ extension Shard {
         let subscription = subscriptions[index]
         if subscription.pointee.deliveries.isEmpty { return .nothing }
         let isBroken = session.pointee.flags.contains(.isBroken)
-        // The kernel may still send what it reads from the output, or has taken a part of what was encrypted together.
-        let mayStillSend =
-            session.pointee.flags.contains(.zeroCopyInFlight) || listeners.isEncrypted(session.pointee.listener)
+        // The kernel may still send what it reads from the output.
+        let mayStillSend = session.pointee.flags.contains(.zeroCopyInFlight)
+        let sent = sentPosition(session)
+        let readable = sent &+ (listeners.isEncrypted(session.pointee.listener) ? Self.encryptedByteCountMax : 0)
         if subscription.pointee.ackMode == .auto {
             // Each message that is settled frees prefetch, which must not bring the next one.
             if !session.pointee.flags.contains(.consumersPaused) { pauseConsumer(of: index) }
-            let settlement: Settlement = !isBroken ? .acknowledged : mayStillSend ? .released : .unseen
             while case let delivery = subscription.pointee.deliveries.first, !delivery.isNone {
+                let wasReadable = mayStillSend || subscriptions[delivery].pointee.position <= readable
+                let settlement: Settlement = !isBroken ? .acknowledged : wasReadable ? .released : .unseen
                 settle(subscriptions.endUnsent(delivery, session), settlement, byFrame: false)
             }
             return .nothing
         }
-        let sent = sentPosition(session)
         if isBroken, !mayStillSend, subscription.pointee.ownQueue.isNone {
             // Its consumer is paused, for the session ends. What was delivered last was sent last.
             while case let last = subscription.pointee.deliveries.last, !last.isNone,
-                subscriptions[last].pointee.position > sent
+                subscriptions[last].pointee.position > readable
             {
                 settle(subscriptions.end(last, session), .unseen, byFrame: false)
             }
