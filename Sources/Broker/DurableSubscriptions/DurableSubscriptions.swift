@@ -31,8 +31,6 @@ struct DurableSubscriptions {
     var publication: FrameContext?
     /// Why a message that was published just now is not kept as it should be. nil: it is.
     var refusal: Refusal?
-    /// Why the log does not take the message that is being published. nil: it does, or nobody had to ask.
-    var withheld: Refusal?
 
     // MARK: Subscriptions that this worker holds
 

@@ -132,10 +132,10 @@ extension Shard {
         isDispatching = wasDispatching
         if wasDispatching { return }
         // What is published on the way, a dead letter, is nobody's SEND.
-        let (publication, refusal, withheld) = (durables.publication, durables.refusal, durables.withheld)
-        (durables.publication, durables.withheld) = (nil, nil)
+        let (publication, refusal) = (durables.publication, durables.refusal)
+        durables.publication = nil
         dispatchWhatWaits()
-        (durables.publication, durables.refusal, durables.withheld) = (publication, refusal, withheld)
+        (durables.publication, durables.refusal) = (publication, refusal)
     }
 
     /// Puts a message into the queue of a durable subscription. Where that is full, the oldest make room, whatever the topic's
@@ -144,13 +144,6 @@ extension Shard {
         let queue = destinations[index].pointee.queue
         // It is not open, and was promised to nobody, while messages of the one before it are dropped.
         if queues[queue].pointee.isClosed { return }
-        if let refusal = durables.withheld, stores(queue, isPersistent: message.isPersistent) {
-            durables.refusal = refusal
-            counters.messagesDropped &+= 1
-            return notice(
-                .messagesDropped,
-                "1 of \(destinationText(index)): worker \(self.index) cannot store it (\(refusal.message))")
-        }
         // Where messages are in the log alone, the oldest go when they are read: `dropSurplusOfDurable`.
         if enqueue(queue, message, extra: line) { return }
         var droppedCount = 0

@@ -99,18 +99,10 @@ extension Shard {
 
     // MARK: With a holder
 
-    /// A message that the owner of its topic has passed on: it is for all subscribers here, durable ones among them. Where the
-    /// log has no room it is for the others alone: what is kept in reserve is for acknowledgements.
+    /// A message that the owner of its topic has passed on: it is for all subscribers here, durable ones among them.
     mutating func storePassedOn(_ message: Message, of topic: Index<Destination>, from owner: Int) {
-        // Half a transaction would be worse.
-        if !store.isGrouping, !store.hasFailed,
-            storingWorkers(of: topic, isPersistent: message.isPersistent).contains(index)
-        {
-            durables.withheld = refusalToStore(message.contentByteCount, at: nameOf(topic))
-        }
         durables.refusal = nil
         _ = publishHere(topic, message)
-        durables.withheld = nil
         if let refusal = durables.refusal { relays.lost(from: owner, refusal) }
     }
 

@@ -195,9 +195,19 @@ extension Shard {
                     message: block, destination: index, identity: message.identity, expiresAt: message.expiresAt,
                     milliseconds: milliseconds))
         }
+        if retain == .remove { acknowledgeRetained(index) }
         publishDue(log)
         trim(log)
         return nil
+    }
+
+    /// What the topic retains goes when the message is published, which may wait for its offset. The RECEIPT does not: so the
+    /// log hears of it now.
+    private mutating func acknowledgeRetained(_ index: Index<Destination>) {
+        let retained = destinations[index].pointee.retained
+        guard !retained.isNone, topicLogs[retained].pointee.isStored else { return }
+        acknowledgeKept(topicLogs[retained].pointee.message)
+        topicLogs.setAcknowledged(retained)
     }
 
     /// The header line with the offset, which goes in front of the message's own; behind the destination, where the message

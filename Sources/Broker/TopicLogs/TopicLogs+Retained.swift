@@ -38,6 +38,9 @@ extension TopicLogs {
         return former
     }
 
+    /// Its record has been acknowledged.
+    mutating func setAcknowledged(_ index: Index<RetainedMessage>) { retainedRecords[index].pointee.isStored = false }
+
     mutating func forget(_ index: Index<RetainedMessage>) -> RetainedMessage {
         let former = retainedRecords[index].pointee
         retainedRecords.free(index)
