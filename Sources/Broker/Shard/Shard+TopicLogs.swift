@@ -195,7 +195,8 @@ extension Shard {
                     message: block, destination: index, identity: message.identity, expiresAt: message.expiresAt,
                     milliseconds: milliseconds))
         }
-        if retain == .remove { acknowledgeRetained(index) }
+        // A stored message that takes its place outweighs it after a crash.
+        if retain == .remove || retain == .set && !isStored { acknowledgeRetained(index) }
         publishDue(log)
         trim(log)
         return nil
