@@ -50,8 +50,8 @@ struct RelaysTests {
         }
         func held(_ position: LogPosition) -> Int? { relays.popHeld(durable: position).map { Int($0.peer) } }
         var isIdle: Bool { relays.isIdle }
-        func lost(from peer: Int, _ refusal: Refusal) { relays.lost(from: peer, refusal) }
-        func takeLoss(from peer: Int) -> Refusal? { relays.takeLoss(from: peer) }
+        func lost(from peer: Int) { relays.lost(from: peer) }
+        func takeLoss(from peer: Int) -> Bool { relays.takeLoss(from: peer) }
 
         private static func set(_ peers: [Int]) -> PeerSet {
             var set = PeerSet()
@@ -181,13 +181,9 @@ struct RelaysTests {
         #expect(bench.held(7) == 1)
         #expect(bench.held(7) == 2)
         #expect(bench.held(.max) == nil && bench.isIdle)
-        bench.lost(from: 70, .memory)
-        bench.lost(from: 7, .diskFull)
-        #expect(bench.takeLoss(from: 6) == nil)
-        #expect(bench.takeLoss(from: 70) == .memory)
-        #expect(bench.takeLoss(from: 70) == nil)
-        bench.lost(from: 7, .memory)
-        #expect(bench.takeLoss(from: 7) == .memory)
-        #expect(bench.takeLoss(from: 7) == nil)
+        bench.lost(from: 70)
+        #expect(!bench.takeLoss(from: 6))
+        #expect(bench.takeLoss(from: 70))
+        #expect(!bench.takeLoss(from: 70))
     }
 }

@@ -37,8 +37,8 @@ struct Relays: ~Copyable {
 
     // As a holder
     private var held = Batch<HeldRelay>(capacity: 16)
-    /// Workers whose copies could not be kept, and that do not know it.
-    private var losses = Batch<LostCopies>(capacity: 16)
+    /// Workers whose copies could not be kept, for want of memory, and that do not know it.
+    private var losers = PeerSet()
 
     /// Nobody waits for copies that were passed on, here or with an owner.
     @inline(__always) var isIdle: Bool { barriers.isEmpty && held.isEmpty }
@@ -168,23 +168,13 @@ struct Relays: ~Copyable {
     // MARK: As a holder
 
     /// A copy of another worker's was not kept.
-    mutating func lost(from peer: Int, _ refusal: Refusal) {
-        for index in 0..<losses.count where Int(losses[index].peer) == peer {
-            losses[index].refusal = refusal
-            return
-        }
-        losses.append(LostCopies(peer: UInt16(peer), refusal: refusal))
-    }
+    mutating func lost(from peer: Int) { losers.set(peer, true) }
 
-    /// Why that has happened since the last call. nil: it has not.
-    mutating func takeLoss(from peer: Int) -> Refusal? {
-        for index in 0..<losses.count where Int(losses[index].peer) == peer {
-            let loss = losses[index]
-            losses[index] = losses[losses.count - 1]
-            _ = losses.removeLast()
-            return loss.refusal
-        }
-        return nil
+    /// Whether that has happened since the last call.
+    mutating func takeLoss(from peer: Int) -> Bool {
+        guard losers.contains(peer) else { return false }
+        losers.set(peer, false)
+        return true
     }
 
     /// An owner waits until the log of this worker is durable up to a position.
@@ -228,12 +218,6 @@ struct RelayRound: BitwiseCopyable {
 struct RefusedHolder: BitwiseCopyable {
     /// Monotonic nanoseconds.
     var until: UInt64
-    var peer: UInt16
-    var refusal: Refusal
-}
-
-/// A worker that has passed on what this one, a holder, did not keep.
-struct LostCopies: BitwiseCopyable {
     var peer: UInt16
     var refusal: Refusal
 }
