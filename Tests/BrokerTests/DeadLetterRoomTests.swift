@@ -21,12 +21,8 @@ struct DeadLetterRoomTests {
         broker.queueNames(ownedBy: 1 - broker.owner(ofQueue: "/queue/DLQ"))[0]
     }
 
-    private func subscribe(_ client: Client, _ queue: String, id: String = "0") {
-        client.confirmed(.subscribe, [("destination", queue), ("id", id), ("ack", "client-individual")])
-    }
-
-    @Test("While that is full the message stays in its queue; then it goes there", arguments: [0, 1], [false, true])
-    func full(consumerShard: Int, isStored: Bool) {
+    /// A broker with two messages in a queue whose dead letters are another worker's.
+    private func start(isStored: Bool) -> (TestBroker, String) {
         let broker =
             isStored
             ? StoreFixture.start(FakeDisk(), shards: 2, Self.change)
@@ -34,6 +30,16 @@ struct DeadLetterRoomTests {
         let queue = queue(broker)
         let publisher = broker.connect()
         for body in ["1", "2"] { publisher.confirmed(.send, [("destination", queue)] + Self.persistent, body) }
+        return (broker, queue)
+    }
+
+    private func subscribe(_ client: Client, _ queue: String, id: String = "0") {
+        client.confirmed(.subscribe, [("destination", queue), ("id", id), ("ack", "client-individual")])
+    }
+
+    @Test("While that is full the message stays in its queue; then it goes there", arguments: [0, 1], [false, true])
+    func full(consumerShard: Int, isStored: Bool) {
+        let (broker, queue) = start(isStored: isStored)
         let consumer = broker.connect(on: consumerShard)
         subscribe(consumer, queue)
         let messages = consumer.messages()
@@ -57,13 +63,7 @@ struct DeadLetterRoomTests {
 
     @Test("In a transaction too: what it refuses moves behind it, or stays", arguments: [false, true])
     func transaction(isStored: Bool) {
-        let broker =
-            isStored
-            ? StoreFixture.start(FakeDisk(), shards: 2, Self.change)
-            : TestBroker(shards: 2, TestBroker.options(Self.change))
-        let queue = queue(broker)
-        let publisher = broker.connect()
-        for body in ["1", "2"] { publisher.confirmed(.send, [("destination", queue)] + Self.persistent, body) }
+        let (broker, queue) = start(isStored: isStored)
         let consumer = broker.connect()
         subscribe(consumer, queue)
         consumer.send(.begin, [("transaction", "t")])

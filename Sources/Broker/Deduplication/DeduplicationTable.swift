@@ -56,8 +56,7 @@ enum StoredDeduplicationLink: DoublyLinked {
 ///
 /// An id is known for the time of its window, unless the window has as many as it may: then the oldest is forgotten. There are
 /// as many ids in all as the limit says, and then a message that brings another is not taken, but for those of a COMMIT that
-/// was admitted. An id takes about 200 bytes,
-/// and its block counts as message memory.
+/// was admitted. An id takes about 200 bytes, and its block counts as message memory.
 struct DeduplicationTable: ~Copyable {
     private var windows: Slab<DeduplicationWindow>
     private var ids: Slab<DeduplicationID>

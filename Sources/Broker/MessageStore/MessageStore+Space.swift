@@ -265,7 +265,12 @@ extension MessageStore {
 
     /// A copy of so many bytes may be written now.
     mutating func mayCopy(_ byteCount: Int) -> Bool {
-        switch admission(byteCount) {
+        let admission = admission(byteCount)
+        return mayCopy(byteCount, if: admission)
+    }
+
+    private func mayCopy(_ byteCount: Int, if admission: StoreAdmission) -> Bool {
+        switch admission {
         case .open: true
         case .full: byteCount <= roomToCopy
         case .wait, .failed, .tooLarge, .hostIsFull: false
@@ -292,11 +297,10 @@ extension MessageStore {
         // What a pass has left is not this worker's, or about to go, or could not be read.
         let isDone = front == compactedFront && byteCount <= compactedByteCount + compactedByteCount / 2
         guard !isDone, byteCount > least, byteCount > 3 * live, freeCount == 0, now >= compactsAt else { return false }
-        if case .open = admission(0) {
-        } else {
-            guard mayCopy(0), (front < 0 ? liveByteCount : min(liveByteCount, options.segmentByteCount)) <= roomToCopy
-            else { return false }
-        }
+        // No more of the front lives.
+        let frontByteCount = front < 0 ? liveByteCount : min(liveByteCount, options.segmentByteCount)
+        let admission = admission(0)
+        guard mayCopy(frontByteCount, if: admission) else { return false }
         if !removal.hasEarlier {
             // The segment at the front has to be one that is not written any more, and not free already.
             guard firstNeeded < staging.firstSequence, !liveCounts.isEmpty, liveCounts[0] > 0 else { return false }

@@ -57,7 +57,7 @@ extension MessageStore {
 
     /// The record is in the part.
     @inline(__always)
-    func holds(_ part: OpenPart, _ place: StoredPlace) -> Bool {
+    private func holds(_ part: OpenPart, _ place: StoredPlace) -> Bool {
         place.earlierSegment < 0 && Int(place.worker) == worker && part.position <= place.position
             && place.position < part.partEnd
     }

@@ -154,8 +154,8 @@ extension Shard {
         return refuseCommit(context, refusal)
     }
 
-    /// Returns false.
-    private mutating func refuseCommit(_ context: FrameContext, _ refusal: Refusal) -> Bool {
+    /// ERROR for a COMMIT before anything is applied. Returns false.
+    mutating func refuseCommit(_ context: FrameContext, _ refusal: Refusal) -> Bool {
         counters.messagesRefused &+= 1
         failRefused(
             context.session, refusal, "; none of the transaction was applied",

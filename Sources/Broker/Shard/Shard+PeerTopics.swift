@@ -71,7 +71,7 @@ extension Shard {
                 counters.messagesDropped &+= 1
                 notice(.memoryLimit, "no memory for a message to \(nameText(name)): it is dropped")
                 if !publication.sender.isNone { return refuse(publication, .memory, payload, to: peer) }
-                if durables.isUsed { relays.lost(from: peer, .memory) }
+                if durables.isUsed { relays.lost(from: peer) }
                 return
             }
         }

@@ -103,12 +103,13 @@ extension Shard {
     mutating func storePassedOn(_ message: Message, of topic: Index<Destination>, from owner: Int) {
         durables.refusal = nil
         _ = publishHere(topic, message)
-        if let refusal = durables.refusal { relays.lost(from: owner, refusal) }
+        if durables.refusal != nil { relays.lost(from: owner) }
     }
 
     /// The owner of a topic asks whether what it has passed on is on stable storage.
     mutating func relayBarrierReached(_ barrier: RelayBarrier, from peer: Int) {
-        var refusal = relays.takeLoss(from: peer)
+        var refusal: Refusal?
+        if relays.takeLoss(from: peer) { refusal = .memory }
         if store.hasFailed { refusal = .storageFailed }
         let position = store.staging.endPosition
         guard refusal == nil, position > store.durablePosition else {

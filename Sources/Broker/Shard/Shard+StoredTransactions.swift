@@ -15,17 +15,10 @@ extension Shard {
     /// Whether the log of this worker takes what the transaction has to store in queues of its own. False: it was answered
     /// with ERROR.
     mutating func admitsToStore(_ context: FrameContext, byteCount: Int) -> Bool {
-        let admission = admission(byteCount, of: context.session)
-        switch admission {
-        case .open, .wait: return true
-        case .full, .failed, .tooLarge, .hostIsFull:
-            var refusal = Refusal.hostStorage
-            if admission != .hostIsFull { refusal = refusalOfStore(byteCount) }
-            counters.messagesRefused &+= 1
-            failRefused(
-                context.session, refusal, "; none of the transaction was applied",
-                receipt: receiptOfPending(context.commit))
-            return false
+        switch admission(byteCount, of: context.session) {
+        case .open, .wait: true
+        case .hostIsFull: refuseCommit(context, .hostStorage)
+        case .full, .failed, .tooLarge: refuseCommit(context, refusalOfStore(byteCount))
         }
     }
 
