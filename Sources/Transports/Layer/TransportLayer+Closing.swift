@@ -71,24 +71,14 @@ extension TransportLayer {
 
     /// Closes those whose peers have taken too long to end.
     mutating func closeLingering() {
-        while lingeringHead < lingering.count {
-            let lingerer = lingering[lingeringHead]
+        while let lingerer = lingering.first {
             if let record = records.find(lingerer.record), !record.pointee.flags.contains(.isClosing) {
                 guard lingerer.deadline <= now else { break }
                 submitClose(record)
             }
-            lingeringHead += 1
-        }
-        if lingeringHead == lingering.count {
-            lingering.removeAll()
-            lingeringHead = 0
-        } else if lingeringHead >= 1024 {
-            lingering.removeFirst(lingeringHead)
-            lingeringHead = 0
+            _ = lingering.removeFirst()
         }
     }
 
-    var lingerDeadline: UInt64 {
-        mutating get { lingeringHead < lingering.count ? lingering[lingeringHead].deadline : .max }
-    }
+    var lingerDeadline: UInt64 { lingering.first?.deadline ?? .max }
 }

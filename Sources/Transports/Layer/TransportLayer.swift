@@ -60,8 +60,7 @@ public struct TransportLayer: ~Copyable {
     /// Connections for which the next `lower` has something to do, and those for the one after it.
     var listed = Batch<Handle<TransportRecord>>(capacity: 256)
     var later = Batch<Handle<TransportRecord>>(capacity: 256)
-    var lingering = Batch<Lingerer>(capacity: 64)
-    var lingeringHead = 0
+    var lingering = WaitingQueue<Lingerer>()
     /// Connections that were accepted in the last poll and are not plain: the core adopts, refuses or hands them on before
     /// the next one.
     var arrivals = Batch<Arrival>(capacity: 64)

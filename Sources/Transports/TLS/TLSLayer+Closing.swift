@@ -61,8 +61,7 @@ extension TLSLayer {
 
     /// Closes those whose clients have taken nothing for too long. In a drain, also those whose clients have not taken all.
     mutating func closeOverdue() {
-        while closingHead < closing.count {
-            let next = closing[closingHead]
+        while let next = closing.first {
             if let record = records.find(next.record), !record.pointee.flags.contains(.isClosing) {
                 guard next.deadline <= now else { break }
                 if record.pointee.pendingByteCount < next.pendingByteCount, !isDraining {
@@ -71,18 +70,9 @@ extension TLSLayer {
                     submitClose(record)
                 }
             }
-            closingHead += 1
-        }
-        if closingHead == closing.count {
-            closing.removeAll()
-            closingHead = 0
-        } else if closingHead >= 1024 {
-            closing.removeFirst(closingHead)
-            closingHead = 0
+            _ = closing.removeFirst()
         }
     }
 
-    var closeDeadline: UInt64 {
-        mutating get { closingHead < closing.count ? closing[closingHead].deadline : .max }
-    }
+    var closeDeadline: UInt64 { closing.first?.deadline ?? .max }
 }

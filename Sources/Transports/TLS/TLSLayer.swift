@@ -52,15 +52,14 @@ public struct TLSLayer: ~Copyable {
     /// Connections for which the next `lower` has something to do.
     var listed = Batch<Handle<TLSRecord>>(capacity: 256)
     /// Handshakes that wait for their turn: those that have begun, and those that have not.
-    var begun = HandshakeQueue()
-    var newcomers = HandshakeQueue()
+    var begun = WaitingQueue<Handle<TLSRecord>>()
+    var newcomers = WaitingQueue<Handle<TLSRecord>>()
     /// Handshakes that have begun and are not done.
     var openHandshakeCount = 0
     /// Connections of the core that wait for memory for their ciphertext.
     var starved = Batch<Handle<TLSRecord>>(capacity: 16)
-    /// Connections whose `.close` waits: the next one to be closed though its ciphertext is not sent is at `closingHead`.
-    var closing = Batch<ClosingTLS>(capacity: 16)
-    var closingHead = 0
+    /// Connections whose `.close` waits: the next one to be closed though its ciphertext is not sent is the first.
+    var closing = WaitingQueue<ClosingTLS>()
     /// One of the sends has something to tell the core, or to go on with, even if the driver takes all of it and so has
     /// nothing to report: the next poll may not wait.
     var settlesAtOnce = false

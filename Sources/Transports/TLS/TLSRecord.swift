@@ -104,27 +104,6 @@ struct CiphertextHeader: BitwiseCopyable {
     static var byteCount: Int { 16 }
 }
 
-/// Connections in the order in which they came. It may hold some that are gone.
-struct HandshakeQueue: ~Copyable {
-    private var handles = Batch<Handle<TLSRecord>>(capacity: 64)
-    private var head = 0
-
-    var isEmpty: Bool { head == handles.count }
-
-    mutating func append(_ handle: Handle<TLSRecord>) { handles.append(handle) }
-
-    mutating func removeFirst() -> Handle<TLSRecord>? {
-        guard !isEmpty else { return nil }
-        let first = handles[head]
-        head += 1
-        if head == handles.count || head > 4096 {
-            handles.removeFirst(head)
-            head = 0
-        }
-        return first
-    }
-}
-
 /// A connection that the core has closed, and whose ciphertext waits for the kernel.
 struct ClosingTLS: BitwiseCopyable {
     var record: Handle<TLSRecord>
