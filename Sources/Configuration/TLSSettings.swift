@@ -39,7 +39,7 @@ public struct TLSSettings: Sendable, Equatable {
 
     /// What is wrong. Where no key is named, its file is that of the certificate, and nothing was exchanged.
     public func explanation(of problem: TLSProblem) -> String {
-        guard problem.text.hasSuffix("are certificate and key exchanged?") else { return problem.description }
+        guard problem.isExchange else { return problem.description }
         let key: String
         switch problem.role {
         case .key(index: 0) where keyFile.isEmpty: key = "tls.key"

@@ -92,7 +92,7 @@ struct ClientOptions: ParsableArguments {
                 certificate: certificate.map { TLSOptions.Certificate(chainFile: $0, keyFile: key ?? $0) },
                 nowSeconds: Int64(time(nil)))
         } catch {
-            if case .key = error.role, key == nil, let certificate, error.text.contains("exchanged?") {
+            if case .key = error.role, key == nil, let certificate, error.isExchange {
                 throw Failure.usage([
                     "--certificate: \(certificate): holds no private key; set --key, or put the key into this file"
                 ])

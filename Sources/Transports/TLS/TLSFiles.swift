@@ -85,9 +85,7 @@ enum TLSFiles {
         let isCertificateWanted = wanted == "CERTIFICATE"
         if bytes.isEmpty { return "; it is empty" }
         if contains(bytes, isCertificateWanted ? "PRIVATE KEY-----" : "-----BEGIN CERTIFICATE-----") {
-            return isCertificateWanted
-                ? ", but a private key; are certificate and key exchanged?"
-                : ", but a certificate; are certificate and key exchanged?"
+            return ", but a \(isCertificateWanted ? "private key" : "certificate"); \(TLSProblem.exchangeAdvice)"
         }
         // DER: a SEQUENCE with a length of two bytes.
         if bytes.count > 2, bytes[0] == 0x30, bytes[1] == 0x82 {

@@ -72,4 +72,8 @@ public struct TLSProblem: Error, Sendable, Equatable, CustomStringConvertible {
     }
 
     public var description: String { file.isEmpty ? text : "\(file): \(text)" }
+
+    /// The file of a certificate holds a key instead, or that of a key a certificate.
+    public var isExchange: Bool { text.hasSuffix(Self.exchangeAdvice) }
+    static let exchangeAdvice = "are certificate and key exchanged?"
 }
