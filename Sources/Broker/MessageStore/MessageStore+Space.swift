@@ -231,17 +231,21 @@ extension MessageStore {
         return ownByteCount + earlier.byteCount / workerCount
     }
 
+    @inline(__always)
     private var ownByteCount: Int { (files.madeCount - Int(removal.nextOwn)) * options.segmentByteCount }
 
     /// `StorageOptions.byteCountMax` permits no further segment.
+    @inline(__always)
     var isAtLimit: Bool {
         options.byteCountMax != 0 && segmentsByteCount + options.segmentByteCount > options.byteCountMax
     }
 
     /// A segment was made that it did not permit: for acknowledgements, which had no room any more.
+    @inline(__always)
     var isBeyondLimit: Bool { options.byteCountMax != 0 && segmentsByteCount > options.byteCountMax }
 
     /// Records wait for a segment that was not made yet.
+    @inline(__always)
     var needsSegment: Bool {
         !staging.isEmpty && staging.sequence >= UInt32(files.madeCount) && staging.offset > 0
     }
@@ -255,6 +259,7 @@ extension MessageStore {
     ///
     /// Where there is no room for messages, copies let segments go: they take half of what is kept for acknowledgements, and at
     /// `StorageOptions.byteCountMax` another segment, for the one that they let go.
+    @inline(__always)
     var roomToCopy: Int {
         guard files.availableEnd > 0 else { return 0 }
         let isShort = files.isShort || isAppendRefused
@@ -269,6 +274,7 @@ extension MessageStore {
         return mayCopy(byteCount, if: admission)
     }
 
+    @inline(__always)
     private func mayCopy(_ byteCount: Int, if admission: StoreAdmission) -> Bool {
         switch admission {
         case .open: true
