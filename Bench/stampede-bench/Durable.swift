@@ -105,7 +105,7 @@ struct Durable: ParsableCommand {
 
 /// The servers of `durable`.
 struct DurableServerOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("Separated by commas: nats, beanstalkd, rabbitmq.", valueName: "peer,..."))
+    @Option(help: ArgumentHelp("Separated by commas: nats, beanstalkd, rabbitmq, activemq.", valueName: "peer,..."))
     var peers: String?
 
     @Option(help: "The floor's program. Default: the floor_log beside this program.")

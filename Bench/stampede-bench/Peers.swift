@@ -5,12 +5,13 @@ import Load
 
 /// A peer that a script in `Bench/peers` configures and starts.
 enum Peer: String, CaseIterable {
-    case nats, rabbitmq, mosquitto, beanstalkd, valkey
+    case nats, rabbitmq, activemq, mosquitto, beanstalkd, valkey
 
     private var program: String {
         switch self {
         case .nats: "nats-server"
         case .rabbitmq: "rabbitmq-server"
+        case .activemq: "activemq"
         case .mosquitto: "mosquitto"
         case .beanstalkd: "beanstalkd"
         case .valkey: "valkey-server"
@@ -20,7 +21,7 @@ enum Peer: String, CaseIterable {
     var dialect: Plan.Dialect {
         switch self {
         case .nats: .nats
-        case .rabbitmq: .stomp
+        case .rabbitmq, .activemq: .stomp
         case .mosquitto: .mqtt
         case .beanstalkd: .beanstalk
         case .valkey: .resp
@@ -37,11 +38,14 @@ enum Peer: String, CaseIterable {
         }
         var kind = ServerKind(
             name: rawValue, path: try Self.script("\(rawValue).sh"), dialect: dialect, arguments: ["PORT", "FOLDER"])
-        // Erlang starts slowly, so it is started once and paused while other servers are measured.
-        kind.isKept = self == .rabbitmq
-        kind.startSeconds = self == .rabbitmq ? 60 : kind.startSeconds
+        kind.isKept = startsSlowly
+        kind.startSeconds = startsSlowly ? 60 : kind.startSeconds
         return kind
     }
+
+    /// The virtual machines of Erlang and Java start slowly, and compile while they run. So these peers are started once and
+    /// paused while other servers are measured.
+    var startsSlowly: Bool { self == .rabbitmq || self == .activemq }
 
     /// Scripts find the servers. Their search path may lack the directories of system programs.
     private static var programFolders: [String] {
@@ -50,13 +54,13 @@ enum Peer: String, CaseIterable {
     }
 
     /// Those whose queues survive a crash, and whose confirmation of a message means that it does.
-    static let durable: [Peer] = [.nats, .beanstalkd, .rabbitmq]
+    static let durable: [Peer] = [.nats, .beanstalkd, .rabbitmq, .activemq]
 
     /// Storing to disk, with each message confirmed after it is there. nil, after a warning: it is not installed.
     func durableKind() throws -> ServerKind? {
         var kind = try kind()
-        // RabbitMQ stores what is persistent in any case.
-        if self != .rabbitmq { kind?.path = try Self.script("\(rawValue)-durable.sh") }
+        // RabbitMQ and ActiveMQ store what is persistent in any case.
+        if dialect != .stomp { kind?.path = try Self.script("\(rawValue)-durable.sh") }
         return kind
     }
 
@@ -80,8 +84,8 @@ struct ServerOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             """
-            Separated by commas: nats, beanstalkd, valkey, rabbitmq, mosquitto (started if they are installed), floors \
-            (see --floors), or NAME=PORT for a running STOMP server, which has to be bound to --server-cpu already.
+            Separated by commas: nats, beanstalkd, valkey, rabbitmq, activemq, mosquitto (started if they are installed), \
+            floors (see --floors), or NAME=PORT for a running STOMP server, which has to be bound to --server-cpu already.
             """, valueName: "peer,..."))
     var peers: String?
 
@@ -125,7 +129,7 @@ struct ServerOptions: ParsableArguments {
         let parts = name.split(separator: "=")
         guard parts.count == 2, let port = UInt16(parts[1]) else {
             let known = (Peer.allCases.map(\.rawValue) + ["floors"]).joined(separator: ", ")
-            throw ValidationError("--peers: found \(name); allowed: \(known), or NAME=PORT as in activemq=61613")
+            throw ValidationError("--peers: found \(name); allowed: \(known), or NAME=PORT as in artemis=61613")
         }
         return .running(name: String(parts[0]), port: port)
     }

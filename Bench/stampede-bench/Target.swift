@@ -19,7 +19,7 @@ struct TargetOptions: ParsableArguments {
         help: ArgumentHelp(
             """
             Start a server: uring or epoll (this broker with that driver), nats, beanstalkd, valkey, rabbitmq, \
-            mosquitto, or the path of a floor.
+            activemq, mosquitto, or the path of a floor.
             """,
             valueName: "server"))
     var start: String?

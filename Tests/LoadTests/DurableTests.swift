@@ -61,7 +61,7 @@ struct DurableTests {
         for load in Self.loads { _ = try Self.measure(load, kind, driver) }
     }
 
-    @Test(arguments: Peer.durable.filter { $0 != .rabbitmq && $0.isInstalled })
+    @Test(arguments: Peer.durable.filter { !$0.startsSlowly && $0.isInstalled })
     func `peers that store confirm in their own protocol`(_ peer: Peer) throws {
         let kind = try #require(try peer.durableKind())
         let outcome = try Self.measure(DurableLoad(publishers: 2, window: 4, body: 64), kind)
