@@ -164,8 +164,8 @@ struct StoredLogTests {
 
     @Test(
         "What has taken the place of a retained message and is confirmed does not give it back after a crash",
-        arguments: [[("retain", "remove")] + persistent, [("retain", "remove")], [("retain", "set")]])
-    func replaced(headers: [(String, String)]) {
+        arguments: [[("retain", "remove")] + persistent, [("retain", "remove")], [("retain", "set")]], [false, true])
+    func replaced(headers: [(String, String)], hasAnotherBefore: Bool) {
         let topic = "/topic/log.state"
         var broker = Self.start(FakeDisk())
         broker.connect().confirmed(.send, [("destination", topic), ("retain", "set")] + Self.persistent, "old")
@@ -173,6 +173,7 @@ struct StoredLogTests {
         broker = Self.start(broker.disk.restarted(afterPowerCut: true))
         let client = broker.connect()
         broker.holdDisk()
+        if hasAnotherBefore { client.publish(topic, "newer", [("retain", "set")] + Self.persistent) }
         client.publish(topic, "new", headers + [("receipt", "r")])
         broker.run()
         while client.frame()?["receipt-id"] != "r", broker.stepDisk() {}

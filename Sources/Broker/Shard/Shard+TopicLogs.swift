@@ -196,15 +196,24 @@ extension Shard {
                     milliseconds: milliseconds))
         }
         // A stored message that takes its place outweighs it after a crash.
-        if retain == .remove || retain == .set && !isStored { acknowledgeRetained(index) }
+        if retain == .remove || retain == .set && !isStored { acknowledgeRetained(index, log) }
         publishDue(log)
         trim(log)
         return nil
     }
 
     /// What the topic retains goes when the message is published, which may wait for its offset. The RECEIPT does not: so the
-    /// log hears of it now.
-    private mutating func acknowledgeRetained(_ index: Index<Destination>) {
+    /// log of the worker hears of it now, and of what waits in front of the message and would be retained until then.
+    private mutating func acknowledgeRetained(_ index: Index<Destination>, _ log: Index<TopicLog>) {
+        // The last one is the message itself.
+        let waiting = topicLogs.takeWaiting(log).dropLast()
+        for place in waiting {
+            let entry = topicLogs.entry(log, at: place)
+            guard entry.isStored, entry.retained != 0 else { continue }
+            acknowledgeKept(entry.retained)
+            memory.place(of: entry.retained).pointee.position = 0
+        }
+        chargeForSteps(waiting.count)
         let retained = destinations[index].pointee.retained
         guard !retained.isNone, topicLogs[retained].pointee.isStored else { return }
         acknowledgeKept(topicLogs[retained].pointee.message)

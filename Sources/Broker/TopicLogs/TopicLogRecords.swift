@@ -64,6 +64,8 @@ struct TopicLog: SlabRecord {
     var next: UInt64
     /// Entries with lower offsets have been published.
     var published: UInt64
+    /// What entries with lower offsets would retain, and that waits to be published, is acknowledged already.
+    var withdrawn: UInt64
     /// Lower offsets may be published.
     var reserved: UInt64
     /// What `reserved` becomes when the log of the worker is durable up to `reservingAt`. 0: no record is under way.

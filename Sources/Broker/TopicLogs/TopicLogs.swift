@@ -162,6 +162,17 @@ struct TopicLogs: ~Copyable {
         return entry
     }
 
+    /// The places of entries that were not published yet, from `TopicLog.withdrawn` on, which moves behind them.
+    mutating func takeWaiting(_ index: Index<TopicLog>) -> Range<UInt32> {
+        let log = logRecords[index]
+        let entries = log.pointee.entries
+        let first = entries.index(atOrBehind: max(log.pointee.published, log.pointee.withdrawn))
+        log.pointee.withdrawn = log.pointee.next
+        return first..<entries.count
+    }
+
+    func entry(_ index: Index<TopicLog>, at place: UInt32) -> LogEntry { logRecords[index].pointee.entries[place] }
+
     /// Its readers may be given something.
     mutating func markDue(_ index: Index<TopicLog>) {
         let log = logRecords[index]
