@@ -216,7 +216,8 @@ struct Engine<D: Driver & ~Copyable>: ~Copyable {
         case .sendIncomplete, .woken: break
         case .accepted, .acceptFailed, .sendReleased, .authenticated, .durable, .permitted, .identified:
             invariant(false, "a client's driver reported a server's event")
-        case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
+        case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileRenamed,
+            .fileClosed:
             invariant(false, "a file's completion for a client that uses no files")
         }
     }

@@ -203,7 +203,7 @@ private final class ShardTurns: Workload {
             let answer: Completion.Kind
             var value: Int32 = 0
             switch submission.kind {
-            case .openDirectory, .createFile: answer = .fileOpened
+            case .openDirectory, .createFile, .openFile: answer = .fileOpened
             case .appendFile, .appendFileDurably:
                 answer = .fileAppended
                 value = submission.value
@@ -212,6 +212,7 @@ private final class ShardTurns: Workload {
                 value = submission.value
             case .syncFile: answer = .fileSynced
             case .deleteFile: answer = .fileDeleted
+            case .renameFile: answer = .fileRenamed
             case .closeFile: answer = .fileClosed
             default: continue
             }

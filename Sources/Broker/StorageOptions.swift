@@ -60,6 +60,12 @@ public struct StorageOptions: Sendable {
     /// When messages leave memory for the log, and how they come back.
     public var cold = ColdOptions()
 
+    /// With which the records of this life begin: drawn at random, so that no client can imitate them.
+    public var recordMagic = UInt32.random(in: 1 ... .max)
+    /// A segment that is needed no more becomes the next one, so that its blocks are not filled with zeros again. Not
+    /// configured: the simulator tries both.
+    public var reusesSegments = true
+
     public init(directory: [UInt8], life: UInt32) {
         self.directory = directory
         self.life = life

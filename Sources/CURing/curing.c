@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "curing.h"
 #include <fcntl.h>
+#include <stdio.h>
 
 int socket_accept(int listener, struct sockaddr_storage *address) {
     socklen_t byte_count = sizeof *address;
@@ -49,6 +50,10 @@ int file_allocate(int fd, int64_t offset, int64_t byte_count) {
 int file_sync_data(int fd) { return fdatasync(fd) < 0 ? -errno : 0; }
 
 int file_sync(int fd) { return fsync(fd) < 0 ? -errno : 0; }
+
+int file_rename(int directory, const void *name, const void *new_name) {
+    return renameat(directory, name, directory, new_name) < 0 ? -errno : 0;
+}
 
 int file_delete(int directory, const void *name) { return unlinkat(directory, name, 0) < 0 ? -errno : 0; }
 

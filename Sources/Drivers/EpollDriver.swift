@@ -204,7 +204,7 @@ extension EpollDriver {
             for index in resting where listeners[index] >= 0 { resume(index, &completions) }
         case .connect: connect(submission, &completions)
         case .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
-            .syncFile, .deleteFile, .closeFile:
+            .syncFile, .deleteFile, .renameFile, .closeFile:
             carryOutFile(submission, &completions)
         }
     }

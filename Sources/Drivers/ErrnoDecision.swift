@@ -33,7 +33,7 @@ func expectNoMisuse(_ operation: KernelOperation, _ result: Int32) {
 /// The operation that returned an errno.
 enum KernelOperation: CaseIterable {
     case accept, receive, send, poll, shutdown, close, cancel, setOption, handOff, wake, wait
-    case openFile, writeFile, readFile, allocateFile, syncFile, deleteFile
+    case openFile, writeFile, readFile, allocateFile, syncFile, deleteFile, renameFile
 }
 
 /// - Parameter errorNumber: positive, as in `errno`.
@@ -48,7 +48,7 @@ func decision(for operation: KernelOperation, errorNumber: Int32) -> ErrnoDecisi
     case .handOff: handOffDecision(errorNumber)
     case .wake: wakeDecision(errorNumber)
     case .wait: waitDecision(errorNumber)
-    case .openFile, .deleteFile: nameDecision(errorNumber)
+    case .openFile, .deleteFile, .renameFile: nameDecision(errorNumber)
     case .writeFile, .readFile, .allocateFile: transferDecision(errorNumber)
     case .syncFile: syncDecision(errorNumber)
     }
@@ -141,7 +141,7 @@ private func waitDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// openat(2) and unlinkat(2). ENOENT, EEXIST, EACCES, EROFS and similar errors are reported to the core. So is EINVAL,
+/// openat(2), unlinkat(2) and renameat(2). ENOENT, EEXIST, EACCES, EROFS and similar errors are reported to the core. So is EINVAL,
 /// which some file systems return for an invalid name.
 private func nameDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {

@@ -49,6 +49,8 @@ public struct Completion: BitwiseCopyable {
         case fileSynced
         /// `value` is 0.
         case fileDeleted
+        /// `value` is 0.
+        case fileRenamed
         /// `value` is 0. The slot may be reused.
         case fileClosed
 

@@ -1,6 +1,6 @@
 public import Slabs
 
-/// The file operations that a core can submit: open, append, read, sync, and create and delete names in a directory.
+/// The file operations that a core can submit: open, append, read, sync, and create, change and delete names.
 ///
 /// **Handles.** The core chooses a slot for each file and directory, as it does for connections. Its index is below
 /// `Submission.fileIndexMax`. The handle may be used from `.fileOpened` with `value` 0 to the submission of
@@ -12,7 +12,7 @@ public import Slabs
 ///
 /// **Order.** Operations of different handles are not ordered. Operations of one handle are ordered as follows:
 ///
-/// 1. A *change* is an append or an allocation in a file, or a create or a delete in a directory. Changes are not
+/// 1. A *change* is an append or an allocation in a file, or a create, rename or delete in a directory. Changes are not
 ///    ordered among each other, so the ranges of appends under way must not overlap.
 /// 2. A sync begins when every change submitted before it, in this poll or an earlier one, is answered. Its own answer
 ///    comes after theirs. Changes submitted after the sync begin no earlier than the sync. The sync does not cover
@@ -53,12 +53,14 @@ extension Submission {
             byteCount: packed(directory: directory))
     }
 
+    /// - Parameter isDirect: as in `createFile`; not for a file that is open for reading only.
     @inlinable
     public static func openFile(
-        _ name: UnsafePointer<CChar>, in directory: Slot, as file: Slot, isReadOnly: Bool = false
+        _ name: UnsafePointer<CChar>, in directory: Slot, as file: Slot, isReadOnly: Bool = false,
+        isDirect: Bool = false
     ) -> Submission {
         Submission(
-            .openFile, connection: file, value: isReadOnly ? 1 : 0, pointer: UnsafeRawPointer(name),
+            .openFile, connection: file, value: isReadOnly ? 1 : isDirect ? 2 : 0, pointer: UnsafeRawPointer(name),
             byteCount: packed(directory: directory))
     }
 
@@ -102,6 +104,16 @@ extension Submission {
         Submission(.deleteFile, connection: directory, pointer: UnsafeRawPointer(name))
     }
 
+    /// - Parameter newName: no file of the directory has it.
+    @inlinable
+    public static func rename(
+        _ name: UnsafePointer<CChar>, to newName: UnsafePointer<CChar>, in directory: Slot
+    ) -> Submission {
+        Submission(
+            .renameFile, connection: directory, pointer: UnsafeRawPointer(name),
+            byteCount: UnsafeRawPointer(newName) - UnsafeRawPointer(name))
+    }
+
     @inlinable
     public static func closeFile(_ file: Slot) -> Submission { Submission(.closeFile, connection: file) }
 
@@ -110,6 +122,10 @@ extension Submission {
     public var directory: Slot {
         Slot(index: UInt32(truncatingIfNeeded: byteCount), generation: UInt32(truncatingIfNeeded: byteCount >> 32))
     }
+
+    /// For `.renameFile`: the new name.
+    @inlinable
+    public var newName: UnsafeRawPointer? { pointer.map { $0 + byteCount } }
 
     @usableFromInline
     static func packed(directory: Slot) -> Int { Int(directory.generation) << 32 | Int(directory.index) }

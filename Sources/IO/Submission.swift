@@ -65,7 +65,7 @@ public struct Submission: BitwiseCopyable {
         /// Answered by `.fileOpened`.
         case createFile
         /// Open the file whose name is at `pointer` in the directory that `byteCount` names, for reading and writing,
-        /// or with `value` = 1 only for reading. Answered by `.fileOpened`.
+        /// with `value` = 1 only for reading, with `value` = 2 past the page cache. Answered by `.fileOpened`.
         case openFile
         /// Write the bytes of the `iovec`s at `pointer` to the file at offset `byteCount`. `peer` is the number of
         /// `iovec`s (1 ... 1024), `value` the sum of their bytes. Answered by `.fileAppended`.
@@ -83,6 +83,10 @@ public struct Submission: BitwiseCopyable {
         /// Delete the name at `pointer` from the directory `connection`. A file that is open stays usable. Answered by
         /// `.fileDeleted`.
         case deleteFile
+        /// Give the file whose name is at `pointer` in the directory `connection` another name, which is `byteCount` bytes
+        /// behind that one in memory (renameat(2)): after a crash it has the one or the other. A file that is open stays
+        /// usable. Answered by `.fileRenamed`.
+        case renameFile
         /// Close the file or directory. Answered by `.fileClosed`; then its slot may be reused.
         case closeFile
     }

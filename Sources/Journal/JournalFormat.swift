@@ -1,4 +1,4 @@
-/// The numbers of the log's format, version 1.
+/// The numbers of the log's format, version 2.
 ///
 /// **Log.** What one worker wrote in one *life* (one run of the broker on a directory). It is cut into *segments*, files of
 /// one fixed size per life. A segment begins with a record of the type `.segmentHeader`.
@@ -10,7 +10,7 @@
 /// **Record.** It begins at a multiple of 64 bytes, so that a reader that lost its way finds the next one. All integers
 /// are little endian:
 ///
-///      0  magic             u32   "JREC"
+///      0  magic             u32   of a segment's header "JREC", of other records what the header says
 ///      4  checksum          u32   CRC32C of the bytes from 8 to the end of the record, zeros included
 ///      8  position          u64   the record's own
 ///     16  payloadByteCount  u32
@@ -21,10 +21,14 @@
 ///     32  payload, then zeros up to a multiple of 64
 ///
 /// A record of another life, of another worker or of another place carries another position or worker. So a segment may
-/// be used again without being cleared: what an earlier life left in it is never taken for this one's.
+/// be used again without being cleared: what it held before is never taken for what is written now.
+///
+/// **Magic.** Each life draws the magic of its records at random. Bodies come from clients: one that knew what a record
+/// looks like, and guessed its place, could write messages to any queue, in a segment that is used again and after a
+/// crash. In version 1 it was "JREC" everywhere; the header's field for it is 0 there.
 public enum JournalFormat {
     /// What this program writes, and the newest that it reads.
-    public static let version: UInt16 = 1
+    public static let version: UInt16 = 2
     /// Records begin at multiples of it.
     public static let unitByteCount = 64
     static let unitShift = 6
@@ -36,7 +40,8 @@ public enum JournalFormat {
     static let offsetBitCount = 44
     /// The greatest number of a life.
     public static let lifeMax: UInt32 = 1 << 20 - 1
-    static let magic: UInt32 = 0x4345_524A
+    /// "JREC".
+    public static let magic: UInt32 = 0x4345_524A
 
     /// The position at `offset` bytes in the log of `life`; the offset is a multiple of `unitByteCount`.
     @inlinable

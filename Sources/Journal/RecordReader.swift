@@ -64,8 +64,10 @@ public enum RecordReader {
     /// - Parameters:
     ///   - position: the record's place in the log; nil: what the record says is believed.
     ///   - worker: whose log it is.
+    ///   - magic: with which it begins; nil: with whatever.
     public static func read(
-        _ bytes: UnsafeRawBufferPointer, at offset: Int, position: UInt64?, worker: UInt16
+        _ bytes: UnsafeRawBufferPointer, at offset: Int, position: UInt64?, worker: UInt16,
+        magic: UInt32? = JournalFormat.magic
     ) throws(RecordDamage) -> Record {
         guard offset >= 0, offset <= bytes.count - JournalFormat.unitByteCount, let base = bytes.baseAddress else {
             throw .vacant
@@ -73,7 +75,13 @@ public enum RecordReader {
         let header = base + offset
         let ownPosition = header.little(8, UInt64.self)
         let ownWorker = header.little(20, UInt16.self)
-        guard header.little(0, UInt32.self) == JournalFormat.magic else {
+        let isRecord =
+            if let magic {
+                header.little(0, UInt32.self) == magic
+            } else {
+                position == nil || position == ownPosition
+            }
+        guard isRecord else {
             if position == ownPosition, ownPosition != 0 { throw .checksum }
             throw isZero(header) ? RecordDamage.vacant : RecordDamage.foreign
         }
@@ -105,16 +113,19 @@ public enum RecordReader {
     }
 
     /// The first intact record at `start` or behind it, of a segment that begins at `basePosition` in the log.
+    ///
+    /// - Parameter magic: as in `read`.
     static func next(
-        _ bytes: UnsafeRawBufferPointer, from start: Int, basePosition: UInt64, worker: UInt16
+        _ bytes: UnsafeRawBufferPointer, from start: Int, basePosition: UInt64, worker: UInt16, magic: UInt32?
     ) -> (record: Record, offset: Int)? {
         var offset = start
         while offset <= bytes.count - JournalFormat.unitByteCount {
-            if (bytes.baseAddress! + offset).little(0, UInt32.self) == JournalFormat.magic {
-                let position = basePosition &+ UInt64(offset / JournalFormat.unitByteCount)
-                if let record = try? read(bytes, at: offset, position: position, worker: worker) {
-                    return (record, offset)
-                }
+            let position = basePosition &+ UInt64(offset / JournalFormat.unitByteCount)
+            // Before the checksum: there may be many that were written for another place.
+            if (bytes.baseAddress! + offset).little(8, UInt64.self) == position,
+                let record = try? read(bytes, at: offset, position: position, worker: worker, magic: magic)
+            {
+                return (record, offset)
             }
             offset += JournalFormat.unitByteCount
         }
@@ -203,6 +214,7 @@ extension Record {
             sequence: base.little(8, UInt32.self), segmentByteCount: Int(base.little(4, UInt32.self)),
             milliseconds: base.little(16, UInt64.self))
         header.version = base.little(0, UInt16.self)
+        if header.version > 1 { header.recordMagic = base.little(12, UInt32.self) ^ JournalFormat.magic }
         return header
     }
 

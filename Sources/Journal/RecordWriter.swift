@@ -16,6 +16,8 @@ public struct RecordWriter: BitwiseCopyable {
     @usableFromInline let base: UnsafeMutableRawPointer
     public let byteCountMax: Int
     public let worker: UInt16
+    /// With which records begin, but for a segment's header.
+    private let magic: UInt32
     /// Where `base` stands in the log.
     public let firstPosition: UInt64
     /// What is written: a multiple of `JournalFormat.unitByteCount`.
@@ -28,10 +30,15 @@ public struct RecordWriter: BitwiseCopyable {
     /// - Parameters:
     ///   - base: `byteCountMax` bytes of the caller's, which need not be cleared.
     ///   - position: where they go in the log.
-    public init(at base: UnsafeMutableRawPointer, byteCountMax: Int, position: UInt64, worker: UInt16) {
+    ///   - magic: `SegmentHeader.recordMagic` of the segment.
+    public init(
+        at base: UnsafeMutableRawPointer, byteCountMax: Int, position: UInt64, worker: UInt16,
+        magic: UInt32 = JournalFormat.magic
+    ) {
         self.base = base
         self.byteCountMax = byteCountMax
         self.worker = worker
+        self.magic = magic
         firstPosition = position
     }
 
@@ -263,7 +270,7 @@ public struct RecordWriter: BitwiseCopyable {
         payload.storeLittle(header.workerCount, at: 2)
         payload.storeLittle(UInt32(header.segmentByteCount), at: 4)
         payload.storeLittle(header.sequence, at: 8)
-        payload.storeLittle(UInt32(0), at: 12)
+        payload.storeLittle(header.recordMagic ^ JournalFormat.magic, at: 12)
         payload.storeLittle(header.milliseconds, at: 16)
         end(.segmentHeader, payloadByteCount: SegmentHeader.byteCount)
     }
@@ -328,7 +335,7 @@ public struct RecordWriter: BitwiseCopyable {
     /// Writes the header of the record whose payload is complete, and goes on behind it.
     private mutating func end(_ type: RecordType, flags: UInt8 = 0, detail: UInt64 = 0, payloadByteCount: Int) {
         let record = base + byteCount
-        record.storeLittle(JournalFormat.magic, at: 0)
+        record.storeLittle(type == .segmentHeader ? JournalFormat.magic : magic, at: 0)
         record.storeLittle(position, at: 8)
         record.storeLittle(UInt32(payloadByteCount), at: 16)
         record.storeLittle(worker, at: 20)

@@ -161,9 +161,12 @@ public struct SegmentHeader: BitwiseCopyable, Equatable, Sendable {
     public var sequence: UInt32
     public var segmentByteCount: Int
     public var milliseconds: UInt64
+    /// With which the other records of the segment begin.
+    public var recordMagic: UInt32
 
     public init(
-        life: UInt32, worker: UInt16, workerCount: UInt16, sequence: UInt32, segmentByteCount: Int, milliseconds: UInt64
+        life: UInt32, worker: UInt16, workerCount: UInt16, sequence: UInt32, segmentByteCount: Int,
+        milliseconds: UInt64, recordMagic: UInt32 = JournalFormat.magic
     ) {
         self.life = life
         self.worker = worker
@@ -171,6 +174,7 @@ public struct SegmentHeader: BitwiseCopyable, Equatable, Sendable {
         self.sequence = sequence
         self.segmentByteCount = segmentByteCount
         self.milliseconds = milliseconds
+        self.recordMagic = recordMagic
     }
 
     /// Where the segment begins.

@@ -23,15 +23,19 @@ public struct RecoveredSegment: BitwiseCopyable, Sendable {
     public var liveQueueCount: Int
     /// Where it begins in the log.
     public var position: UInt64
+    /// With which its records begin.
+    public var recordMagic: UInt32
 
     public init(
-        name: SegmentName, byteCount: Int, liveMessageCount: Int = 0, liveQueueCount: Int = 0, position: UInt64
+        name: SegmentName, byteCount: Int, liveMessageCount: Int = 0, liveQueueCount: Int = 0, position: UInt64,
+        recordMagic: UInt32 = JournalFormat.magic
     ) {
         self.name = name
         self.byteCount = byteCount
         self.liveMessageCount = liveMessageCount
         self.liveQueueCount = liveQueueCount
         self.position = position
+        self.recordMagic = recordMagic
     }
 
     /// Where a record of this segment begins in its file.

@@ -16,7 +16,7 @@
 ///   is cut as a whole, and told of;
 /// - else the log's end.
 ///
-/// Zeros and another life's bytes in place of a record are no exception: a disk may lose a write.
+/// Zeros and what the segment held before in place of a record are no exception: a disk may lose a write.
 public struct Recovery: ~Copyable {
     var segments: [SegmentContents] = []
     var logs: [LogState] = []
@@ -83,6 +83,8 @@ public struct Recovery: ~Copyable {
         }
         logs[log].segmentByteCount = header.segmentByteCount
         logs[log].workerCount = header.workerCount
+        logs[log].recordMagic = header.recordMagic
+        segments[segments.count - 1].recordMagic = header.recordMagic
         logs[log].isClean = false
         basePosition = header.position
         let isTruncated = bytes.count < header.segmentByteCount
@@ -146,7 +148,7 @@ public struct Recovery: ~Copyable {
     func record(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(RecordDamage) -> Record {
         try RecordReader.read(
             bytes, at: offset, position: basePosition &+ UInt64(offset / JournalFormat.unitByteCount),
-            worker: logs[logs.count - 1].worker)
+            worker: logs[logs.count - 1].worker, magic: logs[logs.count - 1].recordMagic)
     }
 
     /// The first place in a part of a transaction that is not as it should be.
@@ -185,7 +187,7 @@ public struct Recovery: ~Copyable {
             life: name.life, offset: Int(finding.segment.sequence) &* segmentByteCount &+ finding.damagedOffset)
         var offset = start
         while let (record, place) = RecordReader.next(
-            bytes, from: offset, basePosition: base, worker: name.worker)
+            bytes, from: offset, basePosition: base, worker: name.worker, magic: logs[log].recordMagic)
         {
             if finding.nextSegment == nil, record.type != .segmentHeader {
                 finding.nextSegment = name
@@ -208,8 +210,7 @@ public struct Recovery: ~Copyable {
         resolveTransactions()
         for log in logs {
             guard var finding = log.end else { continue }
-            finding.segmentByteCount = log.segmentByteCount
-            finding.workerCount = log.workerCount
+            finding.describeLog(log)
             let isDamage = finding.damage.isRecord || finding.nextSegment != nil || finding.isFatal
             if isDamage { findings.append(finding) }
         }
@@ -235,8 +236,7 @@ public struct Recovery: ~Copyable {
             missing.sequence = log.firstSequenceNeeded
             var finding = RecoveryFinding(kind: .hole, segment: missing, offset: 0, damagedOffset: 0, damage: .missing)
             finding.nextSegment = first
-            finding.segmentByteCount = log.segmentByteCount
-            finding.workerCount = log.workerCount
+            finding.describeLog(log)
             findings.append(finding)
         }
     }
@@ -250,7 +250,8 @@ public struct Recovery: ~Copyable {
                     RecoveredSegment(
                         name: segment.name, byteCount: segment.byteCount, liveMessageCount: segment.liveMessageCount,
                         liveQueueCount: segment.liveQueueCount,
-                        position: JournalFormat.position(life: log.life, offset: offset)))
+                        position: JournalFormat.position(life: log.life, offset: offset),
+                        recordMagic: segment.recordMagic))
             }
         }
         return result

@@ -48,6 +48,8 @@ public struct RecoveryFinding: Equatable, Sendable {
     /// Of the log's segments; 0: no header tells.
     var segmentByteCount = 0
     var workerCount: UInt16 = 1
+    /// nil: no header tells.
+    var recordMagic: UInt32?
 
     public init(kind: Kind, segment: SegmentName, offset: Int, damagedOffset: Int, damage: RecordDamage) {
         self.kind = kind
@@ -55,6 +57,12 @@ public struct RecoveryFinding: Equatable, Sendable {
         self.offset = offset
         self.damagedOffset = damagedOffset
         self.damage = damage
+    }
+
+    mutating func describeLog(_ log: LogState) {
+        segmentByteCount = log.segmentByteCount
+        workerCount = log.workerCount
+        recordMagic = log.recordMagic
     }
 
     /// The broker does not start.

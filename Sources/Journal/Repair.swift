@@ -33,16 +33,22 @@ public enum Repair {
         var end = segmentByteCount
         let intact = RecordReader.next(
             bytes, from: finding.damagedOffset + JournalFormat.unitByteCount, basePosition: base,
-            worker: finding.segment.worker)
+            worker: finding.segment.worker, magic: finding.recordMagic)
         if let intact { end = intact.offset }
         if finding.damagedOffset != finding.offset {
             // The head of the part is intact, and says where it ends.
-            let head = try? RecordReader.read(bytes, at: finding.offset, position: nil, worker: finding.segment.worker)
+            let head = try? RecordReader.read(
+                bytes, at: finding.offset, position: nil, worker: finding.segment.worker, magic: finding.recordMagic)
             if let head { end = min(finding.offset + head.byteCount + Int(clamping: head.detail), segmentByteCount) }
         }
         let hasHeader = finding.offset > 0
         let start = hasHeader ? finding.offset : RecordWriter.segmentHeaderByteCount
         end = max(end, start)
+        var finding = finding
+        // Where no header tells, the records do.
+        if finding.recordMagic == nil, let intact {
+            finding.recordMagic = (bytes.baseAddress! + intact.offset).little(0, UInt32.self)
+        }
         return [
             step(finding, segmentByteCount, hasHeader: hasHeader, skip: start..<end, givenUp: finding.offset..<end)
         ]
@@ -73,16 +79,18 @@ public enum Repair {
     ) -> RepairStep {
         let name = finding.segment
         let offset = hasHeader ? skip.lowerBound : 0
+        let magic = finding.recordMagic ?? JournalFormat.magic
         let bytes = withUnsafeTemporaryAllocation(byteCount: 128, alignment: 64) { memory in
             let base = JournalFormat.position(life: name.life, offset: Int(name.sequence) * segmentByteCount)
             var writer = RecordWriter(
                 at: memory.baseAddress!, byteCountMax: memory.count,
-                position: base + UInt64(offset / JournalFormat.unitByteCount), worker: name.worker)
+                position: base + UInt64(offset / JournalFormat.unitByteCount), worker: name.worker, magic: magic)
             if !hasHeader {
                 writer.write(
                     SegmentHeader(
                         life: name.life, worker: name.worker, workerCount: finding.workerCount,
-                        sequence: name.sequence, segmentByteCount: segmentByteCount, milliseconds: 0))
+                        sequence: name.sequence, segmentByteCount: segmentByteCount, milliseconds: 0,
+                        recordMagic: magic))
             }
             if !skip.isEmpty { writer.write(skip: skip.count) }
             return [UInt8](memory.prefix(writer.byteCount))

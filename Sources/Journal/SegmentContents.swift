@@ -31,6 +31,7 @@ struct LiveEntry: BitwiseCopyable {
 struct SegmentContents {
     let name: SegmentName
     let byteCount: Int
+    var recordMagic = JournalFormat.magic
     /// In the order of their places. Some are dead.
     private(set) var entries: [LiveEntry] = []
     /// Records that take the place of others, in order, and the place of each in its queue.
@@ -106,6 +107,8 @@ struct LogState {
     /// 0: no header was found yet.
     var segmentByteCount = 0
     var workerCount: UInt16 = 1
+    /// nil: no header was found yet.
+    var recordMagic: UInt32?
     var nextSequence: UInt32
     /// Of the last mark.
     var firstSequenceNeeded: UInt32 = 0

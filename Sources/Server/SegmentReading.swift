@@ -124,7 +124,8 @@ struct RecordWindows: ~Copyable {
         let bytes = UnsafeRawBufferPointer(start: windows[window].base, count: windows[window].byteCount)
         do throws(RecordDamage) {
             return try RecordReader.read(
-                bytes, at: offset - windows[window].offset, position: message.position, worker: message.worker)
+                bytes, at: offset - windows[window].offset, position: message.position, worker: message.worker,
+                magic: segment.recordMagic)
         } catch {
             throw StorageError(
                 description: "\(path)/\(segment.name), byte \(offset): \(error). It was intact a moment ago")

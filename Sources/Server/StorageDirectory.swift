@@ -10,7 +10,7 @@ public struct StorageError: Error, CustomStringConvertible {
 /// A directory of segments, locked for this process.
 ///
 ///     lock                           flock(2); holds the number of the process
-///     format                         "stampede-storage 1": who wrote it, and the version of the format
+///     format                         "stampede-storage 2": who wrote it, and the version of the format
 ///     life                           the number of the last run, written before it delivers anything
 ///     LLLLLLLL-WWWW-SSSSSSSS.log     segments, see `SegmentName`
 ///
@@ -119,15 +119,18 @@ public struct StorageDirectory: ~Copyable, Sendable {
 
     // MARK: Format
 
-    private static let formatLine = "stampede-storage \(JournalFormat.version)\n"
+    private static let formatPrefix = "stampede-storage "
+    private static let formatLine = "\(formatPrefix)\(JournalFormat.version)\n"
 
     private func checkFormat(_ use: Use) throws(StorageError) {
         let text: String? = try contents(of: "format")
         if text == Self.formatLine { return }
         if let text {
             let first = text.prefix { !$0.isNewline }
+            let version = first.hasPrefix(Self.formatPrefix) ? UInt16(first.dropFirst(Self.formatPrefix.count)) : nil
+            if let version, 1..<JournalFormat.version ~= version, text == "\(first)\n" { return }
             throw StorageError(
-                description: first.hasPrefix("stampede-storage ")
+                description: first.hasPrefix(Self.formatPrefix)
                     ? "\(path) has the format \"\(first)\"; this program knows \"\(Self.formatLine.dropLast())\" "
                         + "and nothing newer: use the program that wrote it"
                     : "\(path)/format is not a store's: found \"\(first.prefix(40))\"")
@@ -144,6 +147,12 @@ public struct StorageDirectory: ~Copyable, Sendable {
         try writeFormat()
     }
 
+    /// Before the first segment of this version: an older program would not understand it.
+    func raiseFormat() throws(StorageError) {
+        let text: String? = try contents(of: "format")
+        if text != Self.formatLine { try writeFormat() }
+    }
+
     /// Writes the file `format`, durably.
     func writeFormat() throws(StorageError) { try writeDurably(Array(Self.formatLine.utf8), to: "format") }
 
@@ -157,7 +166,10 @@ public struct StorageDirectory: ~Copyable, Sendable {
     }
 
     /// Writes the number of this run, durably: it may deliver messages and end before it has written anything else.
-    func begin(life: UInt32) throws(StorageError) { try writeDurably(Array("\(life)\n".utf8), to: "life") }
+    func begin(life: UInt32) throws(StorageError) {
+        try raiseFormat()
+        try writeDurably(Array("\(life)\n".utf8), to: "life")
+    }
 
     var hasFormat: Bool { faccessat(descriptor, "format", F_OK, 0) == 0 }
 

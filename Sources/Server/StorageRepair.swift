@@ -40,6 +40,7 @@ extension StorageDirectory {
             guard let finding = try fatalFinding(log, isNewest: isNewest) else { return count }
             guard count < Self.stepCountMax else { throw cannotMend(finding) }
             for step in try steps(for: finding) {
+                try raiseFormat()
                 try apply(step, tell)
                 if !log.contains(step.segment) { log = (log + [step.segment]).sorted() }
             }

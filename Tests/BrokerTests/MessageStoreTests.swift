@@ -46,11 +46,12 @@ struct MessageStoreTests {
             let submission = pending.removeFirst()
             let kind: Completion.Kind
             switch submission.kind {
-            case .openDirectory, .createFile: kind = .fileOpened
+            case .openDirectory, .createFile, .openFile: kind = .fileOpened
             case .appendFile, .appendFileDurably: kind = .fileAppended
             case .allocateFile: kind = .fileAllocated
             case .syncFile: kind = .fileSynced
             case .deleteFile: kind = .fileDeleted
+            case .renameFile: kind = .fileRenamed
             default: kind = .fileClosed
             }
             let value = kind == .fileAppended ? submission.value : 0
@@ -181,7 +182,7 @@ struct MessageStoreTests {
 
     @Test("Segments in which nothing lives go from the front, after a mark says so on stable storage")
     func removal() {
-        let fixture = Fixture()
+        let fixture = Fixture { $0.reusesSegments = false }
         fixture.settle()
         var places: [StoredPlace] = []
         for _ in 0..<12 {
@@ -205,6 +206,122 @@ struct MessageStoreTests {
         #expect(zip(kinds, kinds.dropFirst()).allSatisfy { $0 != .deleteFile || $1 == .syncFile })
         gone = fixture.store.pointee.removal.nextOwn
         #expect(gone >= 3)
+    }
+
+    /// A segment at the front is needed no more, and the one that is written is half full.
+    private static func withSpare() -> (Fixture, answered: [Submission.Kind]) {
+        let fixture = Fixture()
+        fixture.settle()
+        var places: [StoredPlace] = []
+        while fixture.store.pointee.staging.sequence < 2 {
+            places.append(fixture.place(fixture.write(4000)))
+            fixture.settle()
+        }
+        for place in places.dropLast() { fixture.store.pointee.acknowledge(place) }
+        fixture.settle()
+        var answered: [Submission.Kind] = []
+        while !answered.contains(.renameFile), answered.count < 100 {
+            fixture.write(4000)
+            fixture.advance()
+            while !fixture.pending.isEmpty, answered.last != .renameFile { answered.append(fixture.answer()) }
+        }
+        return (fixture, answered)
+    }
+
+    @Test("A segment that is needed no more becomes the next one, and is not filled again")
+    func reuse() {
+        let (fixture, answered) = Self.withSpare()
+        #expect(!answered.contains(.createFile) && !answered.contains(.deleteFile) && answered.last == .renameFile)
+        // Of segments 0 and 1 one is gone, and the other is the next one.
+        var gone = fixture.store.pointee.removal.nextOwn
+        #expect(gone == 2)
+        var kinds: [Submission.Kind] = []
+        while !fixture.pending.isEmpty { kinds.append(fixture.answer()) }
+        #expect(kinds.filter { $0 != .appendFileDurably } == [.openFile, .syncFile, .syncFile])
+        let ahead = fixture.store.pointee.files.ahead
+        #expect(ahead.stage == .ready && ahead.filledByteCount == Self.segmentByteCount)
+        for _ in 0..<3 { fixture.write(4000) }
+        fixture.settle()
+        let isDurable = fixture.store.pointee.isDurable
+        let current = fixture.store.pointee.files.current.sequence
+        #expect(isDurable && current == ahead.sequence)
+        gone = fixture.store.pointee.removal.nextOwn
+        #expect(gone == 2)
+    }
+
+    @Test("Nothing else is removed before the directory is synced with the new name")
+    func reuseAndRemoval() {
+        let fixture = Self.withSpare().0
+        let isUnderWay = fixture.store.pointee.removal.isUnderWay
+        #expect(isUnderWay)
+        while let next = fixture.pending.first, next.kind != .syncFile { fixture.answer() }
+        let isStillUnderWay = fixture.store.pointee.removal.isUnderWay
+        #expect(isStillUnderWay)
+        fixture.answer()
+        let isOver = !fixture.store.pointee.removal.isUnderWay
+        #expect(isOver)
+    }
+
+    @Test("A segment that was renamed and cannot be opened for want of descriptors is opened later")
+    func openingAgain() {
+        let fixture = Self.withSpare().0
+        while let next = fixture.pending.first, next.kind != .openFile { fixture.answer() }
+        fixture.answer(EMFILE)
+        var isShort = fixture.store.pointee.files.isShort
+        #expect(isShort)
+        while !fixture.pending.isEmpty { fixture.answer() }
+        fixture.now += 200_000_000
+        fixture.advance()
+        #expect(fixture.pending.map(\.kind) == [.openFile])
+        fixture.settle()
+        isShort = fixture.store.pointee.files.isShort
+        let stage = fixture.store.pointee.files.ahead.stage
+        #expect(!isShort && stage == .ready)
+    }
+
+    @Test("Zeros that a segment gets no more are of no account for the one that is made", arguments: [2, 3, 4])
+    func lateZeros(answeredCount: Int) {
+        // A segment of which a part alone is filled ahead.
+        let fixture = Fixture { $0.segmentByteCount = 32 << 20 }
+        fixture.settle()
+        fixture.write(20 << 20)
+        // The appends wait for zeros; the log goes on in the next segment while one piece of them is under way.
+        for _ in 0..<200 where fixture.store.pointee.files.ahead.stage != .ready { fixture.answer() }
+        fixture.write(20 << 20)
+        fixture.advance()
+        for _ in 0..<answeredCount where !fixture.pending.isEmpty { fixture.answer() }
+        if let fill = fixture.pending.firstIndex(where: { $0.kind == .appendFile }) {
+            fixture.pending.swapAt(0, fill)
+            fixture.answer(ENOSPC)
+        }
+        fixture.now += 200_000_000
+        fixture.settle()
+        for _ in 0..<3 {
+            fixture.now += 200_000_000
+            fixture.settle()
+        }
+        let isDurable = fixture.store.pointee.isDurable
+        #expect(isDurable)
+    }
+
+    @Test("Where names cannot be changed, segments are made new, and those that are needed no more go")
+    func noReuse() {
+        let fixture = Fixture()
+        fixture.settle()
+        var kinds: [Submission.Kind] = []
+        var places: [StoredPlace] = []
+        for _ in 0..<40 {
+            places.append(fixture.place(fixture.write(4000)))
+            if places.count > 6 { fixture.store.pointee.acknowledge(places.removeFirst()) }
+            fixture.advance()
+            while let next = fixture.pending.first, kinds.count < 1000 {
+                kinds.append(fixture.answer(next.kind == .renameFile ? EPERM : 0))
+            }
+        }
+        #expect(kinds.filter { $0 == .renameFile }.count == 1)
+        #expect(kinds.filter { $0 == .deleteFile }.count > 3)
+        let left = fixture.store.pointee.files.madeCount - Int(fixture.store.pointee.removal.nextOwn)
+        #expect(left <= 4)
     }
 
     @Test("Want of space is no failure, and is tried again", arguments: [Submission.Kind.createFile, .allocateFile])

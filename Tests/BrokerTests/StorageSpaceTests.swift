@@ -119,9 +119,50 @@ struct StorageSpaceTests {
         #expect(broker.disk.fileNames.count == 10)
     }
 
+    @Test("A queue that is drained as it fills uses its segments again, and what they had is never taken for messages")
+    func reuse() {
+        var broker = Self.start()
+        for round in 0..<16 {
+            #expect(Self.fill(broker, "/queue/a", most: 15) == 15)
+            Self.consume(broker, "/queue/a", count: 15)
+            guard round % 4 == 3 else { continue }
+            // In the middle of a segment that has older records behind its end.
+            broker.connect().confirmed(.send, [("destination", "/queue/b")] + Self.persistent, "\(round)")
+            let contents = broker.disk.contents(afterPowerCut: true)
+            #expect(StoreFixture.findings(contents).isEmpty)
+            #expect(StoreFixture.bodies("/queue/b", in: contents) == ["\(round)"])
+            #expect(StoreFixture.bodies("/queue/a", in: contents) == [])
+            if round < 15 { Self.consume(broker, "/queue/b", count: 1) }
+        }
+        let created = broker.disk.log.count { $0 == .createFile }
+        let renamed = broker.disk.log.count { $0 == .renameFile }
+        #expect(created <= 5 && renamed > 5)
+        broker = Self.start(broker.disk.restarted(afterPowerCut: true))
+        let consumer = broker.connect()
+        consumer.subscribe("/queue/b")
+        #expect(consumer.bodies() == ["15"])
+    }
+
+    @Test(
+        "A store at its limit that is empty takes messages again after a restart", arguments: [2, 3, 4, 5], [1, 2])
+    func restartAtLimit(segments: Int, shards: Int) {
+        var broker = Self.start(shards: shards, segments: segments)
+        for life in 0..<3 {
+            for _ in 0..<5 {
+                let count = Self.fill(broker, "/queue/a")
+                #expect(count > 0, "life \(life)")
+                Self.consume(broker, "/queue/a", count: count)
+            }
+            broker = Self.start(
+                broker.disk.restarted(afterPowerCut: life == 1), shards: shards, segments: segments)
+            broker.advance(milliseconds: 1_000)
+        }
+        #expect(broker.disk.fileNames.count <= segments * shards + 1)
+    }
+
     @Test("A segment that cannot be removed is removed later, and the operator hears of it once")
     func removal() {
-        let broker = Self.start()
+        let broker = StoreFixture.start(FakeDisk()) { $0.storage?.reusesSegments = false }
         broker.disk.failures = [.init(.deleteFile, EACCES), .init(.deleteFile, EACCES)]
         for _ in 0..<10 {
             #expect(Self.fill(broker, "/queue/a", most: 15) == 15)

@@ -21,6 +21,7 @@ struct StoreFixture {
         let options = TestBroker.options {
             var storage = StorageOptions(directory: Array("/store".utf8), life: state.lifeMax + 1)
             storage.segmentByteCount = segmentByteCount
+            storage.recordMagic = JournalFormat.magic
             storage.earlier = EarlierSegments(
                 state.segments, redeliveredLifeMax: state.live.redeliveredLifeMax)
             $0.storage = storage

@@ -141,12 +141,29 @@ struct StorageCommandTests {
             #expect(outcome.exitCode == 1 && outcome.errorLines.count == 1)
             #expect(outcome.error.contains(text), "\(outcome.error)")
         }
-        try store.write("format", Array("stampede-storage 2\n".utf8))
+        try store.write("format", Array("stampede-storage 3\n".utf8))
         let newer = try stampede.run(["storage", "verify", store.path])
-        #expect(newer.exitCode == 1 && newer.error.contains("\"stampede-storage 2\""), "\(newer.error)")
+        #expect(newer.exitCode == 1 && newer.error.contains("\"stampede-storage 3\""), "\(newer.error)")
         #expect(try stampede.run(["storage", "dump", store.path, "--segment", "x"]).exitCode == 2)
         #expect(try stampede.run(["storage", "dump", store.path, "--contents"]).exitCode == 2)
         #expect(try stampede.run(["storage", "verify"]).exitCode == 2)
+    }
+
+    @Test("A store of an older version is looked at and mended as it is, and a broker raises its version")
+    func olderFormat() throws {
+        let store = try Store()
+        func format() throws -> String {
+            try String(contentsOf: store.url.appending(path: "format"), encoding: .utf8)
+        }
+        #expect(try stampede.run(["storage", "verify", store.path]).exitCode == 0)
+        #expect(try stampede.run(["storage", "repair", store.path]).exitCode == 0)
+        let before = try format()
+        #expect(before == "stampede-storage 1\n")
+        try store.damage(store.log.names[0], at: 200)
+        #expect(try stampede.run(["storage", "repair", store.path]).exitCode == 0)
+        let after = try format()
+        #expect(after == "stampede-storage 2\n")
+        #expect(try stampede.run(["storage", "verify", store.path]).exitCode == 0)
     }
 
     @Test("A broker that has no place for its store, or cannot write there, does not start")

@@ -140,7 +140,7 @@ struct FileFaultTests {
             options.usesFiles = true
             let driver = try URingDriver(options: options, listeners: [], wake: peers[0], peers: peers)
             #expect(driver.level.contains("restricted"))
-            for opcode in [IORING_OP_MKDIRAT, IORING_OP_RENAMEAT, IORING_OP_OPENAT2, IORING_OP_STATX] {
+            for opcode in [IORING_OP_MKDIRAT, IORING_OP_LINKAT, IORING_OP_OPENAT2, IORING_OP_STATX] {
                 #expect(answer(driver.ring, opcode) == -EACCES)
             }
             // What is allowed fails for its descriptor, and not in chains.

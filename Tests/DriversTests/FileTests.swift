@@ -108,6 +108,26 @@ struct FileTests {
     }
 
     @Test(arguments: DriverVariant.allCases)
+    func `a renamed file has its bytes, and is opened by its new name alone`(_ variant: DriverVariant) throws {
+        let files = try FileBench(variant)
+        let file = try files.create("old")
+        #expect(files.value(files.append([pattern(300)], to: file, at: 0)) == 300)
+        let answers = files.answers([
+            .rename(files.text("old"), to: files.text("new"), in: files.directory), .sync(files.directory),
+        ])
+        #expect(answers.map(\.kind) == [.fileRenamed, .fileSynced] && answers.allSatisfy { $0.value == 0 })
+        #expect(files.place.names == ["new"])
+        let again = files.newSlot()
+        #expect(files.open(.openFile(files.text("old"), in: files.directory, as: again)) == -ENOENT)
+        #expect(files.open(.openFile(files.text("new"), in: files.directory, as: again)) == 0)
+        #expect(files.value(files.append([pattern(100, seed: 1)], to: again, at: 0)) == 100)
+        // Who had it open still has it.
+        #expect(files.read(300, of: file, at: 0) == pattern(100, seed: 1) + pattern(300)[100...])
+        #expect(files.value(.rename(files.text("none"), to: files.text("other"), in: files.directory)) == -ENOENT)
+        #expect(files.place.names == ["new"])
+    }
+
+    @Test(arguments: DriverVariant.allCases)
     func `the sync of a directory is answered after creates and deletes in it`(_ variant: DriverVariant) throws {
         let files = try FileBench(variant)
         _ = try files.create("old")

@@ -108,6 +108,7 @@ public final class FakeDisk {
         case .allocateFile: .fileAllocated
         case .syncFile: .fileSynced
         case .deleteFile: .fileDeleted
+        case .renameFile: .fileRenamed
         default: .fileClosed
         }
     }
@@ -128,6 +129,11 @@ public final class FakeDisk {
         case .openFile:
             guard let file = names[name] else { return -ENOENT }
             handles[shard, default: [:]][slot] = file
+            return 0
+        case .renameFile:
+            let newName = String(cString: submission.newName!.assumingMemoryBound(to: CChar.self))
+            guard let file = names.removeValue(forKey: name) else { return -ENOENT }
+            names[newName] = file
             return 0
         case .deleteFile: return names.removeValue(forKey: name) == nil ? -ENOENT : 0
         case .closeFile:

@@ -26,7 +26,7 @@ extension FakeKernel {
             acceptResumptionCount += 1
         case .connect: throw Violation("the broker opens no connections")
         case .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
-            .syncFile, .deleteFile, .closeFile:
+            .syncFile, .deleteFile, .renameFile, .closeFile:
             guard let disk else { throw Violation("the broker uses no files") }
             disk.submit(submission, of: index)
         }

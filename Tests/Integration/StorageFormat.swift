@@ -99,13 +99,16 @@ extension Integration {
             try Self.expectStore(in: folder.path, driver)
         }
 
-        @Test(arguments: drivers, [1])
+        @Test(arguments: drivers, [1, 2])
         func `Stores of each version of the format that there was are read`(
             on driver: DriverUnderTest, version: Int
         ) throws {
             let folder = try TemporaryFolder()
             try Self.copy("\(BuildDirectory.package)/Tests/StorageFormats/\(version)", to: "\(folder.path)/store")
             try Self.expectStore(in: "\(folder.path)/store", driver)
+            // An older program does not understand what this one has written.
+            let format = try TemporaryFile.contents(of: "\(folder.path)/store/format")
+            #expect(format == "stampede-storage 2\n")
         }
 
         private static func copy(_ source: String, to target: String) throws {

@@ -6,6 +6,7 @@ public final class TestLog {
     public let worker: UInt16
     public let workerCount: UInt16
     public let segmentByteCount: Int
+    public let recordMagic: UInt32
     /// What a segment holds before it is used.
     public var background: [UInt8]
     public private(set) var names: [SegmentName] = []
@@ -19,13 +20,14 @@ public final class TestLog {
 
     public init(
         life: UInt32 = 1, worker: UInt16 = 0, workerCount: UInt16 = 1, segmentByteCount: Int = 4096,
-        background: [UInt8] = []
+        background: [UInt8] = [], recordMagic: UInt32 = JournalFormat.magic
     ) {
         self.life = life
         self.worker = worker
         self.workerCount = workerCount
         self.segmentByteCount = segmentByteCount
         self.background = background
+        self.recordMagic = recordMagic
         let none = UnsafeMutableRawPointer.allocate(byteCount: 1, alignment: 1)
         writer = RecordWriter(at: none, byteCountMax: 0, position: 0, worker: worker)
         none.deallocate()
@@ -61,14 +63,15 @@ public final class TestLog {
             $0.write(
                 SegmentHeader(
                     life: self.life, worker: self.worker, workerCount: self.workerCount, sequence: name.sequence,
-                    segmentByteCount: self.segmentByteCount, milliseconds: 1_700_000_000_000))
+                    segmentByteCount: self.segmentByteCount, milliseconds: 1_700_000_000_000,
+                    recordMagic: self.recordMagic))
         }
     }
 
     private func open<Result>(_ body: (inout RecordWriter) -> Result) -> Result {
         var writer = RecordWriter(
             at: memories.last!.baseAddress! + used, byteCountMax: segmentByteCount - used, position: position,
-            worker: worker)
+            worker: worker, magic: recordMagic)
         let result = body(&writer)
         used += writer.byteCount
         if !isSlow { durable = position }
@@ -141,7 +144,7 @@ extension RecoveredState {
             return files[segment.name]!.withUnsafeBytes { bytes in
                 let record = try! RecordReader.read(
                     bytes, at: segment.offset(of: message.position), position: message.position,
-                    worker: message.worker)
+                    worker: message.worker, magic: segment.recordMagic)
                 let text = record.message
                 let body = UnsafeRawBufferPointer(
                     start: text.content + text.headersByteCount + 1, count: text.bodyByteCount)

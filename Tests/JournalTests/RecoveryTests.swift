@@ -307,16 +307,7 @@ struct RecoveryTests {
         let log = TestLog()
         log.send("1")
         var files = log.files
-        let name = log.names[0]
-        // The version is the first field of the header's payload; the checksum has to be right.
-        let memory = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)
-        defer { memory.deallocate() }
-        var writer = RecordWriter(at: memory, byteCountMax: 64, position: log.life(0), worker: 0)
-        var header = SegmentHeader(
-            life: 1, worker: 0, workerCount: 1, sequence: 0, segmentByteCount: 4096, milliseconds: 0)
-        header.version = JournalFormat.version + 1
-        writer.write(header)
-        files[name]!.replaceSubrange(0..<64, with: UnsafeRawBufferPointer(start: memory, count: 64))
+        files[log.names[0]]!.setVersion(JournalFormat.version + 1, of: log.names[0])
         let state = recover(files)
         #expect(state.findings.map(\.kind) == [.newerFormat])
         #expect(state.findings[0].isFatal)
@@ -324,6 +315,17 @@ struct RecoveryTests {
     }
 }
 
-extension TestLog {
-    func life(_ offset: Int) -> UInt64 { JournalFormat.position(life: life, offset: offset) }
+extension [UInt8] {
+    /// Of a segment of 4,096 bytes: its header, written as a program of another version of the format would.
+    mutating func setVersion(_ version: UInt16, of name: SegmentName) {
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)
+        defer { memory.deallocate() }
+        var header = SegmentHeader(
+            life: name.life, worker: name.worker, workerCount: 1, sequence: name.sequence, segmentByteCount: 4096,
+            milliseconds: 0)
+        header.version = version
+        var writer = RecordWriter(at: memory, byteCountMax: 64, position: header.position, worker: name.worker)
+        writer.write(header)
+        replaceSubrange(0..<64, with: UnsafeRawBufferPointer(start: memory, count: 64))
+    }
 }

@@ -28,7 +28,7 @@ struct RepairTests {
     }
 
     private static func log() -> TestLog {
-        let log = TestLog(life: 3, worker: 2, workerCount: 4)
+        let log = TestLog(life: 3, worker: 2, workerCount: 4, recordMagic: 0x8765_4321)
         for number in 0..<60 { log.send("\(number)") }
         return log
     }

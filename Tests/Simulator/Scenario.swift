@@ -80,7 +80,9 @@ struct Scenario {
         let shards = shardCounts[random.below(10)]
         hasDurables = mode == .durable || mode == .mixed
         let isRoomy = stores || hasDurables || mode == .hosts
-        eventCount = random.range(100...600) * (stores ? 3 : 1)
+        let length = random.range(100...600)
+        let fillsSegments = stores && mode == .plain && length % 10 == 0
+        eventCount = length * (fillsSegments ? 18 : stores ? 3 : 1)
         peerCountMax = random.range(2...10)
         let wantsTightConnections = random.chance(170) && !isRoomy
         let wantsTightDestinations = random.chance(60) && !isRoomy
@@ -265,8 +267,16 @@ struct Scenario {
         deeds[Deed.subscribeTemporary.rawValue] /= 3
         deeds[Deed.publishToTemporary.rawValue] /= 2
         if stores { deeds[Deed.publishToQueue.rawValue] += 15 }
+        storage =
+            stores
+            ? StorageScenario(
+                &random, eventCount: eventCount, fillsSegments: fillsSegments, isCalm: calm) : nil
+        if fillsSegments {
+            // What fills them has to go again.
+            deeds[Deed.subscribe.rawValue] += 10
+            deeds[Deed.acknowledge.rawValue] += 50
+        }
         self.deeds = deeds
-        storage = stores ? StorageScenario(&random, eventCount: eventCount, isCalm: calm) : nil
     }
 
     /// A message that was delivered too often finds a dead-letter queue with room.

@@ -48,7 +48,11 @@ extension Simulation {
         // The replies to one temporary queue are its owner's; each asker subscribes one by the first request.
         if asks, !mayHaveTemporary(peer) { return }
         var size = random.below(min(scenario.bodyByteCountMax, 64) + 1)
-        if random.chance(200) { size = random.below(scenario.bodyByteCountMax + 1) }
+        if scenario.storage?.fillsSegments == true {
+            if random.chance(600) { size = random.below(max(scenario.bodyByteCountMax, 3000) + 1) }
+        } else if random.chance(200) {
+            size = random.below(scenario.bodyByteCountMax + 1)
+        }
         if scenario.framesAreTight {
             if size > scenario.options.limits.bodyByteCountMax, !random.chance(100) { size = 10 }
         }

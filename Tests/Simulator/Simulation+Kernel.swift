@@ -71,7 +71,7 @@ extension Simulation {
         case .resumeAccepting: workers[index].isAccepting = true
         case .connect: oracle.violate("the broker opens no connections")
         case .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
-            .syncFile, .deleteFile, .closeFile:
+            .syncFile, .deleteFile, .renameFile, .closeFile:
             guard let disk else { return oracle.violate("the broker uses no files") }
             disk.submit(submission, of: index, now: now)
             if let violation = disk.violation { oracle.violate("shard \(index): \(violation)") }
@@ -104,7 +104,8 @@ extension Simulation {
             peer.stage = .closing
             peer.wasReset = submission.value == 1
         case .adopt, .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting, .connect, .openDirectory, .createFile,
-            .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile, .syncFile, .deleteFile, .closeFile:
+            .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile, .syncFile, .deleteFile, .renameFile,
+            .closeFile:
             break  // carried out above
         }
     }

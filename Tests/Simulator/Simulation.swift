@@ -279,7 +279,9 @@ public final class Simulation {
         case .woken, .writable: true
         case .accepted, .acceptFailed, .receiveEnded, .receiveFailed, .sendIncomplete, .closed: false
         case .authenticated, .durable, .permitted, .identified: false
-        case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed: false
+        case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileRenamed,
+            .fileClosed:
+            false
         }
     }
 

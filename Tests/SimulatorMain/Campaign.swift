@@ -133,7 +133,9 @@ struct Campaign {
 
     /// Faults that struck less often than `count` times.
     func rareFaults(below count: Int) -> [String] {
-        faultCounts(ofBoth: false).filter { $0.count < count }.map(\.name)
+        let rare = StorageFault.allCases.filter(\.isRare).map { "\($0)" }
+        return faultCounts(ofBoth: false).filter { rare.contains($0.name) ? $0.count < count / 100 : $0.count < count }
+            .map(\.name)
     }
 
     /// A campaign of crashes is there for the faults of storage, and one of transports for theirs. The others strike too, but

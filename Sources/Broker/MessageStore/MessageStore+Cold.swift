@@ -9,6 +9,8 @@ struct ColdSegment: BitwiseCopyable {
     /// Among the segments of earlier lives. -1: it is of this life.
     var earlierSegment: Int32
     var isRedelivered: Bool
+    /// With which its records begin.
+    var recordMagic: UInt32
 
     /// Where a record is, as memory has it.
     ///
@@ -50,13 +52,13 @@ extension MessageStore {
             let segment = earlier.segments[Int(number)]
             return ColdSegment(
                 name: segment.name, position: segment.position, earlierSegment: Int32(number),
-                isRedelivered: segment.name.life <= earlier.redeliveredLifeMax)
+                isRedelivered: segment.name.life <= earlier.redeliveredLifeMax, recordMagic: segment.recordMagic)
         }
         let sequence = sequence(ofOwn: number)
         return ColdSegment(
             name: SegmentName(life: options.life, worker: UInt16(worker), sequence: sequence),
             position: JournalFormat.position(life: options.life, offset: Int(sequence) * options.segmentByteCount),
-            earlierSegment: -1, isRedelivered: false)
+            earlierSegment: -1, isRedelivered: false, recordMagic: options.recordMagic)
     }
 
     @inline(__always)

@@ -22,6 +22,8 @@ struct SegmentRemoval: ~Copyable {
     /// Of this life: those before are gone.
     var nextOwn: UInt32 = 0
     var isUnderWay = false
+    /// What is under way: the first one of this life becomes the next one, and the directory is synced.
+    var isRename = false
     /// A segment could not be removed: it is tried again later, and no other before.
     var hasFailed = false
     var isToldFailed = false
@@ -162,7 +164,8 @@ extension MessageStore {
             removal.isUnderWay = true
             return files.remove(removal.earlier!.segments[index].name, removal.name, &submissions)
         }
-        if removal.nextOwn < durableFirstNeeded {
+        // One of them is kept, to be used again.
+        if removal.nextOwn + (keepsSpare ? 1 : 0) < durableFirstNeeded {
             removal.isUnderWay = true
             let name = SegmentName(life: options.life, worker: UInt16(worker), sequence: removal.nextOwn)
             files.remove(name, removal.name, &submissions)
@@ -212,14 +215,51 @@ extension MessageStore {
         removal.isUnderWay = false
         removal.isToldFailed = false
         hasWork = true
-        defer { if files.ahead.stage == .ready ? !isBeyondLimit : !isAtLimit { shortage.isAtLimit = false } }
-        guard removal.earlierUnderWay >= 0, let earlier = removal.earlier else { return removal.nextOwn += 1 }
+        defer {
+            let isWithin = files.ahead.stage == .ready ? !isBeyondLimit : !isAtLimit || spare != nil && !isBeyondLimit
+            if isWithin { shortage.isAtLimit = false }
+        }
+        guard removal.earlierUnderWay >= 0, let earlier = removal.earlier else { return firstIsGone() }
         removal.goneEarlier[removal.earlierUnderWay] = true
         earlier.isGone(removal.earlierUnderWay)
         removal.goneEarlierCount += 1
         removal.earlierUnderWay = -1
         removal.changeCountSeen = -1
         if removal.goneEarlierCount == removal.goneEarlier.count { earlier.areGone.store(true, ordering: .releasing) }
+    }
+
+    /// The first segment of this life that is left is left no more.
+    private mutating func firstIsGone() {
+        removal.nextOwn += 1
+        files.forgetFirst()
+    }
+
+    // MARK: Using again
+
+    /// The first segment that is left, if it is needed no more and may become the next one.
+    ///
+    /// Nothing else is removed before the directory is on stable storage with its new name: a crash may give it the former
+    /// one again, and with that the messages in it, whose acknowledgements are in the segments behind.
+    @inline(__always)
+    var spare: UInt32? {
+        let isThere = removal.nextOwn < durableFirstNeeded && !removal.isUnderWay && !removal.hasFailed
+        return files.reusesSegments && isThere ? removal.nextOwn : nil
+    }
+
+    /// There is room for a segment that waits to be used again.
+    @inline(__always)
+    private var keepsSpare: Bool { files.reusesSegments && !isBeyondLimit && !files.isShort && !isAppendRefused }
+
+    mutating func renamed(
+        _ completion: Completion, _ submissions: inout Batch<Submission>
+    ) -> SegmentFiles.Outcome {
+        if completion.value == 0 {
+            firstIsGone()
+        } else {
+            removal.isRename = false
+            removal.isUnderWay = false
+        }
+        return files.renamed(completion, &submissions)
     }
 
     // MARK: The limit
@@ -233,6 +273,10 @@ extension MessageStore {
 
     @inline(__always)
     private var ownByteCount: Int { (files.madeCount - Int(removal.nextOwn)) * options.segmentByteCount }
+
+    /// Of those that are needed still, or are made ahead.
+    @inline(__always)
+    private var neededByteCount: Int { (files.madeCount - Int(durableFirstNeeded)) * options.segmentByteCount }
 
     /// `StorageOptions.byteCountMax` permits no further segment.
     @inline(__always)
@@ -292,11 +336,11 @@ extension MessageStore {
         guard !hasFailed, !hasEnded, !isFull else { return false }
         if compaction != nil { return true }
         let front = removal.hasEarlier ? -1 : Int(firstNeeded)
-        var byteCount = segmentsByteCount
+        var byteCount = neededByteCount
         var live = liveByteCount
         var least = Self.segmentCountToCompact * options.segmentByteCount
         if removal.hasEarlier, let earlier = removal.earlier {
-            earlier.report(worker, segmentsByteCount: ownByteCount, liveByteCount: liveByteCount)
+            earlier.report(worker, segmentsByteCount: neededByteCount, liveByteCount: liveByteCount)
             (byteCount, live) = earlier.figures(workerCount: workerCount)
             least *= workerCount
         }

@@ -120,8 +120,14 @@ extension MessageStore {
                 || isSegmentWanted
         {
             isSegmentWanted = false
-            // What was taken has to go on, and acknowledgements make room.
-            files.makeAhead(isAtLimit: isAtLimit, isNeeded: needsSegment, &submissions)
+            // What was taken has to go on, and acknowledgements make room. And of earlier lives nothing goes before this one has
+            // a segment.
+            let isNeeded = needsSegment || files.madeCount == 0
+            let spare = isBeyondLimit && !isNeeded ? nil : spare
+            if files.makeAhead(from: spare, isAtLimit: isAtLimit, isNeeded: isNeeded, &submissions) {
+                removal.isUnderWay = true
+                removal.isRename = true
+            }
         }
         var written = files.current.sequence == staging.sequence ? staging.offset : options.segmentByteCount
         if let next = staging.nextAppend, next.sequence == files.current.sequence {
@@ -151,8 +157,13 @@ extension MessageStore {
             case SegmentFiles.SyncToken.removed where completion.value == 0:
                 removalSynced()
                 return .room
+            case SegmentFiles.SyncToken.made where completion.value == 0 && removal.isRename:
+                removal.isRename = false
+                removal.isUnderWay = false
+                outcome = files.synced(completion)
             default: outcome = files.synced(completion)
             }
+        case .fileRenamed: outcome = renamed(completion, &submissions)
         case .fileDeleted: return removed(completion, &submissions, now: now)
         default: return .nothing
         }
@@ -224,6 +235,7 @@ extension MessageStore {
         owesMark = !appendIsMark
         becameSynced(upTo: staging.finishAppend())
         durableFirstNeeded = submittedFirstNeeded
+        if spare != nil, !isBeyondLimit { shortage.isAtLimit = false }
         return .durable
     }
 

@@ -17,8 +17,8 @@ import Slabs
 /// **Groups** (`beginGroup`, `endGroup`): what counts together or not at all. It is gathered as operations, for its size has
 /// to be known: a group lies in one append and one segment.
 ///
-/// **Space.** A segment is removed when no message in it lives, from the front of the log, after the log says on stable
-/// storage that it is not needed (`firstNeeded` in a mark). What a part of a transaction of several workers needs stays until
+/// **Space.** A segment is removed, or becomes the next one, when no message in it lives: from the front of the log, and
+/// after the log says on stable storage that it is not needed (`firstNeeded` in a mark). What a part of a transaction of several workers needs stays until
 /// all of them know that it is complete (`openParts`).
 ///
 /// **Failure** is final: after an error of a write or a sync nobody knows what is on the disk, so nothing is written any more

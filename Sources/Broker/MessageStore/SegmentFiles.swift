@@ -5,12 +5,16 @@ import Slabs
 
 /// The files of a log of this life: which one is written, and the next one, which is made ahead.
 ///
-/// A segment is made in steps, each answered before the next: created, its name synced and its space reserved, its first
+/// A new segment is made in steps, each answered before the next: created, its name synced and its space reserved, its first
 /// part filled with zeros, and all of that synced. Only then are records appended, so that what is on the disk of a segment
 /// with a record is never shorter than the segment. More zeros are written ahead of the records: a block that was written
 /// before is on stable storage without a change of the file's metadata.
 ///
 /// Where space cannot be reserved (EOPNOTSUPP), all of the segment is filled before it is used.
+///
+/// A segment that is needed no more becomes the next one, if there is one when it is made: it gets the new name, and keeps
+/// its bytes. Recovery tells them from this segment's by their positions. What was filled of it need not be filled again,
+/// which is half of all bytes that would be written.
 struct SegmentFiles: ~Copyable {
     /// Zeros are written so far ahead of the records.
     private static var filledAheadByteCount: Int { 8 << 20 }
@@ -36,6 +40,10 @@ struct SegmentFiles: ~Copyable {
         /// There is none.
         case none
         case creating
+        /// A segment that is needed no more is getting its name.
+        case renaming
+        /// It has its name, and is being opened.
+        case opening
         /// Its name is being synced, and its space reserved.
         case reserving
         case filling
@@ -59,6 +67,8 @@ struct SegmentFiles: ~Copyable {
     private let worker: UInt16
     private let segmentByteCount: Int
     private let isDirect: Bool
+    /// Segments that are needed no more may be used again.
+    private(set) var reusesSegments: Bool
     private(set) var isOpen = false
     private var isOpening = false
     private(set) var current = File()
@@ -73,8 +83,11 @@ struct SegmentFiles: ~Copyable {
     private(set) var isShort = false
     /// Another segment would exceed the limit.
     private(set) var isAtLimit = false
-    /// Names for submissions: they stay until the answer.
+    /// Of each segment from the first one that is left to the one before the current one: what was filled of it.
+    private var filledByteCounts = Batch<Int>(capacity: 16)
+    /// Names for submissions, one behind the other: they stay until the answer.
     private let name: UnsafeMutableRawPointer
+    private let formerName: UnsafeMutableRawPointer
     private let path: UnsafeMutablePointer<CChar>
     /// `fillVectorCount` vectors, then the zeros that all of them point to. nil: nothing was filled yet.
     private var zeroVectors: UnsafeMutablePointer<iovec>?
@@ -86,14 +99,17 @@ struct SegmentFiles: ~Copyable {
         self.worker = UInt16(worker)
         segmentByteCount = options.segmentByteCount
         isDirect = options.blockByteCount > 1
-        name = .allocate(byteCount: SegmentName.byteCount + 1, alignment: 16)
+        reusesSegments = options.reusesSegments
+        let nameByteCount = SegmentName.byteCount + 1
+        formerName = .allocate(byteCount: 2 * nameByteCount, alignment: 16)
+        name = formerName + nameByteCount
         path = .allocate(capacity: options.directory.count + 1)
         for (index, byte) in options.directory.enumerated() { path[index] = CChar(bitPattern: byte) }
         path[options.directory.count] = 0
     }
 
     deinit {
-        name.deallocate()
+        formerName.deallocate()
         path.deallocate()
         if let zeroVectors { UnsafeMutableRawPointer(zeroVectors).deallocate() }
     }
@@ -121,24 +137,41 @@ struct SegmentFiles: ~Copyable {
     /// Makes the next segment, if there is none ahead.
     ///
     /// - Parameters:
+    ///   - spare: the first segment that is left. It is needed no more.
     ///   - isAtLimit: the limit allows no other.
     ///   - isNeeded: it is made all the same.
-    mutating func makeAhead(isAtLimit: Bool, isNeeded: Bool, _ submissions: inout Batch<Submission>) {
-        guard isOpen, ahead.stage == .none, !isShort else { return }
-        self.isAtLimit = isAtLimit
-        guard isNeeded || !isAtLimit else { return }
-        ahead = File(sequence: nextSequence, stage: .creating, answersDue: 1)
+    /// - Returns: whether `spare` becomes the next one.
+    mutating func makeAhead(
+        from spare: UInt32?, isAtLimit: Bool, isNeeded: Bool, _ submissions: inout Batch<Submission>
+    ) -> Bool {
+        guard isOpen, ahead.stage == .none, !isShort else { return false }
+        self.isAtLimit = isAtLimit && spare == nil
+        guard isNeeded || !self.isAtLimit else { return false }
         SegmentName(life: life, worker: worker, sequence: nextSequence).write(to: name)
+        if let spare {
+            ahead = File(sequence: nextSequence, stage: .renaming, filledByteCount: filledByteCounts[0])
+            SegmentName(life: life, worker: worker, sequence: spare).write(to: formerName)
+            submissions.append(
+                .rename(
+                    UnsafePointer(formerName.assumingMemoryBound(to: CChar.self)),
+                    to: UnsafePointer(name.assumingMemoryBound(to: CChar.self)), in: Self.directory))
+            return true
+        }
+        ahead = File(sequence: nextSequence, stage: .creating)
         submissions.append(
             .createFile(
                 UnsafePointer(name.assumingMemoryBound(to: CChar.self)), in: Self.directory,
                 as: Self.slot(nextSequence), isDirect: isDirect))
+        return false
     }
 
     /// The log goes on in the next segment, which is ready: nothing more is written to the one before.
     mutating func moveOn(_ submissions: inout Batch<Submission>) {
         invariant(ahead.stage == .ready, "the log goes on in a segment that is ready")
-        if current.stage == .ready { submissions.append(.closeFile(Self.slot(current.sequence))) }
+        if current.stage == .ready {
+            submissions.append(.closeFile(Self.slot(current.sequence)))
+            filledByteCounts.append(current.filledByteCount)
+        }
         current = ahead
         ahead = File()
     }
@@ -188,6 +221,9 @@ struct SegmentFiles: ~Copyable {
 
     // MARK: Removing segments
 
+    /// The first segment that is left is gone, or has become another one.
+    mutating func forgetFirst() { filledByteCounts.removeFirst(1) }
+
     /// Removes the name of a segment, of this life or another.
     ///
     /// - Parameter name: where the name is kept until the answer.
@@ -231,19 +267,48 @@ struct SegmentFiles: ~Copyable {
             isOpen = true
             return .progress
         }
-        guard ahead.stage == .creating else { return .nothing }
+        guard ahead.stage == .creating || ahead.stage == .opening else { return .nothing }
         if errorNumber != 0 {
-            ahead = File()
-            guard Self.isShortage(errorNumber) else { return .failed(errorNumber, "a segment cannot be created") }
+            guard Self.isShortage(errorNumber) else {
+                return .failed(
+                    errorNumber, ahead.stage == .opening ? "a segment cannot be opened" : "a segment cannot be created")
+            }
+            if ahead.stage == .creating { ahead = File() }
             isShort = true
             return .short
         }
-        nextSequence += 1
-        ahead.stage = .reserving
-        ahead.answersDue = 2
         submissions.append(.sync(Self.directory, token: SyncToken.made))
-        submissions.append(.allocate(segmentByteCount, of: Self.slot(ahead.sequence), at: 0))
+        if ahead.stage == .opening {
+            // It has its space. A file system may want the same again to answer that (xfs), and the disk may be full.
+            ahead.isReserved = true
+            ahead.answersDue = 1
+        } else {
+            nextSequence += 1
+            ahead.answersDue = 2
+            submissions.append(.allocate(segmentByteCount, of: Self.slot(ahead.sequence), at: 0))
+        }
+        ahead.stage = .reserving
         return .nothing
+    }
+
+    /// A segment that is needed no more has the next one's name. If that is not possible, new ones are made from now on.
+    mutating func renamed(_ completion: Completion, _ submissions: inout Batch<Submission>) -> Outcome {
+        guard completion.value == 0 else {
+            reusesSegments = false
+            ahead = File()
+            return .progress
+        }
+        nextSequence += 1
+        ahead.stage = .opening
+        openAhead(&submissions)
+        return .nothing
+    }
+
+    private func openAhead(_ submissions: inout Batch<Submission>) {
+        submissions.append(
+            .openFile(
+                UnsafePointer(name.assumingMemoryBound(to: CChar.self)), in: Self.directory,
+                as: Self.slot(ahead.sequence), isDirect: isDirect))
     }
 
     mutating func allocated(_ completion: Completion, _ submissions: inout Batch<Submission>) -> Outcome {
@@ -260,10 +325,11 @@ struct SegmentFiles: ~Copyable {
         return stepIsDone()
     }
 
-    /// The space of the segment ahead was not to be had: tried again.
+    /// The segment ahead could not be opened, or its space was not to be had: tried again.
     mutating func retry(_ submissions: inout Batch<Submission>) {
         guard isShort else { return }
         isShort = false
+        if ahead.stage == .opening { return openAhead(&submissions) }
         guard ahead.stage == .reserving, !ahead.isReserved else { return }
         submissions.append(.allocate(segmentByteCount, of: Self.slot(ahead.sequence), at: 0))
     }
@@ -301,6 +367,8 @@ struct SegmentFiles: ~Copyable {
                 current.filledByteCount = segmentByteCount
                 return .progress
             }
+            // The log may have gone on meanwhile, and left that segment behind.
+            guard ahead.stage == .filling, ahead.sequence == fillingSequence else { return .progress }
             isShort = true
             return .short
         }
@@ -310,7 +378,7 @@ struct SegmentFiles: ~Copyable {
                 // On its own, so that an append to these blocks changes no metadata.
                 submissions.append(.sync(Self.slot(current.sequence), token: SyncToken.filled))
             }
-        } else if ahead.sequence == fillingSequence {
+        } else if ahead.stage == .filling, ahead.sequence == fillingSequence {
             ahead.filledByteCount = max(ahead.filledByteCount, fillingEnd)
         }
         return .progress

@@ -197,7 +197,8 @@ extension Shard {
     ) throws(RecordDamage) -> Record {
         guard bytes.count >= JournalFormat.unitByteCount else { throw .truncated }
         let record = try RecordReader.read(
-            bytes, at: 0, position: segment.position + UInt64(place.unit), worker: segment.name.worker)
+            bytes, at: 0, position: segment.position + UInt64(place.unit), worker: segment.name.worker,
+            magic: segment.recordMagic)
         guard record.type == .message else { throw .type }
         return record
     }

@@ -23,7 +23,8 @@ extension Shard {
         case .woken: if store.awaitsEarlier { store.hasWork = true }
         case .durable: becameDurable(upTo: completion.address)
         case .permitted: permitted(Handle(completion.connection), isAllowed: completion.value == 0)
-        case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileClosed:
+        case .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced, .fileDeleted, .fileRenamed,
+            .fileClosed:
             fileAnswered(completion)
         case .received: break  // applied above
         case .receiveEnded, .receiveFailed, .sendReleased, .writable, .closed, .authenticated, .identified:
@@ -40,7 +41,7 @@ extension Shard {
             case .authenticated: authenticated(session, isAllowed: completion.value == 0)
             case .identified: identified(session, completion)
             case .received, .accepted, .acceptFailed, .woken, .sendIncomplete, .fileOpened, .fileAppended, .fileRead,
-                .fileAllocated, .fileSynced, .fileDeleted, .fileClosed, .durable, .permitted:
+                .fileAllocated, .fileSynced, .fileDeleted, .fileRenamed, .fileClosed, .durable, .permitted:
                 break
             }
         }

@@ -120,6 +120,7 @@ int file_allocate(int fd, int64_t offset, int64_t byte_count);
 int file_sync_data(int fd);
 int file_sync(int fd);
 int file_delete(int directory, const void *name);
+int file_rename(int directory, const void *name, const void *new_name);
 static inline int file_close(int fd) { return close(fd) < 0 ? -errno : 0; }
 
 static inline uint64_t clock_monotonic_nanoseconds(void) {
@@ -570,6 +571,14 @@ static inline void curing_prepare_file_delete(
     struct io_uring_sqe *sqe, int directory, const void *name, uint64_t user_data) {
     curing_prepare(sqe, IORING_OP_UNLINKAT, directory, 0, user_data);
     sqe->addr = (uint64_t)(uintptr_t)name;
+}
+
+static inline void curing_prepare_file_rename(
+    struct io_uring_sqe *sqe, int directory, const void *name, const void *new_name, uint64_t user_data) {
+    curing_prepare(sqe, IORING_OP_RENAMEAT, directory, 0, user_data);
+    sqe->addr = (uint64_t)(uintptr_t)name;
+    sqe->len = (uint32_t)directory;
+    sqe->off = (uint64_t)(uintptr_t)new_name;
 }
 
 /// Posts the completion (`remote_user_data`, 0) to another ring. Posts none to this ring on success.

@@ -18,6 +18,8 @@ struct FileCall: BitwiseCopyable {
         case sync
         /// unlinkat(2), in the directory `descriptor`.
         case delete
+        /// renameat(2), in the directory `descriptor`, to the name that is `offset` bytes behind `pointer`.
+        case rename
         case close
     }
 
@@ -46,6 +48,7 @@ struct FileCall: BitwiseCopyable {
         case .syncData: file_sync_data(descriptor)
         case .sync: file_sync(descriptor)
         case .delete: file_delete(descriptor, pointer)
+        case .rename: file_rename(descriptor, pointer, pointer.map { $0 + offset })
         case .close: file_close(descriptor)
         }
     }

@@ -27,7 +27,7 @@ extension Submission {
 
     var order: FileOrder {
         switch kind {
-        case .createFile, .deleteFile, .appendFile, .appendFileDurably, .allocateFile: .change
+        case .createFile, .deleteFile, .renameFile, .appendFile, .appendFileDurably, .allocateFile: .change
         case .syncFile: .afterChanges
         case .closeFile: .afterEverything
         default: .none
@@ -44,6 +44,7 @@ extension Submission {
         case .allocateFile: .allocateFile
         case .syncFile: .syncFile
         case .deleteFile: .deleteFile
+        case .renameFile: .renameFile
         case .closeFile: .close
         default: .openFile
         }
@@ -56,6 +57,7 @@ extension Submission {
         case .allocateFile: .fileAllocated
         case .syncFile: .fileSynced
         case .deleteFile: .fileDeleted
+        case .renameFile: .fileRenamed
         case .closeFile: .fileClosed
         default: .fileOpened
         }

@@ -129,7 +129,8 @@ struct OpenFiles: ~Copyable {
     private func check(_ submission: Submission) {
         switch submission.kind {
         case .openDirectory: return
-        case .createFile, .openFile, .deleteFile: expectOpen(submission.ownerSlot, isDirectory: true)
+        case .createFile, .openFile, .deleteFile, .renameFile:
+            expectOpen(submission.ownerSlot, isDirectory: true)
         case .appendFile, .appendFileDurably:
             expectOpen(submission.connection, isDirectory: false)
             invariant(
@@ -218,7 +219,8 @@ struct OpenFiles: ~Copyable {
             call.flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | (submission.value == 1 ? file_direct : 0)
         case .openFile:
             call.kind = .open
-            call.flags = (submission.value == 1 ? O_RDONLY : O_RDWR) | O_CLOEXEC
+            call.flags =
+                (submission.value == 1 ? O_RDONLY : O_RDWR) | O_CLOEXEC | (submission.value == 2 ? file_direct : 0)
         case .appendFile, .appendFileDurably:
             call.flags = submission.kind == .appendFileDurably ? file_write_durable : 0
             setRest(of: operation, &call)
@@ -233,6 +235,9 @@ struct OpenFiles: ~Copyable {
             call.offset = submission.byteCount
         case .syncFile: call.kind = files[submission.owner].isDirectory ? .sync : .syncData
         case .deleteFile: call.kind = .delete
+        case .renameFile:
+            call.kind = .rename
+            call.offset = submission.byteCount
         default: break  // close
         }
         calls.append(call)

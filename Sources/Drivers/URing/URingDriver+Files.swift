@@ -50,6 +50,9 @@
             case .syncData: curing_prepare_file_sync(entry, file, true, userData)
             case .sync: curing_prepare_file_sync(entry, file, false, userData)
             case .delete: curing_prepare_file_delete(entry, file, call.pointer, userData)
+            case .rename:
+                curing_prepare_file_rename(
+                    entry, file, call.pointer, call.pointer.map { $0 + call.offset }, userData)
             case .close: curing_prepare_close(entry, file, curing_file_plain, false, userData)
             }
         }

@@ -94,7 +94,7 @@
             if options.usesFiles {
                 operations += [
                     IORING_OP_OPENAT, IORING_OP_WRITEV, IORING_OP_WRITE, IORING_OP_READ, IORING_OP_FALLOCATE,
-                    IORING_OP_FSYNC, IORING_OP_UNLINKAT,
+                    IORING_OP_FSYNC, IORING_OP_UNLINKAT, IORING_OP_RENAMEAT,
                 ]
             }
             var opcodes = operations.map { UInt8($0.rawValue) }

@@ -45,7 +45,7 @@
                 }
             case .connect: connect(submission)
             case .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
-                .syncFile, .deleteFile, .closeFile:
+                .syncFile, .deleteFile, .renameFile, .closeFile:
                 carryOutFile(submission)
             }
         }

@@ -40,7 +40,8 @@ extension TransportLayer {
             adopt(submission)
             return true
         case .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting, .connect, .openDirectory, .createFile,
-            .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile, .syncFile, .deleteFile, .closeFile:
+            .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile, .syncFile, .deleteFile, .renameFile,
+            .closeFile:
             return true
         }
     }

@@ -29,7 +29,7 @@ extension TransportLayer {
             raise(completion, of: record)
         case .accepted: accepted(completion)
         case .acceptFailed, .sendReleased, .woken, .fileOpened, .fileAppended, .fileRead, .fileAllocated, .fileSynced,
-            .fileDeleted, .fileClosed, .authenticated, .durable, .permitted, .identified:
+            .fileDeleted, .fileRenamed, .fileClosed, .authenticated, .durable, .permitted, .identified:
             raised.append(completion)
         }
     }

@@ -50,7 +50,7 @@ extension TLSLayer {
             lowered.append(submission)
         case .pauseReceive, .resumeReceive, .refuse, .handOff, .wake, .stopAccepting, .resumeAccepting, .connect,
             .openDirectory, .createFile, .openFile, .appendFile, .appendFileDurably, .readFile, .allocateFile,
-            .syncFile, .deleteFile, .closeFile:
+            .syncFile, .deleteFile, .renameFile, .closeFile:
             lowered.append(submission)
         }
     }

@@ -33,7 +33,7 @@ extension TLSLayer {
             noteArrival(completion)
             raised.append(completion)
         case .acceptFailed, .sendReleased, .woken, .fileOpened, .fileAppended, .fileRead, .fileAllocated,
-            .fileSynced, .fileDeleted, .fileClosed, .authenticated, .durable, .permitted, .identified:
+            .fileSynced, .fileDeleted, .fileRenamed, .fileClosed, .authenticated, .durable, .permitted, .identified:
             raised.append(completion)
         }
     }

@@ -64,7 +64,9 @@ enum RecoveryCheck {
             let record = files[segment.name]!.withUnsafeBytes { bytes in
                 (try? RecordReader.read(
                     bytes, at: segment.offset(of: message.position), position: message.position,
-                    worker: message.worker)).map { ($0.type, [UInt8]($0.message.queueName)) }
+                    worker: message.worker, magic: segment.recordMagic)).map {
+                        ($0.type, [UInt8]($0.message.queueName))
+                    }
             }
             guard let record, record.0 == .message else { return "a message that lives cannot be read" }
             guard record.1 == state.queues[Int(message.queue)].name else { return "a message is in a wrong queue" }

@@ -103,7 +103,7 @@ extension Simulation {
     private func logRecords(of name: SegmentName) {
         disk!.withBytes(of: name.description, in: StorageScenario.directory) { bytes in
             var end = 0
-            while let record = try? RecordReader.read(bytes, at: end, position: nil, worker: name.worker) {
+            while let record = try? RecordReader.read(bytes, at: end, position: nil, worker: name.worker, magic: nil) {
                 var text = "\(name) \(end) \(record.type)"
                 switch record.type {
                 case .message:
@@ -142,7 +142,7 @@ extension Simulation {
             let offset = JournalFormat.offset(of: message.position) - Int(segment.name.sequence) * segment.byteCount
             guard
                 let record = try? RecordReader.read(
-                    bytes, at: offset, position: message.position, worker: message.worker)
+                    bytes, at: offset, position: message.position, worker: message.worker, magic: segment.recordMagic)
             else { return oracle.violate("recovery found a message at \(offset) of \(segment.name), where none is") }
             var content = record.message
             content.orderKey = message.orderKey
@@ -197,8 +197,12 @@ extension Simulation {
         var end = 0
         disk!.withBytes(of: name.description, in: directory) { bytes in
             var old: MessageRecord?
+            var magic = JournalFormat.magic
             var position: UInt64 { base + UInt64(end / JournalFormat.unitByteCount) }
-            while let record = try? RecordReader.read(bytes, at: end, position: position, worker: name.worker) {
+            while let record = try? RecordReader.read(
+                bytes, at: end, position: position, worker: name.worker, magic: magic)
+            {
+                if record.type == .segmentHeader { magic = record.segmentHeader.recordMagic }
                 if record.type == .message { old = old ?? record.message }
                 end += record.byteCount
             }
@@ -206,7 +210,8 @@ extension Simulation {
             planted = [UInt8](repeating: 0, count: old.recordByteCount)
             planted.withUnsafeMutableBytes { target in
                 var writer = RecordWriter(
-                    at: target.baseAddress!, byteCountMax: target.count, position: position, worker: name.worker)
+                    at: target.baseAddress!, byteCountMax: target.count, position: position, worker: name.worker,
+                    magic: magic)
                 _ = writer.write(old)
             }
         }
@@ -223,6 +228,8 @@ extension StorageScenario {
         options.commit = commit
         options.blockByteCount = blockByteCount
         options.onError = onError
+        options.reusesSegments = reusesSegments
+        options.recordMagic = 0x9E37_79B9 &* life
         return options
     }
 }

@@ -20,6 +20,9 @@ struct StorageScenario {
     /// Of appends.
     let blockByteCount: Int
     let onError: StorageOptions.ErrorPolicy
+    let reusesSegments: Bool
+    /// Large bodies, small segments, long lives and many acknowledgements: one segment after the other becomes the next one.
+    let fillsSegments: Bool
     /// Chances of the disk's faults in thousandths, by `StorageFault`.
     let faults: [Int]
     /// Of 1,000 messages to queues so many are persistent.
@@ -43,9 +46,11 @@ struct StorageScenario {
     static let directory = "/var/lib/stampede"
 
     /// - Parameter isCalm: no faults but the crashes.
-    init(_ random: inout Random, eventCount: Int, isCalm: Bool) {
+    init(_ random: inout Random, eventCount: Int, fillsSegments: Bool, isCalm: Bool) {
+        self.fillsSegments = fillsSegments
         let events = (0..<random.range(1...5)).map { _ in random.range(1...eventCount) }
-        let moments: [SimulatedDisk.Moment] = [.any, .write, .writes, .writes, .creation, .deletion, .entries]
+        let moments: [SimulatedDisk.Moment] =
+            fillsSegments ? [.rename] : [.any, .write, .writes, .writes, .creation, .deletion, .entries]
         var endings: [(event: Int, ending: Ending, moment: SimulatedDisk.Moment)] = events.map { event in
             let ending = random.pick([Ending.process, .process, .machine, .machine, .machine, .orderly])
             return (event, ending, ending == .machine ? random.pick(moments) : .any)
@@ -55,9 +60,11 @@ struct StorageScenario {
         endings.append((events.max()! + random.range(1...30), .machine, .deletion))
         endings.sort { $0.event < $1.event }
         self.endings = endings
-        segmentByteCount = random.pick([8 << 10, 8 << 10, 8 << 10, 16 << 10, 64 << 10])
+        let size = random.pick([8 << 10, 8 << 10, 8 << 10, 16 << 10, 64 << 10])
+        segmentByteCount = fillsSegments ? 8 << 10 : size
         commit = random.pick([.durableAppend, .appendAndSync])
         blockByteCount = [1, 512, 4096][events[0] % 3]
+        reusesSegments = fillsSegments || events[0] % 4 != 1
         onError = random.pick([.stop, .refuse])
         var cold = ColdOptions()
         if random.chance(700) {
@@ -79,14 +86,15 @@ struct StorageScenario {
             case .shortWrite, .shortRead: faults[fault.rawValue] = random.range(1...500)
             case .slowOperation: faults[fault.rawValue] = random.range(1...200)
             case .deleteFailed: if fails { faults[fault.rawValue] = random.range(200...600) }
+            case .renameFailed: faults[fault.rawValue] = random.range(200...600)
             case .appendFailed, .appendWithoutSpace, .allocateFailed, .createFailed, .openFailed, .readFailed,
                 .syncFailed, .directorySyncFailed:
                 // There are few reads.
                 let factor = fault == .readFailed ? 4 : 1
                 if fails { faults[fault.rawValue] = random.range(1...random.pick([20, 200])) * factor }
             case .processCrash, .machineCrash, .writeDropped, .writeTorn, .writesReordered, .growthDropped,
-                .creationDropped, .deletionDropped, .entriesReordered, .bytesForgotten, .bitFlipped, .messageCooled,
-                .messageWarmed, .messageRestoredCold, .coldMessageCopied:
+                .creationDropped, .deletionDropped, .renameDropped, .entriesReordered, .bytesForgotten, .bitFlipped,
+                .messageCooled, .messageWarmed, .messageRestoredCold, .coldMessageCopied, .segmentReused:
                 break
             }
         }

@@ -42,6 +42,7 @@ extension SimulatedDisk {
             let loss = directories[path]!.crash(keeps)
             count(.creationDropped, loss.creationDroppedCount)
             count(.deletionDropped, loss.deletionDroppedCount)
+            count(.renameDropped, loss.renameDroppedCount)
             count(.entriesReordered, loss.reorderedCount)
         }
         forgetFilesWithoutNames()
@@ -82,6 +83,9 @@ extension SimulatedDisk {
         case .deleteFile:
             guard let directory = handle?.directory, directory.entries[operation.name] != nil else { return }
             directory.set(operation.name, nil, number: operation.number)
+        case .renameFile:
+            guard let directory = handle?.directory, directory.entries[operation.name] != nil else { return }
+            directory.rename(operation.name, to: operation.newName, number: operation.number)
         default: break
         }
     }
@@ -92,7 +96,7 @@ extension SimulatedDisk {
     }
 
     /// What has to be unsynced, or under way.
-    enum Moment: CaseIterable { case any, write, writes, creation, deletion, entries }
+    enum Moment: CaseIterable { case any, write, writes, creation, deletion, rename, entries }
 
     func isAt(_ moment: Moment) -> Bool {
         func countUnderWay(_ kinds: Submission.Kind...) -> Int {
@@ -106,10 +110,13 @@ extension SimulatedDisk {
         case .any: return true
         case .write: return writes + countUnderWay(.appendFile, .appendFileDurably) > 0
         case .writes: return writes + countUnderWay(.appendFile, .appendFileDurably) > 1
-        case .entries: return entries + countUnderWay(.createFile, .deleteFile) > 1
+        case .entries: return entries + countUnderWay(.createFile, .deleteFile, .renameFile) > 1
         case .creation:
             let unsynced = directories.values.contains { $0.unsynced.contains { $0.file != nil } }
             return unsynced || countUnderWay(.createFile) > 0
+        case .rename:
+            let unsynced = directories.values.contains { $0.unsynced.contains { $0.formerName != nil } }
+            return unsynced || countUnderWay(.renameFile) > 0
         case .deletion:
             let unsynced = directories.values.contains { $0.unsynced.contains { $0.file == nil } }
             return unsynced || countUnderWay(.deleteFile) > 0

@@ -14,6 +14,7 @@ extension SimulatedDisk {
         case .openDirectory: return openDirectory(workers[worker].operations[place].name, index, worker)
         case .createFile, .openFile: return openFile(workers[worker].operations[place], worker)
         case .deleteFile: return delete(workers[worker].operations[place], worker)
+        case .renameFile: return rename(workers[worker].operations[place], worker)
         case .closeFile: return 0
         default: break
         }
@@ -27,7 +28,8 @@ extension SimulatedDisk {
     }
 
     private func checkName(of operation: Operation) {
-        if !operation.name.isEmpty, name(of: operation.submission) != operation.name {
+        let isSame = operation.newName.isEmpty || newName(of: operation.submission) == operation.newName
+        if !operation.name.isEmpty, !isSame || name(of: operation.submission) != operation.name {
             violate("\(operation.submission.kind) of '\(operation.name)': the name was changed while it was under way")
         }
     }
@@ -49,6 +51,7 @@ extension SimulatedDisk {
             guard let known else { return -ENOENT }
             if strikes(.openFailed) { return -random.pick([EIO, EMFILE, ENFILE]) }
             workers[worker].handles[submission.connection.index]?.file = known
+            workers[worker].handles[submission.connection.index]?.isDirect = submission.value == 2
             return 0
         }
         if known != nil { return -EEXIST }
@@ -74,6 +77,20 @@ extension SimulatedDisk {
         if strikes(.deleteFailed) { return -random.pick([EIO, EROFS]) }
         directory.set(operation.name, nil, number: operation.number)
         forgetFilesWithoutNames()
+        return 0
+    }
+
+    private func rename(_ operation: Operation, _ worker: Int) -> Int32 {
+        guard let directory = workers[worker].handles[operation.submission.connection.index]?.directory else {
+            return -EBADF
+        }
+        guard directory.entries[operation.name] != nil else { return -ENOENT }
+        if directory.entries[operation.newName] != nil {
+            violate("rename of '\(operation.name)' to '\(operation.newName)': another file has that name")
+        }
+        if strikes(.renameFailed) { return -random.pick([EIO, ENOSPC, EROFS, EPERM]) }
+        directory.rename(operation.name, to: operation.newName, number: operation.number)
+        count(.segmentReused)
         return 0
     }
 

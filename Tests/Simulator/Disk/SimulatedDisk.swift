@@ -36,6 +36,7 @@ final class SimulatedDisk {
         let submission: Submission
         /// The name or path, and the bytes of an append, as they were when they were submitted.
         var name = ""
+        var newName = ""
         var bytes: [UInt8] = []
         var isBegun = false
         /// When its next part, or its end, is due. Monotonic nanoseconds.
@@ -104,6 +105,9 @@ final class SimulatedDisk {
             workers[worker].handles[index] = handle
             operation.name = name(of: submission)
         case .deleteFile: operation.name = name(of: submission)
+        case .renameFile:
+            operation.name = name(of: submission)
+            operation.newName = newName(of: submission)
         case .appendFile, .appendFileDurably: operation.bytes = Self.bytes(of: submission)
         case .readFile:
             // The buffer is the disk's until the answer.
@@ -141,7 +145,8 @@ final class SimulatedDisk {
         guard handle.isOpen else { return "it is not open yet" }
         guard !handle.isClosing else { return "it is being closed" }
         switch submission.kind {
-        case .deleteFile:
+        case .deleteFile, .renameFile:
+            if submission.kind == .renameFile, submission.newName == nil { return "without a new name" }
             if handle.directory == nil { return "it is no directory" }
             return submission.pointer == nil ? "without a name" : nil
         case .syncFile, .closeFile: return nil
@@ -173,6 +178,10 @@ final class SimulatedDisk {
 
     func name(of submission: Submission) -> String {
         String(cString: submission.pointer!.assumingMemoryBound(to: CChar.self))
+    }
+
+    func newName(of submission: Submission) -> String {
+        String(cString: submission.newName!.assumingMemoryBound(to: CChar.self))
     }
 
     static func bytes(of submission: Submission) -> [UInt8] {
@@ -262,7 +271,7 @@ extension Submission {
 
     var order: SimulatedOrder {
         switch kind {
-        case .createFile, .deleteFile, .appendFile, .appendFileDurably, .allocateFile: .change
+        case .createFile, .deleteFile, .renameFile, .appendFile, .appendFileDurably, .allocateFile: .change
         case .syncFile: .sync
         case .closeFile: .close
         default: .none
@@ -276,6 +285,7 @@ extension Submission {
         case .allocateFile: .fileAllocated
         case .syncFile: .fileSynced
         case .deleteFile: .fileDeleted
+        case .renameFile: .fileRenamed
         case .closeFile: .fileClosed
         default: .fileOpened
         }

@@ -143,19 +143,22 @@ final class SimulatedFile {
 
 /// The names in a directory, as programs see them and on stable storage.
 ///
-/// At a crash each creation and each deletion is on the disk or it is not. Only changes of one name keep their order.
+/// At a crash each creation, deletion and renaming is on the disk or it is not. Only changes of one name keep their order.
 final class SimulatedDirectory {
     struct Change {
         let number: Int
         let name: String
         /// nil: the name was deleted.
         let file: SimulatedFile?
+        /// What the file was called before.
+        var formerName: String?
         var isForgotten = false
     }
 
     struct Loss {
         var creationDroppedCount = 0
         var deletionDroppedCount = 0
+        var renameDroppedCount = 0
         var reorderedCount = 0
     }
 
@@ -168,9 +171,20 @@ final class SimulatedDirectory {
         unsynced.append(Change(number: number, name: name, file: file))
     }
 
+    func rename(_ name: String, to newName: String, number: Int) {
+        let change = Change(number: number, name: newName, file: entries[name], formerName: name)
+        Self.apply(change, to: &entries)
+        unsynced.append(change)
+    }
+
+    private static func apply(_ change: Change, to entries: inout [String: SimulatedFile]) {
+        if let former = change.formerName { entries[former] = nil }
+        entries[change.name] = change.file
+    }
+
     func sync(where isSynced: (Change) -> Bool) {
         for change in unsynced where isSynced(change) && !change.isForgotten {
-            durableEntries[change.name] = change.file
+            Self.apply(change, to: &durableEntries)
         }
         unsynced.removeAll(where: isSynced)
     }
@@ -189,7 +203,7 @@ final class SimulatedDirectory {
     func evict() {
         unsynced.removeAll(where: \.isForgotten)
         entries = durableEntries
-        for change in unsynced { entries[change.name] = change.file }
+        for change in unsynced { Self.apply(change, to: &entries) }
     }
 
     /// Leaves what a crash of the machine leaves.
@@ -199,14 +213,21 @@ final class SimulatedDirectory {
         var last: [String: Int] = [:]
         for (place, change) in unsynced.enumerated() where !change.isForgotten && keeps(.entry, change.number) {
             last[change.name] = place
+            if let former = change.formerName { last[former] = place }
         }
         for (place, change) in unsynced.enumerated() {
             if last[change.name, default: -1] >= place {
-                durableEntries[change.name] = change.file
+                Self.apply(change, to: &durableEntries)
                 if hasLost { loss.reorderedCount += 1 }
             } else {
                 hasLost = true
-                if change.file == nil { loss.deletionDroppedCount += 1 } else { loss.creationDroppedCount += 1 }
+                if change.formerName != nil {
+                    loss.renameDroppedCount += 1
+                } else if change.file == nil {
+                    loss.deletionDroppedCount += 1
+                } else {
+                    loss.creationDroppedCount += 1
+                }
             }
         }
         unsynced = []

@@ -19,10 +19,13 @@ public enum StorageFault: Int, CaseIterable, Sendable {
     case creationDropped
     /// A file that was deleted has a name again.
     case deletionDropped
+    /// A file that was renamed has its former name.
+    case renameDropped
     /// A change of a directory is on the disk, and an earlier one is not.
     case entriesReordered
     // Errors
-    case appendFailed, appendWithoutSpace, allocateFailed, createFailed, openFailed, deleteFailed, readFailed
+    case appendFailed, appendWithoutSpace, allocateFailed, createFailed, openFailed, deleteFailed, renameFailed,
+        readFailed
     case syncFailed, directorySyncFailed
     /// A failed sync has thrown away bytes that programs still read.
     case bytesForgotten
@@ -39,6 +42,11 @@ public enum StorageFault: Int, CaseIterable, Sendable {
     case messageRestoredCold
     /// A cold message was written again at the log's end.
     case coldMessageCopied
+    /// A segment that was needed no more has become another one.
+    case segmentReused
+
+    /// A run has few such changes, or none: a hundredth of what is asked of others is asked of these.
+    public var isRare: Bool { self == .renameDropped || self == .renameFailed }
 }
 
 /// What is asked about each part of each unsynced change when the machine stops.
