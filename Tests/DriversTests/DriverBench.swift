@@ -201,7 +201,9 @@ final class DriverBench {
     private var nextIndex: UInt32 = 1
 
     static let turnsMax = 20_000
-    static let patienceNanoseconds: UInt64 = 3_000_000_000
+    /// Under a sanitizer everything takes longer: TEST_PATIENCE times as long.
+    static let patienceNanoseconds =
+        3_000_000_000 * (getenv("TEST_PATIENCE").flatMap { UInt64(String(cString: $0)) } ?? 1)
 
     init(
         _ variant: DriverVariant, peers: WakeDirectory? = nil, worker: Int = 0, address: String = "127.0.0.1:0",
