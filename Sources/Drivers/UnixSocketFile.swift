@@ -125,21 +125,23 @@ public final class UnixSocketFile: Sendable {
         return fd
     }
 
+    /// lchown(2) is refused, and what helps.
+    static func ownerRefused(_ path: String, _ number: Int32, owner: UInt32?, group: UInt32?) -> DriverError {
+        var remedy = "both are the broker's own, so a filter of system calls forbids lchown(2): SystemCallFilter=@chown"
+        let isForeign = owner.map { $0 != geteuid() } ?? false
+        if isForeign || group.map({ !Accounts.isOwn($0) }) ?? false {
+            remedy = "the group must be one of the broker's (SupplementaryGroups=), and another owner needs CAP_CHOWN"
+        }
+        return failure(path, number, "its owner and group cannot be set: \(errorText(number)); \(remedy)")
+    }
+
     private static func setPermissions(_ options: UnixSocketOptions, at bound: String) throws(DriverError) {
         let owner = try id(of: options.owner, "owner", options.path, Accounts.user)
         let group = try id(of: options.group, "group", options.path, Accounts.group)
         let unchanged = UInt32.max
         if owner != nil || group != nil {
             guard lchown(bound, owner ?? unchanged, group ?? unchanged) == 0 else {
-                let errorNumber = errno
-                let isOwn = (owner ?? geteuid()) == geteuid() && group.map(Accounts.isOwn) ?? true
-                let remedy =
-                    isOwn
-                    ? "both are the broker's own, so a filter of system calls forbids lchown(2): SystemCallFilter=@chown"
-                    : "the group must be one of the broker's (SupplementaryGroups=), and another owner needs CAP_CHOWN"
-                throw failure(
-                    options.path, errorNumber,
-                    "its owner and group cannot be set: \(errorText(errorNumber)); \(remedy)")
+                throw ownerRefused(options.path, errno, owner: owner, group: group)
             }
         }
         // The process's umask(2) does not apply to chmod(2).

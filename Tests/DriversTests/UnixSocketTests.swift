@@ -67,6 +67,21 @@ struct UnixSocketFileTests {
         #expect(error?.description.contains("group \"no-such-group\" is not known") == true)
     }
 
+    @Test func `who may not set an owner or a group is told why`() {
+        for (owner, group) in [(nil, nil), (geteuid(), nil), (nil, getegid()), (geteuid(), getegid())]
+            as [(UInt32?, UInt32?)]
+        {
+            #expect(
+                "\(UnixSocketFile.ownerRefused("/s", EPERM, owner: owner, group: group))".contains(
+                    "SystemCallFilter=@chown"))
+        }
+        for (owner, group) in [(geteuid() + 1, nil), (nil, 3_000_000_000), (geteuid(), 3_000_000_000)]
+            as [(UInt32?, UInt32?)]
+        {
+            #expect("\(UnixSocketFile.ownerRefused("/s", EPERM, owner: owner, group: group))".contains("CAP_CHOWN"))
+        }
+    }
+
     @Test func `a socket that a killed broker left behind is replaced`() throws {
         let place = try SocketPath()
         let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
