@@ -141,8 +141,8 @@ private func waitDecision(_ errorNumber: Int32) -> ErrnoDecision {
     }
 }
 
-/// openat(2), unlinkat(2) and renameat(2). ENOENT, EEXIST, EACCES, EROFS and similar errors are reported to the core. So is EINVAL,
-/// which some file systems return for an invalid name.
+/// openat(2), unlinkat(2) and renameat(2). ENOENT, EEXIST, EACCES, EROFS and similar errors are reported to the core. So is
+/// EINVAL, which some file systems return for an invalid name.
 private func nameDecision(_ errorNumber: Int32) -> ErrnoDecision {
     switch errorNumber {
     case EINTR, EAGAIN: .retry

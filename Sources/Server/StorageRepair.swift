@@ -39,8 +39,9 @@ extension StorageDirectory {
         while true {
             guard let finding = try fatalFinding(log, isNewest: isNewest) else { return count }
             guard count < Self.stepCountMax else { throw cannotMend(finding) }
-            for step in try steps(for: finding) {
-                try raiseFormat()
+            let steps = try steps(for: finding)
+            if count == 0 { try raiseFormat() }
+            for step in steps {
                 try apply(step, tell)
                 if !log.contains(step.segment) { log = (log + [step.segment]).sorted() }
             }
