@@ -71,7 +71,7 @@ struct Campaign {
             "\(totals.seeds) seeds, \(totals.turns) turns, \(totals.frames) frames, \(totals.messages) messages, "
                 + "\(totals.violations) violations, \(Int(Double(totals.seeds) / max(elapsed, 0.001))) seeds/s")
         if printsCombinedTrace { print("combined trace \(String(totals.traces, radix: 16))") }
-        for (name, count) in faultCounts(ofBoth: true) { print("  \(name): \(count)") }
+        for fault in faultCounts(ofBoth: true) { print("  \(fault.name): \(fault.count)") }
     }
 
     /// Waits for a word of any worker.
@@ -133,18 +133,18 @@ struct Campaign {
 
     /// Faults that struck less often than `count` times.
     func rareFaults(below count: Int) -> [String] {
-        let rare = StorageFault.allCases.filter(\.isRare).map { "\($0)" }
-        return faultCounts(ofBoth: false).filter { rare.contains($0.name) ? $0.count < count / 100 : $0.count < count }
-            .map(\.name)
+        faultCounts(ofBoth: false).filter { $0.count < ($0.isRare ? count / 100 : count) }.map(\.name)
     }
 
     /// A campaign of crashes is there for the faults of storage, and one of transports for theirs. The others strike too, but
     /// not each of them.
-    private func faultCounts(ofBoth: Bool) -> [(name: String, count: Int)] {
-        let storage = StorageFault.allCases.map { ("\($0)", totals.faults[Fault.allCases.count + $0.rawValue]) }
-        let others = Fault.allCases.map { ("\($0)", totals.faults[$0.rawValue]) }
+    private func faultCounts(ofBoth: Bool) -> [(name: String, count: Int, isRare: Bool)] {
+        let storage = StorageFault.allCases.map {
+            ("\($0)", totals.faults[Fault.allCases.count + $0.rawValue], $0.isRare)
+        }
+        let others = Fault.allCases.map { ("\($0)", totals.faults[$0.rawValue], false) }
         let transports = TransportEvent.allCases.map {
-            ("\($0)", totals.faults[Fault.allCases.count + StorageFault.allCases.count + $0.rawValue])
+            ("\($0)", totals.faults[Fault.allCases.count + StorageFault.allCases.count + $0.rawValue], false)
         }
         if !crashes, mode != .transports { return others }
         return (ofBoth ? others : []) + (crashes ? storage : []) + (mode == .transports ? transports : [])
