@@ -24,6 +24,14 @@ public protocol Driver: ~Copyable {
     mutating func poll(
         _ submissions: borrowing Batch<Submission>, deadline: UInt64, completions: inout Batch<Completion>)
 
+    /// Carries out submissions ahead of the next `poll`, and waits for nothing. On return the sends among them are over: what
+    /// the sockets did not take is reported. What else there is to report may come at once, or with the poll.
+    ///
+    /// Buffers that the last poll handed out stay valid.
+    ///
+    /// - Parameter completions: those that the poll is given, too.
+    mutating func carryOut(_ submissions: borrowing Batch<Submission>, completions: inout Batch<Completion>)
+
     /// Cancels all requests, closes every descriptor, and returns when the kernel has completed the requests (or after
     /// one second if it does not complete them). File operations are not cancelled: `shutDown` waits as long as the
     /// disk takes, also for operations that are still queued, and closes the files. Their results are not reported.

@@ -171,6 +171,12 @@ public struct EpollDriver: ~Copyable, Driver {
         }
         budget.turnBegins(byteCount: arenaUsedByteCount)
     }
+
+    public mutating func carryOut(
+        _ submissions: borrowing Batch<Submission>, completions: inout Batch<Completion>
+    ) {
+        for position in 0..<submissions.count { carryOut(submissions[position], &completions) }
+    }
 }
 
 // MARK: - Submissions

@@ -46,6 +46,23 @@ extension Worker {
         return metadata
     }
 
+    /// Turns the core's submissions into those for the driver, some of which are carried out at once.
+    ///
+    /// - Parameter part: memory for those.
+    /// - Returns: when the poll has to end.
+    func lower<D: Driver & ~Copyable>(
+        _ submissions: inout Batch<Submission>, _ part: inout Batch<Submission>, _ tls: inout TLSLayer,
+        _ driver: inout D, _ completions: inout Batch<Completion>, now: UInt64
+    ) -> UInt64 {
+        tls.beginLowering(now: now)
+        while tls.lowerPart(&submissions, &part) {
+            driver.carryOut(part, completions: &completions)
+            part.removeAll()
+            tls.settlePart(completions)
+        }
+        return completions.isEmpty ? tls.loweringDeadline() : 0
+    }
+
     private func log<D: Driver & ~Copyable>(
         _ notices: [TransportNotice], _ layer: inout TransportLayer, _ driver: inout D
     ) {

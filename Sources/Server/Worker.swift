@@ -134,6 +134,7 @@ final class Worker: @unchecked Sendable {
     ) {
         let mailbox = fabric.mailbox(index)
         var completions = Batch<Completion>(capacity: 4096)
+        var part = Batch<Submission>(capacity: 256)
         var reportCount = 0
         var accessNumber = 0
         var now = Clock.monotonicNanoseconds
@@ -145,7 +146,9 @@ final class Worker: @unchecked Sendable {
             var deadline = shard.deadline
             if let access, access.hasAnswers(worker: index) { deadline = 0 }
             if hasLayer { deadline = min(deadline, layer!.lower(&shard.submissions, now: now)) }
-            if hasTLS { deadline = min(deadline, tls!.lower(&shard.submissions, now: now)) }
+            if hasTLS {
+                deadline = min(deadline, lower(&shard.submissions, &part, &tls!, &driver, &completions, now: now))
+            }
             // A batch that was posted since the turn makes `prepareToSleep` return false. The sender of a later batch
             // sees that this worker sleeps, and wakes it.
             if deadline != 0, !mailbox.prepareToSleep() { deadline = 0 }

@@ -96,6 +96,13 @@ struct AnyDriver: ~Copyable {
         #endif
     }
 
+    mutating func carryOut(_ submissions: borrowing Batch<Submission>, completions: inout Batch<Completion>) {
+        epoll?.pointee.carryOut(submissions, completions: &completions)
+        #if URing
+            uring?.pointee.carryOut(submissions, completions: &completions)
+        #endif
+    }
+
     var counters: DriverCounters {
         #if URing
             if let uring { return uring.pointee.counters }
@@ -240,16 +247,29 @@ final class DriverBench {
         for request in requests { submissions.append(request) }
         completions.removeAll()
         driver.poll(submissions, deadline: deadline ?? soon, completions: &completions)
-        return (0..<completions.count).map { position in
-            let completion = completions[position]
-            var event = Event(
-                kind: completion.kind, connection: completion.connection, value: completion.value,
-                address: completion.address)
-            if completion.kind == .received {
-                event.bytes = Array(UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
-            }
-            return event
+        return (0..<completions.count).map { event(completions[$0]) }
+    }
+
+    /// Has submissions carried out ahead of the next poll. Returns what is reported at once.
+    func carryOut(_ requests: [Submission]) -> [Event] {
+        submissions.removeAll()
+        for request in requests { submissions.append(request) }
+        let countBefore = completions.count
+        driver.carryOut(submissions, completions: &completions)
+        return (countBefore..<completions.count).map { event(completions[$0]) }
+    }
+
+    /// What the last poll has reported, with the bytes as they are now.
+    var lastEvents: [Event] { (0..<completions.count).map { event(completions[$0]) } }
+
+    private func event(_ completion: Completion) -> Event {
+        var event = Event(
+            kind: completion.kind, connection: completion.connection, value: completion.value,
+            address: completion.address)
+        if completion.kind == .received {
+            event.bytes = Array(UnsafeRawBufferPointer(start: completion.pointer, count: Int(completion.value)))
         }
+        return event
     }
 
     /// Polls until `isDone` returns true for all events so far. nil: it did not happen in time.

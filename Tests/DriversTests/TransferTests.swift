@@ -65,6 +65,74 @@ extension DriverTests {
     }
 
     @Test(arguments: DriverVariant.allCases)
+    func `sends that are carried out ahead of a poll are over, and what was received stays`(
+        _ variant: DriverVariant
+    ) throws {
+        let bench = try DriverBench(variant)
+        let (full, fullSlot) = try bench.connect()
+        let (other, otherSlot) = try bench.connect()
+        let large = pattern(4 << 20)
+        let small = pattern(1000)
+        var isFull = false
+        for _ in 0..<100 where !isFull { isFull = !bench.send(large, to: fullSlot).isEmpty }
+        #expect(isFull)
+        try other.send(pattern(500))
+        _ = try #require(bench.turns { bench.received($0, by: otherSlot).count == 500 })
+        try full.send(pattern(300))
+        // More sends than a ring has entries for.
+        let count = 5000
+        large.withUnsafeBytes { large in
+            small.withUnsafeBytes { small in
+                let vectors = [
+                    iovec(iov_base: UnsafeMutableRawPointer(mutating: small.baseAddress!), iov_len: 400),
+                    iovec(iov_base: UnsafeMutableRawPointer(mutating: small.baseAddress! + 400), iov_len: 600),
+                ]
+                vectors.withUnsafeBytes { vectors in
+                    var requests = [
+                        Submission(
+                            .sendVector, connection: otherSlot, value: Int32(small.count), pointer: vectors.baseAddress,
+                            byteCount: 2)
+                    ]
+                    for _ in 0..<count {
+                        requests.append(
+                            Submission(
+                                .send, connection: fullSlot, pointer: large.baseAddress, byteCount: large.count))
+                    }
+                    let early = bench.carryOut(requests)
+                    #expect(early.count { $0.kind == .sendIncomplete && $0.connection == fullSlot } == count)
+                    #expect(!early.contains { $0.connection == otherSlot })
+                }
+            }
+        }
+        #expect(areEqual(bench.received(bench.lastEvents, by: otherSlot), pattern(500)))
+        #expect(areEqual(try other.receive(exactly: small.count), small))
+        // Nothing of it is reported again, and what has come meanwhile is.
+        let later = try #require(bench.turns { bench.received($0, by: fullSlot).count == 300 })
+        #expect(!later.contains { $0.kind == .sendIncomplete })
+    }
+
+    @Test(arguments: DriverVariant.allCases)
+    func `what is to be said of other submissions ahead of a poll is said with it at the latest`(
+        _ variant: DriverVariant
+    ) throws {
+        let bench = try DriverBench(variant)
+        let (client, slot) = try bench.connect()
+        let bytes = pattern(100)
+        let early = bytes.withUnsafeBytes { bytes in
+            bench.carryOut([
+                Submission(.send, connection: slot, pointer: bytes.baseAddress, byteCount: bytes.count),
+                Submission(.close, connection: slot),
+            ])
+        }
+        #expect(areEqual(try client.receive(exactly: bytes.count), bytes))
+        func isClosed(_ events: [Event]) -> Bool {
+            events.contains { $0.kind == .closed && $0.connection == slot }
+        }
+        if !isClosed(early) { _ = try #require(bench.turns(until: isClosed)) }
+        #expect(client.receive(1)?.isEmpty == true)
+    }
+
+    @Test(arguments: DriverVariant.allCases)
     func `a flood is received whole while others are served`(_ variant: DriverVariant) throws {
         let bench = try DriverBench(variant) { $0.promotionCount = 3 }
         let (flooder, floodSlot) = try bench.connect()

@@ -126,6 +126,11 @@ private struct EchoingDriver: ~Copyable, Driver {
         if pollCount == Self.pollsMax { control.phase = .close }
     }
 
+    /// The load carries nothing out ahead of a poll.
+    mutating func carryOut(_ submissions: borrowing Batch<Submission>, completions: inout Batch<Completion>) {
+        Issue.record("submissions ahead of a poll")
+    }
+
     private mutating func answer(_ frame: [UInt8], of client: Slot, _ completions: inout Batch<Completion>) {
         // The body is no text; it has no line feed.
         let lines = frame.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)

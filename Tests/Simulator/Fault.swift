@@ -119,6 +119,8 @@ public enum Canary: String, CaseIterable, Sendable {
     case forgetHostStorage = "forget-host-storage"
     /// A byte is lost where a send was cut short.
     case dropAtCut = "drop-at-cut"
+    /// The layers do not hear that a send ahead of a poll was cut short.
+    case loseEarlyAnswer = "lose-early-answer"
     /// What is decrypted, and was not taken at once, waits for the next bytes of the client.
     case forgetDecrypted = "forget-decrypted"
     /// A pong does not reach its client.
@@ -160,7 +162,8 @@ public enum Canary: String, CaseIterable, Sendable {
         case .loseRetained: "and was not given message"
         case .dropByte, .flipByte, .duplicateMessage, .loseMessage, .loseReceipt, .swapFrames, .loseWake, .loseBatch,
             .doubleSend, .repeatReceived, .loseClosed, .loseHeartBeats, .breakInvariant, .hang, .loseDirectorySync,
-            .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetIDs, .forgetCold, .dropAtCut, .forgetDecrypted:
+            .believeOldRecords, .loseSegment, .recoverUnsynced, .forgetIDs, .forgetCold, .dropAtCut, .loseEarlyAnswer,
+            .forgetDecrypted:
             ""
         case .losePong: "got no pong"
         case .sendClearText: "was not encrypted"
@@ -195,7 +198,7 @@ public enum Canary: String, CaseIterable, Sendable {
         case .forgetInterest: .durable
         case .forgetHolders: .mixed
         case .mergeHosts, .forgetHostStorage: .hosts
-        case .dropAtCut, .forgetDecrypted, .losePong, .sendClearText, .forgeAddress: .transports
+        case .dropAtCut, .loseEarlyAnswer, .forgetDecrypted, .losePong, .sendClearText, .forgeAddress: .transports
         default: .plain
         }
     }

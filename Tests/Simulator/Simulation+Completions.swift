@@ -7,6 +7,8 @@ import Slabs
 extension Simulation {
     func collect(_ index: Int) {
         completions.removeAll()
+        // As a driver reports them. They stay first until the layers have seen them.
+        for answer in workers[index].early { completions.append(answer) }
         workers[index].closedNow = 0
         if workers[index].isWoken {
             workers[index].isWoken = false

@@ -11,18 +11,22 @@ import Slabs
 extension Simulation {
     /// - Parameter countMax: of the submissions, when the broker ends in the middle of them.
     func carryOut(_ index: Int, countMax: Int = .max) {
+        carryOut(shards[index].submissions, index, countMax: countMax)
+        if hasFailed { return }
+        if !workers[index].offered.isEmpty, countMax == .max {
+            oracle.violate("shard \(index) did not answer for an accepted connection")
+        }
+    }
+
+    func carryOut(_ submissions: borrowing Batch<Submission>, _ index: Int, countMax: Int = .max) {
         workers[index].exchangeCount += 1
         let exchange = workers[index].exchangeCount
         workers[index].answers.removeAll(keepingCapacity: true)
-        let count = min(shards[index].submissions.count, countMax)
-        for position in 0..<count {
-            let submission = shards[index].submissions[position]
+        for position in 0..<min(submissions.count, countMax) {
+            let submission = submissions[position]
             trace(submission)
             carryOut(submission, index, exchange)
             if hasFailed { return }
-        }
-        if !workers[index].offered.isEmpty, countMax == .max {
-            oracle.violate("shard \(index) did not answer for an accepted connection")
         }
     }
 

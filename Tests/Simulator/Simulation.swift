@@ -27,6 +27,8 @@ public final class Simulation {
         var isListening = true
         var turnsWithoutPause = 0
         var exchangeCount = 0
+        /// Answers to parts of the poll.
+        var early: [Completion] = []
         var isDrained = false
         /// The wall clock, in milliseconds, at the turn whose submissions are or were carried out.
         var turnWall: UInt64 = 0

@@ -235,6 +235,17 @@
             budget.turnBegins(byteCount: Int(counters.receivedBytes - receivedAtStart))
         }
 
+        public mutating func carryOut(
+            _ submissions: borrowing Batch<Submission>, completions: inout Batch<Completion>
+        ) {
+            sendCountInRound = 0
+            countedSends.removeAll()
+            for position in 0..<submissions.count { carryOut(submissions[position]) }
+            submitAll()
+            if sendCountInRound > 0 { reapSends() }
+            placeFailedSends(at: completions.count, &completions)
+        }
+
         private func hasNews(_ completions: borrowing Batch<Completion>, _ countBefore: Int) -> Bool {
             completions.count > countBefore || !failedSends.isEmpty
         }

@@ -114,6 +114,7 @@ extension TLSLayer {
                 record: handle(record), ciphertextByteCount: UInt32(byteCount), coreByteCount: UInt32(coreByteCount),
                 isZeroCopy: isZeroCopy))
         guard byteCount > 0 else { return }
+        partByteCount += byteCount
         record.pointee.flags.insert(.isSending)
         lowered.append(
             vectorCount == 1

@@ -4,19 +4,50 @@ internal import Slabs
 
 // From the core to the driver.
 extension TLSLayer {
-    /// Changes the submissions of the core into those for the driver. What they point to is valid until the next `lower`.
+    /// So much ciphertext is made before it is sent, to within a send. What was sent leaves its memory, which is still in
+    /// the caches, to the next: all of a turn's together took 16 MiB with a thousand receivers.
+    public static var partByteCountMax: Int { 64 << 10 }
+
+    /// Begins to change the submissions of a turn into those for the driver. They come in parts: each has to be carried out
+    /// before the next is asked for. The last goes with the poll.
+    ///
+    ///     layer.beginLowering(now: now)
+    ///     while layer.lowerPart(&submissions, &part) {
+    ///         driver.carryOut(part, completions: &completions)
+    ///         layer.settlePart(completions)
+    ///     }
+    ///     // submissions are for the poll.
+    ///
+    /// What submissions point to is valid until the next call of one of these.
     ///
     /// - Parameter now: monotonic nanoseconds.
-    /// - Returns: when the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`:
-    ///   never.
-    public mutating func lower(_ submissions: inout Batch<Submission>, now: UInt64) -> UInt64 {
+    public mutating func beginLowering(now: UInt64) {
         self.now = now
+        submissionCursor = 0
         lowered.removeAll()
         sends.removeAll()
         arena.removeAll()
         trim.turn(&blocks, &records, now: now)
         closeOverdue()
-        for place in 0..<submissions.count { lower(submissions[place]) }
+    }
+
+    /// - Parameters:
+    ///   - submissions: of the core; in the end, what is for the poll.
+    ///   - part: what is to be carried out now. It is empty before.
+    ///   - byteCountMax: of ciphertext in a part. Tests have less.
+    /// - Returns: whether there is a part.
+    public mutating func lowerPart(
+        _ submissions: inout Batch<Submission>, _ part: inout Batch<Submission>, byteCountMax: Int = partByteCountMax
+    ) -> Bool {
+        partByteCount = 0
+        while submissionCursor < submissions.count {
+            if partByteCount >= byteCountMax {
+                swap(&part, &lowered)
+                return true
+            }
+            lower(submissions[submissionCursor])
+            submissionCursor += 1
+        }
         let count = listed.count
         for place in 0..<count {
             guard let record = records.find(listed[place]) else { continue }
@@ -27,16 +58,27 @@ extension TLSLayer {
         arrivals.removeAll()
         arrivalCursor = 0
         swap(&submissions, &lowered)
-        return deadline
+        return false
     }
 
-    private var deadline: UInt64 {
-        mutating get { hasWork ? 0 : min(closeDeadline, trim.deadline(blocks)) }
+    /// A part was carried out.
+    ///
+    /// - Parameter completions: what the driver has reported since the last `raise`.
+    public mutating func settlePart(_ completions: borrowing Batch<Completion>) {
+        settleSends(completions)
+        arena.removeAll()
+    }
+
+    /// When the layer has something to do though nothing happens (monotonic nanoseconds). 0: at once; `.max`: never. To be
+    /// asked when all parts are made.
+    public mutating func loweringDeadline() -> UInt64 {
+        hasWork ? 0 : min(closeDeadline, trim.deadline(blocks))
     }
 
     /// There is something to do though nothing happens.
     var hasWork: Bool {
-        !listed.isEmpty || !reports.isEmpty || settlesAtOnce || canContinueHandshakes || canFeedStarved
+        !listed.isEmpty || !reports.isEmpty || !raised.isEmpty || settlesAtOnce || canContinueHandshakes
+            || canFeedStarved
     }
 
     @inline(__always)

@@ -11,16 +11,17 @@ extension TLSLayer {
     public mutating func raise(_ completions: inout Batch<Completion>, nowSeconds: Int64) {
         self.nowSeconds = nowSeconds
         tickets.renew(nowSeconds: nowSeconds)
-        raised.removeAll()
         plaintext.removeAll()
         stepAllowance = Self.stepsPerTurn
         settleSends(completions)
+        settledCompletionCount = 0
         for place in 0..<reports.count { raised.append(reports[place]) }
         reports.removeAll()
         continueHandshakes()
         for place in 0..<completions.count { raise(completions[place]) }
         feedStarved()
         swap(&completions, &raised)
+        raised.removeAll()
     }
 
     @inline(__always)
@@ -89,11 +90,14 @@ extension TLSLayer {
 
     // MARK: Sends
 
-    /// The sends of the poll are over. The core is told of those that were not taken whole, before anything else.
-    private mutating func settleSends(_ completions: borrowing Batch<Completion>) {
+    /// The sends of the poll, or of a part, are over. The core is told of those that were not taken whole, before anything
+    /// else.
+    mutating func settleSends(_ completions: borrowing Batch<Completion>) {
         settlesAtOnce = false
+        let firstPlace = settledCompletionCount
+        settledCompletionCount = completions.count
         guard !sends.isEmpty else { return }
-        for place in 0..<completions.count where completions[place].kind == .sendIncomplete {
+        for place in firstPlace..<completions.count where completions[place].kind == .sendIncomplete {
             guard let record = find(completions[place].connection) else { continue }
             record.pointee.flags.insert(.sendFellShort)
             record.pointee.sendResult = completions[place].value

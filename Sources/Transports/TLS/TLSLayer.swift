@@ -44,7 +44,14 @@ public struct TLSLayer: ~Copyable {
     var lowered = Batch<Submission>(capacity: 4096)
     /// Reported in the next `raise`, before anything of the driver.
     var reports = Batch<Completion>(capacity: 64)
+    /// What the core is to hear.
     var raised = Batch<Completion>(capacity: 4096)
+    /// The first of the core's submissions that is not lowered.
+    var submissionCursor = 0
+    /// Ciphertext of the part under way.
+    var partByteCount = 0
+    /// Of the driver's completions since the last `raise`: those that were searched for sends.
+    var settledCompletionCount = 0
 
     /// Connections that were accepted by listeners with TLS, for the core's answer. Both come in the same order, mostly.
     var arrivals = Batch<TLSArrival>(capacity: 64)

@@ -46,7 +46,27 @@ extension Simulation {
     func lower(_ index: Int) -> UInt64 {
         guard let layers else { return .max }
         let deadline = layers[index].transports.lower(&shards[index].submissions, now: now)
-        return min(deadline, layers[index].tls.lower(&shards[index].submissions, now: now))
+        layers[index].tls.beginLowering(now: now)
+        let byteCountMax = scenario.transports!.partByteCountMax
+        var part = Batch<Submission>(capacity: 16)
+        while layers[index].tls.lowerPart(&shards[index].submissions, &part, byteCountMax: byteCountMax) {
+            carryOut(part, index)
+            part.removeAll()
+            if hasFailed { return 0 }
+            settlePart(index)
+        }
+        return workers[index].early.isEmpty ? min(deadline, layers[index].tls.loweringDeadline()) : 0
+    }
+
+    /// The kernel's answers to a part, which the layer sees before the rest.
+    private func settlePart(_ index: Int) {
+        if !workers[index].answers.isEmpty { count(.earlyAnswer) }
+        if canary == .loseEarlyAnswer, strikesCanary(oneIn: 2) { workers[index].answers.removeAll() }
+        workers[index].early += workers[index].answers
+        workers[index].answers.removeAll(keepingCapacity: true)
+        var early = Batch<Completion>(capacity: 16)
+        for answer in workers[index].early { early.append(answer) }
+        layers![index].tls.settlePart(early)
     }
 
     /// After a turn: for the core a connection is over when it says so, though the layers still have something to say to
@@ -75,6 +95,7 @@ extension Simulation {
             layers[index].transports.beginDrain()
         }
         layers[index].tls.raise(&completions, nowSeconds: wallSeconds)
+        workers[index].early.removeAll(keepingCapacity: true)
         layers[index].transports.raise(&completions)
         while let descriptor = layers[index].transports.nextUnverified() {
             layers[index].transports.verify(addressOfProxy(Int(descriptor)))

@@ -12,7 +12,7 @@ public enum TransportEvent: Int, CaseIterable, Sendable {
     // What clients must not do
     case stranger, wrongHeader, wrongRequest, wrongProof, brokenRules
     // What the server does
-    case secondHello, failedHandshake, partialSend
+    case secondHello, failedHandshake, partialSend, earlyAnswer
 }
 
 /// What a run of the mode `transports` is made of beside its `Scenario`: listeners of each kind, and how clients use
@@ -28,6 +28,8 @@ struct TransportScenario {
     let failureChance: Int
     /// Bodies are longer than what a layer encrypts ahead.
     let isLong: Bool
+    /// So much ciphertext is sent before the rest of a turn is encrypted.
+    let partByteCountMax: Int
 
     /// Peers of these may send a PROXY header where that is checked.
     static let proxyRange = "192.0.2.0/24"
@@ -43,6 +45,7 @@ struct TransportScenario {
         failureChance = isCalm ? 0 : random.pick([0, 20])
         pingChance = random.pick([0, 20, 200])
         isLong = random.chance(50)
+        partByteCountMax = random.pick([1, 2000, TLSLayer.partByteCountMax])
         let messageByteCountMax = random.pick([600, 5000, 16 << 20, 16 << 20])
         var listeners: [ListenerTransport] = []
         for kind in TransportKind.allCases {

@@ -52,8 +52,10 @@ final class TLSLayerHarness {
     var now: UInt64 = 10_000_000_000
     /// The layer has nothing to do until something happens.
     var isQuiet: Bool { !layer.hasWork }
-    /// What the last `lower` has answered.
+    /// What the layer has answered the last time.
     private(set) var deadline: UInt64 = 0
+    /// The most memory that ciphertext took.
+    var mostCiphertextByteCount = 0
 
     init(blockByteCountMax: Int = 64 << 20) throws {
         source = TLSContextSource(try TestContexts.server())
@@ -242,20 +244,26 @@ final class TLSLayerHarness {
     func turn() {
         turnCount += 1
         submitOutput()
-        deadline = layer.lower(&submissions, now: now)
-        var answers: [Completion] = []
+        var all = Batch<Completion>(capacity: 64)
         var closed: [UInt32] = []
-        for index in sockets.keys { sockets[index]!.sendCount = 0 }
-        for place in 0..<submissions.count { carryOut(submissions[place], &answers, &closed) }
+        layer.beginLowering(now: now)
+        // Every other turn each send is a part of its own.
+        let byteCountMax = turnCount.isMultiple(of: 2) ? 1 : TLSLayer.partByteCountMax
+        var part = Batch<Submission>(capacity: 16)
+        while layer.lowerPart(&submissions, &part, byteCountMax: byteCountMax) {
+            carryOut(part, &all, &closed)
+            part.removeAll()
+            layer.settlePart(all)
+        }
+        deadline = all.isEmpty ? layer.loweringDeadline() : 0
+        carryOut(submissions, &all, &closed)
         submissions.removeAll()
         for index in sockets.keys.sorted()
         where sockets[index]!.awaitsWritable && sockets[index]!.room > 0 && !sockets[index]!.isClosed {
             sockets[index]!.awaitsWritable = false
-            answers.append(Completion(.writable, connection: slot(index)))
+            all.append(Completion(.writable, connection: slot(index)))
         }
-        for index in closed { answers.append(Completion(.closed, connection: slot(index))) }
-        var all = Batch<Completion>(capacity: 64)
-        for answer in answers { all.append(answer) }
+        for index in closed { all.append(Completion(.closed, connection: slot(index))) }
         for place in 0..<completions.count { all.append(completions[place]) }
         completions.removeAll()
         let waits = all.isEmpty && deadline > now
@@ -266,6 +274,16 @@ final class TLSLayerHarness {
         for place in 0..<all.count { take(all[place]) }
         freeMemory()
         #expect(!tls_has_errors())
+    }
+
+    private func carryOut(
+        _ submissions: borrowing Batch<Submission>, _ all: inout Batch<Completion>, _ closed: inout [UInt32]
+    ) {
+        for index in sockets.keys { sockets[index]!.sendCount = 0 }
+        mostCiphertextByteCount = max(mostCiphertextByteCount, layer.blocks.byteCountInUse)
+        var answers: [Completion] = []
+        for place in 0..<submissions.count { carryOut(submissions[place], &answers, &closed) }
+        for answer in answers { all.append(answer) }
     }
 
     /// What was not reported as incomplete is taken.

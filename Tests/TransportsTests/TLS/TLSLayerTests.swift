@@ -11,6 +11,11 @@ struct TLSLayerTests {
         (0..<count).map { UInt8(truncatingIfNeeded: ($0 + seed) &* 2_654_435_761 >> 7) }
     }
 
+    private final class Client {
+        var peer: TLSPeer
+        init(_ peer: consuming TLSPeer) { self.peer = peer }
+    }
+
     @Test("What clients send arrives decrypted, and what the core sends arrives encrypted")
     func echo() throws {
         let harness = try TLSLayerHarness()
@@ -73,6 +78,26 @@ struct TLSLayerTests {
             let record = harness.layer.find(harness.slot(1))!
             #expect(record.pointee.aheadByteCount == 0 && record.pointee.pendingByteCount == 0)
         }
+    }
+
+    @Test("What was sent leaves its memory to the next: a turn never has more than a part of its ciphertext in memory")
+    func parts() throws {
+        let harness = try TLSLayerHarness()
+        var clients: [Client] = []
+        for index in 1...40 as ClosedRange<UInt32> { clients.append(Client(try harness.connect(index))) }
+        let expected = Self.bytes(60_000)
+        for index in 1...40 as ClosedRange<UInt32> { harness.sessions[index]!.output = expected }
+        harness.mostCiphertextByteCount = 0
+        harness.turn()
+        let bound = TLSLayer.partByteCountMax + 128 << 10
+        #expect(harness.mostCiphertextByteCount > 0 && harness.mostCiphertextByteCount < bound)
+        for place in clients.indices {
+            let index = UInt32(place + 1)
+            #expect(harness.sessions[index]!.output.isEmpty)
+            clients[place].peer.receive(harness.takeSent(index))
+            expectEqual(clients[place].peer.plaintext, expected)
+        }
+        #expect(harness.layer.blocks.byteCountInUse == 0)
     }
 
     @Test("A full socket stops the core, which has only the window encrypted ahead")
