@@ -179,8 +179,8 @@ struct LayerReceivingTests {
         #expect(harness.violations == [])
     }
 
-    @Test func `a record takes 60 bytes, and an idle WebSocket no block`() {
-        #expect(MemoryLayout<TransportRecord>.stride == 60)
+    @Test func `a record takes 56 bytes, and an idle WebSocket no block`() {
+        #expect(MemoryLayout<TransportRecord>.stride == 56)
         let harness = TransportHarness.webSocket()
         let connection = harness.open()
         connection.output = [Array("CONNECTED\n\n\0\n".utf8)]

@@ -32,14 +32,14 @@ static inline size_t octets_ascii_prefix(const uint8_t *_Nonnull octets, size_t 
 /// The state is 0 between characters, also at the start. Within a character it is
 ///
 ///     bits 0 ... 7    octets of the character that are still to come
-///     bits 8 ... 15   the least value that the next one may have
-///     bits 16 ... 23  the greatest
-static inline bool octets_are_utf8(const void *_Nonnull octets, size_t count, uint32_t *_Nonnull state) {
+///     bits 8 ... 11   the upper half of the least value that the next one may have; the lower is 0
+///     bits 12 ... 15  the upper half of the greatest; the lower is F
+static inline bool octets_are_utf8(const void *_Nonnull octets, size_t count, uint16_t *_Nonnull state) {
     const uint8_t *place = (const uint8_t *)octets;
     const uint8_t *end = place + count;
     uint32_t left = *state & 0xFF;
-    uint32_t least = (*state >> 8) & 0xFF;
-    uint32_t greatest = (*state >> 16) & 0xFF;
+    uint32_t least = (*state >> 4) & 0xF0;
+    uint32_t greatest = (*state >> 8) | 0x0F;
     while (place < end) {
         if (left == 0) {
             place += octets_ascii_prefix(place, (size_t)(end - place));
@@ -59,6 +59,6 @@ static inline bool octets_are_utf8(const void *_Nonnull octets, size_t count, ui
             greatest = octet == 0xED ? 0x9F : octet == 0xF4 ? 0x8F : 0xBF;
         }
     }
-    *state = left == 0 ? 0 : left | least << 8 | greatest << 16;
+    *state = left == 0 ? 0 : (uint16_t)(left | least << 4 | (greatest & 0xF0) << 8);
     return true;
 }

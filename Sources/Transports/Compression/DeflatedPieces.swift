@@ -115,7 +115,7 @@ struct DeflatedPieces: ~Copyable {
         if room == nil { room = .allocate(byteCount: Self.roomByteCount, alignment: 64) }
         let output = room! + roomUsed
         var piece = DeflatedPiece(isText: true)
-        var textState: UInt32 = 0
+        var textState: UInt16 = 0
         for place in first..<runs.count {
             let run = runs[place]
             var written = bound - piece.byteCount

@@ -9,7 +9,7 @@ struct InflateProgress: BitwiseCopyable {
     private(set) var compressedByteCount: UInt32 = 0
     private(set) var inflatedByteCount: UInt32 = 0
     /// See `octets_are_utf8`.
-    private var textState: UInt32 = 0
+    private var textState: UInt16 = 0
 
     enum Outcome: Equatable {
         case needsInput

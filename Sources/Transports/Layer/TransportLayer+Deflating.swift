@@ -122,7 +122,7 @@ extension TransportLayer {
 
     private mutating func isText(_ runs: RunCursor, _ byteCount: Int) -> Bool {
         var runs = runs
-        var state: UInt32 = 0
+        var state: UInt16 = 0
         var left = byteCount
         while left > 0 {
             let run = runs.take(left)

@@ -16,7 +16,7 @@ struct FrameBuilder: BitwiseCopyable {
     var last: UInt8 = 0
     var lastButOne: UInt8 = 0
     var isText = true
-    var textState: UInt32 = 0
+    var textState: UInt16 = 0
 
     /// The payload ends with the end of a STOMP frame, "\0\n", or is a heart-beat, "\n". A body may end so by chance,
     /// which ends a message too early, as any cut may.
@@ -27,7 +27,7 @@ struct FrameBuilder: BitwiseCopyable {
 struct CheckedText: BitwiseCopyable {
     var base: UnsafeRawPointer?
     var byteCount = 0
-    var endState: UInt32 = 0
+    var endState: UInt16 = 0
     var isText = false
 }
 

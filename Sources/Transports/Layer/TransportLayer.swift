@@ -7,7 +7,7 @@ public import Slabs
 ///     core --submissions--> lower --> driver --completions--> raise --> core
 ///
 /// The worker calls `lower` with the core's submissions before each poll and `raise` with the driver's completions after
-/// it. Connections of plain listeners pass untouched; each of the others has a record of 60 bytes. The layer makes no
+/// it. Connections of plain listeners pass untouched; each of the others has a record of 56 bytes. The layer makes no
 /// system call and reads no clock. A broker that has only plain listeners makes no layer.
 ///
 /// For the core a transported connection is a sequence of bytes like any other, with the contract of

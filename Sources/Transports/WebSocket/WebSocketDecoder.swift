@@ -11,7 +11,7 @@ internal import COctets
 ///     +-+-+-+-+-------+-+-------------+-------------------------------+
 ///     | key: 4 octets                 | payload
 ///
-/// A value of 20 bytes and no references: it is all that an idle WebSocket has to remember of what it received. It begins
+/// A value of 17 bytes and no references: it is all that an idle WebSocket has to remember of what it received. It begins
 /// as zeros.
 ///
 /// The caller gives it chunks of received bytes, in order, and calls `decode` until it answers `.needsBytes` or
@@ -77,14 +77,22 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
     /// Payload octets of the message under way, with those of its current frame.
     @usableFromInline var messageByteCount: UInt32
     /// See `octets_are_utf8`.
-    @usableFromInline var textState: UInt32
+    @usableFromInline var textState: UInt16
     /// FIN and the opcode of the frame under way.
     @usableFromInline var first: UInt8
     /// Text or binary, and whether compressed: of the message under way. 0: none is.
     @usableFromInline var messageOpcode: UInt8
-    @usableFromInline var step: UInt8
+    /// `step` in the lower half, `stepLeft` in the upper.
+    @usableFromInline var progress: UInt8
+    private var step: UInt8 {
+        @inline(__always) get { progress & 0x0F }
+        @inline(__always) set { progress = progress & 0xF0 | newValue }
+    }
     /// Octets that `length` and `key` still need.
-    @usableFromInline var stepLeft: UInt8
+    private var stepLeft: UInt8 {
+        @inline(__always) get { progress >> 4 }
+        @inline(__always) set { progress = progress & 0x0F | newValue << 4 }
+    }
 
     public init() {
         payloadLeft = 0
@@ -93,8 +101,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         textState = 0
         first = 0
         messageOpcode = 0
-        step = Step.first
-        stepLeft = 0
+        progress = Step.first
     }
 
     /// The message under way is compressed.

@@ -153,6 +153,6 @@ struct CompressionOfferTests {
         }
         #expect(!CompressionAgreement.none.isOn)
         #expect(MemoryLayout<CompressionAgreement>.size == 2)
-        #expect(MemoryLayout<TransportRecord>.size == 60)
+        #expect(MemoryLayout<TransportRecord>.size == 56)
     }
 }
