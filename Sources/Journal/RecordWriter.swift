@@ -93,12 +93,12 @@ public struct RecordWriter: BitwiseCopyable {
         payload.storeLittle(message.orderKey == 0 ? position : message.orderKey, at: 16)
         let isCopy = message.flags.contains(.isCopy)
         payload.storeLittle(isCopy ? message.original.position : 0, at: 24)
-        payload.storeLittle(isCopy ? message.original.worker : 0, at: 32)
-        payload.storeLittle(message.failureCount, at: 34)
-        payload.storeLittle(UInt16(message.queueName.count), at: 36)
-        payload.storeLittle(message.flags.rawValue >> 8, at: 38)
-        payload.storeLittle(UInt32(message.headersByteCount), at: 40)
-        payload.storeLittle(UInt32(message.bodyByteCount), at: 44)
+        let worker = UInt64(isCopy ? message.original.worker : 0)
+        payload.storeLittle(
+            worker | UInt64(message.failureCount) << 16 | UInt64(UInt16(message.queueName.count)) << 32
+                | UInt64(message.flags.rawValue >> 8) << 48, at: 32)
+        payload.storeLittle(
+            UInt64(UInt32(message.headersByteCount)) | UInt64(UInt32(message.bodyByteCount)) << 32, at: 40)
         var next = payload + MessageRecord.fixedByteCount
         next.copy(message.queueName)
         return (payloadByteCount, next)
@@ -333,14 +333,16 @@ public struct RecordWriter: BitwiseCopyable {
     }
 
     /// Writes the header of the record whose payload is complete, and goes on behind it.
+    ///
+    /// Fields that share a word are written as one: the checksum reads words right behind, and a processor makes a load that
+    /// several stores together would answer wait for all of them. That took half of the checksum's time.
     private mutating func end(_ type: RecordType, flags: UInt8 = 0, detail: UInt64 = 0, payloadByteCount: Int) {
         let record = base + byteCount
         record.storeLittle(type == .segmentHeader ? JournalFormat.magic : magic, at: 0)
         record.storeLittle(position, at: 8)
-        record.storeLittle(UInt32(payloadByteCount), at: 16)
-        record.storeLittle(worker, at: 20)
-        record.storeLittle(type.rawValue, at: 22)
-        record.storeLittle(flags, at: 23)
+        record.storeLittle(
+            UInt64(UInt32(payloadByteCount)) | UInt64(worker) << 32 | UInt64(type.rawValue) << 48
+                | UInt64(flags) << 56, at: 16)
         record.storeLittle(detail, at: 24)
         let recordByteCount = JournalFormat.recordByteCount(payloadByteCount: payloadByteCount)
         record.storeLittle(cjournal_crc32c(0, record + 8, recordByteCount - 8), at: 4)

@@ -19,9 +19,10 @@ struct ChecksumTests {
     }
 
     @Test func `at each length and place, with and without the instruction, in one piece or two, it is the same`() {
-        let bytes = (0..<300).map { UInt8(truncatingIfNeeded: $0 &* 197 &+ 31) }
+        // Long enough for each way in which pieces are taken together, and what is left over of them.
+        let bytes = (0..<1300).map { UInt8(truncatingIfNeeded: $0 &* 197 &+ 31) }
         bytes.withUnsafeBytes { all in
-            for start in 0..<9 {
+            for start in [0, 1, 7, 8] {
                 for count in 0..<(all.count - start) {
                     let base = all.baseAddress! + start
                     let whole = cjournal_crc32c(0, base, count)

@@ -216,7 +216,7 @@ struct ReceiptOrder: ~Copyable {
             // What comes behind it in the session's list leaves behind it.
             session.pointee.flags.remove(.hasStored)
             pending.pointee.position = gathered
-            awaitLog(index, beyond: min(durablePosition, confirmed))
+            if gathered > min(durablePosition, confirmed) { awaitLog(index) }
         }
         if conditions != .none { setConditions(of: index, session, keepsLog: gathered == nil) }
         return workers
@@ -235,11 +235,12 @@ struct ReceiptOrder: ~Copyable {
         guard keepsLog else { return }
         lastPosition += 1
         pendings[index].pointee.position = lastPosition
-        awaitLog(index, beyond: durablePosition)
+        if lastPosition > durablePosition { awaitLog(index) }
     }
 
-    private mutating func awaitLog(_ index: Index<PendingOperation>, beyond durable: LogPosition) {
-        guard pendings[index].pointee.position > durable else { return }
+    /// Its position, which was written just now, is not read here: its halves are two stores, and a load of both would wait
+    /// for them.
+    private mutating func awaitLog(_ index: Index<PendingOperation>) {
         pendings[index].pointee.awaitsLog = true
         undurable.append(index, in: pendings)
     }
