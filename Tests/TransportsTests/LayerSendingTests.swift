@@ -241,7 +241,7 @@ struct LayerSendingTests {
         harness.layer.beginDrain()
         harness.submissions.append(Submission(.shutdownWrite, connection: connection.slot))
         harness.turns(2)
-        #expect(connection.wire == [0x88, 2, 0x03, 0xE9])
+        #expect(connection.wire == [0x88, 23, 0x03, 0xE9] + Array("the broker shuts down".utf8))
         #expect(harness.violations == [])
     }
 

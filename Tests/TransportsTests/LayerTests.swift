@@ -76,10 +76,10 @@ struct LayerReceivingTests {
     }
 
     @Test func `who does not keep to the protocol is told, after what was received before is answered`() {
-        for (name, code, fault) in WebSocketDecoderTests.faults {
+        for (name, fault, wrong) in WebSocketDecoderTests.faults {
             let harness = TransportHarness.webSocket { $0.messageByteCountMax = 1 << 20 }
             let connection = harness.open()
-            connection.write(WireFrame.text("good").masked() + fault)
+            connection.write(WireFrame.text("good").masked() + wrong)
             harness.turn()
             #expect(connection.received.starts(with: "good".utf8), "\(name)")
             #expect(connection.receiveEndCount == 1, "\(name)")
@@ -87,8 +87,7 @@ struct LayerReceivingTests {
             #expect(wait)
             harness.turns(3)
             let (frames, rest) = WireFrame.decode(connection.wire)
-            let payload = [UInt8(code.rawValue >> 8), UInt8(code.rawValue & 0xFF)]
-            #expect(frames == [WireFrame(opcode: 8, payload: payload)] && rest.isEmpty, "\(name)")
+            #expect(frames == [.close(fault)] && rest.isEmpty, "\(name)")
             #expect(connection.isShutDown && !connection.wasClosed, "\(name)")
             // What comes now is thrown away.
             connection.write(.text("more"))
@@ -97,13 +96,17 @@ struct LayerReceivingTests {
             harness.turns(2)
             #expect(connection.closedIsReported, "\(name)")
             #expect(harness.layer.counters.protocolErrors == 1, "\(name)")
-            #expect(harness.layer.takeNotices().count == 1, "\(name)")
+            let notices = harness.layer.takeNotices()
+            #expect(notices.count == 1 && notices[0].text.contains("\(fault.reason)"), "\(name)")
             #expect(harness.violations == [], "\(name)")
         }
     }
 
     @Test func `a malformed close frame has its answer`() {
-        for (payload, code) in [([3], 1002), ([0x03, 0xEC], 1002), ([0x03, 0xE8, 0xFF], 1007)] as [([UInt8], Int)] {
+        let wrong: [([UInt8], WebSocketFault)] = [
+            ([3], .closeOfOneByte), ([0x03, 0xEC], .closeCodeNotAllowed), ([0x03, 0xE8, 0xFF], .closeReasonIsNoText),
+        ]
+        for (payload, fault) in wrong {
             for split in 0...6 + payload.count {
                 let harness = TransportHarness.webSocket()
                 let connection = harness.open()
@@ -111,8 +114,7 @@ struct LayerReceivingTests {
                 connection.write(Array(frame[..<split]))
                 connection.write(Array(frame[split...]))
                 harness.turns(3)
-                #expect(
-                    WireFrame.decode(connection.wire).frames.map(\.payload) == [[UInt8(code >> 8), UInt8(code & 0xFF)]])
+                #expect(WireFrame.decode(connection.wire).frames == [.close(fault)])
                 #expect(harness.violations == [])
             }
         }

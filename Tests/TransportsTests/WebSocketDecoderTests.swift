@@ -12,7 +12,8 @@ struct Decoded: Equatable {
 
     var payload: [UInt8] = []
     var controls: [Control] = []
-    var failure: CloseCode?
+    var fault: WebSocketFault?
+    var failure: CloseCode? { fault?.code }
     /// The decoder as it was at the end.
     var isBetweenMessages = true
 
@@ -30,8 +31,8 @@ struct Decoded: Equatable {
             loop: while true {
                 switch decoder.decode(&chunk, byteCountMax: byteCountMax) {
                 case .needsBytes, .messageEnded: break loop
-                case .failed(let code):
-                    result.failure = code
+                case .failed(let fault):
+                    result.fault = fault
                     break loop
                 case .control(let opcode, let offset, let byteCount, let isLast):
                     control += buffer[offset..<offset + byteCount]
@@ -125,66 +126,66 @@ struct WebSocketDecoderTests {
         }
     }
 
-    static let faults: [(String, CloseCode, [UInt8])] =
+    static let faults: [(String, WebSocketFault, [UInt8])] =
         [
-            ("not masked", .protocolError, [0x81, 0x01, 0x41]), ("not masked, empty", .protocolError, [0x81, 0x00]),
-            ("not masked, long", .protocolError, [0x82, 0x7E]),
-            ("reserved bit 1", .protocolError, WireFrame.text("a").masked(reserved: 0x40)),
-            ("reserved bit 2", .protocolError, WireFrame.text("a").masked(reserved: 0x20)),
-            ("reserved bit 3", .protocolError, WireFrame.text("a").masked(reserved: 0x10)),
-            ("a continuation of nothing", .protocolError, WireFrame(opcode: 0, payload: [1]).masked()),
+            ("not masked", .unmasked, [0x81, 0x01, 0x41]), ("not masked, empty", .unmasked, [0x81, 0x00]),
+            ("not masked, long", .unmasked, [0x82, 0x7E]),
+            ("reserved bit 1", .reservedBit, WireFrame.text("a").masked(reserved: 0x40)),
+            ("reserved bit 2", .reservedBit, WireFrame.text("a").masked(reserved: 0x20)),
+            ("reserved bit 3", .reservedBit, WireFrame.text("a").masked(reserved: 0x10)),
+            ("a continuation of nothing", .continuesNothing, WireFrame(opcode: 0, payload: [1]).masked()),
             (
-                "a continuation of what has ended", .protocolError,
+                "a continuation of what has ended", .continuesNothing,
                 WireFrame.text("a").masked() + WireFrame(opcode: 0, payload: [1]).masked()
             ),
             (
-                "a message within a message", .protocolError,
+                "a message within a message", .messageInMessage,
                 WireFrame.text("a", isLast: false).masked() + WireFrame.text("b").masked()
             ),
             (
-                "a binary message within a message", .protocolError,
+                "a binary message within a message", .messageInMessage,
                 WireFrame.text("a", isLast: false).masked() + WireFrame(opcode: 2, payload: []).masked()
             ),
-            ("a ping in fragments", .protocolError, WireFrame(isLast: false, opcode: 9, payload: []).masked()),
-            ("a close in fragments", .protocolError, WireFrame(isLast: false, opcode: 8, payload: []).masked()),
-            ("a long ping", .protocolError, WireFrame(opcode: 9, payload: [UInt8](repeating: 0, count: 126)).masked()),
-            ("a very long pong", .protocolError, [0x8A, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4]),
-            ("2 octets for a length of 1", .protocolError, [0x82, 0xFE, 0, 125, 1, 2, 3, 4]),
-            ("8 octets for a length of 2", .protocolError, [0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 1, 2, 3, 4]),
-            ("a length of 64 bits", .protocolError, [0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4]),
-            ("a length beyond 32 bits", .messageTooBig, [0x82, 0xFF, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4]),
-            ("the greatest length", .messageTooBig, [0x82, 0xFF, 0x7F] + [UInt8](repeating: 0xFF, count: 11)),
-            ("a length beyond the limit", .messageTooBig, [0x82, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 1, 1, 2, 3, 4]),
-            ("text that is none", .invalidPayload, WireFrame(opcode: 1, payload: [0x41, 0xFF]).masked()),
-            ("text that is cut", .invalidPayload, WireFrame(opcode: 1, payload: [0xE2, 0x82]).masked()),
+            ("a ping in fragments", .fragmentedControl, WireFrame(isLast: false, opcode: 9, payload: []).masked()),
+            ("a close in fragments", .fragmentedControl, WireFrame(isLast: false, opcode: 8, payload: []).masked()),
+            ("a long ping", .longControl, WireFrame(opcode: 9, payload: [UInt8](repeating: 0, count: 126)).masked()),
+            ("a very long pong", .longControl, [0x8A, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4]),
+            ("2 octets for a length of 1", .longLength, [0x82, 0xFE, 0, 125, 1, 2, 3, 4]),
+            ("8 octets for a length of 2", .longLength, [0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 1, 2, 3, 4]),
+            ("a length of 64 bits", .lengthBeyond63Bits, [0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4]),
+            ("a length beyond 32 bits", .tooLong, [0x82, 0xFF, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4]),
+            ("the greatest length", .tooLong, [0x82, 0xFF, 0x7F] + [UInt8](repeating: 0xFF, count: 11)),
+            ("a length beyond the limit", .tooLong, [0x82, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 1, 1, 2, 3, 4]),
+            ("text that is none", .noText, WireFrame(opcode: 1, payload: [0x41, 0xFF]).masked()),
+            ("text that is cut", .noText, WireFrame(opcode: 1, payload: [0xE2, 0x82]).masked()),
             (
-                "text that is cut, and goes on", .invalidPayload,
+                "text that is cut, and goes on", .noText,
                 WireFrame(opcode: 1, payload: [0xE2, 0x82]).masked() + WireFrame.text("a").masked()
             ),
             (
-                "text that is none across fragments", .invalidPayload,
+                "text that is none across fragments", .noText,
                 WireFrame(isLast: false, opcode: 1, payload: [0xE2, 0x82]).masked()
                     + WireFrame(opcode: 0, payload: [0x41]).masked()
             ),
             (
-                "text that is cut in its last fragment", .invalidPayload,
+                "text that is cut in its last fragment", .noText,
                 WireFrame(isLast: false, opcode: 1, payload: [0xE2, 0x82]).masked()
                     + WireFrame(opcode: 0, payload: []).masked()
             ),
         ]
         + [3, 4, 5, 6, 7, 11, 12, 13, 14, 15].map { opcode in
-            ("opcode \(opcode)", .protocolError, WireFrame(opcode: opcode, payload: []).masked())
+            ("opcode \(opcode)", .unknownOpcode, WireFrame(opcode: opcode, payload: []).masked())
         }
 
     @Test(arguments: faults.indices)
     func `a fault has its close code, and what came before it is delivered`(_ index: Int) {
-        let (name, code, fault) = Self.faults[index]
+        let (name, fault, wrong) = Self.faults[index]
         let before = WireFrame.text("good").masked()
-        let bytes = before + fault
-        #expect(Decoded.decode(bytes).failure == code, "\(name)")
+        let bytes = before + wrong
+        #expect(Decoded.decode(bytes).fault == fault, "\(name)")
         for split in 0...bytes.count {
             let decoded = Decoded.decode([bytes[..<split], bytes[split...]])
-            #expect(decoded.failure == code, "\(name), split at \(split)")
+            #expect(decoded.fault == fault, "\(name), split at \(split)")
             #expect(decoded.payload.starts(with: "good".utf8), "\(name), split at \(split)")
         }
     }
@@ -320,5 +321,32 @@ struct WebSocketFramerTests {
         #expect(bytes == [0x88, 2, 0x03, 0xF1])
         #expect(bytes.withUnsafeMutableBytes { WebSocketFramer.writeClose(.none, to: $0.baseAddress!) } == 2)
         #expect(bytes[..<2] == [0x88, 0])
+    }
+
+    @Test func `a fault has words that fit into a close frame`() {
+        for fault in WebSocketFault.allCases {
+            let reason = String(describing: fault.reason)
+            #expect(!reason.isEmpty && reason.utf8.count <= 123 && reason.utf8.allSatisfy { $0 < 0x80 }, "\(fault)")
+            #expect(fault.code.isAllowedOnTheWire, "\(fault)")
+            #expect(CloseAnswer(fault).code == fault.code && CloseAnswer(fault).fault == fault, "\(fault)")
+            var bytes = [UInt8](repeating: 0, count: WebSocketFramer.closeByteCountMax)
+            let count = bytes.withUnsafeMutableBytes {
+                WebSocketFramer.writeClose(fault.code, reason: fault.reason, to: $0.baseAddress!)
+            }
+            let frames = WireFrame.decode(Array(bytes[..<count])).frames
+            #expect(frames == [WireFrame.close(fault)], "\(fault)")
+        }
+        for code in [.none, .normal, .goingAway, CloseCode(rawValue: 4999)] {
+            #expect(CloseAnswer(code).code == code && CloseAnswer(code).fault == nil)
+        }
+    }
+}
+
+extension WireFrame {
+    /// As the broker answers a fault: the code, and in words what was wrong.
+    static func close(_ fault: WebSocketFault) -> WireFrame {
+        let code = fault.code.rawValue
+        return WireFrame(
+            opcode: 8, payload: [UInt8(code >> 8), UInt8(code & 0xFF)] + Array(String(describing: fault.reason).utf8))
     }
 }

@@ -91,7 +91,7 @@ final class EchoConnection {
             case .messageEnded(let opcode):
                 echo(opcode)
                 message.removeAll(keepingCapacity: true)
-            case .failed(let code): end(code)
+            case .failed(let fault): end(fault.code)
             case .control(let opcode, let offset, let count, let isLast):
                 control += UnsafeRawBufferPointer(start: bytes + offset, count: count)
                 if isLast { take(opcode) }

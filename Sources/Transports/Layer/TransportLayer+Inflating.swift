@@ -86,15 +86,15 @@ extension TransportLayer {
     }
 
     private mutating func fail(_ record: UnsafeMutablePointer<TransportRecord>, _ code: CloseCode) -> Bool {
-        record.pointee.closeCode = code
-        let reason: StaticString =
+        let fault: WebSocketFault =
             switch code {
-            case .messageTooBig: "it is too long, or far longer than what was sent of it"
-            case .tryAgainLater: "there is no memory to inflate it"
-            default: "it is malformed, or no UTF-8"
+            case .messageTooBig: .inflatesTooFar
+            case .tryAgainLater: .noMemoryToInflate
+            default: .malformedCompression
             }
+        record.pointee.closeAnswer = CloseAnswer(fault)
         if code == .tryAgainLater { counters.inflationsRefused &+= 1 } else { counters.protocolErrors &+= 1 }
-        notice(record, "a compressed message (RFC 7692) is not inflated: \(reason): close code \(code.rawValue)")
+        notice(record, "\(fault.reason) (RFC 7692; close code \(code.rawValue))")
         return true
     }
 

@@ -65,10 +65,15 @@ extension TransportLayer {
     mutating func queueClose(_ record: UnsafeMutablePointer<TransportRecord>) {
         if record.pointee.flags.contains(.closeIsQueued) { return }
         record.pointee.flags.insert(.closeIsQueued)
-        var code = record.pointee.closeCode
-        if code == .normal, isDraining, record.pointee.stage != .ended { code = .goingAway }
-        guard let room = reservePending(record, 4) else { return }
-        commitPending(record, WebSocketFramer.writeClose(code, to: room))
+        let answer = record.pointee.closeAnswer
+        var code = answer.code
+        var reason = answer.fault?.reason ?? ""
+        if answer == .normal, isDraining, record.pointee.stage != .ended {
+            code = .goingAway
+            reason = "the broker shuts down"
+        }
+        guard let room = reservePending(record, 4 + reason.utf8CodeUnitCount) else { return }
+        commitPending(record, WebSocketFramer.writeClose(code, reason: reason, to: room))
     }
 
     // MARK: Sends that fall short

@@ -104,10 +104,11 @@ extension TransportLayer {
     ) -> Bool {
         switch event {
         case .needsBytes, .messageEnded: return false
-        case .failed(let code):
-            record.pointee.closeCode = code
+        case .failed(let fault):
+            record.pointee.closeAnswer = CloseAnswer(fault)
             counters.protocolErrors &+= 1
-            notice(record, "the client breaks the rules of WebSocket (RFC 6455): close code \(code.rawValue)")
+            notice(
+                record, "the client breaks the rules of WebSocket: \(fault.reason) (close code \(fault.code.rawValue))")
             return true
         case .control(let opcode, let offset, let byteCount, let isLast):
             let piece = UnsafeRawBufferPointer(start: chunk.bytes + offset, count: byteCount)
@@ -133,10 +134,12 @@ extension TransportLayer {
             return false
         case WebSocketDecoder.Opcode.close:
             let answer = CloseCode.answer(to: payload)
-            record.pointee.closeCode = answer.code
-            if answer.isError {
+            record.pointee.closeAnswer = answer.fault.map { CloseAnswer($0) } ?? CloseAnswer(answer.code)
+            if let fault = answer.fault {
                 counters.protocolErrors &+= 1
-                notice(record, "the client's close frame is malformed: it is answered with \(answer.code.rawValue)")
+                notice(
+                    record,
+                    "the client breaks the rules of WebSocket: \(fault.reason) (close code \(fault.code.rawValue))")
             }
             return true
         default: return false  // A pong that nobody asked for is allowed (RFC 6455, section 5.5.3).

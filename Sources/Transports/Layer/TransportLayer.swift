@@ -176,7 +176,7 @@ public struct TransportLayer: ~Copyable {
         places[submission.connection.index] = handle.index.rawValue
         let record = records[handle.index]
         record.pointee.name(submission.connection, UInt8(listener))
-        record.pointee.closeCode = .normal
+        record.pointee.closeAnswer = .normal
         record.pointee.stage =
             facts[listener].expectsProxyHeader ? .proxy : facts[listener].usesWebSocket ? .request : .plain
         if arrival.isStranger {

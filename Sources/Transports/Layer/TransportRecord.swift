@@ -85,7 +85,7 @@ struct TransportRecord: SlabRecord {
     private var stageAndCompression: UInt8
     var flags: TransportFlags
     /// Of the close frame that is to be sent.
-    var closeCode: CloseCode
+    var closeAnswer: CloseAnswer
     /// Whether messages may be compressed.
     var compression: CompressionAgreement
     /// Bytes of the core that the frame under way still lacks. Where messages may be compressed: that the message does,

@@ -33,12 +33,15 @@ public struct CloseCode: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
     /// reason in UTF-8.
     ///
     /// - Returns: the code to answer with: the peer's own, or the one that says what is wrong with its frame.
-    public static func answer(to payload: UnsafeRawBufferPointer) -> (code: CloseCode, isError: Bool) {
-        guard !payload.isEmpty else { return (.none, false) }
-        guard payload.count >= 2 else { return (.protocolError, true) }
+    public static func answer(to payload: UnsafeRawBufferPointer) -> (code: CloseCode, fault: WebSocketFault?) {
+        func wrong(_ fault: WebSocketFault) -> (code: CloseCode, fault: WebSocketFault?) { (fault.code, fault) }
+        guard !payload.isEmpty else { return (.none, nil) }
+        guard payload.count >= 2 else { return wrong(.closeOfOneByte) }
         let code = CloseCode(rawValue: UInt16(payload[0]) << 8 | UInt16(payload[1]))
-        guard code.isAllowedOnTheWire else { return (.protocolError, true) }
-        guard TextCheck.isText(UnsafeRawBufferPointer(rebasing: payload[2...])) else { return (.invalidPayload, true) }
-        return (code, false)
+        guard code.isAllowedOnTheWire else { return wrong(.closeCodeNotAllowed) }
+        guard TextCheck.isText(UnsafeRawBufferPointer(rebasing: payload[2...])) else {
+            return wrong(.closeReasonIsNoText)
+        }
+        return (code, nil)
     }
 }

@@ -58,8 +58,8 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         /// A message of text or binary data is complete. Only for those who ask for it: STOMP's frames tell their ends
         /// themselves. The opcode may have the bit `Opcode.compressed`.
         case messageEnded(opcode: UInt8)
-        /// The client is wrong, and this is the code to close with.
-        case failed(CloseCode)
+        /// The client is wrong.
+        case failed(WebSocketFault)
     }
 
     private enum Step {
@@ -128,7 +128,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
                 if step == Step.payload { return .needsBytes }
             }
             guard chunk.left > 0 else { return .needsBytes }
-            if let code = takeHeader(&chunk, byteCountMax, allowsCompressed) { return .failed(code) }
+            if let fault = takeHeader(&chunk, byteCountMax, allowsCompressed) { return .failed(fault) }
             if step != Step.payload { return .needsBytes }
         }
     }
@@ -138,13 +138,13 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
     /// Reads the header, or as much of it as there is. Returns what is wrong with it.
     private mutating func takeHeader(
         _ chunk: inout Chunk, _ byteCountMax: UInt32, _ allowsCompressed: Bool
-    ) -> CloseCode? {
+    ) -> WebSocketFault? {
         // Most frames are short and arrive whole.
         if step == Step.first, chunk.left >= 6 {
             let bytes = UnsafeRawPointer(chunk.bytes) + chunk.position
             let second = bytes.load(fromByteOffset: 1, as: UInt8.self)
             if second >= 0x80, second < 0x80 + 126 {
-                if let code = begin(bytes.load(as: UInt8.self), allowsCompressed) { return code }
+                if let fault = begin(bytes.load(as: UInt8.self), allowsCompressed) { return fault }
                 payloadLeft = UInt32(second & 0x7F)
                 key = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 2, as: UInt32.self))
                 chunk.position += 6
@@ -155,14 +155,14 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         while step != Step.payload, chunk.left > 0 {
             let octet = chunk.bytes.load(fromByteOffset: chunk.position, as: UInt8.self)
             chunk.position += 1
-            if let code = takeHeader(octet, byteCountMax, allowsCompressed) { return code }
+            if let fault = takeHeader(octet, byteCountMax, allowsCompressed) { return fault }
         }
         return nil
     }
 
     private mutating func takeHeader(
         _ octet: UInt8, _ byteCountMax: UInt32, _ allowsCompressed: Bool
-    ) -> CloseCode? {
+    ) -> WebSocketFault? {
         switch step {
         case Step.first:
             step = Step.second
@@ -170,13 +170,13 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         case Step.second: return takeSecond(octet, byteCountMax)
         case Step.length:
             // The most significant bit must be 0 (section 5.2).
-            if stepLeft == 8, octet >= 0x80 { return .protocolError }
+            if stepLeft == 8, octet >= 0x80 { return .lengthBeyond63Bits }
             // A length that does not fit stays at the greatest value, which is above any limit.
             payloadLeft = payloadLeft > 0xFF_FFFF ? .max : payloadLeft << 8 | UInt32(octet)
             stepLeft -= 1
             guard stepLeft == 0 else { return nil }
             // The shortest form must be used.
-            guard payloadLeft >= (isLongForm ? 0x1_0000 : 126) else { return .protocolError }
+            guard payloadLeft >= (isLongForm ? 0x1_0000 : 126) else { return .longLength }
             return expectKey(byteCountMax)
         default:
             key |= UInt32(octet) << (8 * UInt32(4 - stepLeft))
@@ -186,11 +186,11 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         }
     }
 
-    private mutating func takeSecond(_ octet: UInt8, _ byteCountMax: UInt32) -> CloseCode? {
-        guard octet >= 0x80 else { return .protocolError }  // A client masks every frame (section 5.1).
+    private mutating func takeSecond(_ octet: UInt8, _ byteCountMax: UInt32) -> WebSocketFault? {
+        guard octet >= 0x80 else { return .unmasked }  // A client masks every frame (section 5.1).
         let length = octet & 0x7F
         if length >= 126 {
-            if isControl { return .protocolError }
+            if isControl { return .longControl }
             isLongForm = length == 127
             payloadLeft = 0
             stepLeft = isLongForm ? 8 : 2
@@ -201,7 +201,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         return expectKey(byteCountMax)
     }
 
-    private mutating func expectKey(_ byteCountMax: UInt32) -> CloseCode? {
+    private mutating func expectKey(_ byteCountMax: UInt32) -> WebSocketFault? {
         step = Step.key
         stepLeft = 4
         key = 0
@@ -210,30 +210,32 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
 
     /// Reads the first octet of a frame: FIN, the reserved bits and the opcode.
     @inline(__always)
-    private mutating func begin(_ octet: UInt8, _ allowsCompressed: Bool) -> CloseCode? {
+    private mutating func begin(_ octet: UInt8, _ allowsCompressed: Bool) -> WebSocketFault? {
         // Without an extension that gives them a meaning the reserved bits are 0. RSV1 is the first frame's of a message.
         if octet & 0x70 != 0 {
-            guard allowsCompressed, octet & 0x70 == Opcode.compressed, messageOpcode == 0 else { return .protocolError }
-            guard octet & 0x0F == Opcode.text || octet & 0x0F == Opcode.binary else { return .protocolError }
+            guard allowsCompressed, octet & 0x70 == Opcode.compressed else { return .reservedBit }
+            guard messageOpcode == 0, octet & 0x0F == Opcode.text || octet & 0x0F == Opcode.binary else {
+                return .compressedInTheMiddle
+            }
         }
         first = octet & 0x8F
         switch octet & 0x0F {
         case Opcode.continuation:
-            return messageOpcode == 0 ? .protocolError : nil
+            return messageOpcode == 0 ? .continuesNothing : nil
         case Opcode.text, Opcode.binary:
-            guard messageOpcode == 0 else { return .protocolError }
+            guard messageOpcode == 0 else { return .messageInMessage }
             messageOpcode = octet & 0x4F
             messageByteCount = 0
             return nil
         case Opcode.close, Opcode.ping, Opcode.pong:
-            return octet & 0x80 == 0 ? .protocolError : nil
-        default: return .protocolError
+            return octet & 0x80 == 0 ? .fragmentedControl : nil
+        default: return .unknownOpcode
         }
     }
 
-    private mutating func addToMessage(_ byteCountMax: UInt32) -> CloseCode? {
+    private mutating func addToMessage(_ byteCountMax: UInt32) -> WebSocketFault? {
         if isControl { return nil }
-        guard payloadLeft <= byteCountMax, messageByteCount <= byteCountMax - payloadLeft else { return .messageTooBig }
+        guard payloadLeft <= byteCountMax, messageByteCount <= byteCountMax - payloadLeft else { return .tooLong }
         messageByteCount += payloadLeft
         return nil
     }
@@ -266,7 +268,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         let target = chunk.bytes + chunk.payloadByteCount
         octets_unmask(target, source, count, key)
         if messageOpcode == Opcode.text, !TextCheck.check(target, count, &textState) {
-            return .failed(.invalidPayload)
+            return .failed(.noText)
         }
         chunk.payloadByteCount += count
         rotateKey(count)
@@ -274,7 +276,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
             step = Step.first
             if first & 0x80 != 0 {
                 // A character may not be cut short by the end of its message.
-                if textState != 0 { return .failed(.invalidPayload) }
+                if textState != 0 { return .failed(.noText) }
                 messageOpcode = 0
             }
         }

@@ -60,14 +60,25 @@ public enum WebSocketFramer {
         return count + payload.count
     }
 
-    /// Writes a close frame, and returns its length: 2 bytes without a code, else 4.
-    public static func writeClose(_ code: CloseCode, to place: UnsafeMutableRawPointer) -> Int {
+    /// What `writeClose` takes at most.
+    public static var closeByteCountMax: Int { 2 + WebSocketDecoder.controlByteCountMax }
+
+    /// Writes a close frame, and returns its length: 2 bytes without a code, else 4 and the reason.
+    ///
+    /// - Parameters:
+    ///   - reason: UTF-8, at most 123 bytes.
+    ///   - place: room for so much.
+    public static func writeClose(
+        _ code: CloseCode, reason: StaticString = "", to place: UnsafeMutableRawPointer
+    ) -> Int {
         guard code != .none else {
             return writeHeader(opcode: WebSocketDecoder.Opcode.close, isLast: true, payloadByteCount: 0, to: place)
         }
         let count = writeHeader(
-            opcode: WebSocketDecoder.Opcode.close, isLast: true, payloadByteCount: 2, to: place)
+            opcode: WebSocketDecoder.Opcode.close, isLast: true, payloadByteCount: 2 + reason.utf8CodeUnitCount,
+            to: place)
         (place + count).storeBytes(of: code.rawValue.bigEndian, as: UInt16.self)
-        return count + 2
+        (place + count + 2).copyMemory(from: reason.utf8Start, byteCount: reason.utf8CodeUnitCount)
+        return count + 2 + reason.utf8CodeUnitCount
     }
 }

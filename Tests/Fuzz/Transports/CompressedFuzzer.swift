@@ -47,8 +47,8 @@ enum CompressedFuzzer {
                     case .needsBytes: return false
                     case .control(let opcode, _, _, let isLast):
                         if opcode == WebSocketDecoder.Opcode.close, isLast { return true }
-                    case .failed(let code):
-                        reading.failure = code.rawValue
+                    case .failed(let fault):
+                        reading.failure = fault.code.rawValue
                         return true
                     case .messageEnded(let opcode):
                         if let code = end(opcode, pieces, &inflater, room, limits, &reading) {

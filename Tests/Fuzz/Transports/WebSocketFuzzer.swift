@@ -33,8 +33,8 @@ enum WebSocketFuzzer {
             loop: while !reading.isClosed {
                 switch decoder.decode(&chunk, byteCountMax: byteCountMax) {
                 case .needsBytes, .messageEnded: break loop
-                case .failed(let code):
-                    reading.failure = code.rawValue
+                case .failed(let fault):
+                    reading.failure = fault.code.rawValue
                     break loop
                 case .control(let opcode, let offset, let byteCount, let isLast):
                     control += piece[offset..<offset + byteCount]

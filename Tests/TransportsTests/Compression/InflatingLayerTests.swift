@@ -52,23 +52,27 @@ struct InflatingLayerTests {
         "reserved bits are for the first frame of a message, and for those who have agreed on them",
         arguments: [
             // Of a continuation, of a ping, of a close frame; others than RSV1.
-            (WireFrame.text("a", isLast: false).masked() + WireFrame(opcode: 0, payload: [0]).masked(reserved: 0x40)),
-            WireFrame(opcode: 9, payload: []).masked(reserved: 0x40),
-            WireFrame(opcode: 8, payload: []).masked(reserved: 0x40),
-            WireFrame.text("a").masked(reserved: 0x20), WireFrame.text("a").masked(reserved: 0x10),
-            WireFrame.text("a").masked(reserved: 0x60),
-        ])
-    func reservedBits(bytes: [UInt8]) {
+            (
+                .compressedInTheMiddle,
+                WireFrame.text("a", isLast: false).masked() + WireFrame(opcode: 0, payload: [0]).masked(reserved: 0x40)
+            ),
+            (.compressedInTheMiddle, WireFrame(opcode: 9, payload: []).masked(reserved: 0x40)),
+            (.compressedInTheMiddle, WireFrame(opcode: 8, payload: []).masked(reserved: 0x40)),
+            (.reservedBit, WireFrame.text("a").masked(reserved: 0x20)),
+            (.reservedBit, WireFrame.text("a").masked(reserved: 0x10)),
+            (.reservedBit, WireFrame.text("a").masked(reserved: 0x60)),
+        ] as [(WebSocketFault, [UInt8])])
+    func reservedBits(fault: WebSocketFault, bytes: [UInt8]) {
         let harness = TransportHarness.compressed()
         let peer = harness.openCompressed()
         peer.connection.write(bytes)
         harness.turns(3)
-        #expect(WireFrame.decode(peer.connection.wire).frames == [WireFrame(opcode: 8, payload: [0x03, 0xEA])])
+        #expect(WireFrame.decode(peer.connection.wire).frames == [.close(fault)])
         let other = TransportHarness.compressed()
         let plain = other.open()
         plain.write(WireFrame(opcode: 1, payload: [0xCA, 0x07, 0x00]).masked(reserved: 0x40))
         other.turns(3)
-        #expect(WireFrame.decode(plain.wire).frames == [WireFrame(opcode: 8, payload: [0x03, 0xEA])])
+        #expect(WireFrame.decode(plain.wire).frames == [.close(.reservedBit)])
         #expect(harness.violations == [] && other.violations == [])
     }
 
@@ -83,7 +87,7 @@ struct InflatingLayerTests {
                     + WireFrame(opcode: opcode, payload: payload).masked(reserved: 0x40))
             harness.turns(3)
             #expect(peer.connection.received.starts(with: "before".utf8))
-            #expect(WireFrame.decode(peer.connection.wire).frames == [WireFrame(opcode: 8, payload: [0x03, 0xEF])])
+            #expect(WireFrame.decode(peer.connection.wire).frames == [.close(.malformedCompression)])
             #expect(peer.connection.receiveEndCount == 1)
             #expect(harness.violations == [])
         }
@@ -99,7 +103,7 @@ struct InflatingLayerTests {
         #expect(peer.connection.received == Array("€€".utf8))
         peer.connection.write(peer.frames([0xE2, 0x82]))
         harness.turns(3)
-        #expect(WireFrame.decode(peer.connection.wire).frames == [WireFrame(opcode: 8, payload: [0x03, 0xEF])])
+        #expect(WireFrame.decode(peer.connection.wire).frames == [.close(.malformedCompression)])
         #expect(harness.violations == [])
     }
 
@@ -113,7 +117,7 @@ struct InflatingLayerTests {
             harness.turns(30)
             #expect(peer.connection.received.count == count || !isAllowed)
             #expect(peer.connection.received.count <= 5 << 18)
-            let closing = [WireFrame(opcode: 8, payload: [0x03, 0xF1])]
+            let closing = [WireFrame.close(.inflatesTooFar)]
             #expect(WireFrame.decode(peer.connection.wire).frames == (isAllowed ? [] : closing))
             #expect(harness.violations == [])
         }
@@ -128,7 +132,7 @@ struct InflatingLayerTests {
         peer.connection.write(peer.frames([UInt8](repeating: 0x61, count: 8 << 20)))
         harness.turns(3)
         #expect(peer.connection.received.count <= 200_000)
-        #expect(WireFrame.decode(peer.connection.wire).frames == [WireFrame(opcode: 8, payload: [0x03, 0xF1])])
+        #expect(WireFrame.decode(peer.connection.wire).frames == [.close(.inflatesTooFar)])
         // What the ratio allows: 30 letters that come in any order.
         var random = Random(1)
         let text = (0..<300_000).map { _ in 0x61 + UInt8(random.below(4)) }
@@ -136,7 +140,7 @@ struct InflatingLayerTests {
         other.connection.write(other.frames(text))
         harness.turns(3)
         #expect(other.connection.received.count <= 200_000)
-        #expect(WireFrame.decode(other.connection.wire).frames == [WireFrame(opcode: 8, payload: [0x03, 0xF1])])
+        #expect(WireFrame.decode(other.connection.wire).frames == [.close(.inflatesTooFar)])
         #expect(harness.layer.currentCounters().protocolErrors == 2)
         #expect(harness.violations == [])
     }
@@ -275,7 +279,7 @@ struct InflatingLayerTests {
         }
         harness.turns(3)
         for (number, peer) in peers.enumerated() {
-            let expected = number < 2 ? [WireFrame(opcode: 8, payload: [0x03, 0xF5])] : []
+            let expected = number < 2 ? [WireFrame.close(.noMemoryToInflate)] : []
             #expect(WireFrame.decode(peer.connection.wire).frames == expected)
         }
         #expect(harness.layer.currentCounters().inflationsRefused == 2)
@@ -308,7 +312,7 @@ struct InflatingLayerTests {
         let refused = peers.filter { $0.connection.receiveEndCount > 0 }
         #expect((10..<30).contains(refused.count))
         for peer in refused {
-            #expect(WireFrame.decode(peer.connection.wire).frames == [WireFrame(opcode: 8, payload: [0x03, 0xF5])])
+            #expect(WireFrame.decode(peer.connection.wire).frames == [.close(.noMemoryToInflate)])
         }
         let other = harness.openCompressed()
         other.connection.write(other.frames(Self.send))
