@@ -82,7 +82,8 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
     @usableFromInline var first: UInt8
     /// Text or binary, and whether compressed: of the message under way. 0: none is.
     @usableFromInline var messageOpcode: UInt8
-    /// `step` in the lower half, `stepLeft` in the upper.
+    /// `step` in the lower half, `stepLeft` in the upper. Of all steps but `length` and `key` it is the step alone, and is
+    /// compared and written as a whole: each frame does.
     @usableFromInline var progress: UInt8
     private var step: UInt8 {
         @inline(__always) get { progress & 0x0F }
@@ -108,7 +109,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
     @inline(__always) var isInCompressedMessage: Bool { messageOpcode & Opcode.compressed != 0 }
 
     /// Nothing of a message has arrived that is not complete.
-    public var isBetweenMessages: Bool { step == Step.first && messageOpcode == 0 }
+    public var isBetweenMessages: Bool { progress == Step.first && messageOpcode == 0 }
 
     /// Decodes on, up to the end of the chunk, a control frame or a fault.
     ///
@@ -121,15 +122,15 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         _ chunk: inout Chunk, byteCountMax: UInt32, stopsAtMessageEnds: Bool = false, allowsCompressed: Bool = false
     ) -> Event {
         while true {
-            if step == Step.payload {
+            if progress == Step.payload {
                 let opcode = messageOpcode
                 if let event = takePayload(&chunk) { return event }
                 if stopsAtMessageEnds, opcode != messageOpcode { return .messageEnded(opcode: opcode) }
-                if step == Step.payload { return .needsBytes }
+                if progress == Step.payload { return .needsBytes }
             }
             guard chunk.left > 0 else { return .needsBytes }
             if let fault = takeHeader(&chunk, byteCountMax, allowsCompressed) { return .failed(fault) }
-            if step != Step.payload { return .needsBytes }
+            if progress != Step.payload { return .needsBytes }
         }
     }
 
@@ -140,7 +141,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         _ chunk: inout Chunk, _ byteCountMax: UInt32, _ allowsCompressed: Bool
     ) -> WebSocketFault? {
         // Most frames are short and arrive whole.
-        if step == Step.first, chunk.left >= 6 {
+        if progress == Step.first, chunk.left >= 6 {
             let bytes = UnsafeRawPointer(chunk.bytes) + chunk.position
             let second = bytes.load(fromByteOffset: 1, as: UInt8.self)
             if second >= 0x80, second < 0x80 + 126 {
@@ -148,11 +149,11 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
                 payloadLeft = UInt32(second & 0x7F)
                 key = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 2, as: UInt32.self))
                 chunk.position += 6
-                step = Step.payload
+                progress = Step.payload
                 return addToMessage(byteCountMax)
             }
         }
-        while step != Step.payload, chunk.left > 0 {
+        while progress != Step.payload, chunk.left > 0 {
             let octet = chunk.bytes.load(fromByteOffset: chunk.position, as: UInt8.self)
             chunk.position += 1
             if let fault = takeHeader(octet, byteCountMax, allowsCompressed) { return fault }
@@ -165,7 +166,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
     ) -> WebSocketFault? {
         switch step {
         case Step.first:
-            step = Step.second
+            progress = Step.second
             return begin(octet, allowsCompressed)
         case Step.second: return takeSecond(octet, byteCountMax)
         case Step.length:
@@ -181,7 +182,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         default:
             key |= UInt32(octet) << (8 * UInt32(4 - stepLeft))
             stepLeft -= 1
-            if stepLeft == 0 { step = Step.payload }
+            if stepLeft == 0 { progress = Step.payload }
             return nil
         }
     }
@@ -261,7 +262,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
             octets_unmask(source, source, count, key)
             rotateKey(count)
             let isLast = payloadLeft == 0
-            if isLast { step = Step.first }
+            if isLast { progress = Step.first }
             return .control(
                 opcode: first & 0x0F, offset: chunk.position - count, byteCount: count, isLast: isLast)
         }
@@ -273,7 +274,7 @@ public struct WebSocketDecoder: BitwiseCopyable, Sendable {
         chunk.payloadByteCount += count
         rotateKey(count)
         if payloadLeft == 0 {
-            step = Step.first
+            progress = Step.first
             if first & 0x80 != 0 {
                 // A character may not be cut short by the end of its message.
                 if textState != 0 { return .failed(.noText) }
