@@ -34,7 +34,7 @@ public enum WebSocketFault: UInt8, CaseIterable, Sendable {
         case .closeReasonIsNoText: "the reason of the close frame is not UTF-8"
         case .continuesNothing: "a continuation frame without a message to continue"
         case .messageInMessage: "a new message begins before the last has ended"
-        case .tooLong: "the message is longer than a STOMP frame may be"
+        case .tooLong: "the message is longer than a frame may be (limits.body-bytes, limits.headers-bytes)"
         case .noText: "a text message is not UTF-8; send binary messages"
         case .compressedInTheMiddle: "RSV1 is for the first frame of a text or binary message"
         case .malformedCompression: "a compressed message cannot be inflated, or is not UTF-8"
