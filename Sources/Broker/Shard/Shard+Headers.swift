@@ -8,9 +8,9 @@ extension Shard {
 
     /// What a boolean means, as clients in any language write it; nil: it is none.
     func boolean(_ text: UnsafeRawBufferPointer) -> Bool? {
-        // What nearly all write, of each persistent message: one word.
+        // "true", compared as one word: persistent messages have it, and nearly all clients write it so.
         if text.count == 4, UInt32(littleEndian: text.loadUnaligned(as: UInt32.self)) == 0x6575_7274 { return true }
-        if equals(text, "true") || equals(text, "True") { return true }
+        if equals(text, "True") { return true }
         if equals(text, "false") || equals(text, "False") { return false }
         return nil
     }

@@ -105,10 +105,7 @@ extension TransportLayer {
         switch event {
         case .needsBytes, .messageEnded: return false
         case .failed(let fault):
-            record.pointee.closeAnswer = CloseAnswer(fault)
-            counters.protocolErrors &+= 1
-            notice(
-                record, "the client breaks the rules of WebSocket: \(fault.reason) (close code \(fault.code.rawValue))")
+            breaksRules(record, fault)
             return true
         case .control(let opcode, let offset, let byteCount, let isLast):
             let piece = UnsafeRawBufferPointer(start: chunk.bytes + offset, count: byteCount)
@@ -123,6 +120,14 @@ extension TransportLayer {
         }
     }
 
+    /// The close frame will say which rule was broken, as the log does.
+    private mutating func breaksRules(_ record: UnsafeMutablePointer<TransportRecord>, _ fault: WebSocketFault) {
+        record.pointee.closeAnswer = CloseAnswer(fault)
+        counters.protocolErrors &+= 1
+        notice(
+            record, "the client breaks the rules of WebSocket: \(fault.reason) (close code \(fault.code.rawValue))")
+    }
+
     /// A whole control frame. Returns whether nothing more is to be decoded.
     private mutating func control(
         _ record: UnsafeMutablePointer<TransportRecord>, _ opcode: UInt8, _ payload: UnsafeRawBufferPointer
@@ -134,13 +139,8 @@ extension TransportLayer {
             return false
         case WebSocketDecoder.Opcode.close:
             let answer = CloseCode.answer(to: payload)
-            record.pointee.closeAnswer = answer.fault.map { CloseAnswer($0) } ?? CloseAnswer(answer.code)
-            if let fault = answer.fault {
-                counters.protocolErrors &+= 1
-                notice(
-                    record,
-                    "the client breaks the rules of WebSocket: \(fault.reason) (close code \(fault.code.rawValue))")
-            }
+            record.pointee.closeAnswer = CloseAnswer(answer.code)
+            if let fault = answer.fault { breaksRules(record, fault) }
             return true
         default: return false  // A pong that nobody asked for is allowed (RFC 6455, section 5.5.3).
         }

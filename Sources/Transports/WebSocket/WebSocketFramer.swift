@@ -60,14 +60,11 @@ public enum WebSocketFramer {
         return count + payload.count
     }
 
-    /// What `writeClose` takes at most.
-    public static var closeByteCountMax: Int { 2 + WebSocketDecoder.controlByteCountMax }
-
     /// Writes a close frame, and returns its length: 2 bytes without a code, else 4 and the reason.
     ///
     /// - Parameters:
     ///   - reason: UTF-8, at most 123 bytes.
-    ///   - place: room for so much.
+    ///   - place: room for 4 bytes and the reason.
     public static func writeClose(
         _ code: CloseCode, reason: StaticString = "", to place: UnsafeMutableRawPointer
     ) -> Int {
